@@ -1,0 +1,346 @@
+"""The one ``Config``: frozen, bounded, documented; a name that it does not know is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Project(Section):
+    """Who this is, and the seed of everything random."""
+
+    name: str = Field("senthy", min_length=1, max_length=100, description="Shown in results and figures.")
+    seed: int = Field(42, ge=0, lt=2**32, description="Seeds weights, dropout and the order of batches.")
+
+
+class Paths(Section):
+    """Where things are read and written; relative paths count from the working directory."""
+
+    data_db: Path = Field(Path("data/tweets.db"), description="The prepared database that `senthy data` writes.")
+    models_dir: Path = Field(Path("models"), description="Published models: <dir>/lstm_roberta_model_final, ...")
+    results_dir: Path = Field(Path("results"), description="model_results.json, figures, predictions and runs/.")
+    cache_dir: Path | None = Field(
+        None, description="Stored token states and fitted baselines; null is the system's cache folder."
+    )
+
+
+class Data(Section):
+    """Where texts come from, what is dropped, and how they are split."""
+
+    source: str = Field(
+        "kaggle:zphudzz/tweets-clean-posneg-v1",
+        min_length=1,
+        description="kaggle[:OWNER/NAME[/versions/N]], a csv/tsv/jsonl/parquet file (also .gz), an SQLite file, or sample.",
+    )
+    train_source: str | None = Field(None, description="Official training split; with test_source it replaces source.")
+    valid_source: str | None = Field(None, description="Official validation split; without it, a part of train.")
+    test_source: str | None = Field(None, description="Official test split.")
+    table: str | None = Field(None, description="Table of an SQLite source; null detects it.")
+    encoding: str = Field("utf-8", description="Character encoding of text files; Sentiment140's own file is latin-1.")
+    quoting: Literal["auto", "minimal", "none"] = Field(
+        "auto", description="Quote characters in csv/tsv: auto is minimal for csv and none for tsv."
+    )
+    text_column: str | None = Field(None, description="Column to train on; null detects it.")
+    raw_text_column: str | None = Field(
+        None, description="Column whose text decides the split; null is the raw text beside text_column, or that itself."
+    )
+    label_column: str | None = Field(None, description="Column of labels; null detects it.")
+    label_map: dict[str, str] | None = Field(
+        None, description="Value in the file -> label, in label order, e.g. {'0': negative, '4': positive}."
+    )
+    unknown_labels: Literal["error", "drop"] = Field("error", description="A label that is not in the map: stop or drop.")
+    bad_rows: Literal["error", "skip"] = Field("error", description="A row that cannot be read: stop or skip and count.")
+    conflicts: Literal["drop", "keep"] = Field("drop", description="Identical texts with different labels.")
+    repeats: Literal["drop", "keep"] = Field("drop", description="Identical texts with one label: keep the first only.")
+    normalizer: Literal["tweet", "classic", "none"] = Field("tweet", description="How texts are cleaned; see README.")
+    valid_size: Fraction = Field(0.1, gt=0.0, description="Share of rows (of the training rows, with official tests).")
+    test_size: Fraction = Field(0.2, gt=0.0, description="Share of rows held back for the test.")
+    split_seed: int = Field(0, ge=0, lt=2**32, description="Seed of the split alone; project.seed never moves a row.")
+
+    @model_validator(mode="after")
+    def _splits_leave_rows(self) -> Data:
+        if self.valid_size + self.test_size >= 0.95:
+            raise ValueError("valid_size + test_size must leave at least 5 % of the rows for training")
+        if (self.train_source is None) != (self.test_source is None):
+            raise ValueError("train_source and test_source belong together")
+        if self.valid_source is not None and self.train_source is None:
+            raise ValueError("valid_source needs train_source and test_source")
+        if self.label_map is not None and len(set(self.label_map.values())) < 2:
+            raise ValueError("label_map must name at least two labels")
+        return self
+
+
+class ScratchEncoder(Section):
+    """Size of the small RoBERTa that `encoder.name: scratch` builds and trains from the data."""
+
+    vocab_size: int = Field(8000, ge=300, le=100_000, description="Byte-level BPE entries, learned on the training split.")
+    hidden_size: int = Field(128, ge=8, le=4096, description="Width of a token state.")
+    layers: int = Field(2, ge=1, le=48, description="Transformer layers.")
+    attention_heads: int = Field(4, ge=1, le=64, description="Heads per layer; must divide hidden_size.")
+    intermediate_size: int = Field(512, ge=8, le=16_384, description="Width of the feed-forward layers.")
+    dropout: Dropout = Field(0.1, description="Dropout inside the encoder while it trains.")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ScratchEncoder:
+        if self.hidden_size % self.attention_heads:
+            raise ValueError(f"attention_heads ({self.attention_heads}) must divide hidden_size ({self.hidden_size})")
+        return self
+
+
+class Encoder(Section):
+    """The shared encoder under every head."""
+
+    name: str = Field("roberta-base", min_length=1, description="Hub name, local directory, or scratch.")
+    revision: str | None = Field(None, description="Branch, tag or commit on the hub; pin it for reproducible runs.")
+    trainable_layers: int | Literal["all"] = Field(
+        0, description="0 freezes the encoder, N trains its last N layers, all trains everything."
+    )
+    max_length: int = Field(128, ge=8, le=8192, description="Tokens per window, special tokens included.")
+    max_windows: int = Field(32, ge=1, le=4096, description="Windows per text; what lies beyond is cut, and counted.")
+    scratch: ScratchEncoder = Field(ScratchEncoder(), description="Used when name is scratch.")
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Encoder:
+        if isinstance(self.trainable_layers, int) and self.trainable_layers < 0:
+            raise ValueError("trainable_layers must be 0, a positive number of layers, or all")
+        if self.name == "scratch" and self.trainable_layers != "all":
+            raise ValueError("a scratch encoder starts from random weights: set trainable_layers to all")
+        return self
+
+
+class LstmHead(Section):
+    """BiLSTM, multi-head self-attention, masked pooling, MLP."""
+
+    hidden: int = Field(256, ge=4, le=4096, description="LSTM units per direction.")
+    layers: int = Field(2, ge=1, le=8, description="Stacked LSTM layers.")
+    dropout: Dropout = Field(0.3, description="Dropout between layers and before the output.")
+    attention_heads: int = Field(4, ge=1, le=64, description="Self-attention heads; must divide 2 x hidden.")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> LstmHead:
+        if (2 * self.hidden) % self.attention_heads:
+            raise ValueError(f"attention_heads ({self.attention_heads}) must divide 2 x hidden ({2 * self.hidden})")
+        return self
+
+
+class HanHead(Section):
+    """Hierarchical attention: words of a window, then windows of a text."""
+
+    hidden: int = Field(256, ge=4, le=4096, description="Recurrent units per direction.")
+    layers: int = Field(1, ge=1, le=8, description="Stacked recurrent layers over words.")
+    dropout: Dropout = Field(0.3, description="Dropout between layers and before the output.")
+    cell: Literal["gru", "lstm"] = Field("gru", description="Recurrent cell; gru is the paper's.")
+
+
+class LinearHead(Section):
+    """Masked mean of the token states and one linear layer."""
+
+    dropout: Dropout = Field(0.1, description="Dropout before the output.")
+
+
+class Train(Section):
+    """How a model is trained."""
+
+    learning_rate: float = Field(1e-3, gt=0.0, le=1.0, description="Peak rate of the head.")
+    encoder_learning_rate: float = Field(2e-5, gt=0.0, le=1.0, description="Peak rate of trainable encoder layers.")
+    weight_decay: float = Field(0.01, ge=0.0, le=1.0, description="AdamW decay; not on biases and norms.")
+    batch_size: int = Field(32, ge=1, le=65_536, description="Texts per forward pass before accumulation.")
+    accumulation: int = Field(1, ge=1, le=4096, description="A step is batch_size x accumulation texts, exactly.")
+    epochs: int = Field(5, ge=1, le=10_000, description="Passes over the training rows.")
+    warmup_steps: int = Field(100, ge=0, description="Steps over which the rate rises from 0.")
+    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="What the rate does after warm-up.")
+    clip_norm: float | None = Field(1.0, gt=0.0, description="Largest gradient norm; null does not clip.")
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="Probability mass spread over all labels.")
+    class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0.0)]] = Field(
+        "none", description="none, balanced (inverse frequency), or a map of label -> weight."
+    )
+    sample_size: int | None = Field(None, ge=2, description="First n of the training split's fixed order; null is all.")
+    valid_sample_size: int | None = Field(20_000, ge=2, description="Bounds what validation costs; null is all.")
+    metric: Literal["macro_f1", "accuracy", "loss"] = Field("macro_f1", description="Chooses the best epoch, on valid.")
+    patience: int | None = Field(3, ge=1, description="Stop after so many epochs without a better one; null never.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto is bf16 where the device has it.")
+    token_budget: int = Field(
+        16_384, ge=64, description="Tokens per forward pass, padding included; subdivides a step, changes no result."
+    )
+    checkpoint_minutes: float = Field(5.0, ge=0.0, description="Between step checkpoints; bounds what kill -9 can cost.")
+
+
+class FloatSpace(Section):
+    """A range of real numbers."""
+
+    type: Literal["float"]
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = Field(None, gt=0.0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> FloatSpace:
+        if not self.low < self.high:
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        if self.log and self.low <= 0:
+            raise ValueError("a log range must start above 0")
+        if self.log and self.step is not None:
+            raise ValueError("log and step exclude each other")
+        return self
+
+
+class IntSpace(Section):
+    """A range of whole numbers, both ends included."""
+
+    type: Literal["int"]
+    low: int
+    high: int
+    log: bool = False
+    step: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> IntSpace:
+        if not self.low < self.high:
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        if self.log and self.low <= 0:
+            raise ValueError("a log range must start above 0")
+        return self
+
+
+class CategoricalSpace(Section):
+    """A list of values to choose from."""
+
+    type: Literal["categorical"]
+    choices: tuple[str | int | float | bool | None, ...] = Field(min_length=1)
+
+
+SearchSpace = dict[str, Annotated[FloatSpace | IntSpace | CategoricalSpace, Field(discriminator="type")]]
+
+_LR: dict[str, Any] = {"type": "float", "low": 1e-4, "high": 5e-3, "log": True}
+_COMMON_SPACE: dict[str, Any] = {
+    "learning_rate": _LR,
+    "dropout": {"type": "float", "low": 0.1, "high": 0.5},
+    "weight_decay": {"type": "float", "low": 0.0, "high": 0.1},
+}
+
+
+class Hpo(Section):
+    """The hyper-parameter search of one model."""
+
+    enabled: bool = Field(True, description="false makes the search refuse to run.")
+    n_trials: int = Field(50, ge=1, le=100_000, description="Finished and pruned trials in all.")
+    epochs: int = Field(10, ge=1, le=10_000, description="Epochs of a trial.")
+    sample_size: int | None = Field(10_000, ge=2, description="Training rows of a trial; null is all.")
+    valid_sample_size: int | None = Field(10_000, ge=2, description="Validation rows of a trial; null is all.")
+    sampler: Literal["tpe", "random"] = Field("tpe", description="Optuna's sampler.")
+    pruner: Literal["median", "hyperband", "none"] = Field("median", description="Optuna's pruner.")
+    storage: str | None = Field(None, description="Optuna storage URL; null is an SQLite file in results_dir.")
+    study_name: str | None = Field(None, description="null derives it from model, space and data.")
+    timeout: float | None = Field(None, gt=0.0, description="Seconds after which no new trial starts.")
+    search_space: SearchSpace = Field(_COMMON_SPACE, description="Hyper-parameter -> range.", validate_default=True)
+
+
+class LstmModel(Section):
+    """Everything about the `lstm` model."""
+
+    head: LstmHead = Field(LstmHead(), description="Architecture.")
+    train: Train = Field(Train(), description="Training.")
+    hpo: Hpo = Field(
+        Hpo(
+            search_space={  # type: ignore[arg-type]
+                **_COMMON_SPACE,
+                "hidden": {"type": "categorical", "choices": [128, 256, 512]},
+                "layers": {"type": "int", "low": 1, "high": 3},
+                "attention_heads": {"type": "categorical", "choices": [2, 4, 8]},
+            }
+        ),
+        description="Search.",
+    )
+
+
+class HanModel(Section):
+    """Everything about the `han` model."""
+
+    head: HanHead = Field(HanHead(), description="Architecture.")
+    train: Train = Field(Train(), description="Training.")
+    hpo: Hpo = Field(
+        Hpo(
+            search_space={  # type: ignore[arg-type]
+                **_COMMON_SPACE,
+                "hidden": {"type": "categorical", "choices": [128, 256, 384]},
+                "layers": {"type": "int", "low": 1, "high": 2},
+            }
+        ),
+        description="Search.",
+    )
+
+
+class LinearModel(Section):
+    """Everything about the `linear` model, the rung that the others must beat."""
+
+    head: LinearHead = Field(LinearHead(), description="Architecture.")
+    train: Train = Field(Train(), description="Training.")
+    hpo: Hpo = Field(Hpo(), description="Search.")
+
+
+class Test(Section):
+    """How a model is tested."""
+
+    __test__ = False  # pytest, this is no test class
+
+    sample_size: int | None = Field(None, ge=2, description="First n of the split's fixed order; null is all.")
+    confidence: float = Field(0.95, gt=0.5, lt=1.0, description="Level of the intervals.")
+    resamples: int = Field(2000, ge=100, le=100_000, description="Bootstrap resamples behind each interval.")
+    baseline: bool = Field(True, description="Test TF-IDF + logistic regression on the same rows.")
+
+
+#: Name of a head -> its section; the registry of heads and this table must name the same (a test says so).
+MODEL_NAMES: tuple[str, ...] = ("lstm", "han", "linear")
+
+
+class Config(Section):
+    """Everything that a command needs to know."""
+
+    project: Project = Field(Project(), description="Name and seed.")
+    paths: Paths = Field(Paths(), description="Files and folders.")
+    data: Data = Field(Data(), description="Sources, cleaning, splits.")
+    encoder: Encoder = Field(Encoder(), description="The shared encoder.")
+    lstm: LstmModel = Field(LstmModel(), description="The LSTM model.")
+    han: HanModel = Field(HanModel(), description="The hierarchical-attention model.")
+    linear: LinearModel = Field(LinearModel(), description="The linear model.")
+    test: Test = Field(Test(), description="Testing.")
+
+    def model(self, name: str) -> LstmModel | HanModel | LinearModel:
+        """The section of one model. Raises KeyError for a name that is not in MODEL_NAMES."""
+        if name not in MODEL_NAMES:
+            raise KeyError(name)
+        section: LstmModel | HanModel | LinearModel = getattr(self, name)
+        return section
+
+    @model_validator(mode="after")
+    def _search_spaces_name_real_parameters(self) -> Config:
+        for name in MODEL_NAMES:
+            section = self.model(name)
+            known = searchable(section)
+            for parameter in section.hpo.search_space:
+                if parameter not in known:
+                    raise ValueError(
+                        f"{name}.hpo.search_space.{parameter} is no hyper-parameter of {name}; "
+                        f"known: {', '.join(sorted(known))}"
+                    )
+        return self
+
+
+def searchable(section: LstmModel | HanModel | LinearModel) -> set[str]:
+    """Names that a search space of this model may contain: of its head, its training and the encoder."""
+    not_tunable = {"sample_size", "valid_sample_size", "metric", "precision", "checkpoint_minutes", "token_budget"}
+    train = set(type(section.train).model_fields) - not_tunable
+    return set(type(section.head).model_fields) | train | {"trainable_layers", "max_length"}

@@ -1,0 +1,499 @@
+"""What a person sees: results on stdout; notes, warnings, errors, logs and progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+    from rich.text import Text
+
+#: Seconds between two progress lines where stderr is no terminal.
+PLAIN_INTERVAL = 10.0
+
+#: Columns of a table that goes into a pipe or file: wide, so that nothing is folded.
+_PIPE_WIDTH = 200
+
+_HIDDEN = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+_verbosity = 0
+_consoles: dict[str, tuple[Any, Console]] = {}
+_live: list[RichProgress] = []
+_clock = time.monotonic
+
+
+# --- streams ---------------------------------------------------------------------------------------------------------
+
+
+def out() -> Console:
+    """The console of results, on stdout."""
+    return _console("stdout")
+
+
+def err() -> Console:
+    """The console of everything else, on stderr."""
+    return _console("stderr")
+
+
+def _console(name: str) -> Console:
+    stream = getattr(sys, name)
+    made_for, console = _consoles.get(name, (None, None))
+    # A test or a notebook may have put another stream in place since.
+    if console is None or made_for is not stream:
+        from rich.console import Console
+
+        width = None if stream.isatty() or os.environ.get("COLUMNS") else _PIPE_WIDTH
+        console = Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+        _consoles[name] = (stream, console)
+    return console
+
+
+def prepare_streams() -> None:
+    """Let any text reach stdout and stderr: UTF-8 on Windows, and odd characters escaped instead of a crash."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is None:
+            continue
+        if os.name == "nt":
+            reconfigure(encoding="utf-8")
+        reconfigure(errors="backslashreplace")
+
+
+def quiet_broken_pipe() -> None:
+    """Point stdout at nothing after its reader has gone, so that the interpreter's last flush stays silent."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError, AttributeError):
+        return
+
+
+def safe(text: object) -> str:
+    """A text as it may go to a terminal: control characters and lone surrogates are shown, not sent."""
+    return str(text).translate(_HIDDEN).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+# --- messages --------------------------------------------------------------------------------------------------------
+
+
+def set_verbosity(level: int) -> None:
+    """-1 shows warnings and errors only; 0 is normal; 1 adds debug logging; 2 adds that of libraries."""
+    global _verbosity
+    _verbosity = level
+    ours = logging.DEBUG if level > 0 else logging.INFO if level == 0 else logging.WARNING
+    libraries = logging.DEBUG if level > 1 else logging.INFO if level == 1 else logging.ERROR
+    root = logging.getLogger()
+    root.handlers = [handler for handler in root.handlers if not isinstance(handler, _LogLines)]
+    root.addHandler(_LogLines())
+    root.setLevel(libraries)
+    logging.getLogger("sentiment_hybrid").setLevel(ours)
+    # Deprecation warnings of libraries are no user's business; -v lets them through as log lines.
+    logging.captureWarnings(True)
+    os.environ["TRANSFORMERS_VERBOSITY"] = "info" if level > 0 else "error"
+    if level < 0:
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    else:
+        os.environ.pop("HF_HUB_DISABLE_PROGRESS_BARS", None)
+
+
+def verbosity() -> int:
+    """The level last given to ``set_verbosity``."""
+    return _verbosity
+
+
+class _LogLines(logging.Handler):
+    """Log records as plain lines on stderr, above a running progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        name = "" if record.name.startswith("sentiment_hybrid") else f"{record.name}: "
+        text = record.getMessage()
+        if record.exc_info:
+            text = f"{text}\n{logging.Formatter().formatException(record.exc_info)}"
+        _line(f"{level}{name}{text}", style="dim")
+
+
+def note(message: str) -> None:
+    """One line on stderr about what happens; silent with -q."""
+    if _verbosity >= 0:
+        _line(message)
+
+
+def warn(message: str) -> None:
+    """One line on stderr about something to look at; shown with -q too."""
+    _line(message, head="warning: ", head_style="bold yellow")
+
+
+def error(message: str, *, problems: Sequence[str] = (), hint: str = "") -> None:
+    """An error on stderr: what is wrong, each problem on its line, and what to do."""
+    _line(message, head="Error: ", head_style="bold red")
+    for problem in problems:
+        _line(f"  - {problem}")
+    if hint:
+        _line(hint, head="Hint: ", head_style="bold")
+
+
+def _line(message: str, *, head: str = "", head_style: str = "", style: str = "") -> None:
+    from rich.text import Text
+
+    text = Text.assemble((head, head_style), (safe(message), style))
+    err().print(text, soft_wrap=True)
+
+
+def say(message: str = "") -> None:
+    """One line of a result on stdout."""
+    out().print(safe(message), soft_wrap=True)
+
+
+def raw(text: str) -> None:
+    """Text on stdout exactly as it is, for files and other programs: no wrapping, no escapes."""
+    sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+    sys.stdout.flush()
+
+
+def as_json(value: object) -> None:
+    """A value on stdout as JSON."""
+    raw(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1) -> None:
+    """A table on stdout; the first ``left`` columns are words, the others figures."""
+    from rich import box
+    from rich.table import Table
+
+    shown = Table(title=_cell(title), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    for number, name in enumerate(columns):
+        shown.add_column(_cell(name), justify="left" if number < left else "right", overflow="fold")
+    for row in rows:
+        shown.add_row(*(_cell(value) for value in row))
+    out().print(shown)
+
+
+def _cell(value: object) -> Text:
+    from rich.text import Text
+
+    return Text("" if value is None else safe(value))
+
+
+# --- progress --------------------------------------------------------------------------------------------------------
+
+
+class Progress:
+    """One task whose progress is told on stderr: as a bar, or as a line now and then."""
+
+    def __init__(self, description: str, total: int | None, *, unit: str, bar: RichProgress | None) -> None:
+        self._description = description
+        self._total = total
+        self._unit = unit
+        self._done = 0
+        self._facts: dict[str, object] = {}
+        self._started = self._told = _clock()
+        self._bar = bar
+        self._task: TaskID | None = None
+        if bar is not None:
+            self._task = bar.add_task(description, total=total, unit=unit, facts="")
+
+    def advance(self, count: int = 1, **facts: object) -> None:
+        """``count`` more are done; facts (loss=0.41) are shown beside the bar."""
+        self.update(completed=self._done + count, **facts)
+
+    def update(
+        self,
+        *,
+        completed: int | None = None,
+        total: int | None = None,
+        description: str | None = None,
+        **facts: object,
+    ) -> None:
+        """Set what is known anew; what is left out stays."""
+        self._done = self._done if completed is None else completed
+        self._total = self._total if total is None else total
+        self._description = description or self._description
+        self._facts.update(facts)
+        if self._bar is not None and self._task is not None:
+            self._bar.update(
+                self._task,
+                completed=self._done,
+                total=self._total,
+                description=self._description,
+                facts=_facts(self._facts),
+            )
+        elif _verbosity >= 0 and _clock() - self._told >= PLAIN_INTERVAL:
+            self._told = _clock()
+            _line(self.line())
+
+    def line(self) -> str:
+        """The state as one plain line."""
+        seconds = max(_clock() - self._started, 1e-9)
+        speed = self._done / seconds
+        share = f" of {self._total:,} ({100 * self._done / max(self._total, 1):.0f} %)" if self._total else ""
+        parts = [f"{self._description}: {self._done:,}{share} {self._unit}", f"{speed:,.0f} {self._unit}/s"]
+        parts += [_facts(self._facts)] if self._facts else []
+        parts += [f"{duration(seconds)} so far"]
+        if self._total and speed > 0:
+            parts += [f"{duration(max(self._total - self._done, 0) / speed)} left"]
+        return ", ".join(parts)
+
+    def close(self) -> None:
+        """Take the bar away; a plain task that has spoken says its last line."""
+        if self._bar is not None and self._task is not None:
+            self._bar.remove_task(self._task)
+        elif self._told > self._started and _verbosity >= 0:
+            _line(self.line())
+
+
+@contextmanager
+def progress(description: str, total: int | None = None, *, unit: str = "rows") -> Iterator[Progress]:
+    """Tell the progress of a task on stderr; tasks may be nested. Silent with -q.
+
+    Args:
+        description: what is going on, in two or three words.
+        total: how many there are; None where nobody knows.
+        unit: what is counted.
+    """
+    bar = _live[-1] if _live else _new_bar()
+    own = bar is not None and not _live
+    if bar is not None and own:
+        bar.start()
+        _live.append(bar)
+    task = Progress(description, total, unit=unit, bar=bar)
+    try:
+        yield task
+    finally:
+        task.close()
+        if bar is not None and own:
+            _live.remove(bar)
+            bar.stop()
+
+
+def _new_bar() -> RichProgress | None:
+    console = err()
+    if _verbosity < 0 or not console.is_terminal or console.is_dumb_terminal:
+        return None
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    return RichProgress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TextColumn("{task.completed:,.0f}", markup=False),
+        _speed_column(),
+        TextColumn("{task.fields[facts]}", markup=False),
+        TimeElapsedColumn(),
+        TextColumn("left", markup=False),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def _speed_column() -> Any:
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        """Rows per second."""
+
+        def render(self, task: Task) -> Text:
+            unit = task.fields.get("unit", "rows")
+            return Text(f"{task.speed:,.0f} {unit}/s" if task.speed else f"{unit}")
+
+    return Speed()
+
+
+def _facts(facts: Mapping[str, object]) -> str:
+    return "  ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in facts.items()
+    )
+
+
+# --- figures as words ------------------------------------------------------------------------------------------------
+
+
+def duration(seconds: float) -> str:
+    """0.4 s, 12 s, 3 min 05 s, 2 h 04 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def size(count: float) -> str:
+    """Bytes in the nearest unit."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def percent(interval: Any) -> str:
+    """``82.41 % [81.90, 82.93]``."""
+    return f"{100 * interval.value:.2f} % [{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
+
+
+def decimal(interval: Any) -> str:
+    """``0.648 [0.638, 0.659]``."""
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def p_value(value: float) -> str:
+    """``p = 0.031``, or ``p < 0.0001``."""
+    return "p < 0.0001" if value < 0.0001 else f"p = {value:.2g}"
+
+
+def difference(comparison: Any, first: str, second: str) -> str:
+    """A paired test in plain words: how far two models differ on the same rows, and whether that means anything."""
+    gap = comparison.accuracy
+    facts = (
+        f"{100 * gap.value:+.2f} points of accuracy, 95 % interval {100 * gap.low:+.2f} to {100 * gap.high:+.2f}; "
+        f"right alone on {comparison.only_a:,} and {comparison.only_b:,} of {comparison.rows:,} texts; "
+        f"exact McNemar {p_value(comparison.p_value)}"
+    )
+    if not comparison.differs:
+        return f"{first} and {second} do not differ measurably on these rows ({facts})."
+    better, worse = (first, second) if gap.value > 0 else (second, first)
+    return f"{better} is better than {worse} on these rows, beyond chance ({facts})."
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
+
+_HEADLINES = (
+    ("accuracy", "accuracy", percent),
+    ("macro F1", "macro_f1", percent),
+    ("macro precision", "macro_precision", percent),
+    ("macro recall", "macro_recall", percent),
+    ("MCC", "mcc", decimal),
+    ("ROC-AUC", "roc_auc", decimal),
+    ("calibration error", "ece", decimal),
+)
+
+
+def show_data(result: Any) -> None:
+    """What ``senthy data`` did: rows per split and class, and what was left out, by reason."""
+    report = result.report
+    state = "prepared" if result.built else "is up to date (--refresh builds it anew)"
+    say(f"{result.path} {state}: {result.source}, {duration(result.seconds)}")
+    counts = report.get("splits", {})
+    if counts:
+        columns = ["split", "rows", *result.labels]
+        table("Rows per split", columns, [_split_row(name, row, result.labels) for name, row in counts.items()])
+    dropped = [(reason.replace("_", " "), f"{count:,}") for reason, count in report.get("dropped", {}).items() if count]
+    if dropped:
+        table("Left out", ["reason", "rows"], dropped)
+
+
+def _split_row(name: str, counts: Mapping[str, int], labels: Sequence[str]) -> list[str]:
+    total = sum(counts.get(label, 0) for label in labels)
+    shares = [f"{counts.get(label, 0):,} ({100 * counts.get(label, 0) / max(total, 1):.1f} %)" for label in labels]
+    return [name, f"{total:,}", *shares]
+
+
+def show_scores(title: str, scores: Mapping[str, Any]) -> None:
+    """Headline figures with 95 % intervals; one column per model, ``scores`` is name -> Scores."""
+    rows = [[words, *(render(getattr(one, field)) for one in scores.values())] for words, field, render in _HEADLINES]
+    table(title, ["figure [95 % interval]", *scores], rows)
+
+
+def show_test(result: Any) -> None:
+    """A test: headline figures beside the baseline's, figures per class, the paired test, and the files."""
+    columns = {result.model: result.scores}
+    if result.baseline is not None:
+        columns["baseline"] = result.baseline
+    show_scores(f"{result.model} on {result.rows:,} texts ({result.split})", columns)
+    classes = [
+        [
+            one.label,
+            f"{100 * one.precision:.2f} %",
+            f"{100 * one.recall:.2f} %",
+            f"{100 * one.f1:.2f} %",
+            f"{one.support:,}",
+        ]
+        for one in result.scores.per_class
+    ]
+    table("Per class", ["class", "precision", "recall", "F1", "texts"], classes)
+    if result.comparison is not None:
+        say(difference(result.comparison, result.model, "the TF-IDF baseline"))
+    overlap = getattr(result, "overlap", None)
+    if overlap and overlap.get("rows"):
+        warn(
+            f"{overlap['rows']:,} of these {result.rows:,} texts ({100 * overlap['rows'] / max(result.rows, 1):.1f} %) "
+            "were in the model's training data: the figures flatter it"
+        )
+    show_files(result.files)
+
+
+def show_train(result: Any) -> None:
+    """A training: where the model lies, its best epoch, how several seeds agree, and its test."""
+    best = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in result.valid.items())
+    resumed = " (resumed)" if result.resumed else ""
+    say(f"{result.model_dir} trained{resumed} in {duration(result.seconds)}; run {result.run_dir}")
+    say(f"best of {result.epochs} epochs: epoch {result.best_epoch}, on the validation split {best}")
+    if getattr(result, "seeds", None):
+        show_seeds(result.seeds)
+    if result.test is not None:
+        show_test(result.test)
+
+
+def show_seeds(summary: Mapping[str, Any]) -> None:
+    """Mean and standard deviation over seeds; ``summary`` is metric -> {mean, deviation, values}."""
+    rows = [
+        [
+            name.replace("_", " "),
+            f"{one['mean']:.4f}",
+            f"{one['deviation']:.4f}",
+            ", ".join(f"{v:.4f}" for v in one["values"]),
+        ]
+        for name, one in summary.items()
+        if isinstance(one, Mapping)
+    ]
+    table("Over seeds", ["figure", "mean", "deviation", "each"], rows)
+
+
+def show_predictions(result: Any) -> None:
+    """Predictions of a few texts; those of a file were written while they were made."""
+    rows = [[one.label, f"{one.score:.3f}", text] for text, one in zip(result.texts, result.predictions, strict=True)]
+    table("", ["prediction", "score", "text"], rows, left=1)
+
+
+def show_run_all(result: Any) -> None:
+    """Every model and the baseline in one table, and in words whether they differ."""
+    scores = {name: test.scores for name, test in result.tests.items()}
+    baseline = next((test.baseline for test in result.tests.values() if test.baseline is not None), None)
+    if baseline is not None:
+        scores["baseline"] = baseline
+    if scores:
+        rows = next(iter(result.tests.values())).rows
+        show_scores(f"Tested on {rows:,} texts", scores)
+    for comparison, first, second in result.comparisons:
+        say(difference(comparison, first, second))
+    show_files(result.files)
+    for name, message in result.failures.items():
+        error(f"{name}: {message}")
+
+
+def show_info(facts: Mapping[str, Mapping[str, object]]) -> None:
+    """Facts by section, as ``senthy info`` gathers them."""
+    for section, rows in facts.items():
+        table(section, ["", ""], [[name, value] for name, value in rows.items()], left=2)
+
+
+def show_files(files: Mapping[str, object]) -> None:
+    """What was written, and where."""
+    for what, path in files.items():
+        if path is not None:
+            say(f"{what.replace('_', ' ')}: {path}")

@@ -1,0 +1,1 @@
+"""Text in, labelled and split examples out; imports no torch."""

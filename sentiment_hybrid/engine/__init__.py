@@ -1,0 +1,1 @@
+"""Batches, stored states, the training loop, evaluation, checkpoints and prediction."""

@@ -1,0 +1,359 @@
+"""Model directories and run checkpoints: safetensors and JSON, written aside and renamed, never a pickle."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.engine.loop import FitState
+from sentiment_hybrid.errors import EncoderError, ModelError, OutputError
+
+if TYPE_CHECKING:
+    from sentiment_hybrid.models.classifier import Classifier
+    from sentiment_hybrid.models.encoder import LoadedEncoder
+
+FORMAT_VERSION = 1
+_PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model directory says of itself: the content of model.json."""
+
+    head: str
+    head_config: dict[str, Any]
+    labels: tuple[str, ...]
+    normalizer: str
+    max_length: int
+    max_windows: int
+    encoder_name: str
+    encoder_revision: str | None
+    encoder_fingerprint: str
+    encoder_inside: bool
+    trainable_layers: int | str
+    data_fingerprint: str
+    split_fingerprint: str
+    train_fingerprint: str
+    run_id: str
+    created: str
+    train_rows: int
+    weights_sha256: str = ""
+    parent: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def display_name(self) -> str:
+        """``LSTMRoBERTa``."""
+        return paths.DISPLAY_NAMES.get(self.head, self.head)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to classify, in eval mode on the CPU."""
+
+    classifier: Classifier
+    tokenizer: Any
+    info: ModelInfo
+    directory: Path
+
+
+def save_model(directory: Path, *, classifier: Classifier, encoder: LoadedEncoder, info: ModelInfo, bundle: bool) -> None:
+    """Write a model directory aside and put it in place; an old one is moved aside first, then removed.
+
+    ``bundle`` puts the encoder inside. A stop at any moment leaves the old or the new model to `load_model`.
+
+    Raises:
+        OutputError: the folder cannot be written, or the disk is full; the old model is untouched.
+    """
+    from safetensors.torch import save_file
+
+    from sentiment_hybrid.models.encoder import save_encoder
+
+    aside = directory.parent / f".{directory.name}.{uuid.uuid4().hex[:8]}.partial"
+    with _told_as_output_error(directory):
+        recover(directory)
+        _remove_stale(directory)
+        aside.mkdir(parents=True)
+        try:
+            weights = {name: value.detach().cpu().contiguous() for name, value in classifier.head.state_dict().items()}
+            save_file(weights, aside / paths.MODEL_WEIGHTS, metadata={"format": "pt"})
+            if bundle:
+                save_encoder(classifier.encoder, encoder.tokenizer, aside / paths.ENCODER_DIR)
+            else:
+                encoder.tokenizer.save_pretrained(aside / paths.TOKENIZER_DIR)
+            digest = file_sha256(aside / paths.MODEL_WEIGHTS)
+            document = {**asdict(info), "encoder_inside": bundle, "weights_sha256": digest}
+            _write_json(aside / paths.MODEL_JSON, document)
+            _flush_to_disk(aside)
+            _publish(aside, directory)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+
+
+def read_info(directory: Path) -> ModelInfo:
+    """model.json of a model directory, checked.
+
+    Raises:
+        ModelError: there is no model, it holds a pickle instead, it is damaged, or of a newer format.
+    """
+    recover(directory)
+    path = directory / paths.MODEL_JSON
+    if not path.is_file():
+        raise _no_model(directory)
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        version = document["format_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} is damaged: {error}", hint="Train again, or restore the directory.") from error
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise ModelError(
+            f"{directory} has model format {version}, and this senthy reads up to {FORMAT_VERSION}",
+            hint="Upgrade: pip install --upgrade sentiment-hybrid",
+        )
+    missing = {f.name for f in fields(ModelInfo)} - document.keys()
+    if missing:
+        raise ModelError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}", hint="Train again.")
+    known = {f.name: document[f.name] for f in fields(ModelInfo)}
+    known["labels"] = tuple(known["labels"])
+    return ModelInfo(**known)
+
+
+def load_model(directory: Path, *, encoder: str | Path | None = None, offline: bool = False) -> LoadedModel:
+    """Load a model directory onto the CPU, with its own sizes, labels and encoder.
+
+    ``encoder`` points to where the frozen encoder lies when it is not inside; it must be the one trained on.
+
+    Raises:
+        ModelError: as read_info, or the weights are damaged or do not fit.
+        EncoderError: the encoder cannot be had, or is another one.
+    """
+    from safetensors.torch import load_file
+
+    from sentiment_hybrid.models import build_head
+    from sentiment_hybrid.models.classifier import Classifier
+
+    info = read_info(directory)
+    weights_path = directory / paths.MODEL_WEIGHTS
+    if not weights_path.is_file():
+        raise _no_model(directory)
+    loaded = _load_encoder(directory, info, encoder, offline)
+    try:
+        weights = load_file(weights_path)
+    except Exception as error:  # safetensors raises its own type for any damage
+        raise ModelError(f"{weights_path} is damaged: {error}", hint="Train again.") from error
+    if info.weights_sha256 and file_sha256(weights_path) != info.weights_sha256:
+        raise ModelError(f"{weights_path} is not the file that was saved with this model", hint="Train again.")
+    head = build_head(
+        info.head, _head_config(info), input_size=loaded.encoder.hidden_size, num_classes=len(info.labels)
+    )
+    try:
+        head.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelError(f"{weights_path} does not fit its model.json", hint="Train again.") from error
+    classifier = Classifier(loaded.encoder, head)
+    classifier.eval()
+    return LoadedModel(classifier, loaded.tokenizer, info, directory)
+
+
+def recover(directory: Path) -> None:
+    """Put the old model back if publishing was stopped between moving it aside and putting the new one in place."""
+    old = _old(directory)
+    if old.is_dir() and not directory.exists():
+        old.rename(directory)
+
+
+class RunCheckpoints:
+    """Checkpoints of one run: each a new directory; which is `best` and `last` stands in one small file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def pointers(self) -> dict[str, str]:
+        """Name (`best`, `last`) -> directory name; empty before the first save."""
+        try:
+            pointers: dict[str, str] = json.loads((self.folder / paths.CHECKPOINT_POINTERS).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise ModelError(f"{self.folder / paths.CHECKPOINT_POINTERS} is damaged", hint="Start a new run.") from error
+        return pointers
+
+    def save(self, state: FitState, *, is_best: bool = False) -> None:
+        """Write a snapshot as the new `last` (and `best`), then remove those that nothing points to.
+
+        Raises:
+            OutputError: it cannot be written; the checkpoints before it are untouched.
+        """
+        from safetensors.torch import save_file
+
+        name = f"step-{state.facts['global_step']:08d}-{uuid.uuid4().hex[:6]}"
+        aside = self.folder / f".{name}.partial"
+        with _told_as_output_error(self.folder):
+            aside.mkdir(parents=True)
+            try:
+                tensors = {key: value.contiguous() for key, value in state.tensors.items()}
+                save_file(tensors, aside / paths.CHECKPOINT_STATE)
+                _write_json(aside / paths.CHECKPOINT_JSON, state.facts)
+                _flush_to_disk(aside)
+                aside.rename(self.folder / name)
+            except BaseException:
+                shutil.rmtree(aside, ignore_errors=True)
+                raise
+            pointers = {**self.pointers(), "last": name}
+            if is_best:
+                pointers["best"] = name
+            _replace_json(self.folder / paths.CHECKPOINT_POINTERS, pointers)
+        self._prune(pointers)
+
+    def load(self, which: str) -> FitState:
+        """The snapshot that `best` or `last` points to. Raises ModelError when it is not there or damaged."""
+        from safetensors.torch import load_file
+
+        name = self.pointers().get(which)
+        if name is None:
+            raise ModelError(f"{self.folder} has no {which} checkpoint", hint="Start a new run.")
+        folder = self.folder / name
+        try:
+            return FitState(
+                load_file(folder / paths.CHECKPOINT_STATE),
+                json.loads((folder / paths.CHECKPOINT_JSON).read_text(encoding="utf-8")),
+            )
+        except Exception as error:  # safetensors raises its own type for any damage
+            raise ModelError(f"the checkpoint {folder} is damaged: {error}", hint="Start a new run.") from error
+
+    def remove(self) -> None:
+        """Drop all of them: the run has been published."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _prune(self, pointers: dict[str, str]) -> None:
+        for folder in self.folder.iterdir():
+            if folder.is_dir() and folder.name not in pointers.values():
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _load_encoder(directory: Path, info: ModelInfo, given: str | Path | None, offline: bool) -> LoadedEncoder:
+    from sentiment_hybrid.config.schema import Encoder as EncoderConfig
+    from sentiment_hybrid.models.encoder import load_encoder, load_encoder_dir
+
+    if info.encoder_inside:
+        loaded = load_encoder_dir(directory / paths.ENCODER_DIR)
+        hint = "The model directory is damaged; train again."
+    else:
+        name = str(given) if given is not None else info.encoder_name
+        config = EncoderConfig(name=name, revision=None if given else info.encoder_revision, max_length=info.max_length)
+        loaded = load_encoder(config, offline=offline)
+        hint = f"It was trained on {info.encoder_name} (revision {info.encoder_revision}); point --encoder to that."
+    if loaded.fingerprint != info.encoder_fingerprint:
+        raise EncoderError(f"the encoder at {loaded.name} is not the one that {directory} was trained on", hint=hint)
+    return loaded
+
+
+def _head_config(info: ModelInfo) -> Any:
+    from pydantic import ValidationError
+
+    from sentiment_hybrid.config.schema import MODEL_NAMES, Config
+
+    if info.head not in MODEL_NAMES:
+        raise ModelError(
+            f"the model's head is {info.head}, and this senthy knows {', '.join(MODEL_NAMES)}",
+            hint="Upgrade: pip install --upgrade sentiment-hybrid",
+        )
+    try:
+        return type(Config().model(info.head).head).model_validate(info.head_config)
+    except ValidationError as error:
+        raise ModelError(f"model.json has an unusable head_config: {error}", hint="Train again.") from error
+
+
+def _no_model(directory: Path) -> ModelError:
+    if not directory.exists():
+        return ModelError(f"there is no model at {directory}", hint="Train one first: senthy train --model lstm")
+    if not directory.is_dir():
+        return ModelError(f"{directory} is a file, not a model directory")
+    pickles = sorted(p.name for p in directory.iterdir() if p.suffix in _PICKLES)
+    if pickles:
+        return ModelError(
+            f"{directory} holds {', '.join(pickles)}, which could run code when it is loaded, and no "
+            f"{paths.MODEL_WEIGHTS}; senthy never loads pickles",
+            hint="Use a directory that `senthy train` wrote.",
+        )
+    return ModelError(
+        f"{directory} is no model directory: it lacks {paths.MODEL_JSON} or {paths.MODEL_WEIGHTS}",
+        hint="Use a directory that `senthy train` wrote.",
+    )
+
+
+def _publish(aside: Path, directory: Path) -> None:
+    old = _old(directory)
+    shutil.rmtree(old, ignore_errors=True)
+    if directory.exists():
+        directory.rename(old)
+    aside.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _old(directory: Path) -> Path:
+    return directory.parent / f".{directory.name}.old"
+
+
+def _remove_stale(directory: Path) -> None:
+    for folder in directory.parent.glob(f".{directory.name}.*.partial"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _replace_json(path: Path, document: dict[str, Any]) -> None:
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    _write_json(aside, document)
+    with aside.open("rb+") as file:
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def _flush_to_disk(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+
+
+@contextmanager
+def _told_as_output_error(target: Path) -> Iterator[None]:
+    """Tell a failed write in the user's words; safetensors wraps the system's error in a type of its own."""
+    try:
+        yield
+    except OSError as error:
+        why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+        raise OutputError(f"cannot write {target}: {why}", hint="Free some space or choose another folder.") from error
+    except Exception as error:
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise OutputError(f"cannot write {target}: {error}", hint="Free some space or choose another folder.") from error
+
+
+def best_weights(checkpoints: RunCheckpoints) -> dict[str, torch.Tensor]:
+    """The trainable weights of the best epoch."""
+    prefix = "model."
+    return {k[len(prefix) :]: v for k, v in checkpoints.load("best").tensors.items() if k.startswith(prefix)}

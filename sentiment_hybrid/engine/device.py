@@ -1,0 +1,89 @@
+"""Device, precision and threads, resolved once per run; training and prediction ask here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from sentiment_hybrid.errors import TrainingError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What a run computes on; ``describe()`` goes into its meta.json."""
+
+    device: torch.device
+    precision: Precision
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context in which forward passes run."""
+        if self.precision == "fp32":
+            return nullcontext()
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
+        return torch.autocast(self.device.type, dtype=dtype)
+
+    def describe(self) -> dict[str, str | int]:
+        """Device, precision and threads, as bit-equal resuming needs them to be the same."""
+        return {"device": self.device.type, "precision": self.precision, "threads": torch.get_num_threads()}
+
+
+def resolve(device: str = "auto", precision: str = "auto") -> Compute:
+    """Turn ``auto`` into what this machine has.
+
+    Raises:
+        TrainingError: the device is not there, or cannot compute in the precision asked for.
+    """
+    chosen = _device(device)
+    if precision == "auto":
+        return Compute(chosen, "bf16" if _has_bf16(chosen) else "fp32")
+    if precision == "fp16" and chosen.type != "cuda":
+        raise TrainingError(
+            f"fp16 needs a CUDA device, and this run is on {chosen.type}", hint="Set precision to auto, bf16 or fp32."
+        )
+    return Compute(chosen, precision)  # type: ignore[arg-type]
+
+
+def accelerator(compute: Compute) -> Accelerator:
+    """The accelerate object of this process; one process cannot hold two precisions, so none is kept across runs."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
+    from accelerate.utils import DataLoaderConfiguration
+
+    if PartialState._shared_state and PartialState().num_processes == 1:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(
+        mixed_precision={"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[compute.precision],
+        cpu=compute.device.type == "cpu",
+        dataloader_config=DataLoaderConfiguration(),
+    )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("no CUDA device is available here", hint="Use --device auto or --device cpu.")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise TrainingError("no Apple GPU (mps) is available here", hint="Use --device auto or --device cpu.")
+    return torch.device(name)
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    # Without the instructions, bf16 on a CPU is emulated and several times slower than float32.
+    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(probe and probe())

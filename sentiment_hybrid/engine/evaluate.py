@@ -1,0 +1,58 @@
+"""Probabilities of a classifier over many texts, in the order in which they were given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sentiment_hybrid.engine.batches import TokenizedTexts, collate, pack
+from sentiment_hybrid.engine.device import Compute
+from sentiment_hybrid.engine.features import StoredStates
+
+
+@dataclass(frozen=True)
+class Material:
+    """Texts ready for a classifier: tokenised, with labels (N,) int64 and, under a frozen encoder, stored states."""
+
+    tokenized: TokenizedTexts
+    labels: np.ndarray
+    states: StoredStates | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def predict_probabilities(
+    classifier: torch.nn.Module,
+    tokenized: TokenizedTexts,
+    *,
+    compute: Compute,
+    token_budget: int,
+    states: StoredStates | None = None,
+    progress: Callable[[int], object] = lambda rows: None,
+) -> np.ndarray:
+    """Softmax probabilities (N, C) float32; sorted by length inside, row order restored outside.
+
+    The classifier is put into eval mode and given back in the mode it had.
+    """
+    was_training = classifier.training
+    classifier.eval()
+    parts: list[np.ndarray] = []
+    rows = np.arange(len(tokenized))
+    batches = pack(tokenized.lengths, rows, token_budget)
+    with torch.inference_mode():
+        for batch_rows in batches:
+            batch = collate(tokenized, batch_rows, states)
+            with compute.autocast():
+                logits = classifier(**batch.inputs(compute.device)).logits  # (B, C)
+            parts.append(torch.softmax(logits.float(), dim=-1).cpu().numpy())
+            progress(len(batch_rows))
+    classifier.train(was_training)
+    if not parts:
+        return np.empty((0, 0), dtype=np.float32)
+    probabilities = np.empty((len(rows), parts[0].shape[1]), dtype=np.float32)
+    probabilities[np.concatenate(batches)] = np.concatenate(parts)
+    return probabilities

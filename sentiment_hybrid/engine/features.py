@@ -1,0 +1,263 @@
+"""The state store: each distinct window of a frozen encoder is computed once, ever, and kept on disk.
+
+A store is a folder per (encoder fingerprint, layer, precision); inside it, shards of ragged float16 token states that
+are complete or absent (written aside, flushed, renamed). The key of a window is a hash of its token ids, so the
+normaliser, the tokenizer and the window length are part of it, and every head, trial and run shares the states.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sentiment_hybrid.engine.batches import TokenizedTexts, pack, padded_ids
+from sentiment_hybrid.engine.device import Compute
+from sentiment_hybrid.errors import OutputError
+
+_SHARD_BYTES = 256 * 2**20  # what kill -9 can cost, and what a fill holds in the page cache
+_FORMAT = 1
+_KEY_BYTES = 16
+
+
+@dataclass(frozen=True)
+class StoredStates:
+    """States of the windows of one TokenizedTexts, memory-mapped; ``gather`` reads a batch of them."""
+
+    arrays: tuple[np.ndarray, ...]  # per shard (tokens, H) float16
+    shard: np.ndarray  # (W,) which array a window lies in
+    start: np.ndarray  # (W,) its first token there
+
+    def gather(self, windows: np.ndarray, lengths: np.ndarray) -> torch.Tensor:
+        """States of these windows, padded with zeros: (W, T, H) float16."""
+        hidden = self.arrays[0].shape[1]
+        out = np.zeros((len(windows), int(lengths.max()), hidden), dtype=np.float16)
+        for place, (shard, start, length) in enumerate(
+            zip(self.shard[windows], self.start[windows], lengths, strict=True)
+        ):
+            out[place, :length] = self.arrays[shard][start : start + length]
+        return torch.from_numpy(out)
+
+
+class StateStore:
+    """States of one frozen encoder at one precision; ``passes`` counts the windows that this object has encoded."""
+
+    def __init__(self, root: Path, *, encoder_fingerprint: str, hidden_size: int, compute: Compute) -> None:
+        self.folder = root / f"{encoder_fingerprint[:20]}-last-{compute.precision}"
+        self.hidden_size = hidden_size
+        self.compute = compute
+        self.passes = 0
+
+    def ensure(
+        self,
+        tokenized: TokenizedTexts,
+        encoder: torch.nn.Module,
+        *,
+        token_budget: int,
+        progress: Callable[[int], object] = lambda windows: None,
+    ) -> StoredStates:
+        """States of all windows: those missing are encoded and stored first; ``progress`` hears of each batch.
+
+        Raises:
+            OutputError: the folder cannot be written, or the disk has no room for the missing states.
+        """
+        keys = _window_keys(tokenized)
+        distinct, example = np.unique(keys, return_index=True)
+        shards = self._read_shards()
+        missing = example[~np.isin(distinct, np.concatenate([s.keys for s in shards]) if shards else distinct[:0])]
+        if len(missing):
+            self._fill(tokenized, keys, missing, encoder, token_budget, progress)
+            shards = self._read_shards()
+        return _locate(keys, shards)
+
+    def missing(self, tokenized: TokenizedTexts) -> int:
+        """How many distinct windows are not stored yet."""
+        distinct = np.unique(_window_keys(tokenized))
+        shards = self._read_shards()
+        known = np.concatenate([s.keys for s in shards]) if shards else distinct[:0]
+        return int((~np.isin(distinct, known)).sum())
+
+    def _fill(
+        self,
+        tokenized: TokenizedTexts,
+        keys: np.ndarray,
+        missing: np.ndarray,
+        encoder: torch.nn.Module,
+        token_budget: int,
+        progress: Callable[[int], object],
+    ) -> None:
+        lengths = tokenized.window_lengths
+        self._check_room(int(lengths[missing].sum()) * self.hidden_size * 2)
+        encoder.eval()
+        # Sorted by length, a batch has almost no padding; a shard is a run of batches.
+        for windows in _shards_of(pack(lengths, missing, token_budget), lengths, self.hidden_size):
+            with _writing(self.folder):
+                self._write_shard(tokenized, keys, windows, encoder, progress)
+
+    def _write_shard(
+        self,
+        tokenized: TokenizedTexts,
+        keys: np.ndarray,
+        batches: list[np.ndarray],
+        encoder: torch.nn.Module,
+        progress: Callable[[int], object],
+    ) -> None:
+        windows = np.concatenate(batches)
+        lengths = tokenized.window_lengths
+        total = int(lengths[windows].sum())
+        aside = self.folder / f".{uuid.uuid4().hex}.partial"
+        aside.mkdir(parents=True)
+        try:
+            states = np.lib.format.open_memmap(
+                aside / "states.npy", mode="w+", dtype=np.float16, shape=(total, self.hidden_size)
+            )
+            at = 0
+            for batch in batches:
+                ragged = self._encode(tokenized, batch, encoder)
+                states[at : at + len(ragged)] = ragged
+                at += len(ragged)
+                progress(len(batch))
+            states.flush()
+            del states
+            np.save(aside / "keys.npy", keys[windows])
+            np.save(aside / "starts.npy", np.concatenate(([0], np.cumsum(lengths[windows]))).astype(np.int64))
+            (aside / "shard.json").write_text(
+                json.dumps({"format": _FORMAT, "tokens": total, "windows": len(windows)}), encoding="utf-8"
+            )
+            _flush_to_disk(aside)
+            aside.rename(self.folder / f"shard-{uuid.uuid4().hex}")
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+
+    def _encode(self, tokenized: TokenizedTexts, windows: np.ndarray, encoder: torch.nn.Module) -> np.ndarray:
+        """Real tokens' states of a batch of windows, one after the other: (tokens, H) float16."""
+        lengths = tokenized.window_lengths[windows]
+        mask = np.arange(int(lengths.max()))[None, :] < lengths[:, None]
+        device = self.compute.device
+        on_device = torch.from_numpy(mask).to(device)
+        ids = torch.from_numpy(padded_ids(tokenized, windows, mask)).to(device)
+        with torch.no_grad(), self.compute.autocast():
+            states = encoder(input_ids=ids, attention_mask=on_device)
+        self.passes += len(windows)
+        array: np.ndarray = states[on_device].to(torch.float16).cpu().numpy()
+        return array
+
+    def _read_shards(self) -> list[_Shard]:
+        if not self.folder.is_dir():
+            return []
+        shards = []
+        for folder in sorted(self.folder.glob("shard-*")):
+            shard = _Shard.read(folder, self.hidden_size)
+            if shard is None:  # damaged: never used; its windows count as missing and are computed again
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
+                shards.append(shard)
+        return shards
+
+    def _check_room(self, needed: int) -> None:
+        parent = self.folder
+        while not parent.exists():
+            parent = parent.parent
+        free = shutil.disk_usage(parent).free
+        if needed > free:
+            raise OutputError(
+                f"the token states of this data need {needed / 1e9:.1f} GB and {self.folder.parent} has "
+                f"{free / 1e9:.1f} GB free",
+                hint="Lower train.sample_size, train.valid_sample_size or test.sample_size, or set paths.cache_dir "
+                "to a larger disk.",
+            )
+
+
+@dataclass(frozen=True)
+class _Shard:
+    states: np.ndarray
+    keys: np.ndarray
+    starts: np.ndarray
+
+    @classmethod
+    def read(cls, folder: Path, hidden_size: int) -> _Shard | None:
+        """The shard, or None when it is not whole."""
+        try:
+            facts = json.loads((folder / "shard.json").read_text(encoding="utf-8"))
+            shard = cls(
+                np.load(folder / "states.npy", mmap_mode="r", allow_pickle=False),
+                np.load(folder / "keys.npy", allow_pickle=False),
+                np.load(folder / "starts.npy", allow_pickle=False),
+            )
+        except (OSError, ValueError, EOFError):
+            return None
+        whole = (
+            facts.get("format") == _FORMAT
+            and shard.states.shape == (facts["tokens"], hidden_size)
+            and len(shard.keys) == facts["windows"] == len(shard.starts) - 1
+            and shard.starts[-1] == facts["tokens"]
+        )
+        return shard if whole else None
+
+
+def _window_keys(tokenized: TokenizedTexts) -> np.ndarray:
+    """A 128-bit hash of each window's token ids, (W,) S16."""
+    ids = memoryview(np.ascontiguousarray(tokenized.ids)).cast("B")
+    bounds = (tokenized.window_offsets * tokenized.ids.itemsize).tolist()
+    digests = b"".join(
+        hashlib.blake2b(ids[start:end], digest_size=_KEY_BYTES).digest()
+        for start, end in zip(bounds[:-1], bounds[1:], strict=True)
+    )
+    return np.frombuffer(digests, dtype=f"S{_KEY_BYTES}")
+
+
+def _shards_of(batches: list[np.ndarray], lengths: np.ndarray, hidden: int) -> Iterator[list[np.ndarray]]:
+    """Runs of batches whose states fill about one shard."""
+    run: list[np.ndarray] = []
+    size = 0
+    for batch in batches:
+        run.append(batch)
+        size += int(lengths[batch].sum()) * hidden * 2
+        if size >= _SHARD_BYTES:
+            yield run
+            run, size = [], 0
+    if run:
+        yield run
+
+
+def _locate(keys: np.ndarray, shards: list[_Shard]) -> StoredStates:
+    all_keys = np.concatenate([s.keys for s in shards])
+    shard_of = np.repeat(np.arange(len(shards)), [len(s.keys) for s in shards])
+    starts = np.concatenate([s.starts[:-1] for s in shards])
+    order = np.argsort(all_keys, kind="stable")
+    places = order[np.searchsorted(all_keys, keys, sorter=order)]
+    return StoredStates(tuple(s.states for s in shards), shard_of[places], starts[places])
+
+
+def _flush_to_disk(folder: Path) -> None:
+    for path in folder.iterdir():
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+
+
+class _writing:  # noqa: N801 - reads as a phrase where it is used
+    """Tells a failed write in the user's words."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+            raise OutputError(
+                f"cannot store token states in {self.folder}: {why}",
+                hint="Set paths.cache_dir to a writable folder with room, or lower the sample sizes.",
+            ) from error

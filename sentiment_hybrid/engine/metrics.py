@@ -1,0 +1,544 @@
+"""How good predictions are: point figures, bootstrap intervals, and the paired comparison of two models.
+
+Every figure is a function of counts of rows per cell (true label x prediction, label x score bin, ...), so a
+bootstrap resample of N rows is one multinomial draw over the cells: the same distribution as resampling rows,
+at a cost that does not grow with N.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sentiment_hybrid.errors import ModelError
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+#: Equal-width bins of the confidence, as in Guo et al. 2017.
+RELIABILITY_BINS = 15
+#: Slices of each such bin inside which the bootstrap takes all confidences as their mean.
+_ECE_SLICES = 20
+#: Most score bins behind the interval of ROC-AUC; fewer distinct scores are kept as they are.
+_AUC_BINS = 1024
+#: Up to this many rows the interval of a many-class ROC-AUC resamples the rows themselves.
+_AUC_ROWS = 1000
+#: Bins of the influence of a row, for the interval of a many-class ROC-AUC above that.
+_INFLUENCE_BINS = 512
+#: Counts drawn at once; bounds memory (8 bytes each).
+_DRAWS_AT_ONCE = 4_000_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and its bootstrap interval; all three are NaN where the figure is undefined."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """Figures of one class; NaN where the class was neither true nor predicted anywhere."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Rows whose confidence lies in (low, high]; confidence and accuracy are their means, NaN without rows."""
+
+    low: float
+    high: float
+    rows: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Everything measured on one set of rows; ``confusion[i][j]`` counts rows of class i predicted as j."""
+
+    rows: int
+    labels: tuple[str, ...]
+    confidence: float
+    resamples: int
+    accuracy: Interval
+    macro_precision: Interval
+    macro_recall: Interval
+    macro_f1: Interval
+    mcc: Interval
+    roc_auc: Interval
+    ece: Interval
+    per_class: tuple[ClassScores, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    reliability: tuple[ReliabilityBin, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and dicts for JSON; an undefined figure (NaN) is None."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        return plain
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same rows: differences are a - b; only_a counts rows that a alone got right."""
+
+    rows: int
+    confidence: float
+    accuracy: Interval
+    macro_f1: Interval
+    p_value: float
+    only_a: int
+    only_b: int
+
+    @property
+    def differs(self) -> bool:
+        """Whether the exact McNemar test rejects equal accuracy at the level of the intervals."""
+        return self.p_value < 1.0 - self.confidence
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and dicts for JSON, with ``differs``."""
+        plain: dict[str, Any] = _plain({**asdict(self), "differs": self.differs})
+        return plain
+
+
+def quick(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, predicted: npt.ArrayLike | None = None
+) -> dict[str, float]:
+    """Point figures for validation: accuracy, macro_f1, loss (mean negative log likelihood, in nats).
+
+    Shapes: labels (N,) class indices, probabilities (N, C); predicted (N,) defaults to the most probable class.
+    Raises ValueError for shapes that do not fit and ModelError for probabilities that are not numbers.
+    """
+    truth, scores = _checked(labels, probabilities)
+    guesses = scores.argmax(axis=1) if predicted is None else np.asarray(predicted, dtype=np.int64)
+    margins = _margins(_confusion(truth, guesses, scores.shape[1]))
+    likelihood = scores[np.arange(truth.size), truth]
+    return {
+        "accuracy": float(_accuracy(margins)[0]),
+        "macro_f1": float(_macro(margins)[2][0]),
+        "loss": float(-np.log(np.clip(likelihood, 1e-12, 1.0)).mean()),
+    }
+
+
+def score(
+    labels: npt.ArrayLike,
+    probabilities: npt.ArrayLike,
+    names: Sequence[str],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Scores:
+    """Measure predictions: labels (N,) class indices, probabilities (N, C), names of the C classes.
+
+    The prediction is the most probable class (the first of equals). Macro figures average over the classes that
+    occur among the true or the predicted labels, and a ratio of nothing counts as 0, as in scikit-learn. MCC is
+    Gorodkin's R_K (2004), 0 where a margin is constant. ROC-AUC is that of the last class for two classes, else the
+    mean of one-versus-rest over the classes that have rows; NaN where the rows hold one class only. ECE is Guo et
+    al. 2017, eq. 3, with 15 equal-width bins.
+
+    Intervals are percentile bootstrap, ECE's the basic bootstrap (a resample adds noise, hence error, to every bin;
+    reflecting at the point takes that bias out); each contains its point. Deterministic for a seed.
+    Raises ValueError for shapes that do not fit and ModelError for probabilities that are not numbers.
+    """
+    truth, scores = _checked(labels, probabilities)
+    if len(names) != scores.shape[1]:
+        raise ValueError(f"{len(names)} names for {scores.shape[1]} columns of probabilities")
+    level = _Level(confidence, resamples, seed)
+    predicted = scores.argmax(axis=1)
+    confusion = _confusion(truth, predicted, len(names))
+    top = scores[np.arange(truth.size), predicted]
+    bins = _reliability(top, predicted == truth)
+    return Scores(
+        rows=int(truth.size),
+        labels=tuple(names),
+        confidence=confidence,
+        resamples=resamples,
+        **_confusion_intervals(confusion, level),
+        roc_auc=_roc_auc(truth, scores, level),
+        ece=_ece(top, predicted == truth, bins, level),
+        per_class=_per_class(confusion, names),
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+        reliability=bins,
+    )
+
+
+def compare(
+    labels: npt.ArrayLike,
+    predicted_a: npt.ArrayLike,
+    predicted_b: npt.ArrayLike,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two models on the same rows: all three (N,) class indices.
+
+    Differences (a - b) with percentile intervals of the paired bootstrap; p_value of the exact McNemar test, that is
+    the two-sided binomial test on the rows that only one of them got right (1.0 without any).
+    Raises ValueError for shapes that do not fit.
+    """
+    from scipy.stats import binomtest
+
+    truth, first, second = (_class_indices(values) for values in (labels, predicted_a, predicted_b))
+    if not truth.shape == first.shape == second.shape:
+        raise ValueError(f"labels {truth.shape}, predictions {first.shape} and {second.shape} must have one length")
+    right_a, right_b = first == truth, second == truth
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    accuracy, macro_f1 = _paired_intervals(truth, first, second, _Level(confidence, resamples, seed))
+    p_value = float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
+    return Comparison(int(truth.size), confidence, accuracy, macro_f1, p_value, only_a, only_b)
+
+
+# --- checks and plain values
+
+
+def _class_indices(values: npt.ArrayLike) -> IntArray:
+    array = np.asarray(values)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"class indices must be a non-empty (N,) array, not of shape {array.shape}")
+    if not np.issubdtype(array.dtype, np.integer) or array.min() < 0:
+        raise ValueError("class indices must be whole numbers from 0")
+    return array.astype(np.int64)
+
+
+def _checked(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[IntArray, FloatArray]:
+    truth, scores = _class_indices(labels), np.asarray(probabilities, dtype=np.float64)
+    if scores.ndim != 2 or scores.shape[0] != truth.size or scores.shape[1] < 2:
+        raise ValueError(f"probabilities must be ({truth.size}, C >= 2), not {scores.shape}")
+    if truth.max() >= scores.shape[1]:
+        raise ValueError(f"label index {truth.max()} for {scores.shape[1]} classes")
+    broken = int((~np.isfinite(scores)).any(axis=1).sum())
+    if broken:
+        raise ModelError(
+            f"the model gave probabilities that are not numbers for {broken:,} of {truth.size:,} texts",
+            hint="its weights are damaged or its training diverged; train again with a lower learning_rate",
+        )
+    return truth, scores
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# --- resampling
+
+
+@dataclass(frozen=True)
+class _Level:
+    """How intervals are made; each figure has a random stream of its own."""
+
+    confidence: float
+    resamples: int
+    seed: int
+
+    def draws(self, counts: npt.NDArray[Any], *, stream: int) -> Iterator[FloatArray]:
+        """Resampled counts (r, K) of K cells, in blocks of bounded size."""
+        total = int(counts.sum())
+        shares = counts / total
+        rng = np.random.default_rng([self.seed, stream])
+        block = max(1, _DRAWS_AT_ONCE // counts.size)
+        for start in range(0, self.resamples, block):
+            size = min(block, self.resamples - start)
+            yield rng.multinomial(total, shares, size=size).astype(np.float64)
+
+    def interval(self, value: float, resampled: FloatArray, *, basic: bool = False) -> Interval:
+        """Percentile interval, or the basic one (2 x value - quantiles, not below 0), widened to hold the value."""
+        kept = resampled[~np.isnan(resampled)]
+        if math.isnan(value) or not kept.size:
+            return Interval(value, math.nan, math.nan)
+        tail = (1.0 - self.confidence) / 2.0
+        low, high = (float(bound) for bound in np.quantile(kept, [tail, 1.0 - tail]))
+        if basic:
+            low, high = max(0.0, 2.0 * value - high), max(0.0, 2.0 * value - low)
+        return Interval(value, min(low, value), max(high, value))
+
+
+# --- figures of the confusion matrix, from its margins
+
+
+@dataclass(frozen=True)
+class _Margins:
+    """Of r confusion matrices: hits (r, C), rows truly of each class (r, C), rows predicted as it (r, C)."""
+
+    hits: FloatArray
+    true: FloatArray
+    predicted: FloatArray
+
+
+def _confusion(truth: IntArray, predicted: IntArray, classes: int) -> IntArray:
+    counts = np.bincount(truth * classes + predicted, minlength=classes * classes)
+    return counts.reshape(classes, classes).astype(np.int64)
+
+
+def _margins(confusion: IntArray) -> _Margins:
+    exact = confusion.astype(np.float64)
+    return _Margins(np.diag(exact)[None], exact.sum(axis=1)[None], exact.sum(axis=0)[None])
+
+
+def _cell_margins(counts: FloatArray, truth: IntArray, predicted: IntArray, classes: int) -> _Margins:
+    """Margins of resampled counts (r, K) whose cells have these true and predicted classes (K,)."""
+    from scipy.sparse import csr_array
+
+    cells = np.arange(truth.size)
+
+    def per_class(classes_of: IntArray, where: npt.NDArray[np.bool_]) -> FloatArray:
+        members = csr_array((where.astype(np.float64), (cells, classes_of)), shape=(truth.size, classes))
+        totals: FloatArray = (members.T @ counts.T).T
+        return totals
+
+    every = np.ones(truth.size, dtype=np.bool_)
+    return _Margins(per_class(truth, truth == predicted), per_class(truth, every), per_class(predicted, every))
+
+
+def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
+    """Elementwise division where a ratio of nothing is 0."""
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
+def _accuracy(margins: _Margins) -> FloatArray:
+    return _ratio(margins.hits.sum(axis=1), margins.true.sum(axis=1))
+
+
+def _macro(margins: _Margins) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Macro precision, recall and F1, each (r,), over the classes that occur as true or predicted."""
+    occurs = (margins.true + margins.predicted) > 0
+    number = occurs.sum(axis=1)
+    figures = _class_figures(margins)
+    precision, recall, f1 = (np.where(occurs, figure, 0.0).sum(axis=1) / number for figure in figures)
+    return precision, recall, f1
+
+
+def _class_figures(margins: _Margins) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Precision, recall and F1, each (r, C)."""
+    return (
+        _ratio(margins.hits, margins.predicted),
+        _ratio(margins.hits, margins.true),
+        _ratio(2.0 * margins.hits, margins.true + margins.predicted),
+    )
+
+
+def _mcc(margins: _Margins) -> FloatArray:
+    """Gorodkin's R_K (2004), (r,): 0 where all rows are of one class or predicted as one."""
+    rows = margins.true.sum(axis=1)
+    covariance = margins.hits.sum(axis=1) * rows - (margins.true * margins.predicted).sum(axis=1)
+    spread_true = rows**2 - (margins.true**2).sum(axis=1)
+    spread_predicted = rows**2 - (margins.predicted**2).sum(axis=1)
+    return _ratio(covariance, np.sqrt(spread_true) * np.sqrt(spread_predicted))
+
+
+_CONFUSION_FIGURES: dict[str, Callable[[_Margins], FloatArray]] = {
+    "accuracy": _accuracy,
+    "macro_precision": lambda margins: _macro(margins)[0],
+    "macro_recall": lambda margins: _macro(margins)[1],
+    "macro_f1": lambda margins: _macro(margins)[2],
+    "mcc": _mcc,
+}
+
+
+def _confusion_intervals(confusion: IntArray, level: _Level) -> dict[str, Any]:
+    truth, predicted = np.nonzero(confusion)
+    blocks = [
+        _cell_margins(counts, truth, predicted, len(confusion))
+        for counts in level.draws(confusion[truth, predicted], stream=0)
+    ]
+    point = _margins(confusion)
+    return {
+        name: level.interval(float(figure(point)[0]), np.concatenate([figure(block) for block in blocks]))
+        for name, figure in _CONFUSION_FIGURES.items()
+    }
+
+
+def _per_class(confusion: IntArray, names: Sequence[str]) -> tuple[ClassScores, ...]:
+    margins = _margins(confusion)
+    occurs = (margins.true + margins.predicted) > 0
+    precision, recall, f1 = (np.where(occurs, figure, math.nan)[0] for figure in _class_figures(margins))
+    return tuple(
+        ClassScores(name, float(precision[i]), float(recall[i]), float(f1[i]), int(margins.true[0, i]))
+        for i, name in enumerate(names)
+    )
+
+
+def _paired_intervals(truth: IntArray, first: IntArray, second: IntArray, level: _Level) -> tuple[Interval, Interval]:
+    classes = int(max(truth.max(), first.max(), second.max())) + 1
+    cells, counts = np.unique((truth * classes + first) * classes + second, return_counts=True)
+    pair, of_second = np.divmod(cells, classes)
+    of_truth, of_first = np.divmod(pair, classes)
+
+    def differences(drawn: FloatArray) -> FloatArray:
+        a = _cell_margins(drawn, of_truth, of_first, classes)
+        b = _cell_margins(drawn, of_truth, of_second, classes)
+        return np.stack([_accuracy(a) - _accuracy(b), _macro(a)[2] - _macro(b)[2]])  # (2, r)
+
+    point = differences(counts[None].astype(np.float64))[:, 0]
+    resampled = np.concatenate([differences(drawn) for drawn in level.draws(counts, stream=1)], axis=1)
+    accuracy, macro_f1 = (level.interval(float(point[i]), resampled[i]) for i in range(2))
+    return accuracy, macro_f1
+
+
+# --- ROC-AUC
+
+
+def _roc_auc(truth: IntArray, scores: FloatArray, level: _Level) -> Interval:
+    present = np.unique(truth)
+    if present.size < 2:
+        return Interval(math.nan, math.nan, math.nan)
+    if scores.shape[1] == 2:
+        return _binary_auc(truth == 1, scores[:, 1], level)
+    tied = [np.unique(scores[:, c], return_inverse=True)[1] for c in present]
+    positives = [truth == c for c in present]
+    value = float(np.mean([_exact_auc(*_class_counts(*pair)) for pair in zip(positives, tied, strict=True)]))
+    if truth.size <= _AUC_ROWS:
+        return level.interval(value, _row_resampled_auc(positives, tied, level))
+    return level.interval(value, _influence_resampled_auc(positives, tied, value, level))
+
+
+def _class_counts(positive: npt.NDArray[np.bool_], bins: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Rows of the positive and of the negative class per bin, each (1, B), bins in rising order of the score."""
+    size = int(bins.max()) + 1
+    ups = np.bincount(bins[positive], minlength=size).astype(np.float64)
+    downs = np.bincount(bins[~positive], minlength=size).astype(np.float64)
+    return ups[None], downs[None]
+
+
+def _auc(positives: FloatArray, negatives: FloatArray) -> FloatArray:
+    """P(score of a positive > of a negative) + half the ties, (r,), from counts (r, B); NaN without one of them."""
+    below = np.cumsum(negatives, axis=1) - negatives / 2.0
+    wins = np.einsum("rb,rb->r", positives, below)
+    pairs = positives.sum(axis=1) * negatives.sum(axis=1)
+    return np.divide(wins, pairs, out=np.full_like(wins, math.nan), where=pairs > 0)
+
+
+def _exact_auc(positives: FloatArray, negatives: FloatArray) -> float:
+    return float(_auc(positives, negatives)[0])
+
+
+def _binary_auc(positive: npt.NDArray[np.bool_], scores: FloatArray, level: _Level) -> Interval:
+    tied = np.unique(scores, return_inverse=True)[1]
+    value = _exact_auc(*_class_counts(positive, tied))
+    ups, downs = _class_counts(positive, _score_bins(tied))
+    size = ups.shape[1]
+    counts = np.concatenate([ups[0], downs[0]])
+    cells = np.flatnonzero(counts)
+    # Rows that share a bin count as ties; the shift puts back what that takes from the value.
+    shift = value - _exact_auc(ups, downs)
+    blocks = []
+    for drawn in level.draws(counts[cells], stream=2):
+        full = np.zeros((len(drawn), 2 * size))
+        full[:, cells] = drawn
+        blocks.append(_auc(full[:, :size], full[:, size:]) + shift)
+    return level.interval(value, np.clip(np.concatenate(blocks), 0.0, 1.0))
+
+
+def _score_bins(tied: IntArray) -> IntArray:
+    """Bins of about equally many rows; equal scores share one. ``tied`` numbers the distinct scores from 0."""
+    counts = np.bincount(tied)
+    if counts.size <= _AUC_BINS:
+        return tied
+    before = np.cumsum(counts) - counts
+    bins = before * _AUC_BINS // tied.size
+    return np.unique(bins, return_inverse=True)[1][tied]
+
+
+def _row_resampled_auc(positives: list[npt.NDArray[np.bool_]], tied: list[IntArray], level: _Level) -> FloatArray:
+    """Macro one-versus-rest AUC of resampled rows, (R,); a class that a resample lacks is left out of its mean."""
+    orders = [np.argsort(bins, kind="stable") for bins in tied]
+    starts = [np.searchsorted(bins[order], np.arange(bins.max() + 1)) for bins, order in zip(tied, orders, strict=True)]
+    blocks = []
+    for weights in level.draws(np.ones(tied[0].size), stream=2):
+        total, number = np.zeros(len(weights)), np.zeros(len(weights))
+        for positive, order, start in zip(positives, orders, starts, strict=True):
+            ups = np.add.reduceat((weights * positive)[:, order], start, axis=1)
+            downs = np.add.reduceat((weights * ~positive)[:, order], start, axis=1)
+            auc = _auc(ups, downs)
+            total += np.nan_to_num(auc)
+            number += ~np.isnan(auc)
+        blocks.append(np.divide(total, number, out=np.full_like(total, math.nan), where=number > 0))
+    return np.concatenate(blocks)
+
+
+def _influence_resampled_auc(
+    positives: list[npt.NDArray[np.bool_]], tied: list[IntArray], value: float, level: _Level
+) -> FloatArray:
+    """Macro one-versus-rest AUC of resampled rows, (R,), to first order in the rows (DeLong et al. 1988).
+
+    A row moves the AUC of a class by its placement among the rows of the other side; the sum over classes is one
+    number per row, and the resampled mean of that number needs few cells whatever N and C are.
+    """
+    influence = np.zeros(tied[0].size)
+    for positive, bins in zip(positives, tied, strict=True):
+        influence += _influence(positive, bins) / len(tied)
+    order = np.argsort(influence, kind="stable")
+    slices = np.array_split(influence[order], _INFLUENCE_BINS)
+    counts = np.array([part.size for part in slices])
+    means = np.array([part.mean() for part in slices])
+    resampled = np.concatenate([drawn @ means for drawn in level.draws(counts, stream=2)]) / counts.sum()
+    return np.clip(value + resampled, 0.0, 1.0)
+
+
+def _influence(positive: npt.NDArray[np.bool_], bins: IntArray) -> FloatArray:
+    """First-order effect of each row on the AUC of one class, (N,), with mean 0."""
+    ups, downs = _class_counts(positive, bins)
+    auc = _exact_auc(ups, downs)
+    wins_of_up = (np.cumsum(downs[0]) - downs[0] / 2.0) / downs.sum()
+    wins_of_down = 1.0 - (np.cumsum(ups[0]) - ups[0] / 2.0) / ups.sum()
+    share = positive.mean()
+    return np.where(positive, (wins_of_up[bins] - auc) / share, (wins_of_down[bins] - auc) / (1.0 - share))
+
+
+# --- calibration
+
+
+def _fine_bins(top: FloatArray, number: int) -> IntArray:
+    """Index of the (low, high] bin of width 1 / number; a confidence of 0 belongs to the first."""
+    return np.clip(np.ceil(top * number).astype(np.int64) - 1, 0, number - 1)
+
+
+def _reliability(top: FloatArray, right: npt.NDArray[np.bool_]) -> tuple[ReliabilityBin, ...]:
+    bins = _fine_bins(top, RELIABILITY_BINS)
+    rows = np.bincount(bins, minlength=RELIABILITY_BINS)
+    confidence = np.bincount(bins, weights=top, minlength=RELIABILITY_BINS)
+    hits = np.bincount(bins, weights=right, minlength=RELIABILITY_BINS)
+    return tuple(
+        ReliabilityBin(
+            low=i / RELIABILITY_BINS,
+            high=(i + 1) / RELIABILITY_BINS,
+            rows=int(rows[i]),
+            confidence=float(confidence[i] / rows[i]) if rows[i] else math.nan,
+            accuracy=float(hits[i] / rows[i]) if rows[i] else math.nan,
+        )
+        for i in range(RELIABILITY_BINS)
+    )
+
+
+def _ece(
+    top: FloatArray, right: npt.NDArray[np.bool_], bins: tuple[ReliabilityBin, ...], level: _Level
+) -> Interval:
+    value = sum(part.rows * abs(part.accuracy - part.confidence) for part in bins if part.rows) / top.size
+    coarse = _fine_bins(top, RELIABILITY_BINS)
+    slices = np.clip(((top * RELIABILITY_BINS - coarse) * _ECE_SLICES).astype(np.int64), 0, _ECE_SLICES - 1)
+    cells, cell_of, counts = np.unique(
+        (coarse * _ECE_SLICES + slices) * 2 + right, return_inverse=True, return_counts=True
+    )
+    gaps = np.bincount(cell_of, weights=right - top) / counts  # (K,) mean of correct - confidence
+    bin_of = np.eye(RELIABILITY_BINS)[cells // (2 * _ECE_SLICES)]  # (K, 15)
+    resampled = np.concatenate(
+        [np.abs((drawn * gaps) @ bin_of).sum(axis=1) / top.size for drawn in level.draws(counts, stream=3)]
+    )
+    return level.interval(float(value), resampled, basic=True)

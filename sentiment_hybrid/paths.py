@@ -1,0 +1,101 @@
+"""Every file name that the program reads or writes, once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+#: Head name -> how results and figures call the hybrid model.
+DISPLAY_NAMES = {"lstm": "LSTMRoBERTa", "han": "HANRoBERTa", "linear": "LinearRoBERTa"}
+
+MODEL_JSON = "model.json"
+MODEL_WEIGHTS = "model.safetensors"
+ENCODER_DIR = "encoder"
+TOKENIZER_DIR = "tokenizer"
+
+RUN_CONFIG = "config.yaml"
+RUN_META = "meta.json"
+RUN_METRICS = "metrics.jsonl"
+RUN_CURVES = "learning_curves.png"
+CHECKPOINTS_DIR = "checkpoints"
+CHECKPOINT_POINTERS = "pointers.json"
+CHECKPOINT_STATE = "state.safetensors"
+CHECKPOINT_JSON = "state.json"
+
+RESULTS_JSON = "model_results.json"
+
+#: Moves all state of the program that is not named by a config (the cache) elsewhere; tests set it.
+HOME_VARIABLE = "SENTHY_HOME"
+
+
+def cache_dir(configured: Path | None) -> Path:
+    """Where stored states, baselines and downloads lie: the config's, else $SENTHY_HOME/cache, else the system's."""
+    if configured is not None:
+        return configured.expanduser()
+    home = os.environ.get(HOME_VARIABLE)
+    if home:
+        return Path(home).expanduser() / "cache"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("senthy", appauthor=False)
+
+
+def states_dir(cache: Path) -> Path:
+    """Stored token states of frozen encoders."""
+    return cache / "states"
+
+
+def baselines_dir(cache: Path) -> Path:
+    """Fitted TF-IDF baselines, one folder per training-set fingerprint."""
+    return cache / "baselines"
+
+
+def nltk_dir(cache: Path) -> Path:
+    """Where nltk data is downloaded to, and looked for after NLTK_DATA."""
+    return cache / "nltk_data"
+
+
+def published_model(models_dir: Path, head: str) -> Path:
+    """``models/lstm_roberta_model_final``."""
+    return models_dir / f"{head}_roberta_model_final"
+
+
+def runs_dir(results_dir: Path) -> Path:
+    """``results/runs``: one folder per training run."""
+    return results_dir / "runs"
+
+
+def results_json(results_dir: Path) -> Path:
+    """``results/model_results.json``: the list that only grows."""
+    return results_dir / RESULTS_JSON
+
+
+def confusion_png(results_dir: Path, head: str) -> Path:
+    """``results/lstm_roberta_test_confusion_matrix.png``."""
+    return results_dir / f"{head}_roberta_test_confusion_matrix.png"
+
+
+def reliability_png(results_dir: Path, head: str) -> Path:
+    """``results/lstm_roberta_test_reliability.png``."""
+    return results_dir / f"{head}_roberta_test_reliability.png"
+
+
+def predictions_csv(results_dir: Path, head: str) -> Path:
+    """``results/lstm_roberta_test_predictions.csv``."""
+    return results_dir / f"{head}_roberta_test_predictions.csv"
+
+
+def comparison_png(results_dir: Path) -> Path:
+    """``results/comparison.png``, drawn by run-all."""
+    return results_dir / "comparison.png"
+
+
+def shipped_configs() -> Path:
+    """The folder of shipped configs: inside the wheel, or beside the package in a checkout."""
+    inside = Path(__file__).parent / "configs"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def sample_csv() -> Path:
+    """The bundled sample texts."""
+    return Path(__file__).parent / "data" / "sample.csv"

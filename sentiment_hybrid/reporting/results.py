@@ -1,0 +1,134 @@
+"""The results file: a JSON list that only grows, appended to by several processes, never lost."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sentiment_hybrid.errors import OutputError
+
+#: Seconds to wait for another process that is appending; an append takes milliseconds.
+LOCK_SECONDS = 60.0
+
+
+def append_result(path: Path, entry: Mapping[str, Any]) -> Path | None:
+    """Add ``entry`` to the list in ``path``; returns where a damaged file was set aside, else None.
+
+    The new list is written aside, flushed to disk and swapped in under a lock: a reader or a kill at any moment meets
+    the old list or the new one, and processes that append at once lose nothing. NaN and infinities become null.
+    Raises OutputError where the folder cannot be written, or the lock cannot be had within LOCK_SECONDS.
+    """
+    addition = _jsonable(entry)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path):
+            entries, aside = _read_or_set_aside(path)
+            _replace(path, json.dumps([*entries, addition], indent=2, ensure_ascii=False, allow_nan=False))
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return aside
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """The entries in ``path``, oldest first; none where the file does not exist.
+
+    Raises OutputError where it cannot be read or is damaged; the next append sets a damaged file aside.
+    """
+    try:
+        entries = _parse(path.read_bytes())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise OutputError(
+            f"results file {path} cannot be read: {error.strerror or error}", hint="check its permissions"
+        ) from error
+    if entries is None:
+        raise OutputError(
+            f"results file {path} is damaged: it is no JSON list of entries",
+            hint="mend it by hand; or leave it: the next result sets it aside, under a name that is told",
+        )
+    return entries
+
+
+def _parse(content: bytes) -> list[dict[str, Any]] | None:
+    """The entries, or None for content that is no JSON list of objects."""
+    try:
+        entries = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        return None
+    return entries
+
+
+def _read_or_set_aside(path: Path) -> tuple[list[dict[str, Any]], Path | None]:
+    if not path.exists():
+        return [], None
+    entries = _parse(path.read_bytes())
+    if entries is not None:
+        return entries, None
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    aside = path.with_name(f"{path.stem}.damaged-{stamp}{path.suffix}")
+    while aside.exists():
+        aside = path.with_name(f"{path.stem}.damaged-{stamp}-{secrets.token_hex(2)}{path.suffix}")
+    path.replace(aside)
+    return [], aside
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock beside ``path``; the system frees it when a process dies, so it is never stale."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=LOCK_SECONDS)
+    try:
+        with lock:
+            yield
+    except Timeout as error:
+        raise OutputError(
+            f"results file {path} has been locked by another process for {LOCK_SECONDS:.0f} seconds",
+            hint=f"wait for it or end it; the lock is {lock.lock_file}",
+        ) from error
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write aside, flush to disk, swap in; leaves nothing behind on failure."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with aside.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _jsonable(value: Any) -> Any:
+    """Plain JSON values: NaN is None, numpy scalars and arrays are numbers and lists, paths and dates are strings."""
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_jsonable(item) for item in value]
+    if hasattr(value, "tolist"):
+        return _jsonable(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int):
+        return value
+    # A lone surrogate has no UTF-8 form; losing one character is better than losing the entry.
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"results file {path} cannot be written: {error.strerror or error}",
+        hint="check the folder's permissions and free space, or choose another with --set paths.results_dir=DIR",
+    )

@@ -1,0 +1,45 @@
+"""Isolation for every test, and the small real things that many of them need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes outside its own folder, and none reaches a network."""
+    monkeypatch.setenv("SENTHY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    monkeypatch.delenv("NLTK_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real tweets beside a checkout; a user's machine does not have it."""
+    if not SHARED.is_dir():
+        pytest.skip("the folder of real data (../shared) is not beside this checkout")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real, very small RoBERTa with its tokenizer, saved as a user would have it on disk (random weights)."""
+    import torch
+
+    from sentiment_hybrid.config.schema import ScratchEncoder
+    from sentiment_hybrid.models.encoder import build_scratch, save_encoder, train_tokenizer
+
+    texts = [f"{word} {mark}" for word in "good bad not very what a day this film food was is".split() for mark in "!?."]
+    scratch = ScratchEncoder(vocab_size=400, hidden_size=16, layers=2, attention_heads=2, intermediate_size=32)
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(texts, scratch, max_length=32)
+    encoder = build_scratch(scratch, tokenizer=tokenizer, max_length=32)
+    folder = tmp_path_factory.mktemp("encoder") / "tiny"
+    save_encoder(encoder, tokenizer, folder)
+    return folder
