@@ -97,11 +97,12 @@ def set_verbosity(level: int) -> None:
     logging.getLogger("sentiment_hybrid").setLevel(ours)
     # Deprecation warnings of libraries are no user's business; -v lets them through as log lines.
     logging.captureWarnings(True)
-    os.environ["TRANSFORMERS_VERBOSITY"] = "info" if level > 0 else "error"
+    if level > 0:
+        os.environ["TRANSFORMERS_VERBOSITY"] = "info"
+    else:
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if level < 0:
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-    else:
-        os.environ.pop("HF_HUB_DISABLE_PROGRESS_BARS", None)
 
 
 def verbosity() -> int:
@@ -139,6 +140,13 @@ def error(message: str, *, problems: Sequence[str] = (), hint: str = "") -> None
         _line(f"  - {problem}")
     if hint:
         _line(hint, head="Hint: ", head_style="bold")
+
+
+def traceback(failure: BaseException) -> None:
+    """Where an error came from, on stderr."""
+    import traceback as standard
+
+    _line("".join(standard.format_exception(failure)).rstrip(), style="dim")
 
 
 def _line(message: str, *, head: str = "", head_style: str = "", style: str = "") -> None:

@@ -60,6 +60,11 @@ def published_model(models_dir: Path, head: str) -> Path:
     return models_dir / f"{head}_roberta_model_final"
 
 
+def seed_model(results_dir: Path, head: str, seed: int) -> Path:
+    """Where one of several seeds' models waits to be chosen from."""
+    return results_dir / "seeds" / f"{head}-{seed}"
+
+
 def runs_dir(results_dir: Path) -> Path:
     """``results/runs``: one folder per training run."""
     return results_dir / "runs"
@@ -70,19 +75,19 @@ def results_json(results_dir: Path) -> Path:
     return results_dir / RESULTS_JSON
 
 
-def confusion_png(results_dir: Path, head: str) -> Path:
+def confusion_png(results_dir: Path, head: str, split: str = "test") -> Path:
     """``results/lstm_roberta_test_confusion_matrix.png``."""
-    return results_dir / f"{head}_roberta_test_confusion_matrix.png"
+    return results_dir / f"{head}_roberta_{split}_confusion_matrix.png"
 
 
-def reliability_png(results_dir: Path, head: str) -> Path:
+def reliability_png(results_dir: Path, head: str, split: str = "test") -> Path:
     """``results/lstm_roberta_test_reliability.png``."""
-    return results_dir / f"{head}_roberta_test_reliability.png"
+    return results_dir / f"{head}_roberta_{split}_reliability.png"
 
 
-def predictions_csv(results_dir: Path, head: str) -> Path:
+def predictions_csv(results_dir: Path, head: str, split: str = "test") -> Path:
     """``results/lstm_roberta_test_predictions.csv``."""
-    return results_dir / f"{head}_roberta_test_predictions.csv"
+    return results_dir / f"{head}_roberta_{split}_predictions.csv"
 
 
 def comparison_png(results_dir: Path) -> Path:

@@ -39,7 +39,7 @@ def tiny_encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scratch = ScratchEncoder(vocab_size=400, hidden_size=16, layers=2, attention_heads=2, intermediate_size=32)
     torch.manual_seed(0)
     tokenizer = train_tokenizer(texts, scratch, max_length=32)
-    encoder = build_scratch(scratch, tokenizer=tokenizer, max_length=32)
+    loaded = build_scratch(scratch, tokenizer=tokenizer, max_length=32)
     folder = tmp_path_factory.mktemp("encoder") / "tiny"
-    save_encoder(encoder, tokenizer, folder)
+    save_encoder(loaded.model, tokenizer, folder)
     return folder

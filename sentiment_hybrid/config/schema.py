@@ -2,20 +2,67 @@
 
 from __future__ import annotations
 
+import codecs
+import typing
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
-Positive = Annotated[int, Field(ge=1)]
 
 
-class Section(BaseModel):
-    """Base of every section: frozen, and unknown keys are refused."""
+def _as_text(value: Any) -> Any:
+    """YAML reads 0 and 4.0 as numbers, yet as values of a column or as labels they are text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
+#: A label, or a value of a column: numbers are taken as they are written.
+Word = Annotated[str, BeforeValidator(_as_text)]
+
+
+def _no_truth_value(value: Any) -> Any:
+    # Pydantic would take true for 1.
+    if isinstance(value, bool):
+        raise ValueError("true and false are no numbers")
+    return value
+
+
+class Strict(BaseModel):
+    """Frozen, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Section(Strict):
+    """Base of every section."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        kinds = _plain_types(cls.model_fields[info.field_name or ""].annotation)
+        return value if bool in kinds or not {int, float} & kinds else _no_truth_value(value)
+
+
+@lru_cache(maxsize=256)
+def _plain_types(annotation: typing.Hashable) -> frozenset[Any]:
+    inside = typing.get_args(annotation) if typing.get_origin(annotation) is not Literal else ()
+    return frozenset({annotation}).union(*(_plain_types(one) for one in inside)) if inside else frozenset({annotation})
 
 
 class Project(Section):
@@ -36,32 +83,44 @@ class Paths(Section):
     )
 
 
+def _known_encoding(name: str) -> str:
+    try:
+        codecs.lookup(name)
+    except LookupError as error:
+        raise ValueError(
+            f"Python knows no encoding {name!r}; common ones are utf-8, latin-1, cp1252, utf-16"
+        ) from error
+    return name
+
+
 class Data(Section):
     """Where texts come from, what is dropped, and how they are split."""
 
     source: str = Field(
         "kaggle:zphudzz/tweets-clean-posneg-v1",
         min_length=1,
-        description="kaggle[:OWNER/NAME[/versions/N]], a csv/tsv/jsonl/parquet file (also .gz), an SQLite file, or sample.",
+        description="kaggle[:OWNER/NAME[/versions/N]], csv/tsv/jsonl/parquet file (or .gz), SQLite file, or sample.",
     )
     train_source: str | None = Field(None, description="Official training split; with test_source it replaces source.")
     valid_source: str | None = Field(None, description="Official validation split; without it, a part of train.")
     test_source: str | None = Field(None, description="Official test split.")
     table: str | None = Field(None, description="Table of an SQLite source; null detects it.")
-    encoding: str = Field("utf-8", description="Character encoding of text files; Sentiment140's own file is latin-1.")
+    encoding: Annotated[str, AfterValidator(_known_encoding)] = Field(
+        "utf-8", description="Character encoding of text files; Sentiment140's own file is latin-1."
+    )
     quoting: Literal["auto", "minimal", "none"] = Field(
         "auto", description="Quote characters in csv/tsv: auto is minimal for csv and none for tsv."
     )
     text_column: str | None = Field(None, description="Column to train on; null detects it.")
     raw_text_column: str | None = Field(
-        None, description="Column whose text decides the split; null is the raw text beside text_column, or that itself."
+        None, description="Column whose text decides the split; null is the raw text beside text_column, or itself."
     )
     label_column: str | None = Field(None, description="Column of labels; null detects it.")
-    label_map: dict[str, str] | None = Field(
+    label_map: dict[Word, Word] | None = Field(
         None, description="Value in the file -> label, in label order, e.g. {'0': negative, '4': positive}."
     )
-    unknown_labels: Literal["error", "drop"] = Field("error", description="A label that is not in the map: stop or drop.")
-    bad_rows: Literal["error", "skip"] = Field("error", description="A row that cannot be read: stop or skip and count.")
+    unknown_labels: Literal["error", "drop"] = Field("error", description="A label not in the map: stop or drop.")
+    bad_rows: Literal["error", "skip"] = Field("error", description="An unreadable row: stop, or skip and count.")
     conflicts: Literal["drop", "keep"] = Field("drop", description="Identical texts with different labels.")
     repeats: Literal["drop", "keep"] = Field("drop", description="Identical texts with one label: keep the first only.")
     normalizer: Literal["tweet", "classic", "none"] = Field("tweet", description="How texts are cleaned; see README.")
@@ -85,7 +144,9 @@ class Data(Section):
 class ScratchEncoder(Section):
     """Size of the small RoBERTa that `encoder.name: scratch` builds and trains from the data."""
 
-    vocab_size: int = Field(8000, ge=300, le=100_000, description="Byte-level BPE entries, learned on the training split.")
+    vocab_size: int = Field(
+        8000, ge=300, le=100_000, description="Byte-level BPE entries, learned on the training rows."
+    )
     hidden_size: int = Field(128, ge=8, le=4096, description="Width of a token state.")
     layers: int = Field(2, ge=1, le=48, description="Transformer layers.")
     attention_heads: int = Field(4, ge=1, le=64, description="Heads per layer; must divide hidden_size.")
@@ -109,6 +170,9 @@ class Encoder(Section):
     )
     max_length: int = Field(128, ge=8, le=8192, description="Tokens per window, special tokens included.")
     max_windows: int = Field(32, ge=1, le=4096, description="Windows per text; what lies beyond is cut, and counted.")
+    bundle: bool = Field(
+        False, description="Put a frozen hub encoder into the model directory, which then needs nothing else."
+    )
     scratch: ScratchEncoder = Field(ScratchEncoder(), description="Used when name is scratch.")
 
     @model_validator(mode="after")
@@ -163,28 +227,36 @@ class Train(Section):
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="What the rate does after warm-up.")
     clip_norm: float | None = Field(1.0, gt=0.0, description="Largest gradient norm; null does not clip.")
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="Probability mass spread over all labels.")
-    class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0.0)]] = Field(
+    class_weights: Literal["none", "balanced"] | dict[Word, Annotated[float, Field(gt=0.0)]] = Field(
         "none", description="none, balanced (inverse frequency), or a map of label -> weight."
     )
     sample_size: int | None = Field(None, ge=2, description="First n of the training split's fixed order; null is all.")
     valid_sample_size: int | None = Field(20_000, ge=2, description="Bounds what validation costs; null is all.")
-    metric: Literal["macro_f1", "accuracy", "loss"] = Field("macro_f1", description="Chooses the best epoch, on valid.")
+    metric: Literal["macro_f1", "accuracy", "loss"] = Field(
+        "macro_f1", description="Chooses the best epoch, on the validation split."
+    )
     patience: int | None = Field(3, ge=1, description="Stop after so many epochs without a better one; null never.")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto is bf16 where the device has it.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 where the device has it."
+    )
     token_budget: int = Field(
         16_384, ge=64, description="Tokens per forward pass, padding included; subdivides a step, changes no result."
     )
-    checkpoint_minutes: float = Field(5.0, ge=0.0, description="Between step checkpoints; bounds what kill -9 can cost.")
+    checkpoint_minutes: float = Field(5.0, ge=0.0, description="Between step checkpoints; bounds what a kill costs.")
 
 
-class FloatSpace(Section):
+Real = Annotated[float, BeforeValidator(_no_truth_value)]
+Whole = Annotated[int, BeforeValidator(_no_truth_value)]
+
+
+class FloatSpace(Strict):
     """A range of real numbers."""
 
     type: Literal["float"]
-    low: float
-    high: float
+    low: Real
+    high: Real
     log: bool = False
-    step: float | None = Field(None, gt=0.0)
+    step: Annotated[Real, Field(gt=0.0)] | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> FloatSpace:
@@ -197,14 +269,14 @@ class FloatSpace(Section):
         return self
 
 
-class IntSpace(Section):
+class IntSpace(Strict):
     """A range of whole numbers, both ends included."""
 
     type: Literal["int"]
-    low: int
-    high: int
+    low: Whole
+    high: Whole
     log: bool = False
-    step: int = Field(1, ge=1)
+    step: Annotated[Whole, Field(ge=1)] = 1
 
     @model_validator(mode="after")
     def _ordered(self) -> IntSpace:
@@ -215,14 +287,15 @@ class IntSpace(Section):
         return self
 
 
-class CategoricalSpace(Section):
+class CategoricalSpace(Strict):
     """A list of values to choose from."""
 
     type: Literal["categorical"]
     choices: tuple[str | int | float | bool | None, ...] = Field(min_length=1)
 
 
-SearchSpace = dict[str, Annotated[FloatSpace | IntSpace | CategoricalSpace, Field(discriminator="type")]]
+Space = Annotated[FloatSpace | IntSpace | CategoricalSpace, Field(discriminator="type")]
+SearchSpace = dict[str, Space]
 
 _LR: dict[str, Any] = {"type": "float", "low": 1e-4, "high": 5e-3, "log": True}
 _COMMON_SPACE: dict[str, Any] = {
@@ -230,10 +303,30 @@ _COMMON_SPACE: dict[str, Any] = {
     "dropout": {"type": "float", "low": 0.1, "high": 0.5},
     "weight_decay": {"type": "float", "low": 0.0, "high": 0.1},
 }
+_LSTM_SPACE: dict[str, Any] = {
+    **_COMMON_SPACE,
+    "hidden": {"type": "categorical", "choices": [128, 256, 512]},
+    "layers": {"type": "int", "low": 1, "high": 3},
+    "attention_heads": {"type": "categorical", "choices": [2, 4, 8]},
+}
+_HAN_SPACE: dict[str, Any] = {
+    **_COMMON_SPACE,
+    "hidden": {"type": "categorical", "choices": [128, 256, 384]},
+    "layers": {"type": "int", "low": 1, "high": 2},
+}
+
+#: Settings of `train` that a search must leave alone: they bound its cost, or choose what it is judged by.
+_NOT_TUNABLE = {"epochs", "sample_size", "valid_sample_size", "metric", "patience"} | {
+    "precision",
+    "checkpoint_minutes",
+    "token_budget",
+}
 
 
 class Hpo(Section):
     """The hyper-parameter search of one model."""
+
+    head: typing.ClassVar[type[Section]]
 
     enabled: bool = Field(True, description="false makes the search refuse to run.")
     n_trials: int = Field(50, ge=1, le=100_000, description="Finished and pruned trials in all.")
@@ -247,23 +340,82 @@ class Hpo(Section):
     timeout: float | None = Field(None, gt=0.0, description="Seconds after which no new trial starts.")
     search_space: SearchSpace = Field(_COMMON_SPACE, description="Hyper-parameter -> range.", validate_default=True)
 
+    @field_validator("search_space", mode="wrap")
+    @classmethod
+    def _names_and_ranges_fit(cls, value: Any, handler: Any) -> Any:
+        """All that is wrong with a search space at once: its shape, its names, and ranges beyond a setting's bounds."""
+        problems: list[Any] = []
+        try:
+            space = handler(value)
+        except ValidationError as error:
+            space = {}
+            problems += [
+                {"type": item["type"], "loc": item["loc"], "input": item["input"], "ctx": item.get("ctx", {})}
+                for item in error.errors()
+            ]
+        if not isinstance(value, dict):
+            value = {}
+        for name in value:
+            wrong = (
+                ""
+                if name in cls.tunable()
+                else f"is no hyper-parameter here; known: {', '.join(sorted(cls.tunable()))}"
+            )
+            wrong = wrong or (_beyond_bounds(cls.tunable()[name], space[name]) if name in space else "")
+            if wrong:
+                problems.append({"type": "value_error", "loc": (name,), "input": value[name], "ctx": {"error": wrong}})
+        if problems:
+            raise ValidationError.from_exception_data("search_space", problems)
+        return space
+
+    @classmethod
+    def tunable(cls) -> dict[str, Any]:
+        """Name -> field of what a search may vary: of the head, of the training, and of the encoder."""
+        train = {name: field for name, field in Train.model_fields.items() if name not in _NOT_TUNABLE}
+        encoder = {name: Encoder.model_fields[name] for name in ("trainable_layers", "max_length")}
+        return {**cls.head.model_fields, **train, **encoder}
+
+
+def _beyond_bounds(field: Any, space: FloatSpace | IntSpace | CategoricalSpace) -> str:
+    """What a search space would try that its setting refuses; empty if nothing."""
+    tried = space.choices if isinstance(space, CategoricalSpace) else (space.low, space.high)
+    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, *field.metadata])
+    if isinstance(space, FloatSpace) and float not in _plain_types(field.annotation):
+        return "takes no fractions: use `type: int`, or `type: categorical` with choices"
+    for value in tried:
+        try:
+            adapter.validate_python(value)
+        except ValidationError as error:
+            return f"{value!r} is outside what the setting allows ({error.errors()[0]['msg'].removeprefix('Input ')})"
+    return ""
+
+
+class LstmHpo(Hpo):
+    """The search of `lstm`."""
+
+    head = LstmHead
+    search_space: SearchSpace = Field(_LSTM_SPACE, description="Hyper-parameter -> range.", validate_default=True)
+
+
+class HanHpo(Hpo):
+    """The search of `han`."""
+
+    head = HanHead
+    search_space: SearchSpace = Field(_HAN_SPACE, description="Hyper-parameter -> range.", validate_default=True)
+
+
+class LinearHpo(Hpo):
+    """The search of `linear`."""
+
+    head = LinearHead
+
 
 class LstmModel(Section):
     """Everything about the `lstm` model."""
 
     head: LstmHead = Field(LstmHead(), description="Architecture.")
     train: Train = Field(Train(), description="Training.")
-    hpo: Hpo = Field(
-        Hpo(
-            search_space={  # type: ignore[arg-type]
-                **_COMMON_SPACE,
-                "hidden": {"type": "categorical", "choices": [128, 256, 512]},
-                "layers": {"type": "int", "low": 1, "high": 3},
-                "attention_heads": {"type": "categorical", "choices": [2, 4, 8]},
-            }
-        ),
-        description="Search.",
-    )
+    hpo: LstmHpo = Field(LstmHpo(), description="Search.")
 
 
 class HanModel(Section):
@@ -271,16 +423,7 @@ class HanModel(Section):
 
     head: HanHead = Field(HanHead(), description="Architecture.")
     train: Train = Field(Train(), description="Training.")
-    hpo: Hpo = Field(
-        Hpo(
-            search_space={  # type: ignore[arg-type]
-                **_COMMON_SPACE,
-                "hidden": {"type": "categorical", "choices": [128, 256, 384]},
-                "layers": {"type": "int", "low": 1, "high": 2},
-            }
-        ),
-        description="Search.",
-    )
+    hpo: HanHpo = Field(HanHpo(), description="Search.")
 
 
 class LinearModel(Section):
@@ -288,7 +431,7 @@ class LinearModel(Section):
 
     head: LinearHead = Field(LinearHead(), description="Architecture.")
     train: Train = Field(Train(), description="Training.")
-    hpo: Hpo = Field(Hpo(), description="Search.")
+    hpo: LinearHpo = Field(LinearHpo(), description="Search.")
 
 
 class Test(Section):
@@ -325,22 +468,7 @@ class Config(Section):
         section: LstmModel | HanModel | LinearModel = getattr(self, name)
         return section
 
-    @model_validator(mode="after")
-    def _search_spaces_name_real_parameters(self) -> Config:
-        for name in MODEL_NAMES:
-            section = self.model(name)
-            known = searchable(section)
-            for parameter in section.hpo.search_space:
-                if parameter not in known:
-                    raise ValueError(
-                        f"{name}.hpo.search_space.{parameter} is no hyper-parameter of {name}; "
-                        f"known: {', '.join(sorted(known))}"
-                    )
-        return self
-
 
 def searchable(section: LstmModel | HanModel | LinearModel) -> set[str]:
     """Names that a search space of this model may contain: of its head, its training and the encoder."""
-    not_tunable = {"sample_size", "valid_sample_size", "metric", "precision", "checkpoint_minutes", "token_budget"}
-    train = set(type(section.train).model_fields) - not_tunable
-    return set(type(section.head).model_fields) | train | {"trainable_layers", "max_length"}
+    return set(section.hpo.tunable())

@@ -65,12 +65,19 @@ class LoadedModel:
     """A model ready to classify, in eval mode on the CPU."""
 
     classifier: Classifier
-    tokenizer: Any
+    encoder: LoadedEncoder
     info: ModelInfo
     directory: Path
 
+    @property
+    def tokenizer(self) -> Any:
+        """The encoder's own."""
+        return self.encoder.tokenizer
 
-def save_model(directory: Path, *, classifier: Classifier, encoder: LoadedEncoder, info: ModelInfo, bundle: bool) -> None:
+
+def save_model(
+    directory: Path, *, classifier: Classifier, encoder: LoadedEncoder, info: ModelInfo, bundle: bool
+) -> None:
     """Write a model directory aside and put it in place; an old one is moved aside first, then removed.
 
     ``bundle`` puts the encoder inside. A stop at any moment leaves the old or the new model to `load_model`.
@@ -91,7 +98,7 @@ def save_model(directory: Path, *, classifier: Classifier, encoder: LoadedEncode
             weights = {name: value.detach().cpu().contiguous() for name, value in classifier.head.state_dict().items()}
             save_file(weights, aside / paths.MODEL_WEIGHTS, metadata={"format": "pt"})
             if bundle:
-                save_encoder(classifier.encoder, encoder.tokenizer, aside / paths.ENCODER_DIR)
+                save_encoder(encoder.model, encoder.tokenizer, aside / paths.ENCODER_DIR)
             else:
                 encoder.tokenizer.save_pretrained(aside / paths.TOKENIZER_DIR)
             digest = file_sha256(aside / paths.MODEL_WEIGHTS)
@@ -143,8 +150,9 @@ def load_model(directory: Path, *, encoder: str | Path | None = None, offline: b
     """
     from safetensors.torch import load_file
 
-    from sentiment_hybrid.models import build_head
+    from sentiment_hybrid.models import build_head, head_config
     from sentiment_hybrid.models.classifier import Classifier
+    from sentiment_hybrid.models.encoder import Encoder
 
     info = read_info(directory)
     weights_path = directory / paths.MODEL_WEIGHTS
@@ -157,16 +165,31 @@ def load_model(directory: Path, *, encoder: str | Path | None = None, offline: b
         raise ModelError(f"{weights_path} is damaged: {error}", hint="Train again.") from error
     if info.weights_sha256 and file_sha256(weights_path) != info.weights_sha256:
         raise ModelError(f"{weights_path} is not the file that was saved with this model", hint="Train again.")
-    head = build_head(
-        info.head, _head_config(info), input_size=loaded.encoder.hidden_size, num_classes=len(info.labels)
-    )
+    shared = Encoder(loaded.model, 0)
+    settings = head_config(info.head, info.head_config)
+    head = build_head(info.head, settings, input_size=shared.hidden_size, num_classes=len(info.labels))
     try:
         head.load_state_dict(weights)
     except RuntimeError as error:
         raise ModelError(f"{weights_path} does not fit its model.json", hint="Train again.") from error
-    classifier = Classifier(loaded.encoder, head)
+    classifier = Classifier(shared, head)
     classifier.eval()
-    return LoadedModel(classifier, loaded.tokenizer, info, directory)
+    return LoadedModel(classifier, loaded, info, directory)
+
+
+def publish_copy(source: Path, directory: Path) -> None:
+    """Publish a copy of one model directory under another name, as safely as save_model does."""
+    aside = directory.parent / f".{directory.name}.{uuid.uuid4().hex[:8]}.partial"
+    with _told_as_output_error(directory):
+        recover(directory)
+        _remove_stale(directory)
+        try:
+            shutil.copytree(source, aside)
+            _flush_to_disk(aside)
+            _publish(aside, directory)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
 
 
 def recover(directory: Path) -> None:
@@ -189,7 +212,9 @@ class RunCheckpoints:
         except FileNotFoundError:
             return {}
         except ValueError as error:
-            raise ModelError(f"{self.folder / paths.CHECKPOINT_POINTERS} is damaged", hint="Start a new run.") from error
+            raise ModelError(
+                f"{self.folder / paths.CHECKPOINT_POINTERS} is damaged", hint="Start a new run."
+            ) from error
         return pointers
 
     def save(self, state: FitState, *, is_best: bool = False) -> None:
@@ -268,22 +293,6 @@ def _load_encoder(directory: Path, info: ModelInfo, given: str | Path | None, of
     return loaded
 
 
-def _head_config(info: ModelInfo) -> Any:
-    from pydantic import ValidationError
-
-    from sentiment_hybrid.config.schema import MODEL_NAMES, Config
-
-    if info.head not in MODEL_NAMES:
-        raise ModelError(
-            f"the model's head is {info.head}, and this senthy knows {', '.join(MODEL_NAMES)}",
-            hint="Upgrade: pip install --upgrade sentiment-hybrid",
-        )
-    try:
-        return type(Config().model(info.head).head).model_validate(info.head_config)
-    except ValidationError as error:
-        raise ModelError(f"model.json has an unusable head_config: {error}", hint="Train again.") from error
-
-
 def _no_model(directory: Path) -> ModelError:
     if not directory.exists():
         return ModelError(f"there is no model at {directory}", hint="Train one first: senthy train --model lstm")
@@ -350,7 +359,9 @@ def _told_as_output_error(target: Path) -> Iterator[None]:
     except Exception as error:
         if type(error).__name__ != "SafetensorError":
             raise
-        raise OutputError(f"cannot write {target}: {error}", hint="Free some space or choose another folder.") from error
+        raise OutputError(
+            f"cannot write {target}: {error}", hint="Free some space or choose another folder."
+        ) from error
 
 
 def best_weights(checkpoints: RunCheckpoints) -> dict[str, torch.Tensor]:

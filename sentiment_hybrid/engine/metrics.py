@@ -527,9 +527,7 @@ def _reliability(top: FloatArray, right: npt.NDArray[np.bool_]) -> tuple[Reliabi
     )
 
 
-def _ece(
-    top: FloatArray, right: npt.NDArray[np.bool_], bins: tuple[ReliabilityBin, ...], level: _Level
-) -> Interval:
+def _ece(top: FloatArray, right: npt.NDArray[np.bool_], bins: tuple[ReliabilityBin, ...], level: _Level) -> Interval:
     value = sum(part.rows * abs(part.accuracy - part.confidence) for part in bins if part.rows) / top.size
     coarse = _fine_bins(top, RELIABILITY_BINS)
     slices = np.clip(((top * RELIABILITY_BINS - coarse) * _ECE_SLICES).astype(np.int64), 0, _ECE_SLICES - 1)

@@ -100,7 +100,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _replace(path: Path, text: str) -> None:
     """Write aside, flush to disk, swap in; leaves nothing behind on failure."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    aside = path.with_name(f".{path.name}.tmp")  # one name: only the holder of the lock writes, and mends leftovers
     try:
         with aside.open("w", encoding="utf-8", newline="\n") as file:
             file.write(text + "\n")
@@ -114,7 +114,7 @@ def _replace(path: Path, text: str) -> None:
 def _jsonable(value: Any) -> Any:
     """Plain JSON values: NaN is None, numpy scalars and arrays are numbers and lists, paths and dates are strings."""
     if isinstance(value, Mapping):
-        return {str(key): _jsonable(item) for key, item in value.items()}
+        return {_text(key): _jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_jsonable(item) for item in value]
     if hasattr(value, "tolist"):
@@ -123,7 +123,11 @@ def _jsonable(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int):
         return value
-    # A lone surrogate has no UTF-8 form; losing one character is better than losing the entry.
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    """As text; a lone surrogate, which has no UTF-8 form, is escaped rather than the entry lost."""
     return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 

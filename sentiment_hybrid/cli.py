@@ -1,0 +1,635 @@
+"""The command line: options become a Config and a call; the only place that prints an error and exits."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import inspect
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from sentiment_hybrid import __version__, console, paths
+from sentiment_hybrid.errors import ConfigError, SenthyError, UsageError
+
+if TYPE_CHECKING:
+    from sentiment_hybrid.config.schema import Config
+
+INTERRUPTED = 130
+
+#: Read where no --config is given.
+LOCAL_CONFIG = "senthy.yaml"
+
+#: What tells the libraries below to keep off the network; set before any of them is imported.
+_OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY")
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+
+class Told(TyperGroup):
+    """The group of all commands: whatever a command raises is told here, and becomes an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except (SenthyError, KeyboardInterrupt, OSError, RecursionError, MemoryError) as failure:
+            code = tell(failure)
+        except Exception as failure:
+            # Typer's own exits and usage errors are its business; anything else is a bug, told in one sentence.
+            if type(failure).__module__.split(".")[0] in {"typer", "click"}:
+                raise
+            code = tell(failure)
+        raise typer.Exit(code)
+
+
+def tell(failure: BaseException) -> int:
+    """Print what went wrong and return the exit code: 1 cannot be done, 2 usage or config, 130 interrupted."""
+    if console.verbosity() > 0 and not isinstance(failure, KeyboardInterrupt):
+        console.traceback(failure)
+    if isinstance(failure, KeyboardInterrupt):
+        console.note("")
+        console.warn(str(failure) or "interrupted; what was complete is saved")
+        return INTERRUPTED
+    if isinstance(failure, SenthyError):
+        console.error(failure.message, problems=getattr(failure, "problems", ()), hint=failure.hint)
+        return failure.exit_code
+    if isinstance(failure, BrokenPipeError):
+        console.quiet_broken_pipe()
+        return 1
+    if isinstance(failure, MemoryError):
+        console.error("out of memory", hint="lower `batch_size` or `token_budget` with --set, or take a --sample-size")
+        return 1
+    if isinstance(failure, OSError):
+        console.error(*_os_error(failure)[:1], hint=_os_error(failure)[1])
+        return 1
+    console.error(
+        f"unexpected {type(failure).__name__}: {failure}",
+        hint="this is a fault of the program; the same command with -v shows where it happened",
+    )
+    return 1
+
+
+def _os_error(failure: OSError) -> tuple[str, str]:
+    where = f" {failure.filename}" if failure.filename else ""
+    if failure.errno == errno.ENOSPC:
+        return f"the disk is full{':' if where else ''}{where}", "free some space, or set another folder under `paths`"
+    if failure.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return (
+            f"no permission to use{where or ' a file'}",
+            "choose another place under `paths`, or change its permissions",
+        )
+    return (
+        f"{failure.strerror or failure}{':' if where else ''}{where}",
+        "the same command with -v shows where it happened",
+    )
+
+
+# --- options that are settings ---------------------------------------------------------------------------------------
+
+
+class Device(StrEnum):
+    """Where tensors live."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+@dataclass(frozen=True)
+class Flag:
+    """An option whose value is a setting: ``key`` is where it goes; ``{model}`` stands for each model in use."""
+
+    options: tuple[str, ...]
+    key: str
+    kind: Any
+    help: str
+    metavar: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The parameter's name."""
+        return self.options[0].removeprefix("--").replace("-", "_")
+
+    def parameter(self, panel: str) -> inspect.Parameter:
+        """The parameter that typer makes an option of."""
+        option = typer.Option(
+            *self.options,
+            help=f"{self.help} ({self.key})",
+            metavar=self.metavar,
+            rich_help_panel=panel,
+            show_default=False,
+        )
+        default = None
+        annotation = Annotated[self.kind, option]
+        return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+_SEED = (Flag(("--seed",), "project.seed", int | None, "Seed of weights, dropout and batch order."),)
+
+_DATA = (
+    Flag(("--source",), "data.source", str | None, "kaggle[:OWNER/NAME], a file, an SQLite database, or sample."),
+    Flag(("--train-source",), "data.train_source", str | None, "Official training split; goes with --test-source."),
+    Flag(("--valid-source",), "data.valid_source", str | None, "Official validation split."),
+    Flag(("--test-source",), "data.test_source", str | None, "Official test split."),
+    Flag(("--text-column",), "data.text_column", str | None, "Column to train on; detected if not named."),
+    Flag(("--label-column",), "data.label_column", str | None, "Column of labels; detected if not named."),
+    Flag(
+        ("--label-map",),
+        "data.label_map",
+        list[str] | None,
+        "VALUE=LABEL, in label order; repeat it, or give one YAML map.",
+        "VALUE=LABEL",
+    ),
+    Flag(("--normalizer",), "data.normalizer", str | None, "How texts are cleaned.", "tweet|classic|none"),
+)
+
+_TRAIN = (
+    Flag(("--epochs", "--final-epochs"), "{model}.train.epochs", int | None, "Passes over the training rows."),
+    Flag(
+        ("--sample-size",), "{model}.train.sample_size", int | None, "Train on the first N rows of the split's order."
+    ),
+)
+
+_TEST = (Flag(("--sample-size",), "test.sample_size", int | None, "Test on the first N rows of the split's order."),)
+
+_ENCODER = (
+    Flag(
+        ("--bundle-encoder",), "encoder.bundle", bool | None, "Put a frozen hub encoder into the model directory too."
+    ),
+)
+
+_PANELS = {"data": _DATA, "training": _TRAIN, "testing": _TEST, "encoder": _ENCODER, "seed": _SEED}
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the options that every command shares say."""
+
+    source: str | None
+    overrides: tuple[str, ...]
+    flags: Mapping[str, Any]
+    device: str
+    offline: bool
+
+    def config(self, models: Sequence[str] = ()) -> Config:
+        """The Config of this call; training options go to each of ``models``."""
+        from sentiment_hybrid.config.load import load_config
+
+        flags: dict[str, Any] = {}
+        for key, value in self.flags.items():
+            flags |= {key.format(model=model): value for model in (models if "{model}" in key else [""])}
+        return load_config(self.found(), self.overrides, flags=flags)
+
+    def found(self) -> str | None:
+        """The configuration file in use: --config, else senthy.yaml in the working directory, else none."""
+        if self.source is None and Path(LOCAL_CONFIG).is_file():
+            console.note(f"using {LOCAL_CONFIG} of this folder (--config default for the defaults)")
+            return LOCAL_CONFIG
+        return self.source
+
+
+def _common() -> tuple[inspect.Parameter, ...]:
+    panel = {"rich_help_panel": "Everywhere", "show_default": False}
+    shared: dict[str, tuple[Any, Any]] = {
+        "config": (
+            Annotated[
+                str | None,
+                typer.Option(
+                    "--config",
+                    "-c",
+                    metavar="FILE|NAME",
+                    autocompletion=_shipped_configs,
+                    help=f"A YAML file, or a shipped config such as quickstart; senthy.yaml of this folder otherwise.",
+                    **panel,
+                ),
+            ],
+            None,
+        ),
+        "set_": (
+            Annotated[
+                list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change any setting; repeat it.", **panel)
+            ],
+            None,
+        ),
+        "device": (Annotated[Device, typer.Option("--device", help="Where to compute.", **panel)], Device.auto),
+        "offline": (Annotated[bool, typer.Option("--offline", help="Use no network at all.", **panel)], False),
+        "verbose": (
+            Annotated[
+                int, typer.Option("--verbose", "-v", count=True, metavar="", help="Tell more; -vv all.", **panel)
+            ],
+            0,
+        ),
+        "quiet": (Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.", **panel)], False),
+    }
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return tuple(
+        inspect.Parameter(name, kind, default=default, annotation=annotation)
+        for name, (annotation, default) in shared.items()
+    )
+
+
+def _shipped_configs() -> list[str]:
+    return sorted(path.stem for path in paths.shipped_configs().glob("*.yaml"))
+
+
+def options(*groups: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the shared options and those of ``groups``; it receives them as its first argument, a Call."""
+    flags = [
+        (flag, "Settings" if group == "seed" else f"Settings: {group}") for group in groups for flag in _PANELS[group]
+    ]
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(verb, eval_str=True).parameters.values())[1:]
+        added = [flag.parameter(panel) for flag, panel in flags]
+
+        @functools.wraps(verb)
+        def command(**given: Any) -> None:
+            settings = {flag.key: _value(flag, given.pop(flag.name)) for flag, _ in flags}
+            call = _call(given, settings)
+            verb(call, **given)
+
+        del command.__wrapped__  # type: ignore[attr-defined]
+        # Typer makes a list argument positional by its annotation, not by the parameter's kind.
+        parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own] + added + list(_common())
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {one.name: one.annotation for one in parameters}
+        return command
+
+    return decorate
+
+
+def _call(given: dict[str, Any], settings: Mapping[str, Any]) -> Call:
+    """Take the shared options out of ``given`` and act on those that must come first."""
+    verbose, quiet = given.pop("verbose"), given.pop("quiet")
+    offline = given.pop("offline")
+    if verbose and quiet:
+        raise UsageError("-v and -q exclude each other")
+    console.set_verbosity(-1 if quiet else verbose)
+    if offline:
+        os.environ.update(dict.fromkeys(_OFFLINE_VARIABLES, "1"))
+    return Call(
+        source=given.pop("config"),
+        overrides=tuple(given.pop("set_") or ()),
+        flags={key: value for key, value in settings.items() if value is not None},
+        device=given.pop("device").value,
+        offline=offline,
+    )
+
+
+def _value(flag: Flag, value: Any) -> Any:
+    return _label_map(value) if flag.key == "data.label_map" and value else (value or None if value == [] else value)
+
+
+def _label_map(items: Sequence[str]) -> dict[str, str]:
+    """``0=negative`` items, or one YAML map, as an ordered map. Raises ConfigError."""
+    from sentiment_hybrid.config.syntax import parse
+
+    result: dict[str, str] = {}
+    for item in items:
+        value, equals, label = item.rpartition("=")
+        if item.lstrip().startswith("{") or not equals:
+            document = parse(item)
+            if not isinstance(document, dict):
+                raise ConfigError(
+                    f"--label-map {item}", hint="write VALUE=LABEL, or a map such as {0: negative, 4: positive}"
+                )
+            result |= {str(key): str(name) for key, name in document.items()}
+        else:
+            result[value.strip()] = label.strip()
+    return result
+
+
+# --- choices that are not settings -----------------------------------------------------------------------------------
+
+MODELS = tuple(paths.DISPLAY_NAMES)
+
+
+def _model(value: str | None) -> str | None:
+    for name in [value] if isinstance(value, str) else value or []:
+        if name not in MODELS:
+            import difflib
+
+            near = difflib.get_close_matches(name, MODELS, n=1)
+            mean = f" Did you mean {near[0]}?" if near else ""
+            raise typer.BadParameter(f"{name!r} is not one of {', '.join(MODELS)}.{mean}")
+    return value
+
+
+def _model_names(incomplete: str) -> list[str]:
+    return [name for name in MODELS if name.startswith(incomplete)]
+
+
+def _model_option(words: str) -> Any:
+    metavar = "|".join(MODELS)
+    return typer.Option("--model", "-m", metavar=metavar, callback=_model, autocompletion=_model_names, help=words)
+
+
+ModelChoice = Annotated[str, _model_option("Which head to train.")]
+AnyModel = Annotated[str | None, _model_option("Which published model; that of --load-model-path otherwise.")]
+ModelList = Annotated[list[str] | None, _model_option("Which heads; repeat it. lstm and han otherwise.")]
+ModelPath = Annotated[Path | None, typer.Option("--load-model-path", metavar="DIR", help="A model directory.")]
+EncoderPath = Annotated[
+    Path | None,
+    typer.Option("--encoder", metavar="DIR", help="Where the encoder that a model names lies on this disk."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+app = typer.Typer(
+    name="senthy",
+    cls=Told,
+    help="Train, test and apply sentiment classifiers: a RoBERTa encoder under an LSTM or hierarchical-attention head.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+config_app = typer.Typer(help="Show, check, write and explain configurations.", no_args_is_help=True)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.raw(f"senthy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+@options("data", "seed")
+def data(
+    call: Call,
+    *,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Build the database anew though nothing changed.")] = False,
+) -> None:
+    """Read labelled texts, clean and split them, and keep them in one database."""
+    from sentiment_hybrid.commands import data as verb
+
+    console.show_data(verb.run(call.config(), refresh=refresh, offline=call.offline))
+
+
+@app.command()
+@options("training", "encoder", "seed")
+def train(
+    call: Call,
+    *,
+    model: ModelChoice = "lstm",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Train so many seeds: mean, deviation.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the last unfinished run.")] = False,
+    resume_run: Annotated[str | None, typer.Option("--resume-run", metavar="ID", help="Go on with this run.")] = None,
+    encoder: EncoderPath = None,
+    no_test: Annotated[bool, typer.Option("--no-test", help="Stop after the model is published.")] = False,
+) -> None:
+    """Train a model, publish the best epoch, and test it."""
+    from sentiment_hybrid.commands import train as verb
+
+    result = verb.run(
+        call.config([model]),
+        model,
+        resume=resume_run or resume,
+        device=call.device,
+        offline=call.offline,
+        seeds=seeds,
+        test=not no_test,
+        encoder=encoder,
+    )
+    console.show_train(result)
+
+
+@app.command()
+@options("testing", "seed")
+def test(
+    call: Call,
+    *,
+    model: AnyModel = None,
+    load_model_path: ModelPath = None,
+    split: Annotated[str, typer.Option("--split", metavar="test|valid|train", help="Which rows.")] = "test",
+    data: Annotated[Path | None, typer.Option("--data", metavar="FILE", help="A labelled file instead.")] = None,
+    encoder: EncoderPath = None,
+) -> None:
+    """Measure a model on rows that it has not seen, beside a plain baseline."""
+    from sentiment_hybrid.commands import test as verb
+
+    result = verb.run(
+        call.config(),
+        model,
+        load_model_path=load_model_path,
+        split=split,
+        data_file=data,
+        device=call.device,
+        offline=call.offline,
+        encoder=encoder,
+    )
+    console.show_test(result)
+
+
+@app.command()
+@options()
+def predict(
+    call: Call,
+    *,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts; or use --input.")] = None,
+    model: AnyModel = None,
+    load_model_path: ModelPath = None,
+    input_: Annotated[
+        Path | None, typer.Option("--input", "-i", metavar="FILE", help="csv, tsv, jsonl, parquet, .gz, SQLite, or -.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Written by its suffix.")
+    ] = None,
+    text_column: Annotated[str | None, typer.Option("--text-column", help="Column to label.")] = None,
+    table: Annotated[str | None, typer.Option("--table", help="Table of an SQLite input.")] = None,
+    json_: Json = False,
+    encoder: EncoderPath = None,
+) -> None:
+    """Label new texts: those named, a file, or standard input."""
+    from sentiment_hybrid.commands import predict as verb
+
+    result = verb.run(
+        texts or [],
+        model_dir=load_model_path or _published(call.config(), model),
+        input=input_,
+        output=output,
+        json=json_,
+        text_column=text_column,
+        table=table,
+        device=call.device,
+        encoder=encoder,
+        offline=call.offline,
+    )
+    console.show_predictions(result)
+
+
+def _published(config: Config, model: str | None) -> Path:
+    """The published model that was named, or the first one there is."""
+    folders = {name: paths.published_model(config.paths.models_dir, name) for name in MODELS}
+    if model is not None:
+        return folders[model]
+    there = [name for name, folder in folders.items() if folder.is_dir()]
+    chosen = there[0] if there else MODELS[0]
+    if len(there) > 1:
+        console.note(f"using {folders[chosen]} (--model takes another: {', '.join(there[1:])})")
+    return folders[chosen]
+
+
+@app.command("run-all")
+@options("data", "training", "encoder", "seed")
+def run_all(
+    call: Call,
+    *,
+    model: ModelList = None,
+    force: Annotated[bool, typer.Option("--force", help="Repeat steps whose inputs have not changed.")] = False,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Build the database anew though nothing changed.")] = False,
+    encoder: EncoderPath = None,
+) -> None:
+    """Prepare data, train and test every model, and compare them."""
+    from sentiment_hybrid.commands import run_all as verb
+
+    models = list(dict.fromkeys(model or ("lstm", "han")))
+    result = verb.run(
+        call.config(models),
+        models,
+        force=force,
+        refresh=refresh,
+        device=call.device,
+        offline=call.offline,
+        encoder=encoder,
+    )
+    console.show_run_all(result)
+    if result.failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+@options("data")
+def fetch(
+    call: Call,
+    *,
+    what: Annotated[
+        list[str] | None, typer.Option("--what", metavar="encoder|data|nltk", help="Only this; repeat it.")
+    ] = None,
+) -> None:
+    """Bring encoder, data and nltk data for later use without a network; with --offline, say what is missing."""
+    from sentiment_hybrid.commands import fetch as verb
+
+    result = verb.run(call.config(), what=what or (), offline=call.offline)
+    console.show_fetch(result)
+    if result.missing:
+        raise typer.Exit(1)
+
+
+@app.command()
+@options()
+def info(call: Call, *, json_: Json = False) -> None:
+    """Show versions, device, and where files lie."""
+    from sentiment_hybrid.commands import info as verb
+
+    facts = verb.run(call.config(), config_file=call.found(), device=call.device)
+    console.as_json(facts) if json_ else console.show_info(facts)
+
+
+@config_app.command()
+@options("data", "seed")
+def show(call: Call) -> None:
+    """Print the resolved configuration as YAML."""
+    from sentiment_hybrid.commands import config as verb
+
+    console.raw(verb.show(call.config()))
+
+
+@config_app.command()
+@options()
+def check(
+    call: Call,
+    *,
+    file: Annotated[
+        str | None, typer.Argument(metavar="[FILE|NAME]", help="What to check; --config otherwise.")
+    ] = None,
+) -> None:
+    """Say whether a configuration is valid; lists every problem if not."""
+    from sentiment_hybrid.commands import config as verb
+
+    console.say(verb.check(file or call.found(), call.overrides))
+
+
+@config_app.command()
+@options()
+def init(
+    call: Call,
+    *,
+    path: Annotated[Path, typer.Argument(metavar="[PATH]", help="Where to.")] = Path(LOCAL_CONFIG),
+    from_: Annotated[
+        str, typer.Option("--from", metavar="NAME", autocompletion=_shipped_configs, help="Which shipped config.")
+    ] = "default",
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Write a commented copy of a shipped configuration."""
+    from sentiment_hybrid.commands import config as verb
+
+    console.say(f"wrote {verb.init(path, name=from_, force=force)}")
+
+
+@config_app.command()
+@options()
+def schema(call: Call, *, json_: Json = False) -> None:
+    """List every setting: type, bounds, default, meaning; --json prints the JSON Schema for editors."""
+    from sentiment_hybrid.commands import config as verb
+
+    console.as_json(verb.json_schema()) if json_ else console.show_schema(verb.schema())
+
+
+app.add_typer(config_app, name="config")
+
+
+# --- main ------------------------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    console.prepare_streams()
+    if os.name == "posix":
+        # A scheduler's polite stop must save state as Ctrl-C does.
+        signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(args=list(arguments) if arguments is not None else None, prog_name="senthy")
+        code = 0
+    except SystemExit as exit_:
+        code = exit_.code if isinstance(exit_.code, int) else int(bool(exit_.code))
+    except (KeyboardInterrupt, OSError) as failure:
+        code = tell(failure)
+    sys.exit(_flushed(code))
+
+
+def _flushed(code: int) -> int:
+    """The exit code after stdout took everything; a reader that went away or a full disk shows only now."""
+    try:
+        sys.stdout.flush()
+    except OSError as failure:
+        console.quiet_broken_pipe()
+        return code or tell(failure)
+    return code
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt

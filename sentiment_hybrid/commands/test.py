@@ -1,0 +1,381 @@
+"""``senthy test``: one model on rows that it never saw, with intervals, beside a baseline on the same rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.errors import DatabaseError, LabelError, ModelError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sentiment_hybrid.data.store import Examples, Store
+    from sentiment_hybrid.engine.checkpoint import LoadedModel, ModelInfo
+    from sentiment_hybrid.engine.metrics import Comparison, Scores
+
+__test__ = False  # pytest, this module is a verb
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """Scores of a model and of the baseline on the same rows; ``entry`` is what the results file says of it.
+
+    ``overlap`` tells, for a file of the user's, how many of its texts the model was trained on.
+    """
+
+    __test__ = False
+
+    model: str
+    model_dir: Path
+    split: str
+    rows: int
+    labels: tuple[str, ...]
+    scores: Scores
+    baseline: Scores | None
+    comparison: Comparison | None
+    files: dict[str, Path]
+    entry: dict[str, Any]
+    overlap: dict[str, Any] | None = None
+    encoder_passes: int = 0
+    results_file_set_aside: Path | None = field(default=None, compare=False)
+
+
+def run(
+    config: Config,
+    model: str | None = None,
+    *,
+    load_model_path: Path | None = None,
+    split: str = "test",
+    data_file: Path | None = None,
+    device: str = "auto",
+    offline: bool = False,
+    encoder: str | Path | None = None,
+) -> TestResult:
+    """``evaluate``, and an entry ``LSTMRoBERTa_Test`` in the results file."""
+    from dataclasses import replace
+
+    from sentiment_hybrid.engine.runs import now, versions
+    from sentiment_hybrid.reporting.results import append_result
+
+    result = evaluate(
+        config,
+        model,
+        load_model_path=load_model_path,
+        split=split,
+        data_file=data_file,
+        device=device,
+        offline=offline,
+        encoder=encoder,
+    )
+    entry = {
+        "name": f"{result.model}_Test",
+        "created": now(),
+        "model_dir": str(result.model_dir),
+        **result.entry,
+        "versions": versions(),
+    }
+    aside = append_result(paths.results_json(config.paths.results_dir), entry)
+    return replace(result, results_file_set_aside=aside)
+
+
+def evaluate(
+    config: Config,
+    model: str | None = None,
+    *,
+    load_model_path: Path | None = None,
+    split: str = "test",
+    data_file: Path | None = None,
+    device: str = "auto",
+    offline: bool = False,
+    encoder: str | Path | None = None,
+) -> TestResult:
+    """Test a model with its own labels, normaliser and encoder; draws figures, writes predictions.
+
+    Args:
+        config: says where the database and the results lie, and how to test.
+        model: whose published model to test when ``load_model_path`` is None (``lstm``).
+        load_model_path: a model directory.
+        split: ``test``, ``valid`` or ``train``.
+        data_file: labelled texts of one's own instead of the database's split.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        offline: never reach a network.
+        encoder: where the encoder lies that the model was trained on.
+
+    Raises:
+        ModelError, EncoderError: the model cannot be loaded, or is not the kind asked for.
+        LabelError: the data has other labels than the model.
+        DatabaseError: the model was trained on another split, so its test rows may be among its training rows.
+    """
+    from sentiment_hybrid.data.store import open_store
+    from sentiment_hybrid.engine.checkpoint import load_model
+
+    directory = load_model_path or paths.published_model(config.paths.models_dir, model or "lstm")
+    loaded = load_model(directory, encoder=encoder, offline=offline)
+    if model is not None and loaded.info.head != model:
+        raise ModelError(
+            f"{directory} is a {loaded.info.head} model, not {model}", hint=f"Use --model {loaded.info.head}."
+        )
+    if data_file is not None:
+        return _evaluate_file(config, loaded, data_file, device=device, offline=offline)
+    with open_store(config.paths.data_db) as store:
+        _check_fits(loaded, store)
+        examples = _own_texts(loaded, store, store.read(split, config.test.sample_size, with_raw=True))
+        baseline = _baseline(config, loaded, store, examples)
+    return _measure(config, loaded, examples, baseline, split=split, device=device)
+
+
+def kept_result(config: Config, directory: Path, info: ModelInfo) -> TestResult | None:
+    """The last result on the test split if the same model was tested in the same way and its files are there."""
+    from sentiment_hybrid.engine.metrics import Comparison, Scores
+    from sentiment_hybrid.reporting.results import read_results
+
+    wanted = {
+        "split": "test",
+        "model_fingerprint": info.weights_sha256,
+        "train_fingerprint": info.train_fingerprint,
+        "test_config": config.test.model_dump(mode="json"),
+    }
+    results = paths.results_json(config.paths.results_dir)
+    for entry in reversed(read_results(results)):
+        if all(entry.get(key) == value for key, value in wanted.items()):
+            break
+    else:
+        return None
+    files = {name: Path(path) for name, path in entry["files"].items()}
+    if not all(path.is_file() for path in files.values()):
+        return None
+    baseline, comparison = entry["baseline"], entry["comparison_with_baseline"]
+    return TestResult(
+        model=info.display_name,
+        model_dir=directory,
+        split="test",
+        rows=entry["rows"],
+        labels=info.labels,
+        scores=Scores.from_dict(entry["test"]),
+        baseline=Scores.from_dict(baseline) if baseline else None,
+        comparison=Comparison.from_dict(comparison) if comparison else None,
+        files=files,
+        entry=entry,
+    )
+
+
+def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, *, device: str, offline: bool) -> TestResult:
+    """Test on labelled texts of the user's, and say how many of them the model was trained on."""
+    import tempfile
+
+    from sentiment_hybrid.data.store import build_unsplit, open_store
+
+    with tempfile.TemporaryDirectory(prefix="senthy-") as folder:
+        path = build_unsplit(
+            Path(folder) / "file.db",
+            data_file,
+            config.data,
+            labels=loaded.info.labels,
+            normalizer=loaded.info.normalizer,
+            cache=paths.cache_dir(config.paths.cache_dir),
+        )
+        with open_store(path) as store:
+            _check_labels(loaded, store.labels)
+            examples = store.read("test", config.test.sample_size, with_raw=True)
+            keys = store.key_hashes("test")
+        baseline, overlap = None, None
+        if config.paths.data_db.is_file():
+            with open_store(config.paths.data_db) as database:
+                if database.split_fingerprint == loaded.info.split_fingerprint:
+                    overlap = _overlap(config, loaded, database, keys)
+                    baseline = _baseline(config, loaded, database, examples)
+    return _measure(config, loaded, examples, baseline, split=str(data_file), device=device, overlap=overlap)
+
+
+def _overlap(config: Config, loaded: LoadedModel, database: Store, keys: np.ndarray) -> dict[str, Any]:
+    import numpy as np
+
+    trained_on = database.key_hashes("train")[: loaded.info.train_rows]
+    return {"rows": int(np.isin(keys, trained_on).sum()), "of": len(keys)}
+
+
+def _check_fits(loaded: LoadedModel, store: Store) -> None:
+    _check_labels(loaded, store.labels)
+    if store.split_fingerprint != loaded.info.split_fingerprint:
+        raise DatabaseError(
+            f"{loaded.directory} was trained on another split than that of {store.path}: rows of this test split "
+            "may have been trained on",
+            hint="Train on this database, use the one that the model was trained on, or test a file with --data FILE.",
+        )
+
+
+def _check_labels(loaded: LoadedModel, labels: tuple[str, ...]) -> None:
+    if tuple(labels) != loaded.info.labels:
+        raise LabelError(
+            f"the data has the labels {', '.join(labels)}, and the model {', '.join(loaded.info.labels)}",
+            hint="Map the data's labels onto the model's with data.label_map (--label-map), and prepare it again.",
+        )
+
+
+def _own_texts(loaded: LoadedModel, store: Store, examples: Examples) -> Examples:
+    """The texts as the model's own normaliser gives them, when the database was cleaned with another one."""
+    from dataclasses import replace
+
+    from sentiment_hybrid.data.clean import from_id
+
+    if store.normalizer == loaded.info.normalizer or examples.raw is None:
+        return examples
+    normalize = from_id(loaded.info.normalizer)
+    return replace(examples, texts=[normalize(text) for text in examples.raw])
+
+
+def _baseline(config: Config, loaded: LoadedModel, store: Store, examples: Examples) -> np.ndarray | None:
+    """TF-IDF + logistic regression trained on the model's own training rows: probabilities (N, C) on these rows."""
+    if not config.test.baseline:
+        return None
+    from sentiment_hybrid.console import note
+    from sentiment_hybrid.engine import baseline
+
+    rows = min(loaded.info.train_rows, store.count("train"))
+    facts = [store.fingerprint, rows, list(store.labels)]
+    fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    train = store.read("train", rows)
+    note(f"baseline: TF-IDF + logistic regression on the same {rows:,} training texts")
+    fitted = baseline.fit_or_load(
+        train.texts,
+        train.labels,
+        num_classes=len(store.labels),
+        folder=paths.baselines_dir(paths.cache_dir(config.paths.cache_dir)),
+        fingerprint=fingerprint,
+    )
+    return fitted.predict_proba(examples.texts)
+
+
+def _measure(
+    config: Config,
+    loaded: LoadedModel,
+    examples: Examples,
+    baseline: np.ndarray | None,
+    *,
+    split: str,
+    device: str,
+    overlap: dict[str, Any] | None = None,
+) -> TestResult:
+    from sentiment_hybrid.engine import metrics
+
+    probabilities, passes = _probabilities(config, loaded, examples, split=split, device=device)
+    info = loaded.info
+    level = {
+        "confidence": config.test.confidence,
+        "resamples": config.test.resamples,
+        "seed": config.project.seed,
+    }
+    scores = metrics.score(examples.labels, probabilities, info.labels, **level)
+    baseline_scores, comparison = None, None
+    if baseline is not None:
+        baseline_scores = metrics.score(examples.labels, baseline, info.labels, **level)
+        comparison = metrics.compare(examples.labels, probabilities.argmax(1), baseline.argmax(1), **level)
+    files = _write_files(config, loaded, examples, probabilities, baseline, scores, split=split)
+    entry = {
+        "split": split,
+        "rows": len(examples.labels),
+        "labels": list(info.labels),
+        "model_fingerprint": info.weights_sha256,
+        "train_fingerprint": info.train_fingerprint,
+        "data_fingerprint": info.data_fingerprint,
+        "test_config": config.test.model_dump(mode="json"),
+        "test": scores.to_dict(),
+        "baseline": baseline_scores.to_dict() if baseline_scores else None,
+        "comparison_with_baseline": comparison.to_dict() if comparison else None,
+        "overlap_with_training": overlap,
+        "files": {name: str(path) for name, path in files.items()},
+    }
+    return TestResult(
+        model=info.display_name,
+        model_dir=loaded.directory,
+        split=split,
+        rows=len(examples.labels),
+        labels=info.labels,
+        scores=scores,
+        baseline=baseline_scores,
+        comparison=comparison,
+        files=files,
+        entry=entry,
+        overlap=overlap,
+        encoder_passes=passes,
+    )
+
+
+def _probabilities(
+    config: Config, loaded: LoadedModel, examples: Examples, *, split: str, device: str
+) -> tuple[np.ndarray, int]:
+    """Probabilities (N, C), and how many windows went through the encoder for them."""
+    from sentiment_hybrid.console import note, progress
+    from sentiment_hybrid.engine.device import resolve
+    from sentiment_hybrid.engine.evaluate import predict_probabilities
+    from sentiment_hybrid.engine.materials import furnish
+
+    info, settings = loaded.info, config.model(loaded.info.head).train
+    compute = resolve(device, settings.precision)
+    workshop = furnish(
+        loaded.classifier,
+        loaded.encoder,
+        compute=compute,
+        cache=paths.cache_dir(config.paths.cache_dir),
+        # A fine-tuned encoder's states serve this model alone: not worth keeping.
+        keep_states=info.trainable_layers == 0,
+        token_budget=settings.token_budget,
+        max_length=info.max_length,
+        max_windows=info.max_windows,
+    )
+    with progress(f"encoding {split}", unit="windows") as bar:
+        material = workshop.material(examples.texts, examples.labels, progress=bar.advance)
+    if cut := material.tokenized.truncated:
+        note(f"{cut:,} texts are longer than {info.max_windows} windows and were cut")
+    with progress(f"testing on {split}", total=len(material), unit="texts") as bar:
+        probabilities = predict_probabilities(
+            workshop.classifier,
+            material.tokenized,
+            compute=compute,
+            token_budget=settings.token_budget,
+            states=material.states,
+            progress=bar.advance,
+        )
+    return probabilities, workshop.states.passes if workshop.states else len(material.tokenized.window_lengths)
+
+
+def _write_files(
+    config: Config,
+    loaded: LoadedModel,
+    examples: Examples,
+    probabilities: np.ndarray,
+    baseline: np.ndarray | None,
+    scores: Scores,
+    *,
+    split: str,
+) -> dict[str, Path]:
+    from sentiment_hybrid.reporting import plots
+    from sentiment_hybrid.reporting.predictions import write_predictions
+
+    folder, info = config.paths.results_dir, loaded.info
+    # A file of the user's is told by its name alone: a path does not belong into the name of a figure.
+    name = split if split in ("train", "valid", "test") else f"file_{Path(split).stem}"
+    files = {
+        "predictions": paths.predictions_csv(folder, info.head, name),
+        "confusion_matrix": paths.confusion_png(folder, info.head, name),
+        "reliability": paths.reliability_png(folder, info.head, name),
+    }
+    write_predictions(
+        files["predictions"],
+        rows=examples.rows,
+        texts=examples.raw if examples.raw is not None else examples.texts,
+        labels=examples.labels,
+        probabilities=probabilities,
+        names=info.labels,
+        baseline=None if baseline is None else baseline.argmax(1),
+    )
+    title = f"{info.display_name} on {scores.rows:,} {name} texts"
+    plots.confusion_matrix(files["confusion_matrix"], scores.confusion, info.labels, title=title)
+    plots.reliability(files["reliability"], scores.reliability, title=title)
+    return files

@@ -1,0 +1,395 @@
+"""``senthy train``: fit one model on the training split, publish its best epoch, test that once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.errors import OutputError, TrainingError, UsageError
+
+if TYPE_CHECKING:
+    from sentiment_hybrid.commands.test import TestResult
+    from sentiment_hybrid.data.store import Examples, Store
+    from sentiment_hybrid.engine.checkpoint import ModelInfo
+    from sentiment_hybrid.engine.loop import EpochFacts, Fit
+    from sentiment_hybrid.engine.materials import Workshop
+    from sentiment_hybrid.engine.runs import Run
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training came to. ``valid`` holds the best epoch's figures; ``seeds`` a summary over several seeds."""
+
+    model: str
+    model_dir: Path
+    run_dir: Path
+    best_epoch: int
+    epochs: int
+    valid: dict[str, float]
+    seconds: float
+    resumed: bool
+    encoder_passes: int
+    test: TestResult | None = None
+    seeds: dict[str, Any] | None = None
+    results_file_set_aside: Path | None = None
+
+
+def train(config: Config, model: str = "lstm", **options: Any) -> TrainResult:
+    """Train one model from Python; options are those of ``run``."""
+    return run(config, model, **options)
+
+
+def run(
+    config: Config,
+    model: str,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    offline: bool = False,
+    seeds: int = 1,
+    test: bool = True,
+    encoder: str | Path | None = None,
+    bundle_encoder: bool = False,
+) -> TrainResult:
+    """Train, publish and test a model; with ``seeds`` N, N models, of which validation chooses the one published.
+
+    Args:
+        config: the whole configuration; its ``data_db`` must have been prepared by ``senthy data``.
+        model: ``lstm``, ``han`` or ``linear``.
+        resume: go on from the newest unfinished run of the same configuration and data.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        offline: never reach a network.
+        seeds: how many models to train, from project.seed upwards.
+        test: test the published model on the test split and write the results.
+        encoder: where a copy of the encoder lies that the config names.
+        bundle_encoder: put a frozen hub encoder into the model directory too.
+
+    Raises:
+        SenthyError: of the kind that fits; see `sentiment_hybrid.errors`.
+    """
+    _check_writable(config.paths.models_dir, config.paths.results_dir)
+    if seeds > 1 and resume:
+        raise UsageError("--resume goes on with one run; --seeds starts several", hint="Use one of them.")
+    options = _Options(device, offline, test, encoder, bundle_encoder)
+    published = paths.published_model(config.paths.models_dir, model)
+    if seeds == 1:
+        return _run_one(config, model, options, resume=resume, target=published)
+    return _run_seeds(config, model, options, seeds, published)
+
+
+@dataclass(frozen=True)
+class _Options:
+    device: str
+    offline: bool
+    test: bool
+    encoder: str | Path | None
+    bundle_encoder: bool
+
+
+def train_fingerprint(config: Config, model: str, data_fingerprint: str) -> str:
+    """Of everything that a trained model depends on: equal fingerprints, equal model (on the same machine)."""
+    section = config.model(model)
+    settings = section.train.model_dump(mode="json", exclude={"checkpoint_minutes", "token_budget"})
+    facts = {
+        "format": 1,
+        "model": model,
+        "head": section.head.model_dump(mode="json"),
+        "train": settings,
+        "encoder": config.encoder.model_dump(mode="json"),
+        "seed": config.project.seed,
+        "data": data_fingerprint,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _run_one(config: Config, model: str, options: _Options, *, resume: bool, target: Path) -> TrainResult:
+    from sentiment_hybrid.data.store import open_store
+    from sentiment_hybrid.engine.checkpoint import best_weights, save_model
+    from sentiment_hybrid.engine.loop import load_trainable
+    from sentiment_hybrid.engine.runs import Run
+    from sentiment_hybrid.reporting.plots import learning_curves
+
+    started = time.perf_counter()
+    with open_store(config.paths.data_db) as store:
+        train_rows, valid_rows = _examples(config, model, store)
+        fingerprint = train_fingerprint(config, model, store.fingerprint)
+        run = Run.unfinished(config, model, fingerprint) if resume else Run.start(config, model, fingerprint)
+        workshop, fit = _prepare(config, model, options, store.labels, train_rows, valid_rows)
+        run.settle(workshop.compute.describe())
+        resumed = resume and "last" in run.checkpoints.pointers()
+        if resumed:
+            fit.load(run.checkpoints.load("last"))
+        _fit(fit, run, minutes=config.model(model).train.checkpoint_minutes)
+        load_trainable(workshop.classifier, best_weights(run.checkpoints))
+        info = _describe(config, model, workshop, store, run, train_rows=len(train_rows.texts))
+    bundle = options.bundle_encoder or not _stays_on_the_hub(config, workshop)
+    save_model(target, classifier=workshop.classifier, encoder=workshop.encoder, info=info, bundle=bundle)
+    epochs = run.epochs()
+    best = next(facts for facts in epochs if facts["epoch"] == fit.progress.best_epoch)
+    result = TrainResult(
+        model=paths.DISPLAY_NAMES[model],
+        model_dir=target,
+        run_dir=run.folder,
+        best_epoch=best["epoch"],
+        epochs=len(epochs),
+        valid={name: best[f"valid_{name}"] for name in ("accuracy", "macro_f1", "loss")},
+        seconds=time.perf_counter() - started,
+        resumed=resumed,
+        encoder_passes=workshop.states.passes if workshop.states else 0,
+    )
+    learning_curves(run.folder / paths.RUN_CURVES, epochs, title=f"{result.model} on {config.project.name}")
+    run.finish(encoder_passes=result.encoder_passes)
+    return _tested(config, model, options, result) if options.test else result
+
+
+def _examples(config: Config, model: str, store: Store) -> tuple[Examples, Examples]:
+    settings = config.model(model).train
+    train_rows = store.read("train", settings.sample_size)
+    wanted = settings.valid_sample_size
+    valid_rows = store.read("valid", None if wanted is None else min(wanted, store.count("valid")))
+    for examples in (train_rows, valid_rows):
+        if len(examples.texts) == 0:
+            raise TrainingError(
+                f"the {examples.split} split is empty", hint="Prepare more texts, or raise data.valid_size."
+            )
+    if len(set(train_rows.labels.tolist())) < len(store.labels):
+        raise TrainingError(
+            f"the {len(train_rows.texts):,} training texts do not have every label of {', '.join(store.labels)}",
+            hint="Raise train.sample_size.",
+        )
+    return train_rows, valid_rows
+
+
+def _prepare(
+    config: Config,
+    model: str,
+    options: _Options,
+    labels: tuple[str, ...],
+    train_rows: Examples,
+    valid_rows: Examples,
+) -> tuple[Workshop, Fit]:
+    """Seeds, encoder, head, states: everything up to the first step."""
+    from sentiment_hybrid.console import note, progress
+    from sentiment_hybrid.engine import device
+    from sentiment_hybrid.engine.loop import Fit, weights_of_classes
+    from sentiment_hybrid.engine.materials import load_or_build_encoder, open_workshop, set_seeds
+
+    settings = config.model(model).train
+    compute = device.resolve(options.device, settings.precision)
+    set_seeds(config.project.seed)
+    loaded = load_or_build_encoder(config, lambda: train_rows.texts, offline=options.offline, place=options.encoder)
+    workshop = open_workshop(
+        config,
+        model,
+        loaded,
+        num_classes=len(labels),
+        compute=compute,
+        cache=paths.cache_dir(config.paths.cache_dir),
+    )
+    materials = []
+    for examples in (train_rows, valid_rows):
+        with progress(f"encoding {examples.split}", unit="windows") as bar:
+            materials.append(workshop.material(examples.texts, examples.labels, progress=bar.advance))
+        if cut := materials[-1].tokenized.truncated:
+            note(f"{cut:,} {examples.split} texts are longer than {config.encoder.max_windows} windows and were cut")
+    fit = Fit(
+        workshop.classifier,
+        *materials,
+        settings=settings,
+        class_weights=weights_of_classes(settings.class_weights, train_rows.labels, labels),
+        seed=config.project.seed,
+        compute=compute,
+        accelerator=device.accelerator(compute),
+    )
+    return workshop, fit
+
+
+def _fit(fit: Fit, run: Run, *, minutes: float) -> None:
+    """Consume the loop: progress, metrics.jsonl, checkpoints; Ctrl-C saves at the next step, then goes through."""
+    from sentiment_hybrid.console import progress
+    from sentiment_hybrid.engine.loop import EpochFacts, StepFacts
+
+    run.keep_epochs_before(fit.progress.epoch)
+    saved = time.monotonic()
+    rows = len(fit.train)
+    with _Interrupts() as interrupts, progress("training", total=rows * fit.settings.epochs, unit="texts") as bar:
+        bar.update(completed=rows * (fit.progress.epoch - 1) + fit.rows_per_step * fit.progress.step)
+        for facts in fit.facts():
+            if isinstance(facts, EpochFacts):
+                run.append_epoch(asdict(facts))
+                run.checkpoints.save(fit.state(), is_best=facts.is_best)
+                saved = time.monotonic()
+                bar.update(macro_f1=facts.valid_macro_f1)
+                _tell_epoch(facts, fit.settings.epochs)
+            if isinstance(facts, StepFacts):
+                bar.advance(facts.rows, loss=facts.loss)
+                if interrupts.pending or time.monotonic() - saved >= 60 * minutes:
+                    run.checkpoints.save(fit.state())
+                    saved = time.monotonic()
+            if interrupts.pending:
+                raise KeyboardInterrupt(f"state saved in {run.folder}; add --resume to the same command to go on")
+
+
+def _tell_epoch(facts: EpochFacts, epochs: int) -> None:
+    from sentiment_hybrid.console import note
+
+    best = ", the best so far" if facts.is_best else ""
+    note(
+        f"epoch {facts.epoch} of {epochs}: loss {facts.train_loss:.4f}, valid loss {facts.valid_loss:.4f}, "
+        f"accuracy {facts.valid_accuracy:.4f}, macro-F1 {facts.valid_macro_f1:.4f}{best}; "
+        f"{facts.rows_per_second:,.0f} texts/s"
+    )
+    if facts.stop and facts.epoch < epochs:
+        note("stopping early: no better epoch for as long as train.patience allows")
+
+
+class _Interrupts:
+    """Holds back the first Ctrl-C (and SIGTERM) until a step is done; the second one goes through at once."""
+
+    def __init__(self) -> None:
+        self.pending = False
+
+    def __enter__(self) -> _Interrupts:
+        import signal
+        import threading
+
+        self._old = {}
+        if threading.current_thread() is threading.main_thread():  # elsewhere signals cannot be handled
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._old[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        import signal
+
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        if self.pending:
+            raise KeyboardInterrupt
+        self.pending = True
+
+
+def _describe(config: Config, model: str, workshop: Workshop, store: Store, run: Run, *, train_rows: int) -> ModelInfo:
+    """What the model directory will say of itself."""
+    from sentiment_hybrid.engine.checkpoint import ModelInfo
+    from sentiment_hybrid.engine.runs import now, versions
+    from sentiment_hybrid.models.encoder import encoder_fingerprint
+
+    encoder = workshop.encoder
+    trained = config.encoder.trainable_layers != 0
+    return ModelInfo(
+        head=model,
+        head_config=config.model(model).head.model_dump(mode="json"),
+        labels=store.labels,
+        normalizer=store.normalizer,
+        max_length=config.encoder.max_length,
+        max_windows=config.encoder.max_windows,
+        encoder_name=config.encoder.name,
+        encoder_revision=encoder.revision,
+        encoder_fingerprint=encoder_fingerprint(encoder.model) if trained else encoder.fingerprint,
+        encoder_inside=False,
+        trainable_layers=config.encoder.trainable_layers,
+        data_fingerprint=store.fingerprint,
+        split_fingerprint=store.split_fingerprint,
+        train_fingerprint=run.meta()["train_fingerprint"],
+        run_id=run.id,
+        created=now(),
+        train_rows=train_rows,
+        versions=versions(),
+    )
+
+
+def _stays_on_the_hub(config: Config, workshop: Workshop) -> bool:
+    """A frozen hub encoder can be had again by name; any other belongs inside the model directory."""
+    return workshop.encoder.source == "hub" and config.encoder.trainable_layers == 0
+
+
+def _tested(config: Config, model: str, options: _Options, result: TrainResult) -> TrainResult:
+    from sentiment_hybrid.commands import test
+    from sentiment_hybrid.engine.runs import now, versions
+    from sentiment_hybrid.reporting.results import append_result
+
+    tested = test.evaluate(
+        config,
+        model,
+        load_model_path=result.model_dir,
+        device=options.device,
+        offline=options.offline,
+        encoder=options.encoder,
+    )
+    entry = {
+        "name": f"{result.model}_Train",
+        "created": now(),
+        "run": result.run_dir.name,
+        "model_dir": str(result.model_dir),
+        "best_epoch": result.best_epoch,
+        "epochs": result.epochs,
+        "seconds": round(result.seconds, 3),
+        "valid": result.valid,
+        **tested.entry,
+        "config": config.model_dump(mode="json", include={"project", "data", "encoder", model}),
+        "versions": versions(),
+    }
+    aside = append_result(paths.results_json(config.paths.results_dir), entry)
+    return replace(result, test=tested, results_file_set_aside=aside)
+
+
+def _run_seeds(config: Config, model: str, options: _Options, seeds: int, published: Path) -> TrainResult:
+    """One run per seed; the model that validation prefers is published, and all of them are tested."""
+    import shutil
+
+    from sentiment_hybrid.engine.checkpoint import publish_copy
+
+    results: list[TrainResult] = []
+    settings = config.model(model).train
+    for offset in range(seeds):
+        project = config.project.model_copy(update={"seed": config.project.seed + offset})
+        seeded = config.model_copy(update={"project": project})
+        target = paths.seed_model(config.paths.results_dir, model, project.seed)
+        results.append(_run_one(seeded, model, options, resume=False, target=target))
+
+    def goodness(result: TrainResult) -> float:
+        return -result.valid["loss"] if settings.metric == "loss" else result.valid[settings.metric]
+
+    best = max(results, key=goodness)
+    publish_copy(best.model_dir, published)
+    for result in results:
+        shutil.rmtree(result.model_dir, ignore_errors=True)
+    return replace(best, model_dir=published, seeds=_over_seeds(results))
+
+
+def _over_seeds(results: list[TrainResult]) -> dict[str, Any]:
+    figures = {f"valid {name}": [r.valid[name] for r in results] for name in ("accuracy", "macro_f1")}
+    tests = [r.test for r in results if r.test is not None]
+    if tests:
+        figures["test accuracy"] = [t.scores.accuracy.value for t in tests]
+        figures["test macro_f1"] = [t.scores.macro_f1.value for t in tests]
+    return {
+        name: {"mean": statistics.fmean(values), "deviation": statistics.stdev(values), "values": values}
+        for name, values in figures.items()
+    }
+
+
+def _check_writable(*folders: Path) -> None:
+    """Say so before hours of work, not after."""
+    import tempfile
+
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise OutputError(
+                f"cannot write into {folder}: {error.strerror or error}",
+                hint="Choose another folder: --set paths.models_dir=... --set paths.results_dir=...",
+            ) from error

@@ -1,0 +1,122 @@
+"""YAML without its traps, in and out: 2e-5 is a number, no and off are words, a key given twice is an error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+
+from sentiment_hybrid.errors import ConfigError
+
+# YAML 1.2's core schema. PyYAML's own is 1.1, where 2e-5 is text, `no` is false, 010 is 8 and 12:30 is 750.
+_RESOLVERS = (
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    ("int", r"^[-+]?[0-9]+$", "-+0123456789"),
+    (
+        "float",
+        r"^(?:[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
+        "-+.0123456789",
+    ),
+    ("null", r"^(?:~|null|Null|NULL|)$", "~nN\0"),
+    ("merge", r"^(?:<<)$", "<"),
+)
+
+
+def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+    table: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    for tag, pattern, first in _RESOLVERS:
+        for letter in first:
+            rule = (f"tag:yaml.org,2002:{tag}", re.compile(pattern))
+            table.setdefault("" if letter == "\0" else letter, []).append(rule)
+    return table
+
+
+class Loader(yaml.SafeLoader):
+    """Reads plain data only."""
+
+    yaml_implicit_resolvers = _resolvers()
+
+
+class Dumper(yaml.SafeDumper):
+    """Writes what ``Loader`` reads back as the same values."""
+
+    yaml_implicit_resolvers = _resolvers()
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Equal values are written out twice: an anchor in a config file helps nobody."""
+        return True
+
+
+def _text(dumper: Dumper, text: str) -> yaml.ScalarNode:
+    # PyYAML breaks lines at these even inside single quotes, and reads blanks back.
+    style = '"' if any(odd in text for odd in "\x85\u2028\u2029\ufeff\r") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+Dumper.add_representer(str, _text)
+
+
+def _mapping(loader: Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
+    seen: set[Hashable] = set()
+    for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise yaml.constructor.ConstructorError(None, None, "a key must be plain text", key_node.start_mark)
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+def _whole_number(loader: Loader, node: yaml.ScalarNode) -> int:
+    return int(node.value)
+
+
+Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+# PyYAML's own would still take 010 for 8.
+Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
+
+
+def parse(text: str, *, name: str = "") -> Any:
+    """The value that a YAML text stands for. Raises ConfigError with the line where it is wrong."""
+    return parse_with_lines(text, name=name)[0]
+
+
+def parse_with_lines(text: str, *, name: str = "") -> tuple[Any, dict[str, int]]:
+    """The value of a YAML text, and dotted key -> line (from 1) of each of its keys. Raises ConfigError."""
+    where = f"{name}, " if name else ""
+    try:
+        value = yaml.load(text, Loader=Loader)
+        lines: dict[str, int] = {}
+        _note_lines(yaml.compose(text, Loader=Loader), "", lines, ())
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f"line {mark.line + 1}: " if mark else ""
+        raise ConfigError(f"{where}{line}{error.problem or error.context}", hint="This is no valid YAML.") from error
+    except yaml.YAMLError as error:
+        first = str(error).splitlines()[0]
+        raise ConfigError(f"{where}{first}", hint="This is no valid YAML.") from error
+    except (RecursionError, ValueError) as error:
+        raise ConfigError(f"{where}cannot be read as YAML: {error}") from error
+    return value, lines
+
+
+def _note_lines(node: yaml.Node | None, prefix: str, lines: dict[str, int], above: tuple[int, ...]) -> None:
+    # An alias may lead back to a node that it lies in.
+    if not isinstance(node, yaml.MappingNode) or id(node) in above:
+        return
+    for key, value in node.value:
+        dotted = f"{prefix}{key.value}"
+        lines[dotted] = key.start_mark.line + 1
+        _note_lines(value, f"{dotted}.", lines, (*above, id(node)))
+
+
+def dump(value: Any) -> str:
+    """YAML that ``parse`` reads back as the same value; keys keep their order."""
+    text: str = yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return text

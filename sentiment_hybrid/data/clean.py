@@ -1,0 +1,235 @@
+"""Versioned pure text normalisers: tweet (the default), classic (the public predecessor's steps, with nltk), none."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import html
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.errors import ConfigError, DataError, ModelError
+
+_LINK = re.compile(r"(?:https?://|\bwww\.)\S+", re.IGNORECASE)
+#: The look-behind stands after the @, so that the search can jump from @ to @.
+_HANDLE = re.compile(r"@(?<![\w@]@)\w+")
+_LARGEST_REPAIR = 20
+
+_CONTRACTIONS = (
+    (re.compile(r"\bwon't\b"), "will not"),
+    (re.compile(r"\bcan't\b|\bcannot\b"), "can not"),
+    (re.compile(r"\bshan't\b"), "shall not"),
+    (re.compile(r"\bain't\b"), "is not"),
+    (re.compile(r"n't\b"), " not"),
+    (re.compile(r"\blet's\b"), "let us"),
+    (re.compile(r"\b(it|he|she|that|what|who|where|there|here|how)'s\b"), r"\1 is"),
+    (re.compile(r"'re\b"), " are"),
+    (re.compile(r"'m\b"), " am"),
+    (re.compile(r"'ll\b"), " will"),
+    (re.compile(r"'ve\b"), " have"),
+    (re.compile(r"'d\b"), " would"),
+)
+_NOT_LETTERS = re.compile(r"[\W\d_]+")
+#: Words that turn a sentiment round; the classic normaliser keeps them though they are stopwords.
+NEGATORS = frozenset({"no", "not", "nor", "never", "none", "neither", "nobody", "nothing", "without", "against", "but"})
+_NLTK_NEEDS = {"stopwords": "corpora/stopwords", "wordnet": "corpora/wordnet"}
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """A pure function text -> text with a name and a version; the version rises when any output changes."""
+
+    name: str
+    version: int
+    function: Callable[[str], str]
+
+    @property
+    def id(self) -> str:
+        """``tweet@1``: how databases and models name it."""
+        return f"{self.name}@{self.version}"
+
+    def __call__(self, text: str) -> str:
+        """The cleaned text; may be empty."""
+        return self.function(text)
+
+
+def tweet(text: str) -> str:
+    """HTML entities, mojibake, handles, links and white space; keeps case, emoji, punctuation and negation.
+
+    Its own output comes back unchanged.
+    """
+    if "&" not in text and text.isascii():
+        return _mask(text)
+    for _ in range(_LARGEST_REPAIR):
+        repaired = _mask(_repair(text))
+        if repaired == text:
+            break
+        text = repaired
+    return text
+
+
+def _mask(text: str) -> str:
+    if "://" in text or "www." in text.lower():
+        text = _LINK.sub("http", text)
+    if "@" in text:
+        text = _HANDLE.sub("@user", text)
+    if text.isascii() and text.isprintable() and "  " not in text:
+        return text.strip(" ")
+    return " ".join(text.split())
+
+
+def _repair(text: str) -> str:
+    if "&" in text:
+        text = html.unescape(text)
+    if text.isascii():
+        return text
+    import ftfy
+
+    return str(ftfy.fix_text(text, _ftfy_config()))
+
+
+@functools.cache
+def _ftfy_config() -> Any:
+    import ftfy
+
+    return ftfy.TextFixerConfig(unescape_html=False, explain=False)
+
+
+def classic(text: str) -> str:
+    """Lower case, contractions written out, letters only, English stopwords out except negators, lemmas.
+
+    Raises DataError when nltk's stopwords or wordnet cannot be had.
+    """
+    stopwords, lemma = _nltk_tools()
+    text = _mask(_repair(text)).lower()
+    text = re.sub(r"@user|\bhttp\b", " ", text)
+    for pattern, full in _CONTRACTIONS:
+        text = pattern.sub(full, text)
+    words = _NOT_LETTERS.sub(" ", text).split()
+    return " ".join(lemma(word) for word in words if word not in stopwords)
+
+
+def unchanged(text: str) -> str:
+    """The text as it is, without white space around it."""
+    return text.strip()
+
+
+NORMALIZERS: dict[str, Normalizer] = {
+    item.name: item
+    for item in (Normalizer("tweet", 1, tweet), Normalizer("classic", 1, classic), Normalizer("none", 1, unchanged))
+}
+
+
+def get_normalizer(name: str) -> Normalizer:
+    """The newest normaliser of a name. Raises ConfigError with the known names."""
+    if name in NORMALIZERS:
+        return NORMALIZERS[name]
+    near = difflib.get_close_matches(name, list(NORMALIZERS), n=1)
+    hint = f"Did you mean `{near[0]}`? " if near else ""
+    raise ConfigError(f"no normaliser is called {name!r}", hint=f"{hint}Known: {', '.join(NORMALIZERS)}.")
+
+
+def from_id(identifier: str) -> Normalizer:
+    """The normaliser that a database or a model names, such as ``tweet@1``. Raises ModelError if it is not known."""
+    name, _, version = identifier.partition("@")
+    normalizer = NORMALIZERS.get(name)
+    if normalizer is None or version != str(normalizer.version):
+        known = ", ".join(item.id for item in NORMALIZERS.values())
+        raise ModelError(
+            f"the texts were cleaned with {identifier!r}, which this version of senthy does not have",
+            hint=f"It has {known}. Install the version that wrote the model, or prepare and train again.",
+        )
+    return normalizer
+
+
+def prepare_nltk(cache: Path, offline: bool) -> None:
+    """Make nltk's stopwords and wordnet available, from NLTK_DATA or the cache, else by download.
+
+    Raises:
+        DataError: offline (or no network) and the files are not there, or nltk refuses them.
+    """
+    folder = paths.nltk_dir(cache)
+    with _quiet_nltk_paths(folder):
+        missing = [name for name, place in _NLTK_NEEDS.items() if not _has(place)]
+        if not missing:
+            return
+        if offline:
+            raise _no_nltk(missing, folder, "offline")
+        _download(missing, folder)
+        still = [name for name in missing if not _has(_NLTK_NEEDS[name])]
+        if still:
+            raise _no_nltk(still, folder, "the download failed; is there a network?")
+
+
+@contextmanager
+def _quiet_nltk_paths(folder: Path) -> Iterator[None]:
+    import nltk
+
+    if str(folder) not in nltk.data.path:
+        nltk.data.path.append(str(folder))
+    yield
+
+
+def _has(place: str) -> bool:
+    import nltk
+
+    for name in (place, f"{place}.zip"):
+        try:
+            nltk.data.find(name)
+        except LookupError:
+            continue
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"nltk refuses its data file {place}: {error}",
+                hint="nltk reads no file that group or others may write: chmod -R go-w on the nltk_data folder.",
+            ) from error
+        return True
+    return False
+
+
+def _download(names: list[str], folder: Path) -> None:
+    """Download aside, then move in: a killed download leaves nothing half there."""
+    import nltk
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as aside:
+            for name in names:
+                nltk.download(name, download_dir=aside, quiet=True, raise_on_error=False)
+            _merge(Path(aside), folder)
+    except (OSError, ValueError) as error:
+        raise _no_nltk(names, folder, str(error)) from error
+
+
+def _merge(source: Path, target: Path) -> None:
+    for file in source.rglob("*"):
+        if file.is_file():
+            place = target / file.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(file, place)
+
+
+def _no_nltk(names: list[str], folder: Path, why: str) -> DataError:
+    return DataError(
+        f"the classic normaliser needs nltk's {' and '.join(names)}, not found under NLTK_DATA or {folder} ({why})",
+        hint="Run `senthy fetch` with a network, point NLTK_DATA at a folder that has them, or use --set "
+        "data.normalizer=tweet.",
+    )
+
+
+@functools.cache
+def _nltk_tools() -> tuple[frozenset[str], Callable[[str], str]]:
+    """Stopwords without negators, and a lemmatiser that remembers words."""
+    prepare_nltk(paths.cache_dir(None), offline=True)
+    from nltk.corpus import stopwords
+    from nltk.stem import WordNetLemmatizer
+
+    words = frozenset(word for word in stopwords.words("english") if word not in NEGATORS)
+    return words, functools.lru_cache(maxsize=200_000)(WordNetLemmatizer().lemmatize)

@@ -1,0 +1,295 @@
+"""Finds the text and label columns and turns values into labels; every surprise is an error with row and value."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sentiment_hybrid.config.schema import Data
+from sentiment_hybrid.errors import ColumnError, LabelError
+
+TEXT_NAMES = (
+    "text", "tweet", "tweet_text", "tweettext", "sentence", "review", "review_text", "reviewtext", "content", "comment",
+    "message", "body", "post", "phrase", "utterance", "document", "sentimenttext",
+)  # fmt: skip
+CLEAN_NAMES = ("text_clean", "clean_text", "cleaned_text", "text_cleaned", "cleantext", "tweet_clean", "clean_tweet")
+LABEL_NAMES = (
+    "label", "labels", "sentiment", "target", "polarity", "class", "airline_sentiment", "sentiment_label", "category",
+    "label_text", "rating", "stars", "emotion",
+)  # fmt: skip
+MOST_LABELS = 50
+
+_CLEAN_SUFFIX = re.compile(r"[_ ]?clean(?:ed)?$|^clean(?:ed)?[_ ]?")
+_NAMES = {"neg": "negative", "negative": "negative", "neu": "neutral", "neutral": "neutral", "pos": "positive",
+          "positive": "positive"}  # fmt: skip
+_ORDER = ("negative", "neutral", "positive")
+#: Sets of whole numbers with a known meaning; those first that others are part of.
+_SCHEMES: dict[frozenset[int], tuple[str, ...]] = {
+    frozenset({0, 2, 4}): _ORDER,
+    frozenset({0, 1, 2}): _ORDER,
+    frozenset({-1, 0, 1}): _ORDER,
+    frozenset({0, 4}): ("negative", "positive"),
+    frozenset({-1, 1}): ("negative", "positive"),
+    frozenset({0, 1}): ("negative", "positive"),
+}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the chosen columns, as they stand in the source."""
+
+    text: str
+    label: str
+    raw: str
+
+
+def choose(columns: Sequence[str], data: Data, *, source: str) -> Columns:
+    """The text, label and raw-text columns of a source.
+
+    Raises:
+        ColumnError: one is missing or several would do; lists those found and the nearest.
+    """
+    text = find_text(columns, data.text_column, source=source)
+    if data.label_column is not None:
+        label = _named(columns, data.label_column, setting="label_column", source=source)
+    else:
+        label = _detect(columns, LABEL_NAMES, (), what="label", source=source)
+    if text == label:
+        raise ColumnError(f"{source}: text and label cannot be the same column, {text!r}")
+    if data.raw_text_column is not None:
+        raw = _named(columns, data.raw_text_column, setting="raw_text_column", source=source)
+    else:
+        raw = _raw_beside(columns, text)
+    return Columns(text=text, label=label, raw=raw)
+
+
+def find_text(columns: Sequence[str], wanted: str | None, *, source: str) -> str:
+    """The text column: the one named, else the known one, else the only one. Raises ColumnError."""
+    if wanted is not None:
+        return _named(columns, wanted, setting="text_column", source=source)
+    if len(columns) == 1:
+        return columns[0]
+    return _detect(columns, TEXT_NAMES, CLEAN_NAMES, what="text", source=source)
+
+
+def _named(columns: Sequence[str], wanted: str, *, setting: str, source: str) -> str:
+    if wanted in columns:
+        return wanted
+    same = [name for name in columns if _plain(name) == _plain(wanted)]
+    if len(same) == 1:
+        return same[0]
+    raise ColumnError(
+        f"{source} has no column {wanted!r} (data.{setting}); it has {_listed(columns)}",
+        hint=_nearest(columns, [wanted]) or f"Name one of them with --set data.{setting}=NAME.",
+    )
+
+
+def _detect(
+    columns: Sequence[str], names: Sequence[str], second_choice: Sequence[str], *, what: str, source: str
+) -> str:
+    for known in (names, second_choice):
+        found = [name for name in columns if _plain(name) in known]
+        first = [name for name in found if _plain(name) == names[0]]
+        if len(first) == 1:
+            return first[0]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ColumnError(
+                f"{source} has several columns that may hold the {what}: {_listed(found)}",
+                hint=f"Name one with --{what}-column (data.{what}_column).",
+            )
+    raise ColumnError(
+        f"{source} has no known {what} column; it has {_listed(columns)}",
+        hint=_nearest(columns, names, option=f"--{what}-column")
+        or f"Name it with --{what}-column (data.{what}_column). The first line must be a header of column names.",
+    )
+
+
+def _raw_beside(columns: Sequence[str], text: str) -> str:
+    """The column that a cleaned one was made from, so that both give the same split."""
+    plain = _plain(text)
+    stem = _CLEAN_SUFFIX.sub("", plain)
+    if stem == plain:
+        return text
+    raw = [name for name in columns if _plain(name) == stem] or [name for name in columns if _plain(name) in TEXT_NAMES]
+    return raw[0] if raw else text
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _listed(columns: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in columns[:20])
+    return shown + (f" and {len(columns) - 20} more" if len(columns) > 20 else "") if columns else "no columns"
+
+
+def _nearest(columns: Sequence[str], wanted: Sequence[str], *, option: str = "") -> str:
+    plain = {_plain(name): name for name in columns}
+    for name in wanted:
+        near = difflib.get_close_matches(_plain(name), list(plain), n=1, cutoff=0.7)
+        if near:
+            return f"Did you mean {plain[near[0]]!r}?" + (f" Say so with {option} {plain[near[0]]}." if option else "")
+    return ""
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """The ordered labels, and each value's index in them; a value that is not in ``codes`` is unknown."""
+
+    labels: tuple[str, ...]
+    codes: Mapping[str, int]
+
+
+class LabelValues:
+    """The distinct values of one source's label column, each with the row where it was first seen."""
+
+    def __init__(self, source: str, column: str) -> None:
+        self.source = source
+        self.column = column
+        self.first_rows: dict[str, int] = {}
+
+    def add(self, value: str, row: int) -> None:
+        """Note a new value. Raises LabelError when there are too many for a label column."""
+        self.first_rows[value] = row
+        if len(self.first_rows) > MOST_LABELS:
+            some = ", ".join(repr(item[:40]) for item in list(self.first_rows)[:5])
+            raise LabelError(
+                f"{self.source}: column {self.column!r} looks like no label column: more than {MOST_LABELS} different "
+                f"values, such as {some}",
+                hint="Name the right one with --label-column (data.label_column).",
+            )
+
+
+def resolve(sources: Sequence[LabelValues], data: Data) -> tuple[Labelling, ...]:
+    """Decide what the values of each source mean; the labels are the same for all.
+
+    One reading for all sources is tried first; where that leaves unknown values, each source for itself (a training
+    file may say 0, 1, 2 where the official test says negative, neutral, positive).
+
+    Raises:
+        LabelError: a value is unknown (unless ``data.unknown_labels`` is drop), or there is one class only.
+    """
+    union = {value: row for values in reversed(sources) for value, row in values.first_rows.items()}
+    labelling = _read_values(union, data)
+    if _complete(labelling, union):
+        return (labelling,) * len(sources)
+    apart = tuple(_read_values(values.first_rows, data) for values in sources)
+    if len(sources) > 1 and len({item.labels for item in apart}) == 1:
+        complete = all(_complete(item, values.first_rows) for item, values in zip(apart, sources, strict=True))
+        if complete or data.unknown_labels == "drop":
+            return apart
+    if data.unknown_labels == "error":
+        _raise_unknown(sources, labelling)
+    if len(labelling.labels) < 2:
+        raise _one_class(list(union), sources[0])
+    return (labelling,) * len(sources)
+
+
+def _complete(labelling: Labelling, values: Mapping[str, int]) -> bool:
+    return len(labelling.labels) >= 2 and all(value in labelling.codes for value in values)
+
+
+def _raise_unknown(sources: Sequence[LabelValues], labelling: Labelling) -> None:
+    unknown = [
+        (row, value, item) for item in sources for value, row in item.first_rows.items() if value not in labelling.codes
+    ]
+    given = {canonical(value) for item in sources for value in item.first_rows} - {""}
+    if len(given) == 1:
+        raise _one_class(list(given), sources[0])
+    if not unknown or not labelling.labels:
+        raise _no_scheme(sorted(given), sources[0])
+    row, value, item = unknown[0]
+    what = f"unknown label {value[:60]!r}" if value.strip() else "no label"
+    more = f" (and {len(unknown) - 1} more unknown values)" if len(unknown) > 1 else ""
+    raise LabelError(
+        f"{item.source}, row {row}: {what} in column {item.column!r}{more}; the labels are {', '.join(labelling.labels)}",
+        hint="Drop such rows with --set data.unknown_labels=drop, or say what the values mean with --label-map "
+        "VALUE=LABEL (data.label_map).",
+    )
+
+
+def _one_class(values: Sequence[str], source: LabelValues) -> LabelError:
+    shown = ", ".join(repr(value[:40]) for value in values) or "nothing"
+    return LabelError(
+        f"{source.source}: one class only: column {source.column!r} holds {shown}; two or more labels are needed",
+        hint="Is it the right column (--label-column), and does the file hold all classes?",
+    )
+
+
+def _no_scheme(values: Sequence[str], source: LabelValues) -> LabelError:
+    shown = ", ".join(repr(value[:40]) for value in values[:12])
+    return LabelError(
+        f"{source.source}: cannot tell what the labels {shown} in column {source.column!r} mean",
+        hint="Say it with --label-map VALUE=LABEL, e.g. 0=negative 2=positive (data.label_map).",
+    )
+
+
+def canonical(value: str) -> str:
+    """A value without the accidents of its spelling: trimmed, and ``4.0`` is ``4``."""
+    value = value.strip()
+    number = _whole(value)
+    return value if number is None else str(number)
+
+
+def _whole(value: str) -> int | None:
+    try:
+        return int(value)
+    except ValueError:
+        pass
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() else None
+
+
+def _read_values(first_rows: Mapping[str, int], data: Data) -> Labelling:
+    values = {value: canonical(value) for value in first_rows if value.strip()}
+    if data.label_map is not None:
+        return _by_map(values, data.label_map)
+    distinct = set(values.values())
+    named = {item: _NAMES[item.casefold()] for item in distinct if item.casefold() in _NAMES}
+    if len(set(named.values())) >= 2:
+        return _labelling(values, named, tuple(name for name in _ORDER if name in named.values()))
+    numbers = {item: number for item in distinct if (number := _whole(item)) is not None}
+    if numbers and (len(numbers) >= 2 or len(numbers) == len(distinct)):
+        return _by_numbers(values, numbers)
+    if len(distinct) < 2 or numbers:
+        return Labelling((), {})
+    labels = tuple(sorted(distinct))
+    return _labelling(values, {label: label for label in labels}, labels)
+
+
+def _by_map(values: Mapping[str, str], label_map: Mapping[str, str]) -> Labelling:
+    labels = tuple(dict.fromkeys(label_map.values()))
+    meaning = {canonical(value).casefold(): label for value, label in label_map.items()}
+    exact = {value.strip(): label for value, label in label_map.items()}
+    codes = {}
+    for value, plain in values.items():
+        label = exact.get(value.strip(), meaning.get(plain.casefold()))
+        if label is not None:
+            codes[value] = labels.index(label)
+    return Labelling(labels, codes)
+
+
+def _by_numbers(values: Mapping[str, str], numbers: Mapping[str, int]) -> Labelling:
+    present = set(numbers.values())
+    consecutive = len(present) >= 2 and max(present) - min(present) + 1 == len(present)
+    if consecutive and frozenset(present) not in _SCHEMES and min(present) >= 0:
+        ordered = tuple(str(number) for number in sorted(present))
+        return _labelling(values, {item: item for item in numbers}, ordered)
+    for scheme, labels in _SCHEMES.items():
+        if scheme <= present:
+            meaning = dict(zip(sorted(scheme), labels, strict=True))
+            known = {item: meaning[number] for item, number in numbers.items() if number in scheme}
+            return _labelling(values, known, labels)
+    return Labelling((), {})
+
+
+def _labelling(values: Mapping[str, str], meaning: Mapping[str, str], labels: tuple[str, ...]) -> Labelling:
+    codes = {value: labels.index(meaning[plain]) for value, plain in values.items() if plain in meaning}
+    return Labelling(labels, codes)

@@ -1,0 +1,91 @@
+"""Brings a Kaggle dataset through kagglehub, or finds it where kagglehub keeps what it brought before."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from sentiment_hybrid.errors import SourceError
+
+DEFAULT_HANDLE = "zphudzz/tweets-clean-posneg-v1"
+#: The two names under which the default dataset has been published; the first has kept its stopwords.
+KNOWN_FILES = ("final_clean_no_neutral_no_duplicates.csv", "final_clean_no_neutral_no_duplicates_v1.csv")
+
+_HANDLE = re.compile(r"(?P<owner>[\w-]+)/(?P<name>[\w-]+)(?:/versions/(?P<version>[1-9]\d*))?")
+_TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
+_FILE_HINT = "Or download it by hand and give the file: --source FILE."
+
+
+def download(handle: str, *, offline: bool) -> Path:
+    """The dataset's data file.
+
+    Args:
+        handle: ``OWNER/NAME`` or ``OWNER/NAME/versions/N``.
+        offline: take only what an earlier download left.
+
+    Raises:
+        SourceError: no such dataset, no network, no credentials, or no file that can be used; each with a way out.
+    """
+    match = _HANDLE.fullmatch(handle)
+    if match is None:
+        raise SourceError(
+            f"{handle!r} is no Kaggle dataset", hint="Write kaggle:OWNER/NAME or kaggle:OWNER/NAME/versions/N."
+        )
+    folder = _kept(match) if offline else _fetched(handle)
+    return _data_file(folder, handle)
+
+
+def _fetched(handle: str) -> Path:
+    import kagglehub
+
+    try:
+        return Path(kagglehub.dataset_download(handle))
+    except Exception as error:  # noqa: BLE001 - kagglehub raises errors of requests, of its own and of its SDK
+        raise _explained(handle, error) from error
+
+
+def _explained(handle: str, error: Exception) -> SourceError:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if names & {"ConnectionError", "ConnectTimeout", "Timeout", "gaierror", "URLError"}:
+        return SourceError(f"cannot reach Kaggle for {handle}: no network?", hint=_FILE_HINT)
+    if status == 404 or "NotFoundError" in names:
+        return SourceError(f"Kaggle has no dataset {handle}", hint="Look at its page for the exact OWNER/NAME.")
+    if status in (401, 403) or names & {"UnauthenticatedError", "CredentialError"}:
+        return SourceError(
+            f"Kaggle does not give {handle} without credentials (or there is no such dataset)",
+            hint="Make a token at kaggle.com/settings and set KAGGLE_USERNAME and KAGGLE_KEY, or put it into "
+            f"~/.kaggle/kaggle.json. {_FILE_HINT}",
+        )
+    return SourceError(f"Kaggle's {handle} cannot be had: {type(error).__name__}: {error}", hint=_FILE_HINT)
+
+
+def _kept(match: re.Match[str]) -> Path:
+    """The newest complete version (or the pinned one) in kagglehub's cache."""
+    cache = Path(os.environ.get("KAGGLEHUB_CACHE") or Path.home() / ".cache" / "kagglehub")
+    base = cache / "datasets" / match["owner"] / match["name"]
+    complete = {int(mark.stem) for mark in base.glob("*.complete") if mark.stem.isdecimal()}
+    wanted = complete & {int(match["version"])} if match["version"] else complete
+    for version in sorted(wanted, reverse=True):
+        folder = base / "versions" / str(version)
+        if folder.is_dir():
+            return folder
+    raise SourceError(
+        f"offline, and Kaggle's {match[0]} is not at {base}",
+        hint=f"Run `senthy fetch` with a network first. {_FILE_HINT}",
+    )
+
+
+def _data_file(folder: Path, handle: str) -> Path:
+    for name in KNOWN_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _TABLES and file.is_file())
+    if len(files) == 1:
+        return files[0]
+    shown = ", ".join(str(file.relative_to(folder)) for file in files) or "no csv, tsv, jsonl or parquet file"
+    raise SourceError(
+        f"Kaggle's {handle} holds {shown}",
+        hint=f"Give the one you mean as a file: --source {folder}{os.sep}..." if files else _FILE_HINT,
+    )

@@ -1,0 +1,106 @@
+"""Train, validation and test by hash of a split key made from the raw text alone; no other setting moves a row."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+#: Rises when any key or hash changes; part of every split fingerprint.
+SPLIT_KEY_VERSION = 1
+#: Code of a split in hashes, in the database and in its priority: a text that stands in two belongs to the lowest.
+SPLITS: tuple[str, ...] = ("test", "valid", "train")
+TEST, VALID, TRAIN = range(3)
+
+UInt64s = npt.NDArray[np.uint64]
+
+_LINK = re.compile(r"(?:https?://|\bwww\.)\S+")
+_HANDLE = re.compile(r"@\w+")
+
+
+class _Collapse(dict[int, int | None]):
+    """For ``str.translate``: spaces, punctuation, controls and joiners vanish, letters, digits and emoji stay."""
+
+    def __missing__(self, code: int) -> int | None:
+        category = unicodedata.category(chr(code))
+        gone = category[0] in "PZC" or category in ("Sm", "Sc") or (code < 128 and category[0] == "S")
+        self[code] = None if gone or 0xFE00 <= code <= 0xFE0F else code
+        return self[code]
+
+
+_COLLAPSE = _Collapse()
+#: The same for ASCII bytes, four times as fast.
+_VANISH_ASCII = bytes(code for code in range(128) if not chr(code).isalnum())
+
+
+def split_key(raw: str) -> str:
+    """What decides the split of a raw text: NFKC, case, handles, links, punctuation and spaces told apart no more.
+
+    Emoji count. A text of punctuation alone is its own key. Empty only for an empty text.
+    """
+    return _key(raw).decode("utf-8", "surrogatepass")
+
+
+def _key(raw: str) -> bytes:
+    ascii_only = raw.isascii()
+    text = raw.lower() if ascii_only else unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", raw).casefold())
+    if "://" in text or "www." in text:
+        text = _LINK.sub("http", text)
+    if "@" in text:
+        text = _HANDLE.sub("@user", text)
+    key = text.encode().translate(None, _VANISH_ASCII) if ascii_only else _bytes(text.translate(_COLLAPSE))
+    return key or _bytes(" ".join(text.split()))
+
+
+def key_hash(key: str, split_seed: int) -> tuple[int, int]:
+    """(split hash, order hash) of one key, two independent unsigned 64-bit numbers."""
+    digest = hashlib.blake2b(_bytes(key), digest_size=16, salt=_salt(split_seed)).digest()
+    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
+
+
+def hash_raw(raws: Sequence[str], split_seed: int) -> tuple[UInt64s, UInt64s]:
+    """``key_hash(split_key(raw), split_seed)`` of many raw texts: (split hashes (N,), order hashes (N,))."""
+    base = hashlib.blake2b(digest_size=16, salt=_salt(split_seed))
+    digests = []
+    for raw in raws:
+        state = base.copy()
+        state.update(_key(raw))
+        digests.append(state.digest())
+    pairs = np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
+    return np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
+
+
+def assign(split_hashes: UInt64s, *, test_size: float, valid_size: float) -> npt.NDArray[np.int64]:
+    """Split code of each row: test below ``test_size`` of the hash range, then valid, then train."""
+    share = split_hashes.astype(np.float64) / 2.0**64
+    codes = np.full(len(split_hashes), TRAIN, dtype=np.int64)
+    codes[share < test_size + valid_size] = VALID
+    codes[share < test_size] = TEST
+    return codes
+
+
+def fingerprint(sums: dict[int, tuple[int, int, int]], *, split_seed: int, sizes: str) -> str:
+    """Names a split whatever the order of rows, the normaliser or the trained column.
+
+    Args:
+        sums: split code -> (rows, sum of split hashes, sum of order hashes), over all rows with a label and raw text.
+        split_seed: the seed that the hashes were salted with.
+        sizes: how the rows were assigned: the two sizes, or that the splits are official.
+    """
+    parts = [f"v{SPLIT_KEY_VERSION}", str(split_seed), sizes]
+    for code in sorted(sums):
+        rows, first, second = sums[code]
+        parts.append(f"{SPLITS[code]}:{rows}:{first % 2**64}:{second % 2**64}")
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()
+
+
+def _salt(split_seed: int) -> bytes:
+    return split_seed.to_bytes(16, "little")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

@@ -1,0 +1,127 @@
+"""From texts and a config to what the loop takes: encoder, classifier, tokenised texts, stored states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
+from sentiment_hybrid.engine.device import Compute
+from sentiment_hybrid.engine.evaluate import Material
+from sentiment_hybrid.engine.features import StateStore
+from sentiment_hybrid.models import build_head
+from sentiment_hybrid.models.classifier import Classifier
+from sentiment_hybrid.models.encoder import (
+    SCRATCH,
+    Encoder,
+    LoadedEncoder,
+    build_scratch,
+    load_encoder,
+    train_tokenizer,
+)
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A classifier on its device with what prepares texts for it; ``states`` is None unless the encoder is frozen."""
+
+    classifier: Classifier
+    encoder: LoadedEncoder
+    compute: Compute
+    states: StateStore | None
+    token_budget: int
+    max_length: int
+    max_windows: int
+
+    def material(
+        self,
+        texts: Sequence[str],
+        labels: np.ndarray,
+        *,
+        progress: Callable[[int], object] = lambda windows: None,
+    ) -> Material:
+        """Tokenise, and under a frozen encoder compute or find the states of every window."""
+        tokenized = self.tokenize(texts)
+        if self.states is None:
+            return Material(tokenized, labels)
+        stored = self.states.ensure(
+            tokenized, self.classifier.encoder, token_budget=self.token_budget, progress=progress
+        )
+        return Material(tokenized, labels, stored)
+
+    def tokenize(self, texts: Sequence[str]) -> TokenizedTexts:
+        """Texts as flat windows of token ids."""
+        return tokenize(texts, self.encoder.tokenizer, max_length=self.max_length, max_windows=self.max_windows)
+
+
+def load_or_build_encoder(
+    config: Config, texts: Callable[[], Sequence[str]], *, offline: bool, place: str | Path | None = None
+) -> LoadedEncoder:
+    """The encoder that the config names; ``place`` is a local copy of it, ``texts`` feeds a scratch tokenizer.
+
+    Raises:
+        EncoderError: it cannot be had.
+        ConfigError: it cannot take windows of that length, or has fewer layers than are to be trained.
+    """
+    settings = config.encoder
+    if settings.name != SCRATCH:
+        if place is not None:
+            settings = settings.model_copy(update={"name": str(place), "revision": None})
+        return load_encoder(settings, offline=offline)
+    tokenizer = train_tokenizer(texts(), settings.scratch, max_length=settings.max_length)
+    return build_scratch(settings.scratch, tokenizer=tokenizer, max_length=settings.max_length)
+
+
+def open_workshop(
+    config: Config, model: str, encoder: LoadedEncoder, *, num_classes: int, compute: Compute, cache: Path
+) -> Workshop:
+    """Put a new head of this model on the encoder. Seeds must have been set before."""
+    shared = Encoder(encoder.model, config.encoder.trainable_layers)
+    head = build_head(model, config.model(model).head, input_size=shared.hidden_size, num_classes=num_classes)
+    return furnish(
+        Classifier(shared, head),
+        encoder,
+        compute=compute,
+        cache=cache,
+        token_budget=config.model(model).train.token_budget,
+        max_length=config.encoder.max_length,
+        max_windows=config.encoder.max_windows,
+    )
+
+
+def furnish(
+    classifier: Classifier,
+    encoder: LoadedEncoder,
+    *,
+    compute: Compute,
+    cache: Path,
+    keep_states: bool = True,
+    **limits: Any,
+) -> Workshop:
+    """A workshop around a classifier; ``limits`` are token_budget, max_length and max_windows.
+
+    States are kept only of a frozen encoder, and only if ``keep_states``.
+    """
+    classifier.to(compute.device)
+    states = None
+    if keep_states and classifier.encoder.frozen:
+        states = StateStore(
+            paths.states_dir(cache),
+            encoder_fingerprint=encoder.fingerprint,
+            hidden_size=classifier.encoder.hidden_size,
+            compute=compute,
+        )
+    return Workshop(classifier, encoder, compute, states, **limits)
+
+
+def set_seeds(seed: int) -> None:
+    """Seed every generator that training draws from; before the model is built."""
+    from accelerate.utils import set_seed
+
+    set_seed(seed)

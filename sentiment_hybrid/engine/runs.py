@@ -1,0 +1,158 @@
+"""The folder of one training run: its resolved config, what it was made of, its metrics, its checkpoints."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import sentiment_hybrid
+from sentiment_hybrid import paths
+from sentiment_hybrid.config.load import load_config, to_yaml
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.engine.checkpoint import RunCheckpoints
+from sentiment_hybrid.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and its files."""
+
+    folder: Path
+
+    @classmethod
+    def start(cls, config: Config, model: str, fingerprint: str) -> Run:
+        """A new folder with the resolved config and the first facts."""
+        run_id = f"{model}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        run = cls(paths.runs_dir(config.paths.results_dir) / run_id)
+        run.folder.mkdir(parents=True)
+        (run.folder / paths.RUN_CONFIG).write_text(to_yaml(config), encoding="utf-8")
+        run.note(
+            model=model, seed=config.project.seed, started=now(), train_fingerprint=fingerprint, versions=versions()
+        )
+        return run
+
+    @classmethod
+    def unfinished(cls, config: Config, model: str, fingerprint: str) -> Run:
+        """The newest run of this model that did not end and was started with the same settings and data.
+
+        Raises:
+            TrainingError: there is none.
+        """
+        folder = paths.runs_dir(config.paths.results_dir)
+        runs = [run for place in folder.glob(f"{model}-*") if (run := cls(place))._waits_for(model)]
+        runs.sort(key=lambda run: (run.meta()["started"], run.id))
+        for run in reversed(runs):
+            if run.meta()["train_fingerprint"] == fingerprint:
+                return run
+        if runs:
+            raise TrainingError(
+                f"the unfinished run {runs[-1].id} was started with other settings or other data",
+                hint=f"Compare {runs[-1].folder / paths.RUN_CONFIG} with yours, or train anew without --resume.",
+            )
+        raise TrainingError(
+            f"there is no unfinished {model} run in {folder}", hint="Leave out --resume to start a new run."
+        )
+
+    @property
+    def id(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @property
+    def checkpoints(self) -> RunCheckpoints:
+        """Its checkpoints."""
+        return RunCheckpoints(self.folder / paths.CHECKPOINTS_DIR)
+
+    def config(self) -> Config:
+        """The configuration that it was started with."""
+        return load_config(self.folder / paths.RUN_CONFIG)
+
+    def meta(self) -> dict[str, Any]:
+        """What meta.json says; empty when there is none yet."""
+        try:
+            meta: dict[str, Any] = json.loads((self.folder / paths.RUN_META).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return {}
+        return meta
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to meta.json."""
+        path = self.folder / paths.RUN_META
+        aside = path.with_suffix(".json.partial")
+        aside.write_text(json.dumps({**self.meta(), **facts}, indent=2) + "\n", encoding="utf-8")
+        aside.replace(path)
+
+    def settle(self, compute: Mapping[str, Any]) -> None:
+        """Write down once what this run computes with.
+
+        Raises:
+            TrainingError: it was started on other numerics; going on would silently change the result.
+        """
+        before = self.meta().get("compute")
+        if before is not None and before != compute:
+            raise TrainingError(
+                f"this run was started on {_words(before)}, and this machine now gives {_words(compute)}",
+                hint="Resume where it was started, set --device and OMP_NUM_THREADS to the same, or start a new run.",
+            )
+        self.note(compute=dict(compute))
+
+    def append_epoch(self, facts: Mapping[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
+        with (self.folder / paths.RUN_METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(facts) + "\n")
+
+    def epochs(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl, one per epoch, in order."""
+        path = self.folder / paths.RUN_METRICS
+        if not path.is_file():
+            return []
+        epochs: dict[int, dict[str, Any]] = {}
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                facts = json.loads(line)
+            except ValueError:
+                continue  # the line that a kill cut short; its epoch is trained and written again
+            epochs[facts["epoch"]] = facts
+        return [epochs[epoch] for epoch in sorted(epochs)]
+
+    def keep_epochs_before(self, epoch: int) -> None:
+        """Drop lines of epochs that will be trained again, since a kill prevented their checkpoint."""
+        path = self.folder / paths.RUN_METRICS
+        kept = [facts for facts in self.epochs() if facts["epoch"] < epoch]
+        path.write_text("".join(json.dumps(facts) + "\n" for facts in kept), encoding="utf-8")
+
+    def finish(self, **facts: Any) -> None:
+        """Mark the run as ended and drop its checkpoints; the model has been published."""
+        self.note(finished=now(), **facts)
+        # Only now: until the run counts as finished, resuming needs them.
+        self.checkpoints.remove()
+
+    def _waits_for(self, model: str) -> bool:
+        meta = self.meta()
+        return meta.get("model") == model and "finished" not in meta
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result, for meta.json and model.json."""
+    names = ("torch", "transformers", "tokenizers", "accelerate", "numpy", "scikit-learn")
+    return {
+        "senthy": sentiment_hybrid.__version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+    }
+
+
+def now() -> str:
+    """The local time with its offset, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def _words(compute: Mapping[str, Any]) -> str:
+    return f"{compute['device']} with {compute['precision']} and {compute['threads']} threads"

@@ -1,0 +1,71 @@
+"""The registry of heads: names and import strings, so that naming a model costs no import."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from sentiment_hybrid.config.schema import Config, Section
+from sentiment_hybrid.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: Name of a head -> where its class is. A new head is a file, a line here, and a section in config/schema.py.
+HEADS: dict[str, str] = {
+    "lstm": "sentiment_hybrid.models.lstm:LstmSequenceHead",
+    "han": "sentiment_hybrid.models.han:HanSequenceHead",
+    "linear": "sentiment_hybrid.models.linear:LinearMeanHead",
+}
+
+
+def head_class(name: str) -> type[nn.Module]:
+    """The class of a head. Raises ConfigError for a name that is not registered, with the near ones."""
+    if name not in HEADS:
+        near = difflib.get_close_matches(name, HEADS, n=1)
+        mean = f"Did you mean `{near[0]}`? " if near else ""
+        raise ConfigError(f"there is no model called {name!r}", hint=f"{mean}Known models: {', '.join(HEADS)}.")
+    module, _, attribute = HEADS[name].partition(":")
+    found: type[nn.Module] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def head_config(name: str, values: Mapping[str, Any]) -> Section:
+    """The head's config section from plain values, as ``model.json`` keeps them.
+
+    Raises:
+        ConfigError: the name is not registered.
+        ModelError: the values do not fit the section; every misfit is named.
+    """
+    head_class(name)
+    section: type[Section] = type(Config().model(name).head)
+    try:
+        return section.model_validate(dict(values))
+    except ValidationError as error:
+        misfits = "; ".join(f"{'.'.join(map(str, item['loc'])) or name}: {item['msg']}" for item in error.errors())
+        raise ModelError(
+            f"the stored settings of the {name} head do not fit this program: {misfits}",
+            hint="The model was made by another version, or its files were edited: train it again.",
+        ) from error
+
+
+def build_head(name: str, head_config: Section, *, input_size: int, num_classes: int) -> nn.Module:
+    """A head with fresh weights; its ``forward`` is the one that models/classifier.py describes.
+
+    Args:
+        name: a key of HEADS.
+        head_config: the head's section of the config (``config.lstm.head``).
+        input_size: width of a token state, H.
+        num_classes: labels, at least 2.
+
+    Raises:
+        ConfigError: the name is not registered.
+        ValueError: fewer than two classes.
+    """
+    if num_classes < 2:
+        raise ValueError(f"a classifier needs at least 2 classes, not {num_classes}")
+    return head_class(name)(head_config, input_size=input_size, num_classes=num_classes)

@@ -1,0 +1,130 @@
+"""Encoder and head as one module, and how the windows of a text become one row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from sentiment_hybrid.models.encoder import Encoder
+
+
+class HeadOutput(NamedTuple):
+    """What every head returns; a NamedTuple because accelerate converts those to float32 and dataclasses not.
+
+    ``logits`` is (B, C). ``attention`` is (B, S), detached: S is the most real tokens of a text in the batch, its
+    windows in a row; a row sums to 1 over real tokens and is 0 on padding.
+    """
+
+    logits: Tensor
+    attention: Tensor
+
+
+class TokenCounts(NamedTuple):
+    """Real tokens and windows, on the CPU: one synchronisation tells a head all the sizes that it needs."""
+
+    per_window: Tensor  # (W,)
+    per_text: Tensor  # (B,)
+    windows: Tensor  # (B,)
+
+
+class Classifier(nn.Module):
+    """A head on an encoder, or on the stored states of one.
+
+    A text is one or more windows; W windows of T tokens belong to B texts. In every window the real tokens come
+    first and the padding last, and every text has at least one window.
+    """
+
+    def __init__(self, encoder: Encoder | None, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+
+    def forward(
+        self,
+        *,
+        attention_mask: Tensor,
+        text_index: Tensor,
+        num_texts: int,
+        input_ids: Tensor | None = None,
+        states: Tensor | None = None,
+    ) -> HeadOutput:
+        """Logits (B, C) and attention (B, S) from token ids or from states.
+
+        Args:
+            attention_mask: (W, T), 1 or True for real tokens.
+            text_index: (W,) int64, non-decreasing: the text that each window belongs to.
+            num_texts: B.
+            input_ids: (W, T), needs an encoder.
+            states: (W, T, H) of any floating type; the encoder is not run.
+
+        Raises:
+            ValueError: neither or both of ids and states, or ids without an encoder.
+        """
+        if (input_ids is None) == (states is None):
+            raise ValueError("give either input_ids or states")
+        mask = attention_mask.bool()  # (W, T)
+        if input_ids is not None:
+            if self.encoder is None:
+                raise ValueError("input_ids need an encoder; this classifier has only a head")
+            states = self.encoder(input_ids, mask)  # (W, T, H)
+        assert states is not None
+        # What an encoder leaves in padded places is anything, in a window of padding alone even NaN: 0 x NaN is NaN.
+        states = states.float().masked_fill(~mask.unsqueeze(-1), 0.0)
+        # Recurrence in bfloat16 gains nothing on a CPU and loses digits; cuDNN does it well under autocast.
+        device = states.device.type
+        with torch.autocast(device, enabled=device == "cuda" and torch.is_autocast_enabled(device)):
+            logits, attention = self.head(states, mask, text_index, num_texts)
+        return HeadOutput(logits.float(), attention.detach().float())
+
+
+def count_tokens(mask: Tensor, text_index: Tensor, num_texts: int) -> TokenCounts:
+    """Count the real tokens of ``mask`` (W, T) per window and per text, and the windows that have any per text."""
+    per_window = mask.sum(1)  # (W,)
+    texts = per_window.new_zeros(2, num_texts)
+    per_text = texts[0].index_add(0, text_index, per_window)  # (B,)
+    windows = texts[1].index_add(0, text_index, per_window.clamp(max=1))  # (B,)
+    counts = torch.cat([per_window, per_text, windows]).cpu()
+    first, second, third = counts.split([len(per_window), num_texts, num_texts])
+    return TokenCounts(first, second, third)
+
+
+def gather_texts(
+    states: Tensor, mask: Tensor, text_index: Tensor, num_texts: int, *, longest: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Put the real tokens of a text's windows in a row.
+
+    Args:
+        states: (W, T, H).
+        mask: (W, T) bool, real tokens first.
+        text_index: (W,) int64, non-decreasing, every text at least once.
+        num_texts: B.
+        longest: S, the most real tokens of a text, where the caller knows it; else it is counted.
+
+    Returns:
+        states (B, S, H), zero on padding only where texts have several windows, and mask (B, S). Differentiable.
+    """
+    if longest is None:
+        longest = int(count_tokens(mask, text_index, num_texts).per_text.max())
+    longest = max(longest, 1)
+    if len(states) == num_texts:
+        return states[:, :longest], mask[:, :longest]
+    place = token_places(mask, text_index, num_texts, longest)  # (W * T,)
+    rows = num_texts * longest
+    # Padding goes to one row more, which is cut off: no synchronisation, and a gradient of zero.
+    flat = states.new_zeros(rows + 1, states.shape[-1]).index_copy(0, place, states.flatten(0, 1))
+    kept = mask.new_zeros(rows + 1).index_fill(0, place, True)
+    return flat[:rows].view(num_texts, longest, -1), kept[:rows].view(num_texts, longest)
+
+
+def token_places(mask: Tensor, text_index: Tensor, num_texts: int, longest: int) -> Tensor:
+    """Where each token of ``mask`` (W, T) goes in the flattened (B, S) grid; padding goes right after it. (W * T,)."""
+    per_window = mask.sum(1)  # (W,)
+    before = per_window.cumsum(0) - per_window  # (W,) tokens of all earlier windows
+    per_text = per_window.new_zeros(num_texts).index_add(0, text_index, per_window)  # (B,)
+    start = per_text.cumsum(0) - per_text  # (B,) tokens of all earlier texts
+    offset = before - start[text_index] + text_index * longest  # (W,)
+    place = offset[:, None] + mask.cumsum(1) - 1  # (W, T)
+    return place.masked_fill(~mask, num_texts * longest).flatten()

@@ -1,0 +1,470 @@
+"""The shared encoder: loaded safely, built from scratch, frozen in part or whole, saved, and told apart by hash."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from sentiment_hybrid.config.schema import Encoder as EncoderConfig
+from sentiment_hybrid.config.schema import ScratchEncoder
+from sentiment_hybrid.errors import ConfigError, EncoderError, OutputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+SCRATCH = "scratch"
+
+#: RoBERTa's special tokens in the order of its ids, 0 to 3; the mask takes the next free id.
+SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+
+_LAYER_LISTS = {"layer", "layers", "h", "block", "blocks"}
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "bpe.codes")
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model*.bin")
+#: Config fields that change what an encoder computes from given weights. A list of the wanted, not of the unwanted:
+#: a field that a later transformers adds must not change the fingerprint of an old encoder.
+_ARCHITECTURE = (
+    "model_type",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "layer_norm_eps",
+    "max_position_embeddings",
+    "pad_token_id",
+)
+
+
+@dataclass(frozen=True)
+class LoadedEncoder:
+    """An encoder as it came: nothing is frozen yet.
+
+    ``revision`` is the commit of a hub model; ``fingerprint`` is :func:`encoder_fingerprint` of ``model``.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    revision: str | None
+    fingerprint: str
+    source: Literal["hub", "local", "scratch"]
+
+
+class Encoder(nn.Module):
+    """A transformers model as token ids -> token states, of which all, the last N layers or nothing is trained.
+
+    What is frozen stays in eval mode whatever ``train()`` says: its dropout is off, so its states are exact.
+
+    Raises:
+        ConfigError: ``trainable_layers`` is more than the model has.
+        EncoderError: N is asked of an architecture whose layers cannot be found.
+    """
+
+    def __init__(self, model: PreTrainedModel, trainable_layers: int | Literal["all"] = 0) -> None:
+        super().__init__()
+        self.model = model
+        self.trainable_layers = trainable_layers
+        self.hidden_size: int = model.config.hidden_size
+        self.frozen = freeze(model, trainable_layers) == 0 and trainable_layers != "all"
+        self.train(self.training)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Token states (W, T, H) of ``input_ids`` (W, T); whatever id stands in a padded place, it is not read."""
+        pad = self.model.config.pad_token_id
+        if pad is not None:
+            # RoBERTa counts positions over ids that are not the padding id, so a stray one would move tokens.
+            input_ids = input_ids.masked_fill(~attention_mask.bool(), pad)
+        with torch.no_grad() if self.frozen else contextlib.nullcontext():
+            output = self.model(input_ids=input_ids, attention_mask=attention_mask.long(), return_dict=True)
+        return cast(Tensor, output.last_hidden_state)
+
+    def train(self, mode: bool = True) -> Encoder:
+        """Set the mode of what is trained; the frozen part stays in eval mode."""
+        super().train(mode)
+        if self.trainable_layers != "all":
+            self.model.eval()
+            for layer in _last_layers(self.model, self.trainable_layers):
+                layer.train(mode)
+        return self
+
+
+def load_encoder(encoder_config: EncoderConfig, *, offline: bool = False) -> LoadedEncoder:
+    """Load the encoder that a config names: a hub model or a local directory.
+
+    Weights come as float32 from safetensors alone, with SDPA attention and no pooler; code from the hub is never run.
+
+    Raises:
+        EncoderError: it cannot be had, is no safe or complete encoder, or lacks a tokenizer.
+        ConfigError: ``max_length`` is more than the encoder has positions for.
+        ValueError: the name is ``scratch``; see :func:`build_scratch`.
+    """
+    name = encoder_config.name
+    if name == SCRATCH:
+        raise ValueError("a scratch encoder is built with build_scratch, not loaded")
+    directory = Path(name).expanduser()
+    if directory.is_dir():
+        loaded = load_encoder_dir(directory)
+    else:
+        loaded = _load_hub(name, encoder_config.revision, offline=offline or _offline_environment())
+    check_max_length(loaded.model, encoder_config.max_length, name=name)
+    return loaded
+
+
+def load_encoder_dir(directory: Path) -> LoadedEncoder:
+    """Load an encoder and its tokenizer from a local directory, as :func:`save_encoder` writes it.
+
+    Raises:
+        EncoderError: something is missing, damaged, or kept as a pickle.
+    """
+    _check_directory(directory)
+    model, tokenizer = _from_pretrained(str(directory), revision=None, local_only=True)
+    return LoadedEncoder(model, tokenizer, str(directory), None, encoder_fingerprint(model), "local")
+
+
+def save_encoder(encoder: Encoder | PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
+    """Write the weights (safetensors), the config and the tokenizer into ``directory``, which is made.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    model = encoder.model if isinstance(encoder, Encoder) else encoder
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with _quiet():
+            model.save_pretrained(directory)
+            tokenizer.save_pretrained(directory)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write the encoder to {directory}: {error.strerror or error}",
+            hint="Check that the folder is writable and the disk has room.",
+        ) from error
+
+
+def train_tokenizer(
+    texts: Iterable[str], scratch_config: ScratchEncoder, *, max_length: int
+) -> PreTrainedTokenizerBase:
+    """Learn a byte-level BPE with RoBERTa's special tokens; the same texts give the same tokenizer.
+
+    A vocabulary smaller than asked for is what few texts give.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    # A space before the first word makes it the same token as in the middle of a text.
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=scratch_config.vocab_size,
+        min_frequency=2,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    bpe.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=True)
+    start, pad, end, unknown, mask = SPECIAL_TOKENS
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        bos_token=start,
+        cls_token=start,
+        pad_token=pad,
+        eos_token=end,
+        sep_token=end,
+        unk_token=unknown,
+        mask_token=mask,
+        model_max_length=max_length,
+    )
+    return _plain(tokenizer)
+
+
+def build_scratch(
+    scratch_config: ScratchEncoder, *, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> PreTrainedModel:
+    """A small RoBERTa with random weights (from torch's global seed) for a tokenizer of :func:`train_tokenizer`."""
+    from transformers import AutoModel, RobertaConfig
+
+    config = RobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=scratch_config.hidden_size,
+        num_hidden_layers=scratch_config.layers,
+        num_attention_heads=scratch_config.attention_heads,
+        intermediate_size=scratch_config.intermediate_size,
+        hidden_dropout_prob=scratch_config.dropout,
+        attention_probs_dropout_prob=scratch_config.dropout,
+        # RoBERTa's first position is the padding id + 1.
+        max_position_embeddings=max_length + int(tokenizer.pad_token_id) + 1,
+        type_vocab_size=1,
+        bos_token_id=tokenizer.bos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    with _quiet():
+        return cast(
+            "PreTrainedModel",
+            AutoModel.from_config(config, add_pooling_layer=False, attn_implementation="sdpa", dtype=torch.float32),
+        )
+
+
+def freeze(model: PreTrainedModel, trainable_layers: int | Literal["all"]) -> int:
+    """Set ``requires_grad``: nothing, the last N layers (never embeddings), or everything.
+
+    Returns:
+        The number of layers that are trained.
+
+    Raises:
+        ConfigError: N is more than the model has.
+        EncoderError: N > 0, and the layers cannot be found.
+    """
+    if trainable_layers == "all":
+        model.requires_grad_(True)
+        return int(model.config.num_hidden_layers)
+    model.requires_grad_(False)
+    layers = _last_layers(model, trainable_layers)
+    for layer in layers:
+        layer.requires_grad_(True)
+    return len(layers)
+
+
+def max_positions(model: PreTrainedModel) -> int | None:
+    """The most tokens of a window, special ones included; None where an architecture has no such bound."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is None or positions <= 0:
+        return None
+    table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    # RoBERTa's positions start behind the padding id: of 514, 512 can be used.
+    return int(positions) - (padding + 1 if padding is not None else 0)
+
+
+def check_max_length(model: PreTrainedModel, max_length: int, *, name: str) -> None:
+    """Raises ConfigError when windows of ``max_length`` tokens are more than the encoder can read."""
+    most = max_positions(model)
+    if most is not None and max_length > most:
+        raise ConfigError(
+            f"encoder.max_length is {max_length}, but {name} reads at most {most} tokens at once",
+            hint=f"Set encoder.max_length to {most} or less; longer texts are read in several windows.",
+        )
+
+
+def encoder_fingerprint(model: PreTrainedModel) -> str:
+    """sha256 (hex) of what the encoder computes: its weights as float32, without pooler, and its architecture.
+
+    The same for a hub copy, a local one and one inside a model directory.
+    """
+    digest = hashlib.sha256()
+    config = model.config
+    for field in _ARCHITECTURE:
+        digest.update(f"{field}={getattr(config, field, None)}\n".encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        if name.startswith("pooler."):
+            continue
+        digest.update(f"{name}{tuple(tensor.shape)}\n".encode())
+        array = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
+        digest.update(array.astype("<f4", copy=False).reshape(-1).data)
+    return digest.hexdigest()
+
+
+def _last_layers(model: PreTrainedModel, count: int) -> list[nn.Module]:
+    """The last ``count`` transformer layers."""
+    if count == 0:
+        return []
+    total = int(model.config.num_hidden_layers)
+    if count > total:
+        raise ConfigError(
+            f"encoder.trainable_layers is {count}, but this encoder has {total} layers",
+            hint=f"Give 0 to {total}, or all (which trains the embeddings too).",
+        )
+    found = [
+        (name.count("."), module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and name.split(".")[-1] in _LAYER_LISTS and len(module) == total
+    ]
+    if not found:
+        raise EncoderError(
+            f"the layers of a {model.config.model_type} encoder cannot be told apart, so its last {count} "
+            "cannot be trained alone",
+            hint="Set encoder.trainable_layers to 0 or all, or take a RoBERTa- or BERT-like encoder.",
+        )
+    _, layers = min(found, key=lambda item: item[0])
+    return list(layers)[total - count :]
+
+
+def _load_hub(name: str, revision: str | None, *, offline: bool) -> LoadedEncoder:
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        raise EncoderError(
+            f"there is no directory {name}, and it is no hub name either",
+            hint="encoder.name is a local directory, a name such as roberta-base or owner/model, or scratch.",
+        )
+    model, tokenizer = _from_pretrained(name, revision=revision, local_only=offline)
+    commit = getattr(model.config, "_commit_hash", None) or revision
+    return LoadedEncoder(model, tokenizer, name, commit, encoder_fingerprint(model), "hub")
+
+
+def _from_pretrained(
+    name: str, *, revision: str | None, local_only: bool
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model and tokenizer of a hub name or a directory, checked against each other."""
+    from safetensors import SafetensorError
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    where: dict[str, Any] = {"revision": revision, "local_files_only": local_only, "trust_remote_code": False}
+    try:
+        with _quiet():
+            config = AutoConfig.from_pretrained(name, **where)
+            tokenizer = AutoTokenizer.from_pretrained(name, **where)
+            model, report = AutoModel.from_pretrained(
+                name,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                attn_implementation="sdpa",
+                output_loading_info=True,
+                **where,
+                **_without_pooler(config),
+            )
+    # What transformers raises for a model that is not there, damaged, or not meant for it has no common base.
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        ImportError,
+        SafetensorError,
+    ) as error:
+        raise _unavailable(name, revision, error, local_only=local_only) from error
+    _check_loaded(name, model, tokenizer, report)
+    return model.eval(), _plain(tokenizer)
+
+
+def _without_pooler(config: Any) -> dict[str, bool]:
+    """The option that leaves out the pooler, for the architectures that know it."""
+    from transformers import MODEL_MAPPING
+
+    if type(config) not in MODEL_MAPPING:
+        return {}
+    model_class = MODEL_MAPPING[type(config)]
+    known = not isinstance(model_class, tuple) and "add_pooling_layer" in inspect.signature(model_class).parameters
+    return {"add_pooling_layer": False} if known else {}
+
+
+def _check_loaded(name: str, model: Any, tokenizer: Any, report: dict[str, Any]) -> None:
+    """Refuse what transformers lets pass: weights left random, ids beyond the table, other kinds of models."""
+    missing = sorted(key for key in report["missing_keys"] if "pooler" not in key and "position_ids" not in key)
+    if missing:
+        raise EncoderError(
+            f"the weights of {name} are not complete: {len(missing)} are missing, {missing[0]} among them",
+            hint="It is no checkpoint of this architecture, or its file is damaged: fetch it again.",
+        )
+    if model.config.is_encoder_decoder or model.get_input_embeddings() is None:
+        raise EncoderError(
+            f"{name} is a {model.config.model_type} model, not a text encoder",
+            hint="Take an encoder such as roberta-base.",
+        )
+    entries = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > entries or len(tokenizer) <= len(SPECIAL_TOKENS):
+        raise EncoderError(
+            f"the tokenizer of {name} has {len(tokenizer)} entries, its encoder {entries}: they do not belong together",
+            hint="Copy the tokenizer files of the same model into its directory.",
+        )
+    if tokenizer.pad_token_id is None:
+        raise EncoderError(
+            f"the tokenizer of {name} has no padding token", hint="Take an encoder such as roberta-base."
+        )
+
+
+def _plain(tokenizer: Any) -> Any:
+    """Texts are data: a `</s>` typed by a user is four characters, and nobody's stored padding or cut applies."""
+    tokenizer.split_special_tokens = True
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = True
+    return tokenizer
+
+
+def _check_directory(directory: Path) -> None:
+    """Tell what a local directory lacks in words of its own; transformers' are about the hub."""
+    if not (directory / "config.json").is_file():
+        raise EncoderError(
+            f"{directory} is no encoder: it has no config.json",
+            hint="Give the directory that save_pretrained wrote, or a hub name such as roberta-base.",
+        )
+    if not any(directory.glob("*.safetensors")):
+        pickles = sorted(path.name for pattern in _PICKLES for path in directory.glob(pattern))
+        if pickles:
+            raise EncoderError(
+                f"{directory} keeps its weights as a pickle ({pickles[0]}), which can run code when it is loaded",
+                hint="Save it once with safetensors: model.save_pretrained(directory), in a place where you trust it.",
+            )
+        raise EncoderError(
+            f"{directory} has no weights (model.safetensors)",
+            hint="Copy the whole model into it, the weights too.",
+        )
+    if not any(path for pattern in _TOKENIZER_FILES for path in directory.glob(pattern)):
+        raise EncoderError(
+            f"{directory} has no tokenizer (tokenizer.json)",
+            hint="Copy the tokenizer files of the same model into it.",
+        )
+
+
+def _unavailable(name: str, revision: str | None, error: Exception, *, local_only: bool) -> EncoderError:
+    """The error for an encoder that did not load, with the ways out."""
+    said = str(error).strip().splitlines()
+    reason = said[0] if said else type(error).__name__
+    if Path(name).expanduser().is_dir():
+        return EncoderError(f"the encoder in {name} cannot be loaded: {reason}", hint="Copy or save it anew.")
+    at = f" (revision {revision})" if revision else ""
+    local = "or set encoder.name to a local directory that holds it (config.json, model.safetensors, tokenizer.json)"
+    if local_only:
+        return EncoderError(
+            f"offline, and the encoder {name}{at} is not in the local cache of the Hugging Face hub",
+            hint=f"Run `senthy fetch` once with a network, {local}; encoder.name: scratch needs no download.",
+        )
+    return EncoderError(
+        f"the encoder {name}{at} cannot be loaded from the Hugging Face hub: {reason}",
+        hint=f"Check the name and the network, {local}; encoder.name: scratch needs no download.",
+    )
+
+
+def _offline_environment() -> bool:
+    return any(
+        os.environ.get(variable, "").upper() in {"1", "ON", "YES", "TRUE"}
+        for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back transformers' own progress bars and warnings, but not the hub's bars of a long download."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from transformers.utils import logging as transformers_logging
+
+    downloads_shown = not are_progress_bars_disabled()
+    bars, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    if downloads_shown:
+        enable_progress_bars()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+        if not downloads_shown:
+            disable_progress_bars()

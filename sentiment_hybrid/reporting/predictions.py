@@ -1,0 +1,86 @@
+"""predictions.csv: every tested row with its label, what the model and the baseline said, and how sure."""
+
+from __future__ import annotations
+
+import csv
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sentiment_hybrid.errors import DataError, OutputError
+
+_FIXED = ("row", "text", "label", "prediction", "score")
+_BASELINE = "baseline"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Source rows, true and predicted class indices, all (N,); ``baseline`` is None where none was tested."""
+
+    rows: np.ndarray
+    labels: np.ndarray
+    predicted: np.ndarray
+    baseline: np.ndarray | None
+
+
+def write_predictions(
+    path: Path,
+    *,
+    rows: np.ndarray,
+    texts: Sequence[str],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    names: Sequence[str],
+    baseline: np.ndarray | None = None,
+) -> None:
+    """Write the file aside and swap it in; probabilities (N, C), ``baseline`` class indices (N,).
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.partial")
+    predicted = probabilities.argmax(axis=1)
+    header = [*_FIXED, *(f"p_{name}" for name in names), *([_BASELINE] if baseline is not None else [])]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("w", encoding="utf-8", errors="replace", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(header)
+            for place, (row, text, label, guess) in enumerate(zip(rows, texts, labels, predicted, strict=True)):
+                chances = probabilities[place]
+                line = [int(row), text, names[label], names[guess], f"{chances[guess]:.6f}"]
+                line += [f"{chance:.6f}" for chance in chances]
+                writer.writerow(line if baseline is None else [*line, names[baseline[place]]])
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+        raise OutputError(
+            f"cannot write {path}: {why}", hint="Choose another folder: --set paths.results_dir=..."
+        ) from error
+
+
+def read_predictions(path: Path, names: Sequence[str]) -> Predictions:
+    """Read back what write_predictions wrote, as class indices in the order of ``names``.
+
+    Raises:
+        DataError: the file is not there, damaged, or of other labels.
+    """
+    place = {name: index for index, name in enumerate(names)}
+    columns: dict[str, list[int]] = {"row": [], "label": [], "prediction": [], _BASELINE: []}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for line in csv.DictReader(file):
+                columns["row"].append(int(line["row"]))
+                columns["label"].append(place[line["label"]])
+                columns["prediction"].append(place[line["prediction"]])
+                if _BASELINE in line:
+                    columns[_BASELINE].append(place[line[_BASELINE]])
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read: {error}", hint="Run `senthy test` again.") from error
+    arrays = {name: np.asarray(values, dtype=np.int64) for name, values in columns.items()}
+    baseline = arrays[_BASELINE] if columns[_BASELINE] else None
+    return Predictions(arrays["row"], arrays["label"], arrays["prediction"], baseline)

@@ -1,0 +1,67 @@
+"""What the hierarchy promises: windows start as equals, and saying it five times does not change what is said."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_the_windows_of_a_text_start_with_equal_weights(make, cell):
+    classifier = make.classifier("han", cell=cell)
+    windows = make.windows([[5, 2, 7], [4], [1, 3]])
+    attention = windows.classify(classifier.eval()).attention
+    torch.testing.assert_close(attention[0, :5].sum(), torch.tensor(1 / 3))
+    torch.testing.assert_close(attention[0, 5:7].sum(), torch.tensor(1 / 3))
+    torch.testing.assert_close(attention[2, :1].sum(), torch.tensor(1 / 2))
+
+
+def repeated(windows, times):
+    """Every one-window text of the batch, said several times over."""
+    return type(windows)(
+        windows.states.repeat_interleave(times, 0),
+        windows.mask.repeat_interleave(times, 0),
+        windows.text_index.repeat_interleave(times),
+        windows.num_texts,
+    )
+
+
+def toy(make, seed):
+    """Texts of one window in which a few tokens out of many carry the label."""
+    windows = make.windows([[4 + row % 6] for row in range(60)], seed=seed)
+    labels = torch.arange(60) % 2
+    windows.states[:, 1, 0] += 4.0 * (2 * labels - 1)
+    windows.states[:, 3, 1] += 4.0 * (2 * labels - 1)
+    return windows, labels
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_a_text_said_five_times_keeps_its_label(make, cell):
+    classifier = make.classifier("han", num_classes=2, cell=cell)
+    windows, labels = toy(make, seed=1)
+    optimizer = torch.optim.AdamW(classifier.parameters(), lr=0.01)
+    for _ in range(60):
+        optimizer.zero_grad()
+        F.cross_entropy(windows.classify(classifier.train()).logits, labels).backward()
+        optimizer.step()
+    unseen, truth = toy(make, seed=2)
+    with torch.no_grad():
+        once = unseen.classify(classifier.eval()).logits.argmax(1)
+        five_times = repeated(unseen, 5).classify(classifier).logits.argmax(1)
+    assert (once == truth).float().mean() > 0.9
+    assert torch.equal(five_times, once)
+
+
+def test_the_words_that_carry_the_label_draw_attention(make):
+    classifier = make.classifier("han", num_classes=2)
+    windows, labels = toy(make, seed=1)
+    optimizer = torch.optim.AdamW(classifier.parameters(), lr=0.01)
+    for _ in range(60):
+        optimizer.zero_grad()
+        F.cross_entropy(windows.classify(classifier.train()).logits, labels).backward()
+        optimizer.step()
+    attention = windows.classify(classifier.eval()).attention
+    share = attention[:, [1, 3]].sum(1).mean()
+    even = (2 / windows.mask.sum(1)).mean()
+    assert share > even

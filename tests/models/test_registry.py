@@ -1,0 +1,65 @@
+"""A head is a file, a line of HEADS, a config section and a display name; what was forgotten is named."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from torch import nn
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.config.schema import MODEL_NAMES, Config, Section
+from sentiment_hybrid.errors import ConfigError, ModelError
+from sentiment_hybrid.models import HEADS, build_head, head_class, head_config
+
+
+def test_every_head_has_all_its_parts():
+    sections = {name for name, field in Config.model_fields.items() if "head" in getattr(field.annotation, "model_fields", {})}
+    places = {
+        "models.HEADS": set(HEADS),
+        "config.schema.MODEL_NAMES": set(MODEL_NAMES),
+        "a section of config.schema.Config": sections,
+        "paths.DISPLAY_NAMES": set(paths.DISPLAY_NAMES),
+    }
+    everywhere = set().union(*places.values())
+    forgotten = [f"{name} is missing from {place}" for place, names in places.items() for name in everywhere - names]
+    assert forgotten == []
+
+
+@pytest.mark.parametrize("name", sorted(HEADS))
+def test_every_registered_head_can_be_imported_and_has_a_config(name):
+    assert issubclass(head_class(name), nn.Module)
+    assert isinstance(Config().model(name).head, Section)
+    assert head_class(name).__doc__
+
+
+def test_an_unknown_head_is_answered_with_the_near_one():
+    with pytest.raises(ConfigError) as caught:
+        head_class("lstmm")
+    assert "lstmm" in caught.value.message
+    assert "Did you mean `lstm`" in caught.value.hint
+    assert "linear" in caught.value.hint
+
+
+def test_one_class_is_no_classification():
+    with pytest.raises(ValueError, match="at least 2"):
+        build_head("linear", Config().linear.head, input_size=4, num_classes=1)
+
+
+def test_stored_settings_become_the_section_that_they_were(head_name):
+    section = Config().model(head_name).head
+    assert head_config(head_name, section.model_dump(mode="json")) == section
+
+
+def test_stored_settings_that_do_not_fit_are_named():
+    with pytest.raises(ModelError, match="attention_heads.*hidden|hidden.*attention_heads"):
+        head_config("lstm", {"hidden": 8, "attention_heads": 5})
+    with pytest.raises(ModelError, match="wings"):
+        head_config("han", {"wings": 2})
+
+
+def test_the_registry_imports_nothing_heavy():
+    code = "import sys, sentiment_hybrid.models; print([m for m in ('torch', 'transformers', 'numpy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
