@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 from typer.core import TyperGroup
@@ -70,7 +70,8 @@ def tell(failure: BaseException) -> int:
         console.error("out of memory", hint="lower `batch_size` or `token_budget` with --set, or take a --sample-size")
         return 1
     if isinstance(failure, OSError):
-        console.error(*_os_error(failure)[:1], hint=_os_error(failure)[1])
+        message, hint = _os_error(failure)
+        console.error(message, hint=hint)
         return 1
     console.error(
         f"unexpected {type(failure).__name__}: {failure}",
@@ -106,6 +107,23 @@ class Device(StrEnum):
     mps = "mps"
 
 
+class Split(StrEnum):
+    """Which rows of the database."""
+
+    test = "test"
+    valid = "valid"
+    train = "train"
+
+
+class InputFormat(StrEnum):
+    """How the rows of a pipe are written."""
+
+    lines = "lines"
+    csv = "csv"
+    tsv = "tsv"
+    jsonl = "jsonl"
+
+
 @dataclass(frozen=True)
 class Flag:
     """An option whose value is a setting: ``key`` is where it goes; ``{model}`` stands for each model in use."""
@@ -123,16 +141,10 @@ class Flag:
 
     def parameter(self, panel: str) -> inspect.Parameter:
         """The parameter that typer makes an option of."""
-        option = typer.Option(
-            *self.options,
-            help=f"{self.help} ({self.key})",
-            metavar=self.metavar,
-            rich_help_panel=panel,
-            show_default=False,
-        )
-        default = None
-        annotation = Annotated[self.kind, option]
-        return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        words = f"{self.help} ({self.key})"
+        option = typer.Option(*self.options, help=words, metavar=self.metavar, rich_help_panel=panel)
+        annotation = cast(Any, Annotated)[self.kind, option]
+        return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
 _SEED = (Flag(("--seed",), "project.seed", int | None, "Seed of weights, dropout and batch order."),)
@@ -163,13 +175,8 @@ _TRAIN = (
 
 _TEST = (Flag(("--sample-size",), "test.sample_size", int | None, "Test on the first N rows of the split's order."),)
 
-_ENCODER = (
-    Flag(
-        ("--bundle-encoder",), "encoder.bundle", bool | None, "Put a frozen hub encoder into the model directory too."
-    ),
-)
-
-_PANELS = {"data": _DATA, "training": _TRAIN, "testing": _TEST, "encoder": _ENCODER, "seed": _SEED}
+_PANELS = {"data": _DATA, "training": _TRAIN, "testing": _TEST}
+_EVERYWHERE = "Everywhere"
 
 
 @dataclass(frozen=True)
@@ -189,79 +196,75 @@ class Call:
         flags: dict[str, Any] = {}
         for key, value in self.flags.items():
             flags |= {key.format(model=model): value for model in (models if "{model}" in key else [""])}
-        return load_config(self.found(), self.overrides, flags=flags)
-
-    def found(self) -> str | None:
-        """The configuration file in use: --config, else senthy.yaml in the working directory, else none."""
-        if self.source is None and Path(LOCAL_CONFIG).is_file():
+        if self.source is None and self.file is not None:
             console.note(f"using {LOCAL_CONFIG} of this folder (--config default for the defaults)")
-            return LOCAL_CONFIG
-        return self.source
+        return load_config(self.file, self.overrides, flags=flags)
 
-
-def _common() -> tuple[inspect.Parameter, ...]:
-    panel = {"rich_help_panel": "Everywhere", "show_default": False}
-    shared: dict[str, tuple[Any, Any]] = {
-        "config": (
-            Annotated[
-                str | None,
-                typer.Option(
-                    "--config",
-                    "-c",
-                    metavar="FILE|NAME",
-                    autocompletion=_shipped_configs,
-                    help=f"A YAML file, or a shipped config such as quickstart; senthy.yaml of this folder otherwise.",
-                    **panel,
-                ),
-            ],
-            None,
-        ),
-        "set_": (
-            Annotated[
-                list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change any setting; repeat it.", **panel)
-            ],
-            None,
-        ),
-        "device": (Annotated[Device, typer.Option("--device", help="Where to compute.", **panel)], Device.auto),
-        "offline": (Annotated[bool, typer.Option("--offline", help="Use no network at all.", **panel)], False),
-        "verbose": (
-            Annotated[
-                int, typer.Option("--verbose", "-v", count=True, metavar="", help="Tell more; -vv all.", **panel)
-            ],
-            0,
-        ),
-        "quiet": (Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.", **panel)], False),
-    }
-    kind = inspect.Parameter.KEYWORD_ONLY
-    return tuple(
-        inspect.Parameter(name, kind, default=default, annotation=annotation)
-        for name, (annotation, default) in shared.items()
-    )
+    @property
+    def file(self) -> str | None:
+        """The configuration in use: --config, else senthy.yaml of the working directory, else none."""
+        return self.source or (LOCAL_CONFIG if Path(LOCAL_CONFIG).is_file() else None)
 
 
 def _shipped_configs() -> list[str]:
     return sorted(path.stem for path in paths.shipped_configs().glob("*.yaml"))
 
 
+def _switch(name: str, words: str, *, short: str = "", **more: Any) -> Any:
+    names = (name, short) if short else (name,)
+    # Some versions of typer would show the type of a switch where a value's placeholder belongs.
+    return typer.Option(*names, help=words, metavar="", show_default=False, **more)
+
+
+def _shared(
+    *,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="FILE|NAME",
+            autocompletion=_shipped_configs,
+            help=f"A YAML file, or a shipped config such as quickstart; else {LOCAL_CONFIG} of this folder, if any.",
+            rich_help_panel=_EVERYWHERE,
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="Change any setting; repeat it.", rich_help_panel=_EVERYWHERE),
+    ] = None,
+    device: Annotated[Device, typer.Option("--device", help="Where to compute.", rich_help_panel=_EVERYWHERE)] = (
+        Device.auto
+    ),
+    offline: Annotated[bool, _switch("--offline", "Use no network at all.", rich_help_panel=_EVERYWHERE)] = False,
+    verbose: Annotated[
+        int, _switch("--verbose", "Tell more; -vv everything.", short="-v", count=True, rich_help_panel=_EVERYWHERE)
+    ] = 0,
+    quiet: Annotated[
+        bool, _switch("--quiet", "Only warnings and errors.", short="-q", rich_help_panel=_EVERYWHERE)
+    ] = False,
+) -> None:
+    """The options of every command; ``_call`` acts on them."""
+
+
 def options(*groups: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the shared options and those of ``groups``; it receives them as its first argument, a Call."""
-    flags = [
-        (flag, "Settings" if group == "seed" else f"Settings: {group}") for group in groups for flag in _PANELS[group]
-    ]
+    """Give a command the options of ``groups`` and the shared ones; it receives them as its first argument, a Call."""
+    flags = [(flag, f"Settings: {group}") for group in groups for flag in _PANELS[group]]
+    flags += [(flag, _EVERYWHERE) for flag in _SEED]
+    added = [flag.parameter(panel) for flag, panel in flags]
+    shared = inspect.signature(_shared, eval_str=True).parameters.values()
 
     def decorate(verb: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(verb, eval_str=True).parameters.values())[1:]
-        added = [flag.parameter(panel) for flag, panel in flags]
 
-        @functools.wraps(verb)
         def command(**given: Any) -> None:
             settings = {flag.key: _value(flag, given.pop(flag.name)) for flag, _ in flags}
             call = _call(given, settings)
             verb(call, **given)
 
+        parameters = [*own, *added, *shared]
+        functools.update_wrapper(command, verb)
         del command.__wrapped__  # type: ignore[attr-defined]
-        # Typer makes a list argument positional by its annotation, not by the parameter's kind.
-        parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own] + added + list(_common())
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {one.name: one.annotation for one in parameters}
         return command
@@ -343,7 +346,10 @@ EncoderPath = Annotated[
     Path | None,
     typer.Option("--encoder", metavar="DIR", help="Where the encoder that a model names lies on this disk."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Json = Annotated[bool, _switch("--json", "Print JSON.")]
+Refresh = Annotated[bool, _switch("--refresh", "Build the database anew though nothing has changed.")]
+Resume = Annotated[bool, _switch("--resume", "Go on with the newest unfinished run of the same settings.")]
+Bundle = Annotated[bool, _switch("--bundle-encoder", "Put a frozen hub encoder into the model directory too.")]
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
@@ -377,11 +383,11 @@ def _root(
 
 
 @app.command()
-@options("data", "seed")
+@options("data")
 def data(
     call: Call,
     *,
-    refresh: Annotated[bool, typer.Option("--refresh", help="Build the database anew though nothing changed.")] = False,
+    refresh: Refresh = False,
 ) -> None:
     """Read labelled texts, clean and split them, and keep them in one database."""
     from sentiment_hybrid.commands import data as verb
@@ -390,16 +396,16 @@ def data(
 
 
 @app.command()
-@options("training", "encoder", "seed")
+@options("training")
 def train(
     call: Call,
     *,
     model: ModelChoice = "lstm",
     seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Train so many seeds: mean, deviation.")] = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the last unfinished run.")] = False,
-    resume_run: Annotated[str | None, typer.Option("--resume-run", metavar="ID", help="Go on with this run.")] = None,
+    resume: Resume = False,
     encoder: EncoderPath = None,
-    no_test: Annotated[bool, typer.Option("--no-test", help="Stop after the model is published.")] = False,
+    bundle_encoder: Bundle = False,
+    no_test: Annotated[bool, _switch("--no-test", "Stop after the model is published.")] = False,
 ) -> None:
     """Train a model, publish the best epoch, and test it."""
     from sentiment_hybrid.commands import train as verb
@@ -407,24 +413,25 @@ def train(
     result = verb.run(
         call.config([model]),
         model,
-        resume=resume_run or resume,
+        resume=resume,
         device=call.device,
         offline=call.offline,
         seeds=seeds,
         test=not no_test,
         encoder=encoder,
+        bundle_encoder=bundle_encoder,
     )
     console.show_train(result)
 
 
 @app.command()
-@options("testing", "seed")
+@options("testing")
 def test(
     call: Call,
     *,
     model: AnyModel = None,
     load_model_path: ModelPath = None,
-    split: Annotated[str, typer.Option("--split", metavar="test|valid|train", help="Which rows.")] = "test",
+    split: Annotated[Split, typer.Option("--split", help="Which rows.")] = Split.test,
     data: Annotated[Path | None, typer.Option("--data", metavar="FILE", help="A labelled file instead.")] = None,
     encoder: EncoderPath = None,
 ) -> None:
@@ -435,7 +442,7 @@ def test(
         call.config(),
         model,
         load_model_path=load_model_path,
-        split=split,
+        split=cast(Any, split.value),
         data_file=data,
         device=call.device,
         offline=call.offline,
@@ -459,6 +466,9 @@ def predict(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Written by its suffix.")
     ] = None,
     text_column: Annotated[str | None, typer.Option("--text-column", help="Column to label.")] = None,
+    format_: Annotated[
+        InputFormat | None, typer.Option("--format", help="What is in a pipe (lines otherwise), or in an odd file.")
+    ] = None,
     table: Annotated[str | None, typer.Option("--table", help="Table of an SQLite input.")] = None,
     json_: Json = False,
     encoder: EncoderPath = None,
@@ -468,40 +478,33 @@ def predict(
 
     result = verb.run(
         texts or [],
-        model_dir=load_model_path or _published(call.config(), model),
-        input=input_,
-        output=output,
-        json=json_,
+        config=call.config(),
+        model_dir=load_model_path,
+        head=model,
+        input_file=input_,
+        output_file=output,
+        as_json=json_,
+        file_format=cast(Any, format_.value if format_ else None),
         text_column=text_column,
         table=table,
         device=call.device,
-        encoder=encoder,
         offline=call.offline,
+        encoder=encoder,
     )
     console.show_predictions(result)
 
 
-def _published(config: Config, model: str | None) -> Path:
-    """The published model that was named, or the first one there is."""
-    folders = {name: paths.published_model(config.paths.models_dir, name) for name in MODELS}
-    if model is not None:
-        return folders[model]
-    there = [name for name, folder in folders.items() if folder.is_dir()]
-    chosen = there[0] if there else MODELS[0]
-    if len(there) > 1:
-        console.note(f"using {folders[chosen]} (--model takes another: {', '.join(there[1:])})")
-    return folders[chosen]
-
-
 @app.command("run-all")
-@options("data", "training", "encoder", "seed")
+@options("data", "training")
 def run_all(
     call: Call,
     *,
     model: ModelList = None,
-    force: Annotated[bool, typer.Option("--force", help="Repeat steps whose inputs have not changed.")] = False,
-    refresh: Annotated[bool, typer.Option("--refresh", help="Build the database anew though nothing changed.")] = False,
+    force: Annotated[bool, _switch("--force", "Repeat steps whose inputs have not changed.")] = False,
+    refresh: Refresh = False,
+    resume: Resume = False,
     encoder: EncoderPath = None,
+    bundle_encoder: Bundle = False,
 ) -> None:
     """Prepare data, train and test every model, and compare them."""
     from sentiment_hybrid.commands import run_all as verb
@@ -515,6 +518,8 @@ def run_all(
         device=call.device,
         offline=call.offline,
         encoder=encoder,
+        bundle_encoder=bundle_encoder,
+        resume=resume,
     )
     console.show_run_all(result)
     if result.failures:
@@ -545,12 +550,12 @@ def info(call: Call, *, json_: Json = False) -> None:
     """Show versions, device, and where files lie."""
     from sentiment_hybrid.commands import info as verb
 
-    facts = verb.run(call.config(), config_file=call.found(), device=call.device)
+    facts = verb.run(call.config(), config_file=call.file, device=call.device)
     console.as_json(facts) if json_ else console.show_info(facts)
 
 
 @config_app.command()
-@options("data", "seed")
+@options("data")
 def show(call: Call) -> None:
     """Print the resolved configuration as YAML."""
     from sentiment_hybrid.commands import config as verb
@@ -570,7 +575,7 @@ def check(
     """Say whether a configuration is valid; lists every problem if not."""
     from sentiment_hybrid.commands import config as verb
 
-    console.say(verb.check(file or call.found(), call.overrides))
+    console.say(verb.check(file or call.file, call.overrides))
 
 
 @config_app.command()
@@ -582,7 +587,7 @@ def init(
     from_: Annotated[
         str, typer.Option("--from", metavar="NAME", autocompletion=_shipped_configs, help="Which shipped config.")
     ] = "default",
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Annotated[bool, _switch("--force", "Replace a file that is there.")] = False,
 ) -> None:
     """Write a commented copy of a shipped configuration."""
     from sentiment_hybrid.commands import config as verb

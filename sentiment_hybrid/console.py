@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 PLAIN_INTERVAL = 10.0
 
 #: Columns of a table that goes into a pipe or file: wide, so that nothing is folded.
-_PIPE_WIDTH = 200
+_PIPE_WIDTH = 1000
 
 _HIDDEN = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
@@ -177,7 +178,14 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     from rich import box
     from rich.table import Table
 
-    shown = Table(title=_cell(title), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    shown = Table(
+        title=_cell(title) if title else None,
+        show_header=any(columns),
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+        pad_edge=False,
+    )
     for number, name in enumerate(columns):
         shown.add_column(_cell(name), justify="left" if number < left else "right", overflow="fold")
     for row in rows:
@@ -211,7 +219,8 @@ class Progress:
 
     def advance(self, count: int = 1, **facts: object) -> None:
         """``count`` more are done; facts (loss=0.41) are shown beside the bar."""
-        self.update(completed=self._done + count, **facts)
+        self._facts.update(facts)
+        self.update(completed=self._done + count)
 
     def update(
         self,
@@ -350,12 +359,16 @@ def size(count: float) -> str:
 
 
 def percent(interval: Any) -> str:
-    """``82.41 % [81.90, 82.93]``."""
+    """``82.41 % [81.90, 82.93]``; a dash where there is no figure."""
+    if math.isnan(interval.value):
+        return "-"
     return f"{100 * interval.value:.2f} % [{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
 
 
 def decimal(interval: Any) -> str:
-    """``0.648 [0.638, 0.659]``."""
+    """``0.648 [0.638, 0.659]``; a dash where there is no figure."""
+    if math.isnan(interval.value):
+        return "-"
     return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
 
 
@@ -366,9 +379,10 @@ def p_value(value: float) -> str:
 
 def difference(comparison: Any, first: str, second: str) -> str:
     """A paired test in plain words: how far two models differ on the same rows, and whether that means anything."""
-    gap = comparison.accuracy
+    gap, level = comparison.accuracy, 100 * comparison.confidence
     facts = (
-        f"{100 * gap.value:+.2f} points of accuracy, 95 % interval {100 * gap.low:+.2f} to {100 * gap.high:+.2f}; "
+        f"{100 * gap.value:+.2f} points of accuracy, {level:g} % interval "
+        f"{100 * gap.low:+.2f} to {100 * gap.high:+.2f}; "
         f"right alone on {comparison.only_a:,} and {comparison.only_b:,} of {comparison.rows:,} texts; "
         f"exact McNemar {p_value(comparison.p_value)}"
     )
@@ -396,13 +410,18 @@ def show_data(result: Any) -> None:
     report = result.report
     state = "prepared" if result.built else "is up to date (--refresh builds it anew)"
     say(f"{result.path} {state}: {result.source}, {duration(result.seconds)}")
-    counts = report.get("splits", {})
-    if counts:
-        columns = ["split", "rows", *result.labels]
-        table("Rows per split", columns, [_split_row(name, row, result.labels) for name, row in counts.items()])
-    dropped = [(reason.replace("_", " "), f"{count:,}") for reason, count in report.get("dropped", {}).items() if count]
+    rows = [_split_row(name, row, result.labels) for name, row in report["splits"].items()]
+    table("Rows per split", ["split", "rows", *result.labels], rows)
+    read = max(report["rows_read"], 1)
+    dropped = [
+        (reason.replace("_", " "), f"{count:,}", f"{100 * count / read:.2f} %")
+        for reason, count in report["dropped"].items()
+        if count
+    ]
     if dropped:
-        table("Left out", ["reason", "rows"], dropped)
+        table(f"Left out of {report['rows_read']:,} rows", ["reason", "rows", "share"], dropped)
+    for warning in report["warnings"]:
+        warn(warning)
 
 
 def _split_row(name: str, counts: Mapping[str, int], labels: Sequence[str]) -> list[str]:
@@ -412,9 +431,14 @@ def _split_row(name: str, counts: Mapping[str, int], labels: Sequence[str]) -> l
 
 
 def show_scores(title: str, scores: Mapping[str, Any]) -> None:
-    """Headline figures with 95 % intervals; one column per model, ``scores`` is name -> Scores."""
+    """Headline figures with their intervals; one column per model, ``scores`` is name -> Scores."""
     rows = [[words, *(render(getattr(one, field)) for one in scores.values())] for words, field, render in _HEADLINES]
-    table(title, ["figure [95 % interval]", *scores], rows)
+    level = 100 * next(iter(scores.values())).confidence
+    table(title, [f"figure [{level:g} % interval]", *scores], rows)
+
+
+def _share(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.2f} %"
 
 
 def show_test(result: Any) -> None:
@@ -443,11 +467,17 @@ def show_test(result: Any) -> None:
             "were in the model's training data: the figures flatter it"
         )
     show_files(result.files)
+    if result.results_file_set_aside is not None:
+        warn(f"the results file was damaged; it was set aside as {result.results_file_set_aside}, and a new one begun")
+
+
+def _name(metric: str) -> str:
+    return metric.replace("_", " ").replace("f1", "F1")
 
 
 def show_train(result: Any) -> None:
     """A training: where the model lies, its best epoch, how several seeds agree, and its test."""
-    best = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in result.valid.items())
+    best = ", ".join(f"{_name(name)} {value:.4f}" for name, value in result.valid.items())
     resumed = " (resumed)" if result.resumed else ""
     say(f"{result.model_dir} trained{resumed} in {duration(result.seconds)}; run {result.run_dir}")
     say(f"best of {result.epochs} epochs: epoch {result.best_epoch}, on the validation split {best}")
@@ -474,8 +504,15 @@ def show_seeds(summary: Mapping[str, Any]) -> None:
 
 def show_predictions(result: Any) -> None:
     """Predictions of a few texts; those of a file were written while they were made."""
-    rows = [[one.label, f"{one.score:.3f}", text] for text, one in zip(result.texts, result.predictions, strict=True)]
-    table("", ["prediction", "score", "text"], rows, left=1)
+    if result.output is not None:
+        say(f"{result.output}: {result.rows:,} texts labelled in {duration(result.seconds)}")
+    if not result.texts:
+        return
+    rows = [
+        ["-", "-", text] if one.label is None else [one.label, f"{one.score:.3f}", text]
+        for text, one in zip(result.texts, result.predictions, strict=True)
+    ]
+    table("", ["prediction", "score", "text"], rows, left=3)
 
 
 def show_run_all(result: Any) -> None:
@@ -490,14 +527,27 @@ def show_run_all(result: Any) -> None:
     for comparison, first, second in result.comparisons:
         say(difference(comparison, first, second))
     show_files(result.files)
-    for name, message in result.failures.items():
-        error(f"{name}: {message}")
+    for name, failure in result.failures.items():
+        error(f"{name}: {getattr(failure, 'message', None) or failure}", hint=getattr(failure, "hint", ""))
 
 
 def show_info(facts: Mapping[str, Mapping[str, object]]) -> None:
     """Facts by section, as ``senthy info`` gathers them."""
     for section, rows in facts.items():
         table(section, ["", ""], [[name, value] for name, value in rows.items()], left=2)
+
+
+def show_fetch(result: Any) -> None:
+    """What is there for work without a network, and what is not."""
+    table("", ["what", "state", "where"], [[part.what, part.state, part.where] for part in result.parts], left=3)
+    for part in result.missing:
+        warn(f"{part.what}: {part.problem}")
+
+
+def show_schema(settings: Sequence[Any]) -> None:
+    """Every setting, one line each where stdout is a pipe."""
+    rows = [[one.key, one.allowed, one.default, one.meaning] for one in settings]
+    table("", ["setting", "may be", "default", "meaning"], rows, left=4)
 
 
 def show_files(files: Mapping[str, object]) -> None:

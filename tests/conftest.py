@@ -35,7 +35,11 @@ def tiny_encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sentiment_hybrid.config.schema import ScratchEncoder
     from sentiment_hybrid.models.encoder import build_scratch, save_encoder, train_tokenizer
 
-    texts = [f"{word} {mark}" for word in "good bad not very what a day this film food was is".split() for mark in "!?."]
+    texts = [
+        f"{word} {mark}"
+        for word in ["good", "bad", "not", "very", "what", "a", "day", "this", "film", "food", "was", "is"]
+        for mark in "!?."
+    ]
     scratch = ScratchEncoder(vocab_size=400, hidden_size=16, layers=2, attention_heads=2, intermediate_size=32)
     torch.manual_seed(0)
     tokenizer = train_tokenizer(texts, scratch, max_length=32)

@@ -30,7 +30,7 @@ class RunAllResult:
     tests: dict[str, TestResult]
     comparisons: list[tuple[Comparison, str, str]]
     skipped: list[str]
-    failures: dict[str, SenthyError]
+    failures: dict[str, Exception]
     files: dict[str, Path]
     seconds: float
     trained: dict[str, Any] = field(default_factory=dict)
@@ -55,10 +55,10 @@ def run(
     """
     started = time.perf_counter()
     prepared = data_command.run(config, refresh=refresh, offline=offline)
-    options = {"device": device, "offline": offline, "encoder": encoder}
+    options: dict[str, Any] = {"device": device, "offline": offline, "encoder": encoder}
     tests: dict[str, TestResult] = {}
     trained: dict[str, Any] = {}
-    failures: dict[str, SenthyError] = {}
+    failures: dict[str, Exception] = {}
     skipped: list[str] = []
     for model in dict.fromkeys(models):
         name = paths.DISPLAY_NAMES[model]
@@ -71,9 +71,9 @@ def run(
             else:
                 skipped.append(f"train {model}")
                 tests[name] = _test(config, model, options, skipped)
-        except SenthyError as error:
-            _tell_failure(name, error)
+        except (SenthyError, RuntimeError, OSError, MemoryError) as error:  # torch tells a full GPU by RuntimeError
             failures[name] = error
+            _tell_failure(name, error)
     comparisons = _compare(config, tests)
     files = {"results": paths.results_json(config.paths.results_dir)}
     if tests:
@@ -117,7 +117,11 @@ def _compare(config: Config, tests: dict[str, TestResult]) -> list[tuple[Compari
     from sentiment_hybrid.engine import metrics
     from sentiment_hybrid.reporting.predictions import read_predictions
 
-    level = {"confidence": config.test.confidence, "resamples": config.test.resamples, "seed": config.project.seed}
+    level: dict[str, Any] = {
+        "confidence": config.test.confidence,
+        "resamples": config.test.resamples,
+        "seed": config.project.seed,
+    }
     compared = []
     said = {name: read_predictions(test.files["predictions"], test.labels) for name, test in tests.items()}
     for first, second in itertools.combinations(said, 2):
@@ -141,7 +145,10 @@ def _draw(config: Config, tests: dict[str, TestResult]) -> Path:
     return path
 
 
-def _tell_failure(name: str, error: SenthyError) -> None:
+def _tell_failure(name: str, error: Exception) -> None:
+    import logging
+
     from sentiment_hybrid.console import warn
 
-    warn(f"{name} failed, the others go on: {error.message}")
+    warn(f"{name} failed, the others go on: {error}")
+    logging.getLogger(__name__).debug("%s failed", name, exc_info=error)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.errors import DatabaseError, LabelError, ModelError
+from sentiment_hybrid.errors import DatabaseError, LabelError, ModelError, OutputError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from sentiment_hybrid.data.store import Examples, Store
+    from sentiment_hybrid.data.store import Examples, Split, Store
     from sentiment_hybrid.engine.checkpoint import LoadedModel, ModelInfo
     from sentiment_hybrid.engine.metrics import Comparison, Scores
 
@@ -51,7 +51,7 @@ def run(
     model: str | None = None,
     *,
     load_model_path: Path | None = None,
-    split: str = "test",
+    split: Split = "test",
     data_file: Path | None = None,
     device: str = "auto",
     offline: bool = False,
@@ -89,7 +89,7 @@ def evaluate(
     model: str | None = None,
     *,
     load_model_path: Path | None = None,
-    split: str = "test",
+    split: Split = "test",
     data_file: Path | None = None,
     device: str = "auto",
     offline: bool = False,
@@ -141,8 +141,11 @@ def kept_result(config: Config, directory: Path, info: ModelInfo) -> TestResult 
         "train_fingerprint": info.train_fingerprint,
         "test_config": config.test.model_dump(mode="json"),
     }
-    results = paths.results_json(config.paths.results_dir)
-    for entry in reversed(read_results(results)):
+    try:
+        entries = read_results(paths.results_json(config.paths.results_dir))
+    except OutputError:
+        return None  # damaged: the test is done again, and its entry sets the damaged file aside
+    for entry in reversed(entries):
         if all(entry.get(key) == value for key, value in wanted.items()):
             break
     else:
@@ -167,37 +170,38 @@ def kept_result(config: Config, directory: Path, info: ModelInfo) -> TestResult 
 
 def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, *, device: str, offline: bool) -> TestResult:
     """Test on labelled texts of the user's, and say how many of them the model was trained on."""
-    import tempfile
+    from sentiment_hybrid.console import note
+    from sentiment_hybrid.data.clean import from_id
+    from sentiment_hybrid.data.labelled import read_labelled
+    from sentiment_hybrid.data.sources import open_source
+    from sentiment_hybrid.data.store import open_store
 
-    from sentiment_hybrid.data.store import build_unsplit, open_store
-
-    with tempfile.TemporaryDirectory(prefix="senthy-") as folder:
-        path = build_unsplit(
-            Path(folder) / "file.db",
-            data_file,
-            config.data,
-            labels=loaded.info.labels,
-            normalizer=loaded.info.normalizer,
-            cache=paths.cache_dir(config.paths.cache_dir),
-        )
-        with open_store(path) as store:
-            _check_labels(loaded, store.labels)
-            examples = store.read("test", config.test.sample_size, with_raw=True)
-            keys = store.key_hashes("test")
-        baseline, overlap = None, None
-        if config.paths.data_db.is_file():
-            with open_store(config.paths.data_db) as database:
-                if database.split_fingerprint == loaded.info.split_fingerprint:
-                    overlap = _overlap(config, loaded, database, keys)
-                    baseline = _baseline(config, loaded, database, examples)
+    source = open_source(str(data_file), config.data, offline=offline)
+    info = loaded.info
+    labelled = read_labelled(source, config.data, labels=info.labels, normalizer=from_id(info.normalizer))
+    examples = labelled.examples
+    if labelled.dropped:
+        note("left out: " + ", ".join(f"{count:,} {reason}" for reason, count in labelled.dropped.items()))
+    baseline, overlap = None, None
+    if config.paths.data_db.is_file():
+        with open_store(config.paths.data_db) as store:
+            if store.split_fingerprint == info.split_fingerprint:
+                overlap = _overlap(loaded, store, examples)
+                baseline = _baseline(config, loaded, store, examples)
+    if overlap is None:
+        note("the model's own database is not at paths.data_db: no baseline, and no check for texts trained on")
     return _measure(config, loaded, examples, baseline, split=str(data_file), device=device, overlap=overlap)
 
 
-def _overlap(config: Config, loaded: LoadedModel, database: Store, keys: np.ndarray) -> dict[str, Any]:
+def _overlap(loaded: LoadedModel, store: Store, examples: Examples) -> dict[str, Any]:
+    """How many of these texts have the split key of a text that the model was trained or selected on."""
     import numpy as np
 
-    trained_on = database.key_hashes("train")[: loaded.info.train_rows]
-    return {"rows": int(np.isin(keys, trained_on).sum()), "of": len(keys)}
+    from sentiment_hybrid.data.split import hash_raw
+
+    _, keys = hash_raw(examples.raw or examples.texts, store.split_seed)
+    seen = [store.key_hashes("train")[: loaded.info.train_rows], store.key_hashes("valid")]
+    return {"rows": int(np.isin(keys, np.concatenate(seen)).sum()), "of": len(keys)}
 
 
 def _check_fits(loaded: LoadedModel, store: Store) -> None:
@@ -240,15 +244,14 @@ def _baseline(config: Config, loaded: LoadedModel, store: Store, examples: Examp
     rows = min(loaded.info.train_rows, store.count("train"))
     facts = [store.fingerprint, rows, list(store.labels)]
     fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-    train = store.read("train", rows)
-    note(f"baseline: TF-IDF + logistic regression on the same {rows:,} training texts")
-    fitted = baseline.fit_or_load(
-        train.texts,
-        train.labels,
-        num_classes=len(store.labels),
-        folder=paths.baselines_dir(paths.cache_dir(config.paths.cache_dir)),
-        fingerprint=fingerprint,
-    )
+    folder = paths.baselines_dir(paths.cache_dir(config.paths.cache_dir))
+    fitted = baseline.load(folder, fingerprint)
+    if fitted is None:
+        note(f"fitting the baseline: TF-IDF + logistic regression on the same {rows:,} training texts")
+        train = store.read("train", rows)
+        fitted = baseline.fit_or_load(
+            train.texts, train.labels, num_classes=len(store.labels), folder=folder, fingerprint=fingerprint
+        )
     return fitted.predict_proba(examples.texts)
 
 
@@ -266,7 +269,7 @@ def _measure(
 
     probabilities, passes = _probabilities(config, loaded, examples, split=split, device=device)
     info = loaded.info
-    level = {
+    level: dict[str, Any] = {
         "confidence": config.test.confidence,
         "resamples": config.test.resamples,
         "seed": config.project.seed,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import difflib
 import typing
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -59,8 +59,7 @@ class Section(Strict):
         return value if bool in kinds or not {int, float} & kinds else _no_truth_value(value)
 
 
-@lru_cache(maxsize=256)
-def _plain_types(annotation: typing.Hashable) -> frozenset[Any]:
+def _plain_types(annotation: Any) -> frozenset[Any]:
     inside = typing.get_args(annotation) if typing.get_origin(annotation) is not Literal else ()
     return frozenset({annotation}).union(*(_plain_types(one) for one in inside)) if inside else frozenset({annotation})
 
@@ -124,8 +123,8 @@ class Data(Section):
     conflicts: Literal["drop", "keep"] = Field("drop", description="Identical texts with different labels.")
     repeats: Literal["drop", "keep"] = Field("drop", description="Identical texts with one label: keep the first only.")
     normalizer: Literal["tweet", "classic", "none"] = Field("tweet", description="How texts are cleaned; see README.")
-    valid_size: Fraction = Field(0.1, gt=0.0, description="Share of rows (of the training rows, with official tests).")
-    test_size: Fraction = Field(0.2, gt=0.0, description="Share of rows held back for the test.")
+    valid_size: Share = Field(0.1, description="Share of rows (of the training rows, with official tests).")
+    test_size: Share = Field(0.2, description="Share of rows held back for the test.")
     split_seed: int = Field(0, ge=0, lt=2**32, description="Seed of the split alone; project.seed never moves a row.")
 
     @model_validator(mode="after")
@@ -165,20 +164,15 @@ class Encoder(Section):
 
     name: str = Field("roberta-base", min_length=1, description="Hub name, local directory, or scratch.")
     revision: str | None = Field(None, description="Branch, tag or commit on the hub; pin it for reproducible runs.")
-    trainable_layers: int | Literal["all"] = Field(
+    trainable_layers: Annotated[int, Field(ge=0, le=1000)] | Literal["all"] = Field(
         0, description="0 freezes the encoder, N trains its last N layers, all trains everything."
     )
     max_length: int = Field(128, ge=8, le=8192, description="Tokens per window, special tokens included.")
     max_windows: int = Field(32, ge=1, le=4096, description="Windows per text; what lies beyond is cut, and counted.")
-    bundle: bool = Field(
-        False, description="Put a frozen hub encoder into the model directory, which then needs nothing else."
-    )
     scratch: ScratchEncoder = Field(ScratchEncoder(), description="Used when name is scratch.")
 
     @model_validator(mode="after")
     def _sensible(self) -> Encoder:
-        if isinstance(self.trainable_layers, int) and self.trainable_layers < 0:
-            raise ValueError("trainable_layers must be 0, a positive number of layers, or all")
         if self.name == "scratch" and self.trainable_layers != "all":
             raise ValueError("a scratch encoder starts from random weights: set trainable_layers to all")
         return self
@@ -223,26 +217,37 @@ class Train(Section):
     batch_size: int = Field(32, ge=1, le=65_536, description="Texts per forward pass before accumulation.")
     accumulation: int = Field(1, ge=1, le=4096, description="A step is batch_size x accumulation texts, exactly.")
     epochs: int = Field(5, ge=1, le=10_000, description="Passes over the training rows.")
-    warmup_steps: int = Field(100, ge=0, description="Steps over which the rate rises from 0.")
+    warmup_steps: int = Field(100, ge=0, le=10_000_000, description="Steps over which the rate rises from 0.")
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="What the rate does after warm-up.")
-    clip_norm: float | None = Field(1.0, gt=0.0, description="Largest gradient norm; null does not clip.")
+    clip_norm: float | None = Field(1.0, gt=0.0, le=1e6, description="Largest gradient norm; null does not clip.")
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="Probability mass spread over all labels.")
-    class_weights: Literal["none", "balanced"] | dict[Word, Annotated[float, Field(gt=0.0)]] = Field(
+    class_weights: Literal["none", "balanced"] | dict[Word, Annotated[float, Field(gt=0.0, le=1e6)]] = Field(
         "none", description="none, balanced (inverse frequency), or a map of label -> weight."
     )
-    sample_size: int | None = Field(None, ge=2, description="First n of the training split's fixed order; null is all.")
-    valid_sample_size: int | None = Field(20_000, ge=2, description="Bounds what validation costs; null is all.")
+    sample_size: int | None = Field(
+        None, ge=2, le=10**12, description="First n of the training split's fixed order; null is all."
+    )
+    valid_sample_size: int | None = Field(
+        20_000, ge=2, le=10**12, description="Bounds what validation costs; null is all."
+    )
     metric: Literal["macro_f1", "accuracy", "loss"] = Field(
         "macro_f1", description="Chooses the best epoch, on the validation split."
     )
-    patience: int | None = Field(3, ge=1, description="Stop after so many epochs without a better one; null never.")
+    patience: int | None = Field(
+        3, ge=1, le=10_000, description="Stop after so many epochs without a better one; null never."
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 where the device has it."
     )
     token_budget: int = Field(
-        16_384, ge=64, description="Tokens per forward pass, padding included; subdivides a step, changes no result."
+        16_384,
+        ge=64,
+        le=10**9,
+        description="Tokens per forward pass, padding included; subdivides a step, changes no result.",
     )
-    checkpoint_minutes: float = Field(5.0, ge=0.0, description="Between step checkpoints; bounds what a kill costs.")
+    checkpoint_minutes: float = Field(
+        5.0, ge=0.0, le=1440.0, description="Between step checkpoints; bounds what a kill costs."
+    )
 
 
 Real = Annotated[float, BeforeValidator(_no_truth_value)]
@@ -331,42 +336,45 @@ class Hpo(Section):
     enabled: bool = Field(True, description="false makes the search refuse to run.")
     n_trials: int = Field(50, ge=1, le=100_000, description="Finished and pruned trials in all.")
     epochs: int = Field(10, ge=1, le=10_000, description="Epochs of a trial.")
-    sample_size: int | None = Field(10_000, ge=2, description="Training rows of a trial; null is all.")
-    valid_sample_size: int | None = Field(10_000, ge=2, description="Validation rows of a trial; null is all.")
+    sample_size: int | None = Field(10_000, ge=2, le=10**12, description="Training rows of a trial; null is all.")
+    valid_sample_size: int | None = Field(
+        10_000, ge=2, le=10**12, description="Validation rows of a trial; null is all."
+    )
     sampler: Literal["tpe", "random"] = Field("tpe", description="Optuna's sampler.")
     pruner: Literal["median", "hyperband", "none"] = Field("median", description="Optuna's pruner.")
     storage: str | None = Field(None, description="Optuna storage URL; null is an SQLite file in results_dir.")
     study_name: str | None = Field(None, description="null derives it from model, space and data.")
-    timeout: float | None = Field(None, gt=0.0, description="Seconds after which no new trial starts.")
+    timeout: float | None = Field(None, gt=0.0, le=1e9, description="Seconds after which no new trial starts.")
     search_space: SearchSpace = Field(_COMMON_SPACE, description="Hyper-parameter -> range.", validate_default=True)
 
     @field_validator("search_space", mode="wrap")
     @classmethod
     def _names_and_ranges_fit(cls, value: Any, handler: Any) -> Any:
         """All that is wrong with a search space at once: its shape, its names, and ranges beyond a setting's bounds."""
-        problems: list[Any] = []
-        try:
-            space = handler(value)
-        except ValidationError as error:
-            space = {}
-            problems += [
-                {"type": item["type"], "loc": item["loc"], "input": item["input"], "ctx": item.get("ctx", {})}
-                for item in error.errors()
-            ]
         if not isinstance(value, dict):
-            value = {}
-        for name in value:
-            wrong = (
-                ""
-                if name in cls.tunable()
-                else f"is no hyper-parameter here; known: {', '.join(sorted(cls.tunable()))}"
-            )
-            wrong = wrong or (_beyond_bounds(cls.tunable()[name], space[name]) if name in space else "")
+            return handler(value)
+        space: dict[str, Any] = {}
+        problems: list[Any] = []
+        for name, entry in value.items():
+            try:
+                space |= handler({name: entry})
+            except ValidationError as error:
+                problems += [{**item, "ctx": item.get("ctx", {})} for item in error.errors()]
+            wrong = cls._misfit(name, space.get(name))
             if wrong:
-                problems.append({"type": "value_error", "loc": (name,), "input": value[name], "ctx": {"error": wrong}})
+                problems.append({"type": "value_error", "loc": (name,), "input": entry, "ctx": {"error": wrong}})
         if problems:
             raise ValidationError.from_exception_data("search_space", problems)
         return space
+
+    @classmethod
+    def _misfit(cls, name: str, space: Any) -> str:
+        known = cls.tunable()
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            mean = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(sorted(known))}"
+            return f"is no hyper-parameter of this model; {mean}"
+        return _beyond_bounds(known[name], space) if space is not None else ""
 
     @classmethod
     def tunable(cls) -> dict[str, Any]:
@@ -379,7 +387,7 @@ class Hpo(Section):
 def _beyond_bounds(field: Any, space: FloatSpace | IntSpace | CategoricalSpace) -> str:
     """What a search space would try that its setting refuses; empty if nothing."""
     tried = space.choices if isinstance(space, CategoricalSpace) else (space.low, space.high)
-    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, *field.metadata])
+    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, Field(), *field.metadata])
     if isinstance(space, FloatSpace) and float not in _plain_types(field.annotation):
         return "takes no fractions: use `type: int`, or `type: categorical` with choices"
     for value in tried:
@@ -439,7 +447,9 @@ class Test(Section):
 
     __test__ = False  # pytest, this is no test class
 
-    sample_size: int | None = Field(None, ge=2, description="First n of the split's fixed order; null is all.")
+    sample_size: int | None = Field(
+        None, ge=2, le=10**12, description="First n of the split's fixed order; null is all."
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1.0, description="Level of the intervals.")
     resamples: int = Field(2000, ge=100, le=100_000, description="Bootstrap resamples behind each interval.")
     baseline: bool = Field(True, description="Test TF-IDF + logistic regression on the same rows.")

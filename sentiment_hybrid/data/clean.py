@@ -8,7 +8,7 @@ import html
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,14 @@ from typing import Any
 from sentiment_hybrid import paths
 from sentiment_hybrid.errors import ConfigError, DataError, ModelError
 
-_LINK = re.compile(r"(?:https?://|\bwww\.)\S+", re.IGNORECASE)
+# Each starts with plain characters, so that the search can jump; one pattern for all is twenty times as slow.
+_LINK = re.compile(r"https?://\S+")
+_WWW = re.compile(r"www\.(?<!\wwww\.)\S+")
+_LOUD_LINK = re.compile(r"(?:https?://|\bwww\.)\S+", re.IGNORECASE)
 #: The look-behind stands after the @, so that the search can jump from @ to @.
 _HANDLE = re.compile(r"@(?<![\w@]@)\w+")
-_LARGEST_REPAIR = 20
+#: Repairing may show a new handle, masking it a new thing to repair; two rounds are usual.
+_MOST_REPAIRS = 20
 
 _CONTRACTIONS = (
     (re.compile(r"\bwon't\b"), "will not"),
@@ -49,6 +53,7 @@ class Normalizer:
     name: str
     version: int
     function: Callable[[str], str]
+    batched: Callable[[Sequence[str]], list[str]] | None = None
 
     @property
     def id(self) -> str:
@@ -59,6 +64,10 @@ class Normalizer:
         """The cleaned text; may be empty."""
         return self.function(text)
 
+    def many(self, texts: Sequence[str]) -> list[str]:
+        """The same for each of many texts, faster where the normaliser can."""
+        return [self.function(text) for text in texts] if self.batched is None else self.batched(texts)
+
 
 def tweet(text: str) -> str:
     """HTML entities, mojibake, handles, links and white space; keeps case, emoji, punctuation and negation.
@@ -67,21 +76,52 @@ def tweet(text: str) -> str:
     """
     if "&" not in text and text.isascii():
         return _mask(text)
-    for _ in range(_LARGEST_REPAIR):
-        repaired = _mask(_repair(text))
-        if repaired == text:
+    text = _mask(text)
+    for _ in range(_MOST_REPAIRS):
+        repaired = _repair(text)
+        text = _mask(repaired)
+        if text == repaired:
             break
-        text = repaired
     return text
 
 
-def _mask(text: str) -> str:
-    if "://" in text or "www." in text.lower():
+def tweets(texts: Sequence[str]) -> list[str]:
+    """``tweet`` of each text; plain ones are masked all at once, which is twice as fast."""
+    if not texts:
+        return []
+    plain = [text if text.isascii() and "&" not in text and text.isprintable() else "" for text in texts]
+    masked = _mask_tokens("\n".join(plain))
+    lines = zip(texts, plain, masked.split("\n"), strict=True)
+    small = masked.lower()
+    if _LINK.search(small) or _WWW.search(small):
+        return [tweet(text) if not old or _may_hold_link(new) else _single_spaces(new) for text, old, new in lines]
+    return [
+        (" ".join(new.split()) if "  " in new else new.strip(" ")) if old else tweet(text) for text, old, new in lines
+    ]
+
+
+def _may_hold_link(text: str) -> bool:
+    return "://" in text or "www." in text.lower()
+
+
+def _single_spaces(text: str) -> str:
+    return " ".join(text.split()) if "  " in text else text.strip(" ")
+
+
+def _mask_tokens(text: str) -> str:
+    if "://" in text:
         text = _LINK.sub("http", text)
-    if "@" in text:
-        text = _HANDLE.sub("@user", text)
-    if text.isascii() and text.isprintable() and "  " not in text:
-        return text.strip(" ")
+    if "www." in text:
+        text = _WWW.sub("http", text)
+    return _HANDLE.sub("@user", text) if "@" in text else text
+
+
+def _mask(text: str) -> str:
+    if _may_hold_link(text):
+        text = _LOUD_LINK.sub("http", text)
+    text = _mask_tokens(text)
+    if text.isascii() and text.isprintable():
+        return _single_spaces(text)
     return " ".join(text.split())
 
 
@@ -123,7 +163,11 @@ def unchanged(text: str) -> str:
 
 NORMALIZERS: dict[str, Normalizer] = {
     item.name: item
-    for item in (Normalizer("tweet", 1, tweet), Normalizer("classic", 1, classic), Normalizer("none", 1, unchanged))
+    for item in (
+        Normalizer("tweet", 1, tweet, tweets),
+        Normalizer("classic", 1, classic),
+        Normalizer("none", 1, unchanged),
+    )
 }
 
 

@@ -206,7 +206,8 @@ def _raise_unknown(sources: Sequence[LabelValues], labelling: Labelling) -> None
     what = f"unknown label {value[:60]!r}" if value.strip() else "no label"
     more = f" (and {len(unknown) - 1} more unknown values)" if len(unknown) > 1 else ""
     raise LabelError(
-        f"{item.source}, row {row}: {what} in column {item.column!r}{more}; the labels are {', '.join(labelling.labels)}",
+        f"{item.source}, row {row}: {what} in column {item.column!r}{more}; "
+        f"the labels are {', '.join(labelling.labels)}",
         hint="Drop such rows with --set data.unknown_labels=drop, or say what the values mean with --label-map "
         "VALUE=LABEL (data.label_map).",
     )

@@ -41,7 +41,7 @@ def _fetched(handle: str) -> Path:
 
     try:
         return Path(kagglehub.dataset_download(handle))
-    except Exception as error:  # noqa: BLE001 - kagglehub raises errors of requests, of its own and of its SDK
+    except Exception as error:  # kagglehub's own, of requests and of its SDK
         raise _explained(handle, error) from error
 
 

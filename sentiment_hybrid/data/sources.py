@@ -1,4 +1,4 @@
-"""Where texts come from: Kaggle, csv, tsv, jsonl, parquet, plain lines, SQLite, the sample; streamed in batches of rows."""
+"""Where texts come from: Kaggle, csv, tsv, jsonl, parquet, lines, SQLite, the sample; streamed in batches of rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import sqlite3
 import tempfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, TextIO
@@ -37,6 +37,17 @@ _GZIP_MAGIC, _PARQUET_MAGIC, _SQLITE_MAGIC = b"\x1f\x8b", b"PAR1", b"SQLite form
 _END = "\x1eend of file\x1e"
 
 BadRows = Literal["error", "skip"]
+
+
+class Missing:
+    """The type of MISSING."""
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+#: What a JSON object has where it lacks a key that others have; only ``native`` batches contain it.
+MISSING = Missing()
 
 
 @dataclass(frozen=True)
@@ -71,20 +82,24 @@ class Source(ABC):
     def _tables(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
         """Batches as read; values of any type."""
 
+    def _every_column(self) -> Sequence[str]:
+        return self.columns
+
     def batches(
         self, columns: Sequence[str] | None = None, *, size: int = BATCH_SIZE, native: bool = False
     ) -> Iterator[Batch]:
         """Stream the rows.
 
         Args:
-            columns: those wanted; None is all.
+            columns: those wanted; None is all, also of a stream. Of jsonl, all are the keys of each batch's objects,
+                so that a key which turns up late is not lost.
             size: rows per batch at most.
             native: leave numbers of jsonl, parquet and SQLite as they are instead of making them text.
 
         Raises:
             SourceError: unreadable, damaged, or a bad row (unless ``bad_rows`` is skip: then counted in ``skipped``).
         """
-        wanted = list(columns if columns is not None else self.columns)
+        wanted = list(columns if columns is not None else self._every_column())
         for batch in self._tables(wanted, size):
             yield self._checked(batch if native else _as_text(batch))
 
@@ -148,12 +163,15 @@ def _as_text(batch: Batch) -> Batch:
     columns = {}
     for name, values in batch.columns.items():
         plain = all(value is None or type(value) is str for value in values)
-        columns[name] = values if plain else [_value_text(value) for value in values]
+        columns[name] = values if plain else [value_text(value) for value in values]
     return Batch(batch.rows, columns, batch.skipped)
 
 
-def _value_text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
+def value_text(value: Any) -> str | None:
+    """Any value of a table as the text that training would read; None for null."""
+    if value is None or value is MISSING:
+        return None
+    if isinstance(value, str):
         return value
     if isinstance(value, bool):
         return str(int(value))
@@ -203,7 +221,7 @@ class FileSource(Source):
                 yield file
                 return
             with gzip.open(file) as unzipped:
-                yield io.BufferedReader(unzipped, buffer_size=1 << 20)  # type: ignore[type-var,misc,arg-type]
+                yield io.BufferedReader(unzipped, buffer_size=1 << 20)
 
 
 class _TextSource(FileSource):
@@ -228,6 +246,10 @@ class _TextSource(FileSource):
         if self._stream is not None:
             raise SourceError(f"{self.name} can be read once only and so has no fingerprint")
         return super().fingerprint()
+
+    def _every_column(self) -> Sequence[str]:
+        # A stream's columns are known only once it is read: for sources of this kind, none named means all.
+        return ()
 
     @contextlib.contextmanager
     def _text(self) -> Iterator[TextIO]:
@@ -313,10 +335,10 @@ class DelimitedSource(_TextSource):
                 rows = [row for row in rows if row]
                 rows.extend(itertools.islice(reader, size - len(rows)))
         except csv.Error as error:
-            what = f"row {first + len(rows)} or later"
             long = "field larger" in str(error)
+            what = f"a field of more than {LONGEST_FIELD:,} characters" if long else str(error)
             raise SourceError(
-                f"{self.name}, {what}: " + (f"a field of more than {LONGEST_FIELD:,} characters" if long else str(error)),
+                f"{self.name}, row {first + len(rows)}: {what}",
                 hint="A quote that is never closed? Try --set data.quoting=none.",
             ) from error
         if rows and rows[-1] == [_END]:
@@ -338,7 +360,8 @@ class DelimitedSource(_TextSource):
     def _regular(
         self, numbers: Sequence[int], rows: list[list[str]], width: int
     ) -> tuple[list[int], list[list[str]], dict[str, int]]:
-        kept_numbers, kept, skipped = [], [], {}
+        kept_numbers, kept = [], []
+        skipped: dict[str, int] = {}
         for number, row in zip(numbers, rows, strict=True):
             if len(row) == width:
                 kept_numbers.append(number)
@@ -381,10 +404,8 @@ class JsonLinesSource(_TextSource):
             first = 1
             while lines := list(itertools.islice(text, size)):
                 records, skipped = self._records(lines, first)
-                if self._columns is None:
-                    self._columns = _keys(record for _, record in records)
-                names = columns or self._columns
-                values = {name: [record.get(name) for _, record in records] for name in names}
+                names = columns or _keys(record for _, record in records)
+                values = {name: [record.get(name, MISSING) for _, record in records] for name in names}
                 yield Batch([number for number, _ in records], values, skipped)
                 first += len(lines)
 
@@ -414,7 +435,7 @@ def _keys(records: Iterable[dict[str, Any]]) -> list[str]:
 class LinesSource(_TextSource):
     """Plain text, one per line, in a column named text; blank lines are texts too, so that rows stay aligned."""
 
-    columns = ["text"]  # type: ignore[assignment]  # noqa: RUF012
+    columns = ["text"]  # noqa: RUF012
 
     def _tables(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
         with self._text() as text:
@@ -432,6 +453,12 @@ class ParquetSource(FileSource):
         """Top-level fields of the schema."""
         with self._file() as file:
             return _without_repeats([name.strip() for name in file.schema_arrow.names], self.name)
+
+    @property
+    def types(self) -> dict[str, Any]:
+        """Column -> Arrow type, so that what was read can be written as it was."""
+        with self._file() as file:
+            return {field.name.strip(): field.type for field in file.schema_arrow}
 
     @contextlib.contextmanager
     def _file(self) -> Iterator[Any]:
@@ -534,12 +561,18 @@ def open_source(spec: str, data: Data, *, offline: bool = False) -> Source:
     return _open_file(Path(spec).expanduser(), data)
 
 
-def open_stream(stream: BinaryIO, data: Data, *, kind: Literal["auto", "csv", "tsv", "jsonl", "lines"]) -> Source:
-    """Rows from standard input, readable once. ``auto`` is jsonl when the first byte is ``{``, else plain lines."""
+def open_stream(
+    stream: BinaryIO,
+    data: Data,
+    *,
+    kind: Literal["auto", "csv", "tsv", "jsonl", "lines"],
+    name: str = "standard input",
+) -> Source:
+    """Rows from standard input or a pipe, readable once. ``auto`` is jsonl when it starts with ``{``, else lines."""
     buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)  # type: ignore[type-var]
     if kind == "auto":
         kind = "jsonl" if buffered.peek(1)[:1] == b"{" else "lines"
-    return _text_source(kind, Path("standard input"), data, stream=buffered)
+    return _text_source(kind, Path(name), data, stream=buffered)
 
 
 def _open_file(path: Path, data: Data, *, name: str | None = None) -> Source:
@@ -587,5 +620,3 @@ def kind_of(path: Path) -> str:
     if kind == "sqlite":
         raise SourceError(f"{path} is not an SQLite database", hint="It is damaged, or has the wrong suffix.")
     return kind
-
-

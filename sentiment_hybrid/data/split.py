@@ -18,7 +18,9 @@ TEST, VALID, TRAIN = range(3)
 
 UInt64s = npt.NDArray[np.uint64]
 
-_LINK = re.compile(r"(?:https?://|\bwww\.)\S+")
+# Each starts with plain characters, so that the search can jump; one pattern for both is twenty times as slow.
+_LINK = re.compile(r"https?://\S+")
+_WWW = re.compile(r"www\.(?<!\wwww\.)\S+")
 _HANDLE = re.compile(r"@\w+")
 
 
@@ -35,6 +37,7 @@ class _Collapse(dict[int, int | None]):
 _COLLAPSE = _Collapse()
 #: The same for ASCII bytes, four times as fast.
 _VANISH_ASCII = bytes(code for code in range(128) if not chr(code).isalnum())
+_VANISH_BUT_BREAKS = _VANISH_ASCII.replace(b"\n", b"")
 
 
 def split_key(raw: str) -> str:
@@ -48,12 +51,27 @@ def split_key(raw: str) -> str:
 def _key(raw: str) -> bytes:
     ascii_only = raw.isascii()
     text = raw.lower() if ascii_only else unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", raw).casefold())
-    if "://" in text or "www." in text:
-        text = _LINK.sub("http", text)
-    if "@" in text:
-        text = _HANDLE.sub("@user", text)
+    text = _masked(text)
     key = text.encode().translate(None, _VANISH_ASCII) if ascii_only else _bytes(text.translate(_COLLAPSE))
     return key or _bytes(" ".join(text.split()))
+
+
+def _keys(raws: Sequence[str]) -> list[bytes]:
+    """``_key`` of each; plain ones are made all at once, which is twice as fast."""
+    if not raws:
+        return []
+    plain = [raw if raw.isascii() and "\n" not in raw else "" for raw in raws]
+    text = _masked("\n".join(plain).lower())
+    keys = text.encode().translate(None, _VANISH_BUT_BREAKS).split(b"\n")
+    return [key or _key(raw) for raw, key in zip(raws, keys, strict=True)]
+
+
+def _masked(text: str) -> str:
+    if "://" in text:
+        text = _LINK.sub("http", text)
+    if "www." in text:
+        text = _WWW.sub("http", text)
+    return _HANDLE.sub("@user", text) if "@" in text else text
 
 
 def key_hash(key: str, split_seed: int) -> tuple[int, int]:
@@ -66,9 +84,9 @@ def hash_raw(raws: Sequence[str], split_seed: int) -> tuple[UInt64s, UInt64s]:
     """``key_hash(split_key(raw), split_seed)`` of many raw texts: (split hashes (N,), order hashes (N,))."""
     base = hashlib.blake2b(digest_size=16, salt=_salt(split_seed))
     digests = []
-    for raw in raws:
+    for key in _keys(raws):
         state = base.copy()
-        state.update(_key(raw))
+        state.update(key)
         digests.append(state.digest())
     pairs = np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
     return np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])

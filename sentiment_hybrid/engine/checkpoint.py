@@ -297,7 +297,9 @@ def _no_model(directory: Path) -> ModelError:
     if not directory.exists():
         return ModelError(f"there is no model at {directory}", hint="Train one first: senthy train --model lstm")
     if not directory.is_dir():
-        return ModelError(f"{directory} is a file, not a model directory")
+        return ModelError(
+            f"{directory} is a file, not a model directory", hint="Name the directory that `senthy train` wrote."
+        )
     pickles = sorted(p.name for p in directory.iterdir() if p.suffix in _PICKLES)
     if pickles:
         return ModelError(

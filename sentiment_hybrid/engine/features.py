@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ import torch
 from sentiment_hybrid.engine.batches import TokenizedTexts, pack, padded_ids
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.errors import OutputError
+from sentiment_hybrid.models.encoder import Encoder
 
 _SHARD_BYTES = 256 * 2**20  # what kill -9 can cost, and what a fill holds in the page cache
 _FORMAT = 1
@@ -51,16 +53,16 @@ class StoredStates:
 class StateStore:
     """States of one frozen encoder at one precision; ``passes`` counts the windows that this object has encoded."""
 
-    def __init__(self, root: Path, *, encoder_fingerprint: str, hidden_size: int, compute: Compute) -> None:
-        self.folder = root / f"{encoder_fingerprint[:20]}-last-{compute.precision}"
-        self.hidden_size = hidden_size
+    def __init__(self, root: Path, encoder: Encoder, *, fingerprint: str, compute: Compute) -> None:
+        self.folder = root / f"{fingerprint[:20]}-last-{compute.precision}"
+        self.encoder = encoder
+        self.hidden_size = encoder.hidden_size
         self.compute = compute
         self.passes = 0
 
     def ensure(
         self,
         tokenized: TokenizedTexts,
-        encoder: torch.nn.Module,
         *,
         token_budget: int,
         progress: Callable[[int], object] = lambda windows: None,
@@ -75,7 +77,7 @@ class StateStore:
         shards = self._read_shards()
         missing = example[~np.isin(distinct, np.concatenate([s.keys for s in shards]) if shards else distinct[:0])]
         if len(missing):
-            self._fill(tokenized, keys, missing, encoder, token_budget, progress)
+            self._fill(tokenized, keys, missing, token_budget, progress)
             shards = self._read_shards()
         return _locate(keys, shards)
 
@@ -91,24 +93,22 @@ class StateStore:
         tokenized: TokenizedTexts,
         keys: np.ndarray,
         missing: np.ndarray,
-        encoder: torch.nn.Module,
         token_budget: int,
         progress: Callable[[int], object],
     ) -> None:
         lengths = tokenized.window_lengths
         self._check_room(int(lengths[missing].sum()) * self.hidden_size * 2)
-        encoder.eval()
+        self.encoder.eval()
         # Sorted by length, a batch has almost no padding; a shard is a run of batches.
         for windows in _shards_of(pack(lengths, missing, token_budget), lengths, self.hidden_size):
             with _writing(self.folder):
-                self._write_shard(tokenized, keys, windows, encoder, progress)
+                self._write_shard(tokenized, keys, windows, progress)
 
     def _write_shard(
         self,
         tokenized: TokenizedTexts,
         keys: np.ndarray,
         batches: list[np.ndarray],
-        encoder: torch.nn.Module,
         progress: Callable[[int], object],
     ) -> None:
         windows = np.concatenate(batches)
@@ -122,7 +122,7 @@ class StateStore:
             )
             at = 0
             for batch in batches:
-                ragged = self._encode(tokenized, batch, encoder)
+                ragged = self._encode(tokenized, batch)
                 states[at : at + len(ragged)] = ragged
                 at += len(ragged)
                 progress(len(batch))
@@ -139,7 +139,7 @@ class StateStore:
             shutil.rmtree(aside, ignore_errors=True)
             raise
 
-    def _encode(self, tokenized: TokenizedTexts, windows: np.ndarray, encoder: torch.nn.Module) -> np.ndarray:
+    def _encode(self, tokenized: TokenizedTexts, windows: np.ndarray) -> np.ndarray:
         """Real tokens' states of a batch of windows, one after the other: (tokens, H) float16."""
         lengths = tokenized.window_lengths[windows]
         mask = np.arange(int(lengths.max()))[None, :] < lengths[:, None]
@@ -147,7 +147,7 @@ class StateStore:
         on_device = torch.from_numpy(mask).to(device)
         ids = torch.from_numpy(padded_ids(tokenized, windows, mask)).to(device)
         with torch.no_grad(), self.compute.autocast():
-            states = encoder(input_ids=ids, attention_mask=on_device)
+            states = self.encoder(input_ids=ids, attention_mask=on_device)
         self.passes += len(windows)
         array: np.ndarray = states[on_device].to(torch.float16).cpu().numpy()
         return array
@@ -207,11 +207,10 @@ class _Shard:
 
 def _window_keys(tokenized: TokenizedTexts) -> np.ndarray:
     """A 128-bit hash of each window's token ids, (W,) S16."""
-    ids = memoryview(np.ascontiguousarray(tokenized.ids)).cast("B")
+    ids = tokenized.ids.tobytes()
     bounds = (tokenized.window_offsets * tokenized.ids.itemsize).tolist()
     digests = b"".join(
-        hashlib.blake2b(ids[start:end], digest_size=_KEY_BYTES).digest()
-        for start, end in zip(bounds[:-1], bounds[1:], strict=True)
+        hashlib.blake2b(ids[start:end], digest_size=_KEY_BYTES).digest() for start, end in itertools.pairwise(bounds)
     )
     return np.frombuffer(digests, dtype=f"S{_KEY_BYTES}")
 

@@ -50,9 +50,7 @@ class Workshop:
         tokenized = self.tokenize(texts)
         if self.states is None:
             return Material(tokenized, labels)
-        stored = self.states.ensure(
-            tokenized, self.classifier.encoder, token_budget=self.token_budget, progress=progress
-        )
+        stored = self.states.ensure(tokenized, token_budget=self.token_budget, progress=progress)
         return Material(tokenized, labels, stored)
 
     def tokenize(self, texts: Sequence[str]) -> TokenizedTexts:
@@ -110,13 +108,9 @@ def furnish(
     """
     classifier.to(compute.device)
     states = None
-    if keep_states and classifier.encoder.frozen:
-        states = StateStore(
-            paths.states_dir(cache),
-            encoder_fingerprint=encoder.fingerprint,
-            hidden_size=classifier.encoder.hidden_size,
-            compute=compute,
-        )
+    shared = classifier.encoder
+    if keep_states and shared is not None and shared.frozen:
+        states = StateStore(paths.states_dir(cache), shared, fingerprint=encoder.fingerprint, compute=compute)
     return Workshop(classifier, encoder, compute, states, **limits)
 
 

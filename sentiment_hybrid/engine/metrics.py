@@ -8,9 +8,9 @@ at a cost that does not grow with N.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -89,6 +89,19 @@ class Scores:
         plain: dict[str, Any] = _plain(asdict(self))
         return plain
 
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Scores:
+        """Read back what ``to_dict`` gave."""
+        intervals = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "mcc", "roc_auc", "ece")
+        return cls(
+            **{name: plain[name] for name in ("rows", "confidence", "resamples")},
+            **cast(dict[str, Any], {name: Interval(**_numbers(plain[name])) for name in intervals}),
+            labels=tuple(plain["labels"]),
+            per_class=tuple(ClassScores(**_numbers(one)) for one in plain["per_class"]),
+            confusion=tuple(tuple(row) for row in plain["confusion"]),
+            reliability=tuple(ReliabilityBin(**_numbers(one)) for one in plain["reliability"]),
+        )
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -112,18 +125,27 @@ class Comparison:
         plain: dict[str, Any] = _plain({**asdict(self), "differs": self.differs})
         return plain
 
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Comparison:
+        """Read back what ``to_dict`` gave."""
+        kept = {name: value for name, value in _numbers(plain).items() if name != "differs"}
+        return cls(
+            **{
+                **kept,
+                "accuracy": Interval(**_numbers(plain["accuracy"])),
+                "macro_f1": Interval(**_numbers(plain["macro_f1"])),
+            }
+        )
 
-def quick(
-    labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, predicted: npt.ArrayLike | None = None
-) -> dict[str, float]:
+
+def quick(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> dict[str, float]:
     """Point figures for validation: accuracy, macro_f1, loss (mean negative log likelihood, in nats).
 
-    Shapes: labels (N,) class indices, probabilities (N, C); predicted (N,) defaults to the most probable class.
+    Shapes: labels (N,) class indices, probabilities (N, C).
     Raises ValueError for shapes that do not fit and ModelError for probabilities that are not numbers.
     """
     truth, scores = _checked(labels, probabilities)
-    guesses = scores.argmax(axis=1) if predicted is None else np.asarray(predicted, dtype=np.int64)
-    margins = _margins(_confusion(truth, guesses, scores.shape[1]))
+    margins = _margins(_confusion(truth, scores.argmax(axis=1), scores.shape[1]))
     likelihood = scores[np.arange(truth.size), truth]
     return {
         "accuracy": float(_accuracy(margins)[0]),
@@ -149,8 +171,8 @@ def score(
     mean of one-versus-rest over the classes that have rows; NaN where the rows hold one class only. ECE is Guo et
     al. 2017, eq. 3, with 15 equal-width bins.
 
-    Intervals are percentile bootstrap, ECE's the basic bootstrap (a resample adds noise, hence error, to every bin;
-    reflecting at the point takes that bias out); each contains its point. Deterministic for a seed.
+    Intervals are percentile bootstrap, ECE's the basic bootstrap (see ``_ece_interval``); each contains its point.
+    Deterministic for a seed.
     Raises ValueError for shapes that do not fit and ModelError for probabilities that are not numbers.
     """
     truth, scores = _checked(labels, probabilities)
@@ -229,6 +251,11 @@ def _checked(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[IntAr
     return truth, scores
 
 
+def _numbers(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """None, which stands for an undefined figure in JSON, is NaN again."""
+    return {name: math.nan if value is None else value for name, value in plain.items()}
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
@@ -258,15 +285,13 @@ class _Level:
             size = min(block, self.resamples - start)
             yield rng.multinomial(total, shares, size=size).astype(np.float64)
 
-    def interval(self, value: float, resampled: FloatArray, *, basic: bool = False) -> Interval:
-        """Percentile interval, or the basic one (2 x value - quantiles, not below 0), widened to hold the value."""
+    def interval(self, value: float, resampled: FloatArray) -> Interval:
+        """Percentile interval, widened where needed to hold the value."""
         kept = resampled[~np.isnan(resampled)]
         if math.isnan(value) or not kept.size:
             return Interval(value, math.nan, math.nan)
         tail = (1.0 - self.confidence) / 2.0
         low, high = (float(bound) for bound in np.quantile(kept, [tail, 1.0 - tail]))
-        if basic:
-            low, high = max(0.0, 2.0 * value - high), max(0.0, 2.0 * value - low)
         return Interval(value, min(low, value), max(high, value))
 
 
@@ -340,7 +365,7 @@ def _mcc(margins: _Margins) -> FloatArray:
     covariance = margins.hits.sum(axis=1) * rows - (margins.true * margins.predicted).sum(axis=1)
     spread_true = rows**2 - (margins.true**2).sum(axis=1)
     spread_predicted = rows**2 - (margins.predicted**2).sum(axis=1)
-    return _ratio(covariance, np.sqrt(spread_true) * np.sqrt(spread_predicted))
+    return np.clip(_ratio(covariance, np.sqrt(spread_true) * np.sqrt(spread_predicted)), -1.0, 1.0)
 
 
 _CONFUSION_FIGURES: dict[str, Callable[[_Margins], FloatArray]] = {
@@ -534,9 +559,24 @@ def _ece(top: FloatArray, right: npt.NDArray[np.bool_], bins: tuple[ReliabilityB
     cells, cell_of, counts = np.unique(
         (coarse * _ECE_SLICES + slices) * 2 + right, return_inverse=True, return_counts=True
     )
-    gaps = np.bincount(cell_of, weights=right - top) / counts  # (K,) mean of correct - confidence
+    gaps = np.bincount(cell_of, weights=right - top) / top.size / counts  # (K,) a row's share of its bin's gap
     bin_of = np.eye(RELIABILITY_BINS)[cells // (2 * _ECE_SLICES)]  # (K, 15)
-    resampled = np.concatenate(
-        [np.abs((drawn * gaps) @ bin_of).sum(axis=1) / top.size for drawn in level.draws(counts, stream=3)]
-    )
-    return level.interval(float(value), resampled, basic=True)
+    resampled = np.concatenate([(drawn * gaps) @ bin_of for drawn in level.draws(counts, stream=3)])  # (R, 15)
+    return _ece_interval(float(value), (counts * gaps) @ bin_of, resampled, level)
+
+
+def _ece_interval(value: float, gaps: FloatArray, resampled: FloatArray, level: _Level) -> Interval:
+    """Basic bootstrap interval from the gaps of the bins (15,) and of their resamples (R, 15).
+
+    A resample adds noise, and an absolute value makes every noise an error: the percentile interval lies too high, and
+    misses 0 even for a calibrated model. The basic one reflects that excess. Its lower end also allows for the excess
+    being largest: bins whose gap is within two standard deviations of 0 are there taken as calibrated.
+    """
+    noise = resampled - gaps
+    real = np.where(gaps**2 > 4.0 * noise.var(axis=0), gaps, 0.0)
+    tail = (1.0 - level.confidence) / 2.0
+    excess = np.abs(resampled).sum(axis=1) - value
+    cautious = np.abs(real + noise).sum(axis=1) - np.abs(real).sum()
+    low = value - max(np.quantile(excess, 1.0 - tail), np.quantile(cautious, 1.0 - tail))
+    high = value - np.quantile(excess, tail)
+    return Interval(value, max(0.0, min(float(low), value)), min(1.0, max(float(high), value)))

@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import sentiment_hybrid
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.load import load_config, to_yaml
 from sentiment_hybrid.config.schema import Config
@@ -143,7 +142,7 @@ def versions() -> dict[str, str]:
     """Versions of what decides a result, for meta.json and model.json."""
     names = ("torch", "transformers", "tokenizers", "accelerate", "numpy", "scikit-learn")
     return {
-        "senthy": sentiment_hybrid.__version__,
+        "senthy": version("sentiment-hybrid"),
         "python": platform.python_version(),
         **{name: version(name) for name in names},
     }

@@ -191,7 +191,7 @@ def train_tokenizer(
 
 def build_scratch(
     scratch_config: ScratchEncoder, *, tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> PreTrainedModel:
+) -> LoadedEncoder:
     """A small RoBERTa with random weights (from torch's global seed) for a tokenizer of :func:`train_tokenizer`."""
     from transformers import AutoModel, RobertaConfig
 
@@ -211,10 +211,10 @@ def build_scratch(
         eos_token_id=tokenizer.eos_token_id,
     )
     with _quiet():
-        return cast(
-            "PreTrainedModel",
-            AutoModel.from_config(config, add_pooling_layer=False, attn_implementation="sdpa", dtype=torch.float32),
-        )
+        model = AutoModel.from_config(
+            config, add_pooling_layer=False, attn_implementation="sdpa", dtype=torch.float32
+        ).eval()
+    return LoadedEncoder(model, tokenizer, SCRATCH, None, encoder_fingerprint(model), "scratch")
 
 
 def freeze(model: PreTrainedModel, trainable_layers: int | Literal["all"]) -> int:
@@ -307,9 +307,39 @@ def _load_hub(name: str, revision: str | None, *, offline: bool) -> LoadedEncode
             f"there is no directory {name}, and it is no hub name either",
             hint="encoder.name is a local directory, a name such as roberta-base or owner/model, or scratch.",
         )
-    model, tokenizer = _from_pretrained(name, revision=revision, local_only=offline)
-    commit = getattr(model.config, "_commit_hash", None) or revision
-    return LoadedEncoder(model, tokenizer, name, commit, encoder_fingerprint(model), "hub")
+    commit = None if offline else _commit_now(name, revision)
+    model, tokenizer = _from_pretrained(name, revision=commit or revision, local_only=commit is None)
+    return LoadedEncoder(
+        model, tokenizer, name, commit or _commit_in_cache(name, revision), encoder_fingerprint(model), "hub"
+    )
+
+
+def _commit_now(name: str, revision: str | None) -> str | None:
+    """The commit that a revision of a hub model means now; None where the hub cannot be reached.
+
+    One question with a time limit: by commit, what lies in the cache is loaded without asking the hub about each
+    file, which without a network means a minute of retries.
+    """
+    from huggingface_hub import model_info
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        found: str | None = model_info(name, revision=revision, timeout=10).sha
+    except (RepositoryNotFoundError, RevisionNotFoundError, ValueError) as error:
+        raise _unavailable(name, revision, error, local_only=False) from error
+    # The bases are OSError and that of the HTTP library, which is another one from one hub release to the next.
+    except HfHubHTTPError.__bases__ as error:
+        logging.getLogger(__name__).info("the hub cannot be reached, looking in the local cache: %s", error)
+        return None
+    return found
+
+
+def _commit_in_cache(name: str, revision: str | None) -> str | None:
+    """The commit of what the local cache holds for a revision, from the folder that it lies in."""
+    from huggingface_hub import try_to_load_from_cache
+
+    file = try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(file).parent.name if isinstance(file, str) else revision
 
 
 def _from_pretrained(
@@ -430,6 +460,11 @@ def _unavailable(name: str, revision: str | None, error: Exception, *, local_onl
         return EncoderError(f"the encoder in {name} cannot be loaded: {reason}", hint="Copy or save it anew.")
     at = f" (revision {revision})" if revision else ""
     local = "or set encoder.name to a local directory that holds it (config.json, model.safetensors, tokenizer.json)"
+    if "safetensors" in reason and "not appear" in reason:
+        return EncoderError(
+            f"the encoder {name}{at} has no model.safetensors on the hub, and a pickle can run code when it is loaded",
+            hint="Its page may offer a conversion as a pull request: set encoder.revision to refs/pr/N.",
+        )
     if local_only:
         return EncoderError(
             f"offline, and the encoder {name}{at} is not in the local cache of the Hugging Face hub",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import textwrap
 import unicodedata
 import warnings
@@ -181,7 +182,7 @@ def comparison(path: Path, rows: Sequence[Mapping[str, Any]], *, title: str = "M
             places = [(i + offset, row[key]) for i, row in enumerate(rows) if _finite(row[key].value)]
             _dots(axes, places, label=label, color=color, marker=marker)
         axes.set_yticks(range(len(rows)), [_label(str(row["name"]), width=28) for row in rows])
-        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)
         axes.margins(x=0.14)
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}%")
         axes.grid(True, axis="x")
@@ -219,7 +220,7 @@ def _fonts() -> list[str]:
 
 
 def _save(path: Path, canvas: Any) -> None:
-    aside = path.with_name(f".{path.name}.tmp")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

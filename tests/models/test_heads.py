@@ -20,10 +20,11 @@ def logits_of(classifier, windows):
 
 @pytest.mark.parametrize("dtype", list(TOLERANCE), ids=str)
 @pytest.mark.parametrize("junk", [0.0, 50.0, float("nan")], ids=["zero", "junk", "nan"])
-def test_padded_columns_change_no_logit(head_name, make, dtype, junk):
+@pytest.mark.parametrize("texts", [TEXTS, [[5], [2], [7]]], ids=["windows", "single"])
+def test_padded_columns_change_no_logit(head_name, make, dtype, junk, texts):
     classifier = make.classifier(head_name)
-    bare = logits_of(classifier, make.windows(TEXTS).like(dtype))
-    padded = logits_of(classifier, make.windows(TEXTS, extra=9, junk=junk).like(dtype))
+    bare = logits_of(classifier, make.windows(texts, junk=0.0).like(dtype))
+    padded = logits_of(classifier, make.windows(texts, extra=9, junk=junk).like(dtype))
     torch.testing.assert_close(padded, bare, atol=TOLERANCE[dtype], rtol=0)
 
 

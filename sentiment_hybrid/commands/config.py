@@ -1,0 +1,54 @@
+"""``senthy config show|check|init|schema``: what the settings are, and a file to start from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.config import describe
+from sentiment_hybrid.config.load import load_config, resolve, shipped, to_yaml
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.errors import ConfigError, OutputError
+
+
+def show(config: Config) -> str:
+    """The resolved configuration as YAML that loads to the same Config."""
+    return to_yaml(config)
+
+
+def check(source: str | None, overrides: Sequence[str] = ()) -> str:
+    """A sentence that says that all is well. Raises ConfigError with every problem."""
+    load_config(source, overrides)
+    return f"{resolve(source) if source is not None else 'the defaults'}: ok"
+
+
+def init(path: Path, *, name: str = "default", force: bool = False) -> Path:
+    """Write a commented copy of a shipped config; a directory gets a ``senthy.yaml``.
+
+    Raises:
+        ConfigError: no shipped config has this name.
+        OutputError: the file is there already (and not ``force``), or cannot be written.
+    """
+    if name not in shipped():
+        raise ConfigError(f"no shipped config is called {name!r}", hint=f"There are: {', '.join(shipped())}.")
+    target = path / "senthy.yaml" if path.is_dir() else path
+    if target.exists() and not force:
+        raise OutputError(f"{target} is there already", hint="Name another file, or replace it with --force.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text((paths.shipped_configs() / f"{name}.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror}", hint="Choose another place.") from error
+    return target
+
+
+def schema() -> list[describe.Setting]:
+    """Every setting: dotted key, what it may be, default, meaning."""
+    return list(describe.settings())
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a configuration file, for editors."""
+    return describe.json_schema()

@@ -1,0 +1,113 @@
+"""``senthy data``: the sources become one prepared database, or nothing happens because it is up to date."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.config.schema import Config, Data
+from sentiment_hybrid.console import progress, warn
+from sentiment_hybrid.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from sentiment_hybrid.data.build import Part
+
+
+@dataclass(frozen=True)
+class DataResult:
+    """The prepared database; ``built`` is False where it was there already, ``report`` counts rows by reason."""
+
+    path: Path
+    fingerprint: str
+    built: bool
+    report: dict[str, Any]
+    labels: tuple[str, ...]
+    seconds: float
+    source: str
+
+
+def run(config: Config, *, refresh: bool = False, offline: bool = False) -> DataResult:
+    """Prepare the database that ``paths.data_db`` names, unless it holds just that already.
+
+    Args:
+        config: ``data`` and ``paths`` decide.
+        refresh: build it anew in any case.
+        offline: touch no network.
+
+    Raises:
+        DataError: and its kinds: a source, its columns, labels or rows cannot be used, or the database is not ours.
+        OutputError: the database cannot be written; what was there before still is.
+    """
+    from sentiment_hybrid.data.build import build, check_writable, fingerprint
+    from sentiment_hybrid.data.clean import get_normalizer, prepare_nltk
+
+    started = time.perf_counter()
+    target = config.paths.data_db
+    check_writable(target)
+    normalizer = get_normalizer(config.data.normalizer)
+    parts = _parts(config.data, offline=offline)
+    wanted = fingerprint(parts, config.data, normalizer)
+    if not refresh and (found := _up_to_date(target, wanted, started)) is not None:
+        return found
+    if normalizer.name == "classic":
+        prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline)
+    with progress("Reading and cleaning") as task:
+        info = build(
+            target,
+            parts,
+            config.data,
+            normalizer=normalizer,
+            fingerprint=wanted,
+            on_rows=task.advance,
+            on_step=lambda step: task.update(step=step),
+        )
+    for warning in info["report"]["warnings"]:
+        warn(warning)
+    return DataResult(
+        path=target,
+        fingerprint=wanted,
+        built=True,
+        report=info["report"],
+        labels=tuple(info["labels"]),
+        seconds=time.perf_counter() - started,
+        source=info["source"],
+    )
+
+
+def _parts(data: Data, *, offline: bool) -> list[Part]:
+    from sentiment_hybrid.data import split
+    from sentiment_hybrid.data.build import Part
+    from sentiment_hybrid.data.sources import open_source
+
+    if data.train_source is None:
+        return [Part(open_source(data.source, data, offline=offline))]
+    official = ((data.train_source, split.TRAIN), (data.valid_source, split.VALID), (data.test_source, split.TEST))
+    return [Part(open_source(spec, data, offline=offline), code) for spec, code in official if spec is not None]
+
+
+def _up_to_date(target: Path, wanted: str, started: float) -> DataResult | None:
+    """What stands there, if it is what would be built; a damaged database or one of another version is not."""
+    from sentiment_hybrid.data.store import open_store
+
+    if not target.exists():
+        return None
+    try:
+        with open_store(target) as store:
+            if store.fingerprint != wanted:
+                return None
+            return DataResult(
+                path=target,
+                fingerprint=wanted,
+                built=False,
+                report=store.report,
+                labels=store.labels,
+                seconds=time.perf_counter() - started,
+                source=store.source,
+            )
+    except DatabaseError as error:
+        warn(f"{os.fspath(target)} is built anew: {error.message}")
+        return None

@@ -1,0 +1,111 @@
+"""``senthy info``: versions, device, and where files lie."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import sentiment_hybrid
+from sentiment_hybrid import paths
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.errors import SenthyError
+
+_PACKAGES = (
+    "torch", "transformers", "tokenizers", "accelerate", "safetensors", "numpy", "scikit-learn", "pandas", "pyarrow",
+    "pydantic", "typer",
+)  # fmt: skip
+
+
+def run(config: Config, *, config_file: str | None = None, device: str = "auto") -> dict[str, dict[str, Any]]:
+    """Facts by section: versions, machine, files. A section that cannot be told says why instead."""
+    return {
+        "versions": _versions(),
+        "machine": _machine(config, device),
+        "files": _files(config, config_file),
+    }
+
+
+def _versions() -> dict[str, Any]:
+    found = {"senthy": sentiment_hybrid.__version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _machine(config: Config, device: str) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "system": f"{platform.system()} {platform.release()} ({platform.machine()})",
+        "cores": _cores(),
+        "memory": _memory(),
+    }
+    try:
+        facts |= _compute(config, device)
+    except SenthyError as error:
+        facts["device"] = f"{device}: {error.message}"
+    return facts
+
+
+def _compute(config: Config, device: str) -> dict[str, Any]:
+    import torch
+
+    from sentiment_hybrid.engine.device import resolve
+
+    compute = resolve(device, config.lstm.train.precision)
+    name = torch.cuda.get_device_name(compute.device) if compute.device.type == "cuda" else platform.processor()
+    shown = f"{compute.device.type} ({name})" if name else compute.device.type
+    return {"device": shown, "precision": compute.precision, "threads": torch.get_num_threads()}
+
+
+def _cores() -> int:
+    # Those that this process may use, where the system tells: a container often has fewer than the machine.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory() -> str:
+    from sentiment_hybrid.console import size
+
+    try:
+        return size(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return "unknown"
+
+
+def _files(config: Config, config_file: str | None) -> dict[str, Any]:
+    cache = paths.cache_dir(config.paths.cache_dir)
+    models = config.paths.models_dir
+    published = [name for name in paths.DISPLAY_NAMES if paths.published_model(models, name).is_dir()]
+    return {
+        "config": config_file or "the defaults",
+        "shipped configs": str(paths.shipped_configs()),
+        "database": _place(config.paths.data_db),
+        "models": f"{models} ({', '.join(published) if published else 'none published'})",
+        "results": _place(paths.results_json(config.paths.results_dir)),
+        "token states": _place(paths.states_dir(cache)),
+        "baselines": _place(paths.baselines_dir(cache)),
+        "nltk data": _place(paths.nltk_dir(cache)),
+        "hub cache": _place(_hub_cache(), sized=False),
+    }
+
+
+def _hub_cache() -> Path:
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+
+
+def _place(path: Path, *, sized: bool = True) -> str:
+    from sentiment_hybrid.console import size
+
+    if not path.exists():
+        return f"{path} (not there yet)"
+    if not sized:
+        return str(path)
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return f"{path} ({size(sum(file.stat().st_size for file in files))})"

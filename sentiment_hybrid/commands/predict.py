@@ -1,0 +1,338 @@
+"""`senthy predict`: texts in from arguments, a file or a pipe, the same rows with their predictions out."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import itertools
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.errors import SourceError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sentiment_hybrid.config.schema import Config, Data
+    from sentiment_hybrid.data.sources import Batch, Source
+    from sentiment_hybrid.engine.predictor import Prediction, Predictor
+
+Format = Literal["lines", "csv", "tsv", "jsonl"]
+
+STDIN = "-"
+#: Digits of a probability that are written: more is noise of the arithmetic.
+_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """What was labelled, and where the rows went.
+
+    ``texts`` and ``predictions`` are there for texts given as arguments that went nowhere else.
+    """
+
+    model_dir: Path
+    labels: tuple[str, ...]
+    rows: int
+    empty: int
+    truncated: int
+    skipped: int
+    seconds: float
+    output: Path | None = None
+    texts: tuple[str, ...] = ()
+    predictions: tuple[Prediction, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Incoming:
+    """Rows on their way in: where from, in which format, their columns and, for parquet, Arrow types."""
+
+    name: str
+    kind: str
+    columns: list[str]
+    batches: Iterator[Batch]
+    types: Mapping[str, Any] = field(default_factory=dict)
+
+
+def run(
+    texts: Sequence[str] = (),
+    *,
+    config: Config,
+    model_dir: Path | None = None,
+    head: str | None = None,
+    input_file: Path | None = None,
+    output_file: Path | None = None,
+    as_json: bool = False,
+    file_format: Format | None = None,
+    text_column: str | None = None,
+    table: str | None = None,
+    device: str = "auto",
+    offline: bool = False,
+    encoder: Path | str | None = None,
+) -> PredictResult:
+    """Label texts and write each row with ``prediction``, ``score`` and ``p_<label>`` added, in the order they came.
+
+    Args:
+        texts: the texts themselves; ``-`` alone is standard input, as nothing at all is when that is no terminal.
+        config: for its ``paths.models_dir``, and how files are read (``data.encoding``, ``quoting``, ``bad_rows``).
+        model_dir: a model directory; otherwise the published model of ``head``, or the first there is.
+        input_file: csv, tsv, jsonl, parquet, lines (.txt), each also gzipped, SQLite, or ``-``.
+        output_file: written by its suffix and put in place when complete; None is stdout, in the input's format.
+        as_json: one JSON object a line.
+        file_format: of a pipe (lines otherwise), or of a file whose suffix does not tell.
+        text_column: the column to label; None is that of the config if it is there, else found by name.
+        table: of an SQLite input.
+
+    Raises:
+        UsageError: options that contradict each other.
+        SourceError, ColumnError: the input cannot be read, lacks the text column, or has a column that would be added.
+        ModelError, EncoderError, OutputError: as their names say.
+    """
+    started = time.perf_counter()
+    _check_usage(texts, input_file, output_file, as_json=as_json, file_format=file_format, text_column=text_column)
+    data = config.data if table is None else config.data.model_copy(update={"table": table})
+    with contextlib.ExitStack() as stack:
+        given = [] if list(texts) == [STDIN] else [_argument(text) for text in texts]
+        incoming = _of_texts(given) if given else _open(stack, input_file, data, file_format)
+        predictor, directory = _predictor(config, model_dir, head, device=device, offline=offline, encoder=encoder)
+        if given and output_file is None and not as_json:
+            predictions = tuple(predictor.predict(given))
+            rows, skipped = len(given), 0
+        else:
+            predictions, given = (), []
+            kind = "jsonl" if as_json else incoming.kind
+            rows, skipped = _label(predictor, incoming, output_file, data, kind=kind, text_column=text_column)
+    _tell(predictor, skipped)
+    return PredictResult(
+        model_dir=directory,
+        labels=predictor.labels,
+        rows=rows,
+        empty=predictor.empty,
+        truncated=predictor.truncated,
+        skipped=skipped,
+        seconds=time.perf_counter() - started,
+        output=output_file,
+        texts=tuple(given),
+        predictions=predictions,
+    )
+
+
+def _check_usage(
+    texts: Sequence[str],
+    input_file: Path | None,
+    output_file: Path | None,
+    *,
+    as_json: bool,
+    file_format: str | None,
+    text_column: str | None,
+) -> None:
+    """Say what makes no sense before anything heavy is loaded."""
+    from sentiment_hybrid.data.sinks import kind_of_output
+
+    if isinstance(texts, str):
+        raise UsageError("texts is one str", hint="Put it in a list.")
+    named = bool(texts) and list(texts) != [STDIN]
+    if named and input_file is not None:
+        raise UsageError("texts and --input were given", hint="Use one of them.")
+    if named and (file_format or text_column):
+        raise UsageError("--format and --text-column describe a file or a pipe, and texts were given")
+    if not texts and input_file is None and _is_terminal(sys.stdin):
+        raise UsageError("nothing to label", hint='Give texts ("what a day"), --input FILE, or pipe lines into senthy.')
+    if output_file is None:
+        return
+    kind = kind_of_output(output_file)
+    if as_json and kind != "jsonl":
+        raise UsageError(f"--json and --output {output_file} contradict each other", hint="Name the output .jsonl.")
+    if input_file is not None and _is_same(input_file, output_file):
+        raise UsageError(f"--output is the input itself, {input_file}", hint="Name another file.")
+
+
+def _is_terminal(stream: Any) -> bool:
+    return stream is None or bool(stream.isatty())
+
+
+def _is_same(first: Path, second: Path) -> bool:
+    first, second = first.expanduser(), second.expanduser()
+    return first.resolve() == second.resolve() or (first.exists() and second.exists() and first.samefile(second))
+
+
+def _argument(text: str) -> str:
+    """An argument as text: bytes that are no UTF-8 reach a program as half characters, which no file can hold."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+# --- rows in ---------------------------------------------------------------------------------------------------------
+
+
+def _of_texts(texts: list[str]) -> _Incoming:
+    from sentiment_hybrid.data.sources import Batch
+
+    batch = Batch(range(1, len(texts) + 1), {"text": list(texts)})
+    return _Incoming("the arguments", "lines", ["text"], iter([batch]))
+
+
+def _open(stack: contextlib.ExitStack, path: Path | None, data: Data, file_format: Format | None) -> _Incoming:
+    """The rows of a file, or of standard input."""
+    from sentiment_hybrid.data.sources import ParquetSource, kind_of, open_source, open_stream
+
+    if path is None or str(path) == STDIN:
+        if sys.stdin is None:
+            raise UsageError("there is no standard input here", hint="Use --input FILE.")
+        return _streamed(open_stream(sys.stdin.buffer, data, kind=file_format or "lines"), file_format or "lines")
+    path = path.expanduser()
+    if file_format is not None:
+        stream = _opened(stack, path)
+        return _streamed(open_stream(stream, data, kind=file_format, name=str(path)), file_format)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UsageError(f"{path} is a pipe, whose name does not tell what is in it", hint="Say so with --format.")
+    kind = "csv" if str(path) == "sample" else kind_of(path)
+    source = open_source(str(path), data, offline=True)
+    types = source.types if isinstance(source, ParquetSource) else {}
+    batches = source.batches(native=True, size=_chunk())
+    return _Incoming(source.name, kind, list(source.columns), batches, types)
+
+
+def _streamed(source: Source, kind: str) -> _Incoming:
+    """Rows that can be read once: the first batch tells the columns."""
+    batches = source.batches(native=True, size=_chunk())
+    first = list(itertools.islice(batches, 1))
+    columns = list(first[0].columns) if first else list(source.columns)
+    return _Incoming(source.name, kind, columns, itertools.chain(first, batches))
+
+
+def _opened(stack: contextlib.ExitStack, path: Path) -> BinaryIO:
+    try:
+        file = stack.enter_context(path.open("rb"))
+        if file.peek(2)[:2] == b"\x1f\x8b":
+            return stack.enter_context(gzip.open(file))  # type: ignore[return-value]
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
+    return file
+
+
+def _chunk() -> int:
+    from sentiment_hybrid.engine.predictor import CHUNK
+
+    return CHUNK
+
+
+# --- labelling -------------------------------------------------------------------------------------------------------
+
+
+def _predictor(
+    config: Config,
+    model_dir: Path | None,
+    head: str | None,
+    *,
+    device: str,
+    offline: bool,
+    encoder: Path | str | None,
+) -> tuple[Predictor, Path]:
+    from sentiment_hybrid.console import note
+    from sentiment_hybrid.engine.predictor import Predictor, published
+
+    models_dir = config.paths.models_dir
+    directory = model_dir if model_dir is not None else published(models_dir, head)
+    if model_dir is None and head is None:
+        others = [name for name in paths.DISPLAY_NAMES if paths.published_model(models_dir, name).is_dir()]
+        others = [name for name in others if paths.published_model(models_dir, name) != directory]
+        if others:
+            note(f"using {directory} (--model takes another: {', '.join(others)})")
+    return Predictor(directory, device=device, offline=offline, encoder=encoder), directory
+
+
+def _label(
+    predictor: Predictor,
+    incoming: _Incoming,
+    output: Path | None,
+    data: Data,
+    *,
+    kind: str,
+    text_column: str | None,
+) -> tuple[int, int]:
+    """Stream the rows through the model; returns how many were written, and how many were left out as unreadable."""
+    from sentiment_hybrid.data.sinks import open_sink
+    from sentiment_hybrid.data.sources import value_text
+
+    predictor.check_columns(incoming.columns, source=incoming.name)
+    column = _text_column(incoming, text_column, data)
+    columns = [*incoming.columns, *predictor.added_columns]
+    kind = kind if kind in ("csv", "tsv", "jsonl") else "csv"
+    rows = skipped = 0
+    with (
+        _progress(output) as advance,
+        open_sink(output, columns, kind=kind, types=_types(incoming, predictor, output), quoting=data.quoting) as sink,
+    ):
+        for batch in incoming.batches:
+            skipped += sum(batch.skipped.values())
+            if len(batch) == 0:
+                continue
+            predictor.check_columns(list(batch.columns), source=incoming.name)
+            texts = [value_text(value) for value in batch.columns.get(column, [None] * len(batch))]
+            added = predictor.columns_of(predictor.predict_proba(texts))
+            sink.write(batch.columns | {name: _plain(values) for name, values in added.items()})
+            rows += len(batch)
+            advance(len(batch))
+    return rows, skipped
+
+
+def _text_column(incoming: _Incoming, wanted: str | None, data: Data) -> str:
+    from sentiment_hybrid.engine.predictor import find_text_column
+
+    if not incoming.columns:
+        return wanted or "text"  # no rows at all: nothing to find, and nothing wrong
+    if wanted is None and data.text_column in incoming.columns:
+        wanted = data.text_column
+    return find_text_column(incoming.columns, wanted, source=incoming.name)
+
+
+def _types(incoming: _Incoming, predictor: Predictor, output: Path | None) -> dict[str, Any]:
+    """Arrow types for a parquet output: the input's own where it has some; plain text is text."""
+    from sentiment_hybrid.data.sinks import kind_of_output
+
+    if output is None or kind_of_output(output) != "parquet":
+        return {}
+    import pyarrow
+
+    types = dict(incoming.types)
+    if incoming.kind in ("csv", "tsv", "lines"):
+        types = dict.fromkeys(incoming.columns, pyarrow.string())
+    label, *figures = predictor.added_columns
+    return types | {label: pyarrow.string()} | dict.fromkeys(figures, pyarrow.float64())
+
+
+def _plain(values: np.ndarray) -> list[str | float | None]:
+    """Labels as they are, probabilities rounded, NaN as null."""
+    if values.dtype == object:
+        return list(values)
+    return [None if value != value else round(value, _DIGITS) for value in values.astype(float).tolist()]
+
+
+@contextlib.contextmanager
+def _progress(output: Path | None) -> Iterator[Callable[[int], object]]:
+    """A bar on stderr, unless the rows themselves run over the same terminal."""
+    from sentiment_hybrid.console import progress
+
+    if output is None and _is_terminal(sys.stdout):
+        yield lambda rows: None
+        return
+    with progress("predicting", unit="texts") as bar:
+        yield bar.advance
+
+
+def _tell(predictor: Predictor, skipped: int) -> None:
+    """What a reader of the output would not see."""
+    from sentiment_hybrid.console import note, warn
+
+    if predictor.empty:
+        note(f"{predictor.empty:,} texts have nothing in them and got no prediction")
+    if predictor.truncated:
+        windows, length = predictor.info.max_windows, predictor.info.max_length
+        note(f"{predictor.truncated:,} texts are longer than {windows} x {length} tokens: their rest was not read")
+    if skipped:
+        warn(f"{skipped:,} unreadable rows were left out")

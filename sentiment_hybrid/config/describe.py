@@ -1,0 +1,148 @@
+"""What a setting may be, in words: for error messages, for `senthy config schema`, and as JSON Schema for editors."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.config.syntax import dump
+
+_SIMPLE = {
+    str: "text",
+    bool: "true or false",
+    Path: "a path",
+    type(None): "null",
+    int: "a whole number",
+    float: "a number",
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One line of `senthy config schema`."""
+
+    key: str
+    allowed: str
+    default: str
+    meaning: str
+
+
+def settings(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[Setting]:
+    """Every setting with its dotted key, in the order of the schema."""
+    defaults = section()
+    for name, field in section.model_fields.items():
+        inner = section_of(field.annotation)
+        if inner is not None:
+            yield from settings(inner, f"{prefix}{name}.")
+        else:
+            value = defaults.model_dump(mode="json")[name]
+            yield Setting(f"{prefix}{name}", allowed(field), _inline(value), field.description or "")
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(value)
+    return dump(value).removesuffix("\n").removesuffix("...").strip()
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a configuration file."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Config.model_json_schema(),
+        "title": "senthy configuration",
+    }
+
+
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """The section class behind an annotation; None for a plain value."""
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def field_at(location: Sequence[Any]) -> FieldInfo | None:
+    """The field at a dotted place of the configuration; None inside a value, or where there is none."""
+    section: type[BaseModel] | None = Config
+    field: FieldInfo | None = None
+    for part in location:
+        field = section.model_fields.get(str(part)) if section is not None else None
+        if field is None:
+            return None
+        section = section_of(field.annotation)
+    return field
+
+
+def section_at(location: Sequence[Any]) -> type[BaseModel] | None:
+    """The section class at a dotted place; None where there is a value, or nothing."""
+    if not location:
+        return Config
+    field = field_at(location)
+    return section_of(field.annotation) if field is not None else None
+
+
+def allowed(field: FieldInfo) -> str:
+    """What a setting may be: `a whole number from 1 to 4,096, or null`."""
+    return _words(field.annotation, field.metadata)
+
+
+def choices(annotation: Any) -> list[str]:
+    """The words that a setting may be, wherever they stand in its type."""
+    if typing.get_origin(annotation) is Literal:
+        return [str(value) for value in typing.get_args(annotation)]
+    return [word for inner in typing.get_args(annotation) for word in choices(inner)]
+
+
+def _words(annotation: Any, metadata: Sequence[Any] = ()) -> str:
+    origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _words(inside[0], [*inside[1:], *metadata])
+    if origin is Literal:
+        return _either([str(value) for value in inside])
+    if origin in (typing.Union, types.UnionType):
+        if all(section_of(one) is not None for one in inside):
+            return f"a range ({_either([_example(one) for one in inside])})"
+        # `null` reads best at the end.
+        ordered = sorted(inside, key=lambda one: one is type(None))
+        return _either([_words(one, metadata) for one in ordered])
+    if origin is dict:
+        return f"a map of {_words(inside[0])} to {_words(inside[1])}"
+    if origin is tuple:
+        return f"a list of {_words(inside[0])}"
+    name = _SIMPLE.get(annotation, str(annotation))
+    return f"{name}{_bounds(metadata)}" if annotation in (int, float) else name
+
+
+def _example(space: type[BaseModel]) -> str:
+    kind = choices(space.model_fields["type"].annotation)[0]
+    needed = [name for name, field in space.model_fields.items() if name != "type" and field.is_required()]
+    return "{" + ", ".join([f"type: {kind}", *needed]) + "}"
+
+
+def _either(words: Sequence[str]) -> str:
+    if len(words) < 2:
+        return "".join(words)
+    comma = "," if len(words) > 2 or " " in words[0] else ""
+    return f"{', '.join(words[:-1])}{comma} or {words[-1]}"
+
+
+def _bounds(metadata: Sequence[Any]) -> str:
+    found: dict[str, float] = {}
+    for item in metadata:
+        for inner in getattr(item, "metadata", [item]):
+            found |= {name: getattr(inner, name) for name in ("ge", "gt", "le", "lt") if hasattr(inner, name)}
+    if {"ge", "le"} <= found.keys():
+        return f" from {_figure(found['ge'])} to {_figure(found['le'])}"
+    named = {"ge": "of at least", "gt": "above", "le": "at most", "lt": "below"}
+    parts = [f"{named[name]} {_figure(found[name])}" for name in named if name in found]
+    return f" {' and '.join(parts)}" if parts else ""
+
+
+def _figure(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"

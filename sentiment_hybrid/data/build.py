@@ -1,0 +1,495 @@
+"""Builds the prepared database beside the old one and swaps it in whole; sorts on disk, so memory does not grow."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+import sqlite3
+import stat
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, compress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sentiment_hybrid.config.schema import Data
+from sentiment_hybrid.data import split
+from sentiment_hybrid.data.clean import Normalizer
+from sentiment_hybrid.data.columns import Columns, LabelValues, choose, resolve
+from sentiment_hybrid.data.sources import Batch, Source
+from sentiment_hybrid.data.spool import CONFLICT, OTHER_SPLIT, REPEAT, Row, Spool
+from sentiment_hybrid.data.store import APPLICATION_ID, FORMAT_VERSION, check_ours
+from sentiment_hybrid.errors import DatabaseError, DataError, OutputError
+
+Int64s = npt.NDArray[np.int64]
+
+#: Reasons for leaving a row out, in the order in which they are shown.
+UNREADABLE, UNKNOWN, EMPTY, CLEANED_AWAY = "unreadable", "unknown label", "empty text", "empty after cleaning"
+_SPOOLED = {OTHER_SPLIT: "text of another split", CONFLICT: "conflicting labels", REPEAT: "repeated text"}
+REASONS = (UNREADABLE, UNKNOWN, EMPTY, CLEANED_AWAY, *_SPOOLED.values())
+
+_CACHE_KIB = 32 * 1024
+_NEGATION = re.compile(r"\b(?:no|not|nor|non?t)\b|n['’´`]t\b", re.IGNORECASE)
+#: Below this share of negated texts, stopwords were probably removed; usual English has 15 to 35 in a hundred.
+_LEAST_NEGATION = 0.02
+_NEGATION_ROWS = 500
+_LOOKED_AT = 200
+#: Rows per INSERT: a third cheaper than one by one, and within every SQLite's limit of 999 values.
+_INSERTED_AT_ONCE = 150
+
+
+@dataclass(frozen=True)
+class Part:
+    """A source and the split that it is for: None where the split key decides."""
+
+    source: Source
+    split: int | None = None
+
+
+@dataclass
+class _Intake:
+    """What is known of one source while it is read."""
+
+    part: Part
+    columns: Columns
+    values: LabelValues
+    ids: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class _Tally:
+    """Counts while reading; labels are known at the end only, so counts are by value."""
+
+    rows: int = 0
+    unreadable: Counter[str] = field(default_factory=Counter)
+    seen: Counter[int] = field(default_factory=Counter)
+    empty: Counter[int] = field(default_factory=Counter)
+    cleaned_away: Counter[int] = field(default_factory=Counter)
+    sums: dict[tuple[int, int], tuple[int, int, int]] = field(default_factory=dict)
+    looked_at: int = 0
+    negated: int = 0
+
+    def add_sums(self, values: Int64s, splits: Int64s, first: split.UInt64s, second: split.UInt64s) -> None:
+        """Add to the order-independent sums behind the split fingerprint."""
+        both = values * len(split.SPLITS) + splits
+        for combined in np.unique(both):
+            mask = both == combined
+            key = divmod(int(combined), len(split.SPLITS))
+            old = self.sums.get(key, (0, 0, 0))
+            new = (int(mask.sum()), int(first[mask].sum()), int(second[mask].sum()))
+            self.sums[key] = (old[0] + new[0], (old[1] + new[1]) % 2**64, (old[2] + new[2]) % 2**64)
+
+
+def fingerprint(parts: Sequence[Part], data: Data, normalizer: Normalizer) -> str:
+    """Names everything that decides what the database holds: content of the sources, settings, versions."""
+    places = {"source", "train_source", "valid_source", "test_source"}
+    facts = {
+        "format": FORMAT_VERSION,
+        "split_key": split.SPLIT_KEY_VERSION,
+        "normalizer": normalizer.id,
+        "data": data.model_dump(mode="json", exclude=places),
+        "sources": [[part.split, part.source.fingerprint()] for part in parts],
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=False).encode()).hexdigest()
+
+
+def build(
+    target: Path,
+    parts: Sequence[Part],
+    data: Data,
+    *,
+    normalizer: Normalizer,
+    fingerprint: str,
+    on_rows: Callable[[int], None] = lambda rows: None,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> dict[str, Any]:
+    """Read the sources, clean, split, and put the database in place of the old one.
+
+    Args:
+        target: the database; what stands there stays whole until the new one is complete.
+        parts: one part without a split, or official splits.
+        data: settings.
+        normalizer: cleans each text.
+        fingerprint: stored, so that a second run can see that nothing has changed.
+        on_rows: told how many rows were read since it was told last.
+        on_step: told what begins after reading.
+
+    Returns:
+        The stored facts: labels, splits, report, fingerprints.
+
+    Raises:
+        SourceError, ColumnError, LabelError, DataError: the texts cannot be used.
+        OutputError: the folder cannot be written or the disk is full.
+        DatabaseError: what stands at ``target`` is not ours, protected, or held open by another program.
+    """
+    check_writable(target)
+    with _aside(target) as (connection, finished), Spool(target.parent) as spool:
+        builder = _Builder(connection, spool, parts, data, normalizer)
+        builder.read_all(on_rows)
+        on_step("putting rows in order")
+        info = builder.finish()
+        info |= {"fingerprint": fingerprint}
+        connection.execute("INSERT INTO meta VALUES ('info', ?)", (json.dumps(info, ensure_ascii=False),))
+        finished()
+    return info
+
+
+class _Builder:
+    """Reads into the spool, and from there fills an empty database."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        spool: Spool,
+        parts: Sequence[Part],
+        data: Data,
+        normalizer: Normalizer,
+    ) -> None:
+        self.connection = connection
+        self.spool = spool
+        self.data = data
+        self.normalizer = normalizer
+        self.official = parts[0].split is not None
+        self.has_valid = any(part.split == split.VALID for part in parts)
+        self.tally = _Tally()
+        self.intakes = [self._intake(part) for part in parts]
+        self.value_owner: list[tuple[int, str]] = []
+
+    def _intake(self, part: Part) -> _Intake:
+        columns = choose(part.source.columns, self.data, source=part.source.name)
+        return _Intake(part, columns, LabelValues(part.source.name, columns.label))
+
+    def read_all(self, on_rows: Callable[[int], None]) -> None:
+        """Every source into the spool. Raises DataError when nothing is there."""
+        for index, intake in enumerate(self.intakes):
+            names = list(dict.fromkeys((intake.columns.text, intake.columns.label, intake.columns.raw)))
+            before = self.tally.rows
+            for batch in intake.part.source.batches(names):
+                self._take(batch, intake, index)
+                on_rows(len(batch) + sum(batch.skipped.values()))
+            if self.tally.rows == before:
+                raise DataError(f"{intake.part.source.name} has no rows", hint="A header alone is not enough.")
+
+    def _take(self, batch: Batch, intake: _Intake, index: int) -> None:
+        self.tally.unreadable.update(batch.skipped)
+        self.tally.rows += len(batch) + sum(batch.skipped.values())
+        if not len(batch):
+            return
+        values = self._value_ids(batch, intake, index)
+        texts = [text or "" for text in batch.columns[intake.columns.text]]
+        raws = texts
+        if intake.columns.raw != intake.columns.text:
+            raws = [raw or text for raw, text in zip(batch.columns[intake.columns.raw], texts, strict=True)]
+        self._look_for_negation(texts)
+        first, second = split.hash_raw(raws, self.data.split_seed)
+        splits = self._splits(intake.part, first)
+        has_text = np.fromiter((not raw.isspace() and raw != "" for raw in raws), dtype=bool, count=len(raws))
+        self.tally.add_sums(values[has_text], splits[has_text], first[has_text], second[has_text])
+        cleaned = self.normalizer.many(texts)
+        self._count_empty(values, texts, cleaned)
+        kept = np.fromiter(map(bool, cleaned), dtype=bool, count=len(cleaned))
+        same = [None if raw == text else raw for raw, text in zip(raws, cleaned, strict=True)]
+        self.spool.add(
+            splits=splits[kept],
+            values=values[kept],
+            rows=list(compress(batch.rows, kept)),
+            keys=second[kept],
+            texts=list(compress(cleaned, kept)),
+            raws=list(compress(same, kept)),
+        )
+
+    def _value_ids(self, batch: Batch, intake: _Intake, index: int) -> Int64s:
+        """Label values as small numbers; the label that each means is decided when all are known."""
+        given = [value or "" for value in batch.columns[intake.columns.label]]
+        for value in set(given) - intake.ids.keys():
+            intake.values.add(value, batch.rows[given.index(value)])
+            intake.ids[value] = len(self.value_owner)
+            self.value_owner.append((index, value))
+        values = np.fromiter(map(intake.ids.__getitem__, given), dtype=np.int64, count=len(given))
+        self.tally.seen.update(_counted(values))
+        return values
+
+    def _splits(self, part: Part, hashes: split.UInt64s) -> Int64s:
+        if part.split is None:
+            return split.assign(hashes, test_size=self.data.test_size, valid_size=self.data.valid_size)
+        if part.split == split.TRAIN and not self.has_valid:
+            return split.assign(hashes, test_size=0.0, valid_size=self.data.valid_size)
+        return np.full(len(hashes), part.split, dtype=np.int64)
+
+    def _count_empty(self, values: Int64s, texts: list[str], cleaned: list[str]) -> None:
+        if all(cleaned):
+            return
+        for value, text, clean in zip(values.tolist(), texts, cleaned, strict=True):
+            if not clean:
+                counter = self.tally.cleaned_away if text.strip() else self.tally.empty
+                counter[value] += 1
+
+    def _look_for_negation(self, texts: list[str]) -> None:
+        some = [text for text in texts[:_LOOKED_AT] if text]
+        self.tally.looked_at += len(some)
+        self.tally.negated += sum(_NEGATION.search(text) is not None for text in some)
+
+    def finish(self) -> dict[str, Any]:
+        """Labels, drops, order and the final table. Raises LabelError or DataError."""
+        labellings = resolve([intake.values for intake in self.intakes], self.data)
+        labels = labellings[0].labels
+        label_of = np.array([labellings[owner].codes.get(name, -1) for owner, name in self.value_owner], dtype=np.int64)
+        self.known_values = set(np.flatnonzero(label_of >= 0).tolist())
+        reasons = self.spool.find_drops(
+            label_of,
+            official=self.official,
+            drop_conflicts=self.data.conflicts == "drop",
+            drop_repeats=self.data.repeats == "drop",
+        )
+        dropped = self._dropped_while_reading()
+        dropped |= {name: int((reasons == code).sum()) for code, name in _SPOOLED.items()}
+        counts = self.spool.class_counts(label_of, reasons, len(labels))
+        self._check_enough(counts, labels, dropped)
+        for rows in self.spool.ordered(label_of, reasons, counts):
+            self._insert(rows)
+        return self._info(labels, counts, dropped)
+
+    def _insert(self, rows: list[Row]) -> None:
+        for start in range(0, len(rows), _INSERTED_AT_ONCE):
+            some = rows[start : start + _INSERTED_AT_ONCE]
+            marks = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(some))
+            self.connection.execute(f"INSERT INTO examples VALUES {marks}", tuple(chain.from_iterable(some)))
+
+    def _dropped_while_reading(self) -> dict[str, int]:
+        tally, known = self.tally, self.known_values
+        return {
+            UNREADABLE: sum(tally.unreadable.values()),
+            UNKNOWN: sum(count for value, count in tally.seen.items() if value not in known),
+            EMPTY: sum(count for value, count in tally.empty.items() if value in known),
+            CLEANED_AWAY: sum(count for value, count in tally.cleaned_away.items() if value in known),
+        }
+
+    def _check_enough(self, counts: Int64s, labels: tuple[str, ...], dropped: dict[str, int]) -> None:
+        kept = int(counts.sum())
+        lost = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items() if count)
+        if kept == 0:
+            raise DataError(f"no row is left of {self.tally.rows:,} ({lost})", hint="Is it the right text column?")
+        if kept < len(labels):
+            raise DataError(f"{kept} usable rows are fewer than the {len(labels)} classes ({lost or 'none left out'})")
+        for label, name in enumerate(labels):
+            if not counts[split.TRAIN, label]:
+                raise DataError(
+                    f"no row of class {name!r} falls into the training split; {kept:,} usable rows are too few",
+                    hint="Bring more rows, or lower data.test_size and data.valid_size.",
+                )
+        for code, name in enumerate(split.SPLITS):
+            if not counts[code].any():
+                raise DataError(
+                    f"the {name} split is empty; {kept:,} usable rows are too few for it",
+                    hint="Bring more rows, or raise data.valid_size or data.test_size.",
+                )
+
+    def _info(self, labels: tuple[str, ...], counts: Int64s, dropped: dict[str, int]) -> dict[str, Any]:
+        splits: dict[str, Any] = {}
+        first = 1
+        for code, name in enumerate(split.SPLITS):
+            classes = dict(zip(labels, counts[code].tolist(), strict=True))
+            splits[name] = {"first": first, "rows": sum(classes.values()), "classes": classes}
+            first += splits[name]["rows"]
+        columns = self.intakes[0].columns
+        return {
+            "labels": list(labels),
+            "normalizer": self.normalizer.id,
+            "split_fingerprint": self._split_fingerprint(),
+            "split_seed": self.data.split_seed,
+            "source": ", ".join(intake.part.source.name for intake in self.intakes),
+            "text_column": columns.text,
+            "splits": splits,
+            "report": self._report(splits, dropped),
+        }
+
+    def _split_fingerprint(self) -> str:
+        sums: dict[int, tuple[int, int, int]] = {}
+        for (value, code), new in self.tally.sums.items():
+            if value in self.known_values:
+                old = sums.get(code, (0, 0, 0))
+                sums[code] = (old[0] + new[0], old[1] + new[1], old[2] + new[2])
+        sizes = f"{self.data.test_size!r}/{self.data.valid_size!r}"
+        if self.official:
+            sizes = "official" if self.has_valid else f"official/{self.data.valid_size!r}"
+        return split.fingerprint(sums, split_seed=self.data.split_seed, sizes=sizes)
+
+    def _report(self, splits: dict[str, Any], dropped: dict[str, int]) -> dict[str, Any]:
+        kept = sum(item["rows"] for item in splits.values())
+        by_class = {name: splits[name]["classes"] for name in reversed(split.SPLITS)}
+        shares = {name: {label: n / max(sum(c.values()), 1) for label, n in c.items()} for name, c in by_class.items()}
+        return {
+            "source": [intake.part.source.name for intake in self.intakes],
+            "columns": [
+                {"text": item.columns.text, "label": item.columns.label, "raw": item.columns.raw}
+                for item in self.intakes
+            ],
+            "rows_read": self.tally.rows,
+            "rows_kept": kept,
+            "dropped": {reason: dropped[reason] for reason in REASONS},
+            "unreadable": dict(self.tally.unreadable),
+            "splits": by_class,
+            "shares": shares,
+            "warnings": self._warnings(),
+        }
+
+    def _warnings(self) -> list[str]:
+        tally, columns = self.tally, self.intakes[0].columns
+        if tally.looked_at < _NEGATION_ROWS or tally.negated >= _LEAST_NEGATION * tally.looked_at:
+            return []
+        share = f"{tally.negated / tally.looked_at:.1%}"
+        mend = f" Train on the raw column: --text-column {columns.raw}." if columns.raw != columns.text else ""
+        return [
+            f"column {columns.text!r} has next to no negation: {share} of the texts looked at hold a 'no' or 'not'. "
+            "Stopwords seem to have been removed, and with them what turns a sentiment round (unless the texts are not "
+            f"English).{mend}"
+        ]
+
+
+def _counted(values: Int64s) -> dict[int, int]:
+    counts = np.bincount(values)
+    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+
+
+_SCHEMA = f"""
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {FORMAT_VERSION};
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE examples (
+    id INTEGER PRIMARY KEY, label INTEGER NOT NULL, source_row INTEGER NOT NULL, key_hash INTEGER NOT NULL,
+    text TEXT NOT NULL, raw TEXT
+);
+"""
+
+
+# --- aside, then swapped in ----------------------------------------------------------------------------------------
+
+
+def check_writable(target: Path) -> None:
+    """Raises DatabaseError if what stands there is foreign or protected, OutputError if its folder cannot be had."""
+    check_ours(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and not target.stat().st_mode & stat.S_IWUSR:
+            raise DatabaseError(
+                f"{target} is read-only, so it is not replaced", hint="chmod u+w it, or name another paths.data_db."
+            )
+    except OSError as error:
+        raise OutputError(f"cannot write into {target.parent}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _aside(target: Path) -> Iterator[tuple[sqlite3.Connection, Callable[[], None]]]:
+    """A new database beside the target, swapped in at the end if ``finished`` was called; else gone."""
+    _clear_leftovers(target)
+    token = f"{os.getpid()}-{secrets.token_hex(4)}"
+    new = target.with_name(f".{target.name}.{token}.new")
+    done = False
+
+    def finished() -> None:
+        nonlocal done
+        done = True
+
+    try:
+        with _told_as_output(target):
+            connection = _open_aside(new)
+            try:
+                yield connection, finished
+                connection.commit()
+            finally:
+                connection.close()
+            if done:
+                _swap_in(new, target)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _open_aside(new: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(new)
+    try:
+        # Nobody else reads this file and a crash throws it away: neither journal nor sync is needed. The exclusive
+        # lock tells other runs that it is in use.
+        for setting in ("locking_mode = EXCLUSIVE", "journal_mode = OFF", "synchronous = OFF"):
+            connection.execute(f"PRAGMA {setting}").fetchall()
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        connection.executescript(_SCHEMA)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextlib.contextmanager
+def _told_as_output(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        full = "full" in str(error) or "disk I/O" in str(error)
+        raise OutputError(
+            f"cannot write the database beside {target}: {error}",
+            hint="The old database, if any, is untouched. "
+            + ("Is the disk full?" if full else f"May you write into {target.parent}?"),
+        ) from error
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {target}: {error.strerror or error}", hint="The old database, if any, is untouched."
+        ) from error
+
+
+def _swap_in(new: Path, target: Path) -> None:
+    with new.open("rb+") as file:
+        os.fsync(file.fileno())
+    try:
+        new.replace(target)
+    except PermissionError as error:
+        raise DatabaseError(
+            f"{target} cannot be replaced: another program holds it open, or may not be changed",
+            hint="Close what reads it, and run `senthy data` again.",
+        ) from error
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """So that the rename survives a power cut; Windows cannot open folders, and needs no such thing."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _clear_leftovers(target: Path) -> None:
+    """Remove what killed runs left; a file that a living run holds locked, or has only just made, stays."""
+    pattern = re.compile(re.escape(f".{target.name}.") + r"\d+-[0-9a-f]{8}\.new(-journal)?")
+    try:
+        leftovers = [path for path in target.parent.iterdir() if pattern.fullmatch(path.name)]
+    except OSError as error:
+        raise OutputError(f"cannot write into {target.parent}: {error.strerror}") from error
+    for path in leftovers:
+        with contextlib.suppress(OSError):
+            just_made = path.stat().st_size == 0 and time.time() - path.stat().st_mtime < 60
+            if not just_made and not _in_use(path):
+                path.unlink()
+
+
+def _in_use(path: Path) -> bool:
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=0)) as connection:
+            connection.execute("BEGIN EXCLUSIVE")
+            connection.rollback()
+    except sqlite3.OperationalError as error:
+        return "locked" in str(error)
+    except sqlite3.Error:
+        return False
+    return False

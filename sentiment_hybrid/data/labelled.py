@@ -1,0 +1,96 @@
+"""Labelled texts of one source in memory, in the labels and the cleaning of a model that exists already."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sentiment_hybrid.config.schema import Data
+from sentiment_hybrid.data.clean import Normalizer
+from sentiment_hybrid.data.columns import LabelValues, choose, resolve
+from sentiment_hybrid.data.sources import Source
+from sentiment_hybrid.data.store import Examples
+from sentiment_hybrid.errors import DataError, LabelError
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Usable rows, and how many were left out by reason."""
+
+    examples: Examples
+    dropped: dict[str, int]
+
+
+def read_labelled(source: Source, data: Data, *, labels: tuple[str, ...], normalizer: Normalizer) -> Labelled:
+    """Read every row; rows without text, and unknown labels if ``data.unknown_labels`` is drop, are left out.
+
+    A value is taken as a label that it equals but for case, or else as `senthy data` would read the column.
+
+    Raises:
+        SourceError, ColumnError: the source cannot be read.
+        LabelError: a label that the model does not have.
+        DataError: nothing is left.
+    """
+    columns = choose(source.columns, data, source=source.name)
+    values = LabelValues(source.name, columns.label)
+    rows: list[int] = []
+    given: list[str] = []
+    texts: list[str] = []
+    raws: list[str] = []
+    dropped: Counter[str] = Counter()
+    for batch in source.batches(list(dict.fromkeys((columns.text, columns.label, columns.raw)))):
+        dropped.update(batch.skipped)
+        for row, label, text, raw in zip(
+            batch.rows,
+            batch.columns[columns.label],
+            batch.columns[columns.text],
+            batch.columns[columns.raw],
+            strict=True,
+        ):
+            cleaned = normalizer(text or "")
+            if not cleaned:
+                dropped["empty text"] += 1
+                continue
+            label = label or ""
+            if label not in values.first_rows:
+                values.add(label, row)
+            rows.append(row)
+            given.append(label)
+            texts.append(cleaned)
+            raws.append(raw or "")
+    if not rows:
+        raise DataError(f"{source.name} has no row with a text", hint="Is it the right text column (--text-column)?")
+    codes = _codes(values, data, labels)
+    keep = [index for index, label in enumerate(given) if label in codes]
+    dropped["unknown label"] += len(given) - len(keep)
+    if not keep:
+        raise DataError(f"{source.name} has no row with a label of {', '.join(labels)}")
+    examples = Examples(
+        split="test",
+        texts=[texts[index] for index in keep],
+        labels=np.array([codes[given[index]] for index in keep], dtype=np.int64),
+        rows=np.array([rows[index] for index in keep], dtype=np.int64),
+        raw=[raws[index] for index in keep],
+    )
+    return Labelled(examples, {reason: count for reason, count in dropped.items() if count})
+
+
+def _codes(values: LabelValues, data: Data, labels: Sequence[str]) -> dict[str, int]:
+    """Value -> index in the model's labels."""
+    by_name = {label.casefold(): index for index, label in enumerate(labels)}
+    if data.label_map is None and data.unknown_labels == "drop":
+        return {v: by_name[v.strip().casefold()] for v in values.first_rows if v.strip().casefold() in by_name}
+    if data.label_map is None and all(value.strip().casefold() in by_name for value in values.first_rows):
+        return {value: by_name[value.strip().casefold()] for value in values.first_rows}
+    labelling = resolve([values], data)[0]
+    strangers = [label for label in labelling.labels if label not in labels]
+    if strangers:
+        raise LabelError(
+            f"{values.source} has the labels {', '.join(labelling.labels)}, and the model {', '.join(labels)}",
+            hint="Map them with --label-map VALUE=LABEL, or leave rows of others out with "
+            "--set data.unknown_labels=drop.",
+        )
+    return {value: labels.index(labelling.labels[code]) for value, code in labelling.codes.items()}

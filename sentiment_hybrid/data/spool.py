@@ -1,0 +1,254 @@
+"""Rows on disk between reading and writing: finds repeats and puts rows in their fixed order in bounded memory."""
+
+from __future__ import annotations
+
+import marshal
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sentiment_hybrid.data import split
+
+Int64s = npt.NDArray[np.int64]
+Records = npt.NDArray[np.void]
+
+_RECORD = np.dtype([("id", "<i8"), ("key", "<u8"), ("clean", "<i8"), ("row", "<i8"), ("value", "<i4"), ("split", "u1")])
+#: Per split; the memory that writing takes is a bucket's.
+_BUCKETS = 32
+_RECORDS_AT_ONCE = 2_000_000
+
+KEEP, OTHER_SPLIT, CONFLICT, REPEAT = range(4)
+
+#: What is written per row: position, label, source row, key hash (signed), text, raw text or None.
+Row = tuple[int, int, int, int, str, str | None]
+
+
+class Spool:
+    """Takes rows in reading order, gives them back in the fixed order; its files vanish with the process."""
+
+    def __init__(self, folder: Path, *, buckets: int = _BUCKETS, records_at_once: int = _RECORDS_AT_ONCE) -> None:
+        self._records = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
+        self._texts = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self._segments: list[list[tuple[int, int]]] = [[] for _ in range(len(split.SPLITS) * buckets)]
+        self._buckets = buckets
+        self._records_at_once = records_at_once
+        self._end = 0
+        self.rows = 0
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._records.close()
+        self._texts.close()
+
+    def add(
+        self,
+        *,
+        splits: Int64s,
+        values: Int64s,
+        rows: Sequence[int],
+        keys: split.UInt64s,
+        texts: Sequence[str],
+        raws: Sequence[str | None],
+    ) -> None:
+        """Take rows: split codes, label-value numbers, source rows, order hashes, cleaned and raw texts, each (N,)."""
+        records = np.empty(len(texts), dtype=_RECORD)
+        records["id"] = np.arange(self.rows, self.rows + len(texts))
+        records["key"] = keys
+        # Identity within this process alone: it decides nothing but which texts are equal.
+        records["clean"] = np.fromiter(map(hash, texts), dtype=np.int64, count=len(texts))
+        records["row"] = rows
+        records["value"] = values
+        records["split"] = splits
+        self.rows += len(texts)
+        self._records.write(records.tobytes())
+        share = (keys >> np.uint64(32)).astype(np.int64) * self._buckets >> 32
+        buckets = splits * self._buckets + share
+        order = np.argsort(buckets, kind="stable")
+        edges = np.flatnonzero(np.diff(buckets[order])) + 1
+        for chosen in np.split(order, edges):
+            if len(chosen):
+                self._put(int(buckets[chosen[0]]), records[chosen], chosen.tolist(), texts, raws)
+
+    def _put(
+        self, bucket: int, records: Records, chosen: list[int], texts: Sequence[str], raws: Sequence[str | None]
+    ) -> None:
+        packed = marshal.dumps((records.tobytes(), [texts[i] for i in chosen], [raws[i] for i in chosen]))
+        self._texts.write(packed)
+        self._segments[bucket].append((self._end, len(packed)))
+        self._end += len(packed)
+
+    def find_drops(
+        self, label_of: Int64s, *, official: bool, drop_conflicts: bool, drop_repeats: bool
+    ) -> npt.NDArray[np.uint8]:
+        """Why each row is left out, (rows,): KEEP, OTHER_SPLIT, CONFLICT or REPEAT.
+
+        Identity is the cleaned text; with official splits first the split key too. A text that stands in several
+        splits belongs to the test split first, then to valid.
+
+        Args:
+            label_of: label of each label-value number, -1 for one that is not known (such rows count for nothing).
+            official: the splits were given.
+            drop_conflicts: leave out all rows of a text that has several labels.
+            drop_repeats: of rows with the same text and label keep the one with the smallest order hash.
+        """
+        reasons = np.zeros(self.rows, dtype=np.uint8)
+        if official:
+            for name in ("key", "clean"):
+                for records in self._alive(reasons, label_of, by=name):
+                    reasons[records["id"][_straddles(records, name)]] = OTHER_SPLIT
+        for records in self._alive(reasons, label_of, by="clean"):
+            labels = label_of[records["value"]]
+            order = np.lexsort((records["id"], records["key"], labels, records["clean"]))
+            records, labels = records[order], labels[order]
+            if drop_conflicts:
+                reasons[records["id"][_conflicting(records["clean"], labels)]] = CONFLICT
+            if drop_repeats:
+                repeated = _same_as_before(records["clean"]) & _same_as_before(labels)
+                ids = records["id"][repeated]
+                reasons[ids[reasons[ids] == KEEP]] = REPEAT
+        if not (drop_conflicts and drop_repeats):
+            for records in self._alive(reasons, label_of, by="clean"):
+                reasons[records["id"][_straddles(records, "clean")]] = OTHER_SPLIT
+        return reasons
+
+    def _alive(self, reasons: npt.NDArray[np.uint8], label_of: Int64s, *, by: str) -> Iterator[Records]:
+        """Records not yet dropped, in passes so that equal ones come together and memory stays bounded."""
+        passes = max(1, -(-self.rows // self._records_at_once))
+        for number in range(passes):
+            parts = []
+            for records in self._chunks():
+                alive = (reasons[records["id"]] == KEEP) & (label_of[records["value"]] >= 0)
+                if passes > 1:
+                    alive &= records[by].view(np.uint64) % np.uint64(passes) == number
+                parts.append(records[alive])
+            yield np.concatenate(parts) if parts else np.empty(0, dtype=_RECORD)
+
+    def _chunks(self) -> Iterator[Records]:
+        self._records.seek(0)
+        while block := self._records.read(_RECORD.itemsize * 250_000):
+            yield np.frombuffer(block, dtype=_RECORD)
+
+    def class_counts(self, label_of: Int64s, reasons: npt.NDArray[np.uint8], classes: int) -> Int64s:
+        """Rows kept by split and label, (3, classes)."""
+        counts = np.zeros((len(split.SPLITS), classes), dtype=np.int64)
+        for records in self._chunks():
+            labels = label_of[records["value"]]
+            kept = (reasons[records["id"]] == KEEP) & (labels >= 0)
+            np.add.at(counts, (records["split"][kept], labels[kept]), 1)
+        return counts
+
+    def ordered(self, label_of: Int64s, reasons: npt.NDArray[np.uint8], counts: Int64s) -> Iterator[list[Row]]:
+        """All kept rows by position: split after split, each class spread evenly over its split.
+
+        A row stands at (rank in its class by order hash - 0.5) / class size, so every prefix keeps the class shares.
+        """
+        start = 1
+        for code in range(len(split.SPLITS)):
+            sizes = counts[code]
+            ranks = np.zeros(len(sizes), dtype=np.int64)
+            waiting: list[Row] = []
+            for bucket in range(code * self._buckets, (code + 1) * self._buckets):
+                records, texts, raws = self._get(bucket)
+                labels = label_of[records["value"]]
+                kept = np.flatnonzero((reasons[records["id"]] == KEEP) & (labels >= 0))
+                kept = kept[np.lexsort((records["id"][kept], records["key"][kept], labels[kept]))]
+                places = start + _places(labels[kept], ranks, sizes)
+                waiting += _rows(places, labels[kept], records[kept], [texts[i] for i in kept.tolist()],
+                                 [raws[i] for i in kept.tolist()])  # fmt: skip
+                waiting.sort()
+                ready = len(waiting)
+                following = start + _first_open_place(ranks, sizes)
+                while ready and waiting[ready - 1][0] >= following:
+                    ready -= 1
+                yield waiting[:ready]
+                waiting = waiting[ready:]
+            yield waiting
+            start += int(sizes.sum())
+
+    def _get(self, bucket: int) -> tuple[Records, list[str], list[str | None]]:
+        blocks, texts, raws = [], [], []
+        for offset, length in self._segments[bucket]:
+            self._texts.seek(offset)
+            block, some_texts, some_raws = marshal.loads(self._texts.read(length))
+            blocks.append(block)
+            texts += some_texts
+            raws += some_raws
+        return np.frombuffer(b"".join(blocks), dtype=_RECORD), texts, raws
+
+
+def _rows(places: Int64s, labels: Int64s, records: Records, texts: list[str], raws: list[str | None]) -> Iterator[Row]:
+    columns: list[list[Any]] = [
+        places.tolist(), labels.tolist(), records["row"].tolist(), records["key"].view(np.int64).tolist(), texts, raws
+    ]  # fmt: skip
+    return zip(*columns, strict=True)
+
+
+def _places(labels: Int64s, ranks: Int64s, sizes: Int64s) -> Int64s:
+    """Position in the split, from 0, of rows sorted by label and then rank; moves ``ranks`` on."""
+    places = np.zeros(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        mine = labels == label
+        nth = ranks[label] + np.arange(1, int(mine.sum()) + 1)
+        ranks[label] += len(nth)
+        places[mine] = _place(nth, int(label), sizes)
+    return places
+
+
+def _place(nth: Int64s, label: int, sizes: Int64s) -> Int64s:
+    """How many rows of all classes stand before the nth row (from 1) of a class, exactly, in whole numbers.
+
+    Row m of class c stands before row n of class d if (m - 1/2) / size_c < (n - 1/2) / size_d, ties by label.
+    """
+    before = nth - 1
+    for other, size in enumerate(sizes.tolist()):
+        if other == label or not size:
+            continue
+        # m counts while (2m - 1) * size_d < (2n - 1) * size_c, or <= for a class that comes first.
+        limit = (2 * nth - 1) * size + int(sizes[label])
+        before = before + np.minimum(size, (limit - (0 if other < label else 1)) // (2 * int(sizes[label])))
+    return before
+
+
+def _first_open_place(ranks: Int64s, sizes: Int64s) -> int:
+    """The lowest position that a row still to come can have."""
+    places = [
+        int(_place(np.array([rank + 1]), label, sizes)[0])
+        for label, (rank, size) in enumerate(zip(ranks.tolist(), sizes.tolist(), strict=True))
+        if rank < size
+    ]
+    return min(places, default=int(sizes.sum()))
+
+
+def _straddles(records: Records, name: str) -> npt.NDArray[np.bool_]:
+    """Rows whose text stands in a split that comes before theirs."""
+    if not len(records):
+        return np.zeros(0, dtype=bool)
+    identity = records[name]
+    order = np.lexsort((records["split"], identity))
+    starts = np.flatnonzero(~_same_as_before(identity[order]))
+    sizes = np.diff(np.append(starts, len(order)))
+    result = np.empty(len(order), dtype=bool)
+    result[order] = records["split"][order] > np.repeat(records["split"][order][starts], sizes)
+    return result
+
+
+def _conflicting(identity: Int64s, labels: Int64s) -> npt.NDArray[np.bool_]:
+    """Rows, sorted by identity and label, of an identity with several labels."""
+    if not len(identity):
+        return np.zeros(0, dtype=bool)
+    starts = np.flatnonzero(~_same_as_before(identity))
+    ends = np.append(starts[1:], len(identity))
+    return np.repeat(labels[starts] != labels[ends - 1], ends - starts)
+
+
+def _same_as_before(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    return np.concatenate(([False], values[1:] == values[:-1])) if len(values) else np.zeros(0, dtype=bool)

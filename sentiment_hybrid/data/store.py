@@ -1,0 +1,197 @@
+"""The prepared database: what `senthy data` wrote, opened read-only; each split in one fixed, nested order."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sentiment_hybrid.errors import DatabaseError, DataError
+
+#: In the header of every database of ours: "snth".
+APPLICATION_ID = 0x736E7468
+FORMAT_VERSION = 1
+LOCK_SECONDS = 5.0
+
+Split = Literal["train", "valid", "test"]
+_HEADER = b"SQLite format 3\x00"
+_ADVICE = "Run `senthy data --refresh`."
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows of one split: cleaned texts, label indices (N,), row numbers in the source (N,), and raw texts if asked."""
+
+    split: str
+    texts: list[str]
+    labels: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+    raw: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+class Store:
+    """A prepared database, open for reading; a context manager."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, info: dict[str, Any]) -> None:
+        self.path = path
+        self._connection = connection
+        self._info = info
+        self.labels: tuple[str, ...] = tuple(info["labels"])
+        self.normalizer: str = info["normalizer"]
+        self.fingerprint: str = info["fingerprint"]
+        self.split_fingerprint: str = info["split_fingerprint"]
+        self.split_seed: int = info["split_seed"]
+        self.source: str = info["source"]
+        self.text_column: str = info["text_column"]
+        self.report: dict[str, Any] = info["report"]
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file."""
+        self._connection.close()
+
+    def count(self, split: Split) -> int:
+        """Rows of a split."""
+        return int(self._info["splits"][split]["rows"])
+
+    def class_counts(self, split: Split) -> dict[str, int]:
+        """Rows of a split by label, in label order."""
+        counts = self._info["splits"][split]["classes"]
+        return {label: int(counts[label]) for label in self.labels}
+
+    def read(self, split: Split, sample_size: int | None = None, *, with_raw: bool = False) -> Examples:
+        """The first ``sample_size`` rows of a split in its fixed order, or all.
+
+        Every sample is the start of every larger one and keeps the class shares to within a row.
+
+        Raises:
+            DataError: ``sample_size`` is more than there is.
+            DatabaseError: the file is damaged or locked.
+        """
+        rows = self.count(split)
+        if sample_size is not None and sample_size > rows:
+            raise DataError(
+                f"a sample of {sample_size:,} rows was asked for, but the {split} split of {self.path} has {rows:,}",
+                hint=f"Ask for at most {rows}, or null for all.",
+            )
+        raw = ", coalesce(raw, text)" if with_raw else ""
+        fetched = self._range(f"text, label, source_row{raw}", split, rows if sample_size is None else sample_size)
+        return Examples(
+            split=split,
+            texts=[row[0] for row in fetched],
+            labels=np.array([row[1] for row in fetched], dtype=np.int64),
+            rows=np.array([row[2] for row in fetched], dtype=np.int64),
+            raw=[row[3] for row in fetched] if with_raw else None,
+        )
+
+    def key_hashes(self, split: Split) -> npt.NDArray[np.uint64]:
+        """Order hash of each row's split key, (N,): ``split.hash_raw(texts, store.split_seed)[1]`` finds equals."""
+        fetched = self._range("key_hash", split, self.count(split))
+        return np.array([row[0] for row in fetched], dtype=np.int64).view(np.uint64)
+
+    def _range(self, columns: str, split: str, rows: int) -> list[tuple[Any, ...]]:
+        first = int(self._info["splits"][split]["first"])
+        query = f"SELECT {columns} FROM examples WHERE id >= ? AND id < ? ORDER BY id"
+        with _told(self.path):
+            fetched = self._connection.execute(query, (first, first + rows)).fetchall()
+        if len(fetched) != rows:
+            raise DatabaseError(f"{self.path} is damaged: rows of the {split} split are missing", hint=_ADVICE)
+        return fetched
+
+
+def open_store(path: Path) -> Store:
+    """Open a prepared database for reading.
+
+    Raises:
+        DatabaseError: it is missing, locked, damaged, foreign, or of another version; the hint says what to type.
+    """
+    path = Path(path)
+    check_ours(path, must_exist=True)
+    _check_whole(path)
+    connection = _connect(path)
+    try:
+        with _told(path):
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version != FORMAT_VERSION:
+                raise DatabaseError(
+                    f"{path} has database format {version}; this senthy reads format {FORMAT_VERSION}", hint=_ADVICE
+                )
+            info = json.loads(connection.execute("SELECT value FROM meta WHERE key = 'info'").fetchone()[0])
+            last = connection.execute("SELECT max(id) FROM examples").fetchone()[0]
+            if last != sum(item["rows"] for item in info["splits"].values()):
+                raise DatabaseError(f"{path} is damaged: rows are missing", hint=_ADVICE)
+            return Store(path, connection, info)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def check_ours(path: Path, *, must_exist: bool = False) -> None:
+    """Refuse a path that holds something else than a prepared database, or (if it must exist) nothing.
+
+    Raises DatabaseError.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+    except FileNotFoundError as error:
+        if must_exist:
+            raise DatabaseError(f"there is no prepared database {path}", hint="Run `senthy data` first.") from error
+        return
+    except OSError as error:
+        what = "it is a directory" if path.is_dir() else str(error.strerror)
+        raise DatabaseError(f"cannot read the database {path}: {what}", hint="See paths.data_db.") from error
+    if not header.startswith(_HEADER) or int.from_bytes(header[68:72], "big") != APPLICATION_ID:
+        raise DatabaseError(
+            f"{path} is not a database that senthy prepared",
+            hint="Name another file with --set paths.data_db=FILE, or move this one away and run `senthy data`.",
+        )
+
+
+def _check_whole(path: Path) -> None:
+    """A file that was cut off is shorter than its header says."""
+    with path.open("rb") as file:
+        header = file.read(32)
+    page = int.from_bytes(header[16:18], "big")
+    expected = (65_536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
+    actual = path.stat().st_size
+    if actual < expected:
+        raise DatabaseError(f"{path} is damaged: {actual:,} bytes of {expected:,} are there", hint=_ADVICE)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    with _told(path):
+        return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=LOCK_SECONDS)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """SQLite's errors, and what damage does to the stored facts, in words that help."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if "locked" in str(error) or "busy" in str(error):
+            raise DatabaseError(
+                f"{path} is locked by another program", hint="Close whatever writes to it, and try again."
+            ) from error
+        raise DatabaseError(f"{path} cannot be read: {error}", hint=_ADVICE) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatabaseError(f"{path} is damaged: {error}", hint=_ADVICE) from error

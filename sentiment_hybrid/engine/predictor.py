@@ -1,0 +1,275 @@
+"""A trained model as something that labels texts: the same clean -> tokenise -> model as in training."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.data import clean, columns
+from sentiment_hybrid.engine import device as devices
+from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
+from sentiment_hybrid.engine.checkpoint import ModelInfo, load_model, recover
+from sentiment_hybrid.engine.evaluate import predict_probabilities
+from sentiment_hybrid.errors import ColumnError, DataError, ModelError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Texts, or rows of a file, that are labelled together; bounds the memory of streams.
+CHUNK = 4096
+
+PREDICTION_COLUMN = "prediction"
+SCORE_COLUMN = "score"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one text: the most probable label, its probability, and those of all labels.
+
+    A text that is null, or of which cleaning leaves nothing, gets none: label and score are None, probabilities empty.
+    """
+
+    label: str | None
+    score: float | None
+    probabilities: dict[str, float]
+
+
+class Predictor:
+    """Labels new texts with a model directory, with the normaliser, tokenizer, labels and sizes that it names.
+
+    Args:
+        model: a model directory; None takes the first published one of ``models/``: lstm, han, linear.
+        device: ``auto``, ``cpu``, ``cuda`` (or ``cuda:1``), ``mps``.
+        encoder: where a copy of the encoder lies, for a model that names one and does not hold it.
+        offline: never reach a network.
+        token_budget: tokens per forward pass, padding included.
+        precision: ``auto`` is bf16 where the device has it; ``fp32`` agrees to more digits between machines.
+
+    Raises:
+        ModelError: there is no model, or it is damaged, unsafe or newer than this program.
+        EncoderError: the encoder that it names cannot be had, or is another one.
+        DataError: the model's normaliser needs nltk data that are not there.
+    """
+
+    def __init__(
+        self,
+        model: Path | str | None = None,
+        *,
+        device: str = "auto",
+        encoder: Path | str | None = None,
+        offline: bool = False,
+        token_budget: int = 16_384,
+        precision: str = "auto",
+    ) -> None:
+        directory = published(Path("models")) if model is None else Path(model).expanduser()
+        self._compute = devices.resolve(device, precision)
+        self._loaded = load_model(directory, encoder=encoder, offline=offline)
+        self._normalizer = clean.from_id(self.info.normalizer)
+        if self._normalizer.name == "classic":
+            clean.prepare_nltk(paths.cache_dir(None), offline=offline)
+        self._classifier = self._loaded.classifier.to(self._compute.device)
+        self._token_budget = token_budget
+        #: Texts seen so far that got no prediction because nothing was in them.
+        self.empty = 0
+        #: Texts seen so far that are longer than the model's ``max_windows`` windows; their rest was not read.
+        self.truncated = 0
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model directory says of itself."""
+        return self._loaded.info
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The model's labels, in the order of the probabilities."""
+        return self.info.labels
+
+    @property
+    def added_columns(self) -> list[str]:
+        """The columns that a prediction adds to a table: prediction, score, p_<label> for each label."""
+        return [PREDICTION_COLUMN, SCORE_COLUMN, *(f"p_{label}" for label in self.labels)]
+
+    @overload
+    def predict(self, texts: str) -> Prediction: ...  # type: ignore[overload-overlap]  # a str is an Iterable of str too
+
+    @overload
+    def predict(self, texts: Iterable[str | None]) -> list[Prediction]: ...
+
+    def predict(self, texts: str | Iterable[str | None]) -> Prediction | list[Prediction]:
+        """Predictions in the order of the texts; of a single str, the one prediction.
+
+        Raises DataError for a text that is neither str nor null, with its place and what it is.
+        """
+        if isinstance(texts, str):
+            return next(self.stream([texts]))
+        return list(self.stream(texts))
+
+    def stream(self, texts: Iterable[str | None], *, chunk: int = CHUNK) -> Iterator[Prediction]:
+        """Predictions in order, one text after the other; no more than ``chunk`` texts are held at a time.
+
+        Raises DataError as `predict`, when that text is reached.
+        """
+        if isinstance(texts, str):
+            raise _not_one(texts)
+        source = iter(texts)
+        done = 0
+        while part := list(islice(source, chunk)):
+            for row in self._probabilities(part, first=done):
+                yield self._prediction(row)
+            done += len(part)
+
+    def predict_proba(self, texts: Sequence[str | None]) -> np.ndarray:
+        """Probabilities (N, C) float32, columns in the order of ``labels``; NaN for a text with nothing in it.
+
+        Raises DataError as `predict`, and for a single str.
+        """
+        if isinstance(texts, str):
+            raise _not_one(texts)
+        texts = list(texts)
+        parts = [
+            self._probabilities(texts[start : start + CHUNK], first=start) for start in range(0, len(texts), CHUNK)
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, len(self.labels)), dtype=np.float32)
+
+    def predict_frame(self, frame: pd.DataFrame, text_column: str | None = None) -> pd.DataFrame:
+        """A copy of the frame with the columns ``prediction``, ``score`` and ``p_<label>``; rows and index stay.
+
+        ``text_column`` None finds it by name, as ``senthy data`` does. Texts with nothing in them get nulls.
+
+        Raises:
+            ColumnError: no such column, or the frame has one of those names already.
+            DataError: as `predict`.
+        """
+        names = [str(name) for name in frame.columns]
+        chosen = find_text_column(names, text_column, source="the DataFrame")
+        self.check_columns(names, source="the DataFrame")
+        if names.count(chosen) > 1:
+            raise ColumnError(f"the DataFrame has several columns called {chosen!r}", hint="Rename all but one.")
+        probabilities = self.predict_proba(frame.iloc[:, names.index(chosen)].tolist())
+        result = frame.copy()
+        for name, values in self.columns_of(probabilities).items():
+            result[name] = values
+        return result
+
+    def check_columns(self, present: Sequence[str], *, source: str) -> None:
+        """Raises ColumnError when a table has columns of the names that a prediction adds."""
+        clash = [name for name in self.added_columns if name in present]
+        if clash:
+            raise ColumnError(
+                f"{source} already has {_listed(clash)}, and a prediction adds {_listed(self.added_columns)}",
+                hint="Rename or leave out those columns first.",
+            )
+
+    def columns_of(self, probabilities: np.ndarray) -> dict[str, np.ndarray]:
+        """The added columns of probabilities (N, C), each (N,): labels as objects, None where there is none."""
+        names = np.array([*self.labels, None], dtype=object)
+        missing = np.isnan(probabilities).any(axis=1)
+        # Not argmax over NaN, and not max over it either: both would warn or choose.
+        best = np.where(missing, len(self.labels), np.nan_to_num(probabilities).argmax(axis=1))
+        values: list[np.ndarray] = [names[best], probabilities.max(axis=1, initial=-np.inf), *probabilities.T]
+        return dict(zip(self.added_columns, values, strict=True))
+
+    def _prediction(self, row: np.ndarray) -> Prediction:
+        if np.isnan(row[0]):
+            return Prediction(None, None, {})
+        best = int(row.argmax())
+        probabilities = dict(zip(self.labels, (float(value) for value in row), strict=True))
+        return Prediction(self.labels[best], probabilities[self.labels[best]], probabilities)
+
+    def _probabilities(self, texts: Sequence[object], *, first: int) -> np.ndarray:
+        """(N, C) of one chunk; each distinct cleaned text is computed once."""
+        cleaned = [self._normalizer(_text(value, first + at)) for at, value in enumerate(texts)]
+        places = {text: place for place, text in enumerate(dict.fromkeys(text for text in cleaned if text))}
+        result = np.full((len(texts), len(self.labels)), np.nan, dtype=np.float32)
+        rows = np.array([at for at, text in enumerate(cleaned) if text], dtype=np.int64)
+        self.empty += len(texts) - len(rows)
+        if len(rows) == 0:
+            return result
+        tokenized = tokenize(
+            list(places), self._loaded.tokenizer, max_length=self.info.max_length, max_windows=self.info.max_windows
+        )
+        computed = predict_probabilities(
+            self._classifier, tokenized, compute=self._compute, token_budget=self._token_budget
+        )
+        which = np.array([places[cleaned[at]] for at in rows])
+        self.truncated += _cut(tokenized, which, full=self.info.max_length * self.info.max_windows)
+        result[rows] = computed[which]
+        return result
+
+
+def published(models_dir: Path, head: str | None = None) -> Path:
+    """The published model of a head, or of the first head that has one: lstm, han, linear.
+
+    Raises ModelError when there is none.
+    """
+    heads = list(paths.DISPLAY_NAMES) if head is None else [head]
+    for name in heads:
+        directory = paths.published_model(models_dir, name)
+        recover(directory)
+        if directory.is_dir():
+            return directory
+    looked_for = " or ".join(paths.published_model(models_dir, name).name for name in heads)
+    raise ModelError(
+        f"there is no model yet: {models_dir} has no {looked_for}",
+        hint=f"Train one first (senthy train --model {heads[0]}), or name a model directory.",
+    )
+
+
+def find_text_column(present: Sequence[str], wanted: str | None, *, source: str) -> str:
+    """The column to label: the one named, or the one that looks like it.
+
+    Raises ColumnError with the columns there are and the nearest.
+    """
+    if wanted is None or wanted in present:
+        return columns.find_text(present, wanted, source=source)
+    folded = {name.strip().casefold(): name for name in present}
+    near = difflib.get_close_matches(wanted.strip().casefold(), folded, n=1, cutoff=0.5)
+    mean = f"Did you mean {folded[near[0]]!r}?" if near else "Name one of those as the text column."
+    raise ColumnError(f"{source} has no column {wanted!r}; it has {_listed(present)}", hint=mean)
+
+
+def _text(value: object, place: int) -> str:
+    """A text as it goes to the normaliser; null is the empty text."""
+    if isinstance(value, str):
+        if value.isascii():
+            return value
+        # A lone surrogate (a damaged emoji, an undecodable argument) is no character: no tokenizer takes it.
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if _is_null(value):
+        return ""
+    raise DataError(
+        f"text {place + 1:,} is {type(value).__name__} {repr(value)[:60]}, not a str",
+        hint="Give texts as str; None stands for a text that is not there.",
+    )
+
+
+def _is_null(value: Any) -> bool:
+    if value is None or (isinstance(value, (float, np.floating)) and np.isnan(value)):
+        return True
+    return type(value).__name__ in {"NAType", "NaTType"}  # pandas' own, without importing it
+
+
+def _cut(tokenized: TokenizedTexts, which: np.ndarray, *, full: int) -> int:
+    """How many of the texts ``which`` (places in tokenized, repeats included) lost their end."""
+    if tokenized.truncated == 0:
+        return 0
+    return int((tokenized.lengths == full)[which].sum())
+
+
+def _not_one(text: str) -> DataError:
+    return DataError(
+        f"one str ({text[:40]!r}) was given where several texts are expected",
+        hint="Put it in a list, or call predict(text), which takes one.",
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:20])
+    return f"{shown} and {len(names) - 20} more" if len(names) > 20 else shown or "no columns"

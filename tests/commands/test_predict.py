@@ -1,0 +1,596 @@
+"""`senthy predict`: every format in and out, row by row, with nothing lost and nothing half written."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.commands import predict
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.engine import predictor as engine
+from sentiment_hybrid.engine.checkpoint import ModelInfo, save_model
+from sentiment_hybrid.engine.predictor import Predictor
+from sentiment_hybrid.errors import ColumnError, ModelError, OutputError, SenthyError, SourceError, UsageError
+from sentiment_hybrid.models import build_head
+from sentiment_hybrid.models.classifier import Classifier
+from sentiment_hybrid.models.encoder import Encoder, load_encoder_dir
+
+TEXTS = ["good film", 'bad, "very" bad', "", "ça 😀 food", "not\tgood", "what a day"]
+ADDED = ["prediction", "score", "p_negative", "p_positive"]
+
+
+@pytest.fixture(scope="module")
+def model_dir(tiny_encoder_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(4)
+    encoder = load_encoder_dir(tiny_encoder_dir)
+    section = Config().linear.head
+    head = build_head("linear", section, input_size=encoder.model.config.hidden_size, num_classes=2)
+    with torch.no_grad():
+        for weights in head.parameters():
+            weights.mul_(20.0)
+    info = ModelInfo(
+        head="linear",
+        head_config=section.model_dump(mode="json"),
+        labels=("negative", "positive"),
+        normalizer="tweet@1",
+        max_length=32,
+        max_windows=2,
+        encoder_name="tiny",
+        encoder_revision=None,
+        encoder_fingerprint=encoder.fingerprint,
+        encoder_inside=True,
+        trainable_layers=0,
+        data_fingerprint="d",
+        split_fingerprint="s",
+        train_fingerprint="t",
+        run_id="r",
+        created="2025-01-01T00:00:00+00:00",
+        train_rows=10,
+    )
+    place = tmp_path_factory.mktemp("models") / "linear_roberta_model_final"
+    save_model(place, classifier=Classifier(Encoder(encoder.model, 0), head), encoder=encoder, info=info, bundle=True)
+    return place
+
+
+@pytest.fixture(scope="module")
+def expected(model_dir: Path) -> dict[str, engine.Prediction]:
+    predictor = Predictor(model_dir, device="cpu")
+    return dict(zip(TEXTS, predictor.predict(TEXTS), strict=True))
+
+
+@pytest.fixture
+def run(model_dir: Path) -> Callable[..., predict.PredictResult]:
+    def call(*texts: str, **options: Any) -> predict.PredictResult:
+        return predict.run(texts, **{"config": Config(), "model_dir": model_dir, "device": "cpu", **options})
+
+    return call
+
+
+# --- reading and writing every format, for the tests alone ------------------------------------------------------------
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Rows in the format of a suffix, written without the code under test."""
+    name = path.name.removesuffix(".gz")
+    if name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist(rows), path)
+        return path
+    if name.endswith(".db"):
+        with sqlite3.connect(path) as connection:
+            connection.execute(f"CREATE TABLE tweets ({', '.join(rows[0])})")
+            connection.executemany(
+                f"INSERT INTO tweets VALUES ({', '.join('?' * len(rows[0]))})", [list(row.values()) for row in rows]
+            )
+        connection.close()
+        return path
+    text = io.StringIO()
+    if name.endswith(".jsonl"):
+        text.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    elif name.endswith(".tsv"):
+        text.writelines("\t".join(map(str, row)) + "\n" for row in [list(rows[0]), *(r.values() for r in rows)])
+    else:
+        writer = csv.DictWriter(text, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    content = text.getvalue().encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    name = path.name.removesuffix(".gz")
+    if name.endswith(".parquet"):
+        return pq.read_table(path).to_pylist()
+    if name.endswith(".db"):
+        connection = sqlite3.connect(path)
+        connection.row_factory = sqlite3.Row
+        rows = [dict(row) for row in connection.execute("SELECT * FROM predictions")]
+        connection.close()
+        return rows
+    raw = path.read_bytes()
+    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
+    return parse(text, name.rpartition(".")[2])
+
+
+def parse(text: str, kind: str) -> list[dict[str, Any]]:
+    if kind == "jsonl":
+        return [json.loads(line) for line in text.splitlines()]
+    if kind == "tsv":
+        header, *lines = [line.split("\t") for line in text.split("\n")[:-1]]
+        return [dict(zip(header, line, strict=True)) for line in lines]
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def assert_labelled(
+    rows: list[dict[str, Any]], texts: list[str], expected: dict[str, engine.Prediction], *, column: str = "text"
+) -> None:
+    """Every row in its place, with the prediction of its own text."""
+    assert [row[column] for row in rows] == texts
+    for row in rows:
+        one = expected[row[column]]
+        if one.label is None:
+            assert all(row[name] in (None, "") for name in ADDED)
+            continue
+        assert row["prediction"] == one.label
+        assert float(row["score"]) == pytest.approx(one.score, abs=2e-5)
+        for label, probability in one.probabilities.items():
+            assert float(row[f"p_{label}"]) == pytest.approx(probability, abs=2e-5)
+
+
+FORMATS = ["csv", "csv.gz", "tsv", "tsv.gz", "jsonl", "jsonl.gz", "parquet", "db"]
+
+
+@pytest.mark.parametrize("ending_in", FORMATS)
+@pytest.mark.parametrize("ending_out", FORMATS)
+def test_every_format_in_becomes_every_format_out(
+    ending_in: str,
+    ending_out: str,
+    run: Callable[..., predict.PredictResult],
+    expected: dict[str, engine.Prediction],
+    tmp_path: Path,
+) -> None:
+    # A tab has no place in an unquoted tsv.
+    texts = [text for text in TEXTS if "\t" not in text] * 3
+    rows = [{"id": number, "text": text, "by": f"user {number}"} for number, text in enumerate(texts)]
+    source = write_rows(tmp_path / f"in.{ending_in}", rows)
+    target = tmp_path / "new" / f"out.{ending_out}"
+    result = run(input_file=source, output_file=target)
+    labelled = read_rows(target)
+    assert list(labelled[0]) == ["id", "text", "by", *ADDED]
+    assert_labelled(labelled, texts, expected)
+    assert [str(row["id"]) for row in labelled] == [str(row["id"]) for row in rows]
+    assert [row["by"] for row in labelled] == [row["by"] for row in rows]
+    assert (result.rows, result.empty, result.output) == (len(texts), 3, target)
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_the_two_labels_both_occur(expected: dict[str, engine.Prediction]) -> None:
+    assert {one.label for one in expected.values()} == {"negative", "positive", None}
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_other_columns_keep_their_types(ending: str, run: Callable[..., predict.PredictResult], tmp_path: Path) -> None:
+    rows = [
+        {"id": 2**40, "text": "good", "share": 0.5, "ok": True, "tags": ["a", "b"], "more": {"x": 1}, "none": None},
+        {"id": -1, "text": "bad", "share": 1.0, "ok": False, "tags": [], "more": {"x": 2}, "none": None},
+    ]
+    target = tmp_path / f"out.{ending}"
+    run(input_file=write_rows(tmp_path / f"in.{ending}", rows), output_file=target)
+    labelled = [{name: row[name] for name in rows[0]} for row in read_rows(target)]
+    assert labelled == rows
+    assert isinstance(read_rows(target)[0]["score"], float)
+
+
+def test_parquet_types_that_python_does_not_have_are_kept(
+    run: Callable[..., predict.PredictResult], tmp_path: Path
+) -> None:
+    table = pa.table(
+        {
+            "text": pa.array(["good", "bad"], pa.large_string()),
+            "when": pa.array([0, 1_500], pa.timestamp("ms", tz="UTC")),
+            "kind": pa.array(["a", "a"]).dictionary_encode(),
+            "small": pa.array([1, None], pa.int8()),
+        }
+    )
+    pq.write_table(table, tmp_path / "in.parquet")
+    run(input_file=tmp_path / "in.parquet", output_file=tmp_path / "out.parquet")
+    labelled = pq.read_table(tmp_path / "out.parquet")
+    assert labelled.select(table.column_names).to_pylist() == table.to_pylist()
+    for name in ("text", "when", "small"):
+        assert labelled.schema.field(name).type == table.schema.field(name).type
+
+
+def test_json_objects_keep_exactly_their_keys(
+    run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "CHUNK", 2)
+    lines = [{"text": "good"}, {"text": "bad", "a": 1}, {"a": None}, {"late": [1], "text": "film"}, {"text": None}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    run(input_file=tmp_path / "in.jsonl", output_file=tmp_path / "out.jsonl")
+    labelled = read_rows(tmp_path / "out.jsonl")
+    assert [{key: row[key] for key in row if key not in ADDED} for row in labelled] == lines
+    assert [row["prediction"] is None for row in labelled] == [False, False, True, False, True]
+
+
+def test_a_stream_whose_keys_turn_up_late_is_no_table(
+    run: Callable[..., predict.PredictResult], stdin: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "CHUNK", 1)
+    stdin(b'{"text": "good"}\n{"text": "bad", "late": 1}\n')
+    with pytest.raises(OutputError, match="late") as caught:
+        run(file_format="jsonl", output_file=Path("out.csv"))
+    assert ".jsonl" in caught.value.hint
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(("ending", "shown"), [("csv", "csv"), ("tsv", "tsv"), ("jsonl", "jsonl"), ("parquet", "csv")])
+def test_stdout_speaks_the_format_of_the_input(
+    ending: str,
+    shown: str,
+    run: Callable[..., predict.PredictResult],
+    expected: dict[str, engine.Prediction],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    texts = ["good film", "what a day", "ça 😀 food"]
+    run(input_file=write_rows(tmp_path / f"in.{ending}", [{"text": text} for text in texts]))
+    assert_labelled(parse(capsys.readouterr().out, shown), texts, expected)
+
+
+def test_json_is_one_object_a_line(
+    run: Callable[..., predict.PredictResult],
+    expected: dict[str, engine.Prediction],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(*TEXTS, as_json=True)
+    assert_labelled(parse(capsys.readouterr().out, "jsonl"), TEXTS, expected)
+
+
+def test_arguments_come_back_as_predictions(
+    run: Callable[..., predict.PredictResult], expected: dict[str, engine.Prediction], tmp_path: Path
+) -> None:
+    result = run(*TEXTS)
+    assert result.texts == tuple(TEXTS)
+    assert [one.label for one in result.predictions] == [expected[text].label for text in TEXTS]
+    result = run(*TEXTS, output_file=tmp_path / "out.csv")
+    assert result.predictions == ()
+    assert_labelled(read_rows(tmp_path / "out.csv"), TEXTS, expected)
+
+
+def test_an_argument_that_is_no_utf8_is_labelled(
+    run: Callable[..., predict.PredictResult], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(os.fsdecode(b"good \xff day"), as_json=True)
+    assert json.loads(capsys.readouterr().out)["text"] == "good \ufffd day"
+
+
+def test_the_text_column_may_be_named(
+    run: Callable[..., predict.PredictResult], expected: dict[str, engine.Prediction], tmp_path: Path
+) -> None:
+    rows = [{"text": "elsewhere", "review": text} for text in TEXTS]
+    source = write_rows(tmp_path / "in.csv", rows)
+    run(input_file=source, output_file=tmp_path / "out.csv", text_column="review")
+    assert_labelled(read_rows(tmp_path / "out.csv"), TEXTS, expected, column="review")
+    config = Config.model_validate({"data": {"text_column": "review"}})
+    run(input_file=source, output_file=tmp_path / "out.csv", config=config)
+    assert_labelled(read_rows(tmp_path / "out.csv"), TEXTS, expected, column="review")
+
+
+def test_a_missing_column_names_those_found_and_the_nearest(
+    run: Callable[..., predict.PredictResult], tmp_path: Path
+) -> None:
+    source = write_rows(tmp_path / "in.csv", [{"id": 1, "review_body": "good"}])
+    with pytest.raises(ColumnError) as caught:
+        run(input_file=source, text_column="reviewbody")
+    assert "'id', 'review_body'" in caught.value.message
+    assert "'review_body'" in caught.value.hint
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "db"])
+@pytest.mark.parametrize("name", ["prediction", "p_negative"])
+def test_a_clash_of_names_is_refused_before_anything_is_written(
+    name: str, ending: str, run: Callable[..., predict.PredictResult], tmp_path: Path
+) -> None:
+    source = write_rows(tmp_path / f"in.{ending}", [{"text": "good", name: "x"}])
+    with pytest.raises(ColumnError, match=name):
+        run(input_file=source, output_file=tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_file_of_plain_lines_is_labelled_line_by_line(
+    run: Callable[..., predict.PredictResult], expected: dict[str, engine.Prediction], tmp_path: Path
+) -> None:
+    (tmp_path / "in.txt").write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
+    run(input_file=tmp_path / "in.txt", output_file=tmp_path / "out.csv")
+    assert_labelled(read_rows(tmp_path / "out.csv"), TEXTS, expected)
+
+
+def test_a_file_whose_suffix_does_not_tell_needs_a_format(
+    run: Callable[..., predict.PredictResult], expected: dict[str, engine.Prediction], tmp_path: Path
+) -> None:
+    source = write_rows(tmp_path / "in.csv.gz", [{"text": text} for text in TEXTS]).rename(tmp_path / "odd.download")
+    with pytest.raises(SourceError, match=r"odd\.download"):
+        run(input_file=source)
+    run(input_file=source, file_format="csv", output_file=tmp_path / "out.csv")
+    assert_labelled(read_rows(tmp_path / "out.csv"), TEXTS, expected)
+
+
+# --- standard input --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stdin(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
+    def put(content: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
+
+    return put
+
+
+@pytest.mark.parametrize("how", [{}, {"input_file": Path("-")}, {"texts": ("-",)}])
+def test_a_pipe_is_lines_unless_told_otherwise(
+    how: dict[str, Any],
+    run: Callable[..., predict.PredictResult],
+    expected: dict[str, engine.Prediction],
+    stdin: Callable[[bytes], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stdin("\n".join(TEXTS).encode())
+    run(*how.pop("texts", ()), **how)
+    assert_labelled(parse(capsys.readouterr().out, "csv"), TEXTS, expected)
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
+def test_a_pipe_may_hold_a_table(
+    kind: str,
+    run: Callable[..., predict.PredictResult],
+    expected: dict[str, engine.Prediction],
+    stdin: Callable[[bytes], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    texts = [text for text in TEXTS if "\t" not in text]
+    stdin(write_rows(tmp_path / f"in.{kind}", [{"text": text, "id": 1} for text in texts]).read_bytes())
+    run(file_format=kind)
+    assert_labelled(parse(capsys.readouterr().out, kind), texts, expected)
+
+
+@pytest.mark.parametrize(("kind", "content"), [("lines", b""), ("csv", b"text,id\n"), ("jsonl", b"\n")])
+def test_no_rows_in_are_no_rows_out(
+    kind: str,
+    content: bytes,
+    run: Callable[..., predict.PredictResult],
+    stdin: Callable[[bytes], None],
+    tmp_path: Path,
+) -> None:
+    stdin(content)
+    assert run(file_format=kind, output_file=tmp_path / "out.csv").rows == 0
+    assert set(ADDED) < set((tmp_path / "out.csv").read_text(encoding="utf-8").strip().split(","))
+
+
+def test_bytes_that_are_no_text_name_their_row(
+    run: Callable[..., predict.PredictResult], stdin: Callable[[bytes], None]
+) -> None:
+    stdin(b"good\nbad \xff\n")
+    with pytest.raises(SourceError, match="row 2"):
+        run()
+
+
+def senthy(*arguments: str, model_dir: Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "sentiment_hybrid", "predict", "--load-model-path", str(model_dir), *arguments]
+    return subprocess.run(command, capture_output=True, timeout=120, check=False, **options)
+
+
+def test_a_real_pipe_through_a_real_process(model_dir: Path, expected: dict[str, engine.Prediction]) -> None:
+    done = senthy("--json", "--device", "cpu", model_dir=model_dir, input="\n".join(TEXTS).encode())
+    assert done.returncode == 0, done.stderr.decode()
+    assert_labelled(parse(done.stdout.decode(), "jsonl"), TEXTS, expected)
+    assert "1 texts have nothing in them" in done.stderr.decode()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems tell a reader that went away otherwise")
+def test_a_reader_that_goes_away_ends_it_quietly(model_dir: Path) -> None:
+    lines = "".join(f"good film {number} and many more words to fill a pipe\n" for number in range(12_000))
+    command = [sys.executable, "-m", "sentiment_hybrid", "predict", "--load-model-path", str(model_dir)]
+    with subprocess.Popen(
+        [*command, "--device", "cpu"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdin.write(lines.encode())
+        process.stdin.close()
+        assert process.stdout.readline().startswith(b"text,prediction")
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+# --- memory, and what a stopped run leaves ---------------------------------------------------------------------------
+
+
+def test_rows_stream_in_bounded_chunks(
+    run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    proba = Predictor.predict_proba
+
+    def measured(self: Predictor, texts: list[str | None]) -> Any:
+        sizes.append(len(texts))
+        return proba(self, texts)
+
+    monkeypatch.setattr(engine, "CHUNK", 7)
+    monkeypatch.setattr(Predictor, "predict_proba", measured)
+    for ending in ("csv", "jsonl", "parquet", "db"):
+        sizes.clear()
+        source = write_rows(tmp_path / f"in.{ending}", [{"text": f"good {at}"} for at in range(23)])
+        run(input_file=source, output_file=tmp_path / f"out.{ending}")
+        assert sizes == [7, 7, 7, 2]
+        assert [row["text"] for row in read_rows(tmp_path / f"out.{ending}")] == [f"good {at}" for at in range(23)]
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl.gz", "parquet", "db"])
+def test_a_stopped_run_leaves_the_old_file(
+    ending: str, run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_rows(tmp_path / "in.csv", [{"text": f"good {at}"} for at in range(9)])
+    target = tmp_path / "out" / f"out.{ending}"
+    run(input_file=source, output_file=target)
+    old = target.read_bytes()
+    calls = iter([None, KeyboardInterrupt()])
+    proba = Predictor.predict_proba
+
+    def stopped(self: Predictor, texts: list[str | None]) -> Any:
+        if (failure := next(calls)) is not None:
+            raise failure
+        return proba(self, texts)
+
+    monkeypatch.setattr(engine, "CHUNK", 4)
+    monkeypatch.setattr(Predictor, "predict_proba", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(input_file=source, output_file=target)
+    assert target.read_bytes() == old
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_a_damaged_input_leaves_no_output(run: Callable[..., predict.PredictResult], tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "in.csv.gz", [{"text": f"good {at}"} for at in range(5000)])
+    source.write_bytes(source.read_bytes()[:-30])
+    with pytest.raises(SourceError, match="cut off"):
+        run(input_file=source, output_file=tmp_path / "out.csv")
+    assert [path.name for path in tmp_path.glob("*out*")] == []
+
+
+def test_unreadable_rows_can_be_left_out_and_are_counted(
+    run: Callable[..., predict.PredictResult], tmp_path: Path
+) -> None:
+    (tmp_path / "in.csv").write_text("text,id\ngood,1\nbad\nfilm,3\n", encoding="utf-8")
+    with pytest.raises(SourceError, match="row 2"):
+        run(input_file=tmp_path / "in.csv", output_file=tmp_path / "out.csv")
+    config = Config.model_validate({"data": {"bad_rows": "skip"}})
+    result = run(input_file=tmp_path / "in.csv", output_file=tmp_path / "out.csv", config=config)
+    assert (result.rows, result.skipped) == (2, 1)
+
+
+# --- usage -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"texts": ["good"], "input_file": Path("in.csv")}, "--input"),
+        ({"texts": ["good"], "text_column": "text"}, "--text-column"),
+        ({"texts": ["good"], "file_format": "csv"}, "--format"),
+        ({"texts": ["good"], "output_file": Path("out.docx")}, r"out\.docx"),
+        ({"texts": ["good"], "output_file": Path("out.parquet.gz")}, r"out\.parquet\.gz"),
+        ({"texts": ["good"], "output_file": Path("out.csv"), "as_json": True}, "--json"),
+        ({"input_file": Path("in.csv"), "output_file": Path("in.csv")}, "input itself"),
+        ({"input_file": Path("in.csv"), "output_file": Path("link.csv")}, "input itself"),
+    ],
+)
+def test_what_makes_no_sense_is_told_before_the_model_is_loaded(
+    options: dict[str, Any], told: str, run: Callable[..., predict.PredictResult]
+) -> None:
+    write_rows(Path("in.csv"), [{"text": "good"}])
+    os.link("in.csv", "link.csv")
+    with pytest.raises(UsageError, match=told):
+        run(*options.pop("texts", ()), **options, model_dir=Path("not there"))
+    assert read_rows(Path("in.csv")) == [{"text": "good"}]
+
+
+def test_nothing_to_label_is_an_error_on_a_terminal(
+    run: Callable[..., predict.PredictResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    with pytest.raises(UsageError, match="nothing to label"):
+        run()
+
+
+def test_a_database_with_other_tables_is_not_replaced(
+    run: Callable[..., predict.PredictResult], tmp_path: Path
+) -> None:
+    target = write_rows(tmp_path / "mine.db", [{"text": "good"}])
+    old = target.read_bytes()
+    with pytest.raises(OutputError, match="tweets"):
+        run("good", output_file=target)
+    assert target.read_bytes() == old
+
+
+@pytest.mark.parametrize("target", [Path("folder.csv"), Path("file/out.csv")])
+def test_a_place_that_cannot_be_written_is_told(target: Path, run: Callable[..., predict.PredictResult]) -> None:
+    Path("folder.csv").mkdir()
+    Path("file").write_text("", encoding="utf-8")
+    with pytest.raises(OutputError, match=target.name):
+        run("good", output_file=target)
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(
+    run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, target: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OutputError, match="disk is full"):
+        run("good", output_file=tmp_path / "out.csv")
+    assert list(tmp_path.glob(".out*")) == []
+
+
+def test_a_line_break_has_no_place_in_an_unquoted_tsv(
+    run: Callable[..., predict.PredictResult], tmp_path: Path
+) -> None:
+    with pytest.raises(OutputError, match="unquoted tsv"):
+        run("good\nfilm", output_file=tmp_path / "out.tsv")
+    config = Config.model_validate({"data": {"quoting": "minimal"}})
+    run("good\nfilm", output_file=tmp_path / "out.tsv", config=config)
+    assert '"good\nfilm"' in (tmp_path / "out.tsv").read_text(encoding="utf-8")
+
+
+def test_the_published_model_is_taken_by_head_or_the_first_there_is(
+    model_dir: Path, tiny_encoder_dir: Path, tmp_path: Path
+) -> None:
+    config = Config.model_validate({"paths": {"models_dir": model_dir.parent}})
+    assert predict.run(["good"], config=config, device="cpu").model_dir == model_dir
+    assert predict.run(["good"], config=config, head="linear", device="cpu").model_dir == model_dir
+    with pytest.raises(ModelError, match="han_roberta_model_final") as caught:
+        predict.run(["good"], config=config, head="han")
+    assert "senthy train --model han" in caught.value.hint
+
+
+@pytest.mark.parametrize("damage", ["model.json", "model.safetensors", "pickle", "format"])
+def test_a_model_that_cannot_be_used_is_told_and_nothing_is_written(
+    damage: str, model_dir: Path, run: Callable[..., predict.PredictResult], tmp_path: Path
+) -> None:
+    import shutil
+
+    place = Path(shutil.copytree(model_dir, tmp_path / "model"))
+    if damage == "pickle":
+        (place / paths.MODEL_WEIGHTS).unlink()
+        (place / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    elif damage == "format":
+        text = (place / paths.MODEL_JSON).read_text(encoding="utf-8")
+        (place / paths.MODEL_JSON).write_text(text.replace('"format_version": 1', '"format_version": 2'))
+    else:
+        (place / damage).write_bytes((place / damage).read_bytes()[:100])
+    with pytest.raises(SenthyError) as caught:
+        run("good", model_dir=place, output_file=tmp_path / "out.csv")
+    assert isinstance(caught.value, ModelError)
+    assert caught.value.hint
+    assert not (tmp_path / "out.csv").exists()

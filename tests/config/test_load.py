@@ -1,0 +1,229 @@
+"""One YAML file, --set and flags become one Config, or one error with every problem."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sentiment_hybrid.config.load import load_config, resolve, to_yaml
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.config.syntax import dump, parse
+from sentiment_hybrid.errors import ConfigError
+
+
+def problems(tmp_path: Path, text: str, *overrides: str, **flags: Any) -> list[str]:
+    file = tmp_path / "senthy.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, overrides, flags=flags)
+    assert caught.value.exit_code == 2
+    assert caught.value.hint
+    return list(caught.value.problems)
+
+
+def test_flags_win_over_set_over_file_over_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("project: {name: file, seed: 1}\nlstm: {train: {epochs: 2, batch_size: 4}}\n")
+    config = load_config(
+        file, ["lstm.train.epochs=3", "project.seed=2"], flags={"lstm.train.epochs": 7, "project.name": None}
+    )
+    assert (config.lstm.train.epochs, config.lstm.train.batch_size) == (7, 4)
+    assert (config.project.name, config.project.seed) == ("file", 2)
+    assert config.han.train.epochs == Config().han.train.epochs
+
+
+def test_numbers_in_scientific_notation_are_numbers_quoted_or_not(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("lstm: {train: {learning_rate: 2e-5}}\nhan: {train: {learning_rate: '2e-5'}}\n")
+    config = load_config(file, ["linear.train.learning_rate=3e-5"])
+    rates = [config.model(name).train.learning_rate for name in ("lstm", "han", "linear")]
+    assert rates == [2e-5, 2e-5, 3e-5]
+
+
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_bytes(b"\xef\xbb\xbfproject: {name: bom}\r\n")
+    assert load_config(file).project.name == "bom"
+
+
+def test_an_empty_file_and_a_section_with_nothing_below_it_are_the_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("# nothing\n")
+    assert load_config(file) == Config()
+    file.write_text("data:\nlstm:\n  train:\n")
+    assert load_config(file) == Config()
+
+
+def test_a_shipped_name_is_found_and_a_near_one_is_offered() -> None:
+    assert load_config("quickstart").project.name == "quickstart"
+    with pytest.raises(ConfigError) as caught:
+        resolve("quikstart")
+    assert "`quickstart`" in caught.value.hint
+
+
+def test_a_directory_and_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a directory"):
+        load_config(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes("project: {name: é}".encode("latin-1"))
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_config(tmp_path / "latin.yaml")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(ConfigError, match="not sections"):
+        load_config(tmp_path / "list.yaml")
+
+
+def test_all_problems_come_at_once_each_with_its_line(tmp_path: Path) -> None:
+    train = "lstm:\n  train:\n    epochs: 0\n    schedule: liner\n"
+    text = f"projct: {{}}\n{train}han:\n  hpo:\n    search_space:\n      lr: 3\n"
+    told = problems(tmp_path, text, "a", "project.seed=-1")
+    joined = "\n".join(told)
+    assert len(told) == 6
+    assert "projct (line 1): no such setting; did you mean `project`?" in told
+    assert "lstm.train.epochs (line 4): 0 is not allowed; it should be a whole number from 1 to 10,000" in told
+    assert "lstm.train.schedule (line 5): 'liner' is not allowed" in joined
+    assert "did you mean `linear`?" in joined
+    assert "han.hpo.search_space.lr (line 9)" in joined
+    assert "project.seed (--set): -1 is not allowed" in joined
+    assert "--set a: write it as section.key=value" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("lstm: {head: {layers: 2.5}}", "lstm.head.layers (line 1): 2.5 is not allowed; it should be a whole number"),
+        ("lstm: {head: {layers: true}}", "true and false are no numbers"),
+        ("lstm: {train: {learning_rate: false}}", "true and false are no numbers"),
+        ("lstm: {head: {layers: null}}", "null is not allowed; it should be a whole number from 1 to 8"),
+        ("lstm: {head: {dropout: 1}}", "1 is not allowed; it should be a number of at least 0 and below 1"),
+        ("lstm: {head: {dropout: .nan}}", "nan is not allowed"),
+        ("lstm: {head: {dropout: [0.1]}}", "a list is not allowed"),
+        ("lstm: 3", "lstm (line 1): is a section, not 3; its settings stand below it, indented: head, train, hpo"),
+        ("lstm: {head: [1]}", "lstm.head (line 1): is a section, not a list"),
+        ("lstm: {head: {hidden: {a: 1}}}", "a map is not allowed"),
+        ("test: {baseline: maybe}", "'maybe' is not allowed; it should be true or false"),
+        ("project: {name: 5}", "5 is not allowed; it should be text (in quotes, if it is one)"),
+        ("encoder: {trainable_layers: al}", "a whole number from 0 to 1,000, or all; did you mean `all`?"),
+        ("encoder: {trainable_layers: -1}", "encoder.trainable_layers (line 1): -1 is not allowed"),
+        ("encoder: {name: scratch}", "a scratch encoder starts from random weights: set trainable_layers to all"),
+        (
+            "lstm: {learning_rate: 1}",
+            "lstm.learning_rate (line 1): no such setting; did you mean `lstm.train.learning_rate`?",
+        ),
+        ("han: {head: {attention_heads: 2}}", "did you mean `lstm.head.attention_heads`?"),
+        ("encoder: {revison: x}", "encoder.revison (line 1): no such setting; did you mean `revision`?"),
+        ("lstm: {head: {attention_heads: 3}}", "lstm.head (line 1): attention_heads (3) must divide 2 x hidden (512)"),
+        ("lstm: {train: {class_weights: 3}}", "it should be none or balanced, or a map of text to a number above 0"),
+        ("lstm: {train: {class_weights: {a: -1}}}", "lstm.train.class_weights.a (line 1): -1 is not allowed"),
+        ("data: {label_map: {0: a, 1: a}}", "label_map must name at least two labels"),
+        ("data: {valid_size: 0.5, test_size: 0.5}", "must leave at least 5 %"),
+        ("data: {train_source: a}", "train_source and test_source belong together"),
+        ("data: {encoding: utf-9}", "knows no encoding 'utf-9'"),
+        ("1: 2", "1 (line 1): no such setting"),
+    ],
+)
+def test_one_mistake_is_one_line_in_plain_words(tmp_path: Path, text: str, words: str) -> None:
+    told = problems(tmp_path, text)
+    assert len(told) == 1
+    assert words in told[0]
+    for jargon in ("Input", "constrained", "literal", "function-", "pydantic", "validat", "dict["):
+        assert jargon not in told[0]
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("lr: {type: float, low: 1, high: 2}", "lr (line 1): is no hyper-parameter of this model; known: accumulation"),
+        ("learning_rat: {type: float, low: 1, high: 2}", "did you mean `learning_rate`?"),
+        ("epochs: {type: int, low: 1, high: 2}", "is no hyper-parameter of this model"),
+        ("layers: {type: inte, low: 1, high: 2}", "type inte is not known; it should be float, int or categorical"),
+        ("layers: {low: 1, high: 2}", "`type` is missing; it should be float, int or categorical"),
+        ("layers: 5", "5 is no range; write it as {type: float"),
+        ("layers: {type: int, low: 3, high: 2}", "low (3) must be below high (2)"),
+        ("layers: {type: int, low: 1}", "layers.high (line 1): is missing"),
+        ("layers: {type: int, low: 1, hgh: 2, high: 3}", "layers.hgh (line 1): no such setting; did you mean `high`?"),
+        ("layers: {type: int, low: 1, high: 30}", "30 is outside what the setting allows"),
+        ("layers: {type: float, low: 1, high: 3}", "takes no fractions: use `type: int`"),
+        ("dropout: {type: float, low: 0.1, high: 1.5}", "1.5 is outside what the setting allows"),
+        ("dropout: {type: float, low: 0.0, high: 0.5, log: true}", "a log range must start above 0"),
+        ("dropout: {type: float, low: 0.1, high: true}", "true and false are no numbers"),
+        ("schedule: {type: categorical, choices: [linear, cos]}", "'cos' is outside what the setting allows"),
+        ("schedule: {type: categorical, choices: []}", "schedule.choices (line 1)"),
+    ],
+)
+def test_a_wrong_search_space_is_one_line_in_plain_words(tmp_path: Path, entry: str, words: str) -> None:
+    told = problems(tmp_path, f"lstm: {{hpo: {{search_space: {{{entry}}}}}}}")
+    assert len(told) == 1, told
+    assert words in told[0]
+
+
+def test_wrong_search_spaces_of_all_models_come_with_all_other_problems(tmp_path: Path) -> None:
+    space = "{lr: {type: float, low: 1, high: 2}, dropout: {type: float, low: 1, high: 0}}"
+    entry = f"{{hpo: {{n_trials: 0, search_space: {space}}}}}"
+    told = problems(tmp_path, f"project: {{seed: x}}\nlstm: {entry}\nhan: {entry}\nlinear: {entry}\n")
+    assert len(told) == 10
+
+
+def test_a_flag_is_told_as_an_option(tmp_path: Path) -> None:
+    told = problems(tmp_path, "", **{"lstm.train.epochs": 0})
+    assert told[0].startswith("lstm.train.epochs (option): 0 is not allowed")
+
+
+def test_set_into_a_value_is_told(tmp_path: Path) -> None:
+    assert "`source` is a value, not a section" in problems(tmp_path, "", "data.source=a", "data.source.x=1")[0]
+    assert "--set project.seed=[1: line 1" in problems(tmp_path, "", "project.seed=[1")[0]
+
+
+def test_aliases_in_a_file_do_not_tie_sections_together(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("lstm: {train: &t {epochs: 2}}\nhan: {train: *t}\n")
+    config = load_config(file, ["lstm.train.epochs=9"])
+    assert (config.lstm.train.epochs, config.han.train.epochs) == (9, 2)
+
+
+def test_labels_and_values_may_be_written_as_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("data: {label_map: {0: 0, 4.0: 1}}\nlstm: {train: {class_weights: {0: 1, 1: 2}}}\n")
+    config = load_config(file)
+    assert config.data.label_map == {"0": "0", "4.0": "1"}
+    assert config.lstm.train.class_weights == {"0": 1.0, "1": 2.0}
+
+
+_word = st.text(min_size=1, max_size=12)
+_changes = st.fixed_dictionaries(
+    {},
+    optional={
+        "project.name": _word,
+        "project.seed": st.integers(0, 2**32 - 1),
+        "paths.models_dir": st.from_regex(r"[a-z]{1,8}(/[a-z]{1,8})?", fullmatch=True),
+        "data.text_column": st.none() | _word,
+        "data.label_map": st.none()
+        | st.dictionaries(_word, _word, min_size=2).filter(lambda m: len(set(m.values())) > 1),
+        "data.valid_size": st.floats(0.01, 0.4),
+        "encoder.trainable_layers": st.just("all") | st.integers(0, 48),
+        "lstm.train.learning_rate": st.floats(1e-9, 1),
+        "lstm.train.clip_norm": st.none() | st.floats(1e-3, 100),
+        "han.train.class_weights": st.sampled_from(["none", "balanced"])
+        | st.dictionaries(_word, st.floats(0.01, 10), min_size=1),
+        "han.hpo.search_space": st.just({})
+        | st.builds(lambda low: {"weight_decay": {"type": "float", "low": low, "high": 1.0}}, st.floats(0, 0.99)),
+        "linear.hpo.storage": st.none() | _word,
+        "test.baseline": st.booleans(),
+    },
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(_changes)
+def test_what_to_yaml_writes_loads_to_the_same_config(tmp_path: Path, changes: dict[str, Any]) -> None:
+    config = load_config(None, flags=changes)
+    file = tmp_path / "round.yaml"
+    file.write_text(to_yaml(config), encoding="utf-8")
+    assert load_config(file) == config
+
+
+def test_the_defaults_survive_their_own_yaml(tmp_path: Path) -> None:
+    assert parse(to_yaml(Config())) == parse(dump(Config().model_dump(mode="json")))

@@ -1,0 +1,65 @@
+"""The schema: frozen, documented, bounded, and the same models everywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.config.describe import json_schema, section_of
+from sentiment_hybrid.config.describe import settings as all_settings
+from sentiment_hybrid.config.schema import MODEL_NAMES, Config, searchable
+from sentiment_hybrid.models import HEADS
+
+
+def fields(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in section.model_fields.items():
+        inner = section_of(field.annotation)
+        if inner is None:
+            yield f"{prefix}{name}", field
+        else:
+            yield from fields(inner, f"{prefix}{name}.")
+
+
+def test_every_setting_says_what_it_means() -> None:
+    for setting in all_settings():
+        assert setting.meaning.endswith((".", "}")) or setting.meaning, setting.key
+        assert setting.allowed
+        assert "<class" not in setting.allowed
+        assert "[" not in setting.allowed
+
+
+def test_every_number_is_bounded() -> None:
+    for key, field in fields():
+        if field.annotation not in (int, float):
+            continue
+        kinds = {type(item) for item in field.metadata}
+        assert kinds & {Ge, Gt}, key
+        assert kinds & {Le, Lt}, key
+
+
+def test_a_config_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        Config().project.seed = 3  # type: ignore[misc]
+
+
+def test_every_registered_head_has_a_section_and_a_name() -> None:
+    assert set(MODEL_NAMES) == set(HEADS) == set(paths.DISPLAY_NAMES)
+    for name in MODEL_NAMES:
+        section = Config().model(name)
+        assert set(type(section).model_fields) == {"head", "train", "hpo"}
+        assert set(section.hpo.search_space) <= searchable(section)
+        assert set(type(section.head).model_fields) <= searchable(section)
+    with pytest.raises(KeyError):
+        Config().model("svm")
+
+
+def test_the_json_schema_is_json_and_knows_every_section() -> None:
+    document = json.loads(json.dumps(json_schema()))
+    assert set(document["properties"]) == set(Config.model_fields)
+    assert document["additionalProperties"] is False

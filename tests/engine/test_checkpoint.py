@@ -1,0 +1,238 @@
+"""Model directories: what is saved is what is loaded, a stop loses nothing, and damage is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.engine import checkpoint
+from sentiment_hybrid.engine.checkpoint import ModelInfo, RunCheckpoints, load_model, read_info, save_model
+from sentiment_hybrid.engine.evaluate import predict_probabilities
+from sentiment_hybrid.engine.loop import FitState
+from sentiment_hybrid.errors import EncoderError, ModelError, OutputError
+
+TEXTS = ["good day", "a bad bad day", "it was so and then we all " * 4]
+
+
+def describe(workshop, head: str) -> ModelInfo:
+    return ModelInfo(
+        head=head,
+        head_config={"hidden": 8, "layers": 1} if head != "linear" else {},
+        labels=("negative", "positive"),
+        normalizer="tweet@1",
+        max_length=16,
+        max_windows=32,
+        encoder_name=workshop.encoder.name,
+        encoder_revision=None,
+        encoder_fingerprint=workshop.encoder.fingerprint,
+        encoder_inside=False,
+        trainable_layers=0,
+        data_fingerprint="d",
+        split_fingerprint="s",
+        train_fingerprint="t",
+        run_id="r",
+        created="now",
+        train_rows=3,
+    )
+
+
+def save(workshop, directory: Path, head: str = "lstm", *, bundle: bool = True) -> None:
+    save_model(
+        directory,
+        classifier=workshop.classifier,
+        encoder=workshop.encoder,
+        info=describe(workshop, head),
+        bundle=bundle,
+    )
+
+
+def probabilities(classifier, workshop) -> np.ndarray:
+    return predict_probabilities(classifier, workshop.tokenize(TEXTS), compute=workshop.compute, token_budget=500)
+
+
+@pytest.mark.parametrize("head", ["lstm", "han", "linear"])
+@pytest.mark.parametrize("bundle", [True, False])
+def test_a_saved_model_gives_the_same_probabilities_after_loading(make_workshop, tmp_path, head, bundle):
+    workshop = make_workshop(head)
+    save(workshop, tmp_path / "model", head, bundle=bundle)
+    loaded = load_model(tmp_path / "model")
+    assert loaded.info.encoder_inside is bundle
+    assert np.array_equal(probabilities(loaded.classifier, workshop), probabilities(workshop.classifier, workshop))
+    assert not list(tmp_path.glob(".*")), "nothing is left beside the model"
+
+
+def test_a_bundled_model_needs_no_other_file(make_workshop, tmp_path, small_config):
+    workshop = make_workshop("lstm")
+    save(workshop, tmp_path / "model")
+    moved = shutil.move(tmp_path / "model", tmp_path / "elsewhere")
+    info = json.loads((Path(moved) / paths.MODEL_JSON).read_text())
+    info["encoder_name"] = "/gone"
+    (Path(moved) / paths.MODEL_JSON).write_text(json.dumps(info))
+    assert load_model(Path(moved)).info.labels == ("negative", "positive")
+
+
+def test_weights_trained_in_bf16_load_as_float32_on_the_cpu(make_workshop, tmp_path):
+    workshop = make_workshop("lstm", precision="bf16")
+    save(workshop, tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    assert {p.dtype for p in loaded.classifier.parameters()} == {torch.float32}
+    assert {p.device.type for p in loaded.classifier.parameters()} == {"cpu"}
+
+
+def test_an_encoder_that_changed_since_training_is_refused(make_workshop, tmp_path, tiny_encoder_dir):
+    from sentiment_hybrid.models.encoder import load_encoder_dir, save_encoder
+
+    workshop = make_workshop("lstm")
+    save(workshop, tmp_path / "model", bundle=False)
+    other = load_encoder_dir(tiny_encoder_dir)
+    with torch.no_grad():
+        next(other.model.parameters()).add_(0.01)
+    save_encoder(other.model, other.tokenizer, tmp_path / "other")
+    with pytest.raises(EncoderError, match=r"not the one that .* was trained on"):
+        load_model(tmp_path / "model", encoder=tmp_path / "other")
+    assert load_model(tmp_path / "model", encoder=tiny_encoder_dir).info.head == "lstm"
+
+
+def test_publishing_stopped_between_its_two_renames_is_recovered(make_workshop, tmp_path, monkeypatch):
+    workshop = make_workshop("lstm")
+    directory = tmp_path / "model"
+    save(workshop, directory)
+    before = read_info(directory)
+    real = Path.rename
+
+    def stop_before_second(self, target):
+        if self.name.endswith(".partial"):
+            os._exit(9)
+        return real(self, target)
+
+    pid = os.fork()
+    if pid == 0:
+        monkeypatch.setattr(Path, "rename", stop_before_second)
+        save(workshop, directory)
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 9
+    assert not directory.exists()
+    assert read_info(directory) == before
+    save(workshop, directory)
+    assert not list(tmp_path.glob(".*")), "the next save clears what the stopped one left"
+
+
+def test_a_full_disk_while_saving_keeps_the_old_model(make_workshop, tmp_path, monkeypatch):
+    workshop = make_workshop("lstm")
+    directory = tmp_path / "model"
+    save(workshop, directory)
+    before = read_info(directory)
+
+    def full(path, document):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "_write_json", full)
+    with pytest.raises(OutputError, match="the disk is full"):
+        save(workshop, directory)
+    monkeypatch.undo()
+    assert read_info(directory) == before
+    assert load_model(directory).info == before
+    assert not list(tmp_path.glob(".*"))
+
+
+def damage(directory: Path, kind: str) -> None:
+    weights, document = directory / paths.MODEL_WEIGHTS, directory / paths.MODEL_JSON
+    if kind == "no such directory":
+        shutil.rmtree(directory)
+    elif kind == "truncated weights":
+        os.truncate(weights, weights.stat().st_size // 2)
+    elif kind == "flipped weights":
+        content = bytearray(weights.read_bytes())
+        content[-1] ^= 255
+        weights.write_bytes(bytes(content))
+    elif kind == "broken json":
+        document.write_text('{"format_version": 1, ')
+    elif kind == "missing field":
+        facts = json.loads(document.read_text())
+        del facts["labels"]
+        document.write_text(json.dumps(facts))
+    elif kind == "newer format":
+        document.write_text(json.dumps({**json.loads(document.read_text()), "format_version": 99}))
+    elif kind == "unknown head":
+        document.write_text(json.dumps({**json.loads(document.read_text()), "head": "cnn"}))
+    elif kind == "pickle":
+        weights.unlink()
+        document.unlink()
+        (directory / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    elif kind == "pickle beside json":
+        weights.rename(directory / "model.pt")
+    elif kind == "a file":
+        shutil.rmtree(directory)
+        directory.write_text("hello")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("no such directory", "there is no model at"),
+        ("truncated weights", "damaged"),
+        ("flipped weights", "not the file that was saved"),
+        ("broken json", "damaged"),
+        ("missing field", "lacks labels"),
+        ("newer format", "model format 99"),
+        ("unknown head", "cnn"),
+        ("pickle", "never loads pickles"),
+        ("pickle beside json", "never loads pickles"),
+        ("a file", "not a model directory"),
+    ],
+)
+def test_a_directory_that_is_no_sound_model_is_refused(make_workshop, tmp_path, kind, message):
+    directory = tmp_path / "model"
+    save(make_workshop("lstm"), directory)
+    damage(directory, kind)
+    with pytest.raises(Exception, match=message) as caught:
+        load_model(directory)
+    assert isinstance(caught.value, ModelError) or kind == "unknown head"
+    assert caught.value.hint
+
+
+def snapshot(step: int) -> FitState:
+    return FitState({"model.w": torch.full((3,), float(step))}, {"global_step": step, "epoch": 1})
+
+
+def test_checkpoints_keep_the_last_and_the_best_and_nothing_else(tmp_path):
+    checkpoints = RunCheckpoints(tmp_path / "checkpoints")
+    for step, is_best in [(1, True), (2, True), (3, False), (4, False)]:
+        checkpoints.save(snapshot(step), is_best=is_best)
+    assert checkpoints.load("best").facts["global_step"] == 2
+    assert checkpoints.load("last").facts["global_step"] == 4
+    assert torch.equal(checkpoints.load("last").tensors["model.w"], torch.full((3,), 4.0))
+    assert len([p for p in (tmp_path / "checkpoints").iterdir() if p.is_dir()]) == 2
+
+
+def test_a_failed_checkpoint_leaves_the_one_before(tmp_path, monkeypatch):
+    checkpoints = RunCheckpoints(tmp_path / "checkpoints")
+    checkpoints.save(snapshot(1), is_best=True)
+
+    def full(path, document):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "_write_json", full)
+    with pytest.raises(OutputError, match="the disk is full"):
+        checkpoints.save(snapshot(2))
+    monkeypatch.undo()
+    assert checkpoints.load("last").facts["global_step"] == 1
+
+
+def test_a_checkpoint_that_is_not_there_or_damaged_is_told(tmp_path):
+    checkpoints = RunCheckpoints(tmp_path / "checkpoints")
+    with pytest.raises(ModelError, match="no last checkpoint"):
+        checkpoints.load("last")
+    checkpoints.save(snapshot(1))
+    folder = tmp_path / "checkpoints" / checkpoints.pointers()["last"]
+    (folder / paths.CHECKPOINT_STATE).write_bytes(b"junk")
+    with pytest.raises(ModelError, match="damaged"):
+        checkpoints.load("last")

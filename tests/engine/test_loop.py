@@ -1,0 +1,174 @@
+"""The loop: steps mean what they say, and a fit that was stopped anywhere goes on bit for bit."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from sentiment_hybrid.config.schema import Train
+from sentiment_hybrid.engine import device
+from sentiment_hybrid.engine.loop import EpochFacts, Fit, StepFacts, load_trainable, trainable_state, weights_of_classes
+from sentiment_hybrid.errors import TrainingError
+
+from .conftest import toy_texts
+
+
+def make_fit(workshop, *, rows=60, weights=None, **settings):
+    texts, labels = toy_texts(rows)
+    valid_texts, valid_labels = toy_texts(30, seed=1)
+    return Fit(
+        workshop.classifier,
+        workshop.material(texts, labels),
+        workshop.material(valid_texts, valid_labels),
+        settings=Train(**{"batch_size": 8, "epochs": 2, "precision": "fp32", "learning_rate": 0.01, **settings}),
+        class_weights=np.ones(2) if weights is None else np.asarray(weights),
+        seed=5,
+        compute=workshop.compute,
+        accelerator=device.accelerator(workshop.compute),
+    )
+
+
+def weights_of(workshop):
+    return {name: value.detach().clone() for name, value in trainable_state(workshop.classifier).items()}
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+@pytest.mark.parametrize("model", ["lstm", "han", "linear"])
+def test_training_learns_a_separable_task(make_workshop, model):
+    workshop = make_workshop(model, trainable_layers="all")
+    fit = make_fit(workshop, rows=240, epochs=10, encoder_learning_rate=0.005, patience=None)
+    epochs = [facts for facts in fit.facts() if isinstance(facts, EpochFacts)]
+    assert epochs[-1].train_loss < epochs[0].train_loss
+    assert max(facts.valid_accuracy for facts in epochs) >= 0.9
+
+
+@pytest.mark.parametrize(("model", "trainable_layers"), [("lstm", 0), ("han", 0), ("linear", 0), ("lstm", 1)])
+@pytest.mark.parametrize("stop_after", [3, 9])  # within an epoch of 8 steps, and right after its validation
+def test_a_fit_stopped_anywhere_and_resumed_equals_one_never_stopped(
+    make_workshop, model, trainable_layers, stop_after
+):
+    whole = make_workshop(model, trainable_layers=trainable_layers)
+    expected = list(make_fit(whole).facts())
+    first = make_fit(make_workshop(model, trainable_layers=trainable_layers))
+    seen = []
+    for facts in first.facts():
+        seen.append(facts)
+        if len(seen) == stop_after:
+            state = first.state()
+            break
+    torch.manual_seed(999)  # a new process would not stand where the old one stood
+    second_workshop = make_workshop(model, trainable_layers=trainable_layers)
+    second = make_fit(second_workshop)
+    second.load(state)
+    seen += list(second.facts())
+    assert_same(weights_of(whole), weights_of(second_workshop))
+    losses = [(f.train_loss, f.valid_loss) for f in expected if isinstance(f, EpochFacts)]
+    assert losses == [(f.train_loss, f.valid_loss) for f in seen if isinstance(f, EpochFacts)]
+    assert len(seen) == len(expected)
+
+
+def test_the_token_budget_changes_no_step(make_workshop):
+    results = []
+    for budget in (64, 100_000):
+        workshop = make_workshop("lstm")
+        workshop.classifier.head.eval()
+        fit = make_fit(workshop, token_budget=budget, epochs=1)
+        workshop.classifier.train = lambda mode=True, same=workshop.classifier: (
+            same
+        )  # dropout off: only the cut differs
+        losses = [facts.loss for facts in fit.facts() if isinstance(facts, StepFacts)]
+        results.append((losses, weights_of(workshop)))
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-4)
+    for name, value in results[0][1].items():
+        torch.testing.assert_close(value, results[1][1][name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_step_has_batch_size_times_accumulation_rows(make_workshop):
+    fit = make_fit(make_workshop("linear"), rows=60, batch_size=8, accumulation=3, epochs=1)
+    rows = [facts.rows for facts in fit.facts() if isinstance(facts, StepFacts)]
+    assert sorted(rows, reverse=True) == [24, 24, 12]
+
+
+def test_a_frozen_encoder_is_not_changed_by_training(make_workshop):
+    workshop = make_workshop("han")
+    before = {name: value.clone() for name, value in workshop.classifier.encoder.state_dict().items()}
+    list(make_fit(workshop).facts())
+    assert_same(before, workshop.classifier.encoder.state_dict())
+
+
+def test_early_stopping_ends_when_no_epoch_is_better(make_workshop):
+    fit = make_fit(make_workshop("linear"), epochs=50, patience=2, learning_rate=1e-12)
+    epochs = [facts for facts in fit.facts() if isinstance(facts, EpochFacts)]
+    assert len(epochs) == 3
+    assert [facts.is_best for facts in epochs] == [True, False, False]
+    assert epochs[-1].stop
+
+
+def test_class_weights_shift_predictions_towards_the_heavier_class(make_workshop):
+    def share_of_ones(weights):
+        workshop = make_workshop("linear")
+        fit = make_fit(workshop, weights=weights, epochs=3)
+        list(fit.facts())
+        with torch.no_grad():
+            from sentiment_hybrid.engine.evaluate import predict_probabilities
+
+            probabilities = predict_probabilities(
+                workshop.classifier,
+                fit.valid.tokenized,
+                compute=workshop.compute,
+                token_budget=1000,
+                states=fit.valid.states,
+            )
+        return probabilities[:, 1].mean()
+
+    assert share_of_ones([1.0, 9.0]) > share_of_ones([9.0, 1.0]) + 0.2
+
+
+def test_balanced_weights_are_inverse_frequencies_and_a_map_must_name_every_label():
+    labels = np.array([0, 0, 0, 1])
+    np.testing.assert_allclose(weights_of_classes("balanced", labels, ("a", "b")), [4 / 6, 2.0])
+    np.testing.assert_allclose(weights_of_classes({"a": 1, "b": 3}, labels, ("a", "b")), [1.0, 3.0])
+    with pytest.raises(TrainingError, match="class_weights names a, c"):
+        weights_of_classes({"a": 1, "c": 3}, labels, ("a", "b"))
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+def test_the_rate_warms_up_and_decays_as_the_schedule_says(make_workshop, schedule):
+    fit = make_fit(make_workshop("linear"), schedule=schedule, epochs=4, warmup_steps=4, patience=None)
+    rates = [facts.learning_rate for facts in fit.facts() if isinstance(facts, StepFacts)]
+    assert rates[0] < rates[1] < rates[2] < rates[3] < 0.01
+    assert max(rates) == pytest.approx(0.01)
+    if schedule == "constant":
+        assert set(rates[4:]) == {0.01}
+    else:
+        assert rates[-1] < 0.001
+        assert all(later <= earlier for earlier, later in itertools.pairwise(rates))
+
+
+def test_a_loss_that_is_no_number_stops_with_what_to_do(make_workshop):
+    workshop = make_workshop("linear")
+    with torch.no_grad():
+        next(iter(trainable_state(workshop.classifier).values())).fill_(float("nan"))
+    with pytest.raises(TrainingError, match="loss became nan in epoch 1, step 1") as caught:
+        list(make_fit(workshop).facts())
+    assert "learning_rate" in caught.value.hint
+
+
+def test_weights_of_another_shape_are_refused(make_workshop):
+    with pytest.raises(TrainingError, match="another shape"):
+        load_trainable(make_workshop("lstm").classifier, weights_of(make_workshop("han")))
+
+
+def test_bf16_training_runs_and_gives_float32_weights(make_workshop):
+    workshop = make_workshop("lstm", trainable_layers="all", precision="bf16")
+    epochs = [facts for facts in make_fit(workshop, precision="bf16").facts() if isinstance(facts, EpochFacts)]
+    assert np.isfinite(epochs[-1].train_loss)
+    assert {value.dtype for value in trainable_state(workshop.classifier).values()} == {torch.float32}

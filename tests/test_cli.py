@@ -1,0 +1,426 @@
+"""Options become a Config and a call; every failure becomes a message on stderr and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+import sentiment_hybrid
+from sentiment_hybrid import cli, commands, console, paths
+from sentiment_hybrid.config.describe import settings
+from sentiment_hybrid.config.load import load_config
+from sentiment_hybrid.errors import ConfigError, DataError, SenthyError, UsageError
+
+
+@pytest.fixture(autouse=True)
+def _process_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The command line sets up its process; a test must leave this one as it was."""
+    for name in ("TRANSFORMERS_VERBOSITY", *cli._OFFLINE_VARIABLES):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+        monkeypatch.delenv(name)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    terminate = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, terminate)
+    console.set_verbosity(0)
+    logging.captureWarnings(False)
+    root.handlers, root.level = handlers, level
+
+
+def senthy(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert isinstance(stop.value.code, int)
+    return stop.value.code
+
+
+@dataclass
+class Spy:
+    """A command that remembers how it was called, and does what it is told."""
+
+    then: Callable[[], Any] = lambda: None
+    args: tuple[Any, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def run(self, *args: Any, **options: Any) -> Any:
+        self.args, self.options = args, options
+        return self.then()
+
+
+@pytest.fixture
+def spy(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Spy]:
+    """Puts a Spy in the place of a command; what it would show is not shown."""
+
+    def place(name: str, then: Callable[[], Any] = lambda: SimpleNamespace(failures={}, missing=())) -> Spy:
+        made = Spy(then)
+        module = ModuleType(name)
+        module.run = made.run  # type: ignore[attr-defined]
+        monkeypatch.setattr(commands, name, module, raising=False)
+        for show in [attribute for attribute in vars(console) if attribute.startswith("show_")]:
+            monkeypatch.setattr(console, show, lambda *_: None)
+        return made
+
+    return place
+
+
+def raising(error: BaseException) -> Callable[[], Any]:
+    def fail() -> Any:
+        raise error
+
+    return fail
+
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+
+def test_data_options_are_settings(spy: Callable[..., Spy]) -> None:
+    data = spy("data")
+    assert (
+        senthy(
+            *("data", "--train-source", "a.csv", "--valid-source", "b.csv", "--test-source", "c.csv"),
+            *("--text-column", "t", "--label-column", "l", "--label-map", "0=neg", "--label-map", "4 = pos"),
+            *("--normalizer", "none", "--refresh", "--seed", "7", "--set", "data.table=x", "--offline"),
+        )
+        == 0
+    )
+    config = data.args[0]
+    assert (config.data.train_source, config.data.valid_source, config.data.test_source) == ("a.csv", "b.csv", "c.csv")
+    assert (config.data.text_column, config.data.label_column, config.data.table) == ("t", "l", "x")
+    assert list(config.data.label_map.items()) == [("0", "neg"), ("4", "pos")]
+    assert (config.data.normalizer, config.project.seed) == ("none", 7)
+    assert data.options == {"refresh": True, "offline": True}
+
+
+def test_a_label_map_may_be_yaml(spy: Callable[..., Spy]) -> None:
+    data = spy("data")
+    assert senthy("data", "--source", "x.csv", "--label-map", "{0: neg, 2: neutral, 4.0: pos}") == 0
+    assert data.args[0].data.label_map == {"0": "neg", "2": "neutral", "4.0": "pos"}
+
+
+def test_a_label_map_that_is_none_is_told(spy: Callable[..., Spy], capsys: pytest.CaptureFixture[str]) -> None:
+    spy("data")
+    assert senthy("data", "--label-map", "neg") == 2
+    assert "VALUE=LABEL" in capsys.readouterr().err
+
+
+def test_train_options_reach_the_section_of_the_model_alone(spy: Callable[..., Spy]) -> None:
+    train = spy("train")
+    assert (
+        senthy(
+            *("train", "--model", "han", "--final-epochs", "2", "--sample-size", "100", "--seeds", "3", "--no-test"),
+            *("--encoder", "enc", "--bundle-encoder", "--device", "cpu", "-c", "quickstart"),
+        )
+        == 0
+    )
+    config, model = train.args
+    assert model == "han"
+    assert (config.han.train.epochs, config.han.train.sample_size) == (2, 100)
+    assert config.lstm.train == load_config("quickstart").lstm.train
+    assert train.options == {
+        "resume": False,
+        "device": "cpu",
+        "offline": False,
+        "seeds": 3,
+        "test": False,
+        "encoder": Path("enc"),
+        "bundle_encoder": True,
+    }
+
+
+def test_run_all_options_reach_every_chosen_model(spy: Callable[..., Spy]) -> None:
+    run_all = spy("run_all")
+    options = ("--epochs", "2", "--source", "sample", "--force", "--refresh", "--offline")
+    assert senthy("run-all", "--model", "han", "--model", "linear", "--model", "han", *options) == 0
+    config, models = run_all.args
+    assert models == ["han", "linear"]
+    assert (config.han.train.epochs, config.linear.train.epochs) == (2, 2)
+    assert config.lstm.train.epochs == load_config().lstm.train.epochs
+    assert config.data.source == "sample"
+    assert run_all.options["force"]
+    assert run_all.options["refresh"]
+    assert run_all.options["offline"]
+    assert senthy("run-all") == 0
+    assert run_all.args[1] == ["lstm", "han"]
+
+
+def test_run_all_fails_when_a_model_did(spy: Callable[..., Spy]) -> None:
+    spy("run_all", lambda: SimpleNamespace(failures={"HANRoBERTa": DataError("x")}))
+    assert senthy("run-all") == 1
+
+
+def test_test_options(spy: Callable[..., Spy]) -> None:
+    test = spy("test")
+    assert senthy("test", "--load-model-path", "m", "--split", "valid", "--data", "f.csv", "--sample-size", "50") == 0
+    config, model = test.args
+    assert (config.test.sample_size, model) == (50, None)
+    assert test.options["load_model_path"] == Path("m")
+    assert test.options["split"] == "valid"
+    assert test.options["data_file"] == Path("f.csv")
+
+
+def test_predict_options(spy: Callable[..., Spy]) -> None:
+    predict = spy("predict")
+    assert senthy("predict", "good", "--", "-bad") == 0
+    assert predict.args[0] == ["good", "-bad"]
+    assert senthy("predict", "--input", "a.csv", "--output", "b.csv", "--json", "--text-column", "t") == 0
+    assert predict.args[0] == []
+    assert predict.options["input_file"] == Path("a.csv")
+    assert predict.options["output_file"] == Path("b.csv")
+    assert (predict.options["as_json"], predict.options["text_column"]) == (True, "t")
+
+
+def test_fetch_that_lacks_something_exits_with_1(spy: Callable[..., Spy]) -> None:
+    fetch = spy("fetch", lambda: SimpleNamespace(missing=("encoder",)))
+    assert senthy("fetch", "--what", "encoder", "--what", "nltk", "--offline") == 1
+    assert fetch.options == {"what": ["encoder", "nltk"], "offline": True}
+
+
+def test_offline_is_told_to_the_libraries_before_a_command_runs(spy: Callable[..., Spy]) -> None:
+    seen: dict[str, str | None] = {}
+
+    def look() -> Any:
+        seen.update({name: os.environ.get(name) for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")})
+
+    spy("data", look)
+    senthy("data")
+    assert set(seen.values()) == {None}
+    senthy("data", "--offline")
+    assert set(seen.values()) == {"1"}
+
+
+def test_a_senthy_yaml_in_the_working_directory_is_used_and_said(
+    spy: Callable[..., Spy], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = spy("data")
+    Path("senthy.yaml").write_text("project: {name: local}\n")
+    assert senthy("data") == 0
+    assert data.args[0].project.name == "local"
+    assert "using senthy.yaml" in capsys.readouterr().err
+    assert senthy("data", "-c", "default") == 0
+    assert data.args[0].project.name == "senthy"
+    assert capsys.readouterr().err == ""
+
+
+def test_every_option_that_is_a_setting_names_a_setting_that_there_is() -> None:
+    keys = {setting.key for setting in settings()}
+    for flags in (*cli._PANELS.values(), cli._SEED):
+        for flag in flags:
+            for model in paths.DISPLAY_NAMES:
+                assert flag.key.format(model=model) in keys
+
+
+def test_every_command_has_the_shared_options_and_help_for_each_option() -> None:
+    for name, command in every_command():
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {"--config", "--set", "--seed", "--device", "--offline", "--verbose", "--quiet"} <= options, name
+        assert command.help, name
+        for parameter in command.params:
+            assert getattr(parameter, "help", None), (name, parameter.name)
+
+
+def every_command(group: Any = None, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in (group or get_command(cli.app)).commands.items():
+        if hasattr(command, "commands"):
+            yield from every_command(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
+
+
+def test_all_verbs_are_there() -> None:
+    names = {name for name, _ in every_command()}
+    plain = {"data", "train", "test", "predict", "run-all", "fetch", "info"}
+    assert plain | {f"config {verb}" for verb in ("show", "check", "init", "schema")} <= names
+    files = {path.stem.replace("_", "-") for path in Path(commands.__file__).parent.glob("[a-z]*.py")}
+    assert files == {name.split()[0] for name in names}
+
+
+@pytest.mark.parametrize("name", [name for name, _ in every_command()])
+def test_every_command_tells_its_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert senthy(*name.split(), "--help") == 0
+    assert f"senthy {name}" in capsys.readouterr().out
+
+
+# --- exit codes and messages -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trian"], "trian"),
+        (["train", "--modl", "lstm"], "--modl"),
+        (["train", "--model", "lstn"], "Did you mean lstm?"),
+        (["train", "--seeds", "0"], "--seeds"),
+        (["train", "--epochs", "x"], "--epochs"),
+        (["test", "--split", "tset"], "--split"),
+        (["data", "--device", "gpu"], "--device"),
+        (["data", "-v", "-q"], "exclude each other"),
+        (["train", "--epochs", "0"], "lstm.train.epochs (option): 0 is not allowed"),
+        (["data", "-c", "nope.yaml"], "no configuration file nope.yaml"),
+        (["config", "check", "--set", "a.b=1"], "a: no such setting"),
+    ],
+)
+def test_a_wrong_call_exits_with_2_and_says_why(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert senthy(*arguments) == 2
+    caught = capsys.readouterr()
+    assert words in caught.err
+    assert caught.out == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (DataError("no [text] column", hint="use --text-column"), 1, ["Error: no [text] column", "Hint: use --text"]),
+        (ConfigError("2 problems", problems=("a: b", "[c]: d")), 2, ["Error: 2 problems", "  - a: b", "  - [c]: d"]),
+        (UsageError("x"), 2, ["Error: x"]),
+        (OSError(errno.ENOSPC, "No space left on device", "m.bin"), 1, ["the disk is full: m.bin", "Hint:"]),
+        (PermissionError(errno.EACCES, "Permission denied", "/r"), 1, ["no permission to use /r"]),
+        (OSError(errno.EIO, "Input/output error", "f"), 1, ["Input/output error: f"]),
+        (MemoryError(), 1, ["out of memory", "batch_size"]),
+        (ZeroDivisionError("division by zero"), 1, ["unexpected ZeroDivisionError: division by zero", "with -v"]),
+        (RecursionError("deep"), 1, ["unexpected RecursionError"]),
+        (KeyboardInterrupt(), 130, ["interrupted"]),
+        (KeyboardInterrupt("state saved in results/runs/7; add --resume"), 130, ["state saved in results/runs/7"]),
+    ],
+)
+def test_a_failure_is_told_in_a_sentence(
+    error: BaseException, code: int, words: list[str], spy: Callable[..., Spy], capsys: pytest.CaptureFixture[str]
+) -> None:
+    spy("data", raising(error))
+    assert senthy("data") == code
+    caught = capsys.readouterr()
+    assert caught.out == ""
+    for word in words:
+        assert word in caught.err
+    assert "Traceback" not in caught.err
+
+
+def test_v_shows_the_traceback(spy: Callable[..., Spy], capsys: pytest.CaptureFixture[str]) -> None:
+    for error in (ZeroDivisionError("x"), DataError("y")):
+        spy("data", raising(error))
+        assert senthy("data", "-v") == 1
+        assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_reader_that_went_away_is_no_error_message(
+    spy: Callable[..., Spy], capfd: pytest.CaptureFixture[str]
+) -> None:
+    spy("data", raising(BrokenPipeError(errno.EPIPE, "Broken pipe")))
+    assert senthy("data") == 1
+    assert capfd.readouterr().err == ""
+
+
+def test_every_kind_of_error_has_an_exit_code_that_the_readme_knows() -> None:
+    def below(kind: type[SenthyError]) -> Iterator[type[SenthyError]]:
+        yield kind
+        for child in kind.__subclasses__():
+            yield from below(child)
+
+    assert {kind.exit_code for kind in below(SenthyError)} == {1, 2}
+
+
+def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert senthy("--version") == 0
+    assert capsys.readouterr().out == f"senthy {sentiment_hybrid.__version__}\n"
+
+
+# --- as a real process -----------------------------------------------------------------------------------------------
+
+
+def process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "sentiment_hybrid", *arguments]
+    return subprocess.run(command, capture_output=True, timeout=120, check=False, **options)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes that close early are told differently elsewhere")
+def test_output_into_a_closed_pipe_ends_quietly() -> None:
+    command = f'"{sys.executable}" -m sentiment_hybrid config schema --json | true'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=120, check=False)
+    assert done.stderr == b""
+
+
+def test_json_on_stdout_is_nothing_but_json() -> None:
+    Path("senthy.yaml").write_text("project: {name: é😀}\n", encoding="utf-8")
+    done = process("config", "schema", "--json", "-v")
+    assert done.returncode == 0
+    assert "properties" in json.loads(done.stdout)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX hands undecodable arguments through")
+def test_an_argument_that_is_no_text_does_not_crash_the_message() -> None:
+    command = [sys.executable.encode(), b"-m", b"sentiment_hybrid", b"config", b"check", b"\xff\xfe.yaml"]
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert b"\\udcff" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_an_ascii_terminal_gets_escapes_not_a_crash() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    Path("ü.yaml").write_text("x: 1\n", encoding="utf-8")
+    done = process("config", "check", "ü.yaml", env=environment)
+    assert done.returncode == 2
+    assert b"\\xfc.yaml" in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGTERM is no signal to handle elsewhere")
+def test_sigterm_is_an_interrupt() -> None:
+    # Blocks in a command that would never end: reading a pipe that nobody closes.
+    script = (
+        "import sys, types\n"
+        "from sentiment_hybrid import cli, commands\n"
+        "def run(*a, **k):\n"
+        "    print('ready', flush=True)\n"
+        "    sys.stdin.read()\n"
+        "commands.data = types.SimpleNamespace(run=run)\n"
+        "cli.main(['data'])\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"ready\n"
+    child.send_signal(signal.SIGTERM)
+    started = time.monotonic()
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert b"interrupted" in err
+    assert b"Traceback" not in err
+    assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("senthy tr", {"train"}),
+        ("senthy train --model h", {"han"}),
+        ("senthy train --config qu", {"quickstart"}),
+        ("senthy config ", {"show", "check", "init", "schema"}),
+    ],
+)
+def test_the_shell_completes_commands_models_and_configs(words: str, offered: set[str]) -> None:
+    asked = {"_SENTHY_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = process(env={**os.environ, **asked})
+    assert set(done.stdout.decode().split()) == offered
+
+
+def test_the_completion_script_is_for_this_command() -> None:
+    done = process(env={**os.environ, "_SENTHY_COMPLETE": "source_bash"})
+    assert b"_SENTHY_COMPLETE=complete_bash" in done.stdout

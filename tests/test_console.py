@@ -1,0 +1,278 @@
+"""What a person sees: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sentiment_hybrid import console
+
+I = SimpleNamespace  # noqa: E741
+
+
+@pytest.fixture(autouse=True)
+def _verbosity() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    console.set_verbosity(0)
+    yield
+    console.set_verbosity(0)
+    logging.captureWarnings(False)
+    root.handlers, root.level = handlers, level
+
+
+def as_terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """A stderr that says it is a terminal; pytest puts its own back between a fixture and the test."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "160")
+    return stream
+
+
+def interval(value: float) -> Any:
+    return I(value=value, low=value - 0.01, high=value + 0.01)
+
+
+def scores(value: float = 0.8) -> Any:
+    names = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "mcc", "roc_auc", "ece")
+    classes = tuple(I(label=label, precision=0.8, recall=0.7, f1=0.75, support=500) for label in ("[neg]", "pos"))
+    return I(rows=1000, confidence=0.95, per_class=classes, **{name: interval(value) for name in names})
+
+
+def compared(gap: float, *, differs: bool) -> Any:
+    return I(
+        confidence=0.95, accuracy=interval(gap), p_value=0.00001, only_a=120, only_b=80, rows=1000, differs=differs
+    )
+
+
+def tested(**changes: Any) -> Any:
+    facts: dict[str, Any] = {
+        "model": "LSTMRoBERTa",
+        "split": "test",
+        "rows": 1000,
+        "labels": ("[neg]", "pos"),
+        "scores": scores(0.82),
+        "baseline": scores(0.78),
+        "comparison": compared(0.04, differs=True),
+        "files": {"confusion_matrix": Path("results/c.png")},
+        "overlap": None,
+        "results_file_set_aside": None,
+    }
+    return I(**facts | changes)
+
+
+def test_brackets_in_user_text_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    console.say("[neutral] [bold]x[/bold]")
+    console.table("[red]", ["[label]"], [["[neutral]"]])
+    console.warn("label [neutral]")
+    console.error("no [x]", problems=["[y]"], hint="[z]")
+    caught = capsys.readouterr()
+    for word in ("[neutral] [bold]x[/bold]", "[red]", "[label]"):
+        assert word in caught.out
+    for word in ("warning: label [neutral]", "Error: no [x]", "  - [y]", "Hint: [z]"):
+        assert word in caught.err
+
+
+def test_control_characters_and_lone_surrogates_do_not_reach_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    console.say("a\x1b[31mb\x07\ud83dc")
+    console.table("", ["t"], [["x\x1b]0;title\x07"]])
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "a\\x1b[31mb\\x07\\ud83dc" in out
+
+
+def test_a_long_line_is_not_folded_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    console.say("word " * 100)
+    console.note("word " * 100)
+    console.table("", ["a", "b"], [["x" * 150, "y" * 150]])
+    caught = capsys.readouterr()
+    assert caught.out.count("\n") == 1 + 5
+    assert caught.err.count("\n") == 1
+
+
+def test_notes_are_silent_with_q_and_warnings_are_not(capsys: pytest.CaptureFixture[str]) -> None:
+    console.set_verbosity(-1)
+    console.note("a note")
+    console.warn("a warning")
+    logging.getLogger("sentiment_hybrid.x").info("an info")
+    caught = capsys.readouterr()
+    assert caught.out == ""
+    assert caught.err == "warning: a warning\n"
+
+
+def test_v_shows_debug_lines_of_the_program_and_info_of_libraries(capsys: pytest.CaptureFixture[str]) -> None:
+    for level, ours, theirs in ((0, False, False), (1, True, False), (2, True, True)):
+        console.set_verbosity(level)
+        logging.getLogger("sentiment_hybrid.x").debug("mine")
+        logging.getLogger("other").debug("theirs")
+        err = capsys.readouterr().err
+        assert ("mine" in err) is ours
+        assert ("theirs" in err) is theirs
+
+
+def test_progress_in_a_pipe_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(console, "_clock", lambda: now[0])
+    with console.progress("training", total=1000, unit="texts") as bar:
+        for _ in range(10):
+            now[0] += 3
+            bar.advance(100, loss=0.51234)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert lines[0] == "training: 400 of 1,000 (40 %) texts, 33 texts/s, loss 0.5123, 12 s so far, 18 s left"
+    assert lines[-1].startswith("training: 1,000 of 1,000 (100 %) texts")
+
+
+def test_a_quick_task_in_a_pipe_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.progress("reading") as bar:
+        bar.advance(5)
+        bar.update(total=10, description="still reading")
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_on_a_terminal_is_a_bar_with_facts_and_tasks_nest(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = as_terminal(monkeypatch)
+    with console.progress("training", total=100, unit="texts") as outer:
+        outer.advance(40, loss=0.25)
+        with console.progress("validating", total=10) as inner:
+            inner.advance(5, macro_f1=0.5)
+            console._live[0].refresh()
+        console.note("above the [bar]")
+    shown = terminal.getvalue()
+    for word in ("training", "loss 0.25", "validating", "macro_f1 0.5", "40%", "above the [bar]"):
+        assert word in shown
+
+
+def test_progress_with_q_is_silent_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = as_terminal(monkeypatch)
+    console.set_verbosity(-1)
+    with console.progress("training", total=100) as bar:
+        bar.advance(40)
+    assert terminal.getvalue() == ""
+
+
+def test_a_failing_task_takes_its_bar_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    as_terminal(monkeypatch)
+    with pytest.raises(ValueError, match="x"), console.progress("training", total=100):
+        raise ValueError("x")
+    assert console._live == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.04, "0.0 s"), (9.94, "9.9 s"), (12.4, "12 s"), (59.4, "59 s"), (185, "3 min 05 s"), (7440, "2 h 04 min")],
+)
+def test_durations_read_well(seconds: float, words: str) -> None:
+    assert console.duration(seconds) == words
+
+
+def test_sizes_and_p_values_read_well() -> None:
+    assert [console.size(n) for n in (0, 1023, 1536, 5 * 2**30, 3 * 2**40)] == [
+        "0 B",
+        "1023 B",
+        "1.5 KiB",
+        "5.0 GiB",
+        "3.0 TiB",
+    ]
+    assert console.p_value(0.00001) == "p < 0.0001"
+    assert console.p_value(0.0312) == "p = 0.031"
+
+
+def test_a_figure_that_there_is_not_is_a_dash() -> None:
+    nothing = interval(float("nan"))
+    assert console.percent(nothing) == console.decimal(nothing) == "-"
+
+
+def test_a_paired_test_is_told_in_words() -> None:
+    won = console.difference(compared(0.04, differs=True), "LSTMRoBERTa", "the baseline")
+    assert won.startswith("LSTMRoBERTa is better than the baseline on these rows, beyond chance")
+    assert "+4.00 points of accuracy, 95 % interval +3.00 to +5.00" in won
+    lost = console.difference(compared(-0.04, differs=True), "LSTMRoBERTa", "the baseline")
+    assert lost.startswith("the baseline is better than LSTMRoBERTa")
+    assert "do not differ measurably" in console.difference(compared(0.0, differs=False), "a", "b")
+
+
+def test_a_test_shows_intervals_beside_the_baseline(capsys: pytest.CaptureFixture[str]) -> None:
+    console.show_test(tested(overlap={"rows": 40, "of": 1000}, results_file_set_aside=Path("results/old.json")))
+    caught = capsys.readouterr()
+    for word in ("82.00 % [81.00, 83.00]", "78.00 % [77.00, 79.00]", "baseline", "[neg]", "75.00 %", "results/c.png"):
+        assert word in caught.out
+    assert "40 of these 1,000 texts (4.0 %) were in the model's training data" in caught.err
+    assert "results/old.json" in caught.err
+
+
+def test_a_test_without_baseline_is_shown_too(capsys: pytest.CaptureFixture[str]) -> None:
+    console.show_test(tested(baseline=None, comparison=None))
+    assert "baseline" not in capsys.readouterr().out
+
+
+def test_a_training_shows_its_best_epoch_its_seeds_and_its_test(capsys: pytest.CaptureFixture[str]) -> None:
+    seeds = {"accuracy": {"mean": 0.81, "deviation": 0.004, "values": [0.806, 0.814]}}
+    result = I(
+        model="LSTMRoBERTa",
+        model_dir=Path("models/m"),
+        run_dir=Path("results/runs/1"),
+        best_epoch=3,
+        epochs=5,
+        valid={"accuracy": 0.8, "macro_f1": 0.79},
+        seconds=65.0,
+        resumed=True,
+        seeds=seeds,
+        test=tested(),
+    )
+    console.show_train(result)
+    out = capsys.readouterr().out
+    for word in ("models/m", "(resumed)", "1 min 05 s", "epoch 3", "macro F1 0.7900", "0.8100", "0.0040", "82.00 %"):
+        assert word in out
+
+
+def test_data_shows_rows_per_split_and_what_was_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    report = {
+        "splits": {"train": {"neg": 70, "pos": 30}, "test": {"neg": 20, "pos": 0}},
+        "dropped": {"conflicting_labels": 12, "empty": 0},
+        "rows_read": 150,
+        "warnings": ["next to no negation"],
+    }
+    result = I(path=Path("d.db"), built=True, report=report, labels=("neg", "pos"), seconds=1.0, source="x.csv")
+    console.show_data(result)
+    caught = capsys.readouterr()
+    for word in ("d.db", "x.csv", "70 (70.0 %)", "20 (100.0 %)", "conflicting labels", "8.00 %", "of 150 rows"):
+        assert word in caught.out
+    assert "empty" not in caught.out
+    assert caught.err == "warning: next to no negation\n"
+
+
+def test_run_all_compares_the_models_and_names_failures(capsys: pytest.CaptureFixture[str]) -> None:
+    result = I(
+        tests={"LSTMRoBERTa": tested(), "HANRoBERTa": tested(model="HANRoBERTa", scores=scores(0.83))},
+        comparisons=[(compared(-0.01, differs=False), "LSTMRoBERTa", "HANRoBERTa")],
+        files={"results": Path("results/model_results.json")},
+        failures={"LinearRoBERTa": RuntimeError("no [memory]")},
+        skipped=["train lstm"],
+        seconds=3.0,
+    )
+    console.show_run_all(result)
+    caught = capsys.readouterr()
+    for word in ("LSTMRoBERTa", "HANRoBERTa", "baseline", "82.00 %", "83.00 %", "78.00 %", "do not differ measurably"):
+        assert word in caught.out
+    assert "LinearRoBERTa: no [memory]" in caught.err
+
+
+def test_json_keeps_every_character(capsys: pytest.CaptureFixture[str]) -> None:
+    console.as_json({"text": "é😀[x]", "path": Path("a")})
+    assert json.loads(capsys.readouterr().out) == {"text": "é😀[x]", "path": "a"}
