@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from sentiment_hybrid import paths
+from sentiment_hybrid.config.schema import MODEL_NAMES
 from sentiment_hybrid.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ def run(
 
     Args:
         texts: the texts themselves; ``-`` alone is standard input, as nothing at all is when that is no terminal.
-        config: for its ``paths.models_dir``, and how files are read (``data.encoding``, ``quoting``, ``bad_rows``).
+        config: for its ``paths.models_dir``, how files are read (``data.encoding``, ``quoting``, ``bad_rows``), and
+            ``<model>.train.precision`` and ``token_budget``.
         model_dir: a model directory; otherwise the published model of ``head``, or the first there is.
         input_file: csv, tsv, jsonl, parquet, lines (.txt), each also gzipped, SQLite, or ``-``.
         output_file: written by its suffix and put in place when complete; None is stdout, in the input's format.
@@ -183,23 +185,23 @@ def _open(stack: contextlib.ExitStack, path: Path | None, data: Data, file_forma
     if path is None or str(path) == STDIN:
         if sys.stdin is None:
             raise UsageError("there is no standard input here", hint="Use --input FILE.")
-        return _streamed(open_stream(sys.stdin.buffer, data, kind=file_format or "lines"), file_format or "lines")
+        kind = file_format or "lines"
+        return _streamed(stack, open_stream(sys.stdin.buffer, data, kind=kind), kind)
     path = path.expanduser()
     if file_format is not None:
         stream = _opened(stack, path)
-        return _streamed(open_stream(stream, data, kind=file_format, name=str(path)), file_format)
+        return _streamed(stack, open_stream(stream, data, kind=file_format, name=str(path)), file_format)
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise UsageError(f"{path} is a pipe, whose name does not tell what is in it", hint="Say so with --format.")
-    kind = "csv" if str(path) == "sample" else kind_of(path)
+    found = "csv" if str(path) == "sample" else kind_of(path)
     source = open_source(str(path), data, offline=True)
     types = source.types if isinstance(source, ParquetSource) else {}
-    batches = source.batches(native=True, size=_chunk())
-    return _Incoming(source.name, kind, list(source.columns), batches, types)
+    return _Incoming(source.name, found, list(source.columns), _batches(stack, source), types)
 
 
-def _streamed(source: Source, kind: str) -> _Incoming:
+def _streamed(stack: contextlib.ExitStack, source: Source, kind: str) -> _Incoming:
     """Rows that can be read once: the first batch tells the columns."""
-    batches = source.batches(native=True, size=_chunk())
+    batches = _batches(stack, source)
     first = list(itertools.islice(batches, 1))
     columns = list(first[0].columns) if first else list(source.columns)
     return _Incoming(source.name, kind, columns, itertools.chain(first, batches))
@@ -215,10 +217,13 @@ def _opened(stack: contextlib.ExitStack, path: Path) -> BinaryIO:
     return file
 
 
-def _chunk() -> int:
+def _batches(stack: contextlib.ExitStack, source: Source) -> Iterator[Batch]:
+    """Whole rows, a chunk at a time; let go of with the stack, whatever happens in between."""
     from sentiment_hybrid.engine.predictor import CHUNK
 
-    return CHUNK
+    batches = source.batches(native=True, size=CHUNK)
+    stack.enter_context(contextlib.closing(batches))  # type: ignore[type-var]
+    return batches
 
 
 # --- labelling -------------------------------------------------------------------------------------------------------
@@ -234,6 +239,7 @@ def _predictor(
     encoder: Path | str | None,
 ) -> tuple[Predictor, Path]:
     from sentiment_hybrid.console import note
+    from sentiment_hybrid.engine.checkpoint import read_info
     from sentiment_hybrid.engine.predictor import Predictor, published
 
     models_dir = config.paths.models_dir
@@ -243,7 +249,18 @@ def _predictor(
         others = [name for name in others if paths.published_model(models_dir, name) != directory]
         if others:
             note(f"using {directory} (--model takes another: {', '.join(others)})")
-    return Predictor(directory, device=device, offline=offline, encoder=encoder), directory
+    known = read_info(directory).head
+    # An unknown head is told by load_model, with the others that can be wrong with a model directory.
+    settings = config.model(known if known in MODEL_NAMES else MODEL_NAMES[0]).train
+    predictor = Predictor(
+        directory,
+        device=device,
+        offline=offline,
+        encoder=encoder,
+        token_budget=settings.token_budget,
+        precision=settings.precision,
+    )
+    return predictor, directory
 
 
 def _label(

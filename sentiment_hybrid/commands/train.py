@@ -144,7 +144,8 @@ def _run_one(config: Config, model: str, options: _Options, *, resume: bool, tar
         resumed=resumed,
         encoder_passes=workshop.states.passes if workshop.states else 0,
     )
-    learning_curves(run.folder / paths.RUN_CURVES, epochs, title=f"{result.model} on {config.project.name}")
+    title = f"{result.model} on {config.project.name}"
+    learning_curves(run.folder / paths.RUN_CURVES, epochs, title=title, best=result.best_epoch)
     run.finish(encoder_passes=result.encoder_passes)
     return _tested(config, model, options, result) if options.test else result
 

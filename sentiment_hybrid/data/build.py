@@ -38,7 +38,7 @@ _SPOOLED = {OTHER_SPLIT: "text of another split", CONFLICT: "conflicting labels"
 REASONS = (UNREADABLE, UNKNOWN, EMPTY, CLEANED_AWAY, *_SPOOLED.values())
 
 _CACHE_KIB = 32 * 1024
-_NEGATION = re.compile(r"\b(?:no|not|nor|non?t)\b|n['’´`]t\b", re.IGNORECASE)
+_NEGATION = re.compile(r"\b(?:no|not|nor)\b|n['’´`]t\b", re.IGNORECASE)
 #: Below this share of negated texts, stopwords were probably removed; usual English has 15 to 35 in a hundred.
 _LEAST_NEGATION = 0.02
 _NEGATION_ROWS = 500
@@ -234,7 +234,8 @@ class _Builder:
                 counter[value] += 1
 
     def _look_for_negation(self, texts: list[str]) -> None:
-        some = [text for text in texts[:_LOOKED_AT] if text]
+        few = _LOOKED_AT if self.tally.looked_at >= 10 * _LOOKED_AT else 10 * _LOOKED_AT
+        some = [text for text in texts[:few] if text]
         self.tally.looked_at += len(some)
         self.tally.negated += sum(_NEGATION.search(text) is not None for text in some)
 

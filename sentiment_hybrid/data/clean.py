@@ -8,11 +8,11 @@ import html
 import re
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.errors import ConfigError, DataError, ModelError
@@ -76,11 +76,12 @@ def tweet(text: str) -> str:
     """
     if "&" not in text and text.isascii():
         return _mask(text)
-    text = _mask(text)
+    text = _mask(_unescape(text))
     for _ in range(_MOST_REPAIRS):
-        repaired = _repair(text)
-        text = _mask(repaired)
-        if text == repaired:
+        decoded = _decode(text)
+        text = _mask(_unescape(_straighten(decoded)))
+        # What _decode gives is decoded to the end; when nothing else changed it either, it is the end of all repairs.
+        if text == decoded:
             break
     return text
 
@@ -91,13 +92,16 @@ def tweets(texts: Sequence[str]) -> list[str]:
         return []
     plain = [text if text.isascii() and "&" not in text and text.isprintable() else "" for text in texts]
     masked = _mask_tokens("\n".join(plain))
-    lines = zip(texts, plain, masked.split("\n"), strict=True)
-    small = masked.lower()
-    if _LINK.search(small) or _WWW.search(small):
-        return [tweet(text) if not old or _may_hold_link(new) else _single_spaces(new) for text, old, new in lines]
-    return [
-        (" ".join(new.split()) if "  " in new else new.strip(" ")) if old else tweet(text) for text, old, new in lines
+    cleaned = [
+        (" ".join(new.split()) if "  " in new else new.strip(" ")) if old else tweet(text)
+        for text, old, new in zip(texts, plain, masked.split("\n"), strict=True)
     ]
+    small = masked.lower()
+    for pattern in (_LINK, _WWW):
+        for loud in pattern.finditer(small):
+            line = small.count("\n", 0, loud.start())
+            cleaned[line] = tweet(texts[line])
+    return cleaned
 
 
 def _may_hold_link(text: str) -> bool:
@@ -125,21 +129,27 @@ def _mask(text: str) -> str:
     return " ".join(text.split())
 
 
-def _repair(text: str) -> str:
-    if "&" in text:
-        text = html.unescape(text)
+def _unescape(text: str) -> str:
+    return html.unescape(text) if "&" in text else text
+
+
+def _decode(text: str) -> str:
+    """Undo UTF-8 that was read as another encoding, as often as it happened."""
     if text.isascii():
         return text
-    import ftfy
+    from ftfy import fix_encoding
 
-    return str(ftfy.fix_text(text, _ftfy_config()))
+    return str(fix_encoding(text))
 
 
-@functools.cache
-def _ftfy_config() -> Any:
-    import ftfy
+def _straighten(text: str) -> str:
+    """Straight quotes, letters instead of ligatures and wide forms, no control characters, composed accents."""
+    if text.isascii():
+        return text
+    from ftfy import fixes
 
-    return ftfy.TextFixerConfig(unescape_html=False, explain=False)
+    text = fixes.fix_character_width(fixes.fix_latin_ligatures(fixes.uncurl_quotes(text)))
+    return unicodedata.normalize("NFC", fixes.remove_control_chars(fixes.fix_surrogates(text)))
 
 
 def classic(text: str) -> str:
@@ -148,7 +158,7 @@ def classic(text: str) -> str:
     Raises DataError when nltk's stopwords or wordnet cannot be had.
     """
     stopwords, lemma = _nltk_tools()
-    text = _mask(_repair(text)).lower()
+    text = tweet(text).lower()
     text = re.sub(r"@user|\bhttp\b", " ", text)
     for pattern, full in _CONTRACTIONS:
         text = pattern.sub(full, text)

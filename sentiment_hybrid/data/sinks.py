@@ -220,7 +220,7 @@ class _Parquet(Sink):
         for name, column in zip(self._columns, values, strict=True):
             try:
                 array = pyarrow.array(column, type=self._types.get(name))
-                if pyarrow.types.is_null(array.type):
+                if name not in self._types and pyarrow.types.is_null(array.type):
                     array = array.cast(pyarrow.string())
             except (pyarrow.ArrowException, OverflowError) as error:
                 raise OutputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import gzip
@@ -10,9 +11,11 @@ import io
 import itertools
 import json
 import operator
+import queue
 import shutil
 import sqlite3
 import tempfile
+import threading
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +25,7 @@ from typing import IO, Any, BinaryIO, Literal, TextIO
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Data
-from sentiment_hybrid.errors import ColumnError, ConfigError, SourceError
+from sentiment_hybrid.errors import ColumnError, SourceError
 
 BATCH_SIZE = 10_000
 #: Longest field of a csv file; more is an unclosed quote rather than a text.
@@ -220,8 +223,58 @@ class FileSource(Source):
             if magic != _GZIP_MAGIC:
                 yield file
                 return
-            with gzip.open(file) as unzipped:
-                yield io.BufferedReader(unzipped, buffer_size=1 << 20)
+            with gzip.open(file) as unzipped, _Ahead(unzipped) as ahead:
+                yield io.BufferedReader(ahead, buffer_size=1 << 20)
+
+
+class _Ahead(io.RawIOBase):
+    """Unpacks in a thread of its own, a few blocks ahead of the reader."""
+
+    _BLOCK, _BLOCKS = 1 << 20, 4
+
+    def __init__(self, source: BinaryIO | gzip.GzipFile) -> None:
+        self._source = source
+        self._queue: queue.Queue[bytes | BaseException] = queue.Queue(self._BLOCKS)
+        self._closing = threading.Event()
+        self._left = memoryview(b"")
+        self._ended = False
+        self._thread = threading.Thread(target=self._unpack, daemon=True)
+        self._thread.start()
+
+    def _unpack(self) -> None:
+        try:
+            while (block := self._source.read(self._BLOCK)) and not self._closing.is_set():
+                self._queue.put(block)
+            self._queue.put(b"")
+        except (OSError, EOFError, zlib.error) as error:
+            self._queue.put(error)
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """The next bytes; raises what unpacking raised."""
+        if not self._left and not self._ended:
+            block = self._queue.get()
+            if isinstance(block, BaseException):
+                self._ended = True
+                raise block
+            self._ended = not block
+            self._left = memoryview(block)
+        some = self._left[: len(buffer)]
+        buffer[: len(some)] = some
+        self._left = self._left[len(some) :]
+        return len(some)
+
+    def close(self) -> None:
+        """Stop the thread, also while it waits for room."""
+        if not self.closed:
+            self._closing.set()
+            while self._thread.is_alive():
+                with contextlib.suppress(queue.Empty):
+                    self._queue.get(timeout=0.05)
+            super().close()
 
 
 class _TextSource(FileSource):
@@ -267,13 +320,7 @@ class _TextSource(FileSource):
 
 
 def _codec(encoding: str) -> str:
-    try:
-        name = "".encode(encoding) is not None and encoding.lower().replace("_", "-")
-    except LookupError as error:
-        raise ConfigError(
-            f"data.encoding: no encoding is called {encoding!r}", hint="Usual ones: utf-8, latin-1, cp1252, utf-16."
-        ) from error
-    return "utf-8-sig" if name in ("utf-8", "utf8") else encoding
+    return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
 
 
 class DelimitedSource(_TextSource):
@@ -287,7 +334,6 @@ class DelimitedSource(_TextSource):
             "delimiter": delimiter,
             "quoting": csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE,
         }
-        self._opened: Iterator[list[str]] | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -322,11 +368,11 @@ class DelimitedSource(_TextSource):
             self._columns = names = self._header(reader)
             places = [names.index(column) for column in columns or names]
             first = 1
-            while rows := self._some(reader, size, first):
+            while rows := self._some(reader, size, first, width=len(names)):
                 yield from self._table(rows, first, columns or names, places, width=len(names))
                 first += len(rows)
 
-    def _some(self, reader: Iterator[list[str]], size: int, first: int) -> list[list[str]]:
+    def _some(self, reader: Iterator[list[str]], size: int, first: int, *, width: int) -> list[list[str]]:
         """The next rows, blank lines left out; the end mark too."""
         rows: list[list[str]] = []
         try:
@@ -344,7 +390,7 @@ class DelimitedSource(_TextSource):
         if rows and rows[-1] == [_END]:
             rows.pop()
         elif rows and _END in rows[-1][-1]:
-            rows[-1].append(_END)
+            rows[-1] = [_END] * (width + 1)
         return rows
 
     def _table(
@@ -467,7 +513,7 @@ class ParquetSource(FileSource):
 
         with self._binary() as binary, contextlib.ExitStack() as stack:
             seekable: IO[bytes] = binary
-            if isinstance(binary, io.BufferedReader) and isinstance(binary.raw, gzip.GzipFile):
+            if isinstance(binary, io.BufferedReader) and isinstance(binary.raw, _Ahead):
                 # Parquet is read from its end: a gzipped one must be unpacked first.
                 seekable = stack.enter_context(tempfile.TemporaryFile())
                 shutil.copyfileobj(binary, seekable, 1 << 20)
@@ -548,7 +594,7 @@ def open_source(spec: str, data: Data, *, offline: bool = False) -> Source:
 
     Raises:
         SourceError: missing, a directory, unreadable, of an unknown kind, or Kaggle cannot be reached.
-        ColumnError, ConfigError: as the kind of source raises them.
+        ColumnError: a column name stands twice.
     """
     if spec == "sample":
         return DelimitedSource(paths.sample_csv(), delimiter=",", quoting=True, name="sample", bad_rows=data.bad_rows)

@@ -162,6 +162,8 @@ class Spool:
                 kept = np.flatnonzero((reasons[records["id"]] == KEEP) & (labels >= 0))
                 kept = kept[np.lexsort((records["id"][kept], records["key"][kept], labels[kept]))]
                 places = start + _places(labels[kept], ranks, sizes)
+                order = np.argsort(places)
+                kept, places = kept[order], places[order]
                 waiting += _rows(places, labels[kept], records[kept], [texts[i] for i in kept.tolist()],
                                  [raws[i] for i in kept.tolist()])  # fmt: skip
                 waiting.sort()

@@ -307,28 +307,49 @@ def _load_hub(name: str, revision: str | None, *, offline: bool) -> LoadedEncode
             f"there is no directory {name}, and it is no hub name either",
             hint="encoder.name is a local directory, a name such as roberta-base or owner/model, or scratch.",
         )
-    commit = None if offline else _commit_now(name, revision)
-    model, tokenizer = _from_pretrained(name, revision=commit or revision, local_only=commit is None)
-    return LoadedEncoder(
-        model, tokenizer, name, commit or _commit_in_cache(name, revision), encoder_fingerprint(model), "hub"
-    )
+    if offline:
+        commit = None
+    elif revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision):
+        commit = revision
+    else:
+        commit = _commit_now(name, revision)
+    if commit is None:
+        model, tokenizer = _from_pretrained(name, revision=revision, local_only=True)
+        commit = _commit_in_cache(name, revision)
+    else:
+        model, tokenizer = _of_commit(name, commit)
+    return LoadedEncoder(model, tokenizer, name, commit, encoder_fingerprint(model), "hub")
+
+
+def _of_commit(name: str, commit: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """One commit of a hub model, from the cache without a question to the hub when its weights are there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    weights = ("model.safetensors", "model.safetensors.index.json")
+    if any(isinstance(try_to_load_from_cache(name, file, revision=commit), str) for file in weights):
+        try:
+            return _from_pretrained(name, revision=commit, local_only=True)
+        except EncoderError as error:
+            logging.getLogger(__name__).info("the cached copy is not complete, asking the hub: %s", error)
+    return _from_pretrained(name, revision=commit, local_only=False)
 
 
 def _commit_now(name: str, revision: str | None) -> str | None:
     """The commit that a revision of a hub model means now; None where the hub cannot be reached.
 
-    One question with a time limit: by commit, what lies in the cache is loaded without asking the hub about each
-    file, which without a network means a minute of retries.
+    One question with a time limit: asking about each file, as transformers does, means minutes of retries where
+    there is no network.
     """
     from huggingface_hub import model_info
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
+    # OSError and the base error of the HTTP library, which is another one from one hub release to the next.
+    unreachable = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
     try:
         found: str | None = model_info(name, revision=revision, timeout=10).sha
     except (RepositoryNotFoundError, RevisionNotFoundError, ValueError) as error:
         raise _unavailable(name, revision, error, local_only=False) from error
-    # The bases are OSError and that of the HTTP library, which is another one from one hub release to the next.
-    except HfHubHTTPError.__bases__ as error:
+    except unreachable as error:
         logging.getLogger(__name__).info("the hub cannot be reached, looking in the local cache: %s", error)
         return None
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,6 +62,15 @@ def small_config(name: str, **changes: Any) -> Section:
 def make_classifier(name: str, *, num_classes: int = 3, **changes: Any) -> Classifier:
     torch.manual_seed(7)
     return Classifier(None, build_head(name, small_config(name, **changes), input_size=SIZE, num_classes=num_classes))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tensors this small are slower on many threads, and much slower on cores that others use too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=sorted(HEADS))

@@ -336,7 +336,13 @@ def test_a_name_that_the_hub_does_not_know_is_not_called_offline(hub_cache, answ
 
 def test_the_commit_that_the_hub_names_is_the_one_loaded(hub_cache, answers):
     answers(COMMIT)
+    (hub_cache.parents[1] / "refs" / "main").write_text("f" * 40)
     assert load_encoder(named("owner/tiny")).revision == COMMIT
+
+
+def test_a_pinned_commit_in_the_cache_needs_no_answer_from_the_hub(hub_cache, answers):
+    answers(AssertionError("the hub was asked"))
+    assert load_encoder(named("owner/tiny", revision=COMMIT)).revision == COMMIT
 
 
 # --- the tokenizer of a scratch encoder

@@ -1,0 +1,88 @@
+"""A small project of real files: a CSV of toy texts, a config, a prepared database, a tiny encoder."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from sentiment_hybrid.config.load import load_config
+from sentiment_hybrid.config.schema import Config
+
+WORDS = {"positive": ["good", "great", "lovely", "fine"], "negative": ["bad", "awful", "nasty", "poor"]}
+FILLER = "the day was it and so then we all saw that film with my old friend".split()  # noqa: SIM905
+
+
+def write_toy_csv(path: Path, rows: int = 240, *, seed: int = 0, header: tuple[str, str] = ("text", "label")) -> Path:
+    """Distinct texts that one word decides."""
+    random = np.random.default_rng(seed)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        for number in range(rows):
+            label = ("negative", "positive")[number % 2]
+            words = [str(word) for word in random.choice(FILLER, size=int(random.integers(2, 9)))]
+            words.insert(int(random.integers(0, len(words))), str(random.choice(WORDS[label])))
+            writer.writerow([f"{' '.join(words)} n{seed}x{number}", label])
+    return path
+
+
+@dataclass
+class Project:
+    """A config file in a folder of its own; ``config()`` loads it, with changes."""
+
+    folder: Path
+    file: Path
+
+    def config(self, *overrides: str) -> Config:
+        return load_config(self.file, overrides)
+
+
+@pytest.fixture
+def make_project(tmp_path: Path, tiny_encoder_dir: Path) -> Callable[..., Project]:
+    """Build a project with ``make_project(name="p", rows=240, prepare=True)``; paths in its config are absolute."""
+    import torch
+
+    torch.set_num_threads(1)
+
+    def make(name: str = "project", *, rows: int = 240, prepare: bool = True) -> Project:
+        folder = tmp_path / name
+        folder.mkdir()
+        source = write_toy_csv(folder / "texts.csv", rows)
+        small: dict[str, Any] = {"batch_size": 16, "epochs": 2, "learning_rate": 0.01, "precision": "fp32"}
+        document = {
+            "paths": {
+                "data_db": str(folder / "data" / "tweets.db"),
+                "models_dir": str(folder / "models"),
+                "results_dir": str(folder / "results"),
+                "cache_dir": str(folder / "cache"),
+            },
+            "data": {"source": str(source)},
+            "encoder": {"name": str(tiny_encoder_dir), "max_length": 16},
+            "lstm": {"head": {"hidden": 8, "layers": 1}, "train": small},
+            "han": {"head": {"hidden": 8}, "train": small},
+            "linear": {"train": small},
+            "test": {"resamples": 100},
+        }
+        file = folder / "config.yaml"
+        file.write_text(yaml.safe_dump(document), encoding="utf-8")
+        project = Project(folder, file)
+        if prepare:
+            from sentiment_hybrid.commands import data
+
+            data.run(project.config())
+        return project
+
+    return make
+
+
+@pytest.fixture
+def project(make_project: Callable[..., Project]) -> Project:
+    """A prepared project."""
+    return make_project()

@@ -1,0 +1,172 @@
+"""`senthy data`: builds once, warns, and survives being killed at any moment."""
+
+from __future__ import annotations
+
+import csv
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sentiment_hybrid.commands import data as command
+from sentiment_hybrid.config.load import load_config
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.data.store import open_store
+from sentiment_hybrid.errors import DataError, SourceError
+
+ALL = ("train", "valid", "test")
+
+
+def write(path: Path, count: int, *, first: int = 0) -> Path:
+    draw = random.Random(0)
+    words = "the film was not so good but I did enjoy every bad minute of this very long evening @anna".split()
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("text", "label"))
+        for number in range(first, first + count):
+            writer.writerow((f"{' '.join(draw.choices(words, k=12))} {number}", number % 2))
+    return path
+
+
+def config(tmp_path: Path, source: Path | str, **settings: Any) -> Config:
+    flags = {"data.source": str(source), "paths.data_db": tmp_path / "db" / "tweets.db"}
+    return load_config(None, flags=flags | {f"data.{key}": value for key, value in settings.items()})
+
+
+def test_a_second_run_does_nothing(tmp_path: Path) -> None:
+    made = config(tmp_path, write(tmp_path / "rows.csv", 300))
+    first = command.run(made)
+    stamp = first.path.stat().st_mtime_ns
+    second = command.run(made)
+    assert first.built
+    assert not second.built
+    assert second.path.stat().st_mtime_ns == stamp
+    assert (second.fingerprint, second.report, second.labels, second.source) == (
+        first.fingerprint, first.report, first.labels, first.source,
+    )  # fmt: skip
+
+
+def test_refresh_builds_anew_and_gives_the_same(tmp_path: Path) -> None:
+    made = config(tmp_path, write(tmp_path / "rows.csv", 300))
+    first = command.run(made)
+    content = first.path.read_bytes()
+    assert command.run(made, refresh=True).built
+    assert first.path.read_bytes() == content
+
+
+@pytest.mark.parametrize("change", [{"split_seed": 3}, {"normalizer": "none"}, {"repeats": "keep"}])
+def test_another_setting_builds_anew(change: dict[str, Any], tmp_path: Path) -> None:
+    rows = write(tmp_path / "rows.csv", 300)
+    first = command.run(config(tmp_path, rows))
+    second = command.run(config(tmp_path, rows, **change))
+    assert second.built
+    assert second.fingerprint != first.fingerprint
+
+
+def test_another_content_builds_anew(tmp_path: Path) -> None:
+    made = config(tmp_path, write(tmp_path / "rows.csv", 300))
+    command.run(made)
+    write(tmp_path / "rows.csv", 301)
+    result = command.run(made)
+    assert result.built
+    assert result.report["rows_read"] == 301
+
+
+def test_a_damaged_database_is_built_anew_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = config(tmp_path, write(tmp_path / "rows.csv", 300))
+    path = command.run(made).path
+    path.write_bytes(path.read_bytes()[:-4096])
+    assert command.run(made).built
+    assert "built anew" in capsys.readouterr().err
+
+
+def test_official_splits_come_from_three_sources(tmp_path: Path) -> None:
+    sources = {
+        f"data.{name}_source": str(write(tmp_path / f"{name}.csv", count, first=first))
+        for name, count, first in (("train", 300, 0), ("valid", 30, 300), ("test", 40, 400))
+    }
+    result = command.run(load_config(None, flags=sources | {"paths.data_db": tmp_path / "t.db"}))
+    with open_store(result.path) as store:
+        assert [store.count(name) for name in ALL] == [300, 30, 40]  # type: ignore[arg-type]
+    assert not command.run(load_config(None, flags=sources | {"paths.data_db": tmp_path / "t.db"})).built
+
+
+def test_the_sample_is_prepared_offline(tmp_path: Path) -> None:
+    result = command.run(config(tmp_path, "sample"), offline=True)
+    assert result.source == "sample"
+    assert result.labels == ("negative", "positive")
+    assert result.report["warnings"] == []
+
+
+def test_a_failed_run_loses_nothing(tmp_path: Path) -> None:
+    path = command.run(config(tmp_path, write(tmp_path / "rows.csv", 300))).path
+    content = path.read_bytes()
+    with pytest.raises(SourceError):
+        command.run(config(tmp_path, tmp_path / "missing.csv"))
+    with pytest.raises(DataError):
+        command.run(config(tmp_path, write(tmp_path / "few.csv", 2)))
+    assert path.read_bytes() == content
+
+
+def test_classic_offline_without_nltk_data_is_told_before_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import nltk
+
+    monkeypatch.setattr(nltk.data, "path", [])
+    with pytest.raises(DataError, match="nltk"):
+        command.run(config(tmp_path, write(tmp_path / "rows.csv", 300), normalizer="classic"), offline=True)
+
+
+RUN = """
+import sys
+from sentiment_hybrid.config.load import load_config
+from sentiment_hybrid.commands.data import run
+print("ready", flush=True)
+run(load_config(None, [f"data.source={sys.argv[1]}", f"paths.data_db={sys.argv[2]}"]))
+print("done", flush=True)
+"""
+
+
+def started(source: Path, target: Path) -> subprocess.Popen[str]:
+    command_line = [sys.executable, "-c", RUN, str(source), str(target)]
+    process = subprocess.Popen(command_line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def rows_in(path: Path) -> int:
+    with open_store(path) as store:
+        return sum(len(store.read(name)) for name in ALL)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("interrupt", ["kill", "ctrl-c"])
+def test_a_stopped_run_leaves_the_old_database_or_the_new_one(interrupt: str, tmp_path: Path) -> None:
+    if sys.platform == "win32" and interrupt == "ctrl-c":
+        pytest.skip("a console signal cannot be sent to one process alone on Windows")
+    target = tmp_path / "tweets.db"
+    old, new = write(tmp_path / "old.csv", 300), write(tmp_path / "new.csv", 20_000, first=1000)
+    assert started(old, target).wait(60) == 0
+    clock = time.perf_counter()
+    assert started(new, tmp_path / "other.db").wait(60) == 0
+    whole = time.perf_counter() - clock
+    draw = random.Random(interrupt)
+    for _ in range(6):
+        process = started(new, target)
+        try:
+            process.communicate(timeout=draw.uniform(0, whole))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT) if interrupt == "ctrl-c" else process.kill(
+            process.communicate()
+        assert rows_in(target) in (300, 20_000)
+        if interrupt == "ctrl-c":
+            assert not list(tmp_path.glob(".tweets.db.*"))
+    assert started(new, target).wait(60) == 0
+    assert rows_in(target) == 20_000
+    assert not list(tmp_path.glob(".tweets.db.*"))

@@ -1,0 +1,87 @@
+"""``senthy run-all``: each step once, one model's failure costs the others nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from sentiment_hybrid.commands import run_all, train
+from sentiment_hybrid.engine.checkpoint import read_info
+from sentiment_hybrid.errors import TrainingError
+from sentiment_hybrid.reporting.results import read_results
+
+
+def names(project):
+    return [entry["name"] for entry in read_results(project.folder / "results" / "model_results.json")]
+
+
+def test_everything_runs_from_raw_data_to_one_comparison(make_project):
+    project = make_project(prepare=False)
+    result = run_all.run(project.config(), ("lstm", "han", "linear"))
+    assert not result.failures
+    assert names(project) == ["LSTMRoBERTa_Train", "HANRoBERTa_Train", "LinearRoBERTa_Train"]
+    pairs = [(first, second) for _, first, second in result.comparisons]
+    assert ("LSTMRoBERTa", "HANRoBERTa") in pairs
+    assert ("LinearRoBERTa", "the TF-IDF baseline") in pairs
+    assert len(pairs) == 6
+    assert result.files["comparison"].stat().st_size > 0
+
+
+def test_a_second_run_does_nothing_and_reports_the_same(make_project):
+    project = make_project(prepare=False)
+    first = run_all.run(project.config(), ("lstm", "han"))
+    second = run_all.run(project.config(), ("lstm", "han"))
+    assert second.skipped == ["train lstm", "test lstm", "train han", "test han"]
+    assert not second.data.built
+    assert names(project) == ["LSTMRoBERTa_Train", "HANRoBERTa_Train"]
+    for name, tested in first.tests.items():
+        assert second.tests[name].scores == tested.scores
+        assert second.tests[name].comparison == tested.comparison
+
+
+def test_a_changed_setting_repeats_only_what_depends_on_it(make_project):
+    project = make_project(prepare=False)
+    run_all.run(project.config(), ("lstm", "han"))
+    again = run_all.run(project.config("han.train.epochs=1"), ("lstm", "han"))
+    assert again.skipped == ["train lstm", "test lstm"]
+    tested_anew = run_all.run(project.config("han.train.epochs=1", "test.sample_size=20"), ("lstm", "han"))
+    assert tested_anew.skipped == ["train lstm", "train han"]
+    assert tested_anew.tests["LSTMRoBERTa"].rows == 20
+
+
+def test_force_repeats_everything(make_project):
+    project = make_project(prepare=False)
+    run_all.run(project.config(), ("linear",))
+    before = read_info(project.folder / "models" / "linear_roberta_model_final").run_id
+    result = run_all.run(project.config(), ("linear",), force=True)
+    assert result.skipped == []
+    assert read_info(project.folder / "models" / "linear_roberta_model_final").run_id != before
+
+
+@pytest.mark.parametrize("error", [TrainingError("the loss became nan"), RuntimeError("out of memory")])
+def test_one_models_failure_does_not_lose_the_others_work(make_project, monkeypatch, error):
+    project = make_project(prepare=False)
+    real = train.run
+
+    def fail_for_lstm(config, model, **options):
+        if model == "lstm":
+            raise error
+        return real(config, model, **options)
+
+    monkeypatch.setattr(train, "run", fail_for_lstm)
+    result = run_all.run(project.config(), ("lstm", "han"))
+    assert result.failures == {"LSTMRoBERTa": error}
+    assert set(result.tests) == {"HANRoBERTa"}
+    assert names(project) == ["HANRoBERTa_Train"]
+
+
+def test_the_exit_code_tells_of_a_failure_and_the_table_is_still_printed(make_project, capsys):
+    from sentiment_hybrid.cli import main
+
+    project = make_project(prepare=False)
+    arguments = ["run-all", "--config", str(project.file), "-m", "linear", "-m", "lstm", "-q"]
+    with pytest.raises(SystemExit) as caught:
+        main([*arguments, "--set", "lstm.train.sample_size=99999"])
+    assert caught.value.code == 1
+    shown = capsys.readouterr()
+    assert "LinearRoBERTa" in shown.out
+    assert "sample_size" in shown.err or "99,999" in shown.err

@@ -1,0 +1,172 @@
+"""``senthy test``: the model's own labels, normaliser and encoder, on rows that it never saw."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+
+from sentiment_hybrid.commands import data, test, train
+from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, ModelError
+from sentiment_hybrid.reporting.predictions import read_predictions
+from sentiment_hybrid.reporting.results import read_results
+
+from .conftest import write_toy_csv
+
+
+@pytest.fixture
+def trained(project):
+    train.run(project.config(), "linear", test=False)
+    return project
+
+
+def test_scores_belong_to_the_test_split_and_to_the_written_predictions(trained):
+    config = trained.config()
+    result = test.run(config, "linear")
+    from sentiment_hybrid.data.store import open_store
+
+    with open_store(config.paths.data_db) as store:
+        examples = store.read("test")
+    said = read_predictions(result.files["predictions"], result.labels)
+    assert said.rows.tolist() == examples.rows.tolist()
+    assert said.labels.tolist() == examples.labels.tolist()
+    assert (said.predicted == said.labels).mean() == pytest.approx(result.scores.accuracy.value)
+    assert (said.baseline == said.labels).mean() == pytest.approx(result.baseline.accuracy.value)
+    assert read_results(trained.folder / "results" / "model_results.json")[-1]["name"] == "LinearRoBERTa_Test"
+
+
+def test_the_predictions_file_holds_text_label_and_a_probability_per_label(trained):
+    result = test.evaluate(trained.config(), "linear")
+    with result.files["predictions"].open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [
+        "row", "text", "label", "prediction", "score", "p_negative", "p_positive", "baseline",
+    ]  # fmt: skip
+    for row in rows:
+        assert float(row["p_negative"]) + float(row["p_positive"]) == pytest.approx(1, abs=1e-5)
+        assert float(row["score"]) == max(float(row["p_negative"]), float(row["p_positive"]))
+
+
+def test_another_sample_size_still_tests_on_test_rows_alone(trained):
+    from sentiment_hybrid.data.store import open_store
+
+    config = trained.config("test.sample_size=10", "linear.train.sample_size=20")
+    result = test.evaluate(config, "linear")
+    with open_store(config.paths.data_db) as store:
+        of_test = set(store.read("test").rows.tolist())
+    rows = read_predictions(result.files["predictions"], result.labels).rows.tolist()
+    assert len(rows) == 10
+    assert set(rows) <= of_test
+
+
+def test_a_model_of_another_split_is_refused(trained):
+    config = trained.config("data.split_seed=5")
+    data.run(config)
+    with pytest.raises(DatabaseError, match="trained on another split"):
+        test.evaluate(config, "linear")
+
+
+def test_another_normaliser_in_the_database_leaves_the_split_and_the_result_alone(trained):
+    before = test.evaluate(trained.config("test.baseline=false"), "linear")
+    changed = trained.config("data.normalizer=none", "test.baseline=false")
+    data.run(changed)
+    after = test.evaluate(changed, "linear")
+    assert after.scores.accuracy == before.scores.accuracy, "the model's own normaliser was used"
+
+
+def test_data_with_other_labels_is_refused_with_both_lists(trained):
+    config = trained.config("data.label_map={negative: sad, positive: glad}")
+    data.run(config)
+    with pytest.raises(LabelError, match="labels sad, glad, and the model negative, positive"):
+        test.evaluate(config, "linear")
+
+
+def test_a_model_of_another_head_than_asked_for_is_refused(trained):
+    directory = trained.folder / "models" / "linear_roberta_model_final"
+    with pytest.raises(ModelError, match="is a linear model, not lstm"):
+        test.evaluate(trained.config(), "lstm", load_model_path=directory)
+
+
+def test_sizes_come_from_the_model_and_not_from_the_config(project):
+    train.run(project.config(), "lstm", test=False)
+    result = test.evaluate(project.config("lstm.head.hidden=64", "encoder.max_length=24"), "lstm")
+    assert result.rows > 0
+
+
+def test_the_baseline_is_fitted_once_per_training_set(trained, monkeypatch):
+    from sentiment_hybrid.engine import baseline
+
+    first = test.evaluate(trained.config(), "linear")
+    monkeypatch.setattr(baseline, "fit", lambda *a, **k: pytest.fail("fitted again"))
+    again = test.evaluate(trained.config(), "linear")
+    assert again.baseline.accuracy == first.baseline.accuracy
+
+
+def test_a_file_of_ones_own_is_tested_and_its_overlap_with_training_reported(trained):
+    fresh = write_toy_csv(trained.folder / "fresh.csv", 40, seed=9)
+    result = test.evaluate(trained.config(), "linear", data_file=fresh)
+    assert result.rows == 40
+    assert result.overlap == {"rows": 0, "of": 40}
+    assert "fresh" in result.files["predictions"].name
+    seen = test.evaluate(trained.config(), "linear", data_file=trained.folder / "texts.csv")
+    assert seen.overlap["rows"] == pytest.approx(0.8 * 240, abs=30), "train and valid, but not test"
+
+
+def test_labels_of_a_file_are_read_as_senthy_data_would(trained):
+    file = trained.folder / "stars.csv"
+    file.write_text("text,label\na good day,4.0\na bad day,0.0\na nasty day,0\n", encoding="utf-8")
+    result = test.evaluate(trained.config(), "linear", data_file=file)
+    assert np.array(result.scores.confusion).sum(axis=1).tolist() == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        ("text,label\nfine,positive\nmeh,neutral\nbad,negative\n", LabelError, "neutral"),
+        ("text,label\n,positive\n  ,negative\n", DataError, "no row with a text"),
+        ("words,label\nfine,positive\n", DataError, "text"),
+    ],
+)
+def test_a_file_that_does_not_fit_the_model_is_refused(trained, content, error, message):
+    file = trained.folder / "own.csv"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(error, match=message):
+        test.evaluate(trained.config(), "linear", data_file=file)
+
+
+def test_a_file_with_one_class_only_can_be_tested(trained):
+    file = trained.folder / "own.csv"
+    file.write_text("text,label\na good day,Positive\na fine film,positive\n", encoding="utf-8")
+    result = test.evaluate(trained.config(), "linear", data_file=file)
+    assert result.rows == 2
+
+
+def test_rows_with_unknown_labels_are_left_out_when_asked_for(trained):
+    file = trained.folder / "own.csv"
+    file.write_text("text,label\nfine,positive\nmeh,neutral\nbad,negative\n", encoding="utf-8")
+    result = test.evaluate(trained.config("data.unknown_labels=drop"), "linear", data_file=file)
+    assert result.rows == 2
+
+
+def test_a_missing_model_says_what_to_type(project):
+    with pytest.raises(ModelError) as caught:
+        test.evaluate(project.config(), "han")
+    assert "senthy train" in caught.value.hint
+
+
+def test_a_damaged_results_file_is_set_aside_and_named(trained):
+    results = trained.folder / "results" / "model_results.json"
+    results.parent.mkdir(exist_ok=True)
+    results.write_text('[{"name": "old"')
+    result = test.run(trained.config(), "linear")
+    assert result.results_file_set_aside.read_text() == '[{"name": "old"'
+    assert [entry["name"] for entry in read_results(results)] == ["LinearRoBERTa_Test"]
+
+
+def test_a_model_directory_moved_elsewhere_is_tested_from_there(trained, tmp_path):
+    moved = shutil.move(trained.folder / "models" / "linear_roberta_model_final", tmp_path / "mine")
+    from pathlib import Path
+
+    assert test.evaluate(trained.config(), load_model_path=Path(moved)).model == "LinearRoBERTa"

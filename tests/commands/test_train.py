@@ -1,0 +1,268 @@
+"""``senthy train``: publishes the best epoch, tests it, goes on after a stop as if there had been none."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.commands import train
+from sentiment_hybrid.engine.checkpoint import RunCheckpoints, load_model, read_info
+from sentiment_hybrid.engine.runs import Run
+from sentiment_hybrid.errors import DatabaseError, DataError, OutputError, TrainingError, UsageError
+from sentiment_hybrid.reporting.results import read_results
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), [("lstm", "LSTMRoBERTa"), ("han", "HANRoBERTa"), ("linear", "LinearRoBERTa")]
+)
+def test_training_publishes_a_model_tests_it_and_writes_the_results(project, model, name):
+    config = project.config()
+    result = train.run(config, model)
+    directory = project.folder / "models" / f"{model}_roberta_model_final"
+    assert result.model_dir == directory
+    assert load_model(directory).info.labels == ("negative", "positive")
+    entry = read_results(project.folder / "results" / "model_results.json")[-1]
+    assert entry["name"] == f"{name}_Train"
+    assert entry["test"]["accuracy"]["value"] == result.test.scores.accuracy.value
+    assert entry["baseline"]["accuracy"]["low"] <= entry["baseline"]["accuracy"]["value"]
+    for file in result.test.files.values():
+        assert file.stat().st_size > 0
+    run = Run(result.run_dir)
+    assert [facts["epoch"] for facts in run.epochs()] == [1, 2]
+    assert run.config() == config
+    assert "finished" in run.meta()
+    assert (run.folder / paths.RUN_CURVES).stat().st_size > 0
+    assert not (run.folder / paths.CHECKPOINTS_DIR).exists()
+
+
+def test_the_best_epoch_on_validation_is_the_one_published(project):
+    config = project.config("linear.train.epochs=6", "linear.train.learning_rate=0.5", "linear.train.patience=null")
+    result = train.run(config, "linear", test=False)
+    epochs = Run(result.run_dir).epochs()
+    best = max(epochs, key=lambda facts: facts["valid_macro_f1"])  # the first of equals
+    assert result.best_epoch == best["epoch"]
+    assert result.valid["macro_f1"] == best["valid_macro_f1"]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(make_project):
+    first, second, third = (make_project(name) for name in "abc")
+    digests = [
+        read_info(train.run(p.config(f"project.seed={seed}"), "lstm", test=False).model_dir).weights_sha256
+        for p, seed in ((first, 1), (second, 1), (third, 2))
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_heads_and_runs_share_the_states_of_a_frozen_encoder(project):
+    passes = {model: train.run(project.config(), model).encoder_passes for model in ("lstm", "han", "linear")}
+    assert passes["lstm"] > 0
+    assert passes["han"] == passes["linear"] == 0
+
+
+KILLED = """
+import os, signal, sys
+from sentiment_hybrid.commands import train
+from sentiment_hybrid.config.load import load_config
+from sentiment_hybrid.engine import checkpoint
+import torch
+torch.set_num_threads(1)
+moment, saves = sys.argv[2], int(sys.argv[3])
+real = checkpoint.RunCheckpoints.save
+done = 0
+def save(self, state, **options):
+    global done
+    done += 1
+    if moment == "before" and done == saves:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if moment == "while" and done == saves:
+        checkpoint._write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    real(self, state, **options)
+    if moment == "after" and done == saves:
+        os.kill(os.getpid(), signal.SIGKILL)
+checkpoint.RunCheckpoints.save = save
+train.run(load_config(sys.argv[1]), "lstm")
+"""
+
+
+@pytest.mark.parametrize(("moment", "saves"), [("after", 4), ("before", 12), ("while", 7)])
+def test_a_training_killed_and_resumed_equals_one_never_killed_bit_for_bit(make_project, moment, saves):
+    override = "lstm.train.checkpoint_minutes=0"  # a checkpoint after every step
+    whole, killed = make_project("whole"), make_project("killed")
+    expected = train.run(whole.config(override), "lstm", test=False)
+    killed.file.write_text(killed.file.read_text().replace("epochs: 2", "epochs: 2\n    checkpoint_minutes: 0"))
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(killed.file), moment, str(saves)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    result = train.run(killed.config(), "lstm", resume=True, test=False)
+    assert result.resumed
+    assert read_info(result.model_dir).weights_sha256 == read_info(expected.model_dir).weights_sha256
+    assert result.valid == expected.valid
+    assert [e["epoch"] for e in Run(result.run_dir).epochs()] == [1, 2]
+
+
+INTERRUPTED = """
+import os, signal, sys
+from sentiment_hybrid.engine import loop
+import torch
+torch.set_num_threads(1)
+real = loop.Fit._step
+steps = 0
+def step(self, *arguments):
+    global steps
+    steps += 1
+    if steps == 5:
+        os.kill(os.getpid(), getattr(signal, sys.argv.pop()))
+    return real(self, *arguments)
+loop.Fit._step = step
+from sentiment_hybrid.cli import main
+main(sys.argv[1:-1])
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_saves_the_step_and_says_how_to_go_on(project, name):
+    arguments = ["train", "--model", "lstm", "--config", str(project.file)]
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, *arguments, name],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 130, done.stderr
+    assert "--resume" in done.stderr
+    run = Run(next((project.folder / "results" / "runs").iterdir()))
+    assert run.checkpoints.load("last").facts["step"] == 5
+    assert train.run(project.config(), "lstm", resume=True, test=False).resumed
+
+
+def test_resuming_with_other_settings_is_refused(project):
+    config = project.config()
+    Run.start(config, "lstm", "another fingerprint")
+    with pytest.raises(TrainingError, match="other settings or other data"):
+        train.run(config, "lstm", resume=True)
+
+
+def test_resuming_without_an_unfinished_run_is_refused(project):
+    train.run(project.config(), "linear", test=False)
+    with pytest.raises(TrainingError, match="no unfinished linear run"):
+        train.run(project.config(), "linear", resume=True)
+
+
+def test_resuming_on_other_numerics_is_refused(project, monkeypatch):
+    config = project.config()
+
+    def stop(self, state, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunCheckpoints, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train.run(config, "linear")
+    monkeypatch.undo()
+    import torch
+
+    torch.set_num_threads(2)
+    with pytest.raises(TrainingError, match="cpu with fp32 and 1 threads, and this machine now gives .* 2 threads"):
+        train.run(config, "linear", resume=True)
+
+
+def test_several_seeds_are_trained_tested_and_summed_up_and_validation_chooses(project):
+    result = train.run(project.config(), "linear", seeds=3)
+    values = result.seeds["valid macro_f1"]["values"]
+    assert len(values) == len(result.seeds["test accuracy"]["values"]) == 3
+    assert result.valid["macro_f1"] == max(values)
+    assert result.seeds["valid macro_f1"]["mean"] == pytest.approx(sum(values) / 3)
+    assert load_model(project.folder / "models" / "linear_roberta_model_final").info.run_id == result.run_dir.name
+    assert [e["name"] for e in read_results(project.folder / "results" / "model_results.json")] == [
+        "LinearRoBERTa_Train"
+    ] * 3
+
+
+def test_seeds_and_resume_exclude_each_other(project):
+    with pytest.raises(UsageError, match="--resume goes on with one run"):
+        train.run(project.config(), "lstm", seeds=2, resume=True)
+
+
+def test_a_sample_above_what_there_is_is_refused_with_the_number(project):
+    with pytest.raises(DataError, match="100,?000"):
+        train.run(project.config("lstm.train.sample_size=100000"), "lstm")
+
+
+def test_training_without_a_database_says_what_to_type(make_project):
+    with pytest.raises(DatabaseError) as caught:
+        train.run(make_project("bare", prepare=False).config(), "lstm")
+    assert "senthy data" in caught.value.hint + caught.value.message
+
+
+def test_an_output_folder_that_cannot_be_written_is_told_before_training(project):
+    blocked = project.folder / "blocked"
+    blocked.write_text("a file in the way")
+    with pytest.raises(OutputError, match="cannot write into"):
+        train.run(project.config(f"paths.models_dir={blocked}"), "lstm")
+    assert not (project.folder / "results" / "runs").exists()
+
+
+def test_a_full_disk_while_publishing_keeps_the_old_model_and_the_run_can_be_resumed(project, monkeypatch):
+    from sentiment_hybrid.engine import checkpoint
+
+    config = project.config()
+    before = read_info(train.run(config, "linear", test=False).model_dir)
+    real = checkpoint._flush_to_disk
+
+    def full(folder):
+        if "model_final" in folder.name:
+            raise OSError(28, "No space left on device")
+        real(folder)
+
+    changed = project.config("project.seed=7")
+    monkeypatch.setattr(checkpoint, "_flush_to_disk", full)
+    with pytest.raises(OutputError, match="the disk is full"):
+        train.run(changed, "linear", test=False)
+    assert read_info(project.folder / "models" / "linear_roberta_model_final") == before
+    monkeypatch.undo()
+    result = train.run(changed, "linear", resume=True, test=False)
+    assert result.resumed
+    assert read_info(result.model_dir).train_fingerprint != before.train_fingerprint
+
+
+def test_a_trained_encoder_is_inside_the_model_and_differs_from_the_one_it_came_from(project):
+    config = project.config("encoder.trainable_layers=1")
+    result = train.run(config, "linear")
+    info = read_info(result.model_dir)
+    assert info.encoder_inside
+    assert (result.model_dir / "encoder" / "model.safetensors").is_file()
+    assert not (project.folder / "cache" / "states").exists(), "states of a trained encoder are of no use to others"
+
+
+def test_a_scratch_encoder_learns_its_vocabulary_and_weights_from_the_data(project):
+    config = project.config(
+        "encoder.name=scratch",
+        "encoder.trainable_layers=all",
+        "encoder.scratch={vocab_size: 400, hidden_size: 16, layers: 1, attention_heads: 2, intermediate_size: 32}",
+        "linear.train.encoder_learning_rate=0.01",
+    )
+    result = train.run(config, "linear")
+    loaded = load_model(result.model_dir)
+    assert loaded.info.encoder_inside
+    assert loaded.tokenizer.tokenize("lovely") != list("lovely"), "frequent words are in the vocabulary"
+
+
+def test_a_json_line_cut_short_by_a_kill_does_not_harm_the_metrics(project):
+    run = Run.start(project.config(), "lstm", "f")
+    run.append_epoch({"epoch": 1, "valid_loss": 0.5})
+    with (run.folder / paths.RUN_METRICS).open("a") as file:
+        file.write('{"epoch": 2, "valid')
+    assert run.epochs() == [{"epoch": 1, "valid_loss": 0.5}]
+    run.keep_epochs_before(2)
+    assert json.loads((run.folder / paths.RUN_METRICS).read_text()) == {"epoch": 1, "valid_loss": 0.5}

@@ -1,0 +1,394 @@
+"""Sources: every format reads the same rows; what is wrong with a file is named by row."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentiment_hybrid.config.schema import Data
+from sentiment_hybrid.data.sources import Source, open_source, open_stream
+from sentiment_hybrid.errors import ColumnError, SenthyError, SourceError
+
+ROWS = [("plain", "0"), ('with "quotes", and commas', "1"), ("two\nlines", "0"), ("emoji 😀 é", "1"), ("", "0")]
+
+
+def write_csv(path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([(" text", "label "), *ROWS])
+
+
+def write_tsv(path: Path) -> None:
+    path.write_text("text\tlabel\n" + "".join(f"{t}\t{n}\n" for t, n in one_line_rows()), encoding="utf-8")
+
+
+def write_jsonl(path: Path) -> None:
+    path.write_text("".join(json.dumps({"text": t, "label": int(n)}) + "\n" for t, n in ROWS), encoding="utf-8")
+
+
+def write_parquet(path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table({"text": [t for t, _ in ROWS], "label": [int(n) for _, n in ROWS]})
+    pyarrow.parquet.write_table(table, path, row_group_size=2)
+
+
+def write_sqlite(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE tweets (text TEXT, label INTEGER)")
+        connection.executemany("INSERT INTO tweets VALUES (?, ?)", [(t, int(n)) for t, n in ROWS])
+    connection.close()
+
+
+def one_line_rows() -> list[tuple[str, str]]:
+    return [(text.replace("\n", " "), label) for text, label in ROWS]
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    ".csv": write_csv, ".tsv": write_tsv, ".jsonl": write_jsonl, ".parquet": write_parquet, ".db": write_sqlite,
+}  # fmt: skip
+
+
+def read(source: Source, **options: Any) -> list[tuple[Any, ...]]:
+    return [row for batch in source.batches(**options) for row in zip(*batch.columns.values(), strict=True)]
+
+
+def skipped(source: Source) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for batch in source.batches():
+        for reason, count in batch.skipped.items():
+            counts[reason] = counts.get(reason, 0) + count
+    return counts
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("suffix", list(WRITERS))
+def test_every_format_reads_the_same_rows(suffix: str, zipped: bool, tmp_path: Path) -> None:
+    if suffix == ".db" and zipped:
+        pytest.skip("an SQLite database is read in place, never gzipped")
+    path = tmp_path / f"rows{suffix}"
+    WRITERS[suffix](path)
+    if zipped:
+        path.with_suffix(f"{suffix}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path = path.with_suffix(f"{suffix}.gz")
+    source = open_source(str(path), Data())
+    assert source.columns == ["text", "label"]
+    assert read(source, size=2) == (one_line_rows() if suffix == ".tsv" else ROWS)
+    assert read(source, columns=["label"]) == [(label,) for _, label in ROWS]
+
+
+def test_gzip_is_known_by_its_content_not_its_name(tmp_path: Path) -> None:
+    write_csv(tmp_path / "rows.csv")
+    path = tmp_path / "renamed.csv"
+    path.write_bytes(gzip.compress((tmp_path / "rows.csv").read_bytes()))
+    assert read(open_source(str(path), Data())) == ROWS
+
+
+FIELDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
+
+
+@settings(max_examples=150, deadline=None)
+@given(rows=st.lists(st.tuples(FIELDS, FIELDS), min_size=1, max_size=20), ending=st.sampled_from(["\n", "\r\n"]))
+def test_what_a_csv_writer_wrote_is_what_is_read(
+    rows: list[tuple[str, str]], ending: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("csv") / "rows.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator=ending, quoting=csv.QUOTE_ALL).writerows([("text", "label"), *rows])
+    assert read(open_source(str(path), Data()), size=3) == rows
+
+
+def test_a_byte_order_mark_and_blank_lines_are_no_data(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"\xef\xbb\xbftext,label\n\na,1\n\n\nb,0\n\n")
+    source = open_source(str(path), Data())
+    assert source.columns == ["text", "label"]
+    assert read(source) == [("a", "1"), ("b", "0")]
+
+
+def test_another_encoding_is_read_when_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    for encoding in ("latin-1", "utf-16"):
+        path.write_bytes("text,label\ncafé,1\n".encode(encoding))
+        assert read(open_source(str(path), Data(encoding=encoding))) == [("café", "1")]
+
+
+def test_a_text_of_one_megabyte_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    long = "long " * 200_000
+    path.write_text(f"text,label\n{long},1\n", encoding="utf-8")
+    assert read(open_source(str(path), Data())) == [(long, "1")]
+
+
+BAD_ROWS = [
+    ("not UTF-8", b"text,label\nok,1\ncaf\xe9,0\nfine,1\n", "row 2: not text in the given encoding: byte 0xE9"),
+    ("NUL bytes", b"text,label\nok,1\na\0b,0\nfine,1\n", "row 2: NUL byte"),
+    ("too many fields", b"text,label\nok,1\na,b,0\nfine,1\n", "row 2: 3 fields, the header has 2"),
+    ("too few fields", b"text,label\nok,1\na\nfine,1\n", "row 2: 1 fields, the header has 2"),
+    ("unclosed quote", b'text,label\nok,1\nfine,1\n"open,0\nlost,1\n', "row 3: a quote is never closed"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), [case[1:] for case in BAD_ROWS], ids=[case[0] for case in BAD_ROWS])
+def test_a_bad_row_is_named_or_skipped_and_counted(content: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(content)
+    with pytest.raises(SourceError) as caught:
+        read(open_source(str(path), Data()))
+    assert message in caught.value.message
+    assert "data." in caught.value.hint
+    source = open_source(str(path), Data(bad_rows="skip"))
+    assert read(source) == [("ok", "1"), ("fine", "1")]
+    assert sum(skipped(source).values()) == 1
+
+
+def test_bad_json_lines_are_named_or_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "ok"}\n[1]\n{"text": \n{"text": "\\ud800"}\n{"text": "fine"}\n', encoding="utf-8")
+    with pytest.raises(SourceError, match="row 2: no JSON object"):
+        read(open_source(str(path), Data()))
+    source = open_source(str(path), Data(bad_rows="skip"))
+    assert read(source) == [("ok",), ("fine",)]
+    assert sum(skipped(source).values()) == 3
+
+
+def test_a_field_beyond_all_reason_asks_for_an_unclosed_quote(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('text,label\n"' + "x" * 10_000_001 + '",1\n', encoding="utf-8")
+    with pytest.raises(SourceError, match="row 1: a field of more than") as caught:
+        read(open_source(str(path), Data()))
+    assert "quote" in caught.value.hint
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.99])
+def test_a_truncated_gzip_is_an_error(keep: float, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv.gz"
+    whole = gzip.compress(b"text,label\n" + b"".join(b"text %d,%d\n" % (n * 7919, n % 2) for n in range(20_000)))
+    path.write_bytes(whole[: int(len(whole) * keep)])
+    with pytest.raises(SourceError, match="cut off"):
+        read(open_source(str(path), Data()))
+
+
+def test_a_damaged_gzip_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv.gz"
+    whole = bytearray(gzip.compress(b"text,label\n" + b"".join(b"t%d,1\n" % (n * 7919) for n in range(20_000))))
+    whole[len(whole) // 2] ^= 0xFF
+    path.write_bytes(bytes(whole))
+    with pytest.raises(SourceError, match=r"rows\.csv\.gz"):
+        read(open_source(str(path), Data()))
+
+
+def test_reading_can_stop_early(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv.gz"
+    path.write_bytes(gzip.compress(b"text,label\n" + b"a text that repeats,1\n" * 1_000_000))
+    batches = open_source(str(path), Data()).batches(size=10)
+    assert len(next(batches)) == 10
+    batches.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.csv", None, "there is no file"),
+        ("folder", "folder", "is a directory"),
+        ("empty.csv", b"", "is empty"),
+        ("what.xyz", b"text", "cannot tell what kind"),
+        ("fake.db", b"not sqlite", "is not an SQLite database"),
+        ("fake.parquet", b"not parquet at all, but long enough", "parquet"),
+        ("twice.csv", b"text,text\na,b\n", "stands twice"),
+        ("utf16.csv", "text,label\n".encode("utf-16"), "header line"),
+    ],
+)
+def test_a_source_that_cannot_be_read_says_why(
+    name: str, content: bytes | str | None, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if content == "folder":
+        path.mkdir()
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    with pytest.raises((SourceError, ColumnError)) as caught:
+        open_source(str(path), Data()).columns  # noqa: B018
+    assert message in caught.value.message
+
+
+def test_an_unreadable_file_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_csv(tmp_path / "rows.csv")
+
+    def refuse(self: Path, *args: Any, **options: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(SourceError, match="Permission denied"):
+        open_source(str(tmp_path / "rows.csv"), Data())
+
+
+def test_a_damaged_database_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "rows.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE tweets (text TEXT, label INTEGER)")
+        connection.executemany("INSERT INTO tweets VALUES (?, 1)", [("words " * 50,)] * 2000)
+    connection.close()
+    content = bytearray(path.read_bytes())
+    content[5000:] = b"\xaa" * (len(content) - 5000)
+    path.write_bytes(bytes(content))
+    with pytest.raises(SourceError, match=r"rows\.db"):
+        read(open_source(str(path), Data()))
+
+
+def test_a_table_is_named_where_there_are_several(tmp_path: Path) -> None:
+    path = tmp_path / "rows.db"
+    write_sqlite(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE other (a)")
+    connection.close()
+    with pytest.raises(SourceError, match="other, tweets"):
+        open_source(str(path), Data())
+    with pytest.raises(SourceError, match="no table 'tweet'"):
+        open_source(str(path), Data(table="tweet"))
+    assert read(open_source(str(path), Data(table="tweets"))) == ROWS
+
+
+def test_a_fingerprint_follows_name_and_content(tmp_path: Path) -> None:
+    one, other = tmp_path / "a" / "rows.csv", tmp_path / "b" / "rows.csv"
+    for path in (one, other):
+        path.parent.mkdir()
+        write_csv(path)
+    assert open_source(str(one), Data()).fingerprint() == open_source(str(other), Data()).fingerprint()
+    other.write_bytes(other.read_bytes() + b"x,1\n")
+    assert open_source(str(one), Data()).fingerprint() != open_source(str(other), Data()).fingerprint()
+
+
+def test_the_sample_is_a_source() -> None:
+    source = open_source("sample", Data())
+    assert {"text", "label"} <= set(source.columns)
+    assert len(read(source)) >= 1000
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "expected"),
+    [
+        ("auto", b"one\ntwo, three\n\nlast", [("one",), ("two, three",), ("",), ("last",)]),
+        ("auto", b'{"text": "a"}\n', [("a",)]),
+        ("csv", b'text,n\n"a, b",1\n', [("a, b", "1")]),
+    ],
+)
+def test_standard_input_is_read_once(kind: Any, content: bytes, expected: list[tuple[str, ...]]) -> None:
+    assert read(open_stream(io.BytesIO(content), Data(), kind=kind)) == expected
+
+
+# --- Kaggle ---------------------------------------------------------------------------------------------------------
+
+
+def fake_download(monkeypatch: pytest.MonkeyPatch, answer: Path | Exception) -> list[str]:
+    import kagglehub
+
+    asked = []
+
+    def download(handle: str) -> str:
+        asked.append(handle)
+        if isinstance(answer, Exception):
+            raise answer
+        return str(answer)
+
+    monkeypatch.setattr(kagglehub, "dataset_download", download)
+    return asked
+
+
+@pytest.mark.parametrize("suffix", ["", "_v1"])
+def test_kaggle_takes_whichever_known_file_is_there_and_says_which(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_csv(tmp_path / f"final_clean_no_neutral_no_duplicates{suffix}.csv")
+    write_csv(tmp_path / "other.csv")
+    asked = fake_download(monkeypatch, tmp_path)
+    source = open_source("kaggle", Data())
+    assert asked == ["zphudzz/tweets-clean-posneg-v1"]
+    assert f"final_clean_no_neutral_no_duplicates{suffix}.csv" in source.name
+    assert read(source) == ROWS
+
+
+def test_a_kaggle_version_can_be_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_csv(tmp_path / "only.csv")
+    asked = fake_download(monkeypatch, tmp_path)
+    open_source("kaggle:owner/name/versions/3", Data())
+    assert asked == ["owner/name/versions/3"]
+
+
+class NotFoundError(Exception):
+    pass
+
+
+class UnauthenticatedError(Exception):
+    pass
+
+
+class Refused(Exception):  # noqa: N818
+    def __init__(self, status: int) -> None:
+        super().__init__(f"{status} Client Error")
+        self.response = type("Response", (), {"status_code": status})()
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "hint"),
+    [
+        (ConnectionError("no route"), "no network", "--source FILE"),
+        (Refused(404), "no dataset", "OWNER/NAME"),
+        (NotFoundError(), "no dataset", "OWNER/NAME"),
+        (Refused(403), "credentials", "KAGGLE_KEY"),
+        (UnauthenticatedError(), "credentials", "kaggle.json"),
+        (ValueError("odd"), "ValueError: odd", "--source FILE"),
+    ],
+)
+def test_what_kaggle_refuses_is_explained(
+    error: Exception, message: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_download(monkeypatch, error)
+    with pytest.raises(SourceError) as caught:
+        open_source("kaggle:owner/name", Data())
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("handle", ["owner", "owner/name/3", "a/b/versions/0", "../x/y"])
+def test_a_malformed_handle_is_refused_before_any_network(handle: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = fake_download(monkeypatch, ConnectionError())
+    with pytest.raises(SourceError, match="no Kaggle dataset"):
+        open_source(f"kaggle:{handle}", Data())
+    assert asked == []
+
+
+def test_kaggle_offline_takes_what_was_downloaded_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = fake_download(monkeypatch, ConnectionError())
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path))
+    with pytest.raises(SenthyError) as caught:
+        open_source("kaggle:owner/name", Data(), offline=True)
+    assert "senthy fetch" in caught.value.hint
+    base = tmp_path / "datasets/owner/name"
+    for version in (2, 10, 11):
+        (base / f"versions/{version}").mkdir(parents=True)
+        write_csv(base / f"versions/{version}/v{version}.csv")
+    (base / "2.complete").touch()
+    (base / "10.complete").touch()
+    assert "v10.csv" in open_source("kaggle:owner/name", Data(), offline=True).name
+    assert "v2.csv" in open_source("kaggle:owner/name/versions/2", Data(), offline=True).name
+    assert asked == []
+
+
+def test_a_kaggle_dataset_of_several_files_lists_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_csv(tmp_path / "a.csv")
+    write_csv(tmp_path / "b.csv")
+    fake_download(monkeypatch, tmp_path)
+    with pytest.raises(SourceError, match=r"a\.csv, b\.csv"):
+        open_source("kaggle:owner/name", Data())

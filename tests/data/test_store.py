@@ -1,0 +1,515 @@
+"""The prepared database: what decides a row's split and place, what is left out, and what it refuses to open."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sentiment_hybrid.config.schema import Data
+from sentiment_hybrid.data import split
+from sentiment_hybrid.data.build import Part, build, fingerprint
+from sentiment_hybrid.data.clean import get_normalizer
+from sentiment_hybrid.data.sources import open_source
+from sentiment_hybrid.data.spool import Spool
+from sentiment_hybrid.data.store import Examples, Store, open_store
+from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, OutputError, SourceError
+
+ALL = ("train", "valid", "test")
+Row = tuple[str, ...]
+
+
+def write(path: Path, rows: Iterable[Sequence[str]], header: Sequence[str] = ("text", "label")) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def rows(count: int = 300, *, positive: float = 0.5) -> list[Row]:
+    draw = random.Random(0)
+    words = "the film was not so good but I did enjoy every bad minute of this very long evening".split()
+    return [
+        (f"{' '.join(draw.choices(words, k=8))} {n}", "positive" if draw.random() < positive else "negative")
+        for n in range(count)
+    ]
+
+
+def make(tmp_path: Path, source: Iterable[Sequence[str]] | Path, *, name: str = "t.db", **options: Any) -> Path:
+    header = options.pop("header", ("text", "label"))
+    path = source if isinstance(source, Path) else write(tmp_path / f"{name}.csv", source, header)
+    return make_parts(tmp_path / name, {None: path}, **options)
+
+
+def make_parts(target: Path, sources: dict[int | None, Path], **options: Any) -> Path:
+    data = Data(**options)
+    parts = [Part(open_source(str(path), data), code) for code, path in sources.items()]
+    normalizer = get_normalizer(data.normalizer)
+    wanted = fingerprint(parts, data, normalizer)
+    build(target, parts, data, normalizer=normalizer, fingerprint=wanted)
+    return target
+
+
+def everything(path: Path) -> dict[str, Examples]:
+    with open_store(path) as store:
+        return {name: store.read(name, with_raw=True) for name in ALL}  # type: ignore[arg-type]
+
+
+def placed(path: Path) -> dict[str, str]:
+    """Raw text -> split."""
+    return {raw: name for name, part in everything(path).items() for raw in part.raw or []}
+
+
+def dropped(path: Path) -> dict[str, int]:
+    with open_store(path) as store:
+        return {reason: count for reason, count in store.report["dropped"].items() if count}
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+def test_a_store_knows_what_it_holds(tmp_path: Path) -> None:
+    given_rows = rows()
+    with open_store(make(tmp_path, given_rows)) as store:
+        assert store.labels == ("negative", "positive")
+        assert store.normalizer == "tweet@1"
+        assert store.text_column == "text"
+        assert store.report["rows_read"] == store.report["rows_kept"] == 300
+        assert sum(store.count(name) for name in ALL) == 300  # type: ignore[arg-type]
+        for name in ALL:
+            part = store.read(name, with_raw=True)  # type: ignore[arg-type]
+            counted = Counter(store.labels[label] for label in part.labels.tolist())
+            assert store.class_counts(name) == counted  # type: ignore[arg-type]
+            for row, raw, label in zip(part.rows.tolist(), part.raw or [], part.labels.tolist(), strict=True):
+                assert given_rows[row - 1] == (raw, store.labels[label])
+
+
+def test_texts_are_cleaned_and_raw_ones_kept(tmp_path: Path) -> None:
+    path = make(tmp_path, [*rows(), ("@anna  loved &amp; hated it", "positive")])
+    parts = everything(path).values()
+    pairs = {raw: text for part in parts for raw, text in zip(part.raw or [], part.texts, strict=True)}
+    assert pairs["@anna  loved &amp; hated it"] == "@user loved & hated it"
+
+
+def test_a_sample_beyond_the_split_is_refused(tmp_path: Path) -> None:
+    with open_store(make(tmp_path, rows())) as store:
+        count = store.count("train")
+        assert len(store.read("train", count)) == count
+        with pytest.raises(DataError, match=f"{count + 1} rows was asked for") as caught:
+            store.read("train", count + 1)
+        assert str(count) in caught.value.hint
+
+
+@settings(max_examples=25, deadline=None)
+@given(sizes=st.lists(st.integers(1, 400), min_size=1, max_size=4), seed=st.integers(0, 10**6))
+def test_samples_are_nested_and_keep_the_class_shares(
+    sizes: list[int], seed: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("spool")
+    draw = np.random.default_rng(seed)
+    labels = draw.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    count = len(labels)
+    with Spool(folder, buckets=4, records_at_once=100) as spool:
+        spool.add(
+            splits=np.full(count, split.TRAIN),
+            values=labels,
+            rows=range(1, count + 1),
+            keys=draw.integers(0, 2**64, count, dtype=np.uint64),
+            texts=[f"text {n}" for n in range(count)],
+            raws=[None] * count,
+        )
+        label_of = np.arange(len(sizes))
+        reasons = spool.find_drops(label_of, official=False, drop_conflicts=True, drop_repeats=True)
+        counts = spool.class_counts(label_of, reasons, len(sizes))
+        ordered = [row for rows in spool.ordered(label_of, reasons, counts) for row in rows]
+    assert [row[0] for row in ordered] == list(range(1, count + 1))
+    assert sorted(row[2] for row in ordered) == list(range(1, count + 1))
+    taken = np.zeros(len(sizes))
+    for number, row in enumerate(ordered, 1):
+        taken[row[1]] += 1
+        assert np.abs(taken - number * np.array(sizes) / count).max() <= len(sizes) / 2 + 1e-9
+    expected = sorted(((rank - 0.5) / size, label) for label, size in enumerate(sizes) for rank in range(1, size + 1))
+    assert [row[1] for row in ordered] == [label for _, label in expected]
+
+
+def test_key_hashes_find_texts_that_were_trained_on(tmp_path: Path) -> None:
+    path = make(tmp_path, rows())
+    train = everything(path)["train"].raw or []
+    with open_store(path) as store:
+        known = set(store.key_hashes("train").tolist())
+        again = split.hash_raw([f"  {text.upper()}!!! " for text in train], store.split_seed)[1]
+        assert set(again.tolist()) == known
+        assert not set(split.hash_raw(["never seen before"], store.split_seed)[1].tolist()) & known
+
+
+# --- what decides a split -------------------------------------------------------------------------------------------
+
+MESSY = st.lists(
+    st.tuples(
+        st.lists(st.sampled_from(["good", "BAD", "@a", "@bc", "http://x.y", "!", "é", "😀", "&amp;"]), min_size=1, max_size=6)
+        .map(" ".join),
+        st.sampled_from(["0", "1"]),
+    ),
+    max_size=60,
+)  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(messy=MESSY, draw=st.randoms(use_true_random=False))
+def test_row_order_normalizer_and_seed_of_training_move_no_row(
+    messy: list[Row], draw: random.Random, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("splits")
+    base = [(text, "1" if label == "positive" else "0") for text, label in rows(150)] + messy
+    shuffled = draw.sample(base, len(base))
+    one = make(folder, base, name="one.db")
+    other = make(folder, shuffled, name="other.db", normalizer="none", repeats="keep")
+    first, second = placed(one), placed(other)
+    assert all(second.get(raw, name) == name for raw, name in first.items())
+    with open_store(one) as a, open_store(other) as b:
+        assert a.split_fingerprint == b.split_fingerprint
+        assert a.fingerprint != b.fingerprint
+    for path in (one, other):
+        seen: dict[str, str] = {}
+        for name, part in everything(path).items():
+            for raw in part.raw or []:
+                assert seen.setdefault(split.split_key(raw), name) == name
+
+
+def test_the_trained_column_moves_no_row(tmp_path: Path) -> None:
+    table = [(f"The Film {n} was NOT good!", f"film {n} good", label) for n, (_, label) in enumerate(rows(400))]
+    header = ("text", "text_clean", "label")
+    one = make(tmp_path, table, name="one.db", header=header)
+    other = make(tmp_path, table, name="other.db", header=header, text_column="text_clean")
+    assert placed(one) == placed(other)
+    with open_store(one) as a, open_store(other) as b:
+        assert a.split_fingerprint == b.split_fingerprint
+        assert b.text_column == "text_clean"
+
+
+def test_more_rows_move_no_row(tmp_path: Path) -> None:
+    few, many = placed(make(tmp_path, rows(200), name="few.db")), placed(make(tmp_path, rows(400), name="many.db"))
+    assert all(many[raw] == name for raw, name in few.items())
+
+
+def test_another_split_seed_or_size_is_another_split(tmp_path: Path) -> None:
+    prints = set()
+    for number, options in enumerate(({}, {"split_seed": 1}, {"test_size": 0.3}, {"valid_size": 0.2})):
+        with open_store(make(tmp_path, rows(), name=f"{number}.db", **options)) as store:
+            prints.add(store.split_fingerprint)
+    assert len(prints) == 4
+
+
+# --- what is left out -----------------------------------------------------------------------------------------------
+
+
+def test_rows_are_left_out_and_counted_by_reason(tmp_path: Path) -> None:
+    extra = [
+        ("Same text!", "positive"),
+        ("Same text!", "negative"),
+        ("twice the same", "positive"),
+        ("twice  the same", "positive"),
+        ("", "positive"),
+        ("   ", "negative"),
+        ("&nbsp;", "negative"),
+        ("odd one out", "mixed"),
+    ]
+    path = make(tmp_path, [*rows(), *extra], unknown_labels="drop")
+    assert dropped(path) == {
+        "unknown label": 1, "empty text": 2, "empty after cleaning": 1, "conflicting labels": 2, "repeated text": 1,
+    }  # fmt: skip
+    with open_store(path) as store:
+        report = store.report
+    assert report["rows_read"] == report["rows_kept"] + sum(report["dropped"].values())
+
+
+def test_conflicts_and_repeats_can_be_kept(tmp_path: Path) -> None:
+    extra = [
+        ("Same text", "positive"),
+        ("Same text", "negative"),
+        ("same twice", "positive"),
+        ("same twice", "positive"),
+    ]
+    path = make(tmp_path, [*rows(), *extra], conflicts="keep", repeats="keep")
+    assert dropped(path) == {}
+    path = make(tmp_path, [*rows(), *extra], name="b.db", conflicts="keep")
+    assert dropped(path) == {"repeated text": 1}
+
+
+def test_no_cleaned_text_stands_twice_or_in_two_splits(tmp_path: Path) -> None:
+    """Different raw texts, so different keys, that come to the same cleaned one."""
+    table = [(f"raw number {n}", f"cleaned {n // 2}", ("negative", "positive")[n // 2 % 2]) for n in range(400)]
+    options: dict[str, Any] = {"header": ("text", "text_clean", "label"), "text_column": "text_clean"}
+    for number, repeats in enumerate(("drop", "keep")):
+        path = make(tmp_path, table, name=f"{number}.db", repeats=repeats, test_size=0.4, valid_size=0.3, **options)
+        homes: dict[str, set[str]] = {}
+        for name, part in everything(path).items():
+            for text in part.texts:
+                homes.setdefault(text, set()).add(name)
+            assert repeats == "keep" or len(set(part.texts)) == len(part.texts)
+        assert all(len(names) == 1 for names in homes.values())
+
+
+def test_unreadable_rows_are_counted_when_skipped(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", rows())
+    path.write_bytes(path.read_bytes() + b"caf\xe9,positive\na,b,c\n")
+    with pytest.raises(SourceError, match="row 30[12]"):
+        make(tmp_path, path)
+    with open_store(make(tmp_path, path, bad_rows="skip")) as store:
+        assert store.report["dropped"]["unreadable"] == 2
+        assert store.report["rows_read"] == 302
+
+
+def test_a_column_without_negation_is_warned_of(tmp_path: Path) -> None:
+    table = [(f"this is not film {n}", f"film {n}", label) for n, (_, label) in enumerate(rows(900))]
+    header = ("text", "text_clean", "label")
+    with open_store(make(tmp_path, table, header=header)) as store:
+        assert store.report["warnings"] == []
+    with open_store(make(tmp_path, table, name="b.db", header=header, text_column="text_clean")) as store:
+        (warning,) = store.report["warnings"]
+    assert "negation" in warning
+    assert "--text-column text" in warning
+
+
+def test_official_splits_are_kept_and_overlap_is_left_out_of_train(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.csv", [*rows(200), ("In the TEST too", "positive"), ("in valid", "positive")])
+    valid = write(tmp_path / "valid.csv", [("in valid!", "positive"), ("in both", "positive"), ("v", "negative")])
+    test = write(tmp_path / "test.csv", [("in the test, too", "negative"), ("in both", "positive"), ("t", "negative")])
+    path = make_parts(tmp_path / "t.db", {split.TRAIN: train, split.VALID: valid, split.TEST: test})
+    parts = everything(path)
+    assert {name: len(part) for name, part in parts.items()} == {"train": 200, "valid": 2, "test": 3}
+    assert dropped(path) == {"text of another split": 3}
+
+
+def test_without_an_official_valid_split_a_part_of_train_serves(tmp_path: Path) -> None:
+    train, test = write(tmp_path / "train.csv", rows(300)), write(tmp_path / "test.csv", rows(340)[300:])
+    path = make_parts(tmp_path / "t.db", {split.TRAIN: train, split.TEST: test})
+    with open_store(path) as store:
+        assert store.count("test") == 40
+        assert 15 <= store.count("valid") <= 50
+        assert store.count("train") + store.count("valid") == 300
+
+
+@pytest.mark.parametrize(
+    ("given_rows", "error", "message"),
+    [
+        ([], DataError, "has no rows"),
+        ([("a", "positive"), ("b", "positive")], LabelError, "one class only"),
+        ([("", "positive"), (" ", "negative")], DataError, "no row is left of 2"),
+        ([("same", "positive"), ("same", "negative")], DataError, "no row is left"),
+        ([("a", "x"), ("b", "y"), ("", "z")], DataError, "fewer than the 3 classes"),
+        ([("a", "positive"), ("b", "negative")], DataError, "too few"),
+        ([*rows(20), ("a b", "maybe")], LabelError, "row 21: unknown label 'maybe'"),
+    ],
+)
+def test_unusable_rows_are_an_error_and_the_old_database_stays(
+    given_rows: list[Row], error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    path = make(tmp_path, rows())
+    before = path.read_bytes()
+    with pytest.raises(error, match=message):
+        make(tmp_path, given_rows)
+    assert path.read_bytes() == before
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["t.db", "t.db.csv"]
+
+
+def test_real_airline_tweets_make_three_classes(shared: Path, tmp_path: Path) -> None:
+    with open_store(make(tmp_path, shared / "data/airline/Tweets.csv")) as store:
+        assert store.labels == ("negative", "neutral", "positive")
+        assert store.report["rows_read"] == 11_706
+        assert store.report["warnings"] == []
+
+
+def test_real_official_splits_with_numbers_in_one_and_names_in_the_other(shared: Path, tmp_path: Path) -> None:
+    folder = shared / "data/semeval"
+    path = make_parts(tmp_path / "t.db", {split.TRAIN: folder / "train.tsv", split.TEST: folder / "valid.tsv"})
+    with open_store(path) as store:
+        assert store.labels == ("negative", "neutral", "positive")
+        assert store.report["rows_read"] == 47_439 + 2_000
+        assert store.class_counts("test")["neutral"] > store.class_counts("test")["negative"]
+
+
+# --- files that are refused -----------------------------------------------------------------------------------------
+
+
+def damage(path: Path, kind: str) -> None:
+    if kind == "missing":
+        path.unlink()
+    elif kind == "truncated":
+        path.write_bytes(path.read_bytes()[:-5000])
+    elif kind == "overwritten":
+        content = bytearray(path.read_bytes())
+        content[4096 : 4096 * 3] = os.urandom(8192)
+        path.write_bytes(bytes(content))
+    elif kind == "foreign":
+        path.unlink()
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE t (a)")
+        connection.close()
+    elif kind == "text":
+        path.write_text("no database")
+    elif kind == "newer":
+        with sqlite3.connect(path) as connection:
+            connection.execute("PRAGMA user_version = 99")
+        connection.close()
+    elif kind == "directory":
+        path.unlink()
+        path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("missing", "no prepared database"),
+        ("truncated", "damaged"),
+        ("overwritten", "t.db"),
+        ("foreign", "not a database that senthy prepared"),
+        ("text", "not a database that senthy prepared"),
+        ("newer", "format 99"),
+        ("directory", "directory"),
+    ],
+)
+def test_a_database_that_cannot_be_used_says_why(kind: str, message: str, tmp_path: Path) -> None:
+    path = make(tmp_path, rows(2000))
+    damage(path, kind)
+    with pytest.raises(DatabaseError) as caught:
+        everything(path)
+    assert message in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_locked_database_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sentiment_hybrid.data.store.LOCK_SECONDS", 0.05)
+    path = make(tmp_path, rows())
+    other = sqlite3.connect(path)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(DatabaseError, match="locked"):
+        everything(path)
+    other.close()
+
+
+def test_a_read_only_database_can_be_read_but_is_not_replaced(tmp_path: Path) -> None:
+    path = make(tmp_path, rows())
+    path.chmod(0o444)
+    assert len(everything(path)["train"])
+    with pytest.raises(DatabaseError, match="read-only"):
+        make(tmp_path, rows(400))
+    path.chmod(0o644)
+
+
+@pytest.mark.parametrize("kind", ["foreign", "text", "directory"])
+def test_what_is_not_ours_is_never_replaced(kind: str, tmp_path: Path) -> None:
+    path = make(tmp_path, rows())
+    damage(path, kind)
+    before = path.read_bytes() if path.is_file() else b""
+    with pytest.raises(DatabaseError):
+        make(tmp_path, rows())
+    assert (path.read_bytes() if path.is_file() else b"") == before
+
+
+@pytest.mark.parametrize("kind", ["truncated", "overwritten", "newer"])
+def test_a_damaged_database_of_ours_can_be_built_anew(kind: str, tmp_path: Path) -> None:
+    path = make(tmp_path, rows())
+    damage(path, kind)
+    make(tmp_path, rows())
+    assert sum(len(part) for part in everything(path).values()) == 300
+
+
+def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises((OutputError, DatabaseError), match="file"):
+        make_parts(tmp_path / "file" / "t.db", {None: write(tmp_path / "rows.csv", rows())})
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_is_an_output_error(tmp_path: Path) -> None:
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o555)
+    with pytest.raises(OutputError, match="closed"):
+        make_parts(folder / "t.db", {None: write(tmp_path / "rows.csv", rows())})
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from sentiment_hybrid.config.load import load_config
+from sentiment_hybrid.commands.data import run
+from sentiment_hybrid.errors import OutputError
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    run(load_config(None, [f"data.source={sys.argv[1]}", f"paths.data_db={sys.argv[2]}"]))
+except OutputError as error:
+    print("OutputError:", error.message)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a limit on file sizes needs POSIX")
+def test_a_full_disk_is_an_output_error_and_the_old_database_stays(tmp_path: Path) -> None:
+    path = make(tmp_path, rows())
+    before = path.read_bytes()
+    source = write(tmp_path / "many.csv", rows(20_000))
+    command = [sys.executable, "-c", FULL_DISK, str(source), str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert "OutputError" in done.stdout, done.stderr
+    assert path.read_bytes() == before
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["many.csv", "t.db", "t.db.csv"]
+
+
+def test_leftovers_of_killed_runs_go_and_those_in_use_stay(tmp_path: Path) -> None:
+    stale, used = (tmp_path / f".t.db.{pid}-0123abcd.new" for pid in (11, 12))
+    stale.write_bytes(b"SQLite format 3\0 and then nothing")
+    keeper = sqlite3.connect(used, isolation_level=None)
+    keeper.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
+    keeper.execute("CREATE TABLE t (a)")
+    path = make(tmp_path, rows())
+    assert used.exists()
+    assert not stale.exists()
+    keeper.close()
+    make(tmp_path, path.with_name("t.db.csv"))
+    assert not used.exists()
+
+
+def test_memory_does_not_follow_the_rows(tmp_path: Path) -> None:
+    """Passes over records and buckets of texts give what one pass gives."""
+    draw = np.random.default_rng(1)
+    count = 3000
+    keys = draw.integers(0, 2**64, count, dtype=np.uint64)
+    fields: dict[str, Any] = {
+        "splits": draw.integers(0, 3, count),
+        "values": draw.integers(0, 2, count),
+        "rows": range(count),
+        "keys": keys,
+        "texts": [f"text {n}" for n in draw.integers(0, 2000, count)],
+        "raws": [None] * count,
+    }
+    results = []
+    for buckets, at_once in ((1, 10**6), (16, 200)):
+        with Spool(tmp_path, buckets=buckets, records_at_once=at_once) as spool:
+            spool.add(**fields)
+            label_of = np.array([0, 1])
+            reasons = spool.find_drops(label_of, official=True, drop_conflicts=True, drop_repeats=True)
+            counts = spool.class_counts(label_of, reasons, 2)
+            results.append([row for rows_ in spool.ordered(label_of, reasons, counts) for row in rows_])
+    assert results[0] == results[1]
+    assert len(results[0]) > 500
+
+
+def test_the_public_facts_are_typed(tmp_path: Path) -> None:
+    with open_store(make(tmp_path, rows())) as store:
+        assert isinstance(store, Store)
+        part = store.read("train", 10)
+    assert part.labels.dtype == np.int64
+    assert part.rows.dtype == np.int64
+    assert part.raw is None
+    assert len(part) == 10
