@@ -8,6 +8,7 @@ import inspect
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -66,7 +67,8 @@ def tell(failure: BaseException) -> int:
     if isinstance(failure, BrokenPipeError):
         console.quiet_broken_pipe()
         return 1
-    if isinstance(failure, MemoryError):
+    # torch tells a full GPU by an error of its own, of this name.
+    if isinstance(failure, MemoryError) or type(failure).__name__ == "OutOfMemoryError":
         console.error("out of memory", hint="lower `batch_size` or `token_budget` with --set, or take a --sample-size")
         return 1
     if isinstance(failure, OSError):
@@ -358,6 +360,7 @@ app = typer.Typer(
     name="senthy",
     cls=Told,
     help="Train, test and apply sentiment classifiers: a RoBERTa encoder under an LSTM or hierarchical-attention head.",
+    epilog="To see it work, without a download: senthy run-all --config quickstart",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -612,8 +615,10 @@ app.add_typer(config_app, name="config")
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
+    # Before torch: threads that spin while they wait make a shared machine many times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     console.prepare_streams()
-    if os.name == "posix":
+    if os.name == "posix" and threading.current_thread() is threading.main_thread():
         # A scheduler's polite stop must save state as Ctrl-C does.
         signal.signal(signal.SIGTERM, _interrupt)
     try:

@@ -230,7 +230,8 @@ def test_every_command_has_the_shared_options_and_help_for_each_option() -> None
         assert {"--config", "--set", "--seed", "--device", "--offline", "--verbose", "--quiet"} <= options, name
         assert command.help, name
         for parameter in command.params:
-            assert getattr(parameter, "help", None), (name, parameter.name)
+            if parameter.param_type_name == "option":
+                assert parameter.help, (name, parameter.name)
 
 
 def every_command(group: Any = None, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -253,6 +254,28 @@ def test_all_verbs_are_there() -> None:
 def test_every_command_tells_its_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert senthy(*name.split(), "--help") == 0
     assert f"senthy {name}" in capsys.readouterr().out
+
+
+def test_config_commands_print_to_stdout(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert senthy("config", "show", "--seed", "5", "--set", "lstm.train.epochs=2") == 0
+    (tmp_path / "shown.yaml").write_text(capsys.readouterr().out, encoding="utf-8")
+    shown = load_config(tmp_path / "shown.yaml")
+    assert (shown.project.seed, shown.lstm.train.epochs) == (5, 2)
+    assert senthy("config", "check", "quickstart") == 0
+    assert capsys.readouterr().out.endswith("quickstart.yaml: ok\n")
+    assert senthy("config", "init", "--from", "quickstart") == 0
+    assert capsys.readouterr().out == "wrote senthy.yaml\n"
+    assert senthy("config", "check", "-q") == 0
+    assert capsys.readouterr().out == "senthy.yaml: ok\n"
+    assert senthy("config", "schema") == 0
+    assert "han.hpo.search_space" in capsys.readouterr().out
+
+
+def test_info_as_json_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert senthy("info", "--json", "--device", "cpu") == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"versions", "machine", "files"}
+    assert senthy("info", "--device", "cpu") == 0
+    assert "hub cache" in capsys.readouterr().out
 
 
 # --- exit codes and messages -----------------------------------------------------------------------------------------
@@ -294,6 +317,7 @@ def test_a_wrong_call_exits_with_2_and_says_why(
         (PermissionError(errno.EACCES, "Permission denied", "/r"), 1, ["no permission to use /r"]),
         (OSError(errno.EIO, "Input/output error", "f"), 1, ["Input/output error: f"]),
         (MemoryError(), 1, ["out of memory", "batch_size"]),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), 1, ["out of memory", "token_budget"]),
         (ZeroDivisionError("division by zero"), 1, ["unexpected ZeroDivisionError: division by zero", "with -v"]),
         (RecursionError("deep"), 1, ["unexpected RecursionError"]),
         (KeyboardInterrupt(), 130, ["interrupted"]),

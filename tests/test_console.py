@@ -18,7 +18,8 @@ I = SimpleNamespace  # noqa: E741
 
 
 @pytest.fixture(autouse=True)
-def _verbosity() -> Iterator[None]:
+def _verbosity(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("COLUMNS", raising=False)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     console.set_verbosity(0)

@@ -161,6 +161,7 @@ class _Builder:
         self.official = parts[0].split is not None
         self.has_valid = any(part.split == split.VALID for part in parts)
         self.tally = _Tally()
+        self.no_text = np.uint64(split.key_hash("", data.split_seed)[1])
         self.intakes = [self._intake(part) for part in parts]
         self.value_owner: list[tuple[int, str]] = []
 
@@ -192,20 +193,18 @@ class _Builder:
         self._look_for_negation(texts)
         first, second = split.hash_raw(raws, self.data.split_seed)
         splits = self._splits(intake.part, first)
-        has_text = np.fromiter((not raw.isspace() and raw != "" for raw in raws), dtype=bool, count=len(raws))
+        has_text = second != self.no_text
         self.tally.add_sums(values[has_text], splits[has_text], first[has_text], second[has_text])
         cleaned = self.normalizer.many(texts)
-        self._count_empty(values, texts, cleaned)
-        kept = np.fromiter(map(bool, cleaned), dtype=bool, count=len(cleaned))
         same = [None if raw == text else raw for raw, text in zip(raws, cleaned, strict=True)]
-        self.spool.add(
-            splits=splits[kept],
-            values=values[kept],
-            rows=list(compress(batch.rows, kept)),
-            keys=second[kept],
-            texts=list(compress(cleaned, kept)),
-            raws=list(compress(same, kept)),
-        )
+        rows: Sequence[int] = batch.rows
+        if not all(cleaned):
+            self._count_empty(values, texts, cleaned)
+            kept = np.fromiter(map(bool, cleaned), dtype=bool, count=len(cleaned))
+            splits, values, second = splits[kept], values[kept], second[kept]
+            rows, same = list(compress(rows, cleaned)), list(compress(same, cleaned))
+            cleaned = list(compress(cleaned, cleaned))
+        self.spool.add(splits=splits, values=values, rows=rows, keys=second, texts=cleaned, raws=same)
 
     def _value_ids(self, batch: Batch, intake: _Intake, index: int) -> Int64s:
         """Label values as small numbers; the label that each means is decided when all are known."""
@@ -226,8 +225,6 @@ class _Builder:
         return np.full(len(hashes), part.split, dtype=np.int64)
 
     def _count_empty(self, values: Int64s, texts: list[str], cleaned: list[str]) -> None:
-        if all(cleaned):
-            return
         for value, text, clean in zip(values.tolist(), texts, cleaned, strict=True):
             if not clean:
                 counter = self.tally.cleaned_away if text.strip() else self.tally.empty
@@ -262,7 +259,7 @@ class _Builder:
     def _insert(self, rows: list[Row]) -> None:
         for start in range(0, len(rows), _INSERTED_AT_ONCE):
             some = rows[start : start + _INSERTED_AT_ONCE]
-            marks = ", ".join(["(?, ?, ?, ?, ?, ?)"] * len(some))
+            marks = "(?, ?, ?, ?, ?, ?), " * (len(some) - 1) + "(?, ?, ?, ?, ?, ?)"
             self.connection.execute(f"INSERT INTO examples VALUES {marks}", tuple(chain.from_iterable(some)))
 
     def _dropped_while_reading(self) -> dict[str, int]:
@@ -419,7 +416,7 @@ def _open_aside(new: Path) -> sqlite3.Connection:
     try:
         # Nobody else reads this file and a crash throws it away: neither journal nor sync is needed. The exclusive
         # lock tells other runs that it is in use.
-        for setting in ("locking_mode = EXCLUSIVE", "journal_mode = OFF", "synchronous = OFF"):
+        for setting in ("page_size = 16384", "locking_mode = EXCLUSIVE", "journal_mode = OFF", "synchronous = OFF"):
             connection.execute(f"PRAGMA {setting}").fetchall()
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.executescript(_SCHEMA)

@@ -97,19 +97,16 @@ def tweets(texts: Sequence[str]) -> list[str]:
         for text, old, new in zip(texts, plain, masked.split("\n"), strict=True)
     ]
     small = masked.lower()
-    for pattern in (_LINK, _WWW):
-        for loud in pattern.finditer(small):
-            line = small.count("\n", 0, loud.start())
-            cleaned[line] = tweet(texts[line])
+    for mark, pattern in (("://", _LINK), ("www.", _WWW)):
+        if mark in small:
+            for loud in pattern.finditer(small):
+                line = small.count("\n", 0, loud.start())
+                cleaned[line] = tweet(texts[line])
     return cleaned
 
 
 def _may_hold_link(text: str) -> bool:
     return "://" in text or "www." in text.lower()
-
-
-def _single_spaces(text: str) -> str:
-    return " ".join(text.split()) if "  " in text else text.strip(" ")
 
 
 def _mask_tokens(text: str) -> str:
@@ -123,10 +120,7 @@ def _mask_tokens(text: str) -> str:
 def _mask(text: str) -> str:
     if _may_hold_link(text):
         text = _LOUD_LINK.sub("http", text)
-    text = _mask_tokens(text)
-    if text.isascii() and text.isprintable():
-        return _single_spaces(text)
-    return " ".join(text.split())
+    return " ".join(_mask_tokens(text).split())
 
 
 def _unescape(text: str) -> str:

@@ -165,7 +165,7 @@ def _unsound(value: Any) -> str:
 def _as_text(batch: Batch) -> Batch:
     columns = {}
     for name, values in batch.columns.items():
-        plain = all(value is None or type(value) is str for value in values)
+        plain = set(map(type, values)) <= {str, type(None)}
         columns[name] = values if plain else [value_text(value) for value in values]
     return Batch(batch.rows, columns, batch.skipped)
 

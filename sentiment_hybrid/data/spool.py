@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import marshal
+import operator
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -81,7 +82,7 @@ class Spool:
     def _put(
         self, bucket: int, records: Records, chosen: list[int], texts: Sequence[str], raws: Sequence[str | None]
     ) -> None:
-        packed = marshal.dumps((records.tobytes(), [texts[i] for i in chosen], [raws[i] for i in chosen]))
+        packed = marshal.dumps((records.tobytes(), _pick(texts, chosen), _pick(raws, chosen)))
         self._texts.write(packed)
         self._segments[bucket].append((self._end, len(packed)))
         self._end += len(packed)
@@ -106,6 +107,7 @@ class Spool:
                 for records in self._alive(reasons, label_of, by=name):
                     reasons[records["id"][_straddles(records, name)]] = OTHER_SPLIT
         for records in self._alive(reasons, label_of, by="clean"):
+            records = records[_not_alone(records["clean"])]
             labels = label_of[records["value"]]
             order = np.lexsort((records["id"], records["key"], labels, records["clean"]))
             records, labels = records[order], labels[order]
@@ -164,8 +166,8 @@ class Spool:
                 places = start + _places(labels[kept], ranks, sizes)
                 order = np.argsort(places)
                 kept, places = kept[order], places[order]
-                waiting += _rows(places, labels[kept], records[kept], [texts[i] for i in kept.tolist()],
-                                 [raws[i] for i in kept.tolist()])  # fmt: skip
+                chosen = kept.tolist()
+                waiting += _rows(places, labels[kept], records[kept], _pick(texts, chosen), _pick(raws, chosen))
                 waiting.sort()
                 ready = len(waiting)
                 following = start + _first_open_place(ranks, sizes)
@@ -187,8 +189,14 @@ class Spool:
         return np.frombuffer(b"".join(blocks), dtype=_RECORD), texts, raws
 
 
-def _rows(places: Int64s, labels: Int64s, records: Records, texts: list[str], raws: list[str | None]) -> Iterator[Row]:
-    columns: list[list[Any]] = [
+def _pick(values: Sequence[Any], chosen: Sequence[int]) -> tuple[Any, ...]:
+    return operator.itemgetter(*chosen)(values) if len(chosen) > 1 else tuple(values[i] for i in chosen)
+
+
+def _rows(
+    places: Int64s, labels: Int64s, records: Records, texts: Sequence[str], raws: Sequence[str | None]
+) -> Iterator[Row]:
+    columns: list[Sequence[Any]] = [
         places.tolist(), labels.tolist(), records["row"].tolist(), records["key"].view(np.int64).tolist(), texts, raws
     ]  # fmt: skip
     return zip(*columns, strict=True)
@@ -228,6 +236,16 @@ def _first_open_place(ranks: Int64s, sizes: Int64s) -> int:
         if rank < size
     ]
     return min(places, default=int(sizes.sum()))
+
+
+def _not_alone(identity: Int64s) -> npt.NDArray[np.bool_]:
+    """Rows whose identity another row has too; most have none, and are spared a dearer sort."""
+    ordered = np.sort(identity)
+    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if not len(twice):
+        return np.zeros(len(identity), dtype=bool)
+    place = np.minimum(np.searchsorted(twice, identity), len(twice) - 1)
+    return twice[place] == identity
 
 
 def _straddles(records: Records, name: str) -> npt.NDArray[np.bool_]:

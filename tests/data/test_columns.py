@@ -24,7 +24,7 @@ KAGGLE = ["target", "text", "text_clean", "text_length", "text_clean_length"]
     [
         (KAGGLE, {}, Columns("text", "target", "text")),
         (KAGGLE, {"text_column": "text_clean"}, Columns("text_clean", "target", "text")),
-        (KAGGLE, {"text_column": "text_clean", "raw_text_column": "text_clean"}, Columns("text_clean", "target", "text_clean")),
+        (KAGGLE, {"raw_text_column": "text_clean"}, Columns("text", "target", "text_clean")),
         (["source", "id", "label", "text"], {}, Columns("text", "label", "text")),
         (["airline_sentiment", "negativereason", "text"], {}, Columns("text", "airline_sentiment", "text")),
         (["Review", "Sentiment"], {}, Columns("Review", "Sentiment", "Review")),
@@ -140,7 +140,7 @@ def test_official_splits_may_name_the_same_labels_differently() -> None:
 
 
 def test_official_splits_with_different_labels_are_an_error() -> None:
-    with pytest.raises(LabelError, match="test.csv, row 3"):
+    with pytest.raises(LabelError, match=r"test\.csv, row 3"):
         resolve([values("0", "4"), values("0", "4", "3", source="test.csv")], Data())
 
 

@@ -58,7 +58,7 @@ def test_a_text_said_five_times_keeps_its_label(make, cell):
     assert (once.argmax(1) == truth).float().mean() > 0.9
     kept = once.argmax(1) == five_times.argmax(1)
     # The second level reads the windows in order, so a text on the fence may fall to the other side; no other may.
-    assert kept[once.amax(1) > 0.6].all()
+    assert kept[once.amax(1) > 0.7].all()
     assert kept.float().mean() >= 0.98
 
 
