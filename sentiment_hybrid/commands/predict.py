@@ -110,18 +110,12 @@ def run(
             kind = "jsonl" if as_json else incoming.kind
             rows, skipped = _label(predictor, incoming, output_file, data, kind=kind, text_column=text_column)
     _tell(predictor, skipped)
+    counts = {"rows": rows, "empty": predictor.empty, "truncated": predictor.truncated, "skipped": skipped}
+    seconds = time.perf_counter() - started
     return PredictResult(
-        model_dir=directory,
-        labels=predictor.labels,
-        rows=rows,
-        empty=predictor.empty,
-        truncated=predictor.truncated,
-        skipped=skipped,
-        seconds=time.perf_counter() - started,
-        output=output_file,
-        texts=tuple(given),
+        directory, predictor.labels, **counts, seconds=seconds, output=output_file, texts=tuple(given),
         predictions=predictions,
-    )
+    )  # fmt: skip
 
 
 def _check_usage(
@@ -139,7 +133,7 @@ def _check_usage(
     if isinstance(texts, str):
         raise UsageError("texts is one str", hint="Put it in a list.")
     named = bool(texts) and list(texts) != [STDIN]
-    if named and input_file is not None:
+    if texts and input_file is not None:
         raise UsageError("texts and --input were given", hint="Use one of them.")
     if named and (file_format or text_column):
         raise UsageError("--format and --text-column describe a file or a pipe, and texts were given")

@@ -121,6 +121,9 @@ def _run_one(config: Config, model: str, options: _Options, *, resume: bool, tar
         train_rows, valid_rows = _examples(config, model, store)
         fingerprint = train_fingerprint(config, model, store.fingerprint)
         run = Run.unfinished(config, model, fingerprint) if resume else Run.start(config, model, fingerprint)
+        if resume:
+            # What the fingerprint leaves out (the token budget) also goes on as it was resolved at the start.
+            config = run.config().model_copy(update={"paths": config.paths, "test": config.test})
         workshop, fit = _prepare(config, model, options, store.labels, train_rows, valid_rows)
         run.settle(workshop.compute.describe())
         resumed = resume and "last" in run.checkpoints.pointers()

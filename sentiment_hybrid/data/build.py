@@ -11,7 +11,7 @@ import secrets
 import sqlite3
 import stat
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, compress
@@ -25,6 +25,7 @@ from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data import split
 from sentiment_hybrid.data.clean import Normalizer
 from sentiment_hybrid.data.columns import Columns, LabelValues, choose, resolve
+from sentiment_hybrid.data.crew import Crew, Prepared
 from sentiment_hybrid.data.sources import Batch, Source
 from sentiment_hybrid.data.spool import CONFLICT, OTHER_SPLIT, REPEAT, Row, Spool
 from sentiment_hybrid.data.store import APPLICATION_ID, FORMAT_VERSION, check_ours
@@ -63,6 +64,18 @@ class _Intake:
     columns: Columns
     values: LabelValues
     ids: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """A batch whose texts are being prepared."""
+
+    rows: Sequence[int]
+    values: Int64s
+    texts: list[str]
+    raws: list[str]
+    part: Part
+    prepared: Callable[[], Prepared]
 
 
 @dataclass
@@ -171,33 +184,44 @@ class _Builder:
 
     def read_all(self, on_rows: Callable[[int], None]) -> None:
         """Every source into the spool. Raises DataError when nothing is there."""
-        for index, intake in enumerate(self.intakes):
-            names = list(dict.fromkeys((intake.columns.text, intake.columns.label, intake.columns.raw)))
-            before = self.tally.rows
-            for batch in intake.part.source.batches(names):
-                self._take(batch, intake, index)
-                on_rows(len(batch) + sum(batch.skipped.values()))
-            if self.tally.rows == before:
-                raise DataError(f"{intake.part.source.name} has no rows", hint="A header alone is not enough.")
+        with Crew(self.normalizer, self.data.split_seed) as crew:
+            for index, intake in enumerate(self.intakes):
+                names = list(dict.fromkeys((intake.columns.text, intake.columns.label, intake.columns.raw)))
+                before = self.tally.rows
+                waiting: deque[_Taken] = deque()
+                for batch in intake.part.source.batches(names):
+                    waiting.append(self._take(batch, intake, index, crew))
+                    if len(waiting) > crew.depth:
+                        self._put(waiting.popleft())
+                    on_rows(len(batch) + sum(batch.skipped.values()))
+                while waiting:
+                    self._put(waiting.popleft())
+                if self.tally.rows == before:
+                    raise DataError(f"{intake.part.source.name} has no rows", hint="A header alone is not enough.")
 
-    def _take(self, batch: Batch, intake: _Intake, index: int) -> None:
+    def _take(self, batch: Batch, intake: _Intake, index: int, crew: Crew) -> _Taken:
+        """Look at a batch, and have its texts prepared."""
         self.tally.unreadable.update(batch.skipped)
         self.tally.rows += len(batch) + sum(batch.skipped.values())
-        if not len(batch):
-            return
-        values = self._value_ids(batch, intake, index)
         texts = [text or "" for text in batch.columns[intake.columns.text]]
-        raws = texts
+        raws = None
         if intake.columns.raw != intake.columns.text:
             raws = [raw or text for raw, text in zip(batch.columns[intake.columns.raw], texts, strict=True)]
         self._look_for_negation(texts)
-        first, second = split.hash_raw(raws, self.data.split_seed)
-        splits = self._splits(intake.part, first)
+        values = self._value_ids(batch, intake, index)
+        return _Taken(batch.rows, values, texts, texts if raws is None else raws, intake.part, crew.submit(texts, raws))
+
+    def _put(self, taken: _Taken) -> None:
+        """Take the prepared texts of a batch, and spool its rows."""
+        if not taken.texts:
+            return
+        cleaned, packed = taken.prepared()
+        texts, raws, values, rows = taken.texts, taken.raws, taken.values, taken.rows
+        first, second = split.from_digests(packed)
+        splits = self._splits(taken.part, first)
         has_text = second != self.no_text
         self.tally.add_sums(values[has_text], splits[has_text], first[has_text], second[has_text])
-        cleaned = self.normalizer.many(texts)
         same = [None if raw == text else raw for raw, text in zip(raws, cleaned, strict=True)]
-        rows: Sequence[int] = batch.rows
         if not all(cleaned):
             self._count_empty(values, texts, cleaned)
             kept = np.fromiter(map(bool, cleaned), dtype=bool, count=len(cleaned))

@@ -90,7 +90,7 @@ def _codes(values: LabelValues, data: Data, labels: Sequence[str]) -> dict[str, 
     if strangers:
         raise LabelError(
             f"{values.source} has the labels {', '.join(labelling.labels)}, and the model {', '.join(labels)}",
-            hint="Map them with --label-map VALUE=LABEL, or leave rows of others out with "
+            hint='Map them with --set "data.label_map={VALUE: LABEL, ...}", or leave rows of others out with '
             "--set data.unknown_labels=drop.",
         )
     return {value: labels.index(labelling.labels[code]) for value, code in labelling.codes.items()}

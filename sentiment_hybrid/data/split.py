@@ -82,13 +82,23 @@ def key_hash(key: str, split_seed: int) -> tuple[int, int]:
 
 def hash_raw(raws: Sequence[str], split_seed: int) -> tuple[UInt64s, UInt64s]:
     """``key_hash(split_key(raw), split_seed)`` of many raw texts: (split hashes (N,), order hashes (N,))."""
+    return from_digests(digests(raws, split_seed))
+
+
+def digests(raws: Sequence[str], split_seed: int) -> bytes:
+    """16 bytes per raw text: its split hash and its order hash."""
     base = hashlib.blake2b(digest_size=16, salt=_salt(split_seed))
-    digests = []
+    found = []
     for key in _keys(raws):
         state = base.copy()
         state.update(key)
-        digests.append(state.digest())
-    pairs = np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
+        found.append(state.digest())
+    return b"".join(found)
+
+
+def from_digests(packed: bytes) -> tuple[UInt64s, UInt64s]:
+    """(split hashes (N,), order hashes (N,)) of what ``digests`` packed."""
+    pairs = np.frombuffer(packed, dtype="<u8").reshape(-1, 2)
     return np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
 
 

@@ -168,7 +168,7 @@ def test_half_a_character_does_not_stop_a_prediction(predictor: Predictor) -> No
 
 
 def test_a_text_of_a_megabyte_is_cut_and_counted_with_its_repeats(model_dir: Path) -> None:
-    predictor = Predictor(model_dir, device="cpu")
+    predictor = Predictor(model_dir, device="cpu", precision="fp32")
     long = "good film " * 100_000
     predictions = predictor.predict([long, "bad", long])
     assert predictions[0] == predictions[2]

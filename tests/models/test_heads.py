@@ -145,31 +145,12 @@ def test_saved_and_loaded_weights_give_the_same_logits(head_name, make, tmp_path
     assert torch.equal(logits_of(first, windows), logits_of(second, windows))
 
 
-def test_bfloat16_autocast_gives_nearly_the_same_logits_as_float32(head_name, make):
+def test_the_head_computes_in_float32_on_a_cpu_whatever_autocast_says(head_name, make):
     classifier = make.classifier(head_name)
     windows = make.windows(TEXTS)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        output = windows.classify(classifier.eval())
-    assert output.logits.dtype == output.attention.dtype == torch.float32
-    torch.testing.assert_close(output.logits, logits_of(classifier, windows), atol=3e-2, rtol=0)
-    torch.testing.assert_close(output.attention.sum(1), torch.ones(len(TEXTS)), atol=1e-4, rtol=0)
-
-
-def test_padding_changes_no_logit_beyond_bfloat16_under_autocast(head_name, make):
-    classifier = make.classifier(head_name)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        bare = logits_of(classifier, make.windows([[5], [3, 6, 2]]))
-        padded = logits_of(classifier, make.windows([[5], [3, 6, 2], [12], [2, 9, 9, 9]], extra=9))
-    torch.testing.assert_close(padded[:2], bare, atol=2e-2, rtol=0)
-
-
-def test_bfloat16_autocast_trains_every_parameter(head_name, make):
-    classifier = make.classifier(head_name, dropout=0.0)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = make.windows(TEXTS).classify(classifier.train()).logits
-    F.cross_entropy(logits, torch.tensor([0, 1, 2, 1])).backward()
-    assert all(parameter.grad is not None for parameter in classifier.parameters())
-    assert all(torch.isfinite(parameter.grad).all() for parameter in classifier.parameters())
+        inside = logits_of(classifier, windows)
+    assert torch.equal(inside, logits_of(classifier, windows))
 
 
 def test_the_same_seed_gives_the_same_weights(head_name, make):

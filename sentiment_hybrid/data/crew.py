@@ -1,0 +1,135 @@
+"""Cleans and hashes texts, in helper processes once there are many and cores to spare; the results are the same."""
+
+from __future__ import annotations
+
+import contextlib
+import marshal
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from types import TracebackType
+from typing import IO, Any
+
+from sentiment_hybrid.data import split
+from sentiment_hybrid.data.clean import Normalizer, get_normalizer
+
+#: Rows that are prepared without help first; a small file is done before a helper has started.
+ALONE = 50_000
+_MOST_HELPERS = 2
+
+#: Cleaned texts, and the digests of the raw ones (``split.from_digests``).
+Prepared = tuple[list[str], bytes]
+
+
+def prepare(normalizer: Normalizer, split_seed: int, texts: Sequence[str], raws: Sequence[str] | None) -> Prepared:
+    """Clean the texts, and hash the raw ones, which are the same where ``raws`` is None."""
+    return normalizer.many(texts), split.digests(texts if raws is None else raws, split_seed)
+
+
+class Crew:
+    """Prepares batches in the order in which they are submitted; a context manager.
+
+    A helper is a process of this Python that reads batches from its standard input and ends with it, so that none
+    outlives a killed parent. A helper that fails is done without: the batch is prepared here, and tells its error here.
+    """
+
+    def __init__(
+        self, normalizer: Normalizer, split_seed: int, *, helpers: int | None = None, alone: int = ALONE
+    ) -> None:
+        self._normalizer = normalizer
+        self._split_seed = split_seed
+        self._helpers = min(_MOST_HELPERS, (os.cpu_count() or 1) - 1) if helpers is None else helpers
+        self._alone = alone
+        self._threads: ThreadPoolExecutor | None = None
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._free: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
+        self._rows = 0
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
+        for process in self._processes:
+            with contextlib.suppress(OSError):
+                process.communicate()
+
+    @property
+    def depth(self) -> int:
+        """Batches that should be under way before the first result is asked for."""
+        return 2 * len(self._processes)
+
+    def submit(self, texts: Sequence[str], raws: Sequence[str] | None) -> Callable[[], Prepared]:
+        """Begin with a batch; the function that comes back waits for its result."""
+        if self._threads is None and self._rows >= self._alone and self._helpers > 0:
+            self._start()
+        self._rows += len(texts)
+        if self._threads is None:
+            done = prepare(self._normalizer, self._split_seed, texts, raws)
+            return lambda: done
+        future: Future[Prepared | None] = self._threads.submit(self._ask, texts, raws)
+        return lambda: future.result() or prepare(self._normalizer, self._split_seed, texts, raws)
+
+    def _start(self) -> None:
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        if "nltk" in sys.modules:
+            environment["NLTK_DATA"] = os.pathsep.join(map(str, sys.modules["nltk"].data.path))
+        command = [sys.executable, "-c", "from sentiment_hybrid.data.crew import serve; serve()"]
+        pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+        try:
+            for _ in range(self._helpers):
+                process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nothing, env=environment)
+                self._processes.append(process)
+                self._free.put(process)
+        except OSError:
+            self._helpers = len(self._processes)
+        if self._processes:
+            self._threads = ThreadPoolExecutor(len(self._processes))
+
+    def _ask(self, texts: Sequence[str], raws: Sequence[str] | None) -> Prepared | None:
+        """The result of whichever helper is free, or None if it has failed."""
+        process = self._free.get()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            _send(process.stdin, (self._normalizer.name, self._split_seed, texts, raws))
+            result: Prepared | None = _receive(process.stdout)
+        except (OSError, ValueError):
+            result = None
+        finally:
+            self._free.put(process)
+        return result
+
+
+def serve() -> None:
+    """What a helper does: answer batches until standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, whose end is ours
+    while (task := _receive(sys.stdin.buffer)) is not None:
+        name, split_seed, texts, raws = task
+        _send(sys.stdout.buffer, prepare(get_normalizer(name), split_seed, texts, raws))
+
+
+def _send(stream: IO[bytes], message: Any) -> None:
+    packed = marshal.dumps(message)
+    stream.write(len(packed).to_bytes(8, "little"))
+    stream.write(packed)
+    stream.flush()
+
+
+def _receive(stream: IO[bytes]) -> Any:
+    """The next message, or None at the end. Raises ValueError for half a message."""
+    head = stream.read(8)
+    if not head:
+        return None
+    size = int.from_bytes(head, "little")
+    packed = stream.read(size)
+    if len(packed) < size:
+        raise ValueError("the message is cut off")
+    return marshal.loads(packed)
