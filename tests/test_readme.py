@@ -39,7 +39,9 @@ def small_settings(tiny_encoder_dir, tmp_path):
 
 
 def test_the_commands_for_ones_own_data_run_as_they_stand(small_settings, tmp_path):
-    lines = ["text,label"] + [f"a {('bad', 'good')[i % 2]} day number {i},{('negative', 'positive')[i % 2]}" for i in range(200)]
+    lines = ["text,label"] + [
+        f"a {('bad', 'good')[i % 2]} day number {i},{('negative', 'positive')[i % 2]}" for i in range(200)
+    ]
     (tmp_path / "reviews.csv").write_text("\n".join(lines), encoding="utf-8")
     (tmp_path / "new.csv").write_text("id,text\n7,what a day\n8,so good\n", encoding="utf-8")
     for line in block_after("Your own data").splitlines():
@@ -87,6 +89,8 @@ def test_the_tree_names_every_module_of_the_package():
 def test_pictures_and_links_of_the_readme_lead_somewhere():
     for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
         assert (README.parent / target).exists(), target
-    headings = {re.sub(r"[^a-z ]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)}
+    headings = {
+        re.sub(r"[^a-z ]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
+    }
     for anchor in re.findall(r"\]\(#([^)]+)\)", TEXT):
         assert anchor in headings, anchor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 
 from sentiment_hybrid.data.clean import get_normalizer

@@ -346,7 +346,7 @@ def damage(path: Path, kind: str) -> None:
         path.write_bytes(path.read_bytes()[:-5000])
     elif kind == "overwritten":
         content = bytearray(path.read_bytes())
-        content[4096 : 4096 * 3] = os.urandom(8192)
+        content[2 * 16_384 : 4 * 16_384] = os.urandom(2 * 16_384)
         path.write_bytes(bytes(content))
     elif kind == "foreign":
         path.unlink()
