@@ -164,9 +164,8 @@ def same_rows(raw: run_all.RunAllResult, clean: run_all.RunAllResult) -> dict[st
 def show(report: dict[str, Any]) -> None:
     print_table("accuracy on the test split [95 % interval]", report["table"])
     if "encoder" in report:
-        print(
-            f"\nencoder passes {report['encoder']['passes']:,}, distinct windows {report['encoder']['distinct_windows']:,}"
-        )
+        counted = report["encoder"]
+        print(f"\nencoder passes {counted['passes']:,}, distinct windows {counted['distinct_windows']:,}")
     if "text_clean" in report:
         print_table("\nthe same on text_clean", report["text_clean"]["table"])
         same = report["text_clean"]["same_rows"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-# Tiny matrices gain nothing from threads, and threads of several test processes would wait for each other. Before torch.
+# Before torch: tiny matrices gain nothing from threads, and those of several test processes wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"

@@ -73,8 +73,9 @@ class Classifier(nn.Module):
         assert states is not None
         # What an encoder leaves in padded places is anything, in a window of padding alone even NaN: 0 x NaN is NaN.
         states = states.float().masked_fill(~mask.unsqueeze(-1), 0.0)
-        # In bfloat16 a CPU with the instructions trains lstm and han 1.3 to 3 times as fast. How a batch is cut then moves
-        # a probability by up to 0.006, so what is measured and predicted is computed in float32. On CUDA, autocast decides.
+        # In bfloat16 a CPU with the instructions trains lstm and han 1.3 to 3 times as fast. How a batch is cut then
+        # moves a probability by up to 0.006, so what is measured and predicted is computed in float32. On CUDA,
+        # autocast decides.
         device = states.device.type
         reduced = device == "cuda" or (device == "cpu" and self.training)
         with torch.autocast(device, enabled=reduced and torch.is_autocast_enabled(device)):

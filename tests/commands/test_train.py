@@ -173,7 +173,7 @@ def test_resuming_on_other_numerics_is_refused(project, monkeypatch):
     import torch
 
     torch.set_num_threads(2)
-    with pytest.raises(TrainingError, match="cpu with fp32 and 1 threads, and this machine now gives .* 2 threads"):
+    with pytest.raises(TrainingError, match=r"cpu with fp32 and 1 threads, and this machine now gives .* 2 threads"):
         train.run(config, "linear", resume=True)
 
 
@@ -195,7 +195,7 @@ def test_seeds_and_resume_exclude_each_other(project):
 
 
 def test_a_sample_above_what_there_is_is_refused_with_the_number(project):
-    with pytest.raises(DataError, match="100,?000"):
+    with pytest.raises(DataError, match=r"100,?000"):
         train.run(project.config("lstm.train.sample_size=100000"), "lstm")
 
 
