@@ -615,8 +615,6 @@ app.add_typer(config_app, name="config")
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    # Before torch: threads that spin while they wait make a shared machine many times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     console.prepare_streams()
     if os.name == "posix" and threading.current_thread() is threading.main_thread():
         # A scheduler's polite stop must save state as Ctrl-C does.
