@@ -21,6 +21,7 @@ PEAK = """
 import resource, sys
 own, kids = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 unit = 1 if sys.platform == "darwin" else 1024
+# The system tells the peak of the largest helper, not their sum; others of its size may have run beside it.
 print((own.ru_maxrss + kids.ru_maxrss) * unit, own.ru_utime + own.ru_stime + kids.ru_utime + kids.ru_stime)
 """
 OURS = """
@@ -40,7 +41,7 @@ connection.close()
 
 
 def measure(code: str, source: Path, folder: Path) -> dict[str, float]:
-    """One run in a process of its own: seconds, processor seconds and peak bytes (its helpers included)."""
+    """One run in a process of its own: seconds, processor seconds and peak bytes (its own and its largest helper's)."""
     target = folder / "out.db"
     target.unlink(missing_ok=True)
     started = time.perf_counter()

@@ -177,7 +177,10 @@ _TRAIN = (
 
 _TEST = (Flag(("--sample-size",), "test.sample_size", int | None, "Test on the first N rows of the split's order."),)
 
-_PANELS = {"data": _DATA, "training": _TRAIN, "testing": _TEST}
+#: How to read a labelled file; the errors about one say to type these.
+_COLUMNS = tuple(flag for flag in _DATA if flag.name in {"text_column", "label_column", "label_map"})
+
+_PANELS = {"data": _DATA, "columns": _COLUMNS, "training": _TRAIN, "testing": _TEST}
 _EVERYWHERE = "Everywhere"
 
 
@@ -428,7 +431,7 @@ def train(
 
 
 @app.command()
-@options("testing")
+@options("testing", "columns")
 def test(
     call: Call,
     *,
@@ -578,7 +581,7 @@ def check(
     """Say whether a configuration is valid; lists every problem if not."""
     from sentiment_hybrid.commands import config as verb
 
-    console.say(verb.check(file or call.file, call.overrides))
+    console.say(verb.check(file or call.file, call.overrides, call.flags))
 
 
 @config_app.command()

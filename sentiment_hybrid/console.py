@@ -389,7 +389,7 @@ def difference(comparison: Any, first: str, second: str) -> str:
     if not comparison.differs:
         return f"{first} and {second} do not differ measurably on these rows ({facts})."
     better, worse = (first, second) if gap.value > 0 else (second, first)
-    return f"{better} is better than {worse} on these rows, beyond chance ({facts})."
+    return f"{better[0].upper()}{better[1:]} is better than {worse} on these rows, beyond chance ({facts})."
 
 
 # --- results ---------------------------------------------------------------------------------------------------------
@@ -420,7 +420,8 @@ def show_data(result: Any) -> None:
     ]
     if dropped:
         table(f"Left out of {report['rows_read']:,} rows", ["reason", "rows", "share"], dropped)
-    for warning in report["warnings"]:
+    # Those of a build were told when it was done.
+    for warning in () if result.built else report["warnings"]:
         warn(warning)
 
 
@@ -435,10 +436,6 @@ def show_scores(title: str, scores: Mapping[str, Any]) -> None:
     rows = [[words, *(render(getattr(one, field)) for one in scores.values())] for words, field, render in _HEADLINES]
     level = 100 * next(iter(scores.values())).confidence
     table(title, [f"figure [{level:g} % interval]", *scores], rows)
-
-
-def _share(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:.2f} %"
 
 
 def show_test(result: Any) -> None:

@@ -11,8 +11,7 @@ SenthyError                 exit code 1: it cannot be done
 ├── ModelError              a model directory is damaged, unsafe, newer than this program, or does not fit
 ├── EncoderError            an encoder cannot be had: not there, offline, changed since the model was trained
 ├── TrainingError           training cannot start, go on, or produced values that are not numbers
-├── OutputError             a result cannot be written: no permission, disk full, path in the way
-└── MissingExtraError       an optional package is needed; the hint is the pip command
+└── OutputError             a result cannot be written: no permission, disk full, path in the way
 """
 
 from __future__ import annotations
@@ -79,7 +78,3 @@ class TrainingError(SenthyError):
 
 class OutputError(SenthyError):
     """A result cannot be written."""
-
-
-class MissingExtraError(SenthyError):
-    """An optional package is needed for this."""

@@ -173,6 +173,15 @@ def test_test_options(spy: Callable[..., Spy]) -> None:
     assert test.options["data_file"] == Path("f.csv")
 
 
+def test_a_file_to_test_on_is_read_as_the_options_say(spy: Callable[..., Spy]) -> None:
+    test = spy("test")
+    columns = ("--text-column", "t", "--label-column", "l", "--label-map", "0=neg", "--label-map", "4=pos")
+    assert senthy("test", "--data", "f.csv", *columns) == 0
+    data = test.args[0].data
+    assert (data.text_column, data.label_column, data.label_map) == ("t", "l", {"0": "neg", "4": "pos"})
+    assert test.options["data_file"] == Path("f.csv")
+
+
 def test_predict_options(spy: Callable[..., Spy]) -> None:
     predict = spy("predict")
     assert senthy("predict", "good", "--", "-bad") == 0
@@ -295,6 +304,7 @@ def test_info_as_json_is_json(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--epochs", "0"], "lstm.train.epochs (option): 0 is not allowed"),
         (["data", "-c", "nope.yaml"], "no configuration file nope.yaml"),
         (["config", "check", "--set", "a.b=1"], "a: no such setting"),
+        (["config", "check", "--seed", "-1"], "seed"),
     ],
 )
 def test_a_wrong_call_exits_with_2_and_says_why(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ def show(config: Config) -> str:
     return to_yaml(config)
 
 
-def check(source: str | None, overrides: Sequence[str] = ()) -> str:
+def check(source: str | None, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> str:
     """A sentence that says that all is well. Raises ConfigError with every problem."""
-    load_config(source, overrides)
+    load_config(source, overrides, flags=flags)
     return f"{resolve(source) if source is not None else 'the defaults'}: ok"
 
 

@@ -44,15 +44,17 @@ def run(config: Config, *, refresh: bool = False, offline: bool = False) -> Data
     """
     from sentiment_hybrid.data.build import build, check_writable, fingerprint
     from sentiment_hybrid.data.clean import get_normalizer, prepare_nltk
+    from sentiment_hybrid.data.store import check_ours
 
     started = time.perf_counter()
     target = config.paths.data_db
-    check_writable(target)
+    check_ours(target)
     normalizer = get_normalizer(config.data.normalizer)
     parts = _parts(config.data, offline=offline)
     wanted = fingerprint(parts, config.data, normalizer)
     if not refresh and (found := _up_to_date(target, wanted, started)) is not None:
         return found
+    check_writable(target)
     if normalizer.name == "classic":
         prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline)
     with progress("Reading and cleaning") as task:

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from sentiment_hybrid import paths
-from sentiment_hybrid.config.schema import MODEL_NAMES
-from sentiment_hybrid.errors import SourceError, UsageError
+from sentiment_hybrid.errors import ModelError, SourceError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -244,13 +243,15 @@ def _predictor(
         if others:
             note(f"using {directory} (--model takes another: {', '.join(others)})")
     known = read_info(directory).head
-    # An unknown head is told by load_model, with the others that can be wrong with a model directory.
-    settings = config.model(known if known in MODEL_NAMES else MODEL_NAMES[0]).train
+    if head is not None and known != head:
+        raise ModelError(f"{directory} is a {known} model, not {head}", hint=f"Use --model {known}.")
+    settings = config.model(known).train
     predictor = Predictor(
         directory,
         device=device,
         offline=offline,
         encoder=encoder,
+        cache_dir=config.paths.cache_dir,
         token_budget=settings.token_budget,
         precision=settings.precision,
     )
@@ -293,13 +294,13 @@ def _label(
 
 
 def _text_column(incoming: _Incoming, wanted: str | None, data: Data) -> str:
-    from sentiment_hybrid.engine.predictor import find_text_column
+    from sentiment_hybrid.data.columns import find_text
 
     if not incoming.columns:
         return wanted or "text"  # no rows at all: nothing to find, and nothing wrong
     if wanted is None and data.text_column in incoming.columns:
         wanted = data.text_column
-    return find_text_column(incoming.columns, wanted, source=incoming.name)
+    return find_text(incoming.columns, wanted, source=incoming.name)
 
 
 def _types(incoming: _Incoming, predictor: Predictor, output: Path | None) -> dict[str, Any]:

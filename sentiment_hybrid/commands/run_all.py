@@ -63,39 +63,48 @@ def run(
     for model in dict.fromkeys(models):
         name = paths.DISPLAY_NAMES[model]
         try:
-            if force or not _is_trained(config, model, prepared.fingerprint):
+            if force or not _is_trained(config, model, prepared.fingerprint, bundle=bundle_encoder):
+                # The models that a stop has not reached have nothing to resume.
+                resumes = resume and train_command.can_resume(config, model, prepared.fingerprint)
                 trained[name] = train_command.run(
-                    config, model, resume=resume, bundle_encoder=bundle_encoder, **options
+                    config, model, resume=resumes, bundle_encoder=bundle_encoder, **options
                 )
                 tests[name] = trained[name].test
             else:
                 skipped.append(f"train {model}")
                 tests[name] = _test(config, model, options, skipped)
-        except (SenthyError, RuntimeError, OSError, MemoryError) as error:  # torch tells a full GPU by RuntimeError
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other models go on
             failures[name] = error
             _tell_failure(name, error)
-    comparisons = _compare(config, tests)
     files = {"results": paths.results_json(config.paths.results_dir)}
+    comparisons: list[tuple[Comparison, str, str]] = []
     if tests:
-        files["comparison"] = _draw(config, tests)
+        try:
+            comparisons = _compare(config, tests)
+            files["comparison"] = _draw(config, tests)
+        except SenthyError as error:
+            failures["comparison"] = error
     seconds = time.perf_counter() - started
     return RunAllResult(prepared, tests, comparisons, skipped, failures, files, seconds, trained)
 
 
-def _is_trained(config: Config, model: str, data_fingerprint: str) -> bool:
-    """Whether the published model is the one that training would give again."""
+def _is_trained(config: Config, model: str, data_fingerprint: str, *, bundle: bool) -> bool:
+    """Whether the published model is whole, and the one that training would give again."""
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.engine.checkpoint import read_info
+    from sentiment_hybrid.engine.checkpoint import file_sha256, read_info
     from sentiment_hybrid.errors import ModelError
 
+    directory = paths.published_model(config.paths.models_dir, model)
     try:
-        info = read_info(paths.published_model(config.paths.models_dir, model))
-    except ModelError:
+        info = read_info(directory)
+        whole = file_sha256(directory / paths.MODEL_WEIGHTS) == info.weights_sha256
+    except (ModelError, OSError):
         return False
     same = info.train_fingerprint == train_command.train_fingerprint(config, model, data_fingerprint)
-    if same:
-        note(f"{info.display_name} is already trained on this data with these settings (--force trains it again)")
-    return same
+    if not (same and whole) or (bundle and not info.encoder_inside):
+        return False
+    note(f"{info.display_name} is already trained on this data with these settings (--force trains it again)")
+    return True
 
 
 def _test(config: Config, model: str, options: dict[str, Any], skipped: list[str]) -> TestResult:
@@ -141,7 +150,9 @@ def _draw(config: Config, tests: dict[str, TestResult]) -> Path:
         rows.append({"name": "TF-IDF baseline", "accuracy": baseline.accuracy, "macro_f1": baseline.macro_f1})
     path = paths.comparison_png(config.paths.results_dir)
     tested = next(iter(tests.values()))
-    comparison(path, rows, title=f"{config.project.name}: {tested.rows:,} test texts, 95 % intervals")
+    comparison(
+        path, rows, title=f"{config.project.name}: {tested.rows:,} test texts, {config.test.confidence:.0%} intervals"
+    )
     return path
 
 

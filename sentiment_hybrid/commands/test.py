@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.errors import DatabaseError, LabelError, ModelError, OutputError
+from sentiment_hybrid.errors import DatabaseError, LabelError, ModelError, OutputError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,6 +115,8 @@ def evaluate(
     from sentiment_hybrid.data.store import open_store
     from sentiment_hybrid.engine.checkpoint import load_model
 
+    if data_file is not None and split != "test":
+        raise UsageError("--split names rows of the database, and --data a file instead", hint="Use one of them.")
     directory = load_model_path or paths.published_model(config.paths.models_dir, model or "lstm")
     loaded = load_model(directory, encoder=encoder, offline=offline)
     if model is not None and loaded.info.head != model:
@@ -132,6 +134,7 @@ def evaluate(
 
 def kept_result(config: Config, directory: Path, info: ModelInfo) -> TestResult | None:
     """The last result on the test split if the same model was tested in the same way and its files are there."""
+    from sentiment_hybrid.engine.checkpoint import file_sha256
     from sentiment_hybrid.engine.metrics import Comparison, Scores
     from sentiment_hybrid.reporting.results import read_results
 
@@ -153,6 +156,9 @@ def kept_result(config: Config, directory: Path, info: ModelInfo) -> TestResult 
     files = {name: Path(path) for name, path in entry["files"].items()}
     if not all(path.is_file() for path in files.values()):
         return None
+    # Another model of the same head may have been tested since, and have left its predictions there.
+    if file_sha256(files["predictions"]) != entry.get("predictions_sha256"):
+        return None
     baseline, comparison = entry["baseline"], entry["comparison_with_baseline"]
     return TestResult(
         model=info.display_name,
@@ -171,23 +177,27 @@ def kept_result(config: Config, directory: Path, info: ModelInfo) -> TestResult 
 def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, *, device: str, offline: bool) -> TestResult:
     """Test on labelled texts of the user's, and say how many of them the model was trained on."""
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.data.clean import from_id
+    from sentiment_hybrid.data.clean import from_id, prepare_nltk
     from sentiment_hybrid.data.labelled import read_labelled
     from sentiment_hybrid.data.sources import open_source
     from sentiment_hybrid.data.store import open_store
 
     source = open_source(str(data_file), config.data, offline=offline)
     info = loaded.info
+    if info.normalizer.startswith("classic"):
+        prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline)
     labelled = read_labelled(source, config.data, labels=info.labels, normalizer=from_id(info.normalizer))
     examples = labelled.examples
     if labelled.dropped:
         note("left out: " + ", ".join(f"{count:,} {reason}" for reason, count in labelled.dropped.items()))
     baseline, overlap = None, None
-    if config.paths.data_db.is_file():
+    try:
         with open_store(config.paths.data_db) as store:
             if store.split_fingerprint == info.split_fingerprint:
                 overlap = _overlap(loaded, store, examples)
                 baseline = _baseline(config, loaded, store, examples)
+    except DatabaseError as error:
+        note(error.message)
     if overlap is None:
         note("the model's own database is not at paths.data_db: no baseline, and no check for texts trained on")
     return _measure(config, loaded, examples, baseline, split=str(data_file), device=device, overlap=overlap)
@@ -242,13 +252,13 @@ def _baseline(config: Config, loaded: LoadedModel, store: Store, examples: Examp
     from sentiment_hybrid.engine import baseline
 
     rows = min(loaded.info.train_rows, store.count("train"))
-    facts = [store.fingerprint, rows, list(store.labels)]
+    facts = [store.fingerprint, rows, list(store.labels), loaded.info.normalizer]
     fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     folder = paths.baselines_dir(paths.cache_dir(config.paths.cache_dir))
     fitted = baseline.load(folder, fingerprint)
     if fitted is None:
         note(f"fitting the baseline: TF-IDF + logistic regression on the same {rows:,} training texts")
-        train = store.read("train", rows)
+        train = _own_texts(loaded, store, store.read("train", rows, with_raw=True))
         fitted = baseline.fit_or_load(
             train.texts, train.labels, num_classes=len(store.labels), folder=folder, fingerprint=fingerprint
         )
@@ -266,6 +276,7 @@ def _measure(
     overlap: dict[str, Any] | None = None,
 ) -> TestResult:
     from sentiment_hybrid.engine import metrics
+    from sentiment_hybrid.engine.checkpoint import file_sha256
 
     probabilities, passes = _probabilities(config, loaded, examples, split=split, device=device)
     info = loaded.info
@@ -292,6 +303,7 @@ def _measure(
         "baseline": baseline_scores.to_dict() if baseline_scores else None,
         "comparison_with_baseline": comparison.to_dict() if comparison else None,
         "overlap_with_training": overlap,
+        "predictions_sha256": file_sha256(files["predictions"]),
         "files": {name: str(path) for name, path in files.items()},
     }
     return TestResult(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from sentiment_hybrid.commands.test import TestResult
     from sentiment_hybrid.data.store import Examples, Store
     from sentiment_hybrid.engine.checkpoint import ModelInfo
+    from sentiment_hybrid.engine.device import Compute
     from sentiment_hybrid.engine.loop import EpochFacts, Fit
     from sentiment_hybrid.engine.materials import Workshop
     from sentiment_hybrid.engine.runs import Run
@@ -63,7 +67,8 @@ def run(
     Args:
         config: the whole configuration; its ``data_db`` must have been prepared by ``senthy data``.
         model: ``lstm``, ``han`` or ``linear``.
-        resume: go on from the newest unfinished run of the same configuration and data.
+        resume: go on from the newest unfinished run of the same configuration and data; with ``seeds``, from where
+            the same command was stopped.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         offline: never reach a network.
         seeds: how many models to train, from project.seed upwards.
@@ -74,14 +79,15 @@ def run(
     Raises:
         SenthyError: of the kind that fits; see `sentiment_hybrid.errors`.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("training with several processes is not there yet", hint="Start one process: senthy train")
     _check_writable(config.paths.models_dir, config.paths.results_dir)
-    if seeds > 1 and resume:
-        raise UsageError("--resume goes on with one run; --seeds starts several", hint="Use one of them.")
     options = _Options(device, offline, test, encoder, bundle_encoder)
     published = paths.published_model(config.paths.models_dir, model)
-    if seeds == 1:
-        return _run_one(config, model, options, resume=resume, target=published)
-    return _run_seeds(config, model, options, seeds, published)
+    if seeds > 1:
+        return _run_seeds(config, model, options, seeds, published, resume=resume)
+    with _trained(config, model, options, resume=resume, target=published) as result:
+        return _tested(config, model, options, result) if test else result
 
 
 @dataclass(frozen=True)
@@ -103,54 +109,119 @@ def train_fingerprint(config: Config, model: str, data_fingerprint: str) -> str:
         "head": section.head.model_dump(mode="json"),
         "train": settings,
         "encoder": config.encoder.model_dump(mode="json"),
+        "encoder_files": _encoder_files(config.encoder.name),
         "seed": config.project.seed,
         "data": data_fingerprint,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _run_one(config: Config, model: str, options: _Options, *, resume: bool, target: Path) -> TrainResult:
-    from sentiment_hybrid.data.store import open_store
-    from sentiment_hybrid.engine.checkpoint import best_weights, save_model
-    from sentiment_hybrid.engine.loop import load_trainable
+def _encoder_files(name: str) -> list[str]:
+    """Digests of a local encoder's files: the same path may hold other weights tomorrow. None for a hub name."""
+    from sentiment_hybrid.engine.checkpoint import file_sha256
+
+    folder = Path(name).expanduser()
+    if name == "scratch" or not folder.is_dir():
+        return []
+    return [file_sha256(path) for pattern in ("*.safetensors", "*.json") for path in sorted(folder.glob(pattern))]
+
+
+def can_resume(config: Config, model: str, data_fingerprint: str) -> bool:
+    """Whether there is an unfinished run of this model with the same settings and data."""
     from sentiment_hybrid.engine.runs import Run
-    from sentiment_hybrid.reporting.plots import learning_curves
+
+    try:
+        Run.unfinished(config, model, train_fingerprint(config, model, data_fingerprint))
+    except TrainingError:
+        return False
+    return True
+
+
+@contextmanager
+def _trained(config: Config, model: str, options: _Options, *, resume: bool, target: Path) -> Iterator[TrainResult]:
+    """Train and publish; the run counts as finished, and cannot be resumed, once the block ends well."""
+    from sentiment_hybrid.data.store import open_store
+    from sentiment_hybrid.engine.runs import Run
 
     started = time.perf_counter()
     with open_store(config.paths.data_db) as store:
-        train_rows, valid_rows = _examples(config, model, store)
+        rows = _examples(config, model, store)
         fingerprint = train_fingerprint(config, model, store.fingerprint)
         run = Run.unfinished(config, model, fingerprint) if resume else Run.start(config, model, fingerprint)
-        if resume:
-            # What the fingerprint leaves out (the token budget) also goes on as it was resolved at the start.
-            config = run.config().model_copy(update={"paths": config.paths, "test": config.test})
-        workshop, fit = _prepare(config, model, options, store.labels, train_rows, valid_rows)
-        run.settle(workshop.compute.describe())
-        resumed = resume and "last" in run.checkpoints.pointers()
-        if resumed:
-            fit.load(run.checkpoints.load("last"))
-        _fit(fit, run, minutes=config.model(model).train.checkpoint_minutes)
-        load_trainable(workshop.classifier, best_weights(run.checkpoints))
-        info = _describe(config, model, workshop, store, run, train_rows=len(train_rows.texts))
+        with run.held():
+            result = _run_one(config, model, options, store, rows, run, resume=resume, target=target)
+            yield replace(result, seconds=time.perf_counter() - started)
+            run.finish(encoder_passes=result.encoder_passes)
+
+
+def _run_one(
+    config: Config,
+    model: str,
+    options: _Options,
+    store: Store,
+    rows: tuple[Examples, Examples],
+    run: Run,
+    *,
+    resume: bool,
+    target: Path,
+) -> TrainResult:
+    from sentiment_hybrid.console import note
+    from sentiment_hybrid.engine.checkpoint import best_weights, save_model
+    from sentiment_hybrid.engine.loop import load_trainable
+    from sentiment_hybrid.reporting.plots import learning_curves
+
+    compute = _compute(config, model, options, run)
+    if resume:
+        # What the fingerprint leaves out (the token budget) also goes on as it was resolved at the start.
+        config = run.config().model_copy(update={"paths": config.paths, "test": config.test})
+    workshop, fit = _prepare(config, model, options, store.labels, rows, compute)
+    run.settle(compute.describe(), encoder=workshop.encoder.fingerprint)
+    resumed = resume and "last" in run.checkpoints.pointers()
+    if resumed:
+        fit.load(run.checkpoints.load("last"))
+        note(f"going on with {run.id}, epoch {fit.progress.epoch}, after {fit.progress.step} of {fit.steps} steps")
+    _fit(fit, run, minutes=config.model(model).train.checkpoint_minutes)
+    load_trainable(workshop.classifier, best_weights(run.checkpoints))
+    info = _describe(config, model, workshop, store, run, train_rows=len(rows[0].texts))
     bundle = options.bundle_encoder or not _stays_on_the_hub(config, workshop)
     save_model(target, classifier=workshop.classifier, encoder=workshop.encoder, info=info, bundle=bundle)
+    result = _result(run, model, target, resumed=resumed, passes=workshop.states.passes if workshop.states else 0)
+    title = f"{result.model} on {config.project.name}"
+    learning_curves(run.folder / paths.RUN_CURVES, run.epochs(), title=title, best=result.best_epoch)
+    return result
+
+
+def _result(run: Run, model: str, model_dir: Path, *, resumed: bool, passes: int) -> TrainResult:
     epochs = run.epochs()
-    best = next(facts for facts in epochs if facts["epoch"] == fit.progress.best_epoch)
-    result = TrainResult(
+    best = [facts for facts in epochs if facts["is_best"]][-1]
+    return TrainResult(
         model=paths.DISPLAY_NAMES[model],
-        model_dir=target,
+        model_dir=model_dir,
         run_dir=run.folder,
         best_epoch=best["epoch"],
         epochs=len(epochs),
         valid={name: best[f"valid_{name}"] for name in ("accuracy", "macro_f1", "loss")},
-        seconds=time.perf_counter() - started,
+        seconds=0.0,
         resumed=resumed,
-        encoder_passes=workshop.states.passes if workshop.states else 0,
+        encoder_passes=passes,
     )
-    title = f"{result.model} on {config.project.name}"
-    learning_curves(run.folder / paths.RUN_CURVES, epochs, title=title, best=result.best_epoch)
-    run.finish(encoder_passes=result.encoder_passes)
-    return _tested(config, model, options, result) if options.test else result
+
+
+def _compute(config: Config, model: str, options: _Options, run: Run) -> Compute:
+    """Device and precision; those of the start, and its number of threads, when a run goes on."""
+    import torch
+
+    from sentiment_hybrid.console import warn
+    from sentiment_hybrid.engine import device
+
+    before = run.meta().get("compute")
+    if before is None:
+        return device.resolve(options.device, config.model(model).train.precision)
+    torch.set_num_threads(before["threads"])
+    compute = device.resolve(options.device, before["precision"])
+    if compute.describe() != before:
+        warn(f"the run was started on {before['device']}: on {compute.device.type} it goes on, but not bit for bit")
+    return compute
 
 
 def _examples(config: Config, model: str, store: Store) -> tuple[Examples, Examples]:
@@ -176,8 +247,8 @@ def _prepare(
     model: str,
     options: _Options,
     labels: tuple[str, ...],
-    train_rows: Examples,
-    valid_rows: Examples,
+    rows: tuple[Examples, Examples],
+    compute: Compute,
 ) -> tuple[Workshop, Fit]:
     """Seeds, encoder, head, states: everything up to the first step."""
     from sentiment_hybrid.console import note, progress
@@ -186,9 +257,9 @@ def _prepare(
     from sentiment_hybrid.engine.materials import load_or_build_encoder, open_workshop, set_seeds
 
     settings = config.model(model).train
-    compute = device.resolve(options.device, settings.precision)
+    class_weights = weights_of_classes(settings.class_weights, rows[0].labels, labels)
     set_seeds(config.project.seed)
-    loaded = load_or_build_encoder(config, lambda: train_rows.texts, offline=options.offline, place=options.encoder)
+    loaded = load_or_build_encoder(config, lambda: rows[0].texts, offline=options.offline, place=options.encoder)
     workshop = open_workshop(
         config,
         model,
@@ -198,7 +269,7 @@ def _prepare(
         cache=paths.cache_dir(config.paths.cache_dir),
     )
     materials = []
-    for examples in (train_rows, valid_rows):
+    for examples in rows:
         with progress(f"encoding {examples.split}", unit="windows") as bar:
             materials.append(workshop.material(examples.texts, examples.labels, progress=bar.advance))
         if cut := materials[-1].tokenized.truncated:
@@ -207,7 +278,7 @@ def _prepare(
         workshop.classifier,
         *materials,
         settings=settings,
-        class_weights=weights_of_classes(settings.class_weights, train_rows.labels, labels),
+        class_weights=class_weights,
         seed=config.project.seed,
         compute=compute,
         accelerator=device.accelerator(compute),
@@ -317,7 +388,10 @@ def _stays_on_the_hub(config: Config, workshop: Workshop) -> bool:
     return workshop.encoder.source == "hub" and config.encoder.trainable_layers == 0
 
 
-def _tested(config: Config, model: str, options: _Options, result: TrainResult) -> TrainResult:
+def _tested(
+    config: Config, model: str, options: _Options, result: TrainResult, *, published: bool = True
+) -> TrainResult:
+    """Test the model and add the entry of the training to the results."""
     from sentiment_hybrid.commands import test
     from sentiment_hybrid.engine.runs import now, versions
     from sentiment_hybrid.reporting.results import append_result
@@ -334,7 +408,7 @@ def _tested(config: Config, model: str, options: _Options, result: TrainResult) 
         "name": f"{result.model}_Train",
         "created": now(),
         "run": result.run_dir.name,
-        "model_dir": str(result.model_dir),
+        "model_dir": str(result.model_dir) if published else None,
         "best_epoch": result.best_epoch,
         "epochs": result.epochs,
         "seconds": round(result.seconds, 3),
@@ -347,28 +421,59 @@ def _tested(config: Config, model: str, options: _Options, result: TrainResult) 
     return replace(result, test=tested, results_file_set_aside=aside)
 
 
-def _run_seeds(config: Config, model: str, options: _Options, seeds: int, published: Path) -> TrainResult:
-    """One run per seed; the model that validation prefers is published, and all of them are tested."""
+def _run_seeds(
+    config: Config, model: str, options: _Options, seeds: int, published: Path, *, resume: bool
+) -> TrainResult:
+    """One run per seed; the model that validation prefers is published, and all of them are tested, that one last."""
     import shutil
 
     from sentiment_hybrid.engine.checkpoint import publish_copy
 
-    results: list[TrainResult] = []
     settings = config.model(model).train
-    for offset in range(seeds):
-        project = config.project.model_copy(update={"seed": config.project.seed + offset})
-        seeded = config.model_copy(update={"project": project})
-        target = paths.seed_model(config.paths.results_dir, model, project.seed)
-        results.append(_run_one(seeded, model, options, resume=False, target=target))
+    trained: list[tuple[Config, TrainResult]] = []
+    for seed in range(config.project.seed, config.project.seed + seeds):
+        seeded = config.model_copy(update={"project": config.project.model_copy(update={"seed": seed})})
+        trained.append((seeded, _run_seed(seeded, model, options, resume=resume)))
 
-    def goodness(result: TrainResult) -> float:
-        return -result.valid["loss"] if settings.metric == "loss" else result.valid[settings.metric]
+    def goodness(pair: tuple[Config, TrainResult]) -> float:
+        valid = pair[1].valid
+        return -valid["loss"] if settings.metric == "loss" else valid[settings.metric]
 
-    best = max(results, key=goodness)
-    publish_copy(best.model_dir, published)
-    for result in results:
+    best = max(trained, key=goodness)
+    publish_copy(best[1].model_dir, published)
+    results = []
+    # The best one last: the figures and predictions that stay on disk are then those of the published model.
+    for seeded, result in sorted(trained, key=lambda pair: pair is best):
+        is_best = result is best[1]
+        shown = replace(result, model_dir=published) if is_best else result
+        results.append(_tested(seeded, model, options, shown, published=is_best) if options.test else shown)
+    for _, result in trained:
         shutil.rmtree(result.model_dir, ignore_errors=True)
-    return replace(best, model_dir=published, seeds=_over_seeds(results))
+    return replace(results[-1], seeds=_over_seeds(results))
+
+
+def _run_seed(config: Config, model: str, options: _Options, *, resume: bool) -> TrainResult:
+    """Train one of several seeds, or with ``resume`` take what the stopped command left of it."""
+    from sentiment_hybrid.engine.checkpoint import read_info
+    from sentiment_hybrid.engine.runs import Run
+
+    target = paths.seed_model(config.paths.results_dir, model, config.project.seed)
+    data_fingerprint = _data_fingerprint(config)
+    fingerprint = train_fingerprint(config, model, data_fingerprint)
+    if resume and target.is_dir() and (info := read_info(target)).train_fingerprint == fingerprint:
+        run = Run(paths.runs_dir(config.paths.results_dir) / info.run_id)
+        if "finished" in run.meta():
+            return _result(run, model, target, resumed=True, passes=0)
+    resume = resume and can_resume(config, model, data_fingerprint)
+    with _trained(config, model, options, resume=resume, target=target) as result:
+        return result
+
+
+def _data_fingerprint(config: Config) -> str:
+    from sentiment_hybrid.data.store import open_store
+
+    with open_store(config.paths.data_db) as store:
+        return store.fingerprint
 
 
 def _over_seeds(results: list[TrainResult]) -> dict[str, Any]:

@@ -71,13 +71,17 @@ class Project(Section):
     seed: int = Field(42, ge=0, lt=2**32, description="Seeds weights, dropout and the order of batches.")
 
 
-class Paths(Section):
-    """Where things are read and written; relative paths count from the working directory."""
+#: A path in which ~ is the home directory.
+HomePath = Annotated[Path, AfterValidator(Path.expanduser)]
 
-    data_db: Path = Field(Path("data/tweets.db"), description="The prepared database that `senthy data` writes.")
-    models_dir: Path = Field(Path("models"), description="Published models: <dir>/lstm_roberta_model_final, ...")
-    results_dir: Path = Field(Path("results"), description="model_results.json, figures, predictions and runs/.")
-    cache_dir: Path | None = Field(
+
+class Paths(Section):
+    """Where things are read and written; relative paths count from the working directory, ~ is the home directory."""
+
+    data_db: HomePath = Field(Path("data/tweets.db"), description="The prepared database that `senthy data` writes.")
+    models_dir: HomePath = Field(Path("models"), description="Published models: <dir>/lstm_roberta_model_final, ...")
+    results_dir: HomePath = Field(Path("results"), description="model_results.json, figures, predictions and runs/.")
+    cache_dir: HomePath | None = Field(
         None, description="Stored token states and fitted baselines; null is the system's cache folder."
     )
 
@@ -183,7 +187,9 @@ class LstmHead(Section):
 
     hidden: int = Field(256, ge=4, le=4096, description="LSTM units per direction.")
     layers: int = Field(2, ge=1, le=8, description="Stacked LSTM layers.")
-    dropout: Dropout = Field(0.3, description="Dropout between layers and before the output.")
+    dropout: Dropout = Field(
+        0.3, description="Dropout of token states (one mask per text), between layers and before the output."
+    )
     attention_heads: int = Field(4, ge=1, le=64, description="Self-attention heads; must divide 2 x hidden.")
 
     @model_validator(mode="after")
@@ -198,7 +204,9 @@ class HanHead(Section):
 
     hidden: int = Field(256, ge=4, le=4096, description="Recurrent units per direction.")
     layers: int = Field(1, ge=1, le=8, description="Stacked recurrent layers over words.")
-    dropout: Dropout = Field(0.3, description="Dropout between layers and before the output.")
+    dropout: Dropout = Field(
+        0.3, description="Dropout of token states (one mask per text), between layers and before the output."
+    )
     cell: Literal["gru", "lstm"] = Field("gru", description="Recurrent cell; gru is the paper's.")
 
 
@@ -455,10 +463,6 @@ class Test(Section):
     baseline: bool = Field(True, description="Test TF-IDF + logistic regression on the same rows.")
 
 
-#: Name of a head -> its section; the registry of heads and this table must name the same (a test says so).
-MODEL_NAMES: tuple[str, ...] = ("lstm", "han", "linear")
-
-
 class Config(Section):
     """Everything that a command needs to know."""
 
@@ -479,6 +483,7 @@ class Config(Section):
         return section
 
 
-def searchable(section: LstmModel | HanModel | LinearModel) -> set[str]:
-    """Names that a search space of this model may contain: of its head, its training and the encoder."""
-    return set(section.hpo.tunable())
+#: Names of the heads: the sections of Config that have one. The registry of heads must name the same (a test says so).
+MODEL_NAMES: tuple[str, ...] = tuple(
+    name for name, field in Config.model_fields.items() if "head" in getattr(field.annotation, "model_fields", ())
+)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sentiment_hybrid.config.schema import Data
@@ -81,8 +81,8 @@ def _named(columns: Sequence[str], wanted: str, *, setting: str, source: str) ->
     if len(same) == 1:
         return same[0]
     raise ColumnError(
-        f"{source} has no column {wanted!r} (data.{setting}); it has {_listed(columns)}",
-        hint=_nearest(columns, [wanted]) or f"Name one of them with --set data.{setting}=NAME.",
+        f"{source} has no column {wanted!r}; it has {_listed(columns)}",
+        hint=_nearest(columns, [wanted]) or f"Name one of them (data.{setting}).",
     )
 
 
@@ -187,6 +187,42 @@ def resolve(sources: Sequence[LabelValues], data: Data) -> tuple[Labelling, ...]
     if len(labelling.labels) < 2:
         raise _one_class(list(union), sources[0])
     return (labelling,) * len(sources)
+
+
+def codes_of(
+    values: Iterable[str], labels: Sequence[str], label_map: Mapping[str, str] | None = None
+) -> dict[str, int]:
+    """Index in ``labels``, which are given, of each value that means one of them.
+
+    A value is read as the label that it spells, else by the map, else by what names and numbers usually mean. Numbers
+    that the map leaves out mean nothing: it may count otherwise. All values are read together, so 1 beside 0 is
+    positive and 1 beside 0 and 2 neutral; one class alone is read where every scheme of these labels agrees.
+    """
+    places = {label.casefold(): index for index, label in enumerate(labels)}
+    plain = {value: canonical(value) for value in values if value.strip()}
+    mapped = _by_map(plain, label_map) if label_map is not None else Labelling((), {})
+    meaning = {value: mapped.labels[code] for value, code in mapped.codes.items()}
+    if not meaning:
+        numbers = {item: number for item in plain.values() if (number := _whole(item)) is not None}
+        usual = {item: _NAMES[item.casefold()] for item in plain.values() if item.casefold() in _NAMES}
+        usual |= _meaning_among(numbers, places)
+        meaning = {value: usual[item] for value, item in plain.items() if item in usual}
+    meaning |= {value: item for value, item in plain.items() if item.casefold() in places}
+    return {value: places[label.casefold()] for value, label in meaning.items() if label.casefold() in places}
+
+
+def _meaning_among(numbers: Mapping[str, int], places: Collection[str]) -> dict[str, str]:
+    """What numbers mean as labels of a known set."""
+    usual = _by_numbers({item: item for item in numbers}, numbers)
+    if set(usual.labels) & set(places):
+        return {item: usual.labels[code] for item, code in usual.codes.items()}
+    fitting = [
+        dict(zip(sorted(scheme), labels, strict=True))
+        for scheme, labels in _SCHEMES.items()
+        if scheme >= set(numbers.values()) and set(labels) == set(places)
+    ]
+    read = {item: {meaning[number] for meaning in fitting} for item, number in numbers.items()}
+    return {item: next(iter(means)) for item, means in read.items() if len(means) == 1}
 
 
 def _complete(labelling: Labelling, values: Mapping[str, int]) -> bool:

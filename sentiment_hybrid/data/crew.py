@@ -81,7 +81,7 @@ class Crew:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         if "nltk" in sys.modules:
             environment["NLTK_DATA"] = os.pathsep.join(map(str, sys.modules["nltk"].data.path))
-        command = [sys.executable, "-c", "from sentiment_hybrid.data.crew import serve; serve()"]
+        command = [sys.executable, "-P", "-c", "from sentiment_hybrid.data.crew import serve; serve()"]
         pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
         try:
             for _ in range(self._helpers):

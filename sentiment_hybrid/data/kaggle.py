@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import re
 from pathlib import Path
@@ -25,30 +27,41 @@ def download(handle: str, *, offline: bool) -> Path:
         offline: take only what an earlier download left.
 
     Raises:
-        SourceError: no such dataset, no network, no credentials, or no file that can be used; each with a way out.
+        SourceError: no such dataset, no network and nothing kept, no credentials, or no file that can be used;
+            each with a way out.
     """
     match = _HANDLE.fullmatch(handle)
     if match is None:
         raise SourceError(
             f"{handle!r} is no Kaggle dataset", hint="Write kaggle:OWNER/NAME or kaggle:OWNER/NAME/versions/N."
         )
-    folder = _kept(match) if offline else _fetched(handle)
+    folder = _kept(match) if offline else _fetched(handle, match)
     return _data_file(folder, handle)
 
 
-def _fetched(handle: str) -> Path:
+def _fetched(handle: str, match: re.Match[str]) -> Path:
     import kagglehub
 
     try:
         return Path(kagglehub.dataset_download(handle))
     except Exception as error:  # kagglehub's own, of requests and of its SDK
+        if _is_unreachable(error):
+            with contextlib.suppress(SourceError):
+                folder = _kept(match)
+                logging.getLogger(__name__).warning("Kaggle cannot be reached: using what %s holds", folder)
+                return folder
         raise _explained(handle, error) from error
+
+
+def _is_unreachable(error: Exception) -> bool:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"ConnectionError", "ConnectTimeout", "Timeout", "gaierror", "URLError"})
 
 
 def _explained(handle: str, error: Exception) -> SourceError:
     status = getattr(getattr(error, "response", None), "status_code", None)
     names = {kind.__name__ for kind in type(error).__mro__}
-    if names & {"ConnectionError", "ConnectTimeout", "Timeout", "gaierror", "URLError"}:
+    if _is_unreachable(error):
         return SourceError(f"cannot reach Kaggle for {handle}: no network?", hint=_FILE_HINT)
     if status == 404 or "NotFoundError" in names:
         return SourceError(f"Kaggle has no dataset {handle}", hint="Look at its page for the exact OWNER/NAME.")

@@ -10,7 +10,7 @@ import numpy as np
 
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data.clean import Normalizer
-from sentiment_hybrid.data.columns import LabelValues, choose, resolve
+from sentiment_hybrid.data.columns import LabelValues, choose, codes_of
 from sentiment_hybrid.data.sources import Source
 from sentiment_hybrid.data.store import Examples
 from sentiment_hybrid.errors import DataError, LabelError
@@ -27,7 +27,8 @@ class Labelled:
 def read_labelled(source: Source, data: Data, *, labels: tuple[str, ...], normalizer: Normalizer) -> Labelled:
     """Read every row; rows without text, and unknown labels if ``data.unknown_labels`` is drop, are left out.
 
-    A value is taken as a label that it equals but for case, or else as `senthy data` would read the column.
+    A value is taken as the model's label that it equals but for case, else as ``data.label_map`` says, else as what
+    names and numbers usually mean, where the model has such labels: a file of one class can be told too.
 
     Raises:
         SourceError, ColumnError: the source cannot be read.
@@ -60,7 +61,7 @@ def read_labelled(source: Source, data: Data, *, labels: tuple[str, ...], normal
             rows.append(row)
             given.append(label)
             texts.append(cleaned)
-            raws.append(raw or "")
+            raws.append(raw or text or "")
     if not rows:
         raise DataError(f"{source.name} has no row with a text", hint="Is it the right text column (--text-column)?")
     codes = _codes(values, data, labels)
@@ -79,18 +80,17 @@ def read_labelled(source: Source, data: Data, *, labels: tuple[str, ...], normal
 
 
 def _codes(values: LabelValues, data: Data, labels: Sequence[str]) -> dict[str, int]:
-    """Value -> index in the model's labels."""
-    by_name = {label.casefold(): index for index, label in enumerate(labels)}
-    if data.label_map is None and data.unknown_labels == "drop":
-        return {v: by_name[v.strip().casefold()] for v in values.first_rows if v.strip().casefold() in by_name}
-    if data.label_map is None and all(value.strip().casefold() in by_name for value in values.first_rows):
-        return {value: by_name[value.strip().casefold()] for value in values.first_rows}
-    labelling = resolve([values], data)[0]
-    strangers = [label for label in labelling.labels if label not in labels]
-    if strangers:
+    """Value -> index in the model's labels: each by its name, else by the label map, else by what numbers mean."""
+    codes = codes_of(values.first_rows, labels, data.label_map)
+    strangers = [value for value in values.first_rows if value not in codes]
+    if strangers and data.unknown_labels == "error":
+        row, shown = values.first_rows[strangers[0]], strangers[0][:60]
+        what = f"the label {shown!r}" if shown.strip() else "no label"
+        more = f" (and {len(strangers) - 1} more unknown values)" if len(strangers) > 1 else ""
         raise LabelError(
-            f"{values.source} has the labels {', '.join(labelling.labels)}, and the model {', '.join(labels)}",
-            hint='Map them with --set "data.label_map={VALUE: LABEL, ...}", or leave rows of others out with '
+            f"{values.source}, row {row}: {what} in column {values.column!r}{more} is none of the model's: "
+            f"{', '.join(labels)}",
+            hint="Map values with --label-map VALUE=LABEL (data.label_map), or leave such rows out with "
             "--set data.unknown_labels=drop.",
         )
-    return {value: labels.index(labelling.labels[code]) for value, code in labelling.codes.items()}
+    return codes

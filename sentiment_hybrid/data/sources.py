@@ -35,6 +35,7 @@ SUFFIXES = {
     ".pq": "parquet", ".txt": "lines", ".db": "sqlite", ".sqlite": "sqlite", ".sqlite3": "sqlite",
 }  # fmt: skip
 _KNOWN = "csv, tsv, jsonl, parquet (each also .gz), txt, db, sqlite, sqlite3"
+_LOCK_SECONDS = 5.0
 _GZIP_MAGIC, _PARQUET_MAGIC, _SQLITE_MAGIC = b"\x1f\x8b", b"PAR1", b"SQLite format 3\x00"
 #: After the last line; a csv reader that is still inside quotes there swallows it.
 _END = "\x1eend of file\x1e"
@@ -246,7 +247,7 @@ class _Ahead(io.RawIOBase):
             while (block := self._source.read(self._BLOCK)) and not self._closing.is_set():
                 self._queue.put(block)
             self._queue.put(b"")
-        except (OSError, EOFError, zlib.error) as error:
+        except BaseException as error:  # noqa: BLE001 - raised again where the reader waits, which would else wait on
             self._queue.put(error)
 
     def readable(self) -> bool:
@@ -545,12 +546,16 @@ class SqliteSource(FileSource):
     def _connected(self) -> Iterator[sqlite3.Connection]:
         try:
             with contextlib.closing(
-                sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)
+                sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True, timeout=_LOCK_SECONDS)
             ) as connection:
                 connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
                 yield connection
         except sqlite3.Error as error:
-            raise SourceError(f"cannot read the SQLite database {self.path}: {error}") from error
+            locked = "locked" in str(error) or "busy" in str(error)
+            raise SourceError(
+                f"cannot read the SQLite database {self.path}: {error}",
+                hint="Close whatever writes to it, and try again." if locked else "",
+            ) from error
 
     def _find(self, wanted: str | None) -> str:
         with self._connected() as connection:
@@ -611,13 +616,11 @@ def open_stream(
     stream: BinaryIO,
     data: Data,
     *,
-    kind: Literal["auto", "csv", "tsv", "jsonl", "lines"],
+    kind: Literal["csv", "tsv", "jsonl", "lines"],
     name: str = "standard input",
 ) -> Source:
-    """Rows from standard input or a pipe, readable once. ``auto`` is jsonl when it starts with ``{``, else lines."""
+    """Rows from standard input or a pipe, readable once."""
     buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)  # type: ignore[type-var]
-    if kind == "auto":
-        kind = "jsonl" if buffered.peek(1)[:1] == b"{" else "lines"
     return _text_source(kind, Path(name), data, stream=buffered)
 
 

@@ -53,7 +53,6 @@ class Store:
         self.split_fingerprint: str = info["split_fingerprint"]
         self.split_seed: int = info["split_seed"]
         self.source: str = info["source"]
-        self.text_column: str = info["text_column"]
         self.report: dict[str, Any] = info["report"]
 
     def __enter__(self) -> Store:
@@ -71,11 +70,6 @@ class Store:
     def count(self, split: Split) -> int:
         """Rows of a split."""
         return int(self._info["splits"][split]["rows"])
-
-    def class_counts(self, split: Split) -> dict[str, int]:
-        """Rows of a split by label, in label order."""
-        counts = self._info["splits"][split]["classes"]
-        return {label: int(counts[label]) for label in self.labels}
 
     def read(self, split: Split, sample_size: int | None = None, *, with_raw: bool = False) -> Examples:
         """The first ``sample_size`` rows of a split in its fixed order, or all.

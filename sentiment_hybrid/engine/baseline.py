@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentiment_hybrid.errors import OutputError
+from sentiment_hybrid.files import written
 
 log = logging.getLogger(__name__)
 
@@ -124,18 +125,14 @@ def save(baseline: Baseline, folder: Path, *, fingerprint: str) -> None:
     """Keep ``baseline``: written aside, then renamed. Raises OutputError where it cannot be written."""
     directory = _directory(folder, fingerprint)
     aside = directory.with_name(f".{directory.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
+    hint = "check permissions and free space, or choose another folder with --set paths.cache_dir=DIR"
+    with written(f"the baseline {directory}", hint=hint):
         aside.mkdir(parents=True)
         try:
             _write(baseline, aside, fingerprint)
             _swap_in(aside, directory)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-    except OSError as error:
-        raise OutputError(
-            f"baseline cannot be kept in {directory}: {error.strerror or error}",
-            hint="check permissions and free space, or choose another folder with --set paths.cache_dir=DIR",
-        ) from error
 
 
 # --- fitting

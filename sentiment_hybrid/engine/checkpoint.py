@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +15,17 @@ import torch
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.engine.loop import FitState
-from sentiment_hybrid.errors import EncoderError, ModelError, OutputError
+from sentiment_hybrid.errors import EncoderError, ModelError
+from sentiment_hybrid.files import flush_to_disk as _flush_to_disk
+from sentiment_hybrid.files import replace_json, written
+from sentiment_hybrid.files import write_json as _write_json
 
 if TYPE_CHECKING:
     from sentiment_hybrid.models.classifier import Classifier
     from sentiment_hybrid.models.encoder import LoadedEncoder
 
 FORMAT_VERSION = 1
+_PUBLISH_ATTEMPTS = 5
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 
 
@@ -50,7 +51,6 @@ class ModelInfo:
     created: str
     train_rows: int
     weights_sha256: str = ""
-    parent: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
@@ -80,7 +80,8 @@ def save_model(
 ) -> None:
     """Write a model directory aside and put it in place; an old one is moved aside first, then removed.
 
-    ``bundle`` puts the encoder inside. A stop at any moment leaves the old or the new model to `load_model`.
+    ``bundle`` puts the encoder inside; the tokenizer always is. A stop at any moment leaves the old or the
+    new model to `load_model`.
 
     Raises:
         OutputError: the folder cannot be written, or the disk is full; the old model is untouched.
@@ -90,7 +91,7 @@ def save_model(
     from sentiment_hybrid.models.encoder import save_encoder
 
     aside = directory.parent / f".{directory.name}.{uuid.uuid4().hex[:8]}.partial"
-    with _told_as_output_error(directory):
+    with written(directory):
         recover(directory)
         _remove_stale(directory)
         aside.mkdir(parents=True)
@@ -124,7 +125,7 @@ def read_info(directory: Path) -> ModelInfo:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         version = document["format_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{path} is damaged: {error}", hint="Train again, or restore the directory.") from error
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise ModelError(
@@ -134,13 +135,39 @@ def read_info(directory: Path) -> ModelInfo:
     missing = {f.name for f in fields(ModelInfo)} - document.keys()
     if missing:
         raise ModelError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}", hint="Train again.")
-    known = {f.name: document[f.name] for f in fields(ModelInfo)}
-    known["labels"] = tuple(known["labels"])
-    return ModelInfo(**known)
+    return _checked(document, path)
+
+
+def _checked(document: dict[str, Any], path: Path) -> ModelInfo:
+    """The facts with the right types, and such as can be true. Raises ModelError."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from sentiment_hybrid.models import HEADS
+
+    try:
+        info = TypeAdapter(ModelInfo).validate_json(json.dumps(document), strict=True)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise ModelError(f"{path} is damaged: {wrong}", hint="Train again, or restore the directory.") from error
+    if len(set(info.labels)) < max(2, len(info.labels)):
+        raise ModelError(
+            f"{path} is damaged: its labels are {', '.join(info.labels) or 'none'}, two or more are needed",
+            hint="Train again, or restore the directory.",
+        )
+    if min(info.max_length, info.max_windows) < 1:
+        raise ModelError(
+            f"{path} is damaged: max_length {info.max_length}, max_windows {info.max_windows}", hint="Train again."
+        )
+    if info.head not in HEADS:
+        raise ModelError(
+            f"{path} names a head that this senthy does not have: {info.head}",
+            hint=f"It has {', '.join(HEADS)}. Upgrade (pip install --upgrade sentiment-hybrid), or train again.",
+        )
+    return info
 
 
 def load_model(directory: Path, *, encoder: str | Path | None = None, offline: bool = False) -> LoadedModel:
-    """Load a model directory onto the CPU, with its own sizes, labels and encoder.
+    """Load a model directory onto the CPU, with its own sizes, labels, tokenizer and encoder.
 
     ``encoder`` points to where the frozen encoder lies when it is not inside; it must be the one trained on.
 
@@ -180,7 +207,7 @@ def load_model(directory: Path, *, encoder: str | Path | None = None, offline: b
 def publish_copy(source: Path, directory: Path) -> None:
     """Publish a copy of one model directory under another name, as safely as save_model does."""
     aside = directory.parent / f".{directory.name}.{uuid.uuid4().hex[:8]}.partial"
-    with _told_as_output_error(directory):
+    with written(directory):
         recover(directory)
         _remove_stale(directory)
         try:
@@ -196,7 +223,9 @@ def recover(directory: Path) -> None:
     """Put the old model back if publishing was stopped between moving it aside and putting the new one in place."""
     old = _old(directory)
     if old.is_dir() and not directory.exists():
-        old.rename(directory)
+        # Another process may publish or recover at this moment, and then there is nothing left to do.
+        with suppress(OSError):
+            old.rename(directory)
 
 
 class RunCheckpoints:
@@ -227,7 +256,7 @@ class RunCheckpoints:
 
         name = f"step-{state.facts['global_step']:08d}-{uuid.uuid4().hex[:6]}"
         aside = self.folder / f".{name}.partial"
-        with _told_as_output_error(self.folder):
+        with written(self.folder):
             aside.mkdir(parents=True)
             try:
                 tensors = {key: value.contiguous() for key, value in state.tensors.items()}
@@ -241,7 +270,7 @@ class RunCheckpoints:
             pointers = {**self.pointers(), "last": name}
             if is_best:
                 pointers["best"] = name
-            _replace_json(self.folder / paths.CHECKPOINT_POINTERS, pointers)
+            replace_json(self.folder / paths.CHECKPOINT_POINTERS, pointers)
         self._prune(pointers)
 
     def load(self, which: str) -> FitState:
@@ -278,7 +307,7 @@ def file_sha256(path: Path) -> str:
 
 def _load_encoder(directory: Path, info: ModelInfo, given: str | Path | None, offline: bool) -> LoadedEncoder:
     from sentiment_hybrid.config.schema import Encoder as EncoderConfig
-    from sentiment_hybrid.models.encoder import load_encoder, load_encoder_dir
+    from sentiment_hybrid.models.encoder import load_encoder, load_encoder_dir, load_tokenizer
 
     if info.encoder_inside:
         loaded = load_encoder_dir(directory / paths.ENCODER_DIR)
@@ -290,6 +319,10 @@ def _load_encoder(directory: Path, info: ModelInfo, given: str | Path | None, of
         hint = f"It was trained on {info.encoder_name} (revision {info.encoder_revision}); point --encoder to that."
     if loaded.fingerprint != info.encoder_fingerprint:
         raise EncoderError(f"the encoder at {loaded.name} is not the one that {directory} was trained on", hint=hint)
+    kept = directory / paths.TOKENIZER_DIR
+    if not info.encoder_inside and kept.is_dir():
+        # Of the same weights there are copies with other tokenizer settings; the model knows its own tokens only.
+        loaded = replace(loaded, tokenizer=load_tokenizer(kept, loaded.model))
     return loaded
 
 
@@ -315,10 +348,18 @@ def _no_model(directory: Path) -> ModelError:
 
 def _publish(aside: Path, directory: Path) -> None:
     old = _old(directory)
-    shutil.rmtree(old, ignore_errors=True)
-    if directory.exists():
-        directory.rename(old)
-    aside.rename(directory)
+    for attempt in range(_PUBLISH_ATTEMPTS):
+        shutil.rmtree(old, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            directory.rename(old)
+        try:
+            aside.rename(directory)
+            break
+        except OSError:
+            # Someone who reads just now may have recovered the old model between the two renames.
+            if attempt == _PUBLISH_ATTEMPTS - 1 or not directory.is_dir():
+                recover(directory)
+                raise
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -329,41 +370,6 @@ def _old(directory: Path) -> Path:
 def _remove_stale(directory: Path) -> None:
     for folder in directory.parent.glob(f".{directory.name}.*.partial"):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _write_json(path: Path, document: dict[str, Any]) -> None:
-    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _replace_json(path: Path, document: dict[str, Any]) -> None:
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    _write_json(aside, document)
-    with aside.open("rb+") as file:
-        os.fsync(file.fileno())
-    aside.replace(path)
-
-
-def _flush_to_disk(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-
-
-@contextmanager
-def _told_as_output_error(target: Path) -> Iterator[None]:
-    """Tell a failed write in the user's words; safetensors wraps the system's error in a type of its own."""
-    try:
-        yield
-    except OSError as error:
-        why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
-        raise OutputError(f"cannot write {target}: {why}", hint="Free some space or choose another folder.") from error
-    except Exception as error:
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise OutputError(
-            f"cannot write {target}: {error}", hint="Free some space or choose another folder."
-        ) from error
 
 
 def best_weights(checkpoints: RunCheckpoints) -> dict[str, torch.Tensor]:

@@ -15,18 +15,21 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from sentiment_hybrid.engine.batches import TokenizedTexts, pack, padded_ids
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.errors import OutputError
 from sentiment_hybrid.models.encoder import Encoder
 
-_SHARD_BYTES = 256 * 2**20  # what kill -9 can cost, and what a fill holds in the page cache
+_SHARD_BYTES = 256 * 2**20  # what kill -9 can cost
+_MOST_SHARDS = 32  # of one fill: each shard that is open holds a file descriptor
 _FORMAT = 1
 _KEY_BYTES = 16
 
@@ -74,19 +77,17 @@ class StateStore:
         """
         keys = _window_keys(tokenized)
         distinct, example = np.unique(keys, return_index=True)
-        shards = self._read_shards()
-        missing = example[~np.isin(distinct, np.concatenate([s.keys for s in shards]) if shards else distinct[:0])]
-        if len(missing):
-            self._fill(tokenized, keys, missing, token_budget, progress)
+        with _told(self.folder):
             shards = self._read_shards()
+            if len(_missing(distinct, shards)):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                # One process at a time: what another has stored meanwhile is not computed again.
+                with FileLock(self.folder / ".lock"):
+                    self._remove_leftovers()
+                    missing = example[_missing(distinct, self._read_shards())]
+                    self._fill(tokenized, keys, missing, token_budget, progress)
+                    shards = self._read_shards()
         return _locate(keys, shards)
-
-    def missing(self, tokenized: TokenizedTexts) -> int:
-        """How many distinct windows are not stored yet."""
-        distinct = np.unique(_window_keys(tokenized))
-        shards = self._read_shards()
-        known = np.concatenate([s.keys for s in shards]) if shards else distinct[:0]
-        return int((~np.isin(distinct, known)).sum())
 
     def _fill(
         self,
@@ -100,9 +101,10 @@ class StateStore:
         self._check_room(int(lengths[missing].sum()) * self.hidden_size * 2)
         self.encoder.eval()
         # Sorted by length, a batch has almost no padding; a shard is a run of batches.
-        for windows in _shards_of(pack(lengths, missing, token_budget), lengths, self.hidden_size):
-            with _writing(self.folder):
-                self._write_shard(tokenized, keys, windows, progress)
+        tokens = int(lengths[missing].sum())
+        most = max(_SHARD_BYTES // (2 * self.hidden_size), tokens // _MOST_SHARDS)
+        for windows in _shards_of(pack(lengths, missing, token_budget), lengths, most):
+            self._write_shard(tokenized, keys, windows, progress)
 
     def _write_shard(
         self,
@@ -117,17 +119,13 @@ class StateStore:
         aside = self.folder / f".{uuid.uuid4().hex}.partial"
         aside.mkdir(parents=True)
         try:
-            states = np.lib.format.open_memmap(
-                aside / "states.npy", mode="w+", dtype=np.float16, shape=(total, self.hidden_size)
-            )
-            at = 0
-            for batch in batches:
-                ragged = self._encode(tokenized, batch)
-                states[at : at + len(ragged)] = ragged
-                at += len(ragged)
-                progress(len(batch))
-            states.flush()
-            del states
+            # Written plainly: a memory map of a full disk ends the process with a bus error instead of telling.
+            with (aside / "states.npy").open("wb") as file:
+                header = {"descr": "<f2", "fortran_order": False, "shape": (total, self.hidden_size)}
+                np.lib.format.write_array_header_1_0(file, header)
+                for batch in batches:
+                    file.write(self._encode(tokenized, batch).tobytes())
+                    progress(len(batch))
             np.save(aside / "keys.npy", keys[windows])
             np.save(aside / "starts.npy", np.concatenate(([0], np.cumsum(lengths[windows]))).astype(np.int64))
             (aside / "shard.json").write_text(
@@ -164,6 +162,11 @@ class StateStore:
                 shards.append(shard)
         return shards
 
+    def _remove_leftovers(self) -> None:
+        """What killed processes left half-written; the caller holds the lock, so nobody is writing."""
+        for folder in self.folder.glob(".*.partial"):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def _check_room(self, needed: int) -> None:
         parent = self.folder
         while not parent.exists():
@@ -186,7 +189,7 @@ class _Shard:
 
     @classmethod
     def read(cls, folder: Path, hidden_size: int) -> _Shard | None:
-        """The shard, or None when it is not whole."""
+        """The shard, or None when it is not whole. Raises OSError when it cannot be looked at: it may be whole."""
         try:
             facts = json.loads((folder / "shard.json").read_text(encoding="utf-8"))
             shard = cls(
@@ -194,7 +197,7 @@ class _Shard:
                 np.load(folder / "keys.npy", allow_pickle=False),
                 np.load(folder / "starts.npy", allow_pickle=False),
             )
-        except (OSError, ValueError, EOFError):
+        except (FileNotFoundError, ValueError, EOFError):
             return None
         whole = (
             facts.get("format") == _FORMAT
@@ -215,16 +218,22 @@ def _window_keys(tokenized: TokenizedTexts) -> np.ndarray:
     return np.frombuffer(digests, dtype=f"S{_KEY_BYTES}")
 
 
-def _shards_of(batches: list[np.ndarray], lengths: np.ndarray, hidden: int) -> Iterator[list[np.ndarray]]:
-    """Runs of batches whose states fill about one shard."""
+def _missing(distinct: np.ndarray, shards: list[_Shard]) -> np.ndarray:
+    """Places in ``distinct`` of the windows that no shard has."""
+    known = np.concatenate([s.keys for s in shards]) if shards else distinct[:0]
+    return np.flatnonzero(~np.isin(distinct, known))
+
+
+def _shards_of(batches: list[np.ndarray], lengths: np.ndarray, most: int) -> Iterator[list[np.ndarray]]:
+    """Runs of batches of about ``most`` tokens."""
     run: list[np.ndarray] = []
-    size = 0
+    tokens = 0
     for batch in batches:
         run.append(batch)
-        size += int(lengths[batch].sum()) * hidden * 2
-        if size >= _SHARD_BYTES:
+        tokens += int(lengths[batch].sum())
+        if tokens >= most:
             yield run
-            run, size = [], 0
+            run, tokens = [], 0
     if run:
         yield run
 
@@ -234,7 +243,9 @@ def _locate(keys: np.ndarray, shards: list[_Shard]) -> StoredStates:
     shard_of = np.repeat(np.arange(len(shards)), [len(s.keys) for s in shards])
     starts = np.concatenate([s.starts[:-1] for s in shards])
     order = np.argsort(all_keys, kind="stable")
-    places = order[np.searchsorted(all_keys, keys, sorter=order)]
+    places = order[np.searchsorted(all_keys, keys, sorter=order).clip(max=len(order) - 1)]
+    if not np.array_equal(all_keys[places], keys):
+        raise OutputError("the store of token states lost windows while it was read", hint="Run the command again.")
     return StoredStates(tuple(s.states for s in shards), shard_of[places], starts[places])
 
 
@@ -244,19 +255,14 @@ def _flush_to_disk(folder: Path) -> None:
             os.fsync(file.fileno())
 
 
-class _writing:  # noqa: N801 - reads as a phrase where it is used
-    """Tells a failed write in the user's words."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
-            raise OutputError(
-                f"cannot store token states in {self.folder}: {why}",
-                hint="Set paths.cache_dir to a writable folder with room, or lower the sample sizes.",
-            ) from error
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Tells a failed read or write in the user's words."""
+    try:
+        yield
+    except OSError as error:
+        why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+        raise OutputError(
+            f"cannot keep token states in {folder}: {why}",
+            hint="Set paths.cache_dir to a writable folder with room, or lower the sample sizes.",
+        ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -49,6 +48,7 @@ class Predictor:
         device: ``auto``, ``cpu``, ``cuda`` (or ``cuda:1``), ``mps``.
         encoder: where a copy of the encoder lies, for a model that names one and does not hold it.
         offline: never reach a network.
+        cache_dir: where nltk data of the classic normaliser lie or go; None is the system's cache folder.
         token_budget: tokens per forward pass, padding included.
         precision: ``auto`` is bf16 where the device has it; ``fp32`` agrees to more digits between machines.
 
@@ -65,6 +65,7 @@ class Predictor:
         device: str = "auto",
         encoder: Path | str | None = None,
         offline: bool = False,
+        cache_dir: Path | None = None,
         token_budget: int = 16_384,
         precision: str = "auto",
     ) -> None:
@@ -73,7 +74,7 @@ class Predictor:
         self._loaded = load_model(directory, encoder=encoder, offline=offline)
         self._normalizer = clean.from_id(self.info.normalizer)
         if self._normalizer.name == "classic":
-            clean.prepare_nltk(paths.cache_dir(None), offline=offline)
+            clean.prepare_nltk(paths.cache_dir(cache_dir), offline=offline)
         self._classifier = self._loaded.classifier.to(self._compute.device)
         self._token_budget = token_budget
         #: Texts seen so far that got no prediction because nothing was in them.
@@ -148,7 +149,7 @@ class Predictor:
             DataError: as `predict`.
         """
         names = [str(name) for name in frame.columns]
-        chosen = find_text_column(names, text_column, source="the DataFrame")
+        chosen = columns.find_text(names, text_column, source="the DataFrame")
         self.check_columns(names, source="the DataFrame")
         if names.count(chosen) > 1:
             raise ColumnError(f"the DataFrame has several columns called {chosen!r}", hint="Rename all but one.")
@@ -220,19 +221,6 @@ def published(models_dir: Path, head: str | None = None) -> Path:
         f"there is no model yet: {models_dir} has no {looked_for}",
         hint=f"Train one first (senthy train --model {heads[0]}), or name a model directory.",
     )
-
-
-def find_text_column(present: Sequence[str], wanted: str | None, *, source: str) -> str:
-    """The column to label: the one named, or the one that looks like it.
-
-    Raises ColumnError with the columns there are and the nearest.
-    """
-    if wanted is None or wanted in present:
-        return columns.find_text(present, wanted, source=source)
-    folded = {name.strip().casefold(): name for name in present}
-    near = difflib.get_close_matches(wanted.strip().casefold(), folded, n=1, cutoff=0.5)
-    mean = f"Did you mean {folded[near[0]]!r}?" if near else "Name one of those as the text column."
-    raise ColumnError(f"{source} has no column {wanted!r}; it has {_listed(present)}", hint=mean)
 
 
 def _text(value: object, place: int) -> str:

@@ -6,11 +6,14 @@ import json
 import platform
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.load import load_config, to_yaml
@@ -39,14 +42,16 @@ class Run:
 
     @classmethod
     def unfinished(cls, config: Config, model: str, fingerprint: str) -> Run:
-        """The newest run of this model that did not end and was started with the same settings and data.
+        """The run of this model that did not end and was started with the same settings and data.
+
+        Of several, the newest that has a checkpoint, else the newest.
 
         Raises:
             TrainingError: there is none.
         """
         folder = paths.runs_dir(config.paths.results_dir)
         runs = [run for place in folder.glob(f"{model}-*") if (run := cls(place))._waits_for(model)]
-        runs.sort(key=lambda run: (run.meta()["started"], run.id))
+        runs.sort(key=lambda run: ("last" in run.checkpoints.pointers(), run.meta()["started"], run.id))
         for run in reversed(runs):
             if run.meta()["train_fingerprint"] == fingerprint:
                 return run
@@ -58,6 +63,25 @@ class Run:
         raise TrainingError(
             f"there is no unfinished {model} run in {folder}", hint="Leave out --resume to start a new run."
         )
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While this process trains the run; the system frees the lock of a process that was killed.
+
+        Raises:
+            TrainingError: another process is training it.
+        """
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise TrainingError(
+                f"the run {self.id} is being trained by another process", hint="Wait for it, or start a new run."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     @property
     def id(self) -> str:
@@ -88,19 +112,19 @@ class Run:
         aside.write_text(json.dumps({**self.meta(), **facts}, indent=2) + "\n", encoding="utf-8")
         aside.replace(path)
 
-    def settle(self, compute: Mapping[str, Any]) -> None:
-        """Write down once what this run computes with.
+    def settle(self, compute: Mapping[str, Any], *, encoder: str) -> None:
+        """Write down once what this run computes with, and the fingerprint of its encoder.
 
         Raises:
-            TrainingError: it was started on other numerics; going on would silently change the result.
+            TrainingError: the encoder is another one than at the start.
         """
-        before = self.meta().get("compute")
-        if before is not None and before != compute:
+        before = self.meta()
+        if before.get("encoder_fingerprint", encoder) != encoder:
             raise TrainingError(
-                f"this run was started on {_words(before)}, and this machine now gives {_words(compute)}",
-                hint="Resume where it was started, set --device and OMP_NUM_THREADS to the same, or start a new run.",
+                f"the encoder is not the one that the run {self.id} was started with",
+                hint="Put the old one back (pin encoder.revision), or start a new run.",
             )
-        self.note(compute=dict(compute))
+        self.note(compute=before.get("compute", dict(compute)), encoder_fingerprint=encoder)
 
     def append_epoch(self, facts: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
@@ -125,7 +149,9 @@ class Run:
         """Drop lines of epochs that will be trained again, since a kill prevented their checkpoint."""
         path = self.folder / paths.RUN_METRICS
         kept = [facts for facts in self.epochs() if facts["epoch"] < epoch]
-        path.write_text("".join(json.dumps(facts) + "\n" for facts in kept), encoding="utf-8")
+        aside = path.with_suffix(".jsonl.partial")
+        aside.write_text("".join(json.dumps(facts) + "\n" for facts in kept), encoding="utf-8")
+        aside.replace(path)
 
     def finish(self, **facts: Any) -> None:
         """Mark the run as ended and drop its checkpoints; the model has been published."""
@@ -151,7 +177,3 @@ def versions() -> dict[str, str]:
 def now() -> str:
     """The local time with its offset, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
-
-
-def _words(compute: Mapping[str, Any]) -> str:
-    return f"{compute['device']} with {compute['precision']} and {compute['threads']} threads"

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from sentiment_hybrid.config.schema import Encoder as EncoderConfig
 from sentiment_hybrid.config.schema import ScratchEncoder
-from sentiment_hybrid.errors import ConfigError, EncoderError, OutputError
+from sentiment_hybrid.errors import ConfigError, EncoderError
+from sentiment_hybrid.files import written
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -132,6 +133,28 @@ def load_encoder_dir(directory: Path) -> LoadedEncoder:
     return LoadedEncoder(model, tokenizer, str(directory), None, encoder_fingerprint(model), "local")
 
 
+def load_tokenizer(directory: Path, model: PreTrainedModel) -> PreTrainedTokenizerBase:
+    """Load the tokenizer that was saved in ``directory`` for an encoder.
+
+    Raises:
+        EncoderError: it is damaged, or not for this encoder.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(
+                str(directory), config=model.config, local_files_only=True, trust_remote_code=False
+            )
+    # As for models, what transformers and tokenizers raise has no common base; of tokenizers it is Exception itself.
+    except Exception as error:
+        raise EncoderError(
+            f"the tokenizer in {directory} cannot be loaded: {_first_line(error)}", hint="Restore it, or train again."
+        ) from error
+    _check_tokenizer(str(directory), model, tokenizer)
+    return cast("PreTrainedTokenizerBase", _plain(tokenizer))
+
+
 def save_encoder(encoder: Encoder | PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
     """Write the weights (safetensors), the config and the tokenizer into ``directory``, which is made.
 
@@ -139,16 +162,11 @@ def save_encoder(encoder: Encoder | PreTrainedModel, tokenizer: PreTrainedTokeni
         OutputError: it cannot be written.
     """
     model = encoder.model if isinstance(encoder, Encoder) else encoder
-    try:
+    hint = "Check that the folder is writable and the disk has room."
+    with written(f"the encoder to {directory}", hint=hint), _quiet():
         directory.mkdir(parents=True, exist_ok=True)
-        with _quiet():
-            model.save_pretrained(directory)
-            tokenizer.save_pretrained(directory)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write the encoder to {directory}: {error.strerror or error}",
-            hint="Check that the folder is writable and the disk has room.",
-        ) from error
+        model.save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
 
 
 def train_tokenizer(
@@ -425,6 +443,11 @@ def _check_loaded(name: str, model: Any, tokenizer: Any, report: dict[str, Any])
             f"{name} is a {model.config.model_type} model, not a text encoder",
             hint="Take an encoder such as roberta-base.",
         )
+    _check_tokenizer(name, model, tokenizer)
+
+
+def _check_tokenizer(name: str, model: Any, tokenizer: Any) -> None:
+    """Refuse a tokenizer whose ids the encoder does not have, or that cannot fill up a batch."""
     entries = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > entries or len(tokenizer) <= len(SPECIAL_TOKENS):
         raise EncoderError(
@@ -475,8 +498,7 @@ def _check_directory(directory: Path) -> None:
 
 def _unavailable(name: str, revision: str | None, error: Exception, *, local_only: bool) -> EncoderError:
     """The error for an encoder that did not load, with the ways out."""
-    said = str(error).strip().splitlines()
-    reason = said[0] if said else type(error).__name__
+    reason = _first_line(error)
     if Path(name).expanduser().is_dir():
         return EncoderError(f"the encoder in {name} cannot be loaded: {reason}", hint="Copy or save it anew.")
     at = f" (revision {revision})" if revision else ""
@@ -495,6 +517,11 @@ def _unavailable(name: str, revision: str | None, error: Exception, *, local_onl
         f"the encoder {name}{at} cannot be loaded from the Hugging Face hub: {reason}",
         hint=f"Check the name and the network, {local}; encoder.name: scratch needs no download.",
     )
+
+
+def _first_line(error: Exception) -> str:
+    said = str(error).strip().splitlines()
+    return said[0] if said else type(error).__name__
 
 
 def _offline_environment() -> bool:

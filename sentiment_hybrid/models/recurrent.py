@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -16,6 +17,7 @@ class PackedRecurrence(nn.Module):
         self, cell: Literal["lstm", "gru"], input_size: int, *, hidden: int, layers: int = 1, dropout: float = 0.0
     ) -> None:
         super().__init__()
+        self.dropout = dropout
         kind = nn.LSTM if cell == "lstm" else nn.GRU
         self.rnn: nn.RNNBase = kind(
             input_size,
@@ -29,6 +31,9 @@ class PackedRecurrence(nn.Module):
 
     def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
         """Run over ``states`` (N, S, D_in) with ``lengths`` (N,) on the CPU; padding of the result is zero."""
+        if self.training and self.dropout > 0.0:
+            # One mask for all tokens of a row (Gal and Ghahramani 2016): wide frozen states are soon learned by heart.
+            states = states * F.dropout(torch.ones_like(states[:, :1]), self.dropout)
         # An empty row would be refused; it reads one padded token, which its mask hides later.
         packed = pack_padded_sequence(states, lengths.clamp(min=1), batch_first=True, enforce_sorted=False)
         output, _ = self.rnn(packed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import textwrap
 import unicodedata
 import warnings
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentiment_hybrid.errors import OutputError
+from sentiment_hybrid.files import aside_of, written
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -220,19 +219,9 @@ def _fonts() -> list[str]:
 
 
 def _save(path: Path, canvas: Any) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            canvas.print_png(aside, metadata={"Software": None})
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"figure {path} cannot be written: {error.strerror or error}",
-            hint="check the folder's permissions and free space, or choose another with --set paths.results_dir=DIR",
-        ) from error
+    hint = "check the folder's permissions and free space, or choose another with --set paths.results_dir=DIR"
+    with written(f"figure {path}", hint=hint), aside_of(path) as aside:
+        canvas.print_png(aside, metadata={"Software": None})
 
 
 def _title(figure: Figure, title: str) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
-import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from sentiment_hybrid.errors import DataError, OutputError
+from sentiment_hybrid.errors import DataError
+from sentiment_hybrid.files import aside_of, written
 
 _FIXED = ("row", "text", "label", "prediction", "score")
 _BASELINE = "baseline"
@@ -41,26 +41,20 @@ def write_predictions(
     Raises:
         OutputError: it cannot be written.
     """
-    aside = path.with_name(f".{path.name}.partial")
     predicted = probabilities.argmax(axis=1)
     header = [*_FIXED, *(f"p_{name}" for name in names), *([_BASELINE] if baseline is not None else [])]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("w", encoding="utf-8", errors="replace", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(header)
-            for place, (row, text, label, guess) in enumerate(zip(rows, texts, labels, predicted, strict=True)):
-                chances = probabilities[place]
-                line = [int(row), text, names[label], names[guess], f"{chances[guess]:.6f}"]
-                line += [f"{chance:.6f}" for chance in chances]
-                writer.writerow(line if baseline is None else [*line, names[baseline[place]]])
-        aside.replace(path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
-        raise OutputError(
-            f"cannot write {path}: {why}", hint="Choose another folder: --set paths.results_dir=..."
-        ) from error
+    with (
+        written(path, hint="Choose another folder: --set paths.results_dir=..."),
+        aside_of(path) as aside,
+        aside.open("w", encoding="utf-8", errors="replace", newline="") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(header)
+        for place, (row, text, label, guess) in enumerate(zip(rows, texts, labels, predicted, strict=True)):
+            chances = probabilities[place]
+            line = [int(row), text, names[label], names[guess], f"{chances[guess]:.6f}"]
+            line += [f"{chance:.6f}" for chance in chances]
+            writer.writerow(line if baseline is None else [*line, names[baseline[place]]])
 
 
 def read_predictions(path: Path, names: Sequence[str]) -> Predictions:

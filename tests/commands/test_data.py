@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
+from sentiment_hybrid import console
 from sentiment_hybrid.commands import data as command
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.store import open_store
-from sentiment_hybrid.errors import DataError, SourceError
+from sentiment_hybrid.errors import DatabaseError, DataError, SourceError
 
 ALL = ("train", "valid", "test")
 
@@ -121,6 +122,29 @@ def test_classic_offline_without_nltk_data_is_told_before_reading(
     monkeypatch.setattr(nltk.data, "path", [])
     with pytest.raises(DataError, match="nltk"):
         command.run(config(tmp_path, write(tmp_path / "rows.csv", 300), normalizer="classic"), offline=True)
+
+
+def test_a_database_that_is_up_to_date_may_be_read_only(tmp_path: Path) -> None:
+    made = config(tmp_path, write(tmp_path / "rows.csv", 300))
+    path = command.run(made).path
+    path.chmod(0o444)
+    path.parent.chmod(0o555)
+    try:
+        assert not command.run(made).built
+        with pytest.raises(DatabaseError, match="read-only"):
+            command.run(made, refresh=True)
+    finally:
+        path.parent.chmod(0o755)
+
+
+def test_a_warning_about_the_texts_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "rows.csv"
+    lines = [f"film {number},{number % 2}" for number in range(900)]
+    source.write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
+    made = config(tmp_path, source)
+    for _ in range(2):
+        console.show_data(command.run(made))
+        assert capsys.readouterr().err.count("negation") == 1
 
 
 RUN = """

@@ -24,11 +24,20 @@ import torch
 from sentiment_hybrid import paths
 from sentiment_hybrid.commands import predict
 from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.data import clean
 from sentiment_hybrid.engine import predictor as engine
 from sentiment_hybrid.engine.batches import collate, tokenize
 from sentiment_hybrid.engine.checkpoint import ModelInfo, save_model
 from sentiment_hybrid.engine.predictor import Predictor
-from sentiment_hybrid.errors import ColumnError, ModelError, OutputError, SenthyError, SourceError, UsageError
+from sentiment_hybrid.errors import (
+    ColumnError,
+    DataError,
+    ModelError,
+    OutputError,
+    SenthyError,
+    SourceError,
+    UsageError,
+)
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder import Encoder, load_encoder_dir
@@ -584,6 +593,38 @@ def test_the_published_model_is_taken_by_head_or_the_first_there_is(
     with pytest.raises(ModelError, match="han_roberta_model_final") as caught:
         predict.run(["good"], config=config, head="han")
     assert "senthy train --model han" in caught.value.hint
+
+
+def test_a_directory_with_another_head_than_asked_for_is_refused(run: Callable[..., predict.PredictResult]) -> None:
+    with pytest.raises(ModelError, match="is a linear model, not han") as caught:
+        run("good", head="han")
+    assert caught.value.hint == "Use --model linear."
+    assert run("good", head="linear").rows == 1
+
+
+def test_nltk_data_of_the_classic_normaliser_are_looked_for_in_the_configured_cache(
+    model_dir: Path, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import nltk
+
+    monkeypatch.setattr(nltk.data, "path", [])
+    clean._nltk_tools.cache_clear()
+    place = Path(shutil.copytree(model_dir, tmp_path / "model"))
+    text = (place / paths.MODEL_JSON).read_text(encoding="utf-8")
+    (place / paths.MODEL_JSON).write_text(text.replace("tweet@1", "classic@1"), encoding="utf-8")
+    options: dict[str, Any] = {"model_dir": place, "device": "cpu", "offline": True}
+    with pytest.raises(DataError, match="nltk"):
+        predict.run(["good films"], config=configured(), **options)
+    for source in (shared / "nltk_data").rglob("*"):
+        if source.is_file():
+            # Private copies: nltk refuses data files that others may write.
+            target = tmp_path / "cache" / "nltk_data" / source.relative_to(shared / "nltk_data")
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            shutil.copyfile(source, target)
+            target.chmod(0o644)
+    config = configured(paths={"cache_dir": tmp_path / "cache"})
+    assert predict.run(["good films"], config=config, **options).predictions[0].label is not None
+    clean._nltk_tools.cache_clear()
 
 
 @pytest.mark.parametrize("damage", ["model.json", "model.safetensors", "pickle", "format"])

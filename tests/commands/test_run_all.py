@@ -85,3 +85,44 @@ def test_the_exit_code_tells_of_a_failure_and_the_table_is_still_printed(make_pr
     shown = capsys.readouterr()
     assert "LinearRoBERTa" in shown.out
     assert "sample_size" in shown.err or "99,999" in shown.err
+
+
+def test_resuming_goes_on_where_it_can_and_starts_the_models_not_reached_yet(make_project, monkeypatch):
+    project = make_project(prepare=False)
+    real = train._run_one
+
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "_run_one", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_all.run(project.config(), ("lstm", "linear"))
+    resumed = []
+
+    def note_resume(*arguments, resume, **options):
+        resumed.append(resume)
+        return real(*arguments, resume=resume, **options)
+
+    monkeypatch.setattr(train, "_run_one", note_resume)
+    result = run_all.run(project.config(), ("lstm", "linear"), resume=True)
+    assert resumed == [True, False]
+    assert set(result.tests) == {"LSTMRoBERTa", "LinearRoBERTa"}
+
+
+def test_predictions_of_another_model_are_never_compared_under_a_kept_score(make_project):
+    from sentiment_hybrid.commands import test
+
+    project = make_project(prepare=False)
+    first = run_all.run(project.config(), ("lstm", "linear"))
+    test.run(project.config("test.sample_size=10"), "lstm")  # writes another predictions file
+    again = run_all.run(project.config(), ("lstm", "linear"))
+    assert again.skipped == ["train lstm", "train linear", "test linear"]
+    assert again.comparisons == first.comparisons
+
+
+def test_a_published_model_that_lost_its_weights_is_trained_again(make_project):
+    project = make_project(prepare=False)
+    run_all.run(project.config(), ("linear",))
+    (project.folder / "models" / "linear_roberta_model_final" / "model.safetensors").unlink()
+    assert run_all.run(project.config(), ("linear",)).skipped == []

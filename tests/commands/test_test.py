@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sentiment_hybrid.commands import data, test, train
-from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, ModelError
+from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, ModelError, OutputError
 from sentiment_hybrid.reporting.predictions import read_predictions
 from sentiment_hybrid.reporting.results import read_results
 
@@ -170,3 +170,24 @@ def test_a_model_directory_moved_elsewhere_is_tested_from_there(trained, tmp_pat
     from pathlib import Path
 
     assert test.evaluate(trained.config(), load_model_path=Path(moved)).model == "LinearRoBERTa"
+
+
+def test_a_file_is_tested_though_the_database_is_damaged(trained):
+    database = trained.folder / "data" / "tweets.db"
+    database.write_bytes(b"junk")
+    fresh = write_toy_csv(trained.folder / "fresh.csv", 40, seed=9)
+    result = test.evaluate(trained.config(), "linear", data_file=fresh)
+    assert result.baseline is None
+    assert result.overlap is None
+
+
+def test_a_results_folder_that_cannot_be_written_is_told(trained):
+    blocked = trained.folder / "blocked"
+    blocked.write_text("a file in the way")
+    with pytest.raises(OutputError):
+        test.run(trained.config(f"paths.results_dir={blocked}"), "linear")
+
+
+def test_a_test_sample_above_what_there_is_is_refused(trained):
+    with pytest.raises(DataError, match=r"100,?000"):
+        test.evaluate(trained.config("test.sample_size=100000"), "linear")

@@ -92,6 +92,8 @@ train.run(load_config(sys.argv[1]), "lstm")
 
 @pytest.mark.parametrize(("moment", "saves"), [("after", 4), ("before", 12), ("while", 7)])
 def test_a_training_killed_and_resumed_equals_one_never_killed_bit_for_bit(make_project, moment, saves):
+    if os.name != "posix":
+        pytest.skip("needs POSIX signals")
     override = "lstm.train.checkpoint_minutes=0"  # a checkpoint after every step
     whole, killed = make_project("whole"), make_project("killed")
     expected = train.run(whole.config(override), "lstm", test=False)
@@ -132,6 +134,8 @@ main(sys.argv[1:-1])
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_an_interrupt_saves_the_step_and_says_how_to_go_on(project, name):
+    if os.name != "posix":
+        pytest.skip("needs POSIX signals")
     arguments = ["train", "--model", "lstm", "--config", str(project.file)]
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED, *arguments, name],
@@ -160,21 +164,115 @@ def test_resuming_without_an_unfinished_run_is_refused(project):
         train.run(project.config(), "linear", resume=True)
 
 
-def test_resuming_on_other_numerics_is_refused(project, monkeypatch):
-    config = project.config()
-
+def stop_before_the_first_checkpoint(monkeypatch, run_it):
     def stop(self, state, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(RunCheckpoints, "save", stop)
-    with pytest.raises(KeyboardInterrupt):
-        train.run(config, "linear")
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(RunCheckpoints, "save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_it()
+
+
+def test_resuming_goes_on_with_the_threads_and_precision_of_the_start(project, monkeypatch):
     import torch
 
+    config = project.config("linear.train.precision=bf16")
+    stop_before_the_first_checkpoint(monkeypatch, lambda: train.run(config, "linear"))
     torch.set_num_threads(2)
-    with pytest.raises(TrainingError, match=r"cpu with fp32 and 1 threads, and this machine now gives .* 2 threads"):
+    result = train.run(config, "linear", resume=True, test=False)
+    assert torch.get_num_threads() == 1
+    assert Run(result.run_dir).meta()["compute"] == {"device": "cpu", "precision": "bf16", "threads": 1}
+
+
+def test_resuming_over_another_encoder_is_refused(project, monkeypatch, tiny_encoder_dir, tmp_path):
+    import shutil
+
+    import torch
+
+    from sentiment_hybrid.models.encoder import load_encoder_dir, save_encoder
+
+    copy = tmp_path / "encoder"
+    shutil.copytree(tiny_encoder_dir, copy)
+    config = project.config(f"encoder.name={copy}")
+    stop_before_the_first_checkpoint(monkeypatch, lambda: train.run(config, "linear"))
+    loaded = load_encoder_dir(copy)
+    with torch.no_grad():
+        next(loaded.model.parameters()).add_(0.1)
+    save_encoder(loaded.model, loaded.tokenizer, copy)
+    with pytest.raises(TrainingError, match="other settings or other data"):
         train.run(config, "linear", resume=True)
+
+
+def test_resuming_prefers_the_run_that_has_a_checkpoint(project, monkeypatch):
+    config = project.config()
+    real = RunCheckpoints.save
+
+    def save_once(self, state, **options):
+        real(self, state, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunCheckpoints, "save", save_once)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(config, "linear")
+    good = next((project.folder / "results" / "runs").iterdir())
+    stop_before_the_first_checkpoint(monkeypatch, lambda: train.run(config, "linear"))
+    result = train.run(config, "linear", resume=True, test=False)
+    assert result.run_dir == good
+    assert result.resumed
+
+
+def test_a_run_that_another_process_trains_is_not_resumed(project, monkeypatch):
+    config = project.config()
+    stop_before_the_first_checkpoint(monkeypatch, lambda: train.run(config, "linear"))
+    run = Run(next((project.folder / "results" / "runs").iterdir()))
+    with run.held(), pytest.raises(TrainingError, match="trained by another process"):
+        train.run(config, "linear", resume=True)
+
+
+def test_a_stop_during_the_final_test_is_resumed_with_the_test_and_its_entry(project, monkeypatch):
+    from sentiment_hybrid.commands import test
+
+    config = project.config()
+
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(test, "evaluate", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(config, "linear")
+    result = train.run(config, "linear", resume=True)
+    assert result.test is not None
+    assert [e["name"] for e in read_results(project.folder / "results" / "model_results.json")] == [
+        "LinearRoBERTa_Train"
+    ]
+
+
+def test_seeds_that_were_stopped_go_on_with_what_is_done(project, monkeypatch):
+    config = project.config()
+    calls = []
+    real = train._run_one
+
+    def stop_at_second(config, *arguments, **options):
+        calls.append(config.project.seed)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(config, *arguments, **options)
+
+    monkeypatch.setattr(train, "_run_one", stop_at_second)
+    with pytest.raises(KeyboardInterrupt):
+        train.run(config, "linear", seeds=3)
+    result = train.run(config, "linear", seeds=3, resume=True)
+    assert calls == [42, 43, 43, 44], "the first seed is not trained again"
+    assert len(result.seeds["test accuracy"]["values"]) == 3
+
+
+def test_several_processes_are_refused_until_they_are_supported(project, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="several processes"):
+        train.run(project.config(), "linear")
 
 
 def test_several_seeds_are_trained_tested_and_summed_up_and_validation_chooses(project):
@@ -187,11 +285,6 @@ def test_several_seeds_are_trained_tested_and_summed_up_and_validation_chooses(p
     assert [e["name"] for e in read_results(project.folder / "results" / "model_results.json")] == [
         "LinearRoBERTa_Train"
     ] * 3
-
-
-def test_seeds_and_resume_exclude_each_other(project):
-    with pytest.raises(UsageError, match="--resume goes on with one run"):
-        train.run(project.config(), "lstm", seeds=2, resume=True)
 
 
 def test_a_sample_above_what_there_is_is_refused_with_the_number(project):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from annotated_types import Ge, Gt, Le, Lt
@@ -13,7 +14,7 @@ from pydantic.fields import FieldInfo
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.describe import json_schema, section_of
 from sentiment_hybrid.config.describe import settings as all_settings
-from sentiment_hybrid.config.schema import MODEL_NAMES, Config, searchable
+from sentiment_hybrid.config.schema import MODEL_NAMES, Config
 from sentiment_hybrid.models import HEADS
 
 
@@ -53,10 +54,16 @@ def test_every_registered_head_has_a_section_and_a_name() -> None:
     for name in MODEL_NAMES:
         section = Config().model(name)
         assert set(type(section).model_fields) == {"head", "train", "hpo"}
-        assert set(section.hpo.search_space) <= searchable(section)
-        assert set(type(section.head).model_fields) <= searchable(section)
+        assert set(section.hpo.search_space) <= section.hpo.tunable().keys()
+        assert set(type(section.head).model_fields) <= section.hpo.tunable().keys()
     with pytest.raises(KeyError):
         Config().model("svm")
+
+
+def test_a_tilde_in_a_path_is_the_home_directory() -> None:
+    names = ("data_db", "models_dir", "results_dir", "cache_dir")
+    section = Config.model_validate({"paths": dict.fromkeys(names, "~/somewhere")}).paths
+    assert {getattr(section, name) for name in names} == {Path.home() / "somewhere"}
 
 
 def test_the_json_schema_is_json_and_knows_every_section() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiment_hybrid.config.schema import Data
+from sentiment_hybrid.data import sources
 from sentiment_hybrid.data.sources import Source, open_source, open_stream
 from sentiment_hybrid.errors import ColumnError, SenthyError, SourceError
 
@@ -279,13 +281,37 @@ def test_the_sample_is_a_source() -> None:
 @pytest.mark.parametrize(
     ("kind", "content", "expected"),
     [
-        ("auto", b"one\ntwo, three\n\nlast", [("one",), ("two, three",), ("",), ("last",)]),
-        ("auto", b'{"text": "a"}\n', [("a",)]),
+        ("lines", b"one\ntwo, three\n\nlast", [("one",), ("two, three",), ("",), ("last",)]),
+        ("jsonl", b'{"text": "a"}\n', [("a",)]),
         ("csv", b'text,n\n"a, b",1\n', [("a, b", "1")]),
     ],
 )
 def test_standard_input_is_read_once(kind: Any, content: bytes, expected: list[tuple[str, ...]]) -> None:
     assert read(open_stream(io.BytesIO(content), Data(), kind=kind)) == expected
+
+
+def test_a_locked_database_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_LOCK_SECONDS", 0.05)
+    path = tmp_path / "texts.db"
+    write_sqlite(path)
+    source = open_source(str(path), Data())
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(SourceError, match="locked") as caught:
+            read(source)
+        with pytest.raises(SourceError, match="locked"):
+            open_source(str(path), Data())
+    assert "Close" in caught.value.hint
+    assert len(read(source)) == len(ROWS)
+
+
+def test_whatever_goes_wrong_while_unpacking_reaches_the_reader() -> None:
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise MemoryError("no room")
+
+    with sources._Ahead(Broken()) as ahead, pytest.raises(MemoryError):
+        ahead.read(1)
 
 
 # --- Kaggle ---------------------------------------------------------------------------------------------------------
@@ -384,6 +410,22 @@ def test_kaggle_offline_takes_what_was_downloaded_before(tmp_path: Path, monkeyp
     assert "v10.csv" in open_source("kaggle:owner/name", Data(), offline=True).name
     assert "v2.csv" in open_source("kaggle:owner/name/versions/2", Data(), offline=True).name
     assert asked == []
+
+
+def test_kaggle_without_a_network_takes_what_was_downloaded_before_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path))
+    kept = tmp_path / "datasets/owner/name/versions/3"
+    kept.mkdir(parents=True)
+    write_csv(kept / "v3.csv")
+    (kept.parent.parent / "3.complete").touch()
+    fake_download(monkeypatch, ConnectionError("no route"))
+    assert "v3.csv" in open_source("kaggle:owner/name", Data()).name
+    assert "Kaggle cannot be reached" in caplog.text
+    fake_download(monkeypatch, Refused(404))
+    with pytest.raises(SourceError, match="no dataset"):
+        open_source("kaggle:owner/name", Data())
 
 
 def test_a_kaggle_dataset_of_several_files_lists_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

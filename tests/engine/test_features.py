@@ -141,6 +141,8 @@ def test_too_little_disk_is_said_before_anything_is_computed(make_workshop, monk
 
 
 def test_a_kill_while_filling_leaves_whole_shards_only(tiny_encoder_dir, tmp_path):
+    if os.name != "posix":
+        pytest.skip("needs POSIX signals")
     script = f"""
 import numpy as np, os, signal
 from pathlib import Path
@@ -169,3 +171,27 @@ workshop.states.ensure(workshop.tokenize([f"text number {{i}}" for i in range(20
     assert shards
     assert all({f.name for f in s.iterdir()} == {"states.npy", "keys.npy", "starts.npy", "shard.json"} for s in shards)
     assert all(features._Shard.read(shard, 16) is not None for shard in shards)
+
+
+def test_what_killed_processes_left_half_written_is_removed(make_workshop):
+    workshop = make_workshop("lstm")
+    leftover = workshop.states.folder / ".dead.partial"
+    leftover.mkdir(parents=True)
+    (leftover / "states.npy").write_bytes(b"half")
+    workshop.material(TEXTS, LABELS)
+    assert not leftover.exists()
+
+
+def test_a_shard_that_cannot_be_looked_at_is_told_and_not_deleted(make_workshop, monkeypatch):
+    workshop = make_workshop("lstm")
+    workshop.material(TEXTS, LABELS)
+    shard = next(workshop.states.folder.glob("shard-*"))
+
+    def refuse(*arguments, **options):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(features.np, "load", refuse)
+    with pytest.raises(OutputError, match="Too many open files"):
+        workshop.material(TEXTS, LABELS)
+    monkeypatch.undo()
+    assert shard.exists()

@@ -127,10 +127,10 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path, name: str) -> None:
 
 def test_a_path_that_cannot_be_written_is_an_error_and_keeps_the_old_figure(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file is in the way")
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot write"):
         DRAWINGS["confusion"](tmp_path / "results" / "figure.png", "x")
     (tmp_path / "taken.png").mkdir()
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot write"):
         DRAWINGS["confusion"](tmp_path / "taken.png", "x")
     assert not list(tmp_path.glob(".*"))
 

@@ -1,0 +1,65 @@
+"""Writing that a stop or a full disk cannot leave half done, and its failures in the user's words."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from sentiment_hybrid.errors import OutputError
+
+
+@contextmanager
+def written(target: Path | str, *, hint: str = "Free some space or choose another folder.") -> Iterator[None]:
+    """Tell a failed write of ``target`` as an OutputError; safetensors wraps the system's error in one of its own."""
+    try:
+        yield
+    except OSError as error:
+        why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+        raise OutputError(f"cannot write {target}: {why}", hint=hint) from error
+    except Exception as error:
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise OutputError(f"cannot write {target}: {error}", hint=hint) from error
+
+
+@contextmanager
+def aside_of(path: Path) -> Iterator[Path]:
+    """A name beside ``path``, in a folder that is made, to write to; put in its place if the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        yield aside
+        aside.replace(path)
+    finally:
+        with suppress(OSError):
+            aside.unlink()
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """A document as JSON that people can read too."""
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def replace_json(path: Path, document: dict[str, Any]) -> None:
+    """Put a document in place of an old one, which stays whole until the new one is on the disk."""
+    with aside_of(path) as aside:
+        write_json(aside, document)
+        _flush(aside)
+
+
+def flush_to_disk(folder: Path) -> None:
+    """Have the content of every file of a folder on the disk itself, not only on its way there."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            _flush(path)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
