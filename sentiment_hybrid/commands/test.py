@@ -187,7 +187,7 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, *, devi
     if info.normalizer.startswith("classic"):
         prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline)
     labelled = read_labelled(source, config.data, labels=info.labels, normalizer=from_id(info.normalizer))
-    examples = labelled.examples
+    examples = labelled.examples.first(config.test.sample_size)
     if labelled.dropped:
         note("left out: " + ", ".join(f"{count:,} {reason}" for reason, count in labelled.dropped.items()))
     baseline, overlap = None, None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.errors import OutputError, TrainingError, UsageError
+from sentiment_hybrid.errors import OutputError, SenthyError, TrainingError, UsageError
 
 if TYPE_CHECKING:
     from sentiment_hybrid.commands.test import TestResult
@@ -148,10 +148,15 @@ def _trained(config: Config, model: str, options: _Options, *, resume: bool, tar
         rows = _examples(config, model, store)
         fingerprint = train_fingerprint(config, model, store.fingerprint)
         run = Run.unfinished(config, model, fingerprint) if resume else Run.start(config, model, fingerprint)
-        with run.held():
-            result = _run_one(config, model, options, store, rows, run, resume=resume, target=target)
-            yield replace(result, seconds=time.perf_counter() - started)
-            run.finish(encoder_passes=result.encoder_passes)
+        try:
+            with run.held():
+                result = _run_one(config, model, options, store, rows, run, resume=resume, target=target)
+                yield replace(result, seconds=time.perf_counter() - started)
+                run.finish(encoder_passes=result.encoder_passes)
+        except SenthyError:
+            if not resume:
+                run.drop_if_empty()
+            raise
 
 
 def _run_one(

@@ -128,7 +128,8 @@ def _listed(columns: Sequence[str]) -> str:
 
 
 def _nearest(columns: Sequence[str], wanted: Sequence[str], *, option: str = "") -> str:
-    plain = {_plain(name): name for name in columns}
+    # `tweet_id` is near `tweet`, and its numbers are no texts.
+    plain = {_plain(name): name for name in columns if not _plain(name).endswith("id")}
     for name in wanted:
         near = difflib.get_close_matches(_plain(name), list(plain), n=1, cutoff=0.7)
         if near:

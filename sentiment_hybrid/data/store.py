@@ -39,6 +39,11 @@ class Examples:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def first(self, rows: int | None) -> Examples:
+        """The first so many rows; all for None, or where there are fewer."""
+        raw = None if self.raw is None else self.raw[:rows]
+        return Examples(self.split, self.texts[:rows], self.labels[:rows], self.rows[:rows], raw)
+
 
 class Store:
     """A prepared database, open for reading; a context manager."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -158,6 +159,11 @@ class Run:
         self.note(finished=now(), **facts)
         # Only now: until the run counts as finished, resuming needs them.
         self.checkpoints.remove()
+
+    def drop_if_empty(self) -> None:
+        """Remove the folder of a run that failed before it had trained anything."""
+        if not self.checkpoints.pointers() and not self.epochs():
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _waits_for(self, model: str) -> bool:
         meta = self.meta()

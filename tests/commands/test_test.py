@@ -191,3 +191,9 @@ def test_a_results_folder_that_cannot_be_written_is_told(trained):
 def test_a_test_sample_above_what_there_is_is_refused(trained):
     with pytest.raises(DataError, match=r"100,?000"):
         test.evaluate(trained.config("test.sample_size=100000"), "linear")
+
+
+def test_a_sample_of_a_file_is_its_first_rows(trained):
+    fresh = write_toy_csv(trained.folder / "fresh.csv", 40, seed=9)
+    result = test.evaluate(trained.config("test.sample_size=10"), "linear", data_file=fresh)
+    assert read_predictions(result.files["predictions"], result.labels).rows.tolist() == list(range(1, 11))

@@ -14,7 +14,7 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.commands import train
 from sentiment_hybrid.engine.checkpoint import RunCheckpoints, load_model, read_info
 from sentiment_hybrid.engine.runs import Run
-from sentiment_hybrid.errors import DatabaseError, DataError, OutputError, TrainingError, UsageError
+from sentiment_hybrid.errors import DatabaseError, DataError, EncoderError, OutputError, TrainingError, UsageError
 from sentiment_hybrid.reporting.results import read_results
 
 
@@ -359,3 +359,9 @@ def test_a_json_line_cut_short_by_a_kill_does_not_harm_the_metrics(project):
     assert run.epochs() == [{"epoch": 1, "valid_loss": 0.5}]
     run.keep_epochs_before(2)
     assert json.loads((run.folder / paths.RUN_METRICS).read_text()) == {"epoch": 1, "valid_loss": 0.5}
+
+
+def test_a_training_that_failed_before_it_began_leaves_no_run_behind(project, tmp_path):
+    with pytest.raises(EncoderError):
+        train.run(project.config(f"encoder.name={tmp_path}"), "linear")
+    assert not list((project.folder / "results" / "runs").iterdir())
