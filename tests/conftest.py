@@ -20,6 +20,7 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
     monkeypatch.delenv("NLTK_DATA", raising=False)
+    monkeypatch.delenv("COLUMNS", raising=False)  # parallel test processes set it
     monkeypatch.chdir(tmp_path)
 
 

@@ -52,10 +52,9 @@ def test_the_commands_for_ones_own_data_run_as_they_stand(small_settings, tmp_pa
 
 
 def test_every_command_line_in_the_readme_names_options_that_exist(capsys):
-    lines = {
-        match.split("#")[0].strip() for block in re.findall(r"^```(?:bash)?\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
-        for match in re.findall(r"senthy [^\n]*", block)
-    }  # fmt: skip
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+    shell = "\n".join(block for kind, block in blocks if kind in ("", "bash", "console"))
+    lines = {match.split("#")[0].strip() for match in re.findall(r"(?:^|\$ |&& )(senthy .*)$", shell, re.MULTILINE)}
     lines |= set(re.findall(r"`(senthy [^`|]*)`", TEXT))
     assert len(lines) > 10
     for line in lines:

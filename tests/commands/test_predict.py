@@ -605,6 +605,9 @@ def test_a_directory_with_another_head_than_asked_for_is_refused(run: Callable[.
 def test_nltk_data_of_the_classic_normaliser_are_looked_for_in_the_configured_cache(
     model_dir: Path, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # nltk's corpora stay with the folder that they were first read from: this test has an nltk of its own.
+    for name in [name for name in sys.modules if name.split(".")[0] == "nltk"]:
+        monkeypatch.delitem(sys.modules, name)
     import nltk
 
     monkeypatch.setattr(nltk.data, "path", [])
@@ -625,6 +628,8 @@ def test_nltk_data_of_the_classic_normaliser_are_looked_for_in_the_configured_ca
     config = configured(paths={"cache_dir": tmp_path / "cache"})
     assert predict.run(["good films"], config=config, **options).predictions[0].label is not None
     clean._nltk_tools.cache_clear()
+    for name in [name for name in sys.modules if name.split(".")[0] == "nltk"]:
+        del sys.modules[name]
 
 
 @pytest.mark.parametrize("damage", ["model.json", "model.safetensors", "pickle", "format"])

@@ -40,7 +40,7 @@ def small_config(tiny_encoder_dir: Path, tmp_path: Path) -> Config:
             "encoder": {"name": str(tiny_encoder_dir), "max_length": 16},
             **{
                 name: {
-                    "head": {} if name == "linear" else {"hidden": 8, "layers": 1},
+                    "head": {} if name == "linear" else {"hidden": 8, "layers": 1, "dropout": 0.1},
                     "train": {"batch_size": 8, "epochs": 2, "precision": "fp32", "learning_rate": 0.01},
                 }
                 for name in ("lstm", "han", "linear")
