@@ -474,10 +474,11 @@ def _name(metric: str) -> str:
 
 def show_train(result: Any) -> None:
     """A training: where the model lies, its best epoch, how several seeds agree, and its test."""
-    best = ", ".join(f"{_name(name)} {value:.4f}" for name, value in result.valid.items())
     resumed = " (resumed)" if result.resumed else ""
     say(f"{result.model_dir} trained{resumed} in {duration(result.seconds)}; run {result.run_dir}")
-    say(f"best of {result.epochs} epochs: epoch {result.best_epoch}, on the validation split {best}")
+    if result.valid:
+        best = ", ".join(f"{_name(name)} {value:.4f}" for name, value in result.valid.items())
+        say(f"best of {result.epochs} epochs: epoch {result.best_epoch}, on the validation split {best}")
     if getattr(result, "seeds", None):
         show_seeds(result.seeds)
     if result.test is not None:

@@ -7,29 +7,49 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid import paths
+from sentiment_hybrid.commands import fitting
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.errors import OutputError, SenthyError, TrainingError, UsageError
+from sentiment_hybrid.errors import SenthyError, TrainingError, UsageError
 
 if TYPE_CHECKING:
     from sentiment_hybrid.commands.test import TestResult
     from sentiment_hybrid.data.store import Examples, Store
     from sentiment_hybrid.engine.checkpoint import ModelInfo
     from sentiment_hybrid.engine.device import Compute
-    from sentiment_hybrid.engine.loop import EpochFacts, Fit
+    from sentiment_hybrid.engine.evaluate import Material
+    from sentiment_hybrid.engine.loop import Fit
     from sentiment_hybrid.engine.materials import Workshop
     from sentiment_hybrid.engine.runs import Run
 
 
 @dataclass(frozen=True)
+class Purpose:
+    """What a model is trained for: the suffix of its entry in the results, and further facts that the entry holds.
+
+    ``include_valid`` trains on the validation rows too, for exactly the configured epochs, of which the last is kept.
+    """
+
+    name: str = "Train"
+    include_valid: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+TRAIN = Purpose()
+
+
+@dataclass(frozen=True)
 class TrainResult:
-    """What a training came to. ``valid`` holds the best epoch's figures; ``seeds`` a summary over several seeds."""
+    """What a training came to; ``seeds`` is a summary over several seeds.
+
+    ``valid`` holds the best epoch's figures, and nothing where there was no validation.
+    """
 
     model: str
     model_dir: Path
@@ -61,6 +81,7 @@ def run(
     test: bool = True,
     encoder: str | Path | None = None,
     bundle_encoder: bool = False,
+    purpose: Purpose = TRAIN,
 ) -> TrainResult:
     """Train, publish and test a model; with ``seeds`` N, N models, of which validation chooses the one published.
 
@@ -75,14 +96,15 @@ def run(
         test: test the published model on the test split and write the results.
         encoder: where a copy of the encoder lies that the config names.
         bundle_encoder: put a frozen hub encoder into the model directory too.
+        purpose: what for; ``optimize`` trains its final model with one of its own.
 
     Raises:
         SenthyError: of the kind that fits; see `sentiment_hybrid.errors`.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("training with several processes is not there yet", hint="Start one process: senthy train")
-    _check_writable(config.paths.models_dir, config.paths.results_dir)
-    options = _Options(device, offline, test, encoder, bundle_encoder)
+    fitting.check_writable(config.paths.models_dir, config.paths.results_dir)
+    options = _Options(device, offline, test, encoder, bundle_encoder, purpose)
     published = paths.published_model(config.paths.models_dir, model)
     if seeds > 1:
         return _run_seeds(config, model, options, seeds, published, resume=resume)
@@ -97,9 +119,10 @@ class _Options:
     test: bool
     encoder: str | Path | None
     bundle_encoder: bool
+    purpose: Purpose = TRAIN
 
 
-def train_fingerprint(config: Config, model: str, data_fingerprint: str) -> str:
+def train_fingerprint(config: Config, model: str, data_fingerprint: str, *, include_valid: bool = False) -> str:
     """Of everything that a trained model depends on: equal fingerprints, equal model (on the same machine)."""
     section = config.model(model)
     settings = section.train.model_dump(mode="json", exclude={"checkpoint_minutes", "token_budget"})
@@ -112,6 +135,7 @@ def train_fingerprint(config: Config, model: str, data_fingerprint: str) -> str:
         "encoder_files": _encoder_files(config.encoder.name),
         "seed": config.project.seed,
         "data": data_fingerprint,
+        "include_valid": include_valid,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -126,12 +150,12 @@ def _encoder_files(name: str) -> list[str]:
     return [file_sha256(path) for pattern in ("*.safetensors", "*.json") for path in sorted(folder.glob(pattern))]
 
 
-def can_resume(config: Config, model: str, data_fingerprint: str) -> bool:
+def can_resume(config: Config, model: str, data_fingerprint: str, *, include_valid: bool = False) -> bool:
     """Whether there is an unfinished run of this model with the same settings and data."""
     from sentiment_hybrid.engine.runs import Run
 
     try:
-        Run.unfinished(config, model, train_fingerprint(config, model, data_fingerprint))
+        Run.unfinished(config, model, train_fingerprint(config, model, data_fingerprint, include_valid=include_valid))
     except TrainingError:
         return False
     return True
@@ -145,8 +169,9 @@ def _trained(config: Config, model: str, options: _Options, *, resume: bool, tar
 
     started = time.perf_counter()
     with open_store(config.paths.data_db) as store:
-        rows = _examples(config, model, store)
-        fingerprint = train_fingerprint(config, model, store.fingerprint)
+        include_valid = options.purpose.include_valid
+        rows = _examples(config, model, store, include_valid=include_valid)
+        fingerprint = train_fingerprint(config, model, store.fingerprint, include_valid=include_valid)
         run = Run.unfinished(config, model, fingerprint) if resume else Run.start(config, model, fingerprint)
         try:
             with run.held():
@@ -164,7 +189,7 @@ def _run_one(
     model: str,
     options: _Options,
     store: Store,
-    rows: tuple[Examples, Examples],
+    rows: tuple[Examples, Examples | None],
     run: Run,
     *,
     resume: bool,
@@ -185,7 +210,7 @@ def _run_one(
     if resumed:
         fit.load(run.checkpoints.load("last"))
         note(f"going on with {run.id}, epoch {fit.progress.epoch}, after {fit.progress.step} of {fit.steps} steps")
-    _fit(fit, run, minutes=config.model(model).train.checkpoint_minutes)
+    fitting.consume(fit, run, minutes=config.model(model).train.checkpoint_minutes)
     load_trainable(workshop.classifier, best_weights(run.checkpoints))
     info = _describe(config, model, workshop, store, run, train_rows=len(rows[0].texts))
     bundle = options.bundle_encoder or not _stays_on_the_hub(config, workshop)
@@ -205,7 +230,11 @@ def _result(run: Run, model: str, model_dir: Path, *, resumed: bool, passes: int
         run_dir=run.folder,
         best_epoch=best["epoch"],
         epochs=len(epochs),
-        valid={name: best[f"valid_{name}"] for name in ("accuracy", "macro_f1", "loss")},
+        valid={
+            name: best[f"valid_{name}"]
+            for name in ("accuracy", "macro_f1", "loss")
+            if best[f"valid_{name}"] is not None
+        },
         seconds=0.0,
         resumed=resumed,
         encoder_passes=passes,
@@ -229,10 +258,15 @@ def _compute(config: Config, model: str, options: _Options, run: Run) -> Compute
     return compute
 
 
-def _examples(config: Config, model: str, store: Store) -> tuple[Examples, Examples]:
+def _examples(
+    config: Config, model: str, store: Store, *, include_valid: bool = False
+) -> tuple[Examples, Examples | None]:
+    """Rows to train on and rows to validate on; with ``include_valid`` all of them are to train on."""
     settings = config.model(model).train
     train_rows = store.read("train", settings.sample_size)
     wanted = settings.valid_sample_size
+    if include_valid:
+        return train_rows.followed_by(store.read("valid")), None
     valid_rows = store.read("valid", None if wanted is None else min(wanted, store.count("valid")))
     for examples in (train_rows, valid_rows):
         if len(examples.texts) == 0:
@@ -252,17 +286,16 @@ def _prepare(
     model: str,
     options: _Options,
     labels: tuple[str, ...],
-    rows: tuple[Examples, Examples],
+    rows: tuple[Examples, Examples | None],
     compute: Compute,
 ) -> tuple[Workshop, Fit]:
     """Seeds, encoder, head, states: everything up to the first step."""
     from sentiment_hybrid.console import note, progress
-    from sentiment_hybrid.engine import device
-    from sentiment_hybrid.engine.loop import Fit, weights_of_classes
-    from sentiment_hybrid.engine.materials import load_or_build_encoder, open_workshop, set_seeds
+    from sentiment_hybrid.engine.loop import weights_of_classes
+    from sentiment_hybrid.engine.materials import load_or_build_encoder, new_fit, open_workshop, set_seeds
 
     settings = config.model(model).train
-    class_weights = weights_of_classes(settings.class_weights, rows[0].labels, labels)
+    weights_of_classes(settings.class_weights, rows[0].labels, labels)  # a wrong map is told before hours of encoding
     set_seeds(config.project.seed)
     loaded = load_or_build_encoder(config, lambda: rows[0].texts, offline=options.offline, place=options.encoder)
     workshop = open_workshop(
@@ -273,89 +306,15 @@ def _prepare(
         compute=compute,
         cache=paths.cache_dir(config.paths.cache_dir),
     )
-    materials = []
-    for examples in rows:
+    materials: list[Material] = []
+    for examples in filter(None, rows):
         with progress(f"encoding {examples.split}", unit="windows") as bar:
             materials.append(workshop.material(examples.texts, examples.labels, progress=bar.advance))
         if cut := materials[-1].tokenized.truncated:
             note(f"{cut:,} {examples.split} texts are longer than {config.encoder.max_windows} windows and were cut")
-    fit = Fit(
-        workshop.classifier,
-        *materials,
-        settings=settings,
-        class_weights=class_weights,
-        seed=config.project.seed,
-        compute=compute,
-        accelerator=device.accelerator(compute),
-    )
+    valid = materials[1] if len(materials) > 1 else None
+    fit = new_fit(workshop, materials[0], valid, settings=settings, labels=labels, seed=config.project.seed)
     return workshop, fit
-
-
-def _fit(fit: Fit, run: Run, *, minutes: float) -> None:
-    """Consume the loop: progress, metrics.jsonl, checkpoints; Ctrl-C saves at the next step, then goes through."""
-    from sentiment_hybrid.console import progress
-    from sentiment_hybrid.engine.loop import EpochFacts, StepFacts
-
-    run.keep_epochs_before(fit.progress.epoch)
-    saved = time.monotonic()
-    rows = len(fit.train)
-    with _Interrupts() as interrupts, progress("training", total=rows * fit.settings.epochs, unit="texts") as bar:
-        bar.update(completed=rows * (fit.progress.epoch - 1) + fit.rows_per_step * fit.progress.step)
-        for facts in fit.facts():
-            if isinstance(facts, EpochFacts):
-                run.append_epoch(asdict(facts))
-                run.checkpoints.save(fit.state(), is_best=facts.is_best)
-                saved = time.monotonic()
-                bar.update(macro_f1=facts.valid_macro_f1)
-                _tell_epoch(facts, fit.settings.epochs)
-            if isinstance(facts, StepFacts):
-                bar.advance(facts.rows, loss=facts.loss)
-                if interrupts.pending or time.monotonic() - saved >= 60 * minutes:
-                    run.checkpoints.save(fit.state())
-                    saved = time.monotonic()
-            if interrupts.pending:
-                raise KeyboardInterrupt(f"state saved in {run.folder}; add --resume to the same command to go on")
-
-
-def _tell_epoch(facts: EpochFacts, epochs: int) -> None:
-    from sentiment_hybrid.console import note
-
-    best = ", the best so far" if facts.is_best else ""
-    note(
-        f"epoch {facts.epoch} of {epochs}: loss {facts.train_loss:.4f}, valid loss {facts.valid_loss:.4f}, "
-        f"accuracy {facts.valid_accuracy:.4f}, macro-F1 {facts.valid_macro_f1:.4f}{best}; "
-        f"{facts.rows_per_second:,.0f} texts/s"
-    )
-    if facts.stop and facts.epoch < epochs:
-        note("stopping early: no better epoch for as long as train.patience allows")
-
-
-class _Interrupts:
-    """Holds back the first Ctrl-C (and SIGTERM) until a step is done; the second one goes through at once."""
-
-    def __init__(self) -> None:
-        self.pending = False
-
-    def __enter__(self) -> _Interrupts:
-        import signal
-        import threading
-
-        self._old = {}
-        if threading.current_thread() is threading.main_thread():  # elsewhere signals cannot be handled
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._old[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        import signal
-
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: object) -> None:
-        if self.pending:
-            raise KeyboardInterrupt
-        self.pending = True
 
 
 def _describe(config: Config, model: str, workshop: Workshop, store: Store, run: Run, *, train_rows: int) -> ModelInfo:
@@ -410,7 +369,7 @@ def _tested(
         encoder=options.encoder,
     )
     entry = {
-        "name": f"{result.model}_Train",
+        "name": f"{result.model}_{options.purpose.name}",
         "created": now(),
         "run": result.run_dir.name,
         "model_dir": str(result.model_dir) if published else None,
@@ -419,6 +378,7 @@ def _tested(
         "seconds": round(result.seconds, 3),
         "valid": result.valid,
         **tested.entry,
+        **options.purpose.facts,
         "config": config.model_dump(mode="json", include={"project", "data", "encoder", model}),
         "versions": versions(),
     }
@@ -433,18 +393,15 @@ def _run_seeds(
     import shutil
 
     from sentiment_hybrid.engine.checkpoint import publish_copy
+    from sentiment_hybrid.engine.loop import goodness
 
-    settings = config.model(model).train
+    metric = config.model(model).train.metric
     trained: list[tuple[Config, TrainResult]] = []
     for seed in range(config.project.seed, config.project.seed + seeds):
         seeded = config.model_copy(update={"project": config.project.model_copy(update={"seed": seed})})
         trained.append((seeded, _run_seed(seeded, model, options, resume=resume)))
 
-    def goodness(pair: tuple[Config, TrainResult]) -> float:
-        valid = pair[1].valid
-        return -valid["loss"] if settings.metric == "loss" else valid[settings.metric]
-
-    best = max(trained, key=goodness)
+    best = max(trained, key=lambda pair: goodness(pair[1].valid, metric))
     publish_copy(best[1].model_dir, published)
     results = []
     # The best one last: the figures and predictions that stay on disk are then those of the published model.
@@ -491,19 +448,3 @@ def _over_seeds(results: list[TrainResult]) -> dict[str, Any]:
         name: {"mean": statistics.fmean(values), "deviation": statistics.stdev(values), "values": values}
         for name, values in figures.items()
     }
-
-
-def _check_writable(*folders: Path) -> None:
-    """Say so before hours of work, not after."""
-    import tempfile
-
-    for folder in folders:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            raise OutputError(
-                f"cannot write into {folder}: {error.strerror or error}",
-                hint="Choose another folder: --set paths.models_dir=... --set paths.results_dir=...",
-            ) from error

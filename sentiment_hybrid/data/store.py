@@ -39,6 +39,12 @@ class Examples:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def followed_by(self, other: Examples) -> Examples:
+        """These rows and then the other ones, under this split's name."""
+        raw = None if self.raw is None or other.raw is None else self.raw + other.raw
+        labels, rows = (np.concatenate([getattr(one, name) for one in (self, other)]) for name in ("labels", "rows"))
+        return Examples(self.split, self.texts + other.texts, labels, rows, raw)
+
     def first(self, rows: int | None) -> Examples:
         """The first so many rows; all for None, or where there are fewer."""
         raw = None if self.raw is None else self.raw[:rows]

@@ -40,13 +40,13 @@ class StepFacts:
 
 @dataclass(frozen=True)
 class EpochFacts:
-    """One epoch is done and validated."""
+    """One epoch is done and, where there is a validation split, validated; without one, the newest is the best."""
 
     epoch: int
     train_loss: float
-    valid_loss: float
-    valid_accuracy: float
-    valid_macro_f1: float
+    valid_loss: float | None
+    valid_accuracy: float | None
+    valid_macro_f1: float | None
     learning_rate: float
     seconds: float
     rows_per_second: float
@@ -79,7 +79,7 @@ class FitState:
 
 
 class Fit:
-    """Train a classifier on one split and validate on another after each epoch.
+    """Train a classifier on one split and validate on another after each epoch, unless ``valid`` is None.
 
     A step is exactly batch_size x accumulation rows over all processes; micro-batches under the token budget only
     subdivide it, and its loss is the sum over its rows divided by their total class weight.
@@ -89,7 +89,7 @@ class Fit:
         self,
         classifier: torch.nn.Module,
         train: Material,
-        valid: Material,
+        valid: Material | None,
         *,
         settings: Train,
         class_weights: np.ndarray,
@@ -219,16 +219,9 @@ class Fit:
 
     def _close_epoch(self) -> EpochFacts:
         progress, settings = self.progress, self.settings
-        probabilities = predict_probabilities(
-            self.classifier,
-            self.valid.tokenized,
-            compute=self.compute,
-            token_budget=settings.token_budget,
-            states=self.valid.states,
-        )
-        valid = metrics.quick(self.valid.labels, probabilities)
-        value = -valid["loss"] if settings.metric == "loss" else valid[settings.metric]
-        is_best = progress.best_value is None or value > progress.best_value
+        valid = {} if self.valid is None else self._validate(self.valid)
+        value = goodness(valid, settings.metric) if valid else None
+        is_best = value is None or progress.best_value is None or value > progress.best_value
         if is_best:
             progress.best_value, progress.best_epoch, progress.epochs_without_best = value, progress.epoch, 0
         else:
@@ -237,9 +230,9 @@ class Fit:
         facts = EpochFacts(
             epoch=progress.epoch,
             train_loss=progress.loss_sum / progress.weight_sum,
-            valid_loss=valid["loss"],
-            valid_accuracy=valid["accuracy"],
-            valid_macro_f1=valid["macro_f1"],
+            valid_loss=valid.get("loss"),
+            valid_accuracy=valid.get("accuracy"),
+            valid_macro_f1=valid.get("macro_f1"),
             learning_rate=self.schedule.apply(max(0, progress.global_step - 1)),
             seconds=progress.seconds,
             rows_per_second=len(self.train) / max(progress.seconds, 1e-9),
@@ -249,6 +242,16 @@ class Fit:
         progress.epoch += 1
         progress.step, progress.loss_sum, progress.weight_sum, progress.seconds = 0, 0.0, 0.0, 0.0
         return facts
+
+    def _validate(self, valid: Material) -> dict[str, float]:
+        probabilities = predict_probabilities(
+            self.classifier,
+            valid.tokenized,
+            compute=self.compute,
+            token_budget=self.settings.token_budget,
+            states=valid.states,
+        )
+        return metrics.quick(valid.labels, probabilities)
 
     def _checked(self, loss: float) -> float:
         if not math.isfinite(loss):
@@ -260,6 +263,11 @@ class Fit:
 
     def _parameter_names(self) -> dict[torch.nn.Parameter, str]:
         return {parameter: name for name, parameter in self.classifier.named_parameters() if parameter.requires_grad}
+
+
+def goodness(valid: Mapping[str, float], metric: str) -> float:
+    """A validation figure such that more is better: the loss counts negative."""
+    return -valid["loss"] if metric == "loss" else valid[metric]
 
 
 def trainable_state(classifier: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from sentiment_hybrid import paths
-from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.config.schema import Config, Train
+from sentiment_hybrid.engine import device
 from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.evaluate import Material
 from sentiment_hybrid.engine.features import StateStore
+from sentiment_hybrid.engine.loop import Fit, weights_of_classes
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder import (
@@ -112,6 +114,32 @@ def furnish(
     if keep_states and shared is not None and shared.frozen:
         states = StateStore(paths.states_dir(cache), shared, fingerprint=encoder.fingerprint, compute=compute)
     return Workshop(classifier, encoder, compute, states, **limits)
+
+
+def new_fit(
+    workshop: Workshop,
+    train: Material,
+    valid: Material | None,
+    *,
+    settings: Train,
+    labels: tuple[str, ...],
+    seed: int,
+) -> Fit:
+    """The training of a workshop's classifier, before its first step.
+
+    Raises:
+        TrainingError: ``settings.class_weights`` names other labels.
+    """
+    return Fit(
+        workshop.classifier,
+        train,
+        valid,
+        settings=settings,
+        class_weights=weights_of_classes(settings.class_weights, train.labels, labels),
+        seed=seed,
+        compute=workshop.compute,
+        accelerator=device.accelerator(workshop.compute),
+    )
 
 
 def set_seeds(seed: int) -> None:
