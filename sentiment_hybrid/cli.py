@@ -175,12 +175,33 @@ _TRAIN = (
     ),
 )
 
+_SEARCH = (
+    Flag(("--n-trials",), "{model}.hpo.n_trials", int | None, "Trials in all, pruned ones included."),
+    Flag(("--sample-size",), "{model}.hpo.sample_size", int | None, "Training rows of a trial."),
+    Flag(("--hpo-epochs",), "{model}.hpo.epochs", int | None, "Epochs of a trial."),
+    Flag(("--timeout",), "{model}.hpo.timeout", float | None, "Seconds after which no new trial starts."),
+    Flag(
+        ("--storage",),
+        "{model}.hpo.storage",
+        str | None,
+        "Where the study is kept: sqlite:///FILE, or postgresql+psycopg://... for several machines.",
+        "URL",
+    ),
+    Flag(("--study-name",), "{model}.hpo.study_name", str | None, "Name of the study; derived if not given."),
+    Flag(("--workers",), "{model}.hpo.workers", int | None, "Trials at a time on this machine."),
+    Flag(("--sampler",), "{model}.hpo.sampler", str | None, "What draws parameters.", "tpe|random|gp|qmc|nsgaii"),
+    Flag(("--pruner",), "{model}.hpo.pruner", str | None, "What gives up bad trials.", "median|hyperband|none"),
+    Flag(
+        ("--epochs", "--final-epochs"), "{model}.train.epochs", int | None, "Passes over all rows, of the final model."
+    ),
+)
+
 _TEST = (Flag(("--sample-size",), "test.sample_size", int | None, "Test on the first N rows of the split's order."),)
 
 #: How to read a labelled file; the errors about one say to type these.
 _COLUMNS = tuple(flag for flag in _DATA if flag.name in {"text_column", "label_column", "label_map"})
 
-_PANELS = {"data": _DATA, "columns": _COLUMNS, "training": _TRAIN, "testing": _TEST}
+_PANELS = {"data": _DATA, "columns": _COLUMNS, "training": _TRAIN, "search": _SEARCH, "testing": _TEST}
 _EVERYWHERE = "Everywhere"
 
 
@@ -428,6 +449,31 @@ def train(
         bundle_encoder=bundle_encoder,
     )
     console.show_train(result)
+
+
+@app.command()
+@options("search")
+def optimize(
+    call: Call,
+    *,
+    model: ModelChoice = "lstm",
+    no_final: Annotated[bool, _switch("--no-final", "Stop after the search; train no final model.")] = False,
+    encoder: EncoderPath = None,
+    bundle_encoder: Bundle = False,
+) -> None:
+    """Search hyper-parameters, then train and test the best model; run again, it goes on where it stopped."""
+    from sentiment_hybrid.commands import optimize as verb
+
+    result = verb.run(
+        call.config([model]),
+        model,
+        device=call.device,
+        offline=call.offline,
+        encoder=encoder,
+        bundle_encoder=bundle_encoder,
+        final=not no_final,
+    )
+    console.show_optimize(result)
 
 
 @app.command()

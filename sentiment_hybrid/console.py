@@ -485,6 +485,34 @@ def show_train(result: Any) -> None:
         show_test(result.test)
 
 
+def show_optimize(result: Any) -> None:
+    """A search: its counts, what pruning saved, the best trials, what mattered, and the final model."""
+    say(f"study {result.study} in {result.storage}")
+    say(
+        f"{result.finished:,} trials finished, {result.pruned:,} pruned, {result.failed:,} failed; "
+        f"{result.epochs_run:,} epochs trained, {result.epochs_saved:,} saved by pruning"
+    )
+    sign = -1 if result.metric == "loss" else 1
+    names = list(result.best.params)
+    rows = [
+        [trial.number, f"{sign * trial.value:.4f}", trial.best_epoch, *(_param(trial.params[name]) for name in names)]
+        for trial in result.top
+    ]
+    table("Best trials", ["trial", f"valid {_name(result.metric)}", "epoch", *names], rows)
+    if result.importances:
+        ordered = sorted(result.importances.items(), key=lambda item: -item[1])
+        table("What decided", ["hyper-parameter", "share"], [[name, f"{100 * value:.1f} %"] for name, value in ordered])
+    show_files(result.files)
+    if result.trained is not None:
+        show_train(result.trained)
+    elif result.test is not None:
+        show_test(result.test)
+
+
+def _param(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def show_seeds(summary: Mapping[str, Any]) -> None:
     """Mean and standard deviation over seeds; ``summary`` is metric -> {mean, deviation, values}."""
     rows = [

@@ -11,6 +11,7 @@ SenthyError                 exit code 1: it cannot be done
 ├── ModelError              a model directory is damaged, unsafe, newer than this program, or does not fit
 ├── EncoderError            an encoder cannot be had: not there, offline, changed since the model was trained
 ├── TrainingError           training cannot start, go on, or produced values that are not numbers
+├── StudyError              a search cannot be stored, joined or gone on with, or none of its trials finished
 └── OutputError             a result cannot be written: no permission, disk full, path in the way
 """
 
@@ -74,6 +75,10 @@ class EncoderError(SenthyError):
 
 class TrainingError(SenthyError):
     """Training cannot start or go on."""
+
+
+class StudyError(SenthyError):
+    """A search cannot be stored, joined or gone on with, or came to nothing."""
 
 
 class OutputError(SenthyError):

@@ -90,6 +90,16 @@ def predictions_csv(results_dir: Path, head: str, split: str = "test") -> Path:
     return results_dir / f"{head}_roberta_{split}_predictions.csv"
 
 
+def study_db(results_dir: Path, head: str) -> Path:
+    """``results/optuna_lstm_roberta.db``: the searches of one model."""
+    return results_dir / f"optuna_{head}_roberta.db"
+
+
+def best_params(results_dir: Path, head: str) -> Path:
+    """``results/lstm_roberta_best_params.yaml``: what a search found, as a fragment of a config."""
+    return results_dir / f"{head}_roberta_best_params.yaml"
+
+
 def comparison_png(results_dir: Path) -> Path:
     """``results/comparison.png``, drawn by run-all."""
     return results_dir / "comparison.png"

@@ -89,21 +89,13 @@ def run(
 
 
 def _is_trained(config: Config, model: str, data_fingerprint: str, *, bundle: bool) -> bool:
-    """Whether the published model is whole, and the one that training would give again."""
+    """Whether the published model is the one that training would give again; says so if it is."""
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.engine.checkpoint import file_sha256, read_info
-    from sentiment_hybrid.errors import ModelError
 
-    directory = paths.published_model(config.paths.models_dir, model)
-    try:
-        info = read_info(directory)
-        whole = file_sha256(directory / paths.MODEL_WEIGHTS) == info.weights_sha256
-    except (ModelError, OSError):
+    if not train_command.is_published(config, model, data_fingerprint, bundle=bundle):
         return False
-    same = info.train_fingerprint == train_command.train_fingerprint(config, model, data_fingerprint)
-    if not (same and whole) or (bundle and not info.encoder_inside):
-        return False
-    note(f"{info.display_name} is already trained on this data with these settings (--force trains it again)")
+    name = paths.DISPLAY_NAMES[model]
+    note(f"{name} is already trained on this data with these settings (--force trains it again)")
     return True
 
 

@@ -161,6 +161,23 @@ def can_resume(config: Config, model: str, data_fingerprint: str, *, include_val
     return True
 
 
+def is_published(
+    config: Config, model: str, data_fingerprint: str, *, include_valid: bool = False, bundle: bool = False
+) -> bool:
+    """Whether the published model is whole, and the one that training would give again."""
+    from sentiment_hybrid.engine.checkpoint import file_sha256, read_info
+    from sentiment_hybrid.errors import ModelError
+
+    directory = paths.published_model(config.paths.models_dir, model)
+    try:
+        info = read_info(directory)
+        whole = file_sha256(directory / paths.MODEL_WEIGHTS) == info.weights_sha256
+    except (ModelError, OSError):
+        return False
+    same = info.train_fingerprint == train_fingerprint(config, model, data_fingerprint, include_valid=include_valid)
+    return same and whole and (info.encoder_inside or not bundle)
+
+
 @contextmanager
 def _trained(config: Config, model: str, options: _Options, *, resume: bool, target: Path) -> Iterator[TrainResult]:
     """Train and publish; the run counts as finished, and cannot be resumed, once the block ends well."""

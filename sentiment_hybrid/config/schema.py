@@ -279,6 +279,8 @@ class FloatSpace(Strict):
             raise ValueError("a log range must start above 0")
         if self.log and self.step is not None:
             raise ValueError("log and step exclude each other")
+        if self.step is not None and self.step > self.high - self.low:
+            raise ValueError(f"step ({self.step}) is more than there is between low and high")
         return self
 
 
@@ -297,6 +299,10 @@ class IntSpace(Strict):
             raise ValueError(f"low ({self.low}) must be below high ({self.high})")
         if self.log and self.low <= 0:
             raise ValueError("a log range must start above 0")
+        if self.log and self.step != 1:
+            raise ValueError("log and step exclude each other")
+        if self.step > self.high - self.low:
+            raise ValueError(f"step ({self.step}) is more than there is between low and high")
         return self
 
 
@@ -305,6 +311,12 @@ class CategoricalSpace(Strict):
 
     type: Literal["categorical"]
     choices: tuple[str | int | float | bool | None, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> CategoricalSpace:
+        if len(set(self.choices)) < len(self.choices):
+            raise ValueError("a choice is named twice")
+        return self
 
 
 Space = Annotated[FloatSpace | IntSpace | CategoricalSpace, Field(discriminator="type")]
@@ -336,6 +348,14 @@ _NOT_TUNABLE = {"epochs", "sample_size", "valid_sample_size", "metric", "patienc
 }
 
 
+class HpoFinal(Section):
+    """The model that is trained with the best parameters after the search."""
+
+    include_valid: bool = Field(
+        False, description="Train it on the validation rows too, for the best trial's number of epochs."
+    )
+
+
 class Hpo(Section):
     """The hyper-parameter search of one model."""
 
@@ -348,11 +368,19 @@ class Hpo(Section):
     valid_sample_size: int | None = Field(
         10_000, ge=2, le=10**12, description="Validation rows of a trial; null is all."
     )
-    sampler: Literal["tpe", "random"] = Field("tpe", description="Optuna's sampler.")
-    pruner: Literal["median", "hyperband", "none"] = Field("median", description="Optuna's pruner.")
+    sampler: Literal["tpe", "random", "gp", "qmc", "nsgaii"] = Field(
+        "tpe", description="Optuna's sampler, which draws a trial's parameters."
+    )
+    pruner: Literal["median", "hyperband", "none"] = Field(
+        "median", description="Optuna's pruner, which gives up bad trials: median for short ones, hyperband for long."
+    )
+    workers: int = Field(
+        1, ge=1, le=256, description="Trials at a time on this machine: one per GPU, or sharing the CPU's cores."
+    )
     storage: str | None = Field(None, description="Optuna storage URL; null is an SQLite file in results_dir.")
     study_name: str | None = Field(None, description="null derives it from model, space and data.")
     timeout: float | None = Field(None, gt=0.0, le=1e9, description="Seconds after which no new trial starts.")
+    final: HpoFinal = Field(HpoFinal(), description="The model trained with what the search found.")
     search_space: SearchSpace = Field(_COMMON_SPACE, description="Hyper-parameter -> range.", validate_default=True)
 
     @field_validator("search_space", mode="wrap")

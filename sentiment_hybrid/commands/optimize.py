@@ -1,0 +1,374 @@
+"""``senthy optimize``: search hyper-parameters on samples of train and valid, then train and test the best model."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.commands import fitting
+from sentiment_hybrid.commands import test as test_command
+from sentiment_hybrid.commands import train as train_command
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.errors import StudyError, UsageError
+
+if TYPE_CHECKING:
+    import optuna
+
+    from sentiment_hybrid.commands.test import TestResult
+    from sentiment_hybrid.commands.train import TrainResult
+    from sentiment_hybrid.tuning.search import Standing
+    from sentiment_hybrid.tuning.study import Storage, TrialFacts
+    from sentiment_hybrid.tuning.trials import TrialBench
+
+
+@dataclass(frozen=True)
+class OptimizeResult:
+    """What a search came to.
+
+    Values of trials are goodness: a loss counts negative. ``epochs_saved`` is what pruning spared. ``trained`` is None
+    without a final model, and where it was published before; then ``test`` alone is there.
+    """
+
+    model: str
+    study: str
+    storage: str
+    metric: str
+    finished: int
+    pruned: int
+    failed: int
+    epochs_run: int
+    epochs_saved: int
+    best: TrialFacts
+    top: list[TrialFacts]
+    importances: dict[str, float] | None
+    files: dict[str, Path]
+    seconds: float
+    trained: TrainResult | None = None
+    test: TestResult | None = None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the study holds after a search, without the storage that it lies in."""
+
+    study: str
+    storage: str
+    trials: list[TrialFacts]
+    best: list[TrialFacts]
+    importances: dict[str, float] | None
+    data: str
+
+
+def optimize(config: Config, model: str = "lstm", **options: Any) -> OptimizeResult:
+    """Search and train the best model from Python; options are those of ``run``."""
+    return run(config, model, **options)
+
+
+def run(
+    config: Config,
+    model: str,
+    *,
+    device: str = "auto",
+    offline: bool = False,
+    encoder: str | Path | None = None,
+    bundle_encoder: bool = False,
+    final: bool = True,
+) -> OptimizeResult:
+    """Search to ``hpo.n_trials`` trials in all, then train, publish and test a model with the best parameters.
+
+    Running it again goes on where it was stopped; with the total reached, it goes straight to the final model.
+
+    Args:
+        config: the whole configuration; its ``data_db`` must have been prepared by ``senthy data``.
+        model: ``lstm``, ``han`` or ``linear``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        offline: never reach a network.
+        encoder: where a copy of the encoder lies that the config names.
+        bundle_encoder: put a frozen hub encoder into the final model's directory too.
+        final: train the final model.
+
+    Raises:
+        SenthyError: of the kind that fits; see `sentiment_hybrid.errors`.
+    """
+    from sentiment_hybrid.tuning.space import check_space
+
+    started = time.perf_counter()
+    _check_call(config, model)
+    check_space(config, model)
+    fitting.check_writable(config.paths.models_dir, config.paths.results_dir)
+    found = _search(config, model, device=device, offline=offline, encoder=encoder)
+    files = {"best_params": _write_best(config, model, found), **_draw(config, model, found)}
+    result = _result(config, model, found, files)
+    if final:
+        options = {"device": device, "offline": offline, "encoder": encoder}
+        trained, test = _train_final(config, model, found, options, bundle_encoder=bundle_encoder)
+        result = replace(result, trained=trained, test=test)
+    return replace(result, seconds=time.perf_counter() - started)
+
+
+def _check_call(config: Config, model: str) -> None:
+    if not config.model(model).hpo.enabled:
+        raise UsageError(
+            f"{model}.hpo.enabled is false: a search of {model} is switched off",
+            hint=f"Switch it on with --set {model}.hpo.enabled=true, or train with `senthy train --model {model}`.",
+        )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            "a search is not started by accelerate launch or torchrun",
+            hint="Start one process per machine: --workers N for several GPUs, --storage for several machines.",
+        )
+
+
+# --- the search ------------------------------------------------------------------------------------------------------
+
+
+def _search(config: Config, model: str, *, device: str, offline: bool, encoder: str | Path | None) -> _Found:
+    from sentiment_hybrid.console import note
+    from sentiment_hybrid.tuning import study as studies
+    from sentiment_hybrid.tuning.trials import TrialBench
+
+    hpo = config.model(model).hpo
+    default = paths.study_db(config.paths.results_dir, model)
+    with studies.open_storage(hpo.storage, default=default) as storage:
+        bench = TrialBench(config, model, compute=device, offline=offline, encoder=encoder)
+        study, replaced = studies.open_study(storage, studies.identity(config, model, bench.facts()), config)
+        for text in (*bench.notes, *([replaced] if replaced else [])):
+            note(text)
+        note(f"study {study.study_name} in {storage.shown}")
+        _run_trials(config, model, study, storage, bench, device=device, offline=offline, encoder=encoder)
+        return _found(study, storage, bench.fingerprint)
+
+
+def _run_trials(
+    config: Config,
+    model: str,
+    study: optuna.Study,
+    storage: Storage,
+    bench: TrialBench,
+    *,
+    device: str,
+    offline: bool,
+    encoder: str | Path | None,
+) -> None:
+    from sentiment_hybrid.console import note, progress
+    from sentiment_hybrid.tuning.search import Search
+    from sentiment_hybrid.tuning.space import distributions
+    from sentiment_hybrid.tuning.workers import open_lanes
+
+    hpo = config.model(model).hpo
+    lanes = open_lanes(bench, hpo.workers, compute=device, offline=offline, encoder=encoder)
+    with closing(lanes), progress("searching", total=hpo.n_trials, unit="trials") as bar:
+        search = Search(
+            study,
+            storage,
+            lanes,
+            space=distributions(hpo.search_space),
+            n_trials=hpo.n_trials,
+            epochs=hpo.epochs,
+            timeout=hpo.timeout,
+            note=note,
+            show=_shown_by(bar.update, config.model(model).train.metric),
+        )
+        if search.missing() > 0:
+            bench.prepare(_encoding)
+        try:
+            search.run()
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"the study {study.study_name} is kept in {storage.shown}; the same command goes on with it"
+            ) from None
+
+
+@contextmanager
+def _encoding(split: str) -> Iterator[Callable[[int], object]]:
+    from sentiment_hybrid.console import progress
+
+    with progress(f"encoding {split}", unit="windows") as bar:
+        yield bar.advance
+
+
+def _shown_by(update: Callable[..., object], metric: str) -> Callable[[Standing], object]:
+    def show(standing: Standing) -> None:
+        facts: dict[str, object] = {"pruned": standing.pruned, "failed": standing.failed}
+        if standing.best is not None:
+            facts[f"best {metric}"] = figure(standing.best, metric)
+        update(completed=standing.finished + standing.pruned, **facts)
+
+    return show
+
+
+def figure(value: float, metric: str) -> float:
+    """A goodness as the metric itself."""
+    return -value if metric == "loss" else value
+
+
+def _found(study: optuna.Study, storage: Storage, data: str) -> _Found:
+    """What the study came to. Raises StudyError where no trial finished: there is no best one."""
+    from sentiment_hybrid.tuning import study as studies
+
+    trials = studies.ended_trials(study)
+    best = studies.best_of(trials)
+    if not best:
+        failed = [trial for trial in trials if trial.failure]
+        why = f"; the last one failed: {failed[-1].failure.strip().splitlines()[-1]}" if failed else ""
+        pruned = sum(trial.state == "pruned" for trial in trials)
+        raise StudyError(
+            f"no trial of the study {study.study_name} has finished "
+            f"({pruned} were pruned, {len(trials) - pruned} failed){why}",
+            hint=f"The study is kept in {storage.shown}: run the command again with a longer --timeout or more "
+            "--n-trials, or mend the cause.",
+        )
+    return _Found(
+        study=study.study_name,
+        storage=storage.shown,
+        trials=trials,
+        best=best,
+        importances=studies.importances(study),
+        data=data,
+    )
+
+
+# --- what it leaves behind -------------------------------------------------------------------------------------------
+
+
+def _write_best(config: Config, model: str, found: _Found) -> Path:
+    """The best parameters as a fragment of a config, to be merged over any other."""
+    from sentiment_hybrid.config.syntax import dump
+    from sentiment_hybrid.files import aside_of, written
+    from sentiment_hybrid.tuning.space import fragment
+
+    metric = config.model(model).train.metric
+    best = found.best[0]
+    assert best.value is not None
+    path = paths.best_params(config.paths.results_dir, model)
+    lines = [
+        f"# The best parameters of the study {found.study} in {found.storage}:",
+        f"# trial {best.number}, validation {metric} {figure(best.value, metric):.4f} in epoch {best.best_epoch}.",
+        "# A fragment of a configuration: what is not named here stays as it is.",
+    ]
+    with written(path), aside_of(path) as aside:
+        aside.write_text("\n".join(lines) + "\n" + dump(fragment(model, best.params)), encoding="utf-8")
+    return path
+
+
+def _draw(config: Config, model: str, found: _Found) -> dict[str, Path]:
+    from sentiment_hybrid.reporting import search_plots
+
+    section = config.model(model)
+    metric = section.train.metric
+    return search_plots.draw(
+        config.paths.results_dir,
+        f"{model}_roberta_search",
+        [_plotted(trial) for trial in found.trials],
+        found.importances,
+        metric="negative loss" if metric == "loss" else metric,
+        log_params=[name for name, entry in section.hpo.search_space.items() if getattr(entry, "log", False)],
+        title=f"{paths.DISPLAY_NAMES[model]} on {config.project.name}",
+    )
+
+
+def _plotted(trial: TrialFacts) -> Mapping[str, Any]:
+    return {name: value for name, value in asdict(trial).items() if name in _PLOTTED}
+
+
+_PLOTTED = {"number", "state", "value", "params", "epochs"}
+
+
+def _result(config: Config, model: str, found: _Found, files: dict[str, Path]) -> OptimizeResult:
+    section = config.model(model)
+    states = [trial.state for trial in found.trials]
+    scored = [trial for trial in found.trials if trial.state != "failed"]
+    return OptimizeResult(
+        model=paths.DISPLAY_NAMES[model],
+        study=found.study,
+        storage=found.storage,
+        metric=section.train.metric,
+        finished=states.count("complete"),
+        pruned=states.count("pruned"),
+        failed=states.count("failed"),
+        epochs_run=sum(len(trial.epochs) for trial in scored),
+        epochs_saved=sum(section.hpo.epochs - len(trial.epochs) for trial in scored if trial.state == "pruned"),
+        best=found.best[0],
+        top=found.best[:10],
+        importances=found.importances,
+        files=files,
+        seconds=0.0,
+    )
+
+
+# --- the final model -------------------------------------------------------------------------------------------------
+
+
+def _train_final(
+    config: Config, model: str, found: _Found, options: Mapping[str, Any], *, bundle_encoder: bool
+) -> tuple[TrainResult | None, TestResult | None]:
+    """Train with the best parameters, or go on with that; only its test where that model is published already."""
+    from sentiment_hybrid.console import note
+    from sentiment_hybrid.engine.checkpoint import read_info
+
+    config, purpose = final_training(config, model, found.best[0], _counts(found.trials), found.study, found.storage)
+    include_valid = purpose.include_valid
+    resume = train_command.can_resume(config, model, found.data, include_valid=include_valid)
+    if not resume and _is_done(config, model, found.data, purpose, bundle=bundle_encoder):
+        note("the final model with these parameters is published already")
+        directory = paths.published_model(config.paths.models_dir, model)
+        kept = test_command.kept_result(config, directory, read_info(directory))
+        return None, kept or test_command.run(config, model, **options)
+    trained = train_command.run(config, model, resume=resume, purpose=purpose, bundle_encoder=bundle_encoder, **options)
+    return trained, trained.test
+
+
+def final_training(
+    config: Config, model: str, best: TrialFacts, counts: Mapping[str, int], study: str, storage: str
+) -> tuple[Config, train_command.Purpose]:
+    """The config of the final model, and what its entry in the results will say of the search."""
+    from sentiment_hybrid.tuning.space import with_params
+
+    config = with_params(config, model, best.params)
+    section = config.model(model)
+    include_valid = section.hpo.final.include_valid
+    if include_valid:
+        # Nothing is left to stop by, so it trains for as long as the best trial did to become the best.
+        settings = section.train.model_copy(update={"epochs": best.best_epoch, "patience": None})
+        config = config.model_copy(update={model: section.model_copy(update={"train": settings})})
+    facts = {
+        "study": study,
+        "storage": storage,
+        "trials": dict(counts),
+        "best_trial": best.number,
+        "best_value": best.value,
+        "best_params": best.params,
+    }
+    return config, train_command.Purpose("Optimize", include_valid=include_valid, facts=facts)
+
+
+def _counts(trials: Sequence[TrialFacts]) -> dict[str, int]:
+    states = [trial.state for trial in trials]
+    return {"finished": states.count("complete"), "pruned": states.count("pruned"), "failed": states.count("failed")}
+
+
+def _is_done(
+    config: Config, model: str, data_fingerprint: str, purpose: train_command.Purpose, *, bundle: bool
+) -> bool:
+    """Whether the published model is this one and its entry is in the results."""
+    from sentiment_hybrid.engine.checkpoint import read_info
+    from sentiment_hybrid.errors import OutputError
+    from sentiment_hybrid.reporting.results import read_results
+
+    if not train_command.is_published(
+        config, model, data_fingerprint, include_valid=purpose.include_valid, bundle=bundle
+    ):
+        return False
+    run_id = read_info(paths.published_model(config.paths.models_dir, model)).run_id
+    name = f"{paths.DISPLAY_NAMES[model]}_{purpose.name}"
+    try:
+        entries = read_results(paths.results_json(config.paths.results_dir))
+    except OutputError:
+        return False
+    return any(entry.get("name") == name and entry.get("run") == run_id for entry in entries)

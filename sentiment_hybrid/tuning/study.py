@@ -1,0 +1,457 @@
+"""Where a search is kept: the storage and its lock, the study and its identity, and what it has come to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+import sqlite3
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+import sqlalchemy
+from filelock import FileLock, Timeout
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import URL, make_url
+
+from sentiment_hybrid.config.schema import Config, Hpo
+from sentiment_hybrid.errors import OutputError, StudyError
+from sentiment_hybrid.tuning.sampler import SeededSampler
+
+HEARTBEAT_SECONDS = 60
+GRACE_SECONDS = 180
+MOST_RETRIES = 3
+
+#: User attributes of a trial.
+ATTEMPT, RETRY_OF, OWNER, FAILURE, ENDED = "attempt", "retry_of", "owner", "failure", "ended"
+BEST_EPOCH, SECONDS = "best_epoch", "seconds"
+#: Values of ENDED: a trial too many that gave itself back, and one whose process was asked to stop. No failures.
+SURPLUS, INTERRUPTED = "surplus", "interrupted"
+
+_CONNECT_SECONDS = 10
+_LOCKED_SECONDS = 60
+_TABLES = {"studies", "trials", "trial_params"}
+_EXAMPLES = "Examples: sqlite:///results/study.db, postgresql+psycopg://user:password@host/database."
+#: Settings of `train` that a trial does not follow, or that change no result.
+_NOT_OF_TRIALS = {
+    "epochs",
+    "sample_size",
+    "valid_sample_size",
+    "patience",
+    "checkpoint_minutes",
+    "token_budget",
+}
+
+
+# --- storage ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Storage:
+    """An open storage; ``alone`` says that no other process can use it at the same time, ``shown`` has no password."""
+
+    optuna: RDBStorage
+    shown: str
+    alone: bool
+    grace: float
+
+
+@contextmanager
+def open_storage(
+    url: str | None, *, default: Path, heartbeat: int = HEARTBEAT_SECONDS, grace: int = GRACE_SECONDS
+) -> Iterator[Storage]:
+    """Connect to a storage; an SQLite file is held alone while the block runs.
+
+    Args:
+        url: an Optuna storage URL; None is the SQLite file ``default``.
+        default: that file.
+        heartbeat: seconds between two signs of life of a running trial, on a server.
+        grace: seconds without one after which a trial counts as dead.
+
+    Raises:
+        StudyError: no usable URL, no driver, not reachable, held by another process, or no storage of Optuna's.
+        OutputError: the SQLite file cannot be written.
+    """
+    place = _parsed(url, default)
+    shown = place.render_as_string(hide_password=True)
+    _quiet_optuna()
+    with _alone(place) if _is_sqlite(place) else nullcontext(), told(shown, place.password):
+        storage = _connected(place, shown, heartbeat=heartbeat, grace=grace)
+        try:
+            yield Storage(storage, shown, _is_sqlite(place), grace)
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+
+
+def _parsed(url: str | None, default: Path) -> URL:
+    if url is None:
+        return URL.create("sqlite", database=str(default))
+    try:
+        place = make_url(url)
+    except (sqlalchemy.exc.ArgumentError, ValueError) as error:
+        # The text itself is not repeated: it may hold a password.
+        raise StudyError("the storage is no URL that can be read", hint=_EXAMPLES) from error
+    if place.drivername in {"postgres", "postgresql"}:
+        place = place.set(drivername="postgresql+psycopg")
+    if _is_sqlite(place) and place.database in {None, "", ":memory:"}:
+        raise StudyError("an SQLite storage needs a file: in memory, nothing would be kept", hint=_EXAMPLES)
+    return place
+
+
+def _is_sqlite(place: URL) -> bool:
+    return place.get_backend_name() == "sqlite"
+
+
+@contextmanager
+def _alone(place: URL) -> Iterator[None]:
+    """Hold an SQLite file; the system frees the lock of a process that was killed."""
+    path = Path(str(place.database))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _check_file(path)
+        lock = FileLock(path.with_name(f".{path.name}.lock"))
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise StudyError(
+            f"another process is searching in {path}",
+            hint="Wait for it; or stop it, and start one with --workers N for several trials at a time; or let "
+            "processes and machines share a server: --storage postgresql+psycopg://user@host/database.",
+        ) from error
+    except OSError as error:
+        raise OutputError(
+            f"cannot use the storage {path}: {error.strerror or error}",
+            hint="Choose another place: --storage sqlite:///FILE, or --set paths.results_dir=DIR.",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check_file(path: Path) -> None:
+    """Refuse a file that is something else: Optuna would put its tables into any database. Raises StudyError."""
+    if not path.is_file():
+        return
+    address = f"{path.resolve().as_uri()}?mode=ro"
+    try:
+        with closing(sqlite3.connect(address, uri=True, timeout=_LOCKED_SECONDS)) as connection:
+            tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.DatabaseError as error:
+        raise StudyError(
+            f"{path} is no storage of Optuna's: {error}", hint="Name another file, or move it away."
+        ) from error
+    if tables and not tables >= _TABLES:
+        raise StudyError(
+            f"{path} is no storage of Optuna's: it is a database with other tables",
+            hint="Name another file, or move it away.",
+        )
+
+
+def _connected(place: URL, shown: str, *, heartbeat: int, grace: int) -> RDBStorage:
+    options: dict[str, Any] = {}
+    if _is_sqlite(place):
+        engine: dict[str, Any] = {"connect_args": {"timeout": _LOCKED_SECONDS}}
+    else:
+        # A connection that a restart of the server has cut is made anew.
+        engine = {"pool_pre_ping": True}
+        if place.get_backend_name() in {"postgresql", "mysql"}:
+            engine["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
+        options = {
+            "heartbeat_interval": heartbeat,
+            "grace_period": grace,
+            "heartbeat_stale_trial_callback": lambda study, trial: requeue(study, trial),
+        }
+    url = place.render_as_string(hide_password=False)
+    for attempt in range(5):
+        try:
+            with quiet():
+                return RDBStorage(url, engine_kwargs=engine, **options)
+        except (sqlalchemy.exc.ProgrammingError, sqlalchemy.exc.IntegrityError):
+            # Another machine is making the tables at this very moment.
+            if attempt == 4:
+                raise
+            time.sleep(random.uniform(0.1, 0.5))
+        except sqlalchemy.exc.NoSuchModuleError as error:
+            raise StudyError(f"there is no kind of storage called {place.drivername}", hint=_EXAMPLES) from error
+        except ImportError as error:
+            raise _no_driver(place) from error
+        except RuntimeError as error:
+            raise StudyError(
+                f"{shown} was made by another version of Optuna than {optuna.__version__}",
+                hint="Name another storage, or bring this one up to date: optuna storage upgrade --storage URL.",
+            ) from error
+    raise AssertionError("not reached")
+
+
+def _no_driver(place: URL) -> StudyError:
+    if place.get_backend_name() == "postgresql":
+        return StudyError(
+            f"the driver of {place.drivername} is not installed",
+            hint='Install it: pip install "sentiment-hybrid[postgres]", and write postgresql+psycopg://...',
+        )
+    return StudyError(
+        f"the driver of {place.drivername} is not installed",
+        hint="Install it with pip; SQLAlchemy's documentation names the drivers of each database.",
+    )
+
+
+@contextmanager
+def told(shown: str, password: str | None = None) -> Iterator[None]:
+    """A storage's own errors in words that help, and without its password."""
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
+        cause: BaseException = error
+        while isinstance(cause.__cause__, Exception):
+            cause = cause.__cause__
+        said = str(getattr(cause, "orig", None) or cause).strip().splitlines()
+        reason = said[0] if said else type(cause).__name__
+        if password:
+            reason = reason.replace(str(password), "***")
+        raise StudyError(
+            f"the storage {shown} cannot be used: {reason}",
+            hint="What it holds is kept: the same command goes on once it can be reached and written.",
+        ) from error
+
+
+def _quiet_optuna() -> None:
+    """Optuna's log lines go the way of all others."""
+    optuna.logging.disable_default_handler()
+    optuna.logging.enable_propagation()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Optuna's remarks that something is experimental, or meant for a loop of its own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+# --- study -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Everything that a trial's value depends on besides its parameters; equal identity, same study."""
+
+    model: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of model and facts."""
+        return hashlib.sha256(json.dumps([self.model, self.facts], sort_keys=True).encode()).hexdigest()
+
+
+def identity(config: Config, model: str, bench_facts: Mapping[str, Any]) -> Identity:
+    """The identity of a search; the number of trials, workers, sampler and pruner are free to change.
+
+    Args:
+        config: the whole configuration.
+        model: the head.
+        bench_facts: data and encoder, as ``TrialBench.facts`` gives them.
+    """
+    section = config.model(model)
+    hpo: Hpo = section.hpo
+    tuned = set(hpo.search_space)
+    facts = {
+        "format": 1,
+        **bench_facts,
+        "space": hpo.model_dump(mode="json")["search_space"],
+        "epochs": hpo.epochs,
+        "metric": section.train.metric,
+        "seed": config.project.seed,
+        "head": section.head.model_dump(mode="json", exclude=tuned),
+        "train": section.train.model_dump(mode="json", exclude=tuned | _NOT_OF_TRIALS),
+        "windows": config.encoder.model_dump(
+            mode="json", include={"trainable_layers", "max_length", "max_windows"}, exclude=tuned
+        ),
+    }
+    return Identity(model, facts)
+
+
+def open_study(storage: Storage, wanted: Identity, config: Config) -> tuple[optuna.Study, str]:
+    """The study of this identity, made if it is not there; and a word about another one that it replaces.
+
+    Raises:
+        StudyError: ``hpo.study_name`` names a study of another identity.
+    """
+    hpo = config.model(wanted.model).hpo
+    name = hpo.study_name or _name(config.project.name, wanted)
+    known = {
+        study.study_name: study for study in optuna.get_all_study_summaries(storage.optuna, include_best_trial=False)
+    }
+    if hpo.study_name and name in known:
+        _check_same(known[name], wanted, storage)
+    with quiet():
+        study = optuna.create_study(
+            storage=storage.optuna,
+            study_name=name,
+            direction="maximize",
+            sampler=SeededSampler(hpo.sampler, config.project.seed),
+            pruner=_pruner(hpo),
+            load_if_exists=True,
+        )
+    if "fingerprint" not in study.user_attrs:
+        study.set_user_attr("model", wanted.model)
+        study.set_user_attr("facts", dict(wanted.facts))
+        study.set_user_attr("fingerprint", wanted.fingerprint)
+    return study, "" if name in known else _replaces(name, wanted, list(known.values()))
+
+
+def _name(project: str, wanted: Identity) -> str:
+    return f"{re.sub(r'[^A-Za-z0-9_-]+', '-', project)[:40]}-{wanted.model}-{wanted.fingerprint[:12]}"
+
+
+def _check_same(found: Any, wanted: Identity, storage: Storage) -> None:
+    attributes = found.user_attrs
+    if attributes.get("fingerprint") == wanted.fingerprint or (not attributes and not found.n_trials):
+        return
+    why = _difference(attributes, wanted)
+    raise StudyError(
+        f"the study {found.study_name} in {storage.shown} is of another search: {why}",
+        hint="Leave out --study-name, or give a name of its own to this search.",
+    )
+
+
+def _replaces(name: str, wanted: Identity, others: Sequence[Any]) -> str:
+    """What is told where a storage has studies of this model, but not this one."""
+    older = [one for one in others if one.user_attrs.get("model") == wanted.model]
+    if not older:
+        return ""
+    last = older[-1]
+    return (
+        f"{_difference(last.user_attrs, wanted)}: starting a new study {name} (the old one, {last.study_name}, is kept)"
+    )
+
+
+_WORDS = {
+    "data": "the data changed",
+    "space": "the search space changed",
+    "encoder": "the encoder changed",
+    "tokenizer": "the tokenizer changed",
+    "train_rows": "the number of training texts changed",
+    "valid_rows": "the number of validation texts changed",
+    "epochs": "the epochs of a trial changed",
+    "metric": "the metric changed",
+    "seed": "the seed changed",
+}
+
+
+def _difference(attributes: Mapping[str, Any], wanted: Identity) -> str:
+    if attributes.get("model") not in {None, wanted.model}:
+        return f"it searches {attributes['model']}, not {wanted.model}"
+    before = attributes.get("facts")
+    if before is None:
+        return "it was not made by senthy"
+    mine = json.loads(json.dumps(wanted.facts))
+    changed = [words for key, words in _WORDS.items() if before.get(key) != mine.get(key)]
+    return ", ".join(changed) or "fixed settings changed"
+
+
+def _pruner(hpo: Hpo) -> optuna.pruners.BasePruner:
+    if hpo.pruner == "median":
+        # Epochs count from 1, so the first that can be pruned after is the second: one epoch is mostly warm-up.
+        startup = max(2, min(5, hpo.n_trials // 5))
+        return optuna.pruners.MedianPruner(n_startup_trials=startup, n_warmup_steps=2)
+    if hpo.pruner == "hyperband":
+        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=hpo.epochs)
+    return optuna.pruners.NopPruner()
+
+
+def requeue(study: optuna.Study, trial: FrozenTrial, *, counts: bool = True) -> bool:
+    """Queue a failed trial's parameters once more; False where they have had all their retries.
+
+    A trial that its owner was asked to stop does not count as an attempt.
+    """
+    attempt = int(trial.user_attrs.get(ATTEMPT, 1))
+    if counts and attempt > MOST_RETRIES:
+        return False
+    params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+    if params:  # else it died before anything was drawn, and there is nothing to repeat
+        first = trial.user_attrs.get(RETRY_OF, trial.number)
+        study.enqueue_trial(params, user_attrs={ATTEMPT: attempt + counts, RETRY_OF: first})
+    return True
+
+
+def ask(study: optuna.Study, space: Mapping[str, Any]) -> optuna.Trial:
+    """A new trial with its parameters drawn, or the next one in the queue."""
+    with quiet():
+        return study.ask(dict(space))
+
+
+# --- what a study has come to ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TrialFacts:
+    """A trial that has ended; ``value`` is the best goodness of its epochs, of which ``epochs`` has each."""
+
+    number: int
+    state: Literal["complete", "pruned", "failed"]
+    value: float | None
+    params: dict[str, Any]
+    epochs: list[float]
+    best_epoch: int | None
+    seconds: float
+    failure: str
+
+
+_STATES: dict[TrialState, Literal["complete", "pruned", "failed"]] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
+
+
+def ended_trials(study: optuna.Study) -> list[TrialFacts]:
+    """Every trial that was scored, pruned or failed, by number; those given back are none."""
+    ended = study.get_trials(deepcopy=False, states=tuple(_STATES))
+    return [_facts(trial) for trial in ended if not given_back(trial)]
+
+
+def given_back(trial: FrozenTrial) -> bool:
+    """Whether a trial ended without anybody's fault: one too many, or stopped by the user."""
+    return trial.user_attrs.get(ENDED) in {SURPLUS, INTERRUPTED}
+
+
+def _facts(trial: FrozenTrial) -> TrialFacts:
+    return TrialFacts(
+        number=trial.number,
+        state=_STATES[trial.state],
+        value=trial.value if trial.state == TrialState.COMPLETE else None,
+        params=dict(trial.params),
+        epochs=[value for _, value in sorted(trial.intermediate_values.items())],
+        best_epoch=trial.user_attrs.get(BEST_EPOCH),
+        seconds=float(trial.user_attrs.get(SECONDS, 0.0)),
+        failure=str(trial.user_attrs.get(FAILURE, "")),
+    )
+
+
+def best_of(trials: Sequence[TrialFacts]) -> list[TrialFacts]:
+    """The trials that finished, best first; of equals the earlier one."""
+    finished = [trial for trial in trials if trial.value is not None]
+    return sorted(finished, key=lambda trial: (-(trial.value or 0.0), trial.number))
+
+
+def importances(study: optuna.Study) -> dict[str, float] | None:
+    """How much each hyper-parameter decides (PED-ANOVA, Watanabe et al., 2023), 1 in all; None of too few trials."""
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    varied = [name for name in study.best_params if len({trial.params.get(name) for trial in finished}) > 1]
+    if len(finished) < 4 or len({trial.value for trial in finished}) < 2 or not varied:
+        return None
+    with quiet():
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        found = optuna.importance.get_param_importances(study, evaluator=evaluator, params=varied)
+    return {name: float(value) for name, value in found.items()}
