@@ -242,7 +242,8 @@ def outcomes(start: Callable[[], Iterator[float]]) -> Iterator[Outcome]:
         last = Outcome("unusable", text=error.message)
     except Exception:  # noqa: BLE001 - whatever it is, the other trials go on
         last = Outcome("failed", text=traceback.format_exc()[-_KEPT_TRACEBACK:])
-    gc.collect()  # the traceback held what the trial was computing with
+    if last.kind == "failed":
+        gc.collect()  # the traceback held what the trial was computing with
     yield last
 
 

@@ -1,0 +1,121 @@
+"""Several processes on one real PostgreSQL server, which this test starts where its programs are installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from sentiment_hybrid.config.load import to_yaml
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.tuning import study as studies
+
+PROCESSES = 4
+TRIALS = 10
+
+
+def _programs() -> Path | None:
+    """The folder of initdb and pg_ctl."""
+    found = shutil.which("initdb")
+    places = [Path(found).resolve().parent] if found else []
+    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((place for place in places if (place / "pg_ctl").exists()), None)
+
+
+def _another_user() -> dict[str, Any]:
+    """The server refuses to run as root: who runs it instead."""
+    if os.geteuid() != 0:
+        return {}
+    import pwd
+
+    for name in ("postgres", "nobody"):
+        try:
+            user = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    pytest.skip("PostgreSQL does not run as root, and there is no user postgres or nobody")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The URL of an empty database; it listens on a socket in a folder of its own only."""
+    if os.name != "posix":
+        pytest.skip("starts the server over a Unix socket")
+    pytest.importorskip("psycopg", reason="the driver is not installed: pip install 'sentiment-hybrid[postgres]'")
+    programs = _programs()
+    if programs is None:
+        pytest.skip("PostgreSQL's programs (initdb, pg_ctl) are not installed")
+    user = _another_user()
+    # Not in tmp_path, whose parents belong to us alone; and a socket's path must be short.
+    folder = Path(tempfile.mkdtemp(prefix="senthy-pg-"))
+    if user:
+        os.chown(folder, user["user"], user["group"])
+    folder.chmod(0o755)
+    data = folder / "data"
+
+    def call(program: str, *arguments: str) -> None:
+        command = [str(programs / program), *arguments]
+        done = subprocess.run(
+            command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=120, check=False, **user
+        )
+        assert done.returncode == 0, done.stderr
+
+    call("initdb", "-D", str(data), "-U", "senthy", "-A", "trust", "-E", "UTF8", "--no-sync")
+    options = f"-k {folder} -c listen_addresses='' -c fsync=off"
+    call("pg_ctl", "-D", str(data), "-o", options, "-l", str(folder / "log"), "-w", "start")
+    try:
+        yield f"postgresql+psycopg://senthy@/postgres?host={folder}"
+    finally:
+        call("pg_ctl", "-D", str(data), "-m", "immediate", "-w", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_processes_that_share_a_study_reach_the_total_exactly_and_run_no_trial_twice(
+    server: str, config: Config, tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    command = [sys.executable, "-m", "sentiment_hybrid", "optimize", "--model", "linear", "--no-final"]
+    command += ["--config", str(tmp_path / "config.yaml"), "--storage", server, "--n-trials", str(TRIALS)]
+    command += ["--pruner", "median", "--study-name", "together", "--device", "cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        for _ in range(PROCESSES)
+    ]
+    said = [process.communicate(timeout=300) for process in running]
+    assert [process.returncode for process in running] == [0] * PROCESSES, said
+
+    with studies.open_storage(server, default=tmp_path / "unused.db") as storage:
+        assert not storage.alone
+        study = optuna.load_study(study_name="together", storage=storage.optuna)
+        trials = study.get_trials()
+        counted = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        assert len(counted) == TRIALS
+        assert all(trial.state.is_finished() for trial in trials)
+        assert len({str(trial.params) for trial in counted}) == TRIALS, "no trial is run twice"
+        assert all(trial.user_attrs["owner"] for trial in counted)
+        # What is left over gave itself back: no failure, no score.
+        spare = [trial for trial in trials if trial not in counted]
+        assert all(studies.given_back(trial) and trial.value is None for trial in spare)
+    assert not (tmp_path / "unused.db").exists()
+    counts = f"{sum(trial.state == TrialState.COMPLETE for trial in counted)} trials finished"
+    assert all(counts in out for out, _ in said), "every process reports the whole study"
+
+
+def test_a_server_holds_the_studies_of_several_searches(server: str, tmp_path: Path) -> None:
+    config = Config()
+    with studies.open_storage(server, default=tmp_path / "unused.db") as storage:
+        first, _ = studies.open_study(storage, studies.identity(config, "lstm", {"data": "a"}), config)
+        second, told = studies.open_study(storage, studies.identity(config, "lstm", {"data": "b"}), config)
+        assert first.study_name != second.study_name
+        assert "the data changed" in told

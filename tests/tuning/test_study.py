@@ -1,0 +1,216 @@
+"""Where a study is kept, what it is called, and what is told when it cannot be."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.errors import OutputError, StudyError
+from sentiment_hybrid.tuning import study as studies
+
+FACTS = {"data": "d1", "train_rows": 100, "valid_rows": 20, "encoder": "e1", "tokenizer": "t1"}
+
+
+def opened(path: Path, url: str | None = None) -> Any:
+    return studies.open_storage(url, default=path)
+
+
+def make_config(**hpo: Any) -> Config:
+    return Config.model_validate({"lstm": {"hpo": hpo}})
+
+
+def identity(config: Config, **facts: Any) -> studies.Identity:
+    return studies.identity(config, "lstm", {**FACTS, **facts})
+
+
+# --- storage ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("not a url", "no URL"),
+        ("sqlite://", "needs a file"),
+        ("sqlite:///:memory:", "needs a file"),
+        ("pigeon://loft/db", "no kind of storage called pigeon"),
+        ("oracle://scott:tiger@host/db", "driver of oracle is not installed"),
+    ],
+)
+def test_a_storage_that_cannot_be_is_told_with_examples(url: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=words) as caught, opened(tmp_path / "x.db", url):
+        pass
+    assert caught.value.hint
+    assert "tiger" not in caught.value.message + caught.value.hint
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
+def test_a_server_that_cannot_be_reached_is_told_without_the_password(scheme: str, tmp_path: Path) -> None:
+    pytest.importorskip("psycopg")
+    url = f"{scheme}://anna:geheim@127.0.0.1:1/studies"
+    with pytest.raises(StudyError) as caught, opened(tmp_path / "x.db", url):
+        pass
+    assert "127.0.0.1" in caught.value.message
+    assert "geheim" not in caught.value.message + caught.value.hint
+    assert "goes on" in caught.value.hint
+
+
+def test_without_the_driver_the_command_to_install_it_is_told(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "psycopg", None)
+    with pytest.raises(StudyError, match="not installed") as caught, opened(tmp_path / "x.db", "postgresql://h/db"):
+        pass
+    assert 'pip install "sentiment-hybrid[postgres]"' in caught.value.hint
+
+
+def test_a_second_process_on_an_sqlite_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    with opened(path), pytest.raises(StudyError, match="another process") as caught, opened(path, f"sqlite:///{path}"):
+        pass
+    assert "--workers" in caught.value.hint
+    assert "postgresql+psycopg://" in caught.value.hint
+    with opened(path):  # free again
+        pass
+
+
+@pytest.mark.parametrize("content", [b"no database at all, but longer than a header of one", b""])
+def test_a_file_that_is_no_database_is_told_and_an_empty_one_is_used(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    path.write_bytes(content)
+    if content:
+        with pytest.raises(StudyError, match="no storage of Optuna's"), opened(path):
+            pass
+        assert path.read_bytes() == content
+    else:
+        with opened(path):
+            pass
+
+
+def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "tweets.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE examples (id INTEGER)")
+    with pytest.raises(StudyError, match="other tables"), opened(path):
+        pass
+    with sqlite3.connect(path) as connection:
+        assert [row[0] for row in connection.execute("SELECT name FROM sqlite_master")] == ["examples"]
+
+
+def test_a_storage_of_another_version_of_optuna_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    with opened(path):
+        pass
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'v0.9.0.a'")
+    with pytest.raises(StudyError, match="another version of Optuna") as caught, opened(path):
+        pass
+    assert "optuna storage upgrade" in caught.value.hint
+
+
+def test_a_folder_in_the_way_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="cannot use the storage"), opened(tmp_path / "file" / "study.db"):
+        pass
+
+
+def test_a_storage_that_fails_midway_is_told_and_names_what_to_do(tmp_path: Path) -> None:
+    config = make_config()
+    with pytest.raises(StudyError, match="cannot be used") as caught, opened(tmp_path / "study.db") as storage:
+        study, _ = studies.open_study(storage, identity(config), config)
+        with storage.optuna.engine.connect() as connection:
+            connection.exec_driver_sql("DROP TABLE trials")
+            connection.commit()
+        study.ask()
+    assert "kept" in caught.value.hint
+
+
+# --- study -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_search_is_the_same_study_however_many_trials_and_workers(tmp_path: Path) -> None:
+    with opened(tmp_path / "study.db") as storage:
+        names = set()
+        for hpo in ({}, {"n_trials": 7}, {"timeout": 5}, {"workers": 3}, {"pruner": "none"}, {"sampler": "random"}):
+            config = make_config(**hpo)
+            names.add(studies.open_study(storage, identity(config), config)[0].study_name)
+        assert len(names) == 1
+        assert names.pop().startswith("senthy-lstm-")
+
+
+@pytest.mark.parametrize(
+    ("hpo", "more", "facts", "words"),
+    [
+        ({}, {}, {"data": "d2"}, "the data changed"),
+        ({"search_space": {"layers": {"type": "int", "low": 1, "high": 2}}}, {}, {}, "the search space changed"),
+        ({"epochs": 3}, {}, {}, "the epochs of a trial changed"),
+        ({}, {"project": {"seed": 7}}, {}, "the seed changed"),
+        ({}, {}, {"encoder": "e2"}, "the encoder changed"),
+        ({}, {}, {"train_rows": 50}, "the number of training texts changed"),
+        ({}, {"encoder": {"max_length": 64}}, {}, "fixed settings changed"),
+    ],
+)
+def test_another_search_is_another_study_and_says_why(
+    hpo: Any, more: Any, facts: Any, words: str, tmp_path: Path
+) -> None:
+    with opened(tmp_path / "study.db") as storage:
+        before = make_config()
+        old, told = studies.open_study(storage, identity(before), before)
+        assert told == ""
+        config = Config.model_validate({"lstm": {"hpo": hpo}, **more})
+        new, told = studies.open_study(storage, identity(config, **facts), config)
+        assert new.study_name != old.study_name
+        assert words in told
+        assert old.study_name in told
+        again, told = studies.open_study(storage, identity(config, **facts), config)
+        assert (again.study_name, told) == (new.study_name, "")
+
+
+def test_a_named_study_goes_on_with_its_own_search_alone(tmp_path: Path) -> None:
+    config = make_config(study_name="mine")
+    with opened(tmp_path / "study.db") as storage:
+        studies.open_study(storage, identity(config), config)
+        assert studies.open_study(storage, identity(config), config)[0].study_name == "mine"
+        with pytest.raises(StudyError, match="of another search: the data changed") as caught:
+            studies.open_study(storage, identity(config, data="d2"), config)
+    assert "--study-name" in caught.value.hint
+
+
+def test_a_named_study_that_somebody_else_made_is_refused(tmp_path: Path) -> None:
+    config = make_config(study_name="theirs")
+    with opened(tmp_path / "study.db") as storage:
+        optuna.create_study(storage=storage.optuna, study_name="theirs").add_trial(optuna.create_trial(value=1.0))
+        with pytest.raises(StudyError, match="not made by senthy"):
+            studies.open_study(storage, identity(config), config)
+
+
+def test_a_study_that_a_kill_left_without_its_facts_gets_them(tmp_path: Path) -> None:
+    config = make_config()
+    with opened(tmp_path / "study.db") as storage:
+        name = studies.open_study(storage, identity(config), config)[0].study_name
+        optuna.delete_study(study_name=name, storage=storage.optuna)
+        optuna.create_study(storage=storage.optuna, study_name=name, direction="maximize")
+        study, _ = studies.open_study(storage, identity(config), config)
+        assert study.user_attrs["fingerprint"] == identity(config).fingerprint
+
+
+def test_importances_sum_to_one_and_there_are_none_of_too_few_trials(tmp_path: Path) -> None:
+    config = make_config()
+    space = {name: optuna.distributions.FloatDistribution(0.0, 1.0) for name in ("x", "y")}
+    space["fixed"] = optuna.distributions.CategoricalDistribution(("one",))
+    with opened(tmp_path / "study.db") as storage:
+        study, _ = studies.open_study(storage, identity(config), config)
+        study.add_trial(
+            optuna.create_trial(params={"x": 0.1, "y": 0.5, "fixed": "one"}, distributions=space, value=0.1)
+        )
+        assert studies.importances(study) is None
+        for step in range(12):
+            params = {"x": step / 12, "y": (7 * step % 12) / 12, "fixed": "one"}
+            study.add_trial(optuna.create_trial(params=params, distributions=space, value=params["x"]))
+        found = studies.importances(study)
+    assert found is not None
+    assert set(found) == {"x", "y"}
+    assert sum(found.values()) == pytest.approx(1.0)
+    assert found["x"] > found["y"]
