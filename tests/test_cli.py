@@ -142,6 +142,34 @@ def test_train_options_reach_the_section_of_the_model_alone(spy: Callable[..., S
     }
 
 
+def test_optimize_options_are_settings_of_the_model_alone(spy: Callable[..., Spy]) -> None:
+    optimize = spy("optimize")
+    assert (
+        senthy(
+            *("optimize", "--model", "han", "--n-trials", "7", "--sample-size", "100", "--hpo-epochs", "3"),
+            *("--timeout", "60", "--storage", "sqlite:///s.db", "--study-name", "s", "--workers", "2"),
+            *("--sampler", "random", "--pruner", "hyperband", "--final-epochs", "4", "--no-final"),
+            *("--encoder", "enc", "--bundle-encoder", "--device", "cpu", "--offline"),
+        )
+        == 0
+    )
+    config, model = optimize.args
+    hpo = config.han.hpo
+    assert model == "han"
+    assert (hpo.n_trials, hpo.sample_size, hpo.epochs, hpo.timeout) == (7, 100, 3, 60.0)
+    assert (hpo.storage, hpo.study_name, hpo.workers) == ("sqlite:///s.db", "s", 2)
+    assert (hpo.sampler, hpo.pruner) == ("random", "hyperband")
+    assert (config.han.train.epochs, config.han.train.sample_size) == (4, None)
+    assert config.lstm == load_config().lstm
+    assert optimize.options == {
+        "device": "cpu",
+        "offline": True,
+        "encoder": Path("enc"),
+        "bundle_encoder": True,
+        "final": False,
+    }
+
+
 def test_run_all_options_reach_every_chosen_model(spy: Callable[..., Spy]) -> None:
     run_all = spy("run_all")
     options = ("--epochs", "2", "--source", "sample", "--force", "--refresh", "--offline")
@@ -302,6 +330,8 @@ def test_info_as_json_is_json(capsys: pytest.CaptureFixture[str]) -> None:
         (["data", "--device", "gpu"], "--device"),
         (["data", "-v", "-q"], "exclude each other"),
         (["train", "--epochs", "0"], "lstm.train.epochs (option): 0 is not allowed"),
+        (["optimize", "--sampler", "tep"], "did you mean `tpe`?"),
+        (["optimize", "--workers", "0"], "lstm.hpo.workers (option): 0 is not allowed"),
         (["data", "-c", "nope.yaml"], "no configuration file nope.yaml"),
         (["config", "check", "--set", "a.b=1"], "a: no such setting"),
         (["config", "check", "--seed", "-1"], "seed"),

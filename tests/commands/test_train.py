@@ -365,3 +365,47 @@ def test_a_training_that_failed_before_it_began_leaves_no_run_behind(project, tm
     with pytest.raises(EncoderError):
         train.run(project.config(f"encoder.name={tmp_path}"), "linear")
     assert not list((project.folder / "results" / "runs").iterdir())
+
+
+def test_a_training_on_train_and_valid_uses_all_their_rows_for_exactly_its_epochs(project):
+    config = project.config("linear.train.epochs=3", "linear.train.patience=1", "linear.train.learning_rate=1e-9")
+    purpose = train.Purpose("Optimize", include_valid=True, facts={"study": "s"})
+    result = train.run(config, "linear", purpose=purpose)
+    assert read_info(result.model_dir).train_rows == 198, "178 of train, 20 of valid"
+    epochs = Run(result.run_dir).epochs()
+    assert [(facts["epoch"], facts["valid_loss"]) for facts in epochs] == [(1, None), (2, None), (3, None)]
+    assert (result.best_epoch, result.valid) == (3, {})
+    (entry,) = read_results(project.folder / "results" / "model_results.json")
+    assert (entry["name"], entry["study"], entry["valid"]) == ("LinearRoBERTa_Optimize", "s", {})
+
+
+def test_a_training_on_train_and_valid_is_resumed_as_itself_alone(project, monkeypatch):
+    config = project.config()
+    purpose = train.Purpose("Optimize", include_valid=True)
+    real = RunCheckpoints.save
+
+    def save_once(self, state, **options):
+        real(self, state, **options)
+        raise KeyboardInterrupt
+
+    whole = train.run(config, "linear", purpose=purpose, test=False)
+    expected = read_info(whole.model_dir).weights_sha256
+    with monkeypatch.context() as patched:
+        patched.setattr(RunCheckpoints, "save", save_once)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(config, "linear", purpose=purpose)
+    with pytest.raises(TrainingError, match="other settings or other data"):
+        train.run(config, "linear", resume=True)
+    result = train.run(config, "linear", purpose=purpose, resume=True, test=False)
+    assert result.resumed
+    assert read_info(result.model_dir).weights_sha256 == expected
+
+
+def test_a_published_model_is_known_by_what_it_was_trained_on(project):
+    config = project.config()
+    result = train.run(config, "linear", purpose=train.Purpose(include_valid=True), test=False)
+    data = read_info(result.model_dir).data_fingerprint
+    assert train.is_published(config, "linear", data, include_valid=True)
+    assert not train.is_published(config, "linear", data)
+    (result.model_dir / "model.safetensors").write_bytes(b"damaged")
+    assert not train.is_published(config, "linear", data, include_valid=True)

@@ -20,7 +20,7 @@ from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.tuning import study as studies
 
 PROCESSES = 4
-TRIALS = 10
+TRIALS = 12
 
 
 def _programs() -> Path | None:
@@ -80,18 +80,37 @@ def server() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+#: `senthy`, begun by all processes at the same moment, when each has loaded what takes long.
+GATED = """
+import sys
+import sentiment_hybrid.commands.optimize, sentiment_hybrid.tuning.search
+from sentiment_hybrid.cli import main
+print("ready", flush=True)
+sys.stdin.readline()
+main(sys.argv[1:])
+"""
+
+
 def test_processes_that_share_a_study_reach_the_total_exactly_and_run_no_trial_twice(
     server: str, config: Config, tmp_path: Path
 ) -> None:
     (tmp_path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
-    command = [sys.executable, "-m", "sentiment_hybrid", "optimize", "--model", "linear", "--no-final"]
+    command = [sys.executable, "-c", GATED, "optimize", "--model", "linear", "--no-final"]
     command += ["--config", str(tmp_path / "config.yaml"), "--storage", server, "--n-trials", str(TRIALS)]
     command += ["--pruner", "median", "--study-name", "together", "--device", "cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
     running = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
         for _ in range(PROCESSES)
     ]
+    for process in running:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
     said = [process.communicate(timeout=300) for process in running]
     assert [process.returncode for process in running] == [0] * PROCESSES, said
 
@@ -103,7 +122,7 @@ def test_processes_that_share_a_study_reach_the_total_exactly_and_run_no_trial_t
         assert len(counted) == TRIALS
         assert all(trial.state.is_finished() for trial in trials)
         assert len({str(trial.params) for trial in counted}) == TRIALS, "no trial is run twice"
-        assert all(trial.user_attrs["owner"] for trial in counted)
+        assert len({trial.user_attrs["owner"] for trial in counted}) > 1, "they work at the same time"
         # What is left over gave itself back: no failure, no score.
         spare = [trial for trial in trials if trial not in counted]
         assert all(studies.given_back(trial) and trial.value is None for trial in spare)
