@@ -194,8 +194,8 @@ class Call:
     device: str
     offline: bool
 
-    def config(self, models: Sequence[str] = ()) -> Config:
-        """The Config of this call; training options go to each of ``models``."""
+    def config(self, models: Sequence[str] = (), *, params: Path | None = None) -> Config:
+        """The Config of this call; training options go to each of ``models``, for which ``params`` are, too."""
         from sentiment_hybrid.config.load import load_config
 
         flags: dict[str, Any] = {}
@@ -203,7 +203,7 @@ class Call:
             flags |= {key.format(model=model): value for model in (models if "{model}" in key else [""])}
         if self.source is None and self.file is not None:
             console.note(f"using {LOCAL_CONFIG} of this folder (--config default for the defaults)")
-        return load_config(self.file, self.overrides, flags=flags)
+        return load_config(self.file, self.overrides, flags=flags, params=params, params_for=models)
 
     @property
     def file(self) -> str | None:
@@ -352,6 +352,10 @@ EncoderPath = Annotated[
     typer.Option("--encoder", metavar="DIR", help="Where the encoder that a model names lies on this disk."),
 ]
 Json = Annotated[bool, _switch("--json", "Print JSON.")]
+Params = Annotated[
+    Path | None,
+    typer.Option("--params", metavar="FILE", help="Best parameters of a search, laid over the configuration."),
+]
 Refresh = Annotated[bool, _switch("--refresh", "Build the database anew though nothing has changed.")]
 Resume = Annotated[bool, _switch("--resume", "Go on with the newest unfinished run of the same settings.")]
 Bundle = Annotated[bool, _switch("--bundle-encoder", "Put a frozen hub encoder into the model directory too.")]
@@ -411,13 +415,14 @@ def train(
     resume: Resume = False,
     encoder: EncoderPath = None,
     bundle_encoder: Bundle = False,
+    params: Params = None,
     no_test: Annotated[bool, _switch("--no-test", "Stop after the model is published.")] = False,
 ) -> None:
     """Train a model, publish the best epoch, and test it."""
     from sentiment_hybrid.commands import train as verb
 
     result = verb.run(
-        call.config([model]),
+        call.config([model], params=params),
         model,
         resume=resume,
         device=call.device,
