@@ -1,4 +1,4 @@
-"""Defaults < YAML < parameters of a search < --set < flags, validated once; all problems at once, in the file's words."""
+"""Defaults < YAML < parameters of a search < --set < flags, validated once; all problems at once, in its own words."""
 
 from __future__ import annotations
 
