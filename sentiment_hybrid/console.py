@@ -387,7 +387,7 @@ def difference(comparison: Any, first: str, second: str) -> str:
         f"exact McNemar {p_value(comparison.p_value)}"
     )
     if not comparison.differs:
-        return f"{first} and {second} do not differ measurably on these rows ({facts})."
+        return f"{first[0].upper()}{first[1:]} and {second} do not differ measurably on these rows ({facts})."
     better, worse = (first, second) if gap.value > 0 else (second, first)
     return f"{better[0].upper()}{better[1:]} is better than {worse} on these rows, beyond chance ({facts})."
 

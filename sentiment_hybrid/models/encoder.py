@@ -326,7 +326,7 @@ def _last_layers(model: PreTrainedModel, count: int) -> list[nn.Module]:
     total = int(model.config.num_hidden_layers)
     if count > total:
         raise ConfigError(
-            f"encoder.trainable_layers is {count}, but this encoder has {total} layers",
+            f"trainable_layers is {count}, but this encoder has {total} layers",
             hint=f"Give 0 to {total}, or all (which trains the embeddings too).",
         )
     _, layers = _layer_list(model) or ("", None)
