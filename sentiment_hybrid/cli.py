@@ -175,12 +175,19 @@ _TRAIN = (
     ),
 )
 
+_FINETUNE = (
+    Flag(("--finetune-epochs",), "finetune.epochs", int | None, "Passes over the new training rows."),
+    Flag(("--sample-size",), "finetune.sample_size", int | None, "Train on the first N new rows of the split's order."),
+    Flag(("--trainable-layers",), "finetune.trainable_layers", str | None, "Encoder layers to train.", "N|all"),
+    Flag(("--layer-decay",), "finetune.layer_decay", float | None, "Each lower encoder layer learns so much slower."),
+)
+
 _TEST = (Flag(("--sample-size",), "test.sample_size", int | None, "Test on the first N rows of the split's order."),)
 
 #: How to read a labelled file; the errors about one say to type these.
 _COLUMNS = tuple(flag for flag in _DATA if flag.name in {"text_column", "label_column", "label_map"})
 
-_PANELS = {"data": _DATA, "columns": _COLUMNS, "training": _TRAIN, "testing": _TEST}
+_PANELS = {"data": _DATA, "columns": _COLUMNS, "training": _TRAIN, "fine-tuning": _FINETUNE, "testing": _TEST}
 _EVERYWHERE = "Everywhere"
 
 
@@ -460,6 +467,46 @@ def test(
         encoder=encoder,
     )
     console.show_test(result)
+
+
+@app.command()
+@options("fine-tuning", "columns")
+def finetune(
+    call: Call,
+    *,
+    data: Annotated[
+        str, typer.Option("--finetune-data-path", metavar="SOURCE", help="Labelled texts: a file, sample, or kaggle:.")
+    ],
+    model: AnyModel = None,
+    load_model_path: ModelPath = None,
+    save_path: Annotated[
+        Path | None,
+        typer.Option("--save-finetuned-model-path", metavar="DIR", help="Where the new model goes."),
+    ] = None,
+    new_labels: Annotated[
+        bool, _switch("--new-labels", "Take the data's own labels, with a fresh output layer.")
+    ] = False,
+    resume: Resume = False,
+    encoder: EncoderPath = None,
+    bundle_encoder: Bundle = False,
+) -> None:
+    """Fit a trained model to further texts, and measure it before and after, on new and old ones."""
+    from sentiment_hybrid.commands import finetune as verb
+
+    result = verb.run(
+        call.config(),
+        model,
+        data_file=data,
+        load_model_path=load_model_path,
+        save_path=save_path,
+        new_labels=new_labels,
+        resume=resume,
+        device=call.device,
+        offline=call.offline,
+        encoder=encoder,
+        bundle_encoder=bundle_encoder,
+    )
+    console.show_finetune(result)
 
 
 @app.command()

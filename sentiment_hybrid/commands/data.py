@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,8 @@ from sentiment_hybrid.console import progress, warn
 from sentiment_hybrid.errors import DatabaseError
 
 if TYPE_CHECKING:
-    from sentiment_hybrid.data.build import Part
+    from sentiment_hybrid.data.build import Demands, Part
+    from sentiment_hybrid.data.clean import Normalizer
 
 
 @dataclass(frozen=True)
@@ -42,28 +44,59 @@ def run(config: Config, *, refresh: bool = False, offline: bool = False) -> Data
         DataError: and its kinds: a source, its columns, labels or rows cannot be used, or the database is not ours.
         OutputError: the database cannot be written; what was there before still is.
     """
-    from sentiment_hybrid.data.build import build, check_writable, fingerprint
-    from sentiment_hybrid.data.clean import get_normalizer, prepare_nltk
+    from sentiment_hybrid.data.build import fingerprint
+    from sentiment_hybrid.data.clean import get_normalizer
     from sentiment_hybrid.data.store import check_ours
 
-    started = time.perf_counter()
-    target = config.paths.data_db
+    target, data = config.paths.data_db, config.data
     check_ours(target)
-    normalizer = get_normalizer(config.data.normalizer)
-    parts = _parts(config.data, offline=offline)
-    wanted = fingerprint(parts, config.data, normalizer)
-    if not refresh and (found := _up_to_date(target, wanted, started)) is not None:
+    normalizer = get_normalizer(data.normalizer)
+    parts = _parts(data, offline=offline)
+    wanted = fingerprint(parts, data, normalizer)
+    cache = paths.cache_dir(config.paths.cache_dir)
+    return prepare(
+        target, parts, data, normalizer=normalizer, fingerprint=wanted, cache=cache, refresh=refresh, offline=offline
+    )
+
+
+def prepare(
+    target: Path,
+    parts: Sequence[Part],
+    data: Data,
+    *,
+    normalizer: Normalizer,
+    fingerprint: str,
+    cache: Path,
+    demands: Demands | None = None,
+    refresh: bool = False,
+    offline: bool = False,
+) -> DataResult:
+    """Build a database with progress and warnings, unless what has this fingerprint stands there; raises as ``run``.
+
+    Args:
+        target: the database.
+        parts, data, normalizer, fingerprint, demands: see `sentiment_hybrid.data.build.build`.
+        cache: where nltk data lie or go.
+        refresh: build it anew in any case.
+        offline: touch no network.
+    """
+    from sentiment_hybrid.data.build import build, check_writable
+    from sentiment_hybrid.data.clean import prepare_nltk
+
+    started = time.perf_counter()
+    if not refresh and (found := _up_to_date(target, fingerprint, started)) is not None:
         return found
     check_writable(target)
     if normalizer.name == "classic":
-        prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline)
+        prepare_nltk(cache, offline)
     with progress("Reading and cleaning") as task:
         info = build(
             target,
             parts,
-            config.data,
+            data,
             normalizer=normalizer,
-            fingerprint=wanted,
+            fingerprint=fingerprint,
+            demands=demands,
             on_rows=task.advance,
             on_step=lambda step: task.update(step=step),
         )
@@ -71,7 +104,7 @@ def run(config: Config, *, refresh: bool = False, offline: bool = False) -> Data
         warn(warning)
     return DataResult(
         path=target,
-        fingerprint=wanted,
+        fingerprint=fingerprint,
         built=True,
         report=info["report"],
         labels=tuple(info["labels"]),

@@ -212,6 +212,40 @@ def codes_of(
     return {value: places[label.casefold()] for value, label in meaning.items() if label.casefold() in places}
 
 
+def codes_in(values: LabelValues, data: Data, labels: Sequence[str]) -> dict[str, int]:
+    """``codes_of`` the values of a source, with ``data.label_map``.
+
+    Raises:
+        LabelError: a value is none of the labels, unless ``data.unknown_labels`` is drop; tells both lists.
+    """
+    codes = codes_of(values.first_rows, labels, data.label_map)
+    strangers = [value for value in values.first_rows if value not in codes]
+    if strangers and data.unknown_labels == "error":
+        row, shown = values.first_rows[strangers[0]], strangers[0][:60]
+        what = f"the label {shown!r}" if shown.strip() else "no label"
+        more = f" (and {len(strangers) - 1} more unknown values)" if len(strangers) > 1 else ""
+        raise LabelError(
+            f"{values.source}, row {row}: {what} in column {values.column!r}{more} is none of the model's: "
+            f"{', '.join(labels)}; the column holds {_some(values.first_rows)}",
+            hint="Map values with --label-map VALUE=LABEL (data.label_map), or leave such rows out with "
+            "--set data.unknown_labels=drop.",
+        )
+    return codes
+
+
+def all_mean(values: LabelValues, data: Data, labels: Sequence[str]) -> bool:
+    """Whether every value of a source means one of these labels, and every label is meant."""
+    codes = codes_of(values.first_rows, labels, data.label_map)
+    return set(codes.values()) == set(range(len(labels))) and all(
+        value in codes for value in values.first_rows if value.strip()
+    )
+
+
+def _some(values: Iterable[str]) -> str:
+    given = sorted({canonical(value)[:40] for value in values} - {""})
+    return ", ".join(given[:12]) + (f" and {len(given) - 12} more" if len(given) > 12 else "")
+
+
 def _meaning_among(numbers: Mapping[str, int], places: Collection[str]) -> dict[str, str]:
     """What numbers mean as labels of a known set."""
     usual = _by_numbers({item: item for item in numbers}, numbers)

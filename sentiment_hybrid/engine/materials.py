@@ -124,11 +124,13 @@ def new_fit(
     settings: Train,
     labels: tuple[str, ...],
     seed: int,
+    layer_decay: float | None = None,
 ) -> Fit:
     """The training of a workshop's classifier, before its first step.
 
     Raises:
         TrainingError: ``settings.class_weights`` names other labels.
+        EncoderError: ``layer_decay`` is given, and the encoder's layers cannot be told apart.
     """
     return Fit(
         workshop.classifier,
@@ -139,6 +141,7 @@ def new_fit(
         seed=seed,
         compute=workshop.compute,
         accelerator=device.accelerator(workshop.compute),
+        layer_decay=layer_decay,
     )
 
 
