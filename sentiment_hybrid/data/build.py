@@ -180,7 +180,7 @@ class _Builder:
 
     def _intake(self, part: Part) -> _Intake:
         columns = choose(part.source.columns, self.data, source=part.source.name)
-        return _Intake(part, columns, LabelValues(part.source.name, columns.label))
+        return _Intake(part, columns, LabelValues(part.source.name, columns.label, place=part.source.place))
 
     def read_all(self, on_rows: Callable[[int], None]) -> None:
         """Every source into the spool. Raises DataError when nothing is there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sentiment_hybrid.config.schema import Data
@@ -146,11 +146,15 @@ class Labelling:
 
 
 class LabelValues:
-    """The distinct values of one source's label column, each with the row where it was first seen."""
+    """The distinct values of one source's label column, each with the row where it was first seen.
 
-    def __init__(self, source: str, column: str) -> None:
+    ``place`` says in words where a row of that source stands.
+    """
+
+    def __init__(self, source: str, column: str, *, place: Callable[[int], str] = "row {}".format) -> None:
         self.source = source
         self.column = column
+        self.place = place
         self.first_rows: dict[str, int] = {}
 
     def add(self, value: str, row: int) -> None:
@@ -243,7 +247,7 @@ def _raise_unknown(sources: Sequence[LabelValues], labelling: Labelling) -> None
     what = f"unknown label {value[:60]!r}" if value.strip() else "no label"
     more = f" (and {len(unknown) - 1} more unknown values)" if len(unknown) > 1 else ""
     raise LabelError(
-        f"{item.source}, row {row}: {what} in column {item.column!r}{more}; "
+        f"{item.source}, {item.place(row)}: {what} in column {item.column!r}{more}; "
         f"the labels are {', '.join(labelling.labels)}",
         hint="Drop such rows with --set data.unknown_labels=drop, or say what the values mean with --label-map "
         "VALUE=LABEL (data.label_map).",

@@ -36,7 +36,7 @@ def read_labelled(source: Source, data: Data, *, labels: tuple[str, ...], normal
         DataError: nothing is left.
     """
     columns = choose(source.columns, data, source=source.name)
-    values = LabelValues(source.name, columns.label)
+    values = LabelValues(source.name, columns.label, place=source.place)
     rows: list[int] = []
     given: list[str] = []
     texts: list[str] = []
@@ -88,7 +88,7 @@ def _codes(values: LabelValues, data: Data, labels: Sequence[str]) -> dict[str, 
         what = f"the label {shown!r}" if shown.strip() else "no label"
         more = f" (and {len(strangers) - 1} more unknown values)" if len(strangers) > 1 else ""
         raise LabelError(
-            f"{values.source}, row {row}: {what} in column {values.column!r}{more} is none of the model's: "
+            f"{values.source}, {values.place(row)}: {what} in column {values.column!r}{more} is none of the model's: "
             f"{', '.join(labels)}",
             hint="Map values with --label-map VALUE=LABEL (data.label_map), or leave such rows out with "
             "--set data.unknown_labels=drop.",

@@ -312,7 +312,7 @@ def test_without_an_official_valid_split_a_part_of_train_serves(tmp_path: Path) 
         ([("same", "positive"), ("same", "negative")], DataError, "no row is left"),
         ([("a", "x"), ("b", "y"), ("", "z")], DataError, "fewer than the 3 classes"),
         ([("a", "positive"), ("b", "negative")], DataError, "too few"),
-        ([*rows(20), ("a b", "maybe")], LabelError, "row 21: unknown label 'maybe'"),
+        ([*rows(20), ("a b", "maybe")], LabelError, "line 22, data row 21: unknown label 'maybe'"),
     ],
 )
 def test_unusable_rows_are_an_error_and_the_old_database_stays(
