@@ -102,6 +102,11 @@ class _Tally:
             self.sums[key] = (old[0] + new[0], (old[1] + new[1]) % 2**64, (old[2] + new[2]) % 2**64)
 
 
+def name_of(parts: Sequence[Part]) -> str:
+    """What the database says that it was made from."""
+    return ", ".join(part.source.name for part in parts)
+
+
 def fingerprint(parts: Sequence[Part], data: Data, normalizer: Normalizer) -> str:
     """Names everything that decides what the database holds: content of the sources, settings, versions."""
     places = {"source", "train_source", "valid_source", "test_source"}
@@ -328,7 +333,7 @@ class _Builder:
             "normalizer": self.normalizer.id,
             "split_fingerprint": self._split_fingerprint(),
             "split_seed": self.data.split_seed,
-            "source": ", ".join(intake.part.source.name for intake in self.intakes),
+            "source": name_of([intake.part for intake in self.intakes]),
             "text_column": columns.text,
             "splits": splits,
             "report": self._report(splits, dropped),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from sentiment_hybrid.commands import data as command
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.store import open_store
-from sentiment_hybrid.errors import DatabaseError, DataError, SourceError
+from sentiment_hybrid.errors import DatabaseError, DataError, LockedError, SourceError
 
 ALL = ("train", "valid", "test")
 
@@ -84,6 +85,36 @@ def test_a_damaged_database_is_built_anew_with_a_warning(tmp_path: Path, capsys:
     path.write_bytes(path.read_bytes()[:-4096])
     assert command.run(made).built
     assert "built anew" in capsys.readouterr().err
+
+
+def test_a_locked_database_is_told_and_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sentiment_hybrid.data.store.LOCK_SECONDS", 0.05)
+    made = config(tmp_path, write(tmp_path / "rows.csv", 300))
+    path = command.run(made).path
+    other = sqlite3.connect(path)
+    other.execute("BEGIN EXCLUSIVE")
+    before = path.stat().st_ino
+    for refresh in (False, True):
+        with pytest.raises(LockedError, match="locked by another program") as caught:
+            command.run(made, refresh=refresh)
+        assert caught.value.hint
+    other.close()
+    assert path.stat().st_ino == before
+    assert not command.run(made).built
+
+
+def test_the_database_of_another_source_is_not_replaced_in_silence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = write(tmp_path / "one.csv", 300), write(tmp_path / "two.csv", 310)
+    command.run(config(tmp_path, first))
+    assert "replaced" not in capsys.readouterr().err
+    command.run(config(tmp_path, second))
+    assert "holds one.csv and is replaced by two.csv (--set paths.data_db=FILE keeps both)" in capsys.readouterr().err
+    command.run(config(tmp_path, second, split_seed=3))
+    assert "a setting under data" in capsys.readouterr().err
+    command.run(config(tmp_path, second, split_seed=3))
+    assert capsys.readouterr().err == ""
 
 
 def test_official_splits_come_from_three_sources(tmp_path: Path) -> None:
