@@ -14,14 +14,18 @@ from typing import Any
 from sentiment_hybrid.errors import OutputError
 
 
+def reason(error: OSError) -> str:
+    """Why the system refused, in a few words."""
+    return "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+
+
 @contextmanager
 def written(target: Path | str, *, hint: str = "Free some space or choose another folder.") -> Iterator[None]:
     """Tell a failed write of ``target`` as an OutputError; safetensors wraps the system's error in one of its own."""
     try:
         yield
     except OSError as error:
-        why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
-        raise OutputError(f"cannot write {target}: {why}", hint=hint) from error
+        raise OutputError(f"cannot write {target}: {reason(error)}", hint=hint) from error
     except Exception as error:
         if type(error).__name__ != "SafetensorError":
             raise

@@ -30,6 +30,7 @@ from sentiment_hybrid.data.sources import Batch, Source
 from sentiment_hybrid.data.spool import CONFLICT, OTHER_SPLIT, REPEAT, Row, Spool
 from sentiment_hybrid.data.store import APPLICATION_ID, FORMAT_VERSION, check_ours
 from sentiment_hybrid.errors import DatabaseError, DataError, OutputError
+from sentiment_hybrid.files import reason
 
 Int64s = npt.NDArray[np.int64]
 
@@ -411,7 +412,7 @@ def check_writable(target: Path) -> None:
                 f"{target} is read-only, so it is not replaced", hint="chmod u+w it, or name another paths.data_db."
             )
     except OSError as error:
-        raise OutputError(f"cannot write into {target.parent}: {error.strerror or error}") from error
+        raise OutputError(f"cannot write into {target.parent}: {reason(error)}") from error
 
 
 @contextlib.contextmanager
@@ -468,7 +469,7 @@ def _told_as_output(target: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise OutputError(
-            f"cannot write {target}: {error.strerror or error}", hint="The old database, if any, is untouched."
+            f"cannot write {target}: {reason(error)}", hint="The old database, if any, is untouched."
         ) from error
 
 
@@ -502,7 +503,7 @@ def _clear_leftovers(target: Path) -> None:
     try:
         leftovers = [path for path in target.parent.iterdir() if pattern.fullmatch(path.name)]
     except OSError as error:
-        raise OutputError(f"cannot write into {target.parent}: {error.strerror}") from error
+        raise OutputError(f"cannot write into {target.parent}: {reason(error)}") from error
     for path in leftovers:
         with contextlib.suppress(OSError):
             just_made = path.stat().st_size == 0 and time.time() - path.stat().st_mtime < 60

@@ -37,7 +37,7 @@ class Run:
 
     @classmethod
     def start(cls, config: Config, model: str, fingerprint: str, **facts: Any) -> Run:
-        """A new folder with the resolved config and the first facts."""
+        """A new folder with the resolved config and the first facts, ``facts`` among them."""
         run_id = f"{model}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
         run = cls(paths.runs_dir(config.paths.results_dir) / run_id)
         run.folder.mkdir(parents=True)
