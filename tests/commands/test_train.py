@@ -370,6 +370,8 @@ def test_a_scratch_encoder_learns_its_vocabulary_and_weights_from_the_data(proje
     loaded = load_model(result.model_dir)
     assert loaded.info.encoder_inside
     assert loaded.tokenizer.tokenize("lovely") != list("lovely"), "frequent words are in the vocabulary"
+    with pytest.raises(UsageError, match="--encoder"):
+        train.run(config, "linear", encoder=project.folder)
 
 
 def test_a_json_line_cut_short_by_a_kill_does_not_harm_the_metrics(project):
