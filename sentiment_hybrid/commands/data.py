@@ -124,6 +124,9 @@ def _standing(target: Path, started: float) -> DataResult | None:
 def _tell_replaced(found: DataResult, source: str, wanted: str) -> None:
     """Say it before another's database goes; it stays until the new one is complete."""
     if found.source != source:
-        warn(f"{found.path} holds {found.source} and is replaced by {source} (--set paths.data_db=FILE keeps both)")
+        warn(
+            f"{found.path} holds {found.source}: {source} will replace it once it is read "
+            "(--set paths.data_db=FILE keeps both)"
+        )
     elif found.fingerprint != wanted:
-        note(f"{found.path} is built anew: what {source} holds has changed, or a setting under data")
+        note(f"{found.path} will be built anew: what {source} holds has changed, or a setting under data")

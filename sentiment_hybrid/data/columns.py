@@ -103,9 +103,16 @@ def _detect(
             )
     raise ColumnError(
         f"{source} has no known {what} column; it has {_listed(columns)}",
-        hint=_nearest(columns, names, option=f"--{what}-column")
+        hint=_other_separator(columns)
+        or _nearest(columns, names, option=f"--{what}-column")
         or f"Name it with --{what}-column (data.{what}_column). The first line must be a header of column names.",
     )
+
+
+def _other_separator(columns: Sequence[str]) -> str:
+    """What to do about a header that was not taken apart; spreadsheets of some countries write semicolons."""
+    found = [mark for mark in ";\t|" if mark in columns[0]] if len(columns) == 1 else []
+    return f"Its fields are separated by {found[0]!r}: save it with commas (.csv) or tabs (.tsv)." if found else ""
 
 
 def _raw_beside(columns: Sequence[str], text: str) -> str:

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +109,10 @@ def test_the_database_of_another_source_is_not_replaced_in_silence(
 ) -> None:
     first, second = write(tmp_path / "one.csv", 300), write(tmp_path / "two.csv", 310)
     command.run(config(tmp_path, first))
-    assert "replaced" not in capsys.readouterr().err
+    assert "replace" not in capsys.readouterr().err
     command.run(config(tmp_path, second))
-    assert "holds one.csv and is replaced by two.csv (--set paths.data_db=FILE keeps both)" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "holds one.csv: two.csv will replace it once it is read (--set paths.data_db=FILE keeps both)" in told
     command.run(config(tmp_path, second, split_seed=3))
     assert "a setting under data" in capsys.readouterr().err
     command.run(config(tmp_path, second, split_seed=3))
@@ -176,6 +178,21 @@ def test_a_warning_about_the_texts_is_told_once(tmp_path: Path, capsys: pytest.C
     for _ in range(2):
         console.show_data(command.run(made))
         assert capsys.readouterr().err.count("negation") == 1
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    peaks, sizes = [], []
+    for rows in (15_000, 60_000):
+        source = tmp_path / f"{rows}.csv"
+        with source.open("w", encoding="utf-8") as file:
+            file.write("text,label\n")
+            file.writelines(f"{'not a word ' * 40}{number},{number % 2}\n" for number in range(rows))
+        sizes.append(source.stat().st_size)
+        tracemalloc.start()
+        command.run(config(tmp_path, source))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < (sizes[1] - sizes[0]) / 3
 
 
 RUN = """

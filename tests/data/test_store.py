@@ -482,8 +482,7 @@ def test_leftovers_of_killed_runs_go_and_those_in_use_stay(tmp_path: Path) -> No
     assert not used.exists()
 
 
-def test_memory_does_not_follow_the_rows(tmp_path: Path) -> None:
-    """Passes over records and buckets of texts give what one pass gives."""
+def test_many_passes_over_few_rows_at_a_time_give_what_one_pass_gives(tmp_path: Path) -> None:
     draw = np.random.default_rng(1)
     count = 3000
     keys = draw.integers(0, 2**64, count, dtype=np.uint64)
