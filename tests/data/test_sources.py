@@ -296,7 +296,12 @@ def test_a_fingerprint_follows_name_and_content(tmp_path: Path) -> None:
 def test_the_sample_is_a_source() -> None:
     source = open_source("sample", Data())
     assert {"text", "label"} <= set(source.columns)
-    assert len(read(source)) >= 1000
+    pairs = read(source, columns=["text", "label"])
+    labels = [label for _, label in pairs]
+    assert len(pairs) >= 1000
+    assert labels.count("positive") == labels.count("negative") == len(pairs) / 2
+    assert len({text.casefold() for text, _ in pairs}) == len(pairs)
+    assert max(len(text) for text, _ in pairs) <= 400
 
 
 @pytest.mark.parametrize(
