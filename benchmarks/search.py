@@ -3,10 +3,10 @@
     python benchmarks/search.py search FILE.csv.gz --encoder DIR --work FOLDER [--models lstm han] [--json]
     python benchmarks/search.py seed FILE.csv.gz --encoder DIR --work FOLDER [--rows 10000] [--json]
 
-`search`: for each head, `--trials` trials of `--epochs` epochs without pruning on `--trial-rows` rows, then a final model
-with the best parameters beside one with the default values: same training rows, epochs and test rows, a paired test of
-the difference. Then the recorded trials are played to the default pruner once more, epoch by epoch: what it would have
-saved on identical parameters, and whether the best trial is still the same.
+`search`: for each head, `--trials` trials of `--epochs` epochs without pruning on `--trial-rows` rows, then a final
+model with the best parameters beside one with the default values: same training rows, epochs and test rows, a paired
+test of the difference. Then the recorded trials are played to the default pruner once more, epoch by epoch: what it
+would have saved on identical parameters, and whether the best trial is still the same.
 
 `seed`: configs/seed.yaml (its values, its cleaned column, its 20 epochs) beside configs/default.yaml, trained on the
 same rows over the same frozen encoder. FOLDER keeps everything; running again goes on from there.
@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from accuracy import line, places, print_table
+from sentiment_hybrid.tuning.study import TrialFacts, pruner_of
 
 from sentiment_hybrid.commands import data, optimize, train
 from sentiment_hybrid.commands.test import TestResult, kept_result
@@ -34,7 +35,6 @@ from sentiment_hybrid.engine.checkpoint import read_info
 from sentiment_hybrid.engine.runs import versions
 from sentiment_hybrid.paths import published_model
 from sentiment_hybrid.reporting.predictions import read_predictions
-from sentiment_hybrid.tuning.study import TrialFacts, pruner_of
 
 
 def main() -> None:
@@ -80,13 +80,14 @@ def search(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
     found = optimize.run(config, model)
     final = found.trained.test if found.trained else found.test
     assert final is not None
+    pruning = load_config(None, flags={f"{model}.hpo.n_trials": arguments.trials})
     trials = [trial for trial in found.trials if trial.state == "complete"]
     return {
         "table": table({"defaults": ours, "after the search": final}),
         "difference": paired(final, ours),
         "best_params": found.best.params,
         "importances": found.importances,
-        "pruning": replay(trials, load_config(None, flags={f"{model}.hpo.n_trials": arguments.trials}).model(model).hpo),
+        "pruning": replay(trials, pruning.model(model).hpo),
     }
 
 
@@ -133,7 +134,8 @@ def seed(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
     for name, config in (("configs/seed.yaml", theirs), ("configs/default.yaml", ours)):
         data.run(config)
         results[name] = trained(config, model)
-    return {"table": table(results), "difference": paired(results["configs/default.yaml"], results["configs/seed.yaml"])}
+    first, second = (results[name] for name in ("configs/default.yaml", "configs/seed.yaml"))
+    return {"table": table(results), "difference": paired(first, second)}
 
 
 def rows_of(arguments: argparse.Namespace, model: str) -> dict[str, Any]:

@@ -317,7 +317,8 @@ def _label_map(items: Sequence[str]) -> dict[str, str]:
             document = parse(item)
             if not isinstance(document, dict):
                 raise ConfigError(
-                    f"--label-map {item}", hint="write VALUE=LABEL, or a map such as {0: negative, 4: positive}"
+                    f"--label-map {item}: there is no = in it, and it is no map",
+                    hint="write VALUE=LABEL, or a map such as {0: negative, 4: positive}",
                 )
             result |= {str(key): str(name) for key, name in document.items()}
         else:

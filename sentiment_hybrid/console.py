@@ -463,6 +463,8 @@ def show_test(result: Any) -> None:
             f"{overlap['rows']:,} of these {result.rows:,} texts ({100 * overlap['rows'] / max(result.rows, 1):.1f} %) "
             "were in the model's training data: the figures flatter it"
         )
+    elif overlap:
+        say("None of these texts was in the model's training data.")
     show_files(result.files)
     if result.results_file_set_aside is not None:
         warn(f"the results file was damaged; it was set aside as {result.results_file_set_aside}, and a new one begun")

@@ -217,6 +217,14 @@ def test_a_test_shows_intervals_beside_the_baseline(capsys: pytest.CaptureFixtur
     assert "results/old.json" in caught.err
 
 
+def test_a_file_without_a_text_trained_on_is_said_to_be_one(capsys: pytest.CaptureFixture[str]) -> None:
+    console.show_test(tested(overlap={"rows": 0, "of": 1000}))
+    assert "None of these texts was in the model's training data." in capsys.readouterr().out
+    console.show_test(tested())  # a split of the database: nothing to check
+    caught = capsys.readouterr()
+    assert "training data" not in caught.out + caught.err
+
+
 def test_a_test_without_baseline_is_shown_too(capsys: pytest.CaptureFixture[str]) -> None:
     console.show_test(tested(baseline=None, comparison=None))
     assert "baseline" not in capsys.readouterr().out

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config, Data
-from sentiment_hybrid.console import progress, warn
-from sentiment_hybrid.errors import DatabaseError
+from sentiment_hybrid.console import note, progress, warn
+from sentiment_hybrid.errors import DatabaseError, LockedError
 
 if TYPE_CHECKING:
     from sentiment_hybrid.data.build import Demands, Part
@@ -80,13 +80,16 @@ def prepare(
         refresh: build it anew in any case.
         offline: touch no network.
     """
-    from sentiment_hybrid.data.build import build, check_writable
+    from sentiment_hybrid.data.build import build, check_writable, name_of
     from sentiment_hybrid.data.clean import prepare_nltk
 
     started = time.perf_counter()
-    if not refresh and (found := _up_to_date(target, fingerprint, started)) is not None:
+    found = _standing(target, started)
+    if found is not None and found.fingerprint == fingerprint and not refresh:
         return found
     check_writable(target)
+    if found is not None:
+        _tell_replaced(found, name_of(parts), fingerprint)
     if normalizer.name == "classic":
         prepare_nltk(cache, offline)
     with progress("Reading and cleaning") as task:
@@ -124,25 +127,39 @@ def _parts(data: Data, *, offline: bool) -> list[Part]:
     return [Part(open_source(spec, data, offline=offline), code) for spec, code in official if spec is not None]
 
 
-def _up_to_date(target: Path, wanted: str, started: float) -> DataResult | None:
-    """What stands there, if it is what would be built; a damaged database or one of another version is not."""
+def _standing(target: Path, started: float) -> DataResult | None:
+    """What stands there, if it can be used; a damaged database or one of another version is built anew.
+
+    Raises LockedError: what another program is about to change is not to be replaced.
+    """
     from sentiment_hybrid.data.store import open_store
 
     if not target.exists():
         return None
     try:
         with open_store(target) as store:
-            if store.fingerprint != wanted:
-                return None
             return DataResult(
                 path=target,
-                fingerprint=wanted,
+                fingerprint=store.fingerprint,
                 built=False,
                 report=store.report,
                 labels=store.labels,
                 seconds=time.perf_counter() - started,
                 source=store.source,
             )
+    except LockedError:
+        raise
     except DatabaseError as error:
         warn(f"{os.fspath(target)} is built anew: {error.message}")
         return None
+
+
+def _tell_replaced(found: DataResult, source: str, wanted: str) -> None:
+    """Say it before another's database goes; it stays until the new one is complete."""
+    if found.source != source:
+        warn(
+            f"{found.path} holds {found.source}: {source} will replace it once it is read "
+            "(--set paths.data_db=FILE keeps both)"
+        )
+    elif found.fingerprint != wanted:
+        note(f"{found.path} will be built anew: what {source} holds has changed, or a setting under data")

@@ -46,33 +46,14 @@ class TestResult:
     results_file_set_aside: Path | None = field(default=None, compare=False)
 
 
-def run(
-    config: Config,
-    model: str | None = None,
-    *,
-    load_model_path: Path | None = None,
-    split: Split = "test",
-    data_file: Path | None = None,
-    device: str = "auto",
-    offline: bool = False,
-    encoder: str | Path | None = None,
-) -> TestResult:
-    """``evaluate``, and an entry ``LSTMRoBERTa_Test`` in the results file."""
+def run(config: Config, model: str | None = None, **options: Any) -> TestResult:
+    """``evaluate``, whose options these are, and an entry ``LSTMRoBERTa_Test`` in the results file."""
     from dataclasses import replace
 
     from sentiment_hybrid.engine.runs import now, versions
     from sentiment_hybrid.reporting.results import append_result
 
-    result = evaluate(
-        config,
-        model,
-        load_model_path=load_model_path,
-        split=split,
-        data_file=data_file,
-        device=device,
-        offline=offline,
-        encoder=encoder,
-    )
+    result = evaluate(config, model, **options)
     entry = {
         "name": f"{result.model}_Test",
         "created": now(),

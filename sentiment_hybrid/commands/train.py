@@ -123,8 +123,10 @@ class _Options:
 
 def train_fingerprint(config: Config, model: str, data_fingerprint: str, *, include_valid: bool = False) -> str:
     """Of everything that a trained model depends on: equal fingerprints, equal model (on the same machine)."""
+    from sentiment_hybrid.engine.runs import FREE_TO_CHANGE
+
     section = config.model(model)
-    settings = section.train.model_dump(mode="json", exclude={"checkpoint_minutes", "token_budget"})
+    settings = section.train.model_dump(mode="json", exclude=set(FREE_TO_CHANGE))
     facts = {
         "format": 1,
         "model": model,
@@ -171,7 +173,8 @@ def _trained(config: Config, model: str, options: _Options, *, resume: bool, tar
         include_valid = options.purpose.include_valid
         rows = _examples(config, model, store, include_valid=include_valid)
         fingerprint = train_fingerprint(config, model, store.fingerprint, include_valid=include_valid)
-        run = Run.unfinished(config, model, fingerprint) if resume else Run.start(config, model, fingerprint)
+        facts = {"data_fingerprint": store.fingerprint}
+        run = Run.unfinished(config, model, fingerprint) if resume else Run.start(config, model, fingerprint, **facts)
         with fitting.held(run, resume=resume):
             result = _run_one(config, model, options, store, rows, run, resume=resume, target=target)
             yield replace(result, seconds=time.perf_counter() - started)

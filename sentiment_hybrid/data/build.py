@@ -30,6 +30,7 @@ from sentiment_hybrid.data.sources import Batch, Source
 from sentiment_hybrid.data.spool import CONFLICT, OTHER_SPLIT, REPEAT, Row, Spool
 from sentiment_hybrid.data.store import APPLICATION_ID, FORMAT_VERSION, check_ours
 from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, OutputError
+from sentiment_hybrid.files import reason
 
 Int64s = npt.NDArray[np.int64]
 
@@ -126,6 +127,11 @@ class _Tally:
             self.sums[key] = (old[0] + new[0], (old[1] + new[1]) % 2**64, (old[2] + new[2]) % 2**64)
 
 
+def name_of(parts: Sequence[Part]) -> str:
+    """What the database says that it was made from."""
+    return ", ".join(part.source.name for part in parts)
+
+
 def fingerprint(parts: Sequence[Part], data: Data, normalizer: Normalizer, *, demands: Demands | None = None) -> str:
     """Names everything that decides what the database holds: content of the sources, settings, versions."""
     places = {"source", "train_source", "valid_source", "test_source"}
@@ -211,7 +217,7 @@ class _Builder:
 
     def _intake(self, part: Part) -> _Intake:
         columns = choose(part.source.columns, self.data, source=part.source.name)
-        return _Intake(part, columns, LabelValues(part.source.name, columns.label))
+        return _Intake(part, columns, LabelValues(part.source.name, columns.label, place=part.source.place))
 
     def read_all(self, on_rows: Callable[[int], None]) -> None:
         """Every source into the spool. Raises DataError when nothing is there."""
@@ -294,12 +300,12 @@ class _Builder:
     ) -> npt.NDArray[np.bool_]:
         """Rows, of those in ``among``, whose text a model's tests or training keep out of their split; counts them."""
         known = np.zeros(len(keys), dtype=bool)
-        for reason, codes, barred in self.bars:
+        for why, codes, barred in self.bars:
             there = np.flatnonzero(among & np.isin(splits, codes))
             places = np.searchsorted(barred, keys[there]).clip(max=len(barred) - 1)
             there = there[barred[places] == keys[there]]
             known[there] = True
-            self.tally.known.setdefault(reason, Counter()).update(_counted(values[there]))
+            self.tally.known.setdefault(why, Counter()).update(_counted(values[there]))
         return known
 
     def _look_for_negation(self, texts: list[str]) -> None:
@@ -403,7 +409,7 @@ class _Builder:
             "normalizer": self.normalizer.id,
             "split_fingerprint": self._split_fingerprint(),
             "split_seed": self.data.split_seed,
-            "source": ", ".join(intake.part.source.name for intake in self.intakes),
+            "source": name_of([intake.part for intake in self.intakes]),
             "text_column": columns.text,
             "splits": splits,
             "report": self._report(splits, dropped),
@@ -489,7 +495,7 @@ def check_writable(target: Path) -> None:
                 f"{target} is read-only, so it is not replaced", hint="chmod u+w it, or name another paths.data_db."
             )
     except OSError as error:
-        raise OutputError(f"cannot write into {target.parent}: {error.strerror or error}") from error
+        raise OutputError(f"cannot write into {target.parent}: {reason(error)}") from error
 
 
 @contextlib.contextmanager
@@ -546,7 +552,7 @@ def _told_as_output(target: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise OutputError(
-            f"cannot write {target}: {error.strerror or error}", hint="The old database, if any, is untouched."
+            f"cannot write {target}: {reason(error)}", hint="The old database, if any, is untouched."
         ) from error
 
 
@@ -580,7 +586,7 @@ def _clear_leftovers(target: Path) -> None:
     try:
         leftovers = [path for path in target.parent.iterdir() if pattern.fullmatch(path.name)]
     except OSError as error:
-        raise OutputError(f"cannot write into {target.parent}: {error.strerror}") from error
+        raise OutputError(f"cannot write into {target.parent}: {reason(error)}") from error
     for path in leftovers:
         with contextlib.suppress(OSError):
             just_made = path.stat().st_size == 0 and time.time() - path.stat().st_mtime < 60

@@ -35,7 +35,7 @@ def read_labelled(source: Source, data: Data, *, labels: tuple[str, ...], normal
         DataError: nothing is left.
     """
     columns = choose(source.columns, data, source=source.name)
-    values = LabelValues(source.name, columns.label)
+    values = LabelValues(source.name, columns.label, place=source.place)
     rows: list[int] = []
     given: list[str] = []
     texts: list[str] = []

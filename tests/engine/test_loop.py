@@ -10,6 +10,7 @@ import torch
 
 from sentiment_hybrid.config.schema import Train
 from sentiment_hybrid.engine import device
+from sentiment_hybrid.engine.evaluate import predict_probabilities
 from sentiment_hybrid.engine.loop import EpochFacts, Fit, StepFacts, load_trainable, trainable_state, weights_of_classes
 from sentiment_hybrid.engine.optim import build_optimizer
 from sentiment_hybrid.errors import TrainingError
@@ -119,19 +120,54 @@ def test_class_weights_shift_predictions_towards_the_heavier_class(make_workshop
         workshop = make_workshop("linear")
         fit = make_fit(workshop, weights=weights, epochs=3)
         list(fit.facts())
-        with torch.no_grad():
-            from sentiment_hybrid.engine.evaluate import predict_probabilities
-
-            probabilities = predict_probabilities(
-                workshop.classifier,
-                fit.valid.tokenized,
-                compute=workshop.compute,
-                token_budget=1000,
-                states=fit.valid.states,
-            )
+        probabilities = predict_probabilities(
+            workshop.classifier,
+            fit.valid.tokenized,
+            compute=workshop.compute,
+            token_budget=1000,
+            states=fit.valid.states,
+        )
         return probabilities[:, 1].mean()
 
     assert share_of_ones([1.0, 9.0]) > share_of_ones([9.0, 1.0]) + 0.2
+
+
+def test_label_smoothing_shares_a_part_of_the_target_among_all_labels(make_workshop):
+    workshop = make_workshop("linear")
+    fit = make_fit(workshop, rows=60, batch_size=60, label_smoothing=0.4)
+    for dropout in (module for module in workshop.classifier.modules() if isinstance(module, torch.nn.Dropout)):
+        dropout.p = 0.0
+    probabilities = predict_probabilities(
+        workshop.classifier,
+        fit.train.tokenized,
+        compute=workshop.compute,
+        token_budget=1000,
+        states=fit.train.states,
+    )
+    surprise = -np.log(probabilities)  # (N, C)
+    of_truth = surprise[np.arange(60), fit.train.labels]
+    first = next(facts for facts in fit.facts() if isinstance(facts, StepFacts))
+    assert first.loss == pytest.approx((0.6 * of_truth + 0.4 * surprise.mean(axis=1)).mean(), abs=1e-5)
+    assert first.loss != pytest.approx(of_truth.mean(), abs=1e-3)
+
+
+@pytest.mark.parametrize("clip_norm", [1e-3, None])
+def test_gradients_are_clipped_to_the_norm_that_is_set(make_workshop, monkeypatch, clip_norm):
+    fit = make_fit(make_workshop("lstm"), clip_norm=clip_norm, epochs=1)
+    norms, step = [], fit.optimizer.step
+
+    def measured():
+        gradients = [value.grad for value in fit.model.parameters() if value.grad is not None]
+        norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+        step()
+
+    monkeypatch.setattr(fit.optimizer, "step", measured)
+    list(fit.facts())
+    assert len(norms) == fit.steps
+    if clip_norm is None:
+        assert min(norms) > 1e-3
+    else:
+        assert max(norms) <= clip_norm * 1.001
 
 
 def test_balanced_weights_are_inverse_frequencies_and_a_map_must_name_every_label():
@@ -152,6 +188,8 @@ def test_the_rate_warms_up_and_decays_as_the_schedule_says(make_workshop, schedu
         assert set(rates[4:]) == {0.01}
     else:
         assert rates[-1] < 0.001
+        quarter = 4 + (len(rates) - 4) // 4
+        assert rates[quarter] == pytest.approx(0.00854 if schedule == "cosine" else 0.0075, abs=3e-4)
         assert all(later <= earlier for earlier, later in itertools.pairwise(rates[4:]))
 
 
