@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from sentiment_hybrid.commands.finetune import finetune
     from sentiment_hybrid.commands.optimize import optimize
     from sentiment_hybrid.commands.test import evaluate
     from sentiment_hybrid.commands.train import train
@@ -20,12 +21,13 @@ _PUBLIC = {
     "Config": "sentiment_hybrid.config.schema",
     "Predictor": "sentiment_hybrid.engine.predictor",
     "evaluate": "sentiment_hybrid.commands.test",
+    "finetune": "sentiment_hybrid.commands.finetune",
     "load_config": "sentiment_hybrid.config.load",
     "optimize": "sentiment_hybrid.commands.optimize",
     "train": "sentiment_hybrid.commands.train",
 }
 
-__all__ = ["Config", "Predictor", "__version__", "evaluate", "load_config", "optimize", "train"]
+__all__ = ["Config", "Predictor", "__version__", "evaluate", "finetune", "load_config", "optimize", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -196,12 +196,26 @@ _SEARCH = (
     ),
 )
 
+_FINETUNE = (
+    Flag(("--finetune-epochs",), "finetune.epochs", int | None, "Passes over the new training rows."),
+    Flag(("--sample-size",), "finetune.sample_size", int | None, "Train on the first N new rows of the split's order."),
+    Flag(("--trainable-layers",), "finetune.trainable_layers", str | None, "Encoder layers to train.", "N|all"),
+    Flag(("--layer-decay",), "finetune.layer_decay", float | None, "Each lower encoder layer learns so much slower."),
+)
+
 _TEST = (Flag(("--sample-size",), "test.sample_size", int | None, "Test on the first N rows of the split's order."),)
 
 #: How to read a labelled file; the errors about one say to type these.
 _COLUMNS = tuple(flag for flag in _DATA if flag.name in {"text_column", "label_column", "label_map"})
 
-_PANELS = {"data": _DATA, "columns": _COLUMNS, "training": _TRAIN, "search": _SEARCH, "testing": _TEST}
+_PANELS = {
+    "data": _DATA,
+    "columns": _COLUMNS,
+    "training": _TRAIN,
+    "search": _SEARCH,
+    "fine-tuning": _FINETUNE,
+    "testing": _TEST,
+}
 _EVERYWHERE = "Everywhere"
 
 
@@ -215,8 +229,8 @@ class Call:
     device: str
     offline: bool
 
-    def config(self, models: Sequence[str] = ()) -> Config:
-        """The Config of this call; training options go to each of ``models``."""
+    def config(self, models: Sequence[str] = (), *, params: Path | None = None) -> Config:
+        """The Config of this call; training options go to each of ``models``, for which ``params`` are, too."""
         from sentiment_hybrid.config.load import load_config
 
         flags: dict[str, Any] = {}
@@ -224,7 +238,7 @@ class Call:
             flags |= {key.format(model=model): value for model in (models if "{model}" in key else [""])}
         if self.source is None and self.file is not None:
             console.note(f"using {LOCAL_CONFIG} of this folder (--config default for the defaults)")
-        return load_config(self.file, self.overrides, flags=flags)
+        return load_config(self.file, self.overrides, flags=flags, params=params, params_for=models)
 
     @property
     def file(self) -> str | None:
@@ -331,7 +345,8 @@ def _label_map(items: Sequence[str]) -> dict[str, str]:
             document = parse(item)
             if not isinstance(document, dict):
                 raise ConfigError(
-                    f"--label-map {item}", hint="write VALUE=LABEL, or a map such as {0: negative, 4: positive}"
+                    f"--label-map {item}: there is no = in it, and it is no map",
+                    hint="write VALUE=LABEL, or a map such as {0: negative, 4: positive}",
                 )
             result |= {str(key): str(name) for key, name in document.items()}
         else:
@@ -373,6 +388,10 @@ EncoderPath = Annotated[
     typer.Option("--encoder", metavar="DIR", help="Where the encoder that a model names lies on this disk."),
 ]
 Json = Annotated[bool, _switch("--json", "Print JSON.")]
+Params = Annotated[
+    Path | None,
+    typer.Option("--params", metavar="FILE", help="Best parameters of a search, laid over the configuration."),
+]
 Refresh = Annotated[bool, _switch("--refresh", "Build the database anew though nothing has changed.")]
 Resume = Annotated[bool, _switch("--resume", "Go on with the newest unfinished run of the same settings.")]
 Bundle = Annotated[bool, _switch("--bundle-encoder", "Put a frozen hub encoder into the model directory too.")]
@@ -432,13 +451,14 @@ def train(
     resume: Resume = False,
     encoder: EncoderPath = None,
     bundle_encoder: Bundle = False,
+    params: Params = None,
     no_test: Annotated[bool, _switch("--no-test", "Stop after the model is published.")] = False,
 ) -> None:
     """Train a model, publish the best epoch, and test it."""
     from sentiment_hybrid.commands import train as verb
 
     result = verb.run(
-        call.config([model]),
+        call.config([model], params=params),
         model,
         resume=resume,
         device=call.device,
@@ -501,6 +521,46 @@ def test(
         encoder=encoder,
     )
     console.show_test(result)
+
+
+@app.command()
+@options("fine-tuning", "columns")
+def finetune(
+    call: Call,
+    *,
+    data: Annotated[
+        str, typer.Option("--finetune-data-path", metavar="SOURCE", help="Labelled texts: a file, sample, or kaggle:.")
+    ],
+    model: AnyModel = None,
+    load_model_path: ModelPath = None,
+    save_path: Annotated[
+        Path | None,
+        typer.Option("--save-finetuned-model-path", metavar="DIR", help="Where the new model goes."),
+    ] = None,
+    new_labels: Annotated[
+        bool, _switch("--new-labels", "Take the data's own labels, with a fresh output layer.")
+    ] = False,
+    resume: Resume = False,
+    encoder: EncoderPath = None,
+    bundle_encoder: Bundle = False,
+) -> None:
+    """Fit a trained model to further texts, and measure it before and after, on new and old ones."""
+    from sentiment_hybrid.commands import finetune as verb
+
+    result = verb.run(
+        call.config(),
+        model,
+        data_file=data,
+        load_model_path=load_model_path,
+        save_path=save_path,
+        new_labels=new_labels,
+        resume=resume,
+        device=call.device,
+        offline=call.offline,
+        encoder=encoder,
+        bundle_encoder=bundle_encoder,
+    )
+    console.show_finetune(result)
 
 
 @app.command()

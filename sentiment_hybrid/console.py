@@ -387,7 +387,7 @@ def difference(comparison: Any, first: str, second: str) -> str:
         f"exact McNemar {p_value(comparison.p_value)}"
     )
     if not comparison.differs:
-        return f"{first} and {second} do not differ measurably on these rows ({facts})."
+        return f"{first[0].upper()}{first[1:]} and {second} do not differ measurably on these rows ({facts})."
     better, worse = (first, second) if gap.value > 0 else (second, first)
     return f"{better[0].upper()}{better[1:]} is better than {worse} on these rows, beyond chance ({facts})."
 
@@ -463,6 +463,8 @@ def show_test(result: Any) -> None:
             f"{overlap['rows']:,} of these {result.rows:,} texts ({100 * overlap['rows'] / max(result.rows, 1):.1f} %) "
             "were in the model's training data: the figures flatter it"
         )
+    elif overlap:
+        say("None of these texts was in the model's training data.")
     show_files(result.files)
     if result.results_file_set_aside is not None:
         warn(f"the results file was damaged; it was set aside as {result.results_file_set_aside}, and a new one begun")
@@ -526,6 +528,60 @@ def show_seeds(summary: Mapping[str, Any]) -> None:
         if isinstance(one, Mapping)
     ]
     table("Over seeds", ["figure", "mean", "deviation", "each"], rows)
+
+
+def show_finetune(result: Any) -> None:
+    """A fine-tuning: where the model lies, its figures before and after on new and old texts, what it forgot."""
+    resumed = " (resumed)" if result.resumed else ""
+    say(
+        f"{result.model_dir} fine-tuned{resumed} from {result.parent_dir} in {duration(result.seconds)}; "
+        f"run {result.run_dir}"
+    )
+    best = ", ".join(f"{_name(name)} {value:.4f}" for name, value in result.valid.items())
+    say(f"best of {result.epochs} epochs: epoch {result.best_epoch}, on the new validation rows {best}")
+    if result.left_out:
+        say("left out: " + ", ".join(f"{count:,} {reason}" for reason, count in result.left_out.items()))
+    if result.labels != result.old_labels:
+        say(
+            f"the output layer was replaced: its labels are {', '.join(result.labels)}, "
+            f"and were {', '.join(result.old_labels)}"
+        )
+    _show_before_and_after(result)
+    if result.improved is False:
+        name = result.metric
+        warn(
+            f"no epoch was better than the model as it was, by {_name(name)} on the new validation rows "
+            f"({result.valid[name]:.4f} against {result.valid_before[name]:.4f}); the best of the epochs is published"
+        )
+    show_files(result.files)
+    if result.results_file_set_aside is not None:
+        warn(f"the results file was damaged; it was set aside as {result.results_file_set_aside}, and a new one begun")
+
+
+def _show_before_and_after(result: Any) -> None:
+    tests = {f"{result.new_test.rows:,} new texts": result.new_test}
+    if result.old_test is not None:
+        tests[f"{result.old_test.rows:,} texts of the old test split"] = result.old_test
+    rows = [
+        [
+            f"{words}: {name}",
+            percent(getattr(test.before, field)) if test.before else "-",
+            percent(getattr(test.after, field)),
+        ]
+        for words, test in tests.items()
+        for name, field in (("accuracy", "accuracy"), ("macro F1", "macro_f1"))
+    ]
+    level = 100 * result.new_test.after.confidence
+    table(f"{result.model} before and after", [f"figure [{level:g} % interval]", "before", "after"], rows)
+    if result.new_test.comparison is not None:
+        told = difference(result.new_test.comparison, "the fine-tuned model", "the model before")
+        say(f"New texts: {told}")
+    if result.old_test is None:
+        say(f"Old test split: what the model forgot was not measured ({result.old_test_missing})")
+        return
+    gap = result.old_test.comparison
+    forgot = "some of what it knew is forgotten" if gap.differs and gap.accuracy.value < 0 else "no sign of forgetting"
+    say(f"Old test split: {forgot}. {difference(gap, 'the fine-tuned model', 'the model before')}")
 
 
 def show_predictions(result: Any) -> None:

@@ -7,7 +7,8 @@ SenthyError                 exit code 1: it cannot be done
 │   ├── SourceError         a source cannot be read: missing, damaged, wrong encoding, not reachable
 │   ├── ColumnError         no such text or label column, or a clash of column names
 │   ├── LabelError          an unknown label, one class only, or labels that differ from a model's
-│   └── DatabaseError       the prepared database is locked, damaged, foreign, or of another version or split
+│   └── DatabaseError       the prepared database is damaged, foreign, or of another version or split
+│       └── LockedError     another program holds the prepared database
 ├── ModelError              a model directory is damaged, unsafe, newer than this program, or does not fit
 ├── EncoderError            an encoder cannot be had: not there, offline, changed since the model was trained
 ├── TrainingError           training cannot start, go on, or produced values that are not numbers
@@ -63,6 +64,10 @@ class LabelError(DataError):
 
 class DatabaseError(DataError):
     """The prepared database cannot be used."""
+
+
+class LockedError(DatabaseError):
+    """Another program holds the prepared database."""
 
 
 class ModelError(SenthyError):

@@ -14,18 +14,22 @@ from typing import Any
 from sentiment_hybrid.errors import OutputError
 
 
+def reason(error: Exception) -> str:
+    """Why the system refused, in a few words; safetensors tells its reason in the text alone."""
+    if getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
+        return "the disk is full"
+    return getattr(error, "strerror", None) or str(error)
+
+
 @contextmanager
 def written(target: Path | str, *, hint: str = "Free some space or choose another folder.") -> Iterator[None]:
     """Tell a failed write of ``target`` as an OutputError; safetensors wraps the system's error in one of its own."""
     try:
         yield
-    except OSError as error:
-        why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
-        raise OutputError(f"cannot write {target}: {why}", hint=hint) from error
     except Exception as error:
-        if type(error).__name__ != "SafetensorError":
+        if not isinstance(error, OSError) and type(error).__name__ != "SafetensorError":
             raise
-        raise OutputError(f"cannot write {target}: {error}", hint=hint) from error
+        raise OutputError(f"cannot write {target}: {reason(error)}", hint=hint) from error
 
 
 @contextmanager

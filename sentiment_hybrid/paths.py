@@ -60,6 +60,16 @@ def published_model(models_dir: Path, head: str) -> Path:
     return models_dir / f"{head}_roberta_model_final"
 
 
+def finetuned_model(models_dir: Path, head: str) -> Path:
+    """``models/lstm_roberta_model_finetuned``."""
+    return models_dir / f"{head}_roberta_model_finetuned"
+
+
+def finetune_db(cache: Path, fingerprint: str) -> Path:
+    """The prepared texts of fine-tunings, by what they hold: heads and resumed runs share them."""
+    return cache / "finetune" / f"{fingerprint[:20]}.db"
+
+
 def seed_model(results_dir: Path, head: str, seed: int) -> Path:
     """Where one of several seeds' models waits to be chosen from."""
     return results_dir / "seeds" / f"{head}-{seed}"

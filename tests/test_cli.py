@@ -210,6 +210,34 @@ def test_a_file_to_test_on_is_read_as_the_options_say(spy: Callable[..., Spy]) -
     assert test.options["data_file"] == Path("f.csv")
 
 
+def test_finetune_options(spy: Callable[..., Spy]) -> None:
+    finetune = spy("finetune")
+    paths_ = ("--load-model-path", "m", "--finetune-data-path", "kaggle:a/b", "--save-finetuned-model-path", "n")
+    settings_ = ("--finetune-epochs", "7", "--sample-size", "50", "--trainable-layers", "2", "--layer-decay", "0.8")
+    columns = ("--text-column", "t", "--label-column", "l", "--label-map", "0=neg", "--label-map", "4=pos")
+    others = ("--new-labels", "--resume", "--encoder", "e", "--bundle-encoder", "--device", "cpu", "--offline")
+    assert senthy("finetune", "--model", "han", *paths_, *settings_, *columns, *others) == 0
+    config, model = finetune.args
+    assert model == "han"
+    own = config.finetune
+    assert (own.epochs, own.sample_size, own.trainable_layers, own.layer_decay) == (7, 50, 2, 0.8)
+    assert (config.data.text_column, config.data.label_map) == ("t", {"0": "neg", "4": "pos"})
+    assert finetune.options == {
+        "data_file": "kaggle:a/b",
+        "load_model_path": Path("m"),
+        "save_path": Path("n"),
+        "new_labels": True,
+        "resume": True,
+        "device": "cpu",
+        "offline": True,
+        "encoder": Path("e"),
+        "bundle_encoder": True,
+    }
+    assert senthy("finetune", "--finetune-data-path", "f.csv", "--trainable-layers", "all") == 0
+    assert finetune.args[0].finetune.trainable_layers == "all"
+    assert finetune.args[1] is None
+
+
 def test_predict_options(spy: Callable[..., Spy]) -> None:
     predict = spy("predict")
     assert senthy("predict", "good", "--", "-bad") == 0
@@ -281,10 +309,10 @@ def every_command(group: Any = None, prefix: str = "") -> Iterator[tuple[str, An
 
 def test_all_verbs_are_there() -> None:
     names = {name for name, _ in every_command()}
-    plain = {"data", "train", "optimize", "test", "predict", "run-all", "fetch", "info"}
+    plain = {"data", "train", "optimize", "test", "finetune", "predict", "run-all", "fetch", "info"}
     assert plain | {f"config {verb}" for verb in ("show", "check", "init", "schema")} <= names
     files = {path.stem.replace("_", "-") for path in Path(commands.__file__).parent.glob("[a-z]*.py")}
-    assert files == {name.split()[0] for name in names}
+    assert files - {"fitting"} == {name.split()[0] for name in names}, "fitting is what verbs that train share"
 
 
 @pytest.mark.parametrize("name", [name for name, _ in every_command()])
@@ -327,6 +355,9 @@ def test_info_as_json_is_json(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--seeds", "0"], "--seeds"),
         (["train", "--epochs", "x"], "--epochs"),
         (["test", "--split", "tset"], "--split"),
+        (["finetune"], "--finetune-data-path"),
+        (["finetune", "--finetune-data-path", "f", "--layer-decay", "2"], "finetune.layer_decay (option): 2.0"),
+        (["finetune", "--finetune-data-path", "f", "--trainable-layers", "some"], "finetune.trainable_layers (option)"),
         (["data", "--device", "gpu"], "--device"),
         (["data", "-v", "-q"], "exclude each other"),
         (["train", "--epochs", "0"], "lstm.train.epochs (option): 0 is not allowed"),

@@ -217,6 +217,14 @@ def test_a_test_shows_intervals_beside_the_baseline(capsys: pytest.CaptureFixtur
     assert "results/old.json" in caught.err
 
 
+def test_a_file_without_a_text_trained_on_is_said_to_be_one(capsys: pytest.CaptureFixture[str]) -> None:
+    console.show_test(tested(overlap={"rows": 0, "of": 1000}))
+    assert "None of these texts was in the model's training data." in capsys.readouterr().out
+    console.show_test(tested())  # a split of the database: nothing to check
+    caught = capsys.readouterr()
+    assert "training data" not in caught.out + caught.err
+
+
 def test_a_test_without_baseline_is_shown_too(capsys: pytest.CaptureFixture[str]) -> None:
     console.show_test(tested(baseline=None, comparison=None))
     assert "baseline" not in capsys.readouterr().out
@@ -240,6 +248,72 @@ def test_a_training_shows_its_best_epoch_its_seeds_and_its_test(capsys: pytest.C
     out = capsys.readouterr().out
     for word in ("models/m", "(resumed)", "1 min 05 s", "epoch 3", "macro F1 0.7900", "0.8100", "0.0040", "82.00 %"):
         assert word in out
+
+
+def finetuned(**changes: Any) -> Any:
+    measured = I(rows=48, before=scores(0.6), after=scores(0.7), comparison=compared(0.1, differs=True))
+    facts: dict[str, Any] = {
+        "model": "HANRoBERTa",
+        "model_dir": Path("models/new"),
+        "parent_dir": Path("models/old"),
+        "run_dir": Path("results/runs/2"),
+        "labels": ("neg", "pos"),
+        "old_labels": ("neg", "pos"),
+        "best_epoch": 2,
+        "epochs": 3,
+        "valid": {"accuracy": 0.8, "macro_f1": 0.79},
+        "valid_before": {"accuracy": 0.7, "macro_f1": 0.69},
+        "improved": True,
+        "metric": "macro_f1",
+        "left_out": {"repeated text": 1234},
+        "new_test": measured,
+        "old_test": I(rows=1000, before=scores(0.8), after=scores(0.75), comparison=compared(-0.05, differs=True)),
+        "old_test_missing": "",
+        "seconds": 65.0,
+        "resumed": False,
+        "files": {"predictions": Path("results/p.csv")},
+        "results_file_set_aside": None,
+    }
+    return I(**{**facts, **changes})
+
+
+def test_a_fine_tuning_shows_both_tests_before_and_after_and_what_was_forgotten(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    console.show_finetune(finetuned())
+    caught = capsys.readouterr()
+    for word in ("models/new fine-tuned from models/old", "1,234 repeated text", "48 new texts: accuracy", "60.00 %"):
+        assert word in caught.out
+    for word in ("75.00 %", "some of what it knew is forgotten", "New texts: The fine-tuned model is better"):
+        assert word in caught.out
+    assert caught.err == ""
+
+
+def test_a_fine_tuning_that_helped_nobody_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    kept = I(rows=1000, before=scores(), after=scores(), comparison=compared(0.0, differs=False))
+    worse = {"accuracy": 0.6, "macro_f1": 0.59}
+    console.show_finetune(finetuned(improved=False, valid=worse, old_test=kept))
+    caught = capsys.readouterr()
+    assert "no epoch was better than the model as it was" in caught.err
+    assert "0.5900 against 0.6900" in caught.err
+    assert "no sign of forgetting" in caught.out
+
+
+def test_a_fine_tuning_to_other_labels_says_what_cannot_be_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    alone = I(rows=48, before=None, after=scores(0.7), comparison=None)
+    console.show_finetune(
+        finetuned(
+            labels=("joy", "[rage]"),
+            new_test=alone,
+            old_test=None,
+            old_test_missing="its labels were neg, pos",
+            improved=None,
+            valid_before=None,
+        )
+    )
+    out = capsys.readouterr().out
+    assert "the output layer was replaced: its labels are joy, [rage], and were neg, pos" in out
+    assert "was not measured (its labels were neg, pos)" in out
 
 
 def test_data_shows_rows_per_split_and_what_was_left_out(capsys: pytest.CaptureFixture[str]) -> None:

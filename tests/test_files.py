@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,15 @@ def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"cannot write x\.bin: the disk is full") as caught, files.written("x.bin"):
         raise OSError(28, "No space left on device")
     assert caught.value.hint
+
+
+def test_weights_that_do_not_fit_on_the_disk_are_told_as_such() -> None:
+    from safetensors import SafetensorError
+
+    # Its words, as they come on a disk that is full: it hands on the system's text and no number.
+    words = f"Error while serializing: I/O error: {os.strerror(errno.ENOSPC)} (os error 28)"
+    with pytest.raises(OutputError, match="cannot write m: the disk is full"), files.written("m"):
+        raise SafetensorError(words)
 
 
 def test_other_failures_keep_their_type() -> None:

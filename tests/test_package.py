@@ -79,8 +79,10 @@ def test_importing_the_package_costs_nothing() -> None:
 
 
 def test_every_public_name_is_there() -> None:
-    names = {"Config", "Predictor", "__version__", "evaluate", "load_config", "optimize", "train"}
-    assert set(sentiment_hybrid.__all__) == names
+    assert set(sentiment_hybrid.__all__) == {
+        *("Config", "Predictor", "__version__"),
+        *("evaluate", "finetune", "load_config", "optimize", "train"),
+    }
     assert dir(sentiment_hybrid) == sorted(sentiment_hybrid.__all__)
     for name in sentiment_hybrid.__all__:
         assert getattr(sentiment_hybrid, name) is not None

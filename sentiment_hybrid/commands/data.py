@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config, Data
-from sentiment_hybrid.console import progress, warn
-from sentiment_hybrid.errors import DatabaseError
+from sentiment_hybrid.console import note, progress, warn
+from sentiment_hybrid.errors import DatabaseError, LockedError
 
 if TYPE_CHECKING:
-    from sentiment_hybrid.data.build import Part
+    from sentiment_hybrid.data.build import Demands, Part
+    from sentiment_hybrid.data.clean import Normalizer
 
 
 @dataclass(frozen=True)
@@ -42,28 +44,62 @@ def run(config: Config, *, refresh: bool = False, offline: bool = False) -> Data
         DataError: and its kinds: a source, its columns, labels or rows cannot be used, or the database is not ours.
         OutputError: the database cannot be written; what was there before still is.
     """
-    from sentiment_hybrid.data.build import build, check_writable, fingerprint
-    from sentiment_hybrid.data.clean import get_normalizer, prepare_nltk
+    from sentiment_hybrid.data.build import fingerprint
+    from sentiment_hybrid.data.clean import get_normalizer
     from sentiment_hybrid.data.store import check_ours
 
-    started = time.perf_counter()
-    target = config.paths.data_db
+    target, data = config.paths.data_db, config.data
     check_ours(target)
-    normalizer = get_normalizer(config.data.normalizer)
-    parts = _parts(config.data, offline=offline)
-    wanted = fingerprint(parts, config.data, normalizer)
-    if not refresh and (found := _up_to_date(target, wanted, started)) is not None:
+    normalizer = get_normalizer(data.normalizer)
+    parts = _parts(data, offline=offline)
+    wanted = fingerprint(parts, data, normalizer)
+    cache = paths.cache_dir(config.paths.cache_dir)
+    return prepare(
+        target, parts, data, normalizer=normalizer, fingerprint=wanted, cache=cache, refresh=refresh, offline=offline
+    )
+
+
+def prepare(
+    target: Path,
+    parts: Sequence[Part],
+    data: Data,
+    *,
+    normalizer: Normalizer,
+    fingerprint: str,
+    cache: Path,
+    demands: Demands | None = None,
+    refresh: bool = False,
+    offline: bool = False,
+) -> DataResult:
+    """Build a database with progress and warnings, unless what has this fingerprint stands there; raises as ``run``.
+
+    Args:
+        target: the database.
+        parts, data, normalizer, fingerprint, demands: see `sentiment_hybrid.data.build.build`.
+        cache: where nltk data lie or go.
+        refresh: build it anew in any case.
+        offline: touch no network.
+    """
+    from sentiment_hybrid.data.build import build, check_writable, name_of
+    from sentiment_hybrid.data.clean import prepare_nltk
+
+    started = time.perf_counter()
+    found = _standing(target, started)
+    if found is not None and found.fingerprint == fingerprint and not refresh:
         return found
     check_writable(target)
+    if found is not None:
+        _tell_replaced(found, name_of(parts), fingerprint)
     if normalizer.name == "classic":
-        prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline)
+        prepare_nltk(cache, offline)
     with progress("Reading and cleaning") as task:
         info = build(
             target,
             parts,
-            config.data,
+            data,
             normalizer=normalizer,
-            fingerprint=wanted,
+            fingerprint=fingerprint,
+            demands=demands,
             on_rows=task.advance,
             on_step=lambda step: task.update(step=step),
         )
@@ -71,7 +107,7 @@ def run(config: Config, *, refresh: bool = False, offline: bool = False) -> Data
         warn(warning)
     return DataResult(
         path=target,
-        fingerprint=wanted,
+        fingerprint=fingerprint,
         built=True,
         report=info["report"],
         labels=tuple(info["labels"]),
@@ -91,25 +127,39 @@ def _parts(data: Data, *, offline: bool) -> list[Part]:
     return [Part(open_source(spec, data, offline=offline), code) for spec, code in official if spec is not None]
 
 
-def _up_to_date(target: Path, wanted: str, started: float) -> DataResult | None:
-    """What stands there, if it is what would be built; a damaged database or one of another version is not."""
+def _standing(target: Path, started: float) -> DataResult | None:
+    """What stands there, if it can be used; a damaged database or one of another version is built anew.
+
+    Raises LockedError: what another program is about to change is not to be replaced.
+    """
     from sentiment_hybrid.data.store import open_store
 
     if not target.exists():
         return None
     try:
         with open_store(target) as store:
-            if store.fingerprint != wanted:
-                return None
             return DataResult(
                 path=target,
-                fingerprint=wanted,
+                fingerprint=store.fingerprint,
                 built=False,
                 report=store.report,
                 labels=store.labels,
                 seconds=time.perf_counter() - started,
                 source=store.source,
             )
+    except LockedError:
+        raise
     except DatabaseError as error:
         warn(f"{os.fspath(target)} is built anew: {error.message}")
         return None
+
+
+def _tell_replaced(found: DataResult, source: str, wanted: str) -> None:
+    """Say it before another's database goes; it stays until the new one is complete."""
+    if found.source != source:
+        warn(
+            f"{found.path} holds {found.source}: {source} will replace it once it is read "
+            "(--set paths.data_db=FILE keeps both)"
+        )
+    elif found.fingerprint != wanted:
+        note(f"{found.path} will be built anew: what {source} holds has changed, or a setting under data")

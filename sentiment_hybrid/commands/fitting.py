@@ -3,15 +3,81 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sentiment_hybrid.errors import OutputError
+from sentiment_hybrid.errors import OutputError, SenthyError, TrainingError
 
 if TYPE_CHECKING:
+    from sentiment_hybrid.data.store import Examples
+    from sentiment_hybrid.engine.device import Compute
+    from sentiment_hybrid.engine.evaluate import Material
     from sentiment_hybrid.engine.loop import EpochFacts, Fit
+    from sentiment_hybrid.engine.materials import Workshop
     from sentiment_hybrid.engine.runs import Run
+
+
+@contextmanager
+def held(run: Run, *, resume: bool) -> Iterator[None]:
+    """While this process works on a run; a new one that failed before it had trained anything leaves no folder."""
+    try:
+        with run.held():
+            yield
+    except SenthyError:
+        if not resume:
+            run.drop_if_empty()
+        raise
+
+
+def compute_for(run: Run, *, device: str, precision: str) -> Compute:
+    """Device and precision; those of the start, and its number of threads, when a run goes on."""
+    import torch
+
+    from sentiment_hybrid.console import warn
+    from sentiment_hybrid.engine.device import resolve
+
+    before = run.meta().get("compute")
+    if before is None:
+        return resolve(device, precision)
+    torch.set_num_threads(before["threads"])
+    compute = resolve(device, before["precision"])
+    if compute.describe() != before:
+        warn(f"the run was started on {before['device']}: on {compute.device.type} it goes on, but not bit for bit")
+    return compute
+
+
+def check_every_label(examples: Examples, labels: tuple[str, ...], *, setting: str) -> None:
+    """Raises TrainingError when a label has no row among those to train on."""
+    if len(set(examples.labels.tolist())) < len(labels):
+        raise TrainingError(
+            f"the {len(examples.texts):,} training texts do not have every label of {', '.join(labels)}",
+            hint=f"Raise {setting}.",
+        )
+
+
+def encoded(workshop: Workshop, examples: Examples) -> Material:
+    """Rows as what the loop takes, with progress, and a note where texts were cut."""
+    from sentiment_hybrid.console import note, progress
+
+    with progress(f"encoding {examples.split}", unit="windows") as bar:
+        material = workshop.material(examples.texts, examples.labels, progress=bar.advance)
+    if cut := material.tokenized.truncated:
+        note(f"{cut:,} {examples.split} texts are longer than {workshop.max_windows} windows and were cut")
+    return material
+
+
+def load_last(fit: Fit, run: Run) -> bool:
+    """Go on from the run's last checkpoint, if it has one; returns whether."""
+    from sentiment_hybrid.console import note
+
+    if "last" not in run.checkpoints.pointers():
+        return False
+    fit.load(run.checkpoints.load("last"))
+    note(f"going on with {run.id}, epoch {fit.progress.epoch}, after {fit.progress.step} of {fit.steps} steps")
+    return True
 
 
 def consume(fit: Fit, run: Run, *, minutes: float) -> None:
@@ -97,7 +163,16 @@ class Interrupts:
         self.pending = True
 
 
-def check_writable(*folders: Path) -> None:
+def best_epoch(run: Run) -> tuple[dict[str, Any], dict[str, float]]:
+    """The facts of the best epoch, and its figures on the validation split; none where there was no validation."""
+    best = [facts for facts in run.epochs() if facts["is_best"]][-1]
+    names = ("accuracy", "macro_f1", "loss")
+    return best, {name: best[f"valid_{name}"] for name in names if best[f"valid_{name}"] is not None}
+
+
+def check_writable(
+    *folders: Path, hint: str = "Choose another folder: --set paths.models_dir=... --set paths.results_dir=..."
+) -> None:
     """Say so before hours of work, not after."""
     import tempfile
 
@@ -109,5 +184,5 @@ def check_writable(*folders: Path) -> None:
         except OSError as error:
             raise OutputError(
                 f"cannot write into {folder}: {error.strerror or error}",
-                hint="Choose another folder: --set paths.models_dir=... --set paths.results_dir=...",
+                hint=hint,
             ) from error

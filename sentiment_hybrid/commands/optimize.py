@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,7 @@ class OptimizeResult:
     epochs_saved: int
     best: TrialFacts
     top: list[TrialFacts]
+    trials: list[TrialFacts]
     importances: dict[str, float] | None
     files: dict[str, Path]
     seconds: float
@@ -274,10 +275,10 @@ def _draw(config: Config, model: str, found: _Found) -> dict[str, Path]:
 
 
 def _plotted(trial: TrialFacts) -> Mapping[str, Any]:
-    return {name: value for name, value in asdict(trial).items() if name in _PLOTTED}
-
-
-_PLOTTED = {"number", "state", "value", "params", "epochs"}
+    """A trial as the figures take it: one that was pruned is judged by the epochs that it had."""
+    value = max(trial.epochs, default=None) if trial.state == "pruned" else trial.value
+    facts = {"number": trial.number, "state": trial.state, "value": value}
+    return {**facts, "params": trial.params, "epochs": trial.epochs}
 
 
 def _result(config: Config, model: str, found: _Found, files: dict[str, Path]) -> OptimizeResult:
@@ -296,6 +297,7 @@ def _result(config: Config, model: str, found: _Found, files: dict[str, Path]) -
         epochs_saved=sum(section.hpo.epochs - len(trial.epochs) for trial in scored if trial.state == "pruned"),
         best=found.best[0],
         top=found.best[:10],
+        trials=found.trials,
         importances=found.importances,
         files=files,
         seconds=0.0,

@@ -46,33 +46,14 @@ class TestResult:
     results_file_set_aside: Path | None = field(default=None, compare=False)
 
 
-def run(
-    config: Config,
-    model: str | None = None,
-    *,
-    load_model_path: Path | None = None,
-    split: Split = "test",
-    data_file: Path | None = None,
-    device: str = "auto",
-    offline: bool = False,
-    encoder: str | Path | None = None,
-) -> TestResult:
-    """``evaluate``, and an entry ``LSTMRoBERTa_Test`` in the results file."""
+def run(config: Config, model: str | None = None, **options: Any) -> TestResult:
+    """``evaluate``, whose options these are, and an entry ``LSTMRoBERTa_Test`` in the results file."""
     from dataclasses import replace
 
     from sentiment_hybrid.engine.runs import now, versions
     from sentiment_hybrid.reporting.results import append_result
 
-    result = evaluate(
-        config,
-        model,
-        load_model_path=load_model_path,
-        split=split,
-        data_file=data_file,
-        device=device,
-        offline=offline,
-        encoder=encoder,
-    )
+    result = evaluate(config, model, **options)
     entry = {
         "name": f"{result.model}_Test",
         "created": now(),
@@ -113,23 +94,38 @@ def evaluate(
         DatabaseError: the model was trained on another split, so its test rows may be among its training rows.
     """
     from sentiment_hybrid.data.store import open_store
-    from sentiment_hybrid.engine.checkpoint import load_model
 
     if data_file is not None and split != "test":
         raise UsageError("--split names rows of the database, and --data a file instead", hint="Use one of them.")
-    directory = load_model_path or paths.published_model(config.paths.models_dir, model or "lstm")
-    loaded = load_model(directory, encoder=encoder, offline=offline)
-    if model is not None and loaded.info.head != model:
-        raise ModelError(
-            f"{directory} is a {loaded.info.head} model, not {model}", hint=f"Use --model {loaded.info.head}."
-        )
+    loaded = open_model(config, model, load_model_path, encoder=encoder, offline=offline)
     if data_file is not None:
         return _evaluate_file(config, loaded, data_file, device=device, offline=offline)
     with open_store(config.paths.data_db) as store:
         _check_fits(loaded, store)
-        examples = _own_texts(loaded, store, store.read(split, config.test.sample_size, with_raw=True))
+        examples = own_texts(loaded, store, store.read(split, config.test.sample_size, with_raw=True))
         baseline = _baseline(config, loaded, store, examples)
     return _measure(config, loaded, examples, baseline, split=split, device=device)
+
+
+def open_model(
+    config: Config,
+    model: str | None,
+    load_model_path: Path | None,
+    *,
+    encoder: str | Path | None = None,
+    offline: bool = False,
+) -> LoadedModel:
+    """The model directory named, else the published model of this head (``lstm`` for None).
+
+    Raises:
+        ModelError, EncoderError: it cannot be loaded, or is not the kind asked for.
+    """
+    from sentiment_hybrid.engine.checkpoint import load_model, read_info
+
+    directory = load_model_path or paths.published_model(config.paths.models_dir, model or "lstm")
+    if model is not None and (head := read_info(directory).head) != model:
+        raise ModelError(f"{directory} is a {head} model, not {model}", hint=f"Use --model {head}.")
+    return load_model(directory, encoder=encoder, offline=offline)
 
 
 def kept_result(config: Config, directory: Path, info: ModelInfo) -> TestResult | None:
@@ -176,6 +172,8 @@ def kept_result(config: Config, directory: Path, info: ModelInfo) -> TestResult 
 
 def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, *, device: str, offline: bool) -> TestResult:
     """Test on labelled texts of the user's, and say how many of them the model was trained on."""
+    import numpy as np
+
     from sentiment_hybrid.console import note
     from sentiment_hybrid.data.clean import from_id, prepare_nltk
     from sentiment_hybrid.data.labelled import read_labelled
@@ -190,28 +188,51 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, *, devi
     examples = labelled.examples.first(config.test.sample_size)
     if labelled.dropped:
         note("left out: " + ", ".join(f"{count:,} {reason}" for reason, count in labelled.dropped.items()))
-    baseline, overlap = None, None
+    baseline, seen = None, []
     try:
         with open_store(config.paths.data_db) as store:
             if store.split_fingerprint == info.split_fingerprint:
-                overlap = _overlap(loaded, store, examples)
+                seen.append(_among(examples, store, rows=info.train_rows))
                 baseline = _baseline(config, loaded, store, examples)
     except DatabaseError as error:
         note(error.message)
-    if overlap is None:
+    if not seen:
         note("the model's own database is not at paths.data_db: no baseline, and no check for texts trained on")
+    if info.parent is not None:
+        seen += _among_those_of_tuning(config, info, examples)
+    overlap = {"rows": int(np.any(seen, axis=0).sum()), "of": len(examples)} if seen else None
     return _measure(config, loaded, examples, baseline, split=str(data_file), device=device, overlap=overlap)
 
 
-def _overlap(loaded: LoadedModel, store: Store, examples: Examples) -> dict[str, Any]:
-    """How many of these texts have the split key of a text that the model was trained or selected on."""
+def _among(examples: Examples, store: Store, *, rows: int | None) -> np.ndarray:
+    """Which of these texts have the split key of a text in the first ``rows`` of train, or in valid: (N,) bool."""
     import numpy as np
 
     from sentiment_hybrid.data.split import hash_raw
 
     _, keys = hash_raw(examples.raw or examples.texts, store.split_seed)
-    seen = [store.key_hashes("train")[: loaded.info.train_rows], store.key_hashes("valid")]
-    return {"rows": int(np.isin(keys, np.concatenate(seen)).sum()), "of": len(keys)}
+    return np.isin(keys, trained_keys(store, rows))
+
+
+def _among_those_of_tuning(config: Config, info: ModelInfo, examples: Examples) -> list[np.ndarray]:
+    """The same for the texts that a model was fine-tuned on; empty where they are not kept any more."""
+    from sentiment_hybrid.console import note
+    from sentiment_hybrid.data.store import open_store
+
+    path = paths.finetune_db(paths.cache_dir(config.paths.cache_dir), info.data_fingerprint)
+    try:
+        with open_store(path) as store:
+            return [_among(examples, store, rows=None)]
+    except DatabaseError:
+        note(f"the texts that the model was fine-tuned on are not at {path}: no check for them")
+        return []
+
+
+def trained_keys(store: Store, rows: int | None) -> np.ndarray:
+    """Order hashes of the texts that a model was trained on (the first ``rows``, or all) or selected by."""
+    import numpy as np
+
+    return np.concatenate([store.key_hashes("train")[:rows], store.key_hashes("valid")])
 
 
 def _check_fits(loaded: LoadedModel, store: Store) -> None:
@@ -232,7 +253,7 @@ def _check_labels(loaded: LoadedModel, labels: tuple[str, ...]) -> None:
         )
 
 
-def _own_texts(loaded: LoadedModel, store: Store, examples: Examples) -> Examples:
+def own_texts(loaded: LoadedModel, store: Store, examples: Examples) -> Examples:
     """The texts as the model's own normaliser gives them, when the database was cleaned with another one."""
     from dataclasses import replace
 
@@ -258,7 +279,7 @@ def _baseline(config: Config, loaded: LoadedModel, store: Store, examples: Examp
     fitted = baseline.load(folder, fingerprint)
     if fitted is None:
         note(f"fitting the baseline: TF-IDF + logistic regression on the same {rows:,} training texts")
-        train = _own_texts(loaded, store, store.read("train", rows, with_raw=True))
+        train = own_texts(loaded, store, store.read("train", rows, with_raw=True))
         fitted = baseline.fit_or_load(
             train.texts, train.labels, num_classes=len(store.labels), folder=folder, fingerprint=fingerprint
         )
@@ -278,19 +299,17 @@ def _measure(
     from sentiment_hybrid.engine import metrics
     from sentiment_hybrid.engine.checkpoint import file_sha256
 
-    probabilities, passes = _probabilities(config, loaded, examples, split=split, device=device)
+    probabilities, passes = probabilities_of(config, loaded, examples, split=split, device=device)
     info = loaded.info
-    level: dict[str, Any] = {
-        "confidence": config.test.confidence,
-        "resamples": config.test.resamples,
-        "seed": config.project.seed,
-    }
+    level = level_of(config)
     scores = metrics.score(examples.labels, probabilities, info.labels, **level)
     baseline_scores, comparison = None, None
     if baseline is not None:
         baseline_scores = metrics.score(examples.labels, baseline, info.labels, **level)
         comparison = metrics.compare(examples.labels, probabilities.argmax(1), baseline.argmax(1), **level)
-    files = _write_files(config, loaded, examples, probabilities, baseline, scores, split=split)
+    # A file of the user's is told by its name alone: a path does not belong into the name of a figure.
+    name = split if split in ("train", "valid", "test") else f"file_{Path(split).stem}"
+    files = write_files(config, loaded, examples, probabilities, baseline, scores, name=name)
     entry = {
         "split": split,
         "rows": len(examples.labels),
@@ -322,7 +341,16 @@ def _measure(
     )
 
 
-def _probabilities(
+def level_of(config: Config) -> dict[str, Any]:
+    """How intervals and tests are made: what `metrics.score` and `metrics.compare` take beside the predictions."""
+    return {
+        "confidence": config.test.confidence,
+        "resamples": config.test.resamples,
+        "seed": config.project.seed,
+    }
+
+
+def probabilities_of(
     config: Config, loaded: LoadedModel, examples: Examples, *, split: str, device: str
 ) -> tuple[np.ndarray, int]:
     """Probabilities (N, C), and how many windows went through the encoder for them."""
@@ -360,7 +388,7 @@ def _probabilities(
     return probabilities, workshop.states.passes if workshop.states else len(material.tokenized.window_lengths)
 
 
-def _write_files(
+def write_files(
     config: Config,
     loaded: LoadedModel,
     examples: Examples,
@@ -368,14 +396,13 @@ def _write_files(
     baseline: np.ndarray | None,
     scores: Scores,
     *,
-    split: str,
+    name: str,
 ) -> dict[str, Path]:
+    """Predictions and figures of a model on these rows; ``name`` says in the names of the files which rows."""
     from sentiment_hybrid.reporting import plots
     from sentiment_hybrid.reporting.predictions import write_predictions
 
     folder, info = config.paths.results_dir, loaded.info
-    # A file of the user's is told by its name alone: a path does not belong into the name of a figure.
-    name = split if split in ("train", "valid", "test") else f"file_{Path(split).stem}"
     files = {
         "predictions": paths.predictions_csv(folder, info.head, name),
         "confusion_matrix": paths.confusion_png(folder, info.head, name),

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 from sentiment_hybrid import paths
 from sentiment_hybrid.commands import fitting
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.errors import SenthyError, TrainingError, UsageError
+from sentiment_hybrid.errors import TrainingError, UsageError
 
 if TYPE_CHECKING:
     from sentiment_hybrid.commands.test import TestResult
     from sentiment_hybrid.data.store import Examples, Store
     from sentiment_hybrid.engine.checkpoint import ModelInfo
     from sentiment_hybrid.engine.device import Compute
-    from sentiment_hybrid.engine.evaluate import Material
     from sentiment_hybrid.engine.loop import Fit
     from sentiment_hybrid.engine.materials import Workshop
     from sentiment_hybrid.engine.runs import Run
@@ -124,8 +123,10 @@ class _Options:
 
 def train_fingerprint(config: Config, model: str, data_fingerprint: str, *, include_valid: bool = False) -> str:
     """Of everything that a trained model depends on: equal fingerprints, equal model (on the same machine)."""
+    from sentiment_hybrid.engine.runs import FREE_TO_CHANGE
+
     section = config.model(model)
-    settings = section.train.model_dump(mode="json", exclude={"checkpoint_minutes", "token_budget"})
+    settings = section.train.model_dump(mode="json", exclude=set(FREE_TO_CHANGE))
     facts = {
         "format": 1,
         "model": model,
@@ -189,16 +190,12 @@ def _trained(config: Config, model: str, options: _Options, *, resume: bool, tar
         include_valid = options.purpose.include_valid
         rows = _examples(config, model, store, include_valid=include_valid)
         fingerprint = train_fingerprint(config, model, store.fingerprint, include_valid=include_valid)
-        run = Run.unfinished(config, model, fingerprint) if resume else Run.start(config, model, fingerprint)
-        try:
-            with run.held():
-                result = _run_one(config, model, options, store, rows, run, resume=resume, target=target)
-                yield replace(result, seconds=time.perf_counter() - started)
-                run.finish(encoder_passes=result.encoder_passes)
-        except SenthyError:
-            if not resume:
-                run.drop_if_empty()
-            raise
+        facts = {"data_fingerprint": store.fingerprint}
+        run = Run.unfinished(config, model, fingerprint) if resume else Run.start(config, model, fingerprint, **facts)
+        with fitting.held(run, resume=resume):
+            result = _run_one(config, model, options, store, rows, run, resume=resume, target=target)
+            yield replace(result, seconds=time.perf_counter() - started)
+            run.finish(encoder_passes=result.encoder_passes)
 
 
 def _run_one(
@@ -212,21 +209,17 @@ def _run_one(
     resume: bool,
     target: Path,
 ) -> TrainResult:
-    from sentiment_hybrid.console import note
     from sentiment_hybrid.engine.checkpoint import best_weights, save_model
     from sentiment_hybrid.engine.loop import load_trainable
     from sentiment_hybrid.reporting.plots import learning_curves
 
-    compute = _compute(config, model, options, run)
+    compute = fitting.compute_for(run, device=options.device, precision=config.model(model).train.precision)
     if resume:
         # What the fingerprint leaves out (the token budget) also goes on as it was resolved at the start.
         config = run.config().model_copy(update={"paths": config.paths, "test": config.test})
     workshop, fit = _prepare(config, model, options, store.labels, rows, compute)
     run.settle(compute.describe(), encoder=workshop.encoder.fingerprint)
-    resumed = resume and "last" in run.checkpoints.pointers()
-    if resumed:
-        fit.load(run.checkpoints.load("last"))
-        note(f"going on with {run.id}, epoch {fit.progress.epoch}, after {fit.progress.step} of {fit.steps} steps")
+    resumed = resume and fitting.load_last(fit, run)
     fitting.consume(fit, run, minutes=config.model(model).train.checkpoint_minutes)
     load_trainable(workshop.classifier, best_weights(run.checkpoints))
     info = _describe(config, model, workshop, store, run, train_rows=len(rows[0].texts))
@@ -239,40 +232,18 @@ def _run_one(
 
 
 def _result(run: Run, model: str, model_dir: Path, *, resumed: bool, passes: int) -> TrainResult:
-    epochs = run.epochs()
-    best = [facts for facts in epochs if facts["is_best"]][-1]
+    best, valid = fitting.best_epoch(run)
     return TrainResult(
         model=paths.DISPLAY_NAMES[model],
         model_dir=model_dir,
         run_dir=run.folder,
         best_epoch=best["epoch"],
-        epochs=len(epochs),
-        valid={
-            name: best[f"valid_{name}"]
-            for name in ("accuracy", "macro_f1", "loss")
-            if best[f"valid_{name}"] is not None
-        },
+        epochs=len(run.epochs()),
+        valid=valid,
         seconds=0.0,
         resumed=resumed,
         encoder_passes=passes,
     )
-
-
-def _compute(config: Config, model: str, options: _Options, run: Run) -> Compute:
-    """Device and precision; those of the start, and its number of threads, when a run goes on."""
-    import torch
-
-    from sentiment_hybrid.console import warn
-    from sentiment_hybrid.engine import device
-
-    before = run.meta().get("compute")
-    if before is None:
-        return device.resolve(options.device, config.model(model).train.precision)
-    torch.set_num_threads(before["threads"])
-    compute = device.resolve(options.device, before["precision"])
-    if compute.describe() != before:
-        warn(f"the run was started on {before['device']}: on {compute.device.type} it goes on, but not bit for bit")
-    return compute
 
 
 def _examples(
@@ -290,11 +261,7 @@ def _examples(
             raise TrainingError(
                 f"the {examples.split} split is empty", hint="Prepare more texts, or raise data.valid_size."
             )
-    if len(set(train_rows.labels.tolist())) < len(store.labels):
-        raise TrainingError(
-            f"the {len(train_rows.texts):,} training texts do not have every label of {', '.join(store.labels)}",
-            hint="Raise train.sample_size.",
-        )
+    fitting.check_every_label(train_rows, store.labels, setting="train.sample_size")
     return train_rows, valid_rows
 
 
@@ -307,7 +274,6 @@ def _prepare(
     compute: Compute,
 ) -> tuple[Workshop, Fit]:
     """Seeds, encoder, head, states: everything up to the first step."""
-    from sentiment_hybrid.console import note, progress
     from sentiment_hybrid.engine.loop import weights_of_classes
     from sentiment_hybrid.engine.materials import load_or_build_encoder, new_fit, open_workshop, set_seeds
 
@@ -323,14 +289,9 @@ def _prepare(
         compute=compute,
         cache=paths.cache_dir(config.paths.cache_dir),
     )
-    materials: list[Material] = []
-    for examples in filter(None, rows):
-        with progress(f"encoding {examples.split}", unit="windows") as bar:
-            materials.append(workshop.material(examples.texts, examples.labels, progress=bar.advance))
-        if cut := materials[-1].tokenized.truncated:
-            note(f"{cut:,} {examples.split} texts are longer than {config.encoder.max_windows} windows and were cut")
-    valid = materials[1] if len(materials) > 1 else None
-    fit = new_fit(workshop, materials[0], valid, settings=settings, labels=labels, seed=config.project.seed)
+    train, valid = (None if examples is None else fitting.encoded(workshop, examples) for examples in rows)
+    assert train is not None
+    fit = new_fit(workshop, train, valid, settings=settings, labels=labels, seed=config.project.seed)
     return workshop, fit
 
 

@@ -1,4 +1,4 @@
-"""Defaults < YAML < --set < flags, validated once; every problem is told at once in the words of the YAML file."""
+"""Defaults < YAML < parameters of a search < --set < flags, validated once; all problems at once, in its own words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.describe import section_at
 from sentiment_hybrid.config.problems import tell
-from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.config.schema import MODEL_NAMES, Config
 from sentiment_hybrid.config.syntax import dump, parse, parse_with_lines
 from sentiment_hybrid.errors import ConfigError
 
@@ -22,6 +22,8 @@ def load_config(
     overrides: Sequence[str] = (),
     *,
     flags: Mapping[str, Any] | None = None,
+    params: str | Path | None = None,
+    params_for: Sequence[str] = (),
 ) -> Config:
     """Read, merge and validate a configuration.
 
@@ -29,12 +31,18 @@ def load_config(
         source: a YAML file, the name of a shipped config (``quickstart``), or None for the defaults.
         overrides: ``a.b=value`` strings, as ``--set`` gives them; the value is YAML.
         flags: dotted key -> value, from command-line options; None values are left out.
+        params: a part of a configuration that is laid over ``source``: the best parameters of a search.
+        params_for: models of which ``params`` must hold at least one.
 
     Raises:
-        ConfigError: the file cannot be read, or any setting is wrong; ``problems`` lists all of them.
+        ConfigError: a file cannot be read, or any setting is wrong; ``problems`` lists all of them.
     """
     document, lines = read(source) if source is not None else ({}, {})
     origins = {key: f"line {line}" for key, line in lines.items()}
+    if params is not None:
+        over, lines = _read_params(params, params_for)
+        document = _laid_over(document, over)
+        origins |= {key: f"{params}, line {line}" for key, line in lines.items()}
     problems = [problem for text in overrides if (problem := _override(document, text, origins))]
     for key, value in (flags or {}).items():
         if value is not None and not _assign(document, key, value):
@@ -99,6 +107,26 @@ def read(source: str | Path) -> tuple[dict[str, Any], dict[str, int]]:
         )
     sections: dict[str, Any] = _sections(document, ())
     return sections, lines
+
+
+def _read_params(path: str | Path, models: Sequence[str]) -> tuple[dict[str, Any], dict[str, int]]:
+    """A part of a configuration. Raises ConfigError when it is about other models than those wanted."""
+    document, lines = read(path)
+    held = [name for name in MODEL_NAMES if name in document]
+    if models and not set(held) & set(models):
+        what = f"parameters of {', '.join(held)}" if held else "parameters of no model"
+        raise ConfigError(
+            f"{path} holds {what}, and nothing for {', '.join(models)}",
+            hint=f"Use --model {held[0]}." if held else "`senthy optimize` writes such a file for each model.",
+        )
+    return document, lines
+
+
+def _laid_over(below: Any, above: Any) -> Any:
+    """Sections merged key by key; where both have a value, that of ``above``."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return {**below, **{key: _laid_over(below.get(key), value) for key, value in above.items()}}
 
 
 def _sections(value: Any, above: tuple[Any, ...]) -> Any:

@@ -478,6 +478,42 @@ class LinearModel(Section):
     hpo: LinearHpo = Field(LinearHpo(), description="Search.")
 
 
+class Finetune(Section):
+    """How a trained model is fitted to further texts; all that is not here is as in the model's own `train`."""
+
+    epochs: int = Field(3, ge=1, le=10_000, description="Passes over the new training rows.")
+    learning_rate: float = Field(
+        2e-4, gt=0.0, le=1.0, description="Peak rate of the head; it has learned already, so less than a fresh one's."
+    )
+    encoder_learning_rate: float = Field(
+        1e-5, gt=0.0, le=1.0, description="Peak rate of the encoder's top trainable layer."
+    )
+    layer_decay: float | None = Field(
+        None, gt=0.0, le=1.0, description="Rate of a layer k below the top: encoder rate x layer_decay^k; null is 1."
+    )
+    trainable_layers: Annotated[int, Field(ge=0, le=1000)] | Literal["all"] | None = Field(
+        None, description="Encoder layers to train, as in encoder; null: as the model was trained."
+    )
+    batch_size: int | None = Field(None, ge=1, le=65_536, description="Texts per batch; null is the model's own.")
+    sample_size: int | None = Field(
+        None, ge=2, le=10**12, description="First n of the new training rows' fixed order; null is all."
+    )
+    valid_size: Share = Field(0.1, description="Share of the new rows that chooses the best epoch.")
+    test_size: Share = Field(0.2, description="Share of the new rows held back for testing before and after.")
+    metric: Literal["macro_f1", "accuracy", "loss"] | None = Field(
+        None, description="Chooses the best epoch, on the new validation rows; null is the model's own."
+    )
+    patience: int | None = Field(
+        2, ge=1, le=10_000, description="Stop after so many epochs without a better one; null never."
+    )
+
+    @model_validator(mode="after")
+    def _splits_leave_rows(self) -> Finetune:
+        if self.valid_size + self.test_size >= 0.95:
+            raise ValueError("valid_size + test_size must leave at least 5 % of the rows for training")
+        return self
+
+
 class Test(Section):
     """How a model is tested."""
 
@@ -501,6 +537,7 @@ class Config(Section):
     lstm: LstmModel = Field(LstmModel(), description="The LSTM model.")
     han: HanModel = Field(HanModel(), description="The hierarchical-attention model.")
     linear: LinearModel = Field(LinearModel(), description="The linear model.")
+    finetune: Finetune = Field(Finetune(), description="Fine-tuning.")
     test: Test = Field(Test(), description="Testing.")
 
     def model(self, name: str) -> LstmModel | HanModel | LinearModel:

@@ -24,19 +24,21 @@ import numpy.typing as npt
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data import split
 from sentiment_hybrid.data.clean import Normalizer
-from sentiment_hybrid.data.columns import Columns, LabelValues, choose, resolve
+from sentiment_hybrid.data.columns import Columns, Labelling, LabelValues, all_mean, choose, codes_in, resolve
 from sentiment_hybrid.data.crew import Crew, Prepared
 from sentiment_hybrid.data.sources import Batch, Source
 from sentiment_hybrid.data.spool import CONFLICT, OTHER_SPLIT, REPEAT, Row, Spool
 from sentiment_hybrid.data.store import APPLICATION_ID, FORMAT_VERSION, check_ours
-from sentiment_hybrid.errors import DatabaseError, DataError, OutputError
+from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, OutputError
+from sentiment_hybrid.files import reason
 
 Int64s = npt.NDArray[np.int64]
 
 #: Reasons for leaving a row out, in the order in which they are shown.
 UNREADABLE, UNKNOWN, EMPTY, CLEANED_AWAY = "unreadable", "unknown label", "empty text", "empty after cleaning"
+TESTED, TRAINED = "text that the model is tested on", "text that the model was trained on"
 _SPOOLED = {OTHER_SPLIT: "text of another split", CONFLICT: "conflicting labels", REPEAT: "repeated text"}
-REASONS = (UNREADABLE, UNKNOWN, EMPTY, CLEANED_AWAY, *_SPOOLED.values())
+REASONS = (UNREADABLE, UNKNOWN, EMPTY, CLEANED_AWAY, TESTED, TRAINED, *_SPOOLED.values())
 
 _CACHE_KIB = 32 * 1024
 _NEGATION = re.compile(r"\b(?:no|not|nor)\b|n['’´`]t\b", re.IGNORECASE)
@@ -54,6 +56,28 @@ class Part:
 
     source: Source
     split: int | None = None
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What a model that is there already asks of further data.
+
+    ``labels`` are its own, in their order; ``may_differ`` takes the data's where those are others. ``tested`` and
+    ``trained`` are order hashes of texts: the first stay out of training and validation, the second out of the test.
+    """
+
+    labels: tuple[str, ...]
+    may_differ: bool = False
+    tested: split.UInt64s | None = None
+    trained: split.UInt64s | None = None
+
+    def facts(self) -> list[Any]:
+        """What of them decides what a database holds, for its fingerprint."""
+        digests = [
+            None if keys is None else hashlib.sha256(np.unique(keys).tobytes()).hexdigest()
+            for keys in (self.tested, self.trained)
+        ]
+        return [list(self.labels), self.may_differ, *digests]
 
 
 @dataclass
@@ -87,6 +111,7 @@ class _Tally:
     seen: Counter[int] = field(default_factory=Counter)
     empty: Counter[int] = field(default_factory=Counter)
     cleaned_away: Counter[int] = field(default_factory=Counter)
+    known: dict[str, Counter[int]] = field(default_factory=dict)
     sums: dict[tuple[int, int], tuple[int, int, int]] = field(default_factory=dict)
     looked_at: int = 0
     negated: int = 0
@@ -102,7 +127,12 @@ class _Tally:
             self.sums[key] = (old[0] + new[0], (old[1] + new[1]) % 2**64, (old[2] + new[2]) % 2**64)
 
 
-def fingerprint(parts: Sequence[Part], data: Data, normalizer: Normalizer) -> str:
+def name_of(parts: Sequence[Part]) -> str:
+    """What the database says that it was made from."""
+    return ", ".join(part.source.name for part in parts)
+
+
+def fingerprint(parts: Sequence[Part], data: Data, normalizer: Normalizer, *, demands: Demands | None = None) -> str:
     """Names everything that decides what the database holds: content of the sources, settings, versions."""
     places = {"source", "train_source", "valid_source", "test_source"}
     facts = {
@@ -112,6 +142,8 @@ def fingerprint(parts: Sequence[Part], data: Data, normalizer: Normalizer) -> st
         "data": data.model_dump(mode="json", exclude=places),
         "sources": [[part.split, part.source.fingerprint()] for part in parts],
     }
+    if demands is not None:
+        facts["demands"] = demands.facts()
     return hashlib.sha256(json.dumps(facts, sort_keys=False).encode()).hexdigest()
 
 
@@ -122,6 +154,7 @@ def build(
     *,
     normalizer: Normalizer,
     fingerprint: str,
+    demands: Demands | None = None,
     on_rows: Callable[[int], None] = lambda rows: None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> dict[str, Any]:
@@ -133,6 +166,7 @@ def build(
         data: settings.
         normalizer: cleans each text.
         fingerprint: stored, so that a second run can see that nothing has changed.
+        demands: those of a model that the data are to fit.
         on_rows: told how many rows were read since it was told last.
         on_step: told what begins after reading.
 
@@ -146,7 +180,7 @@ def build(
     """
     check_writable(target)
     with _aside(target) as (connection, finished), Spool(target.parent) as spool:
-        builder = _Builder(connection, spool, parts, data, normalizer)
+        builder = _Builder(connection, spool, parts, data, normalizer, demands)
         builder.read_all(on_rows)
         on_step("putting rows in order")
         info = builder.finish()
@@ -166,7 +200,10 @@ class _Builder:
         parts: Sequence[Part],
         data: Data,
         normalizer: Normalizer,
+        demands: Demands | None,
     ) -> None:
+        self.demands = demands
+        self.bars = _bars(demands)
         self.connection = connection
         self.spool = spool
         self.data = data
@@ -180,7 +217,7 @@ class _Builder:
 
     def _intake(self, part: Part) -> _Intake:
         columns = choose(part.source.columns, self.data, source=part.source.name)
-        return _Intake(part, columns, LabelValues(part.source.name, columns.label))
+        return _Intake(part, columns, LabelValues(part.source.name, columns.label, place=part.source.place))
 
     def read_all(self, on_rows: Callable[[int], None]) -> None:
         """Every source into the spool. Raises DataError when nothing is there."""
@@ -222,12 +259,16 @@ class _Builder:
         has_text = second != self.no_text
         self.tally.add_sums(values[has_text], splits[has_text], first[has_text], second[has_text])
         same = [None if raw == text else raw for raw, text in zip(raws, cleaned, strict=True)]
+        kept = np.ones(len(cleaned), dtype=bool)
         if not all(cleaned):
             self._count_empty(values, texts, cleaned)
             kept = np.fromiter(map(bool, cleaned), dtype=bool, count=len(cleaned))
+        if self.bars:
+            kept &= ~self._known_to_the_model(splits, values, second, kept)
+        if not kept.all():
             splits, values, second = splits[kept], values[kept], second[kept]
-            rows, same = list(compress(rows, cleaned)), list(compress(same, cleaned))
-            cleaned = list(compress(cleaned, cleaned))
+            rows, same = list(compress(rows, kept)), list(compress(same, kept))
+            cleaned = list(compress(cleaned, kept))
         self.spool.add(splits=splits, values=values, rows=rows, keys=second, texts=cleaned, raws=same)
 
     def _value_ids(self, batch: Batch, intake: _Intake, index: int) -> Int64s:
@@ -254,6 +295,19 @@ class _Builder:
                 counter = self.tally.cleaned_away if text.strip() else self.tally.empty
                 counter[value] += 1
 
+    def _known_to_the_model(
+        self, splits: Int64s, values: Int64s, keys: split.UInt64s, among: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.bool_]:
+        """Rows, of those in ``among``, whose text a model's tests or training keep out of their split; counts them."""
+        known = np.zeros(len(keys), dtype=bool)
+        for why, codes, barred in self.bars:
+            there = np.flatnonzero(among & np.isin(splits, codes))
+            places = np.searchsorted(barred, keys[there]).clip(max=len(barred) - 1)
+            there = there[barred[places] == keys[there]]
+            known[there] = True
+            self.tally.known.setdefault(why, Counter()).update(_counted(values[there]))
+        return known
+
     def _look_for_negation(self, texts: list[str]) -> None:
         few = _LOOKED_AT if self.tally.looked_at >= 10 * _LOOKED_AT else 10 * _LOOKED_AT
         some = [text for text in texts[:few] if text]
@@ -262,7 +316,7 @@ class _Builder:
 
     def finish(self) -> dict[str, Any]:
         """Labels, drops, order and the final table. Raises LabelError or DataError."""
-        labellings = resolve([intake.values for intake in self.intakes], self.data)
+        labellings = self._labellings()
         labels = labellings[0].labels
         label_of = np.array([labellings[owner].codes.get(name, -1) for owner, name in self.value_owner], dtype=np.int64)
         self.known_values = set(np.flatnonzero(label_of >= 0).tolist())
@@ -280,6 +334,14 @@ class _Builder:
             self._insert(rows)
         return self._info(labels, counts, dropped)
 
+    def _labellings(self) -> tuple[Labelling, ...]:
+        values, demands = [intake.values for intake in self.intakes], self.demands
+        if demands is None or (
+            demands.may_differ and not all(all_mean(one, self.data, demands.labels) for one in values)
+        ):
+            return resolve(values, self.data)
+        return tuple(Labelling(demands.labels, codes_in(one, self.data, demands.labels)) for one in values)
+
     def _insert(self, rows: list[Row]) -> None:
         for start in range(0, len(rows), _INSERTED_AT_ONCE):
             some = rows[start : start + _INSERTED_AT_ONCE]
@@ -288,16 +350,18 @@ class _Builder:
 
     def _dropped_while_reading(self) -> dict[str, int]:
         tally, known = self.tally, self.known_values
+        counters = {EMPTY: tally.empty, CLEANED_AWAY: tally.cleaned_away, **tally.known}
         return {
             UNREADABLE: sum(tally.unreadable.values()),
             UNKNOWN: sum(count for value, count in tally.seen.items() if value not in known),
-            EMPTY: sum(count for value, count in tally.empty.items() if value in known),
-            CLEANED_AWAY: sum(count for value, count in tally.cleaned_away.items() if value in known),
+            **{name: sum(n for value, n in counter.items() if value in known) for name, counter in counters.items()},
         }
 
     def _check_enough(self, counts: Int64s, labels: tuple[str, ...], dropped: dict[str, int]) -> None:
         kept = int(counts.sum())
         lost = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items() if count)
+        if self.demands is not None:
+            self._check_demands(counts, labels, dropped)
         if kept == 0:
             raise DataError(f"no row is left of {self.tally.rows:,} ({lost})", hint="Is it the right text column?")
         if kept < len(labels):
@@ -306,14 +370,31 @@ class _Builder:
             if not counts[split.TRAIN, label]:
                 raise DataError(
                     f"no row of class {name!r} falls into the training split; {kept:,} usable rows are too few",
-                    hint="Bring more rows, or lower data.test_size and data.valid_size.",
+                    hint="Bring more rows, or lower test_size and valid_size.",
                 )
         for code, name in enumerate(split.SPLITS):
             if not counts[code].any():
                 raise DataError(
                     f"the {name} split is empty; {kept:,} usable rows are too few for it",
-                    hint="Bring more rows, or raise data.valid_size or data.test_size.",
+                    hint="Bring more rows, or raise valid_size or test_size.",
                 )
+
+    def _check_demands(self, counts: Int64s, labels: tuple[str, ...], dropped: dict[str, int]) -> None:
+        if dropped.get(TESTED) and not counts[split.TRAIN].any():
+            raise DataError(
+                f"nothing is left to train on: {dropped[TESTED]:,} of {self.tally.rows:,} rows are texts that the "
+                "model is tested on",
+                hint="Bring texts that are not in the test split of paths.data_db.",
+            )
+        sizes = counts.sum(axis=0)
+        missing = [name for name, size in zip(labels, sizes.tolist(), strict=True) if not size]
+        if missing and sizes.any():
+            there = ", ".join(f"{size:,} {name}" for name, size in zip(labels, sizes.tolist(), strict=True) if size)
+            raise LabelError(
+                f"the data have no usable row of class {', '.join(missing)}, which the model has; they have {there}",
+                hint="A model that goes on without a class unlearns it: add rows of it, such as some that the model "
+                "was trained on.",
+            )
 
     def _info(self, labels: tuple[str, ...], counts: Int64s, dropped: dict[str, int]) -> dict[str, Any]:
         splits: dict[str, Any] = {}
@@ -328,7 +409,7 @@ class _Builder:
             "normalizer": self.normalizer.id,
             "split_fingerprint": self._split_fingerprint(),
             "split_seed": self.data.split_seed,
-            "source": ", ".join(intake.part.source.name for intake in self.intakes),
+            "source": name_of([intake.part for intake in self.intakes]),
             "text_column": columns.text,
             "splits": splits,
             "report": self._report(splits, dropped),
@@ -357,7 +438,7 @@ class _Builder:
             ],
             "rows_read": self.tally.rows,
             "rows_kept": kept,
-            "dropped": {reason: dropped[reason] for reason in REASONS},
+            "dropped": {reason: dropped[reason] for reason in REASONS if reason in dropped},
             "unreadable": dict(self.tally.unreadable),
             "splits": by_class,
             "shares": shares,
@@ -375,6 +456,14 @@ class _Builder:
             "Stopwords seem to have been removed, and with them what turns a sentiment round (unless the texts are not "
             f"English).{mend}"
         ]
+
+
+def _bars(demands: Demands | None) -> list[tuple[str, tuple[int, ...], split.UInt64s]]:
+    """Why, from which splits, and which texts (sorted order hashes) a model's demands keep out."""
+    if demands is None:
+        return []
+    bars = ((TESTED, (split.TRAIN, split.VALID), demands.tested), (TRAINED, (split.TEST,), demands.trained))
+    return [(why, codes, np.unique(keys)) for why, codes, keys in bars if keys is not None and len(keys)]
 
 
 def _counted(values: Int64s) -> dict[int, int]:
@@ -406,7 +495,7 @@ def check_writable(target: Path) -> None:
                 f"{target} is read-only, so it is not replaced", hint="chmod u+w it, or name another paths.data_db."
             )
     except OSError as error:
-        raise OutputError(f"cannot write into {target.parent}: {error.strerror or error}") from error
+        raise OutputError(f"cannot write into {target.parent}: {reason(error)}") from error
 
 
 @contextlib.contextmanager
@@ -463,7 +552,7 @@ def _told_as_output(target: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise OutputError(
-            f"cannot write {target}: {error.strerror or error}", hint="The old database, if any, is untouched."
+            f"cannot write {target}: {reason(error)}", hint="The old database, if any, is untouched."
         ) from error
 
 
@@ -497,7 +586,7 @@ def _clear_leftovers(target: Path) -> None:
     try:
         leftovers = [path for path in target.parent.iterdir() if pattern.fullmatch(path.name)]
     except OSError as error:
-        raise OutputError(f"cannot write into {target.parent}: {error.strerror}") from error
+        raise OutputError(f"cannot write into {target.parent}: {reason(error)}") from error
     for path in leftovers:
         with contextlib.suppress(OSError):
             just_made = path.stat().st_size == 0 and time.time() - path.stat().st_mtime < 60

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sentiment_hybrid.config.schema import Data
@@ -103,9 +103,16 @@ def _detect(
             )
     raise ColumnError(
         f"{source} has no known {what} column; it has {_listed(columns)}",
-        hint=_nearest(columns, names, option=f"--{what}-column")
+        hint=_other_separator(columns)
+        or _nearest(columns, names, option=f"--{what}-column")
         or f"Name it with --{what}-column (data.{what}_column). The first line must be a header of column names.",
     )
+
+
+def _other_separator(columns: Sequence[str]) -> str:
+    """What to do about a header that was not taken apart; spreadsheets of some countries write semicolons."""
+    found = [mark for mark in ";\t|" if mark in columns[0]] if len(columns) == 1 else []
+    return f"Its fields are separated by {found[0]!r}: save it with commas (.csv) or tabs (.tsv)." if found else ""
 
 
 def _raw_beside(columns: Sequence[str], text: str) -> str:
@@ -146,11 +153,15 @@ class Labelling:
 
 
 class LabelValues:
-    """The distinct values of one source's label column, each with the row where it was first seen."""
+    """The distinct values of one source's label column, each with the row where it was first seen.
 
-    def __init__(self, source: str, column: str) -> None:
+    ``place`` says in words where a row of that source stands.
+    """
+
+    def __init__(self, source: str, column: str, *, place: Callable[[int], str] = "row {}".format) -> None:
         self.source = source
         self.column = column
+        self.place = place
         self.first_rows: dict[str, int] = {}
 
     def add(self, value: str, row: int) -> None:
@@ -212,6 +223,40 @@ def codes_of(
     return {value: places[label.casefold()] for value, label in meaning.items() if label.casefold() in places}
 
 
+def codes_in(values: LabelValues, data: Data, labels: Sequence[str]) -> dict[str, int]:
+    """``codes_of`` the values of a source, with ``data.label_map``.
+
+    Raises:
+        LabelError: a value is none of the labels, unless ``data.unknown_labels`` is drop; tells both lists.
+    """
+    codes = codes_of(values.first_rows, labels, data.label_map)
+    strangers = [value for value in values.first_rows if value not in codes]
+    if strangers and data.unknown_labels == "error":
+        row, shown = values.first_rows[strangers[0]], strangers[0][:60]
+        what = f"the label {shown!r}" if shown.strip() else "no label"
+        more = f" (and {len(strangers) - 1} more unknown values)" if len(strangers) > 1 else ""
+        raise LabelError(
+            f"{values.source}, {values.place(row)}: {what} in column {values.column!r}{more} is none of the model's: "
+            f"{', '.join(labels)}; the column holds {_some(values.first_rows)}",
+            hint="Map values with --label-map VALUE=LABEL (data.label_map), or leave such rows out with "
+            "--set data.unknown_labels=drop.",
+        )
+    return codes
+
+
+def all_mean(values: LabelValues, data: Data, labels: Sequence[str]) -> bool:
+    """Whether every value of a source means one of these labels, and every label is meant."""
+    codes = codes_of(values.first_rows, labels, data.label_map)
+    return set(codes.values()) == set(range(len(labels))) and all(
+        value in codes for value in values.first_rows if value.strip()
+    )
+
+
+def _some(values: Iterable[str]) -> str:
+    given = sorted({canonical(value)[:40] for value in values} - {""})
+    return ", ".join(given[:12]) + (f" and {len(given) - 12} more" if len(given) > 12 else "")
+
+
 def _meaning_among(numbers: Mapping[str, int], places: Collection[str]) -> dict[str, str]:
     """What numbers mean as labels of a known set."""
     usual = _by_numbers({item: item for item in numbers}, numbers)
@@ -243,7 +288,7 @@ def _raise_unknown(sources: Sequence[LabelValues], labelling: Labelling) -> None
     what = f"unknown label {value[:60]!r}" if value.strip() else "no label"
     more = f" (and {len(unknown) - 1} more unknown values)" if len(unknown) > 1 else ""
     raise LabelError(
-        f"{item.source}, row {row}: {what} in column {item.column!r}{more}; "
+        f"{item.source}, {item.place(row)}: {what} in column {item.column!r}{more}; "
         f"the labels are {', '.join(labelling.labels)}",
         hint="Drop such rows with --set data.unknown_labels=drop, or say what the values mean with --label-map "
         "VALUE=LABEL (data.label_map).",

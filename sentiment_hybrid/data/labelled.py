@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data.clean import Normalizer
-from sentiment_hybrid.data.columns import LabelValues, choose, codes_of
+from sentiment_hybrid.data.columns import LabelValues, choose, codes_in
 from sentiment_hybrid.data.sources import Source
 from sentiment_hybrid.data.store import Examples
-from sentiment_hybrid.errors import DataError, LabelError
+from sentiment_hybrid.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ def read_labelled(source: Source, data: Data, *, labels: tuple[str, ...], normal
         DataError: nothing is left.
     """
     columns = choose(source.columns, data, source=source.name)
-    values = LabelValues(source.name, columns.label)
+    values = LabelValues(source.name, columns.label, place=source.place)
     rows: list[int] = []
     given: list[str] = []
     texts: list[str] = []
@@ -64,7 +63,7 @@ def read_labelled(source: Source, data: Data, *, labels: tuple[str, ...], normal
             raws.append(raw or text or "")
     if not rows:
         raise DataError(f"{source.name} has no row with a text", hint="Is it the right text column (--text-column)?")
-    codes = _codes(values, data, labels)
+    codes = codes_in(values, data, labels)
     keep = [index for index, label in enumerate(given) if label in codes]
     dropped["unknown label"] += len(given) - len(keep)
     if not keep:
@@ -77,20 +76,3 @@ def read_labelled(source: Source, data: Data, *, labels: tuple[str, ...], normal
         raw=[raws[index] for index in keep],
     )
     return Labelled(examples, {reason: count for reason, count in dropped.items() if count})
-
-
-def _codes(values: LabelValues, data: Data, labels: Sequence[str]) -> dict[str, int]:
-    """Value -> index in the model's labels: each by its name, else by the label map, else by what numbers mean."""
-    codes = codes_of(values.first_rows, labels, data.label_map)
-    strangers = [value for value in values.first_rows if value not in codes]
-    if strangers and data.unknown_labels == "error":
-        row, shown = values.first_rows[strangers[0]], strangers[0][:60]
-        what = f"the label {shown!r}" if shown.strip() else "no label"
-        more = f" (and {len(strangers) - 1} more unknown values)" if len(strangers) > 1 else ""
-        raise LabelError(
-            f"{values.source}, row {row}: {what} in column {values.column!r}{more} is none of the model's: "
-            f"{', '.join(labels)}",
-            hint="Map values with --label-map VALUE=LABEL (data.label_map), or leave such rows out with "
-            "--set data.unknown_labels=drop.",
-        )
-    return codes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import errno
 import gzip
 import io
 import json
@@ -19,6 +18,7 @@ from typing import Any, Literal
 
 from sentiment_hybrid.data.sources import MISSING, SUFFIXES
 from sentiment_hybrid.errors import OutputError, UsageError
+from sentiment_hybrid.files import reason
 
 #: The table of an SQLite output.
 TABLE = "predictions"
@@ -327,7 +327,6 @@ def _told_as_output_error(target: Path) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
-        raise OutputError(f"cannot write {target}: {why}", hint=_HINT) from error
+        raise OutputError(f"cannot write {target}: {reason(error)}", hint=_HINT) from error
     except sqlite3.Error as error:
         raise OutputError(f"cannot write {target}: {error}", hint=_HINT) from error

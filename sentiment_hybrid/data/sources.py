@@ -89,6 +89,10 @@ class Source(ABC):
     def _every_column(self) -> Sequence[str]:
         return self.columns
 
+    def place(self, row: int) -> str:
+        """Where a row stands, in words that lead to it: here its number."""
+        return f"row {row}"
+
     def batches(
         self, columns: Sequence[str] | None = None, *, size: int = BATCH_SIZE, native: bool = False
     ) -> Iterator[Batch]:
@@ -129,7 +133,7 @@ class Source(ABC):
         hint = "Leave such rows out with --set data.bad_rows=skip."
         if reason.startswith("not text"):
             hint = f"Name the file's encoding, e.g. --set data.encoding=latin-1, or: {hint}"
-        return SourceError(f"{self.name}, row {row}: {reason}", hint=hint)
+        return SourceError(f"{self.name}, {self.place(row)}: {reason}", hint=hint)
 
 
 def _joined(values: Sequence[Any]) -> str:
@@ -336,6 +340,25 @@ class DelimitedSource(_TextSource):
             "quoting": csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE,
         }
 
+    def place(self, row: int) -> str:
+        """The line on which a row begins, and its number among the rows below the header; of a stream, that alone."""
+        line = None
+        if self._stream is None:
+            # Whoever asks is about to stop over this row: reading up to it once more costs less than counting always.
+            with contextlib.suppress(SourceError, csv.Error), self._text() as text:
+                line = self._line(self._reader(text), row)
+        return f"data row {row}" if line is None else f"line {line}, data row {row}"
+
+    def _line(self, reader: Any, row: int) -> int | None:
+        """Where row ``row`` begins, counted as an editor does; blank lines are no rows, and row 0 is the header."""
+        found, line = -1, 1
+        for fields in reader:
+            found += bool(fields)
+            if found == row:
+                return line
+            line = int(reader.line_num) + 1
+        return None
+
     @property
     def columns(self) -> list[str]:
         """The header, trimmed. Raises SourceError for an empty file, ColumnError for a name that stands twice."""
@@ -385,7 +408,7 @@ class DelimitedSource(_TextSource):
             long = "field larger" in str(error)
             what = f"a field of more than {LONGEST_FIELD:,} characters" if long else str(error)
             raise SourceError(
-                f"{self.name}, row {first + len(rows)}: {what}",
+                f"{self.name}, {self.place(first + len(rows))}: {what}",
                 hint="A quote that is never closed? Try --set data.quoting=none.",
             ) from error
         if rows and rows[-1] == [_END]:
@@ -419,7 +442,7 @@ class DelimitedSource(_TextSource):
             if self.bad_rows == "error":
                 hint = "Try --set data.quoting=none, or " if unclosed else "Is a text with commas not quoted? "
                 raise SourceError(
-                    f"{self.name}, row {number}: {reason}",
+                    f"{self.name}, {self.place(number)}: {reason}",
                     hint=f"{hint}Leave such rows out with --set data.bad_rows=skip.".replace("or Leave", "or leave"),
                 )
             kind = "unclosed quote" if unclosed else "wrong number of fields"
@@ -436,6 +459,10 @@ def _without_repeats(names: list[str], source: str) -> list[str]:
 
 class JsonLinesSource(_TextSource):
     """One JSON object per line; the columns are the keys of the first ten thousand."""
+
+    def place(self, row: int) -> str:
+        """The line: a row is one."""
+        return f"line {row}"
 
     @property
     def columns(self) -> list[str]:
@@ -483,6 +510,10 @@ class LinesSource(_TextSource):
     """Plain text, one per line, in a column named text; blank lines are texts too, so that rows stay aligned."""
 
     columns = ["text"]  # noqa: RUF012
+
+    def place(self, row: int) -> str:
+        """The line: a row is one."""
+        return f"line {row}"
 
     def _tables(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
         with self._text() as text:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from sentiment_hybrid.errors import DatabaseError, DataError
+from sentiment_hybrid.errors import DatabaseError, DataError, LockedError
 
 #: In the header of every database of ours: "snth".
 APPLICATION_ID = 0x736E7468
@@ -194,7 +194,7 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         if "locked" in str(error) or "busy" in str(error):
-            raise DatabaseError(
+            raise LockedError(
                 f"{path} is locked by another program", hint="Close whatever writes to it, and try again."
             ) from error
         raise DatabaseError(f"{path} cannot be read: {error}", hint=_ADVICE) from error

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from sentiment_hybrid.models.encoder import LoadedEncoder
 
 FORMAT_VERSION = 1
+#: What models published by earlier versions do not say.
+_LATER_FIELDS = {"parent"}
 _PUBLISH_ATTEMPTS = 5
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 
@@ -53,6 +55,8 @@ class ModelInfo:
     weights_sha256: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
+    #: Of a fine-tuned model: path, weights_sha256, run_id and created of the one that it was made from, and its parent.
+    parent: dict[str, Any] | None = None
 
     @property
     def display_name(self) -> str:
@@ -132,7 +136,7 @@ def read_info(directory: Path) -> ModelInfo:
             f"{directory} has model format {version}, and this senthy reads up to {FORMAT_VERSION}",
             hint="Upgrade: pip install --upgrade sentiment-hybrid",
         )
-    missing = {f.name for f in fields(ModelInfo)} - document.keys()
+    missing = {f.name for f in fields(ModelInfo)} - document.keys() - _LATER_FIELDS
     if missing:
         raise ModelError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}", hint="Train again.")
     return _checked(document, path)

@@ -7,11 +7,9 @@ normaliser, the tokenizer and the window length are part of it, and every head, 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import itertools
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -26,6 +24,7 @@ from filelock import FileLock
 from sentiment_hybrid.engine.batches import TokenizedTexts, pack, padded_ids
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.errors import OutputError
+from sentiment_hybrid.files import flush_to_disk, reason
 from sentiment_hybrid.models.encoder import Encoder
 
 _SHARD_BYTES = 256 * 2**20  # what kill -9 can cost
@@ -131,7 +130,7 @@ class StateStore:
             (aside / "shard.json").write_text(
                 json.dumps({"format": _FORMAT, "tokens": total, "windows": len(windows)}), encoding="utf-8"
             )
-            _flush_to_disk(aside)
+            flush_to_disk(aside)
             aside.rename(self.folder / f"shard-{uuid.uuid4().hex}")
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
@@ -249,20 +248,13 @@ def _locate(keys: np.ndarray, shards: list[_Shard]) -> StoredStates:
     return StoredStates(tuple(s.states for s in shards), shard_of[places], starts[places])
 
 
-def _flush_to_disk(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
-
-
 @contextmanager
 def _told(folder: Path) -> Iterator[None]:
     """Tells a failed read or write in the user's words."""
     try:
         yield
     except OSError as error:
-        why = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
         raise OutputError(
-            f"cannot keep token states in {folder}: {why}",
+            f"cannot keep token states in {folder}: {reason(error)}",
             hint="Set paths.cache_dir to a writable folder with room, or lower the sample sizes.",
         ) from error

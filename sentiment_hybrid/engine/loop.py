@@ -96,6 +96,7 @@ class Fit:
         seed: int,
         compute: Compute,
         accelerator: Accelerator,
+        layer_decay: float | None = None,
     ) -> None:
         self.train, self.valid = train, valid
         self.settings, self.seed = settings, seed
@@ -104,7 +105,7 @@ class Fit:
         self.rows_per_step = settings.batch_size * settings.accumulation
         self.steps = steps_per_epoch(len(train), self.rows_per_step)
         self.progress = Progress()
-        optimizer = build_optimizer(classifier, settings)
+        optimizer = build_optimizer(classifier, settings, layer_decay=layer_decay)
         self.schedule = Schedule(optimizer, settings, self.steps * settings.epochs)
         # The planner shards the rows and the schedule counts global steps, so neither goes through `prepare`.
         self.model, self.optimizer = accelerator.prepare(classifier, optimizer)

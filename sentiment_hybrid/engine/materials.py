@@ -17,6 +17,7 @@ from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.evaluate import Material
 from sentiment_hybrid.engine.features import StateStore
 from sentiment_hybrid.engine.loop import Fit, weights_of_classes
+from sentiment_hybrid.errors import UsageError
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder import (
@@ -68,12 +69,15 @@ def load_or_build_encoder(
     Raises:
         EncoderError: it cannot be had.
         ConfigError: it cannot take windows of that length, or has fewer layers than are to be trained.
+        UsageError: there is a place, and the encoder is built from scratch.
     """
     settings = config.encoder
     if settings.name != SCRATCH:
         if place is not None:
             settings = settings.model_copy(update={"name": str(place), "revision": None})
         return load_encoder(settings, offline=offline)
+    if place is not None:
+        raise UsageError("--encoder names a copy of an encoder, and encoder.name is scratch", hint="Leave one out.")
     tokenizer = train_tokenizer(texts(), settings.scratch, max_length=settings.max_length)
     return build_scratch(settings.scratch, tokenizer=tokenizer, max_length=settings.max_length)
 
@@ -124,11 +128,13 @@ def new_fit(
     settings: Train,
     labels: tuple[str, ...],
     seed: int,
+    layer_decay: float | None = None,
 ) -> Fit:
     """The training of a workshop's classifier, before its first step.
 
     Raises:
         TrainingError: ``settings.class_weights`` names other labels.
+        EncoderError: ``layer_decay`` is given, and the encoder's layers cannot be told apart.
     """
     return Fit(
         workshop.classifier,
@@ -139,6 +145,7 @@ def new_fit(
         seed=seed,
         compute=workshop.compute,
         accelerator=device.accelerator(workshop.compute),
+        layer_decay=layer_decay,
     )
 
 

@@ -3,28 +3,59 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 
 from sentiment_hybrid.config.schema import Train
+from sentiment_hybrid.models.classifier import Classifier
+from sentiment_hybrid.models.encoder import depths
+
+#: How the classifier calls the parameters of the transformers model inside its encoder.
+_ENCODER = "encoder.model."
 
 
-def build_optimizer(classifier: torch.nn.Module, settings: Train) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter, 2019): head and encoder at their own rates; no decay on biases and norms."""
-    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+def build_optimizer(
+    classifier: torch.nn.Module, settings: Train, *, layer_decay: float | None = None
+) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter, 2019): head and encoder at their own rates; no decay on biases and norms.
+
+    With ``layer_decay``, an encoder layer k below the top has the encoder's rate times layer_decay^k: discriminative
+    rates (Howard and Ruder 2018, section 3.2), in the form of ELECTRA (Clark et al. 2020).
+
+    Raises:
+        EncoderError: ``layer_decay`` is given, and the encoder's layers cannot be told apart.
+    """
+    depth = _encoder_depths(classifier, layer_decay)
+    # By (encoder layers above it, whether it decays); -1 is the head.
+    groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in classifier.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((name.startswith("encoder."), parameter.ndim >= 2), []).append(parameter)
+            place = depth.get(name, 0) if name.startswith("encoder.") else -1
+            groups.setdefault((place, parameter.ndim >= 2), []).append(parameter)
     return torch.optim.AdamW(
         [
             {
                 "params": parameters,
-                "lr": settings.encoder_learning_rate if in_encoder else settings.learning_rate,
+                "lr": _peak(settings, place, layer_decay),
                 "weight_decay": settings.weight_decay if decays else 0.0,
             }
-            for (in_encoder, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
+            for (place, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
         ]
     )
+
+
+def _peak(settings: Train, place: int, layer_decay: float | None) -> float:
+    if place < 0:
+        return settings.learning_rate
+    return settings.encoder_learning_rate * (1.0 if layer_decay is None else layer_decay) ** place
+
+
+def _encoder_depths(classifier: torch.nn.Module, layer_decay: float | None) -> dict[str, int]:
+    encoder = cast(Classifier, classifier).encoder
+    if layer_decay is None or encoder is None or encoder.frozen:
+        return {}
+    return {f"{_ENCODER}{name}": depth for name, depth in depths(encoder.model).items()}
 
 
 class Schedule:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import platform
 import shutil
@@ -20,7 +21,12 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.config.load import load_config, to_yaml
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.engine.checkpoint import RunCheckpoints
-from sentiment_hybrid.errors import TrainingError
+from sentiment_hybrid.errors import ConfigError, TrainingError
+
+#: Settings of training that a resumed run may change: they move work about and change no result.
+FREE_TO_CHANGE = frozenset({"checkpoint_minutes", "token_budget"})
+#: Changed settings that one message names.
+_TOLD = 5
 
 
 @dataclass(frozen=True)
@@ -30,14 +36,19 @@ class Run:
     folder: Path
 
     @classmethod
-    def start(cls, config: Config, model: str, fingerprint: str) -> Run:
-        """A new folder with the resolved config and the first facts."""
+    def start(cls, config: Config, model: str, fingerprint: str, **facts: Any) -> Run:
+        """A new folder with the resolved config and the first facts, ``facts`` among them."""
         run_id = f"{model}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
         run = cls(paths.runs_dir(config.paths.results_dir) / run_id)
         run.folder.mkdir(parents=True)
         (run.folder / paths.RUN_CONFIG).write_text(to_yaml(config), encoding="utf-8")
         run.note(
-            model=model, seed=config.project.seed, started=now(), train_fingerprint=fingerprint, versions=versions()
+            model=model,
+            seed=config.project.seed,
+            started=now(),
+            train_fingerprint=fingerprint,
+            versions=versions(),
+            **facts,
         )
         return run
 
@@ -57,10 +68,7 @@ class Run:
             if run.meta()["train_fingerprint"] == fingerprint:
                 return run
         if runs:
-            raise TrainingError(
-                f"the unfinished run {runs[-1].id} was started with other settings or other data",
-                hint=f"Compare {runs[-1].folder / paths.RUN_CONFIG} with yours, or train anew without --resume.",
-            )
+            raise runs[-1]._of_other_settings(config, model)
         raise TrainingError(
             f"there is no unfinished {model} run in {folder}", hint="Leave out --resume to start a new run."
         )
@@ -165,9 +173,47 @@ class Run:
         if not self.checkpoints.pointers() and not self.epochs():
             shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _of_other_settings(self, config: Config, model: str) -> TrainingError:
+        """What keeps this run from being resumed with ``config``: the settings that differ, else the data."""
+        changed = self._changed_settings(config, model)
+        if not changed:
+            return TrainingError(
+                f"the unfinished run {self.id} was started with other settings or other data",
+                hint=f"Compare {self.folder / paths.RUN_CONFIG} with yours, prepare the data that it had, or train "
+                "anew without --resume.",
+            )
+        told = [f"{key} was {before} and is {now}" for key, (before, now) in changed.items()]
+        more = f", and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
+        back = " ".join(f"--set {key}={before}" for key, (before, _) in itertools.islice(changed.items(), _TOLD))
+        return TrainingError(
+            f"the unfinished run {self.id} was started with other settings: {'; '.join(told[:_TOLD])}{more}",
+            hint=f"Go on with {back}, or train anew without --resume. All of its settings: "
+            f"{self.folder / paths.RUN_CONFIG}",
+        )
+
+    def _changed_settings(self, config: Config, model: str) -> dict[str, tuple[str, str]]:
+        """Dotted key -> its value at the start and now, of settings that decide what is trained, and on what."""
+        try:
+            before, now = _flat(self.config().model_dump(mode="json")), _flat(config.model_dump(mode="json"))
+        except ConfigError:
+            return {}  # written by another version; the file can still be read by eye
+        sections = ("project.seed", "data.", "encoder.", f"{model}.head.", f"{model}.train.")
+        free = {f"{model}.train.{name}" for name in FREE_TO_CHANGE}
+        keys = [key for key in now.keys() | before.keys() if key.startswith(sections) and key not in free]
+        shown = {key: (json.dumps(before.get(key)), json.dumps(now.get(key))) for key in sorted(keys)}
+        return {key: values for key, values in shown.items() if values[0] != values[1]}
+
     def _waits_for(self, model: str) -> bool:
         meta = self.meta()
         return meta.get("model") == model and "finished" not in meta
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> value."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
 
 
 def versions() -> dict[str, str]:

@@ -69,3 +69,13 @@ def build_head(name: str, head_config: Section, *, input_size: int, num_classes:
     if num_classes < 2:
         raise ValueError(f"a classifier needs at least 2 classes, not {num_classes}")
     return head_class(name)(head_config, input_size=input_size, num_classes=num_classes)
+
+
+def renew_output(head: nn.Module, num_classes: int) -> None:
+    """Give a head a fresh output layer for other classes, in place; all below it stays as it was trained."""
+    from torch import nn
+
+    # The output layer is the last linear layer of every head; a test goes through all of them.
+    name, old = [(name, module) for name, module in head.named_modules() if isinstance(module, nn.Linear)][-1]
+    parent, _, attribute = name.rpartition(".")
+    setattr(head.get_submodule(parent), attribute, nn.Linear(old.in_features, num_classes))

@@ -255,6 +255,31 @@ def freeze(model: PreTrainedModel, trainable_layers: int | Literal["all"]) -> in
     return len(layers)
 
 
+def depths(model: PreTrainedModel) -> dict[str, int]:
+    """Parameter name -> how many layers lie above it: 0 in the top layer, their number in the embeddings.
+
+    What belongs to no layer and is no embedding (a last norm) counts as of the top.
+
+    Raises:
+        EncoderError: the layers of this architecture cannot be told apart.
+    """
+    found = _layer_list(model)
+    if found is None:
+        raise EncoderError(
+            f"the layers of a {model.config.model_type} encoder cannot be told apart, so they cannot have rates of "
+            "their own",
+            hint="Set finetune.layer_decay to null, or take a RoBERTa- or BERT-like encoder.",
+        )
+    prefix, layers = f"{found[0]}.", len(found[1])
+    result = {}
+    for name, _ in model.named_parameters():
+        if name.startswith(prefix):
+            result[name] = layers - 1 - int(name[len(prefix) :].partition(".")[0])
+        else:
+            result[name] = layers if "embed" in name else 0
+    return result
+
+
 def max_positions(model: PreTrainedModel) -> int | None:
     """The most tokens of a window, special ones included; None where an architecture has no such bound."""
     positions = getattr(model.config, "max_position_embeddings", None)
@@ -301,22 +326,29 @@ def _last_layers(model: PreTrainedModel, count: int) -> list[nn.Module]:
     total = int(model.config.num_hidden_layers)
     if count > total:
         raise ConfigError(
-            f"encoder.trainable_layers is {count}, but this encoder has {total} layers",
+            f"trainable_layers is {count}, but this encoder has {total} layers",
             hint=f"Give 0 to {total}, or all (which trains the embeddings too).",
         )
-    found = [
-        (name.count("."), module)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and name.split(".")[-1] in _LAYER_LISTS and len(module) == total
-    ]
-    if not found:
+    _, layers = _layer_list(model) or ("", None)
+    if layers is None:
         raise EncoderError(
             f"the layers of a {model.config.model_type} encoder cannot be told apart, so its last {count} "
             "cannot be trained alone",
             hint="Set encoder.trainable_layers to 0 or all, or take a RoBERTa- or BERT-like encoder.",
         )
-    _, layers = min(found, key=lambda item: item[0])
     return list(layers)[total - count :]
+
+
+def _layer_list(model: PreTrainedModel) -> tuple[str, nn.ModuleList] | None:
+    """The transformer layers, bottom to top, and the name of their list; None where they cannot be told apart."""
+    found = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList)
+        and name.split(".")[-1] in _LAYER_LISTS
+        and len(module) == int(model.config.num_hidden_layers)
+    ]
+    return min(found, key=lambda item: item[0].count(".")) if found else None
 
 
 def _load_hub(name: str, revision: str | None, *, offline: bool) -> LoadedEncoder:

@@ -1,4 +1,4 @@
-"""Recurrent layers over packed sequences: built with careful weights, and never reading padding."""
+"""Recurrent layers over sequences of any length: built with careful weights, and never reading padding."""
 
 from __future__ import annotations
 
@@ -35,10 +35,53 @@ class PackedRecurrence(nn.Module):
             # One mask for all tokens of a row (Gal and Ghahramani 2016): wide frozen states are soon learned by heart.
             states = states * F.dropout(torch.ones_like(states[:, :1]), self.dropout)
         # An empty row would be refused; it reads one padded token, which its mask hides later.
-        packed = pack_padded_sequence(states, lengths.clamp(min=1), batch_first=True, enforce_sorted=False)
+        lengths = lengths.clamp(min=1)
+        return self._both_ways(states, lengths) if states.device.type == "cpu" else self._packed(states, lengths)
+
+    def _packed(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """As torch packs sequences: what cuDNN is fast at."""
+        packed = pack_padded_sequence(states, lengths, batch_first=True, enforce_sorted=False)
         output, _ = self.rnn(packed)
         padded, _ = pad_packed_sequence(output, batch_first=True, total_length=states.shape[1])
         return padded
+
+    def _both_ways(self, states: Tensor, lengths: Tensor) -> Tensor:
+        """The same from plain rows, for which a CPU has fast kernels that know no packing.
+
+        Read from its first token on, a row's real tokens come before its padding and cannot see it; for the other
+        direction it is turned round within its own length, which leaves the padding at its end again.
+        """
+        steps = torch.arange(states.shape[1])  # (S,)
+        ends = lengths.unsqueeze(1)  # (N, 1)
+        turned = torch.where(steps < ends, ends - 1 - steps, steps)  # (N, S), its own inverse
+        for layer in range(self.rnn.num_layers):
+            if layer > 0:
+                states = F.dropout(states, self.rnn.dropout, self.training)
+            there = self._one_way(states, f"l{layer}")  # (N, S, hidden)
+            back = self._one_way(_turn(states, turned), f"l{layer}_reverse")  # (N, S, hidden)
+            states = torch.cat([there, _turn(back, turned)], dim=-1)  # (N, S, 2 * hidden)
+        return states * (steps < ends).unsqueeze(-1)
+
+    def _one_way(self, states: Tensor, suffix: str) -> Tensor:
+        """One direction of one layer over padded rows."""
+        weights = [getattr(self.rnn, f"{kind}_{suffix}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        start = states.new_zeros(1, len(states), self.rnn.hidden_size)
+        how = (
+            True,
+            1,
+            0.0,
+            self.training,
+            False,
+            True,
+        )  # biases, layers, dropout, training, bidirectional, batch first
+        if isinstance(self.rnn, nn.LSTM):
+            return torch.lstm(states, (start, start), weights, *how)[0]
+        return torch.gru(states, start, weights, *how)[0]
+
+
+def _turn(states: Tensor, turned: Tensor) -> Tensor:
+    """Rows of ``states`` (N, S, D) with their tokens in the order of ``turned`` (N, S)."""
+    return states.gather(1, turned.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
 
 
 @torch.no_grad()

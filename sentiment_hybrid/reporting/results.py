@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sentiment_hybrid.errors import OutputError
+from sentiment_hybrid.files import reason
 
 #: Seconds to wait for another process that is appending; an append takes milliseconds.
 LOCK_SECONDS = 60.0
@@ -47,7 +48,7 @@ def read_results(path: Path) -> list[dict[str, Any]]:
         return []
     except OSError as error:
         raise OutputError(
-            f"results file {path} cannot be read: {error.strerror or error}", hint="check its permissions"
+            f"results file {path} cannot be read: {reason(error)}", hint="check its permissions"
         ) from error
     if entries is None:
         raise OutputError(
@@ -133,6 +134,6 @@ def _text(value: Any) -> str:
 
 def _unwritable(path: Path, error: OSError) -> OutputError:
     return OutputError(
-        f"results file {path} cannot be written: {error.strerror or error}",
+        f"results file {path} cannot be written: {reason(error)}",
         hint="check the folder's permissions and free space, or choose another with --set paths.results_dir=DIR",
     )

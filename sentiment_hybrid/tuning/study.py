@@ -300,7 +300,7 @@ def open_study(storage: Storage, wanted: Identity, config: Config) -> tuple[optu
             study_name=name,
             direction="maximize",
             sampler=SeededSampler(hpo.sampler, config.project.seed),
-            pruner=_pruner(hpo),
+            pruner=pruner_of(hpo),
             load_if_exists=True,
         )
     if "fingerprint" not in study.user_attrs:
@@ -360,7 +360,8 @@ def _difference(attributes: Mapping[str, Any], wanted: Identity) -> str:
     return ", ".join(changed) or "fixed settings changed"
 
 
-def _pruner(hpo: Hpo) -> optuna.pruners.BasePruner:
+def pruner_of(hpo: Hpo) -> optuna.pruners.BasePruner:
+    """The pruner that the settings name, made for so many trials and epochs."""
     if hpo.pruner == "median":
         # Epochs count from 1, so the first that can be pruned after is the second: one epoch is mostly warm-up.
         startup = max(2, min(5, hpo.n_trials // 5))

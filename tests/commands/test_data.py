@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from sentiment_hybrid.commands import data as command
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.store import open_store
-from sentiment_hybrid.errors import DatabaseError, DataError, SourceError
+from sentiment_hybrid.errors import DatabaseError, DataError, LockedError, SourceError
 
 ALL = ("train", "valid", "test")
 
@@ -86,6 +88,37 @@ def test_a_damaged_database_is_built_anew_with_a_warning(tmp_path: Path, capsys:
     assert "built anew" in capsys.readouterr().err
 
 
+def test_a_locked_database_is_told_and_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sentiment_hybrid.data.store.LOCK_SECONDS", 0.05)
+    made = config(tmp_path, write(tmp_path / "rows.csv", 300))
+    path = command.run(made).path
+    other = sqlite3.connect(path)
+    other.execute("BEGIN EXCLUSIVE")
+    before = path.stat().st_ino
+    for refresh in (False, True):
+        with pytest.raises(LockedError, match="locked by another program") as caught:
+            command.run(made, refresh=refresh)
+        assert caught.value.hint
+    other.close()
+    assert path.stat().st_ino == before
+    assert not command.run(made).built
+
+
+def test_the_database_of_another_source_is_not_replaced_in_silence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = write(tmp_path / "one.csv", 300), write(tmp_path / "two.csv", 310)
+    command.run(config(tmp_path, first))
+    assert "replace" not in capsys.readouterr().err
+    command.run(config(tmp_path, second))
+    told = capsys.readouterr().err
+    assert "holds one.csv: two.csv will replace it once it is read (--set paths.data_db=FILE keeps both)" in told
+    command.run(config(tmp_path, second, split_seed=3))
+    assert "a setting under data" in capsys.readouterr().err
+    command.run(config(tmp_path, second, split_seed=3))
+    assert capsys.readouterr().err == ""
+
+
 def test_official_splits_come_from_three_sources(tmp_path: Path) -> None:
     sources = {
         f"data.{name}_source": str(write(tmp_path / f"{name}.csv", count, first=first))
@@ -145,6 +178,21 @@ def test_a_warning_about_the_texts_is_told_once(tmp_path: Path, capsys: pytest.C
     for _ in range(2):
         console.show_data(command.run(made))
         assert capsys.readouterr().err.count("negation") == 1
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    peaks, sizes = [], []
+    for rows in (15_000, 60_000):
+        source = tmp_path / f"{rows}.csv"
+        with source.open("w", encoding="utf-8") as file:
+            file.write("text,label\n")
+            file.writelines(f"{'not a word ' * 40}{number},{number % 2}\n" for number in range(rows))
+        sizes.append(source.stat().st_size)
+        tracemalloc.start()
+        command.run(config(tmp_path, source))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < (sizes[1] - sizes[0]) / 3
 
 
 RUN = """

@@ -61,6 +61,8 @@ def test_a_search_ends_with_the_best_model_published_tested_and_told(project, tu
     (entry,) = entries(project)
     assert entry["name"] == "LinearRoBERTa_Optimize"
     assert entry["trials"] == {"finished": result.finished, "pruned": result.pruned, "failed": 0}
+    for name in ("history", "slices", "best_params"):
+        assert result.files[name].stat().st_size > 0
     assert (entry["study"], entry["best_trial"]) == (result.study, result.best.number)
     assert entry["best_params"] == result.best.params
     assert entry["test"]["accuracy"]["value"] == result.test.scores.accuracy.value

@@ -404,11 +404,11 @@ def test_no_rows_in_are_no_rows_out(
     assert set(ADDED) <= set((tmp_path / "out.csv").read_text(encoding="utf-8").strip().split(","))
 
 
-def test_bytes_that_are_no_text_name_their_row(
+def test_bytes_that_are_no_text_name_their_line(
     run: Callable[..., predict.PredictResult], stdin: Callable[[bytes], None]
 ) -> None:
     stdin(b"good\nbad \xff\n")
-    with pytest.raises(SourceError, match="row 2"):
+    with pytest.raises(SourceError, match="line 2"):
         run()
 
 
@@ -499,7 +499,7 @@ def test_unreadable_rows_can_be_left_out_and_are_counted(
     run: Callable[..., predict.PredictResult], tmp_path: Path
 ) -> None:
     (tmp_path / "in.csv").write_text("text,id\ngood,1\nbad\nfilm,3\n", encoding="utf-8")
-    with pytest.raises(SourceError, match="row 2"):
+    with pytest.raises(SourceError, match="line 3, data row 2"):
         run(input_file=tmp_path / "in.csv", output_file=tmp_path / "out.csv")
     config = configured(data={"bad_rows": "skip"})
     result = run(input_file=tmp_path / "in.csv", output_file=tmp_path / "out.csv", config=config)

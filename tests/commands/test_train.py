@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,6 +38,7 @@ def test_training_publishes_a_model_tests_it_and_writes_the_results(project, mod
     assert [facts["epoch"] for facts in run.epochs()] == [1, 2]
     assert run.config() == config
     assert "finished" in run.meta()
+    assert run.meta()["data_fingerprint"] == load_model(directory).info.data_fingerprint
     assert (run.folder / paths.RUN_CURVES).stat().st_size > 0
     assert not (run.folder / paths.CHECKPOINTS_DIR).exists()
 
@@ -156,6 +158,25 @@ def test_resuming_with_other_settings_is_refused(project):
     Run.start(config, "lstm", "another fingerprint")
     with pytest.raises(TrainingError, match="other settings or other data"):
         train.run(config, "lstm", resume=True)
+
+
+def test_resuming_with_changed_settings_names_them_and_how_to_go_on(project, monkeypatch):
+    before = project.config("linear.train.checkpoint_minutes=5", "han.train.epochs=9")
+    stop_before_the_first_checkpoint(monkeypatch, lambda: train.run(before, "linear"))
+    changes = ["linear.train.epochs=3", "linear.train.class_weights=balanced", "encoder.max_length=12"]
+    with pytest.raises(TrainingError) as caught:
+        train.run(project.config(*changes), "linear", resume=True)
+    for words in (
+        "encoder.max_length was 16 and is 12",
+        'linear.train.class_weights was "none" and is "balanced"',
+        "linear.train.epochs was 2 and is 3",
+    ):
+        assert words in caught.value.message
+    assert "checkpoint_minutes" not in caught.value.message
+    assert "han" not in caught.value.message
+    back = re.findall(r"--set ([^\s,]+)", caught.value.hint)
+    result = train.run(project.config(*changes, *back), "linear", resume=True, test=False)
+    assert len(list(result.run_dir.parent.iterdir())) == 1, "what the hint says goes on with the run"
 
 
 def test_resuming_without_an_unfinished_run_is_refused(project):
@@ -349,6 +370,8 @@ def test_a_scratch_encoder_learns_its_vocabulary_and_weights_from_the_data(proje
     loaded = load_model(result.model_dir)
     assert loaded.info.encoder_inside
     assert loaded.tokenizer.tokenize("lovely") != list("lovely"), "frequent words are in the vocabulary"
+    with pytest.raises(UsageError, match="--encoder"):
+        train.run(config, "linear", encoder=project.folder)
 
 
 def test_a_json_line_cut_short_by_a_kill_does_not_harm_the_metrics(project):

@@ -36,6 +36,37 @@ def test_flags_win_over_set_over_file_over_defaults(tmp_path: Path) -> None:
     assert config.han.train.epochs == Config().han.train.epochs
 
 
+def test_parameters_of_a_search_lie_over_the_file_and_under_set_and_flags(tmp_path: Path) -> None:
+    file, best = tmp_path / "c.yaml", tmp_path / "best.yaml"
+    file.write_text("lstm: {head: {hidden: 32, layers: 1}, train: {learning_rate: 0.1, epochs: 2}}\n")
+    best.write_text(
+        "# best of 20\nlstm: {head: {hidden: 64}, train: {learning_rate: 0.01}}\nencoder: {max_length: 64}\n"
+    )
+    config = load_config(file, ["lstm.train.learning_rate=0.5"], params=best, params_for=["lstm", "han"])
+    assert (config.lstm.head.hidden, config.lstm.head.layers) == (64, 1)
+    assert (config.lstm.train.learning_rate, config.lstm.train.epochs) == (0.5, 2)
+    assert config.encoder.max_length == 64
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("han: {head: {hidden: 64}}", "parameters of han, and nothing for lstm"), ("project: {seed: 1}", "of no model")],
+)
+def test_parameters_of_another_model_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    best = tmp_path / "best.yaml"
+    best.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, params=best, params_for=["lstm"])
+
+
+def test_a_wrong_parameter_is_told_with_the_line_of_its_own_file(tmp_path: Path) -> None:
+    best = tmp_path / "best.yaml"
+    best.write_text("lstm:\n  head:\n    hiden: 64\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, params=best, params_for=["lstm"])
+    assert f"{best}, line 3" in caught.value.problems[0]
+
+
 def test_numbers_in_scientific_notation_are_numbers_quoted_or_not(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("lstm: {train: {learning_rate: 2e-5}}\nhan: {train: {learning_rate: '2e-5'}}\n")

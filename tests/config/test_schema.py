@@ -70,3 +70,8 @@ def test_the_json_schema_is_json_and_knows_every_section() -> None:
     document = json.loads(json.dumps(json_schema()))
     assert set(document["properties"]) == set(Config.model_fields)
     assert document["additionalProperties"] is False
+
+
+def test_fine_tuning_must_leave_rows_to_train_on() -> None:
+    with pytest.raises(ValidationError, match="must leave at least 5 %"):
+        Config.model_validate({"finetune": {"valid_size": 0.5, "test_size": 0.5}})

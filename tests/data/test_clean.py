@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -134,3 +136,15 @@ def test_classic_keeps_negation_and_loses_stopwords_numbers_and_links(tmp_path: 
     assert words.count("not") == 3
     assert "movie" in words
     assert not {"the", "3", "http", "user", "anna", "i"} & set(words)
+
+
+def test_nltk_data_are_found_where_the_environment_says(nltk_data: Path, tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from sentiment_hybrid.data import clean; "
+        f"clean.prepare_nltk(Path({str(tmp_path / 'cache')!r}), True); print(clean.classic('those films'))"
+    )
+    environment = {**os.environ, "NLTK_DATA": str(nltk_data)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False, env=environment
+    )
+    assert done.stdout.strip() == "film", done.stderr

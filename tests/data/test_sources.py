@@ -158,7 +158,7 @@ def test_a_bad_row_is_named_or_skipped_and_counted(content: bytes, message: str,
 def test_bad_json_lines_are_named_or_skipped(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"text": "ok"}\n[1]\n{"text": \n{"text": "\\ud800"}\n{"text": "fine"}\n', encoding="utf-8")
-    with pytest.raises(SourceError, match="row 2: no JSON object"):
+    with pytest.raises(SourceError, match="line 2: no JSON object"):
         read(open_source(str(path), Data()))
     source = open_source(str(path), Data(bad_rows="skip"))
     assert read(source) == [("ok",), ("fine",)]
@@ -171,6 +171,27 @@ def test_a_field_beyond_all_reason_asks_for_an_unclosed_quote(tmp_path: Path) ->
     with pytest.raises(SourceError, match="row 1: a field of more than") as caught:
         read(open_source(str(path), Data()))
     assert "quote" in caught.value.hint
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_row_of_a_table_is_told_by_its_line_too(ending: str, zipped: bool, tmp_path: Path) -> None:
+    lines = ["", "text,label", '"one', "text, three", 'lines",1', "", "ok,0", "a\0b,0", "a,b,c"]
+    content = ending.join(lines).encode() + ending.encode()
+    path = tmp_path / "rows.csv"
+    path.write_bytes(gzip.compress(content) if zipped else content)
+    source = open_source(str(path), Data())
+    assert [source.place(row) for row in (1, 2, 3, 4)] == [
+        "line 3, data row 1", "line 7, data row 2", "line 8, data row 3", "line 9, data row 4",
+    ]  # fmt: skip
+    with pytest.raises(SourceError, match=r"rows\.csv, line 9, data row 4: 3 fields"):
+        read(source)
+
+
+def test_a_row_of_a_pipe_is_told_by_its_number_below_the_header() -> None:
+    source = open_stream(io.BytesIO(b"text,label\n\nok,1\nbad\n"), Data(), kind="csv")
+    with pytest.raises(SourceError, match="standard input, data row 2: 1 fields"):
+        read(source)
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.99])
@@ -275,7 +296,12 @@ def test_a_fingerprint_follows_name_and_content(tmp_path: Path) -> None:
 def test_the_sample_is_a_source() -> None:
     source = open_source("sample", Data())
     assert {"text", "label"} <= set(source.columns)
-    assert len(read(source)) >= 1000
+    pairs = read(source, columns=["text", "label"])
+    labels = [label for _, label in pairs]
+    assert len(pairs) >= 1000
+    assert labels.count("positive") == labels.count("negative") == len(pairs) / 2
+    assert len({text.casefold() for text, _ in pairs}) == len(pairs)
+    assert max(len(text) for text, _ in pairs) <= 400
 
 
 @pytest.mark.parametrize(

@@ -312,7 +312,7 @@ def test_without_an_official_valid_split_a_part_of_train_serves(tmp_path: Path) 
         ([("same", "positive"), ("same", "negative")], DataError, "no row is left"),
         ([("a", "x"), ("b", "y"), ("", "z")], DataError, "fewer than the 3 classes"),
         ([("a", "positive"), ("b", "negative")], DataError, "too few"),
-        ([*rows(20), ("a b", "maybe")], LabelError, "row 21: unknown label 'maybe'"),
+        ([*rows(20), ("a b", "maybe")], LabelError, "line 22, data row 21: unknown label 'maybe'"),
     ],
 )
 def test_unusable_rows_are_an_error_and_the_old_database_stays(
@@ -482,8 +482,7 @@ def test_leftovers_of_killed_runs_go_and_those_in_use_stay(tmp_path: Path) -> No
     assert not used.exists()
 
 
-def test_memory_does_not_follow_the_rows(tmp_path: Path) -> None:
-    """Passes over records and buckets of texts give what one pass gives."""
+def test_many_passes_over_few_rows_at_a_time_give_what_one_pass_gives(tmp_path: Path) -> None:
     draw = np.random.default_rng(1)
     count = 3000
     keys = draw.integers(0, 2**64, count, dtype=np.uint64)

@@ -273,6 +273,16 @@ def snapshot(step: int) -> FitState:
     return FitState({"model.w": torch.full((3,), float(step))}, {"global_step": step, "epoch": 1})
 
 
+def test_a_model_published_before_lineage_was_kept_still_loads(make_workshop, tmp_path):
+    workshop = make_workshop("lstm")
+    save(workshop, tmp_path / "model")
+    document = tmp_path / "model" / paths.MODEL_JSON
+    facts = json.loads(document.read_text())
+    del facts["parent"]
+    document.write_text(json.dumps(facts))
+    assert load_model(tmp_path / "model").info.parent is None
+
+
 def test_checkpoints_keep_the_last_and_the_best_and_nothing_else(tmp_path):
     checkpoints = RunCheckpoints(tmp_path / "checkpoints")
     for step, is_best in [(1, True), (2, True), (3, False), (4, False)]:

@@ -140,6 +140,21 @@ def test_too_little_disk_is_said_before_anything_is_computed(make_workshop, monk
     assert workshop.states.passes == 0
 
 
+def test_a_full_disk_while_filling_is_told_and_leaves_nothing(make_workshop, monkeypatch):
+    workshop = make_workshop("lstm")
+
+    def full(folder):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(features, "flush_to_disk", full)
+        with pytest.raises(OutputError, match=r"cannot keep token states in .*: the disk is full") as caught:
+            workshop.material(TEXTS, LABELS)
+    assert "paths.cache_dir" in caught.value.hint
+    assert [path.name for path in workshop.states.folder.iterdir()] == [".lock"]
+    assert len(workshop.material(TEXTS, LABELS)) == len(TEXTS)
+
+
 def test_a_kill_while_filling_leaves_whole_shards_only(tiny_encoder_dir, tmp_path):
     if os.name != "posix":
         pytest.skip("needs POSIX signals")

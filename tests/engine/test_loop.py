@@ -10,13 +10,15 @@ import torch
 
 from sentiment_hybrid.config.schema import Train
 from sentiment_hybrid.engine import device
+from sentiment_hybrid.engine.evaluate import predict_probabilities
 from sentiment_hybrid.engine.loop import EpochFacts, Fit, StepFacts, load_trainable, trainable_state, weights_of_classes
+from sentiment_hybrid.engine.optim import build_optimizer
 from sentiment_hybrid.errors import TrainingError
 
 from .conftest import toy_texts
 
 
-def make_fit(workshop, *, rows=60, weights=None, **settings):
+def make_fit(workshop, *, rows=60, weights=None, layer_decay=None, **settings):
     texts, labels = toy_texts(rows)
     valid_texts, valid_labels = toy_texts(30, seed=1)
     return Fit(
@@ -28,6 +30,7 @@ def make_fit(workshop, *, rows=60, weights=None, **settings):
         seed=5,
         compute=workshop.compute,
         accelerator=device.accelerator(workshop.compute),
+        layer_decay=layer_decay,
     )
 
 
@@ -117,19 +120,54 @@ def test_class_weights_shift_predictions_towards_the_heavier_class(make_workshop
         workshop = make_workshop("linear")
         fit = make_fit(workshop, weights=weights, epochs=3)
         list(fit.facts())
-        with torch.no_grad():
-            from sentiment_hybrid.engine.evaluate import predict_probabilities
-
-            probabilities = predict_probabilities(
-                workshop.classifier,
-                fit.valid.tokenized,
-                compute=workshop.compute,
-                token_budget=1000,
-                states=fit.valid.states,
-            )
+        probabilities = predict_probabilities(
+            workshop.classifier,
+            fit.valid.tokenized,
+            compute=workshop.compute,
+            token_budget=1000,
+            states=fit.valid.states,
+        )
         return probabilities[:, 1].mean()
 
     assert share_of_ones([1.0, 9.0]) > share_of_ones([9.0, 1.0]) + 0.2
+
+
+def test_label_smoothing_shares_a_part_of_the_target_among_all_labels(make_workshop):
+    workshop = make_workshop("linear")
+    fit = make_fit(workshop, rows=60, batch_size=60, label_smoothing=0.4)
+    for dropout in (module for module in workshop.classifier.modules() if isinstance(module, torch.nn.Dropout)):
+        dropout.p = 0.0
+    probabilities = predict_probabilities(
+        workshop.classifier,
+        fit.train.tokenized,
+        compute=workshop.compute,
+        token_budget=1000,
+        states=fit.train.states,
+    )
+    surprise = -np.log(probabilities)  # (N, C)
+    of_truth = surprise[np.arange(60), fit.train.labels]
+    first = next(facts for facts in fit.facts() if isinstance(facts, StepFacts))
+    assert first.loss == pytest.approx((0.6 * of_truth + 0.4 * surprise.mean(axis=1)).mean(), abs=1e-5)
+    assert first.loss != pytest.approx(of_truth.mean(), abs=1e-3)
+
+
+@pytest.mark.parametrize("clip_norm", [1e-3, None])
+def test_gradients_are_clipped_to_the_norm_that_is_set(make_workshop, monkeypatch, clip_norm):
+    fit = make_fit(make_workshop("lstm"), clip_norm=clip_norm, epochs=1)
+    norms, step = [], fit.optimizer.step
+
+    def measured():
+        gradients = [value.grad for value in fit.model.parameters() if value.grad is not None]
+        norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+        step()
+
+    monkeypatch.setattr(fit.optimizer, "step", measured)
+    list(fit.facts())
+    assert len(norms) == fit.steps
+    if clip_norm is None:
+        assert min(norms) > 1e-3
+    else:
+        assert max(norms) <= clip_norm * 1.001
 
 
 def test_balanced_weights_are_inverse_frequencies_and_a_map_must_name_every_label():
@@ -150,7 +188,51 @@ def test_the_rate_warms_up_and_decays_as_the_schedule_says(make_workshop, schedu
         assert set(rates[4:]) == {0.01}
     else:
         assert rates[-1] < 0.001
+        quarter = 4 + (len(rates) - 4) // 4
+        assert rates[quarter] == pytest.approx(0.00854 if schedule == "cosine" else 0.0075, abs=3e-4)
         assert all(later <= earlier for earlier, later in itertools.pairwise(rates[4:]))
+
+
+def rates_of(optimizer, classifier):
+    names = {parameter: name for name, parameter in classifier.named_parameters()}
+    return {names[p]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+
+
+def test_lower_encoder_layers_learn_slower_by_the_layer_decay(make_workshop):
+    classifier = make_workshop("lstm", trainable_layers="all").classifier
+    settings = Train(learning_rate=0.01, encoder_learning_rate=0.001)
+    rates = rates_of(build_optimizer(classifier, settings, layer_decay=0.5), classifier)
+    for name, rate in rates.items():
+        place = {"encoder.model.encoder.layer.1": 0, "encoder.model.encoder.layer.0": 1, "encoder.model.embeddings": 2}
+        depth = next((depth for prefix, depth in place.items() if name.startswith(prefix)), None)
+        assert rate == pytest.approx(0.01 if name.startswith("head.") else 0.001 * 0.5**depth), name
+    assert len(set(rates.values())) == 4
+
+
+def test_without_layer_decay_every_encoder_layer_has_one_rate(make_workshop):
+    classifier = make_workshop("lstm", trainable_layers="all").classifier
+    rates = rates_of(build_optimizer(classifier, Train(learning_rate=0.01, encoder_learning_rate=0.001)), classifier)
+    assert set(rates.values()) == {0.01, 0.001}
+
+
+def test_layer_rates_follow_the_schedule_and_survive_resuming(make_workshop):
+    def fit_of(workshop):
+        fit = make_fit(workshop, layer_decay=0.5, encoder_learning_rate=0.001, warmup_steps=4, schedule="linear")
+        peaks = [group["lr"] for group in fit.optimizer.param_groups]
+        return fit, peaks
+
+    whole = make_workshop("linear", trainable_layers="all")
+    fit, peaks = fit_of(whole)
+    for number, _ in enumerate(fit.facts()):
+        if number == 2:
+            state = fit.state()
+        rates = [group["lr"] for group in fit.optimizer.param_groups]
+        assert len({round(rate / peak, 9) for rate, peak in zip(rates, peaks, strict=True)}) == 1
+    second = make_workshop("linear", trainable_layers="all")
+    resumed, _ = fit_of(second)
+    resumed.load(state)
+    list(resumed.facts())
+    assert_same(weights_of(whole), weights_of(second))
 
 
 def test_a_loss_that_is_no_number_stops_with_what_to_do(make_workshop):

@@ -156,3 +156,18 @@ def test_the_head_predicts_in_float32_on_a_cpu_whatever_autocast_says(head_name,
 def test_the_same_seed_gives_the_same_weights(head_name, make):
     first, second = make.classifier(head_name), make.classifier(head_name)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_a_fresh_output_layer_leaves_all_else_as_it_was(head_name, make):
+    from sentiment_hybrid.models import renew_output
+
+    classifier = make.classifier(head_name)
+    head, before = classifier.head, {name: value.clone() for name, value in classifier.head.state_dict().items()}
+    old_classes = logits_of(classifier, make.windows([[5], [3]])).shape[1]
+    renew_output(head, old_classes)
+    after = head.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert len(changed) == 2, "a weight and a bias"
+    assert {after[name].shape[0] for name in changed} == {old_classes}
+    renew_output(head, 7)
+    assert logits_of(classifier, make.windows([[5], [3]])).shape == (2, 7)

@@ -177,7 +177,7 @@ def test_a_full_disk_keeps_the_old_list(tmp_path: Path, monkeypatch: pytest.Monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OutputError, match="No space left"):
+    with pytest.raises(OutputError, match="the disk is full"):
         append_result(path, {"number": 2})
     assert read_results(path) == [{"number": 1}]
     assert not list(tmp_path.glob(".*.tmp"))

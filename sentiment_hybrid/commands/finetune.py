@@ -1,0 +1,578 @@
+"""``senthy finetune``: fit a trained model to further texts, and measure it before and after, on new and old ones."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.commands import fitting
+from sentiment_hybrid.commands import test as test_command
+from sentiment_hybrid.config.schema import Config, Train
+from sentiment_hybrid.errors import DatabaseError, LabelError, OutputError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sentiment_hybrid.commands.data import DataResult
+    from sentiment_hybrid.data.store import Examples, Store
+    from sentiment_hybrid.engine.checkpoint import LoadedModel, ModelInfo
+    from sentiment_hybrid.engine.device import Compute
+    from sentiment_hybrid.engine.evaluate import Material
+    from sentiment_hybrid.engine.materials import Workshop
+    from sentiment_hybrid.engine.metrics import Comparison, Scores
+    from sentiment_hybrid.engine.runs import Run
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The model after and before on the same rows; the difference is after - before.
+
+    ``before`` and ``comparison`` are None where the model had other labels before.
+    """
+
+    rows: int
+    after: Scores
+    before: Scores | None
+    comparison: Comparison | None
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """What a fine-tuning came to.
+
+    ``improved`` says whether the best epoch is better than the model as it was, on the new validation rows; None where
+    that cannot be compared. ``old_test_missing`` says why there is no ``old_test``. ``left_out`` counts rows by reason.
+    """
+
+    model: str
+    model_dir: Path
+    parent_dir: Path
+    run_dir: Path
+    labels: tuple[str, ...]
+    old_labels: tuple[str, ...]
+    best_epoch: int
+    epochs: int
+    valid: dict[str, float]
+    valid_before: dict[str, float] | None
+    improved: bool | None
+    metric: str
+    train_rows: int
+    left_out: dict[str, int]
+    new_test: Measured
+    old_test: Measured | None
+    old_test_missing: str
+    seconds: float
+    resumed: bool
+    files: dict[str, Path]
+    entry: dict[str, Any]
+    results_file_set_aside: Path | None = field(default=None, compare=False)
+
+
+def finetune(config: Config, model: str | None = None, **options: Any) -> FinetuneResult:
+    """Fine-tune a model from Python; options are those of ``run``."""
+    return run(config, model, **options)
+
+
+def run(
+    config: Config,
+    model: str | None = None,
+    *,
+    data_file: str | Path,
+    load_model_path: Path | None = None,
+    save_path: Path | None = None,
+    new_labels: bool = False,
+    resume: bool = False,
+    device: str = "auto",
+    offline: bool = False,
+    encoder: str | Path | None = None,
+    bundle_encoder: bool = False,
+) -> FinetuneResult:
+    """Train a model on, with its own architecture, labels, normaliser and encoder; publish the best epoch; measure it.
+
+    New rows that the model is tested on are left out of training and validation, and rows that it was trained on out
+    of the new test, where the database that it was trained on is at ``paths.data_db``.
+
+    Args:
+        config: ``finetune`` says how; the rest of the training is as in the section of the model's head.
+        model: whose published model to start from when ``load_model_path`` is None (``lstm``).
+        data_file: labelled texts: any source that ``senthy data`` reads.
+        load_model_path: the model directory to start from; it is not changed.
+        save_path: where the new model goes; ``models/<head>_roberta_model_finetuned`` for None.
+        new_labels: where the data have other labels, take those, and a fresh output layer.
+        resume: go on from the newest unfinished fine-tuning of the same model, data and settings.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        offline: never reach a network.
+        encoder: where a copy of the encoder lies that the model names.
+        bundle_encoder: put a frozen hub encoder into the model directory too.
+
+    Raises:
+        SenthyError: of the kind that fits; see `sentiment_hybrid.errors`.
+    """
+    from sentiment_hybrid.data.store import open_store
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("fine-tuning runs in one process", hint="Start one process: senthy finetune")
+    loaded = test_command.open_model(config, model, load_model_path, encoder=encoder, offline=offline)
+    target = _target(config, loaded, save_path)
+    fitting.check_writable(
+        target.parent,
+        config.paths.results_dir,
+        hint="Choose other folders: --save-finetuned-model-path DIR, --set paths.results_dir=DIR.",
+    )
+    old = _old_splits(config, loaded.info)
+    data = _prepare(config, loaded.info, str(data_file), old, new_labels=new_labels, offline=offline)
+    options = _Options(device, offline, encoder, bundle_encoder)
+    with open_store(data.path) as store:
+        return _tune(_Task(config, loaded, target, data, old, options), store, resume=resume)
+
+
+@dataclass(frozen=True)
+class _Options:
+    device: str
+    offline: bool
+    encoder: str | Path | None
+    bundle_encoder: bool
+
+
+@dataclass(frozen=True)
+class _Old:
+    """Order hashes of what the model is tested on and was trained on; ``missing`` says why they are not known."""
+
+    split_seed: int | None = None
+    tested: np.ndarray | None = None
+    trained: np.ndarray | None = None
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is to be done: a model, where the new one goes, and the prepared data."""
+
+    config: Config
+    loaded: LoadedModel
+    target: Path
+    data: DataResult
+    old: _Old
+    options: _Options
+
+    @property
+    def info(self) -> ModelInfo:
+        """Of the model to start from."""
+        return self.loaded.info
+
+    @property
+    def settings(self) -> Train:
+        """How to train: the section of the head, with what ``finetune`` says instead."""
+        own, base = self.config.finetune, self.config.model(self.info.head).train
+        names = ("epochs", "learning_rate", "encoder_learning_rate", "sample_size", "patience")
+        changes: dict[str, Any] = {name: getattr(own, name) for name in names}
+        changes |= {name: value for name in ("batch_size", "metric") if (value := getattr(own, name)) is not None}
+        return base.model_copy(update=changes)
+
+    @property
+    def trainable_layers(self) -> Any:
+        """Encoder layers to train: those configured, else those that were trained before."""
+        configured = self.config.finetune.trainable_layers
+        return self.info.trainable_layers if configured is None else configured
+
+    @property
+    def renewed(self) -> bool:
+        """Whether the output layer is a fresh one, for other labels."""
+        return self.data.labels != self.info.labels
+
+    @property
+    def lineage(self) -> dict[str, Any]:
+        """Where the new model comes from, for its model.json and its run."""
+        info = self.info
+        return {
+            "path": str(self.loaded.directory),
+            "weights_sha256": info.weights_sha256,
+            "run_id": info.run_id,
+            "created": info.created,
+            "data_fingerprint": info.data_fingerprint,
+            "parent": info.parent,
+        }
+
+    def fingerprint(self) -> str:
+        """Of everything that the new model depends on."""
+        settings = self.settings.model_dump(mode="json", exclude={"checkpoint_minutes", "token_budget"})
+        facts = {
+            "format": 1,
+            "parent": [self.info.weights_sha256, self.info.encoder_fingerprint],
+            "labels": list(self.data.labels),
+            "train": settings,
+            "layer_decay": self.config.finetune.layer_decay,
+            "trainable_layers": self.trainable_layers,
+            "seed": self.config.project.seed,
+            "data": self.data.fingerprint,
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+# --- before anything is trained --------------------------------------------------------------------------------------
+
+
+def _target(config: Config, loaded: LoadedModel, save_path: Path | None) -> Path:
+    """Where the new model goes. Raises UsageError or OutputError where something would be lost by it."""
+    target = save_path or paths.finetuned_model(config.paths.models_dir, loaded.info.head)
+    place, parent = target.resolve(), loaded.directory.resolve()
+    if place == parent or parent in place.parents or place in parent.parents:
+        raise UsageError(
+            f"the new model would go to {target}, where the one to start from lies ({loaded.directory})",
+            hint="Name another place with --save-finetuned-model-path DIR.",
+        )
+    if target.exists() and not (target / paths.MODEL_JSON).is_file() and (target.is_file() or any(target.iterdir())):
+        raise OutputError(
+            f"{target} is there already and is no model directory, so it is not replaced",
+            hint="Name another place with --save-finetuned-model-path DIR.",
+        )
+    return target
+
+
+def _old_splits(config: Config, info: ModelInfo) -> _Old:
+    """What the model is tested on and was trained on, from the database at paths.data_db if it is that one."""
+    from sentiment_hybrid.console import warn
+    from sentiment_hybrid.data.store import open_store
+
+    try:
+        with open_store(config.paths.data_db) as store:
+            if store.split_fingerprint == info.split_fingerprint:
+                trained = test_command.trained_keys(store, info.train_rows)
+                return _Old(store.split_seed, store.key_hashes("test"), trained)
+            missing = f"{store.path} is not the database that the model was trained on"
+    except DatabaseError as error:
+        missing = error.message
+    warn(
+        f"{missing}: new texts are not checked against those that the model was trained and tested on, and what it "
+        "forgets is not measured"
+    )
+    return _Old(missing=missing)
+
+
+def _prepare(config: Config, info: ModelInfo, source: str, old: _Old, *, new_labels: bool, offline: bool) -> DataResult:
+    """The new texts in a database of their own, cleaned, labelled and split as the model needs them."""
+    from sentiment_hybrid.commands.data import prepare
+    from sentiment_hybrid.data.build import Demands, Part, fingerprint
+    from sentiment_hybrid.data.clean import from_id
+    from sentiment_hybrid.data.sources import open_source
+
+    sizes: dict[str, Any] = {"valid_size": config.finetune.valid_size, "test_size": config.finetune.test_size}
+    if old.split_seed is not None:  # hashes can be compared with those of the old database only if its seed made them
+        sizes["split_seed"] = old.split_seed
+    data = config.data.model_copy(update=sizes)
+    demands = Demands(info.labels, may_differ=new_labels, tested=old.tested, trained=old.trained)
+    normalizer = from_id(info.normalizer)
+    parts = [Part(open_source(source, data, offline=offline))]
+    wanted = fingerprint(parts, data, normalizer, demands=demands)
+    cache = paths.cache_dir(config.paths.cache_dir)
+    try:
+        return prepare(
+            paths.finetune_db(cache, wanted),
+            parts,
+            data,
+            normalizer=normalizer,
+            fingerprint=wanted,
+            cache=cache,
+            demands=demands,
+            offline=offline,
+        )
+    except LabelError as error:
+        if new_labels:
+            raise
+        more = "To teach the model the data's own labels instead, with a fresh output layer: --new-labels."
+        raise LabelError(error.message, hint=f"{error.hint} {more}") from error
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def _tune(task: _Task, store: Store, *, resume: bool) -> FinetuneResult:
+    """Train, publish, measure, and write it down; the run counts as finished, and cannot be resumed, after all that."""
+    from sentiment_hybrid.engine.runs import Run
+    from sentiment_hybrid.reporting.results import append_result
+
+    started = time.perf_counter()
+    rows = _rows(task, store)
+    kind, fingerprint = f"{task.info.head}-finetune", task.fingerprint()
+    run = Run.unfinished(task.config, kind, fingerprint) if resume else Run.start(task.config, kind, fingerprint)
+    with fitting.held(run, resume=resume):
+        if resume:
+            # What the fingerprint leaves out (the token budget) also goes on as it was resolved at the start.
+            kept = {"paths": task.config.paths, "test": task.config.test}
+            task = replace(task, config=run.config().model_copy(update=kept))
+        result = _tune_in(task, store, rows, run, resume=resume)
+        result = replace(result, seconds=time.perf_counter() - started)
+        result = replace(result, entry=_entry(task, run, result))
+        aside = append_result(paths.results_json(task.config.paths.results_dir), result.entry)
+        run.finish()
+    return replace(result, results_file_set_aside=aside)
+
+
+def _rows(task: _Task, store: Store) -> tuple[Examples, Examples]:
+    """Rows to train on, and rows that choose the epoch. Raises DataError or TrainingError where they do not suffice."""
+    from sentiment_hybrid.engine.loop import weights_of_classes
+
+    settings = task.settings
+    train = store.read("train", settings.sample_size)
+    fitting.check_every_label(train, store.labels, setting="finetune.sample_size")
+    weights_of_classes(settings.class_weights, train.labels, store.labels)  # a wrong map is told before any encoding
+    return train, store.read("valid", _at_most(settings.valid_sample_size, store.count("valid")))
+
+
+def _at_most(wanted: int | None, there: int) -> int:
+    return there if wanted is None else min(wanted, there)
+
+
+def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Run, *, resume: bool) -> FinetuneResult:
+    from sentiment_hybrid.engine.checkpoint import best_weights
+    from sentiment_hybrid.engine.loop import load_trainable
+    from sentiment_hybrid.engine.materials import new_fit
+
+    config, settings = task.config, task.settings
+    compute = fitting.compute_for(run, device=task.options.device, precision=settings.precision)
+    run.settle(compute.describe(), encoder=task.loaded.encoder.fingerprint)
+    run.note(parent=task.lineage, data={"source": task.data.source, "fingerprint": store.fingerprint})
+    tests = _tests(task, store)
+    before = {} if task.renewed else {name: _said(task, task.loaded, name, one) for name, one in tests.items()}
+    workshop = _workshop(task, compute)
+    train, valid = (fitting.encoded(workshop, examples) for examples in rows)
+    valid_before = None if task.renewed else _figures(workshop, valid)
+    fit = new_fit(
+        workshop,
+        train,
+        valid,
+        settings=settings,
+        labels=store.labels,
+        seed=config.project.seed,
+        layer_decay=config.finetune.layer_decay,
+    )
+    resumed = resume and fitting.load_last(fit, run)
+    fitting.consume(fit, run, minutes=settings.checkpoint_minutes)
+    load_trainable(workshop.classifier, best_weights(run.checkpoints))
+    _publish(task, workshop, store, run, train_rows=len(rows[0]))
+    result = _result(task, run, tests, before, valid_before=valid_before, train_rows=len(rows[0]))
+    return replace(result, resumed=resumed)
+
+
+def _workshop(task: _Task, compute: Compute) -> Workshop:
+    """The model, its encoder's layers unfrozen as asked for; with other labels its output layer is a fresh one."""
+    from sentiment_hybrid.console import note
+    from sentiment_hybrid.engine.materials import furnish, set_seeds
+    from sentiment_hybrid.models import renew_output
+    from sentiment_hybrid.models.classifier import Classifier
+    from sentiment_hybrid.models.encoder import Encoder
+
+    info, loaded, layers = task.info, task.loaded, task.trainable_layers
+    set_seeds(task.config.project.seed)
+    if task.renewed:
+        renew_output(loaded.classifier.head, len(task.data.labels))
+        note(f"the output layer is a fresh one, for {', '.join(task.data.labels)} instead of {', '.join(info.labels)}")
+    if layers == 0 and task.config.finetune.layer_decay is not None:
+        note("finetune.layer_decay has no effect: no encoder layer is trained (finetune.trainable_layers)")
+    return furnish(
+        Classifier(Encoder(loaded.encoder.model, layers), loaded.classifier.head),
+        loaded.encoder,
+        compute=compute,
+        cache=paths.cache_dir(task.config.paths.cache_dir),
+        token_budget=task.settings.token_budget,
+        max_length=info.max_length,
+        max_windows=info.max_windows,
+    )
+
+
+def _figures(workshop: Workshop, material: Material) -> dict[str, float]:
+    """Accuracy, macro-F1 and loss of the model as it stands."""
+    from sentiment_hybrid.engine import metrics
+    from sentiment_hybrid.engine.evaluate import predict_probabilities
+
+    probabilities = predict_probabilities(
+        workshop.classifier,
+        material.tokenized,
+        compute=workshop.compute,
+        token_budget=workshop.token_budget,
+        states=material.states,
+    )
+    return metrics.quick(material.labels, probabilities)
+
+
+def _publish(task: _Task, workshop: Workshop, store: Store, run: Run, *, train_rows: int) -> None:
+    """Write the model directory; it says what the model is now, and which one it was made from."""
+    from sentiment_hybrid.engine.checkpoint import save_model
+    from sentiment_hybrid.engine.runs import now, versions
+    from sentiment_hybrid.models.encoder import encoder_fingerprint
+
+    info, trained = task.info, task.trainable_layers != 0
+    described = replace(
+        info,
+        labels=store.labels,
+        trainable_layers=task.trainable_layers,
+        data_fingerprint=store.fingerprint,
+        train_fingerprint=run.meta()["train_fingerprint"],
+        run_id=run.id,
+        created=now(),
+        versions=versions(),
+        parent=task.lineage,
+    )
+    if trained:
+        described = replace(described, encoder_fingerprint=encoder_fingerprint(workshop.encoder.model))
+    if task.old.missing:
+        # Nobody knows whether the old test texts were trained on now: the model stands for the new split alone.
+        described = replace(described, split_fingerprint=store.split_fingerprint, train_rows=train_rows)
+    save_model(
+        task.target,
+        classifier=workshop.classifier,
+        encoder=workshop.encoder,
+        info=described,
+        bundle=task.options.bundle_encoder or info.encoder_inside or trained,
+    )
+
+
+# --- before and after ------------------------------------------------------------------------------------------------
+
+_NEW, _OLD = "new test", "old test"
+
+
+def _tests(task: _Task, store: Store) -> dict[str, Examples]:
+    """The rows to measure on: the new test split, and the old one where it is there and has the same labels."""
+    from sentiment_hybrid.data.store import open_store
+
+    wanted = task.config.test.sample_size
+    tests = {_NEW: store.read("test", _at_most(wanted, store.count("test")), with_raw=True)}
+    if not _why_no_old_test(task):
+        with open_store(task.config.paths.data_db) as old:
+            rows = old.read("test", _at_most(wanted, old.count("test")), with_raw=True)
+            tests[_OLD] = test_command.own_texts(task.loaded, old, rows)
+    return tests
+
+
+def _why_no_old_test(task: _Task) -> str:
+    from sentiment_hybrid.data.store import open_store
+
+    if task.old.missing:
+        return task.old.missing
+    if task.renewed:
+        return f"its labels were {', '.join(task.info.labels)}"
+    with open_store(task.config.paths.data_db) as old:
+        if old.labels != task.info.labels:
+            return f"{old.path} has other labels than the model: {', '.join(old.labels)}"
+    return ""
+
+
+def _said(task: _Task, model: LoadedModel, name: str, examples: Examples) -> np.ndarray:
+    """Probabilities (N, C) of a model on one of the tests."""
+    return test_command.probabilities_of(task.config, model, examples, split=name, device=task.options.device)[0]
+
+
+def _result(
+    task: _Task,
+    run: Run,
+    tests: dict[str, Examples],
+    before: dict[str, np.ndarray],
+    *,
+    valid_before: dict[str, float] | None,
+    train_rows: int,
+) -> FinetuneResult:
+    """Measure the published model on the same rows, and draw."""
+    from sentiment_hybrid.engine.checkpoint import load_model
+    from sentiment_hybrid.engine.loop import goodness
+    from sentiment_hybrid.reporting.plots import learning_curves
+
+    config, info, metric = task.config, task.info, task.settings.metric
+    best, valid = fitting.best_epoch(run)
+    published = load_model(task.target, encoder=task.options.encoder, offline=task.options.offline)
+    after = {name: _said(task, published, name, examples) for name, examples in tests.items()}
+    measured = {name: _measure(task, examples, after[name], before.get(name)) for name, examples in tests.items()}
+    title = f"{info.display_name} fine-tuned on {task.data.source}"
+    learning_curves(run.folder / paths.RUN_CURVES, run.epochs(), title=title, best=best["epoch"])
+    files = test_command.write_files(
+        config, published, tests[_NEW], after[_NEW], None, measured[_NEW].after, name="finetune"
+    )
+    return FinetuneResult(
+        model=info.display_name,
+        model_dir=task.target,
+        parent_dir=task.loaded.directory,
+        run_dir=run.folder,
+        labels=task.data.labels,
+        old_labels=info.labels,
+        best_epoch=best["epoch"],
+        epochs=len(run.epochs()),
+        valid=valid,
+        valid_before=valid_before,
+        improved=None if valid_before is None else goodness(valid, metric) > goodness(valid_before, metric),
+        metric=metric,
+        train_rows=train_rows,
+        left_out={reason: count for reason, count in task.data.report["dropped"].items() if count},
+        new_test=measured[_NEW],
+        old_test=measured.get(_OLD),
+        old_test_missing=_why_no_old_test(task),
+        seconds=0.0,
+        resumed=False,
+        files=files,
+        entry={},
+    )
+
+
+def _measure(task: _Task, examples: Examples, after: np.ndarray, before: np.ndarray | None) -> Measured:
+    from sentiment_hybrid.engine import metrics
+
+    level = test_command.level_of(task.config)
+    scores = metrics.score(examples.labels, after, task.data.labels, **level)
+    if before is None:
+        return Measured(len(examples), scores, None, None)
+    return Measured(
+        len(examples),
+        scores,
+        metrics.score(examples.labels, before, task.data.labels, **level),
+        metrics.compare(examples.labels, after.argmax(1), before.argmax(1), **level),
+    )
+
+
+def _entry(task: _Task, run: Run, result: FinetuneResult) -> dict[str, Any]:
+    """What the results file says of a fine-tuning."""
+    from sentiment_hybrid.engine.checkpoint import read_info
+    from sentiment_hybrid.engine.runs import now, versions
+
+    info = read_info(task.target)
+    return {
+        "name": f"{result.model}_Finetune",
+        "created": now(),
+        "run": run.id,
+        "model_dir": str(result.model_dir),
+        "parent": task.lineage,
+        "best_epoch": result.best_epoch,
+        "epochs": result.epochs,
+        "seconds": round(result.seconds, 3),
+        "valid": result.valid,
+        "valid_before": result.valid_before,
+        "improved": result.improved,
+        "split": "finetune",
+        "rows": result.new_test.rows,
+        "labels": list(result.labels),
+        "model_fingerprint": info.weights_sha256,
+        "train_fingerprint": info.train_fingerprint,
+        "data_fingerprint": info.data_fingerprint,
+        "test_config": task.config.test.model_dump(mode="json"),
+        "test": result.new_test.after.to_dict(),
+        "new_test": _plain(result.new_test),
+        "old_test": _plain(result.old_test) if result.old_test is not None else None,
+        "old_test_missing": result.old_test_missing or None,
+        "data": {"source": task.data.source, "train_rows": result.train_rows, "left_out": result.left_out},
+        "files": {name: str(path) for name, path in result.files.items()},
+        "config": task.config.model_dump(mode="json", include={"project", "data", "finetune", info.head}),
+        "versions": versions(),
+    }
+
+
+def _plain(measured: Measured) -> dict[str, Any]:
+    return {
+        "rows": measured.rows,
+        "after": measured.after.to_dict(),
+        "before": measured.before.to_dict() if measured.before else None,
+        "comparison_with_before": measured.comparison.to_dict() if measured.comparison else None,
+    }

@@ -1,0 +1,299 @@
+"""The figures of a hyper-parameter search: history, epochs, importances, slices, parallel coordinates.
+
+Drawn from plain facts about trials, not from a study: reporting knows no Optuna.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sentiment_hybrid.reporting.canvas import BLUE, GRID, INK, MUTED, ORANGE, figure, finite, title_of, wrapped
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Normalize
+
+#: A trial as plain facts: number, state (complete, pruned, failed), value, params, epochs (a figure for each).
+Trial = Mapping[str, Any]
+
+_SLICES_PER_ROW = 3
+#: More lines than this hide each other; the best ones are drawn.
+_MOST_LINES = 200
+#: Pruned trials are judged by the epochs that they had, so they are drawn fainter than finished ones.
+_LOOKS = {"complete": ("o", BLUE, 1.0), "pruned": ("D", ORANGE, 0.75)}
+
+
+def draw(
+    folder: Path,
+    stem: str,
+    trials: Sequence[Trial],
+    importances: Mapping[str, float] | None,
+    *,
+    metric: str,
+    log_params: Collection[str] = (),
+    title: str,
+) -> dict[str, Path]:
+    """Draw every figure that these trials allow as ``<stem>_<kind>.png``; returns kind -> file.
+
+    Args:
+        folder: where to.
+        stem: how the files begin.
+        trials: facts of each trial; ``value`` and ``epochs`` are such that more is better.
+        importances: hyper-parameter -> share of the variation that it explains; None where nobody can tell.
+        metric: what the values are, in words.
+        log_params: hyper-parameters that were drawn on a log scale.
+        title: of each figure.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    scored = [trial for trial in trials if finite(trial["value"])]
+    if not scored:
+        return {}
+    drawings: dict[str, Callable[[Path], None]] = {
+        "history": lambda path: history(path, trials, metric=metric, title=title),
+        "epochs": lambda path: epochs(path, trials, metric=metric, title=title),
+        "slices": lambda path: slices(path, scored, metric=metric, log_params=log_params, title=title),
+        "parallel_coordinates": lambda path: parallel_coordinates(
+            path, scored, metric=metric, log_params=log_params, title=title
+        ),
+    }
+    if importances:
+        drawings["importances"] = lambda path: show_importances(path, importances, metric=metric, title=title)
+    files = {kind: folder / f"{stem}_{kind}.png" for kind in drawings}
+    for kind, path in files.items():
+        drawings[kind](path)
+    return files
+
+
+def history(path: Path, trials: Sequence[Trial], *, metric: str, title: str) -> None:
+    """Value of each trial, and the best so far. Raises OutputError where the file cannot be written."""
+    with figure(path, (8.6, 4.2)) as drawing:
+        axes = drawing.subplots()
+        _scatter_states(axes, trials, lambda trial: trial["number"])
+        _best_so_far(axes, trials)
+        failed = [trial["number"] for trial in trials if trial["state"] == "failed"]
+        if failed:
+            # At the bottom edge: a failed trial has no value.
+            axes.scatter(
+                failed,
+                [0.02] * len(failed),
+                marker="x",
+                color=MUTED,
+                transform=axes.get_xaxis_transform(),
+                label="failed",
+            )
+        axes.set(xlabel="trial", ylabel=metric)
+        _whole_numbers(axes)
+        axes.grid(True)
+        axes.legend(loc="best")
+        title_of(drawing, title)
+
+
+def epochs(path: Path, trials: Sequence[Trial], *, metric: str, title: str) -> None:
+    """Each trial's figure after each epoch; where a line ends early, the pruner ended it. Raises OutputError."""
+    best = _best(trials)
+    with figure(path, (8.6, 4.2)) as drawing:
+        axes = drawing.subplots()
+        for trial in trials:
+            values = trial["epochs"]
+            if not values or trial["state"] not in _LOOKS or trial is best:
+                continue
+            pruned = trial["state"] == "pruned"
+            color, marker = (ORANGE, "D") if pruned else (BLUE, None)
+            axes.plot(range(1, len(values) + 1), values, color=color, linewidth=1.2, alpha=0.5)
+            if pruned:
+                axes.scatter([len(values)], [values[-1]], color=color, marker=marker, s=26, zorder=3)
+        if best is not None and best["epochs"]:
+            numbers = range(1, len(best["epochs"]) + 1)
+            axes.plot(numbers, best["epochs"], color=INK, linewidth=2.2, label=f"best: trial {best['number']}")
+        axes.plot([], [], color=BLUE, linewidth=1.2, label="finished")
+        axes.plot([], [], color=ORANGE, linewidth=1.2, marker="D", markersize=4, label="pruned")
+        axes.set(xlabel="epoch", ylabel=metric)
+        _whole_numbers(axes)
+        axes.grid(True)
+        axes.legend(loc="lower right")
+        title_of(drawing, title)
+
+
+def show_importances(path: Path, importances: Mapping[str, float], *, metric: str, title: str) -> None:
+    """Share of the variation that each hyper-parameter explains. Raises OutputError where it cannot be written."""
+    names = sorted(importances, key=importances.__getitem__)
+    with figure(path, (7.6, 1.5 + 0.42 * max(2, len(names)))) as drawing:
+        axes = drawing.subplots()
+        bars = axes.barh(range(len(names)), [importances[name] for name in names], color=BLUE, height=0.62)
+        axes.bar_label(bars, [f"{importances[name]:.0%}" for name in names], padding=5, color=INK, fontsize=9)
+        axes.set_yticks(range(len(names)), [wrapped(name, width=28) for name in names])
+        axes.set_xlim(0, 1.12 * max(*importances.values(), 1e-9))
+        axes.set_xlabel(f"share of the variation in {metric}")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.tick_params(axis="y", length=0)
+        axes.grid(True, axis="x")
+        axes.set_axisbelow(True)
+        title_of(drawing, title)
+
+
+def slices(path: Path, trials: Sequence[Trial], *, metric: str, log_params: Collection[str] = (), title: str) -> None:
+    """One panel per hyper-parameter: what was tried, and what it gave. Raises OutputError."""
+    names = _names(trials)
+    rows = max(1, -(-len(names) // _SLICES_PER_ROW))
+    columns = min(_SLICES_PER_ROW, max(1, len(names)))
+    with figure(path, (0.6 + 3.4 * columns, 0.7 + 2.9 * rows)) as drawing:
+        panels = drawing.subplots(rows, columns, squeeze=False, sharey=True)
+        for number, axes in enumerate(panels.flat):
+            if number >= len(names):
+                axes.set_visible(False)
+                continue
+            scale = _Scale.of(names[number], trials, log=names[number] in log_params)
+            tried = [trial for trial in trials if names[number] in trial["params"]]
+            _scatter_states(axes, tried, scale.place_of)
+            axes.set_xticks(*scale.ticks(most=4))
+            axes.set_xlabel(wrapped(scale.name, width=28))
+            axes.set_xlim(-0.08, 1.08)
+            axes.grid(True)
+            if number % columns == 0:
+                axes.set_ylabel(metric)
+        handles, labels = panels[0, 0].get_legend_handles_labels()
+        drawing.legend(handles, labels, loc="outside lower center", ncols=2)
+        title_of(drawing, title)
+
+
+def parallel_coordinates(
+    path: Path, trials: Sequence[Trial], *, metric: str, log_params: Collection[str] = (), title: str
+) -> None:
+    """A line per trial through all its hyper-parameters, darker where its value is higher. Raises OutputError."""
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+
+    names = _names(trials)
+    shown = sorted(trials, key=lambda trial: trial["value"])[-_MOST_LINES:]  # the best last, on top
+    scales = [_Scale.of(name, trials, log=name in log_params) for name in names]
+    norm = _normalised([trial["value"] for trial in shown])
+    shades = colormaps["YlGnBu"]
+    with figure(path, (2.4 + 1.5 * max(2, len(names)), 4.6)) as drawing:
+        axes = drawing.subplots()
+        for trial in shown:
+            points = [
+                (place, scale.place_of(trial)) for place, scale in enumerate(scales) if scale.name in trial["params"]
+            ]
+            # From a fifth of the map on: the lightest shades are lost on white.
+            shade = shades(0.2 + 0.8 * float(norm(trial["value"])))
+            axes.plot(*zip(*points, strict=True), color=shade, linewidth=1.8 if trial is shown[-1] else 1.1)
+        for place, scale in enumerate(scales):
+            axes.axvline(place, color=GRID, linewidth=1.2, zorder=0)
+            for height, words in zip(*scale.ticks(most=5), strict=True):
+                mark = axes.annotate(words, (place, height), xytext=(4, 0), textcoords="offset points", fontsize=8)
+                mark.set(color=INK, va="center", zorder=4)
+                mark.set_bbox({"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.0})
+        axes.set_xticks(range(len(names)), [wrapped(name, width=16) for name in names])
+        axes.set_yticks([])
+        axes.set(xlim=(-0.15, max(len(names) - 1, 1) + 0.55), ylim=(-0.05, 1.05))
+        axes.spines[:].set_visible(False)
+        axes.tick_params(axis="x", length=0)
+        drawing.colorbar(ScalarMappable(norm, shades), ax=axes, label=metric, pad=0.01, fraction=0.05)
+        title_of(drawing, title)
+
+
+# --- parts
+
+
+class _Scale:
+    """Where the values of one hyper-parameter lie between 0 and 1: evenly for choices, else by size or its log."""
+
+    def __init__(self, name: str, values: Sequence[Any], *, numeric: bool, log: bool) -> None:
+        self.name, self.numeric, self.log = name, numeric, log
+        self.values = values
+        if numeric:
+            self.low, self.high = (self._raw(edge) for edge in (min(values), max(values)))
+
+    @classmethod
+    def of(cls, name: str, trials: Sequence[Trial], *, log: bool) -> _Scale:
+        """The scale of a name over all trials that have it."""
+        found = [trial["params"][name] for trial in trials if name in trial["params"]]
+        numeric = all(finite(value) and not isinstance(value, bool) for value in found)
+        few = len(set(found)) <= 3 and not log
+        if numeric and not few:
+            return cls(name, found, numeric=True, log=log and min(found) > 0)
+        choices = sorted(set(found), key=lambda value: (not finite(value), value if finite(value) else str(value)))
+        return cls(name, choices, numeric=False, log=False)
+
+    def place(self, value: Any) -> float:
+        """Between 0 and 1; the middle where there is one value only."""
+        if not self.numeric:
+            return self.values.index(value) / (len(self.values) - 1) if len(self.values) > 1 else 0.5
+        return (self._raw(value) - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+
+    def place_of(self, trial: Trial) -> float:
+        """The place of a trial's value."""
+        return self.place(trial["params"][self.name])
+
+    def ticks(self, *, most: int) -> tuple[list[float], list[str]]:
+        """Places and words of a few marks."""
+        if not self.numeric:
+            return [self.place(value) for value in self.values], [wrapped(_word(value)) for value in self.values]
+        places = [step / (most - 1) for step in range(most)] if self.high > self.low else [0.5]
+        return places, [_word(self._value(place)) for place in places]
+
+    def _raw(self, value: float) -> float:
+        return math.log(value) if self.log else float(value)
+
+    def _value(self, place: float) -> float:
+        raw = self.low + place * (self.high - self.low)
+        return math.exp(raw) if self.log else raw
+
+
+def _whole_numbers(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _word(value: Any) -> str:
+    return f"{value:.2g}" if isinstance(value, float) else str(value)
+
+
+def _names(trials: Sequence[Trial]) -> list[str]:
+    return list(dict.fromkeys(name for trial in trials for name in trial["params"]))
+
+
+def _best(trials: Sequence[Trial]) -> Trial | None:
+    complete = [trial for trial in trials if trial["state"] == "complete" and finite(trial["value"])]
+    return max(complete, key=lambda trial: trial["value"], default=None)
+
+
+def _scatter_states(axes: Axes, trials: Sequence[Trial], place: Callable[[Trial], float]) -> None:
+    for state, (marker, color, alpha) in _LOOKS.items():
+        some = [trial for trial in trials if trial["state"] == state and finite(trial["value"])]
+        axes.scatter(
+            [place(trial) for trial in some],
+            [trial["value"] for trial in some],
+            marker=marker,
+            color=color,
+            alpha=alpha,
+            s=30,
+            edgecolor="white",
+            label="finished" if state == "complete" else state,
+            zorder=3,
+        )
+
+
+def _best_so_far(axes: Axes, trials: Sequence[Trial]) -> None:
+    numbers: list[int] = []
+    values: list[float] = []
+    for trial in sorted(trials, key=lambda trial: int(trial["number"])):
+        if trial["state"] == "complete" and finite(trial["value"]):
+            numbers.append(trial["number"])
+            values.append(max([trial["value"], *values[-1:]]))
+    axes.step(numbers, values, where="post", color=INK, linewidth=1.6, label="best so far")
+
+
+def _normalised(values: Sequence[float]) -> Normalize:
+    from matplotlib.colors import Normalize
+
+    ordered = sorted(values)
+    # One trial that went wrong would leave all others the same dark shade.
+    low = ordered[len(ordered) // 10]
+    return Normalize(low, ordered[-1] if ordered[-1] > low else low + 1e-9, clip=True)

@@ -1,0 +1,50 @@
+"""The recurrence reads what is real, in both directions, and nothing else, however it is computed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sentiment_hybrid.models.recurrent import PackedRecurrence
+
+
+@pytest.fixture(params=["lstm", "gru"])
+def recurrence(request: pytest.FixtureRequest) -> PackedRecurrence:
+    torch.manual_seed(0)
+    return PackedRecurrence(request.param, 6, hidden=5, layers=2)
+
+
+def test_plain_rows_and_packed_rows_give_the_same_states_and_gradients(recurrence):
+    lengths = torch.tensor([7, 1, 4, 9])
+    states = torch.randn(4, 9, 6)
+    results = []
+    for way in (recurrence._packed, recurrence._both_ways):
+        given = states.clone().requires_grad_()
+        recurrence.zero_grad()
+        output = way(given, lengths)
+        (output * torch.arange(10.0)).sum().backward()
+        results.append([output, given.grad, *(weight.grad.clone() for weight in recurrence.parameters())])
+    for packed, plain in zip(*results, strict=True):
+        torch.testing.assert_close(packed, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_what_stands_in_padding_reaches_no_state_and_no_gradient(recurrence):
+    lengths = torch.tensor([3, 5])
+    states = torch.randn(2, 5, 6)
+    filled = states.clone()
+    filled[0, 3:] = 1e6
+    filled.requires_grad_()
+    output = recurrence(filled, lengths)
+    torch.testing.assert_close(output, recurrence(states, lengths))
+    assert not output[0, 3:].any()
+    output.sum().backward()
+    assert not filled.grad[0, 3:].any()
+
+
+def test_dropout_between_layers_acts_while_training_only():
+    torch.manual_seed(0)
+    recurrence = PackedRecurrence("lstm", 6, hidden=5, layers=2, dropout=0.5)
+    states, lengths = torch.randn(2, 4, 6), torch.tensor([4, 4])
+    assert not torch.equal(recurrence(states, lengths), recurrence(states, lengths))
+    recurrence.eval()
+    assert torch.equal(recurrence(states, lengths), recurrence(states, lengths))

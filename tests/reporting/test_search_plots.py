@@ -1,0 +1,110 @@
+"""Figures of a search are drawn whole for any hyper-parameters and any trials."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentiment_hybrid.errors import OutputError
+from sentiment_hybrid.reporting import search_plots
+
+
+def trials(count: int = 20, *, seed: int = 0) -> list[dict[str, Any]]:
+    """As a search would give them: a third pruned, one failed."""
+    random = np.random.default_rng(seed)
+    made = []
+    for number in range(count):
+        rate = float(10 ** random.uniform(-4, -2))
+        params = {
+            "learning_rate": rate,
+            "dropout": float(random.uniform(0.1, 0.5)),
+            "hidden": int(random.choice([128, 256, 512])),
+            "layers": int(random.integers(1, 4)),
+            "cell": str(random.choice(["gru", "lstm"])),
+            "clip_norm": [None, 1.0][number % 2],
+        }
+        peak = 0.8 - 0.05 * (math.log10(rate) + 3) ** 2 + float(random.normal(0, 0.005))
+        state = "failed" if number == 7 else "pruned" if number % 3 == 2 else "complete"
+        length = {"failed": 0, "pruned": 3, "complete": 9}[state]
+        curve = [peak - 0.1 * 0.6**epoch for epoch in range(length)]
+        made.append(
+            {
+                "number": number,
+                "state": state,
+                "value": max(curve) if curve else None,
+                "params": params,
+                "epochs": curve,
+            }
+        )
+    return made
+
+
+def draw(folder: Path, some: list[dict[str, Any]], importances: dict[str, float] | None) -> dict[str, Path]:
+    return search_plots.draw(
+        folder, "lstm", some, importances, metric="macro-F1", log_params={"learning_rate"}, title="A search"
+    )
+
+
+def test_every_figure_is_drawn_and_holds_more_than_paper(tmp_path):
+    files = draw(tmp_path, trials(), {"learning_rate": 0.8, "dropout": 0.2})
+    assert set(files) == {"history", "epochs", "slices", "parallel_coordinates", "importances"}
+    for path in files.values():
+        assert matplotlib.image.imread(path)[..., :3].std() > 0.02
+    assert sorted(tmp_path.iterdir()) == sorted(files.values()), "nothing is left beside them"
+
+
+def test_without_a_scored_trial_nothing_is_drawn(tmp_path):
+    failed = [{"number": 0, "state": "failed", "value": None, "params": {"dropout": 0.1}, "epochs": []}]
+    assert draw(tmp_path, failed, None) == {}
+    assert not list(tmp_path.iterdir())
+
+
+def test_importances_are_left_out_where_nobody_can_tell(tmp_path):
+    assert "importances" not in draw(tmp_path, trials(3), None)
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["complete", "pruned"]),
+            st.floats(-5, 1),
+            st.one_of(st.integers(1, 10**6), st.text(max_size=60), st.none(), st.booleans(), st.floats(1e-9, 1e9)),
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_odd_values_of_hyper_parameters_are_drawn_without_a_warning(tmp_path_factory, given):
+    some = [
+        {"number": number, "state": state, "value": value, "params": {"learning_rate": param}, "epochs": [value]}
+        for number, (state, value, param) in enumerate(given)
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        files = draw(tmp_path_factory.mktemp("odd"), some, {"learning_rate": 1.0})
+    assert all(path.stat().st_size > 0 for path in files.values())
+
+
+@pytest.mark.parametrize(("log", "middle"), [(True, 1e-3), (False, 0.00505)], ids=["by the logarithm", "by size"])
+def test_a_scale_places_values_between_its_ends(log, middle):
+    some = [{"params": {"rate": rate}} for rate in (1e-4, 2e-3, 5e-3, 1e-2)]
+    scale = search_plots._Scale.of("rate", some, log=log)
+    assert scale.place(1e-4) == 0.0
+    assert scale.place(1e-2) == pytest.approx(1.0)
+    assert scale.place(middle) == pytest.approx(0.5)
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    with pytest.raises(OutputError):
+        draw(blocked, trials(), None)
