@@ -175,7 +175,7 @@ workshop.states.ensure(workshop.tokenize([f"text number {{i}}" for i in range(20
 
 def test_what_killed_processes_left_half_written_is_removed(make_workshop):
     workshop = make_workshop("lstm")
-    leftover = workshop.states.folder / ".dead.partial"
+    leftover = workshop.states.folder / ".03-dead.partial"
     leftover.mkdir(parents=True)
     (leftover / "states.npy").write_bytes(b"half")
     workshop.material(TEXTS, LABELS)
