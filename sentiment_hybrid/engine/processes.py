@@ -36,17 +36,17 @@ def world() -> int:
 
 def rank() -> int:
     """The number of this one, from 0."""
-    return _number("RANK", 0)
+    return _number("RANK", 0) if world() > 1 else 0
 
 
 def local_world() -> int:
     """How many of them are on this machine."""
-    return _number("LOCAL_WORLD_SIZE", 1)
+    return _number("LOCAL_WORLD_SIZE", 1) if world() > 1 else 1
 
 
 def local_rank() -> int:
     """The number of this one on its machine, from 0."""
-    return _number("LOCAL_RANK", 0)
+    return _number("LOCAL_RANK", 0) if world() > 1 else 0
 
 
 def is_main() -> bool:
