@@ -634,12 +634,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         signal.signal(signal.SIGTERM, _interrupt)
     try:
         app(args=list(arguments) if arguments is not None else None, prog_name="senthy")
-        processes.leave()
         code = 0
     except SystemExit as exit_:
         code = exit_.code if isinstance(exit_.code, int) else int(bool(exit_.code))
     except (KeyboardInterrupt, OSError) as failure:
         code = tell(failure)
+    if code == 0:
+        processes.leave()
     sys.exit(_flushed(code))
 
 

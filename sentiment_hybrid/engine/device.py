@@ -60,6 +60,8 @@ def accelerator(compute: Compute) -> Accelerator:
     from accelerate.state import AcceleratorState
     from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
 
+    if not processes.joined():
+        processes.forget_mpi()
     # What connects several processes is made once; see `processes.join`.
     AcceleratorState._reset_state(reset_partial_state=not processes.joined())
     return Accelerator(

@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, cast
@@ -20,6 +20,7 @@ from sentiment_hybrid.errors import SenthyError, TrainingError, UsageError
 T = TypeVar("T")
 
 _PATIENCE = timedelta(days=1)  # others wait while one encodes a corpus; the launcher ends them all if one dies
+_MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 _OTHER_ENGINES = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP", "ACCELERATE_USE_MEGATRON_LM")
 _LOST = ("gloo", "nccl", "connection closed by peer", "connection reset by peer")
 
@@ -77,6 +78,12 @@ def tells(failure: BaseException) -> bool:
     return local_rank() == 0
 
 
+def forget_mpi() -> None:
+    """Keep accelerate from taking what MPI or SLURM has started side by side for one training."""
+    for size in _MPI_SIZES:
+        os.environ.pop(size, None)
+
+
 def must_use_cpu() -> bool:
     """Whether the launcher has said so; accelerate then computes there, whatever the machine has."""
     return _is_set("ACCELERATE_USE_CPU")
@@ -87,7 +94,7 @@ def refuse(what: str) -> None:
     if world() > 1:
         raise UsageError(
             f"{what} runs in one process, and {world()} were started",
-            hint=f"Start it without torchrun or accelerate launch: senthy {what}",
+            hint="Start it without torchrun or accelerate launch.",
         )
 
 
@@ -130,9 +137,10 @@ def leave() -> None:
         return
     import torch
 
-    barrier()
+    with suppress(TrainingError):  # one that has failed since has told it, and what this one did is done
+        barrier()
+        torch.distributed.destroy_process_group()
     _control.clear()
-    torch.distributed.destroy_process_group()
 
 
 def _check_launch(device: str) -> None:
@@ -141,11 +149,13 @@ def _check_launch(device: str) -> None:
             "accelerate is set up for DeepSpeed, FSDP or Megatron, and senthy trains data-parallel",
             hint="Use torchrun, or `accelerate launch --multi_gpu` with a configuration for several GPUs.",
         )
-    # It says how many were wanted to nobody, but where they would have met.
+    torchrun = "Several on CPUs: torchrun --nproc-per-node 2 -m sentiment_hybrid train --device cpu ..."
+    if world() == 1 and (mpi := max(_number(size, 1) for size in _MPI_SIZES)) > 1:
+        raise UsageError(f"MPI has started {mpi} processes, which would each train a model", hint=torchrun)
+    # It tells nobody how many were wanted, but where they would have met.
     if must_use_cpu() and "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ:
         raise UsageError(
-            "`accelerate launch --cpu` starts one process only, however many were asked for",
-            hint="Several on CPUs: torchrun --nproc-per-node 2 -m sentiment_hybrid train --device cpu ...",
+            "`accelerate launch --cpu` starts one process only, however many were asked for", hint=torchrun
         )
     if must_use_cpu() and device != "cpu":
         raise UsageError(f"`accelerate launch --cpu` cannot train on {device}", hint="Leave out --cpu, or --device.")
