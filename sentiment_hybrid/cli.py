@@ -52,9 +52,11 @@ class Told(TyperGroup):
         except Exception as failure:
             # Typer's own exits and usage errors are its business; anything else is a bug, told in one sentence.
             if type(failure).__module__.split(".")[0] in {"typer", "click"}:
-                if processes.tells(failure):
+                code = getattr(failure, "exit_code", 0)
+                if code == 0 or processes.tells(failure):
                     raise
-                raise typer.Exit(getattr(failure, "exit_code", 1)) from None
+                processes.let_it_be_told()
+                raise typer.Exit(code) from None
             code = tell(failure)
         raise typer.Exit(code)
 
@@ -62,6 +64,7 @@ class Told(TyperGroup):
 def tell(failure: BaseException) -> int:
     """Print what went wrong and return the exit code: 1 cannot be done, 2 usage or config, 130 interrupted."""
     if not processes.tells(failure):
+        processes.let_it_be_told()
         return INTERRUPTED if isinstance(failure, KeyboardInterrupt) else getattr(failure, "exit_code", 1)
     if console.verbosity() > 0 and not isinstance(failure, KeyboardInterrupt):
         console.traceback(failure)

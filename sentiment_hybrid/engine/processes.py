@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from sentiment_hybrid.errors import SenthyError, TrainingError, UsageError
 T = TypeVar("T")
 
 _PATIENCE = timedelta(days=1)  # others wait while one encodes a corpus; the launcher ends them all if one dies
+_TELLING = 20.0  # seconds; one may still be importing, and the launcher cuts it short
 _MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 _OTHER_ENGINES = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP", "ACCELERATE_USE_MEGATRON_LM")
 _LOST = ("gloo", "nccl", "connection closed by peer", "connection reset by peer")
@@ -87,6 +89,12 @@ def forget_mpi() -> None:
 def must_use_cpu() -> bool:
     """Whether the launcher has said so; accelerate then computes there, whatever the machine has."""
     return _is_set("ACCELERATE_USE_CPU")
+
+
+def let_it_be_told() -> None:
+    """Wait before ending after a failure that another process tells: the launcher ends all when the first one ends."""
+    with suppress(KeyboardInterrupt):
+        time.sleep(_TELLING)
 
 
 def refuse(what: str) -> None:
@@ -258,7 +266,7 @@ def watched() -> Iterator[None]:
             raise
         raise TrainingError(
             "another process of this training has ended",
-            hint="Its own message says why; the newest checkpoint is kept, and --resume goes on with it.",
+            hint="Its own message says why; what was saved is kept, and --resume goes on with it.",
         ) from error
 
 

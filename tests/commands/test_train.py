@@ -14,7 +14,7 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.commands import train
 from sentiment_hybrid.engine.checkpoint import RunCheckpoints, load_model, read_info
 from sentiment_hybrid.engine.runs import Run
-from sentiment_hybrid.errors import DatabaseError, DataError, EncoderError, OutputError, TrainingError, UsageError
+from sentiment_hybrid.errors import DatabaseError, DataError, EncoderError, OutputError, TrainingError
 from sentiment_hybrid.reporting.results import read_results
 
 
@@ -267,12 +267,6 @@ def test_seeds_that_were_stopped_go_on_with_what_is_done(project, monkeypatch):
     result = train.run(config, "linear", seeds=3, resume=True)
     assert calls == [42, 43, 43, 44], "the first seed is not trained again"
     assert len(result.seeds["test accuracy"]["values"]) == 3
-
-
-def test_several_processes_are_refused_until_they_are_supported(project, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="several processes"):
-        train.run(project.config(), "linear")
 
 
 def test_several_seeds_are_trained_tested_and_summed_up_and_validation_chooses(project):
