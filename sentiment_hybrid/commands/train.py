@@ -176,7 +176,9 @@ def _trained(config: Config, model: str, options: _Options, *, resume: bool, tar
     with processes.together(lambda: open_store(config.paths.data_db)) as store:
         include_valid = options.purpose.include_valid
         rows = processes.together(lambda: _examples(config, model, store, include_valid=include_valid))
-        fingerprint = train_fingerprint(config, model, store.fingerprint, include_valid=include_valid)
+        fingerprint = processes.together(
+            lambda: train_fingerprint(config, model, store.fingerprint, include_valid=include_valid)
+        )
         processes.check_same(fingerprint, "settings, a database or an encoder")
         run = Run.unfinished(config, model, fingerprint) if resume else Run.start(config, model, fingerprint)
         try:

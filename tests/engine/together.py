@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 from sentiment_hybrid.config.schema import Config, Train
 from sentiment_hybrid.engine import device, processes
 from sentiment_hybrid.engine.evaluate import predict_probabilities
-from sentiment_hybrid.engine.loop import EpochFacts, Fit, StepFacts, trainable_state
+from sentiment_hybrid.engine.loop import EpochFacts, Fit, FitState, StepFacts, trainable_state
 from sentiment_hybrid.engine.materials import Workshop, open_workshop, set_seeds
 from sentiment_hybrid.errors import ConfigError, SenthyError
 from sentiment_hybrid.models.encoder import load_encoder
@@ -33,6 +34,9 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "steps with fewer rows than processes": {"model": "lstm", "rows": 10, "batch_size": 1},
 }
+
+#: The case that two processes begin and one goes on with.
+GOES_ON = "lstm on stored states"
 
 
 def texts_of(rows: int, seed: int) -> tuple[list[str], np.ndarray]:
@@ -88,10 +92,12 @@ def fit_of(
     return fit, workshop
 
 
-def trained(encoder: Path, cache: Path, case: dict[str, Any]) -> dict[str, Any]:
-    """Loss of each step, validation of each epoch, and the probabilities of the texts after them."""
+def trained(encoder: Path, cache: Path, case: dict[str, Any], state: FitState | None = None) -> dict[str, Any]:
+    """Loss of each step, validation of each epoch, and the logits of the texts at the end; goes on with ``state``."""
     fit, workshop = fit_of(encoder, cache, **case)
-    losses, valid, before = [], [], 0.0
+    if state is not None:
+        fit.load(state)
+    losses, valid, before = [], [], fit.progress.loss_sum
     for facts in fit.facts():
         if isinstance(facts, StepFacts):
             losses.append(fit.progress.loss_sum - (before if facts.step > 1 else 0.0))
@@ -127,6 +133,18 @@ def resumed(encoder: Path, cache: Path) -> dict[str, Any]:
     list(second.facts())
     second._seed_step()
     return {"whole": digest(whole), "resumed": digest(second), "draw": float(torch.rand(()))}
+
+
+def stopped(encoder: Path, cache: Path, folder: Path) -> None:
+    """Keep the state of a training that two processes began."""
+    fit, _ = fit_of(encoder, cache, **CASES[GOES_ON])
+    for facts in fit.facts():
+        if isinstance(facts, StepFacts) and facts.step == 7:
+            break
+    if processes.is_main():
+        state = fit.state()
+        save_file(state.tensors, folder / "state.safetensors")
+        (folder / "state.json").write_text(json.dumps(state.facts), encoding="utf-8")
 
 
 def told(work: Any) -> list[object]:
@@ -165,6 +183,7 @@ def main(encoder: Path, folder: Path) -> None:
     cache = folder / "cache"
     report: dict[str, Any] = {name: trained(encoder, cache / name, case) for name, case in CASES.items()}
     report |= {"resumed": resumed(encoder, cache / "resumed"), **agreements()}
+    stopped(encoder, cache / GOES_ON, folder)
     (folder / f"{processes.rank()}.json").write_text(json.dumps(report), encoding="utf-8")
     processes.leave()
 
