@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from sentiment_hybrid import __version__, console, paths
+from sentiment_hybrid.engine import processes
 from sentiment_hybrid.errors import ConfigError, SenthyError, UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ INTERRUPTED = 130
 
 #: Read where no --config is given.
 LOCAL_CONFIG = "senthy.yaml"
+
+#: Commands that several processes, started by torchrun or accelerate launch, run together, or refuse with more to say.
+_TOGETHER = {"train", "optimize"}
 
 #: What tells the libraries below to keep off the network; set before any of them is imported.
 _OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY")
@@ -48,13 +52,20 @@ class Told(TyperGroup):
         except Exception as failure:
             # Typer's own exits and usage errors are its business; anything else is a bug, told in one sentence.
             if type(failure).__module__.split(".")[0] in {"typer", "click"}:
-                raise
+                code = getattr(failure, "exit_code", 0)
+                if code == 0 or processes.tells(failure):
+                    raise
+                processes.let_it_be_told()
+                raise typer.Exit(code) from None
             code = tell(failure)
         raise typer.Exit(code)
 
 
 def tell(failure: BaseException) -> int:
     """Print what went wrong and return the exit code: 1 cannot be done, 2 usage or config, 130 interrupted."""
+    if not processes.tells(failure):
+        processes.let_it_be_told()
+        return INTERRUPTED if isinstance(failure, KeyboardInterrupt) else getattr(failure, "exit_code", 1)
     if console.verbosity() > 0 and not isinstance(failure, KeyboardInterrupt):
         console.traceback(failure)
     if isinstance(failure, KeyboardInterrupt):
@@ -298,6 +309,8 @@ def options(*groups: str) -> Callable[[Callable[..., None]], Callable[..., None]
         own = list(inspect.signature(verb, eval_str=True).parameters.values())[1:]
 
         def command(**given: Any) -> None:
+            if verb.__name__ not in _TOGETHER:
+                processes.refuse(verb.__name__.replace("_", "-"))
             settings = {flag.key: _value(flag, given.pop(flag.name)) for flag, _ in flags}
             call = _call(given, settings)
             verb(call, **given)
@@ -735,6 +748,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = exit_.code if isinstance(exit_.code, int) else int(bool(exit_.code))
     except (KeyboardInterrupt, OSError) as failure:
         code = tell(failure)
+    if code == 0:
+        processes.leave()
     sys.exit(_flushed(code))
 
 

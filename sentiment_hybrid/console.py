@@ -1,4 +1,7 @@
-"""What a person sees: results on stdout; notes, warnings, errors, logs and progress on stderr."""
+"""What a person sees: results on stdout; notes, warnings, errors, logs and progress on stderr.
+
+Of several processes that train together the main one alone speaks; an error is for `cli.tell` to leave to it.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from sentiment_hybrid.engine import processes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,6 +120,8 @@ class _LogLines(logging.Handler):
     """Log records as plain lines on stderr, above a running progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if not processes.is_main():
+            return
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
         name = "" if record.name.startswith("sentiment_hybrid") else f"{record.name}: "
         text = record.getMessage()
@@ -125,18 +132,20 @@ class _LogLines(logging.Handler):
 
 def note(message: str) -> None:
     """One line on stderr about what happens; silent with -q."""
-    if _verbosity >= 0:
+    if _is_talkative():
         _line(message)
 
 
 def warn(message: str) -> None:
     """One line on stderr about something to look at; shown with -q too."""
-    _line(message, head="warning: ", head_style="bold yellow")
+    if processes.is_main():
+        _line(message, head="warning: ", head_style="bold yellow")
 
 
 def error(message: str, *, problems: Sequence[str] = (), hint: str = "") -> None:
     """An error on stderr: what is wrong, each problem on its line, and what to do."""
-    _line(message, head="Error: ", head_style="bold red")
+    of_process = "" if processes.is_main() else f" of {processes.name()}"
+    _line(message, head=f"Error{of_process}: ", head_style="bold red")
     for problem in problems:
         _line(f"  - {problem}")
     if hint:
@@ -150,6 +159,10 @@ def traceback(failure: BaseException) -> None:
     _line("".join(standard.format_exception(failure)).rstrip(), style="dim")
 
 
+def _is_talkative() -> bool:
+    return _verbosity >= 0 and processes.is_main()
+
+
 def _line(message: str, *, head: str = "", head_style: str = "", style: str = "") -> None:
     from rich.text import Text
 
@@ -159,11 +172,14 @@ def _line(message: str, *, head: str = "", head_style: str = "", style: str = ""
 
 def say(message: str = "") -> None:
     """One line of a result on stdout."""
-    out().print(safe(message), soft_wrap=True)
+    if processes.is_main():
+        out().print(safe(message), soft_wrap=True)
 
 
 def raw(text: str) -> None:
     """Text on stdout exactly as it is, for files and other programs: no wrapping, no escapes."""
+    if not processes.is_main():
+        return
     sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
     sys.stdout.flush()
 
@@ -175,6 +191,8 @@ def as_json(value: object) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1) -> None:
     """A table on stdout; the first ``left`` columns are words, the others figures."""
+    if not processes.is_main():
+        return
     from rich import box
     from rich.table import Table
 
@@ -243,7 +261,7 @@ class Progress:
                 description=self._description,
                 facts=_facts(self._facts),
             )
-        elif _verbosity >= 0 and _clock() - self._told >= PLAIN_INTERVAL:
+        elif _is_talkative() and _clock() - self._told >= PLAIN_INTERVAL:
             self._told = _clock()
             _line(self.line())
 
@@ -263,7 +281,7 @@ class Progress:
         """Take the bar away; a plain task that has spoken says its last line."""
         if self._bar is not None and self._task is not None:
             self._bar.remove_task(self._task)
-        elif self._told > self._started and _verbosity >= 0:
+        elif self._told > self._started and _is_talkative():
             _line(self.line())
 
 
@@ -293,7 +311,7 @@ def progress(description: str, total: int | None = None, *, unit: str = "rows") 
 
 def _new_bar() -> RichProgress | None:
     console = err()
-    if _verbosity < 0 or not console.is_terminal or console.is_dumb_terminal:
+    if not _is_talkative() or not console.is_terminal or console.is_dumb_terminal:
         return None
     from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress

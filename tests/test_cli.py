@@ -23,6 +23,7 @@ import sentiment_hybrid
 from sentiment_hybrid import cli, commands, console, paths
 from sentiment_hybrid.config.describe import settings
 from sentiment_hybrid.config.load import load_config
+from sentiment_hybrid.engine import processes
 from sentiment_hybrid.errors import ConfigError, DataError, SenthyError, UsageError
 
 
@@ -341,6 +342,53 @@ def test_info_as_json_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(json.loads(capsys.readouterr().out)) == {"versions", "machine", "files"}
     assert senthy("info", "--device", "cpu") == 0
     assert "hub cache" in capsys.readouterr().out
+
+
+# --- several processes -----------------------------------------------------------------------------------------------
+
+
+def one_of_two(monkeypatch: pytest.MonkeyPatch, rank: int) -> list[str]:
+    """Make this one of two processes of a launcher; returns a list that grows when it waits for the other to speak."""
+    waited: list[str] = []
+    for name, value in {"WORLD_SIZE": 2, "RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": 2}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(processes, "let_it_be_told", lambda: waited.append("waited"))
+    return waited
+
+
+@pytest.mark.parametrize("command", [["data"], ["run-all"], ["predict", "good"], ["info"], ["config", "show"]])
+def test_what_runs_in_one_process_refuses_several_and_says_so_once(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not one_of_two(monkeypatch, 0)
+    assert senthy(*command) == 2
+    told = capsys.readouterr().err
+    assert "runs in one process, and 2 were started" in told
+    assert "torchrun" in told
+    waited = one_of_two(monkeypatch, 1)
+    assert senthy(*command) == 2
+    assert capsys.readouterr() == ("", "")
+    assert waited, "the launcher would end the one that speaks"
+
+
+def test_a_wrong_option_is_told_by_one_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one_of_two(monkeypatch, 1)
+    assert senthy("train", "--modle", "lstm") == 2
+    assert capsys.readouterr().err == ""
+    one_of_two(monkeypatch, 0)
+    assert senthy("train", "--modle", "lstm") == 2
+    assert "--modle" in capsys.readouterr().err
+
+
+def test_train_may_run_in_several_processes_of_which_one_speaks(
+    spy: Callable[..., Spy], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one_of_two(monkeypatch, 1)
+    spy("train", lambda: console.say("trained"))
+    assert senthy("train") == 0
+    assert capsys.readouterr() == ("", "")
 
 
 # --- exit codes and messages -----------------------------------------------------------------------------------------

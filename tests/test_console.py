@@ -354,3 +354,24 @@ def test_run_all_compares_the_models_and_names_failures(capsys: pytest.CaptureFi
 def test_json_keeps_every_character(capsys: pytest.CaptureFixture[str]) -> None:
     console.as_json({"text": "é😀[x]", "path": Path("a")})
     assert json.loads(capsys.readouterr().out) == {"text": "é😀[x]", "path": "a"}
+
+
+def test_of_several_processes_only_the_main_one_speaks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    console.say("a")
+    console.raw("b")
+    console.as_json({"c": 1})
+    console.table("d", ["x"], [["y"]])
+    console.note("e")
+    console.warn("f")
+    logging.getLogger("sentiment_hybrid").info("g")
+    monkeypatch.setattr(console, "PLAIN_INTERVAL", 0.0)
+    with console.progress("h", total=2) as task:
+        task.advance(1)
+    assert capsys.readouterr() == ("", "")
+    assert console._new_bar() is None
+    console.error("what only this process has met")
+    assert "Error of process 1 on " in capsys.readouterr().err

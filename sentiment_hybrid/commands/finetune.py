@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.commands import fitting
 from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.config.schema import Config, Train
+from sentiment_hybrid.engine import processes
 from sentiment_hybrid.errors import DatabaseError, LabelError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -116,8 +116,7 @@ def run(
     """
     from sentiment_hybrid.data.store import open_store
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("fine-tuning runs in one process", hint="Start one process: senthy finetune")
+    processes.refuse("finetune")
     loaded = test_command.open_model(config, model, load_model_path, encoder=encoder, offline=offline)
     target = _target(config, loaded, save_path)
     fitting.check_writable(

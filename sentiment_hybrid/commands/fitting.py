@@ -37,14 +37,21 @@ def compute_for(run: Run, *, device: str, precision: str) -> Compute:
     import torch
 
     from sentiment_hybrid.console import warn
+    from sentiment_hybrid.engine import processes
     from sentiment_hybrid.engine.device import resolve
 
-    before = run.meta().get("compute")
+    before = processes.from_main(lambda: run.meta().get("compute"))
     if before is None:
-        return resolve(device, precision)
-    torch.set_num_threads(before["threads"])
-    compute = resolve(device, before["precision"])
-    if compute.describe() != before:
+        # Machines may differ, but one model has one precision.
+        common = processes.from_main(lambda: resolve(device, precision).precision)
+        return processes.together(lambda: resolve(device, common))
+    then, now = before.get("processes", 1), processes.world()
+    if then == now:
+        torch.set_num_threads(before["threads"])
+    compute = processes.together(lambda: resolve(device, before["precision"]))
+    if then != now:
+        warn(f"the run was started with {then} processes: with {now} it goes on, but not bit for bit")
+    elif compute.describe() != before:
         warn(f"the run was started on {before['device']}: on {compute.device.type} it goes on, but not bit for bit")
     return compute
 
@@ -72,16 +79,20 @@ def encoded(workshop: Workshop, examples: Examples) -> Material:
 def load_last(fit: Fit, run: Run) -> bool:
     """Go on from the run's last checkpoint, if it has one; returns whether."""
     from sentiment_hybrid.console import note
+    from sentiment_hybrid.engine import processes
 
-    if "last" not in run.checkpoints.pointers():
+    last = processes.from_main(run.last_state)
+    if last is None:
         return False
-    fit.load(run.checkpoints.load("last"))
+    fit.load(last)
     note(f"going on with {run.id}, epoch {fit.progress.epoch}, after {fit.progress.step} of {fit.steps} steps")
     return True
 
 
 def consume(fit: Fit, run: Run, *, minutes: float) -> None:
     """Run the loop to its end: progress, metrics.jsonl, checkpoints; Ctrl-C saves at the next step, then goes through.
+
+    Of several processes the main one writes, and all stop at the same step.
 
     Args:
         fit: the training, fresh or resumed.
@@ -94,27 +105,33 @@ def consume(fit: Fit, run: Run, *, minutes: float) -> None:
         KeyboardInterrupt: after the state was saved; its message says how to go on.
     """
     from sentiment_hybrid.console import progress
+    from sentiment_hybrid.engine import processes
     from sentiment_hybrid.engine.loop import EpochFacts, StepFacts
 
-    run.keep_epochs_before(fit.progress.epoch)
+    writes = processes.is_main()
+    if writes:
+        run.keep_epochs_before(fit.progress.epoch)
     saved = time.monotonic()
     rows = len(fit.train)
     with Interrupts() as interrupts, progress("training", total=rows * fit.settings.epochs, unit="texts") as bar:
         bar.update(completed=rows * (fit.progress.epoch - 1) + fit.rows_per_step * fit.progress.step)
         for facts in fit.facts():
+            stopping = processes.agree(interrupts.pending)
             if isinstance(facts, EpochFacts):
-                run.append_epoch(asdict(facts))
-                run.checkpoints.save(fit.state(), is_best=facts.is_best)
+                if writes:
+                    run.append_epoch(asdict(facts))
+                    run.checkpoints.save(fit.state(), is_best=facts.is_best)
                 saved = time.monotonic()
                 if facts.valid_macro_f1 is not None:
                     bar.update(macro_f1=facts.valid_macro_f1)
                 _tell_epoch(facts, fit.settings.epochs)
             if isinstance(facts, StepFacts):
                 bar.advance(facts.rows, loss=facts.loss)
-                if interrupts.pending or time.monotonic() - saved >= 60 * minutes:
+                if writes and (stopping or time.monotonic() - saved >= 60 * minutes):
                     run.checkpoints.save(fit.state())
                     saved = time.monotonic()
-            if interrupts.pending:
+            if stopping:
+                processes.barrier()  # a launcher ends the others as soon as one has ended
                 raise KeyboardInterrupt(f"state saved in {run.folder}; add --resume to the same command to go on")
 
 
@@ -136,7 +153,11 @@ def _tell_epoch(facts: EpochFacts, epochs: int) -> None:
 
 
 class Interrupts:
-    """Holds back the first Ctrl-C (and SIGTERM) until a step is done; the second one goes through at once."""
+    """Holds back the first Ctrl-C (and SIGTERM) until a step is done; the second one goes through at once.
+
+    Of several processes none goes through: the terminal and the launcher both send it, and the launcher ends by force
+    those that take too long.
+    """
 
     def __init__(self) -> None:
         self.pending = False
@@ -158,7 +179,9 @@ class Interrupts:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: object) -> None:
-        if self.pending:
+        from sentiment_hybrid.engine import processes
+
+        if self.pending and not processes.joined():
             raise KeyboardInterrupt
         self.pending = True
 

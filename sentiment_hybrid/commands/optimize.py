@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -15,6 +14,7 @@ from sentiment_hybrid.commands import fitting
 from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.commands import train as train_command
 from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.engine import processes
 from sentiment_hybrid.errors import StudyError, UsageError
 
 if TYPE_CHECKING:
@@ -119,11 +119,9 @@ def _check_call(config: Config, model: str) -> None:
             f"{model}.hpo.enabled is false: a search of {model} is switched off",
             hint=f"Switch it on with --set {model}.hpo.enabled=true, or train with `senthy train --model {model}`.",
         )
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError(
-            "a search is not started by accelerate launch or torchrun",
-            hint="Start one process per machine: --workers N for several GPUs, --storage for several machines.",
-        )
+    processes.refuse(
+        "optimize", hint="Start one per machine: --workers N for several GPUs, --storage URL for several machines."
+    )
 
 
 # --- the search ------------------------------------------------------------------------------------------------------

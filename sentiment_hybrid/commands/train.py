@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import statistics
 import time
 from collections.abc import Iterator, Mapping
@@ -16,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from sentiment_hybrid import paths
 from sentiment_hybrid.commands import fitting
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.errors import TrainingError, UsageError
+from sentiment_hybrid.errors import TrainingError
 
 if TYPE_CHECKING:
     from sentiment_hybrid.commands.test import TestResult
     from sentiment_hybrid.data.store import Examples, Store
     from sentiment_hybrid.engine.checkpoint import ModelInfo
     from sentiment_hybrid.engine.device import Compute
+    from sentiment_hybrid.engine.evaluate import Material
     from sentiment_hybrid.engine.loop import Fit
     from sentiment_hybrid.engine.materials import Workshop
     from sentiment_hybrid.engine.runs import Run
@@ -84,6 +84,9 @@ def run(
 ) -> TrainResult:
     """Train, publish and test a model; with ``seeds`` N, N models, of which validation chooses the one published.
 
+    Started in several processes by torchrun or accelerate launch, it trains one model with all of them: the main one
+    writes, and all return the same.
+
     Args:
         config: the whole configuration; its ``data_db`` must have been prepared by ``senthy data``.
         model: ``lstm``, ``han`` or ``linear``.
@@ -100,15 +103,17 @@ def run(
     Raises:
         SenthyError: of the kind that fits; see `sentiment_hybrid.errors`.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("training with several processes is not there yet", hint="Start one process: senthy train")
-    fitting.check_writable(config.paths.models_dir, config.paths.results_dir)
+    from sentiment_hybrid.engine import processes
+    from sentiment_hybrid.engine.device import resolve
+
+    processes.join(resolve(device).device.type)
+    processes.from_main(lambda: fitting.check_writable(config.paths.models_dir, config.paths.results_dir))
     options = _Options(device, offline, test, encoder, bundle_encoder, purpose)
     published = paths.published_model(config.paths.models_dir, model)
     if seeds > 1:
         return _run_seeds(config, model, options, seeds, published, resume=resume)
     with _trained(config, model, options, resume=resume, target=published) as result:
-        return _tested(config, model, options, result) if test else result
+        return processes.from_main(lambda: _tested(config, model, options, result) if test else result)
 
 
 @dataclass(frozen=True)
@@ -183,13 +188,17 @@ def is_published(
 def _trained(config: Config, model: str, options: _Options, *, resume: bool, target: Path) -> Iterator[TrainResult]:
     """Train and publish; the run counts as finished, and cannot be resumed, once the block ends well."""
     from sentiment_hybrid.data.store import open_store
+    from sentiment_hybrid.engine import processes
     from sentiment_hybrid.engine.runs import Run
 
     started = time.perf_counter()
-    with open_store(config.paths.data_db) as store:
+    with processes.together(lambda: open_store(config.paths.data_db)) as store:
         include_valid = options.purpose.include_valid
-        rows = _examples(config, model, store, include_valid=include_valid)
-        fingerprint = train_fingerprint(config, model, store.fingerprint, include_valid=include_valid)
+        rows = processes.together(lambda: _examples(config, model, store, include_valid=include_valid))
+        fingerprint = processes.together(
+            lambda: train_fingerprint(config, model, store.fingerprint, include_valid=include_valid)
+        )
+        processes.check_same(fingerprint, "settings, a database or an encoder")
         facts = {"data_fingerprint": store.fingerprint}
         run = Run.unfinished(config, model, fingerprint) if resume else Run.start(config, model, fingerprint, **facts)
         with fitting.held(run, resume=resume):
@@ -209,26 +218,48 @@ def _run_one(
     resume: bool,
     target: Path,
 ) -> TrainResult:
-    from sentiment_hybrid.engine.checkpoint import best_weights, save_model
-    from sentiment_hybrid.engine.loop import load_trainable
-    from sentiment_hybrid.reporting.plots import learning_curves
+    from sentiment_hybrid.engine import processes
 
     compute = fitting.compute_for(run, device=options.device, precision=config.model(model).train.precision)
     if resume:
         # What the fingerprint leaves out (the token budget) also goes on as it was resolved at the start.
-        config = run.config().model_copy(update={"paths": config.paths, "test": config.test})
+        before = processes.from_main(run.config)
+        config = before.model_copy(update={"paths": config.paths, "test": config.test})
     workshop, fit = _prepare(config, model, options, store.labels, rows, compute)
     run.settle(compute.describe(), encoder=workshop.encoder.fingerprint)
     resumed = resume and fitting.load_last(fit, run)
     fitting.consume(fit, run, minutes=config.model(model).train.checkpoint_minutes)
+    passes = sum(processes.gather(workshop.states.passes if workshop.states else 0))
+    processes.from_main(
+        lambda: _publish(config, model, options, store, workshop, run, train_rows=len(rows[0].texts), target=target)
+    )
+    return processes.from_main(lambda: _result(run, model, target, resumed=resumed, passes=passes))
+
+
+def _publish(
+    config: Config,
+    model: str,
+    options: _Options,
+    store: Store,
+    workshop: Workshop,
+    run: Run,
+    *,
+    train_rows: int,
+    target: Path,
+) -> None:
+    """Save the best epoch as a model directory, and draw the run's curves."""
+    from sentiment_hybrid.engine.checkpoint import best_weights, save_model
+    from sentiment_hybrid.engine.loop import load_trainable
+    from sentiment_hybrid.reporting.plots import learning_curves
+
     load_trainable(workshop.classifier, best_weights(run.checkpoints))
-    info = _describe(config, model, workshop, store, run, train_rows=len(rows[0].texts))
+    info = _describe(config, model, workshop, store, run, train_rows=train_rows)
     bundle = options.bundle_encoder or not _stays_on_the_hub(config, workshop)
     save_model(target, classifier=workshop.classifier, encoder=workshop.encoder, info=info, bundle=bundle)
-    result = _result(run, model, target, resumed=resumed, passes=workshop.states.passes if workshop.states else 0)
-    title = f"{result.model} on {config.project.name}"
-    learning_curves(run.folder / paths.RUN_CURVES, run.epochs(), title=title, best=result.best_epoch)
-    return result
+    epochs = run.epochs()
+    best = [facts["epoch"] for facts in epochs if facts["is_best"]][-1]
+    title = f"{paths.DISPLAY_NAMES[model]} on {config.project.name}"
+    learning_curves(run.folder / paths.RUN_CURVES, epochs, title=title, best=best)
 
 
 def _result(run: Run, model: str, model_dir: Path, *, resumed: bool, passes: int) -> TrainResult:
@@ -273,9 +304,27 @@ def _prepare(
     rows: tuple[Examples, Examples | None],
     compute: Compute,
 ) -> tuple[Workshop, Fit]:
-    """Seeds, encoder, head, states: everything up to the first step."""
+    """Everything up to the first step."""
+    from sentiment_hybrid.engine import processes
+    from sentiment_hybrid.engine.materials import new_fit
+
+    settings = config.model(model).train
+    workshop, train, valid = processes.together(lambda: _encode(config, model, options, labels, rows, compute))
+    fit = new_fit(workshop, train, valid, settings=settings, labels=labels, seed=config.project.seed)
+    return workshop, fit
+
+
+def _encode(
+    config: Config,
+    model: str,
+    options: _Options,
+    labels: tuple[str, ...],
+    rows: tuple[Examples, Examples | None],
+    compute: Compute,
+) -> tuple[Workshop, Material, Material | None]:
+    """Seeds, encoder, head, states; of several processes each does this for itself, and they share the states."""
     from sentiment_hybrid.engine.loop import weights_of_classes
-    from sentiment_hybrid.engine.materials import load_or_build_encoder, new_fit, open_workshop, set_seeds
+    from sentiment_hybrid.engine.materials import load_or_build_encoder, open_workshop, set_seeds
 
     settings = config.model(model).train
     weights_of_classes(settings.class_weights, rows[0].labels, labels)  # a wrong map is told before hours of encoding
@@ -291,8 +340,7 @@ def _prepare(
     )
     train, valid = (None if examples is None else fitting.encoded(workshop, examples) for examples in rows)
     assert train is not None
-    fit = new_fit(workshop, train, valid, settings=settings, labels=labels, seed=config.project.seed)
-    return workshop, fit
+    return workshop, train, valid
 
 
 def _describe(config: Config, model: str, workshop: Workshop, store: Store, run: Run, *, train_rows: int) -> ModelInfo:
@@ -368,9 +416,7 @@ def _run_seeds(
     config: Config, model: str, options: _Options, seeds: int, published: Path, *, resume: bool
 ) -> TrainResult:
     """One run per seed; the model that validation prefers is published, and all of them are tested, that one last."""
-    import shutil
-
-    from sentiment_hybrid.engine.checkpoint import publish_copy
+    from sentiment_hybrid.engine import processes
     from sentiment_hybrid.engine.loop import goodness
 
     metric = config.model(model).train.metric
@@ -380,6 +426,21 @@ def _run_seeds(
         trained.append((seeded, _run_seed(seeded, model, options, resume=resume)))
 
     best = max(trained, key=lambda pair: goodness(pair[1].valid, metric))
+    return processes.from_main(lambda: _choose(trained, best, model, options, published))
+
+
+def _choose(
+    trained: list[tuple[Config, TrainResult]],
+    best: tuple[Config, TrainResult],
+    model: str,
+    options: _Options,
+    published: Path,
+) -> TrainResult:
+    """Publish the best of several seeds, and test them all."""
+    import shutil
+
+    from sentiment_hybrid.engine.checkpoint import publish_copy
+
     publish_copy(best[1].model_dir, published)
     results = []
     # The best one last: the figures and predictions that stay on disk are then those of the published model.
@@ -394,19 +455,28 @@ def _run_seeds(
 
 def _run_seed(config: Config, model: str, options: _Options, *, resume: bool) -> TrainResult:
     """Train one of several seeds, or with ``resume`` take what the stopped command left of it."""
-    from sentiment_hybrid.engine.checkpoint import read_info
-    from sentiment_hybrid.engine.runs import Run
+    from sentiment_hybrid.engine import processes
 
     target = paths.seed_model(config.paths.results_dir, model, config.project.seed)
-    data_fingerprint = _data_fingerprint(config)
+    data_fingerprint = processes.together(lambda: _data_fingerprint(config))
     fingerprint = train_fingerprint(config, model, data_fingerprint)
-    if resume and target.is_dir() and (info := read_info(target)).train_fingerprint == fingerprint:
-        run = Run(paths.runs_dir(config.paths.results_dir) / info.run_id)
-        if "finished" in run.meta():
-            return _result(run, model, target, resumed=True, passes=0)
+    done = processes.from_main(lambda: _done_seed(config, model, target, fingerprint)) if resume else None
+    if done is not None:
+        return done
     resume = resume and can_resume(config, model, data_fingerprint)
     with _trained(config, model, options, resume=resume, target=target) as result:
         return result
+
+
+def _done_seed(config: Config, model: str, target: Path, fingerprint: str) -> TrainResult | None:
+    """What a seed came to whose run has finished, if it is the one that would be trained again."""
+    from sentiment_hybrid.engine.checkpoint import read_info
+    from sentiment_hybrid.engine.runs import Run
+
+    if not target.is_dir() or (info := read_info(target)).train_fingerprint != fingerprint:
+        return None
+    run = Run(paths.runs_dir(config.paths.results_dir) / info.run_id)
+    return _result(run, model, target, resumed=True, passes=0) if "finished" in run.meta() else None
 
 
 def _data_fingerprint(config: Config) -> str:

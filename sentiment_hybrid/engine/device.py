@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from sentiment_hybrid.engine import processes
 from sentiment_hybrid.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -32,8 +32,10 @@ class Compute:
         return torch.autocast(self.device.type, dtype=dtype)
 
     def describe(self) -> dict[str, str | int]:
-        """Device, precision and threads, as bit-equal resuming needs them to be the same."""
-        return {"device": self.device.type, "precision": self.precision, "threads": torch.get_num_threads()}
+        """Device, precision, threads and processes, as bit-equal resuming needs them to be the same."""
+        facts: dict[str, str | int] = {"device": self.device.type, "precision": self.precision}
+        facts["threads"] = torch.get_num_threads()
+        return {**facts, "processes": processes.world()} if processes.world() > 1 else facts
 
 
 def resolve(device: str = "auto", precision: str = "auto") -> Compute:
@@ -55,22 +57,28 @@ def resolve(device: str = "auto", precision: str = "auto") -> Compute:
 def accelerator(compute: Compute) -> Accelerator:
     """The accelerate object of this process; one process cannot hold two precisions, so none is kept across runs."""
     from accelerate import Accelerator
-    from accelerate.state import AcceleratorState, PartialState
-    from accelerate.utils import DataLoaderConfiguration
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
 
-    if PartialState._shared_state and PartialState().num_processes == 1:
-        AcceleratorState._reset_state(reset_partial_state=True)
+    if not processes.joined():
+        processes.forget_mpi()
+    # What connects several processes is made once; see `processes.join`.
+    AcceleratorState._reset_state(reset_partial_state=not processes.joined())
     return Accelerator(
         mixed_precision={"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[compute.precision],
         cpu=compute.device.type == "cpu",
         dataloader_config=DataLoaderConfiguration(),
+        # No buffer of ours changes in training, so none needs to be sent at every step.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
 
 
 def _device(name: str) -> torch.device:
+    if name == "auto" and processes.must_use_cpu():
+        return torch.device("cpu")
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+            return torch.device("cuda", processes.local_rank())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
         raise TrainingError("no CUDA device is available here", hint="Use --device auto or --device cpu.")

@@ -33,16 +33,19 @@ def predict_probabilities(
     token_budget: int,
     states: StoredStates | None = None,
     progress: Callable[[int], object] = lambda rows: None,
+    share: tuple[int, int] = (0, 1),
 ) -> np.ndarray:
     """Softmax probabilities (N, C) float32; sorted by length inside, row order restored outside.
 
-    The classifier is put into eval mode and given back in the mode it had.
+    The classifier is put into eval mode and given back in the mode it had. ``share`` is a process's number and how
+    many there are: it computes its part of the batches, and the rows of the others are 0. The batches are the same
+    however many share them; with more processes than batches, some get an empty (0, 0).
     """
     was_training = classifier.training
     classifier.eval()
     parts: list[np.ndarray] = []
     rows = np.arange(len(tokenized))
-    batches = pack(tokenized.lengths, rows, token_budget)
+    batches = pack(tokenized.lengths, rows, token_budget)[share[0] :: share[1]]
     with torch.inference_mode():
         for batch_rows in batches:
             batch = collate(tokenized, batch_rows, states)
@@ -53,6 +56,6 @@ def predict_probabilities(
     classifier.train(was_training)
     if not parts:
         return np.empty((0, 0), dtype=np.float32)
-    probabilities = np.empty((len(rows), parts[0].shape[1]), dtype=np.float32)
+    probabilities = np.zeros((len(rows), parts[0].shape[1]), dtype=np.float32)
     probabilities[np.concatenate(batches)] = np.concatenate(parts)
     return probabilities

@@ -3,6 +3,7 @@
 A store is a folder per (encoder fingerprint, layer, precision); inside it, shards of ragged float16 token states that
 are complete or absent (written aside, flushed, renamed). The key of a window is a hash of its token ids, so the
 normaliser, the tokenizer and the window length are part of it, and every head, trial and run shares the states.
+The key also puts a window into one of a few parts; who fills a part holds its lock, so that processes share the work.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import itertools
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,7 @@ _SHARD_BYTES = 256 * 2**20  # what kill -9 can cost
 _MOST_SHARDS = 32  # of one fill: each shard that is open holds a file descriptor
 _FORMAT = 1
 _KEY_BYTES = 16
+_PARTS = 16  # that as many processes of a machine can fill at once
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,20 @@ class StoredStates:
 
 
 class StateStore:
-    """States of one frozen encoder at one precision; ``passes`` counts the windows that this object has encoded."""
+    """States of one frozen encoder at one precision; ``passes`` counts the windows that this object has encoded.
 
-    def __init__(self, root: Path, encoder: Encoder, *, fingerprint: str, compute: Compute) -> None:
+    ``share`` is the number of this process among those of its machine that ask for the same states at the same time,
+    and how many they are: each fills its own parts first, and then what the others have left.
+    """
+
+    def __init__(
+        self, root: Path, encoder: Encoder, *, fingerprint: str, compute: Compute, share: tuple[int, int] = (0, 1)
+    ) -> None:
         self.folder = root / f"{fingerprint[:20]}-last-{compute.precision}"
         self.encoder = encoder
         self.hidden_size = encoder.hidden_size
         self.compute = compute
+        self.share = share
         self.passes = 0
 
     def ensure(
@@ -78,32 +87,46 @@ class StateStore:
         distinct, example = np.unique(keys, return_index=True)
         with _told(self.folder):
             shards = self._read_shards()
-            if len(_missing(distinct, shards)):
+            missing = example[_missing(distinct, shards)]
+            if len(missing):
+                self._check_room(int(tokenized.window_lengths[missing].sum()) * self.hidden_size * 2)
                 self.folder.mkdir(parents=True, exist_ok=True)
-                # One process at a time: what another has stored meanwhile is not computed again.
-                with FileLock(self.folder / ".lock"):
-                    self._remove_leftovers()
-                    missing = example[_missing(distinct, self._read_shards())]
-                    self._fill(tokenized, keys, missing, token_budget, progress)
-                    shards = self._read_shards()
+                for parts in self._turns():
+                    of_parts = missing[np.isin(_part_of(keys[missing]), parts)]
+                    if len(of_parts):
+                        self._fill(tokenized, keys, of_parts, parts, token_budget, progress)
+                shards = self._read_shards()
         return _locate(keys, shards)
+
+    def _turns(self) -> list[list[int]]:
+        """Parts to fill together: this process's own, and then those of each other one, if it has left any."""
+        number, processes = self.share
+        return [list(range((number + turn) % processes, _PARTS, processes)) for turn in range(processes)]
 
     def _fill(
         self,
         tokenized: TokenizedTexts,
         keys: np.ndarray,
         missing: np.ndarray,
+        parts: Sequence[int],
         token_budget: int,
         progress: Callable[[int], object],
     ) -> None:
         lengths = tokenized.window_lengths
-        self._check_room(int(lengths[missing].sum()) * self.hidden_size * 2)
-        self.encoder.eval()
-        # Sorted by length, a batch has almost no padding; a shard is a run of batches.
-        tokens = int(lengths[missing].sum())
-        most = max(_SHARD_BYTES // (2 * self.hidden_size), tokens // _MOST_SHARDS)
-        for windows in _shards_of(pack(lengths, missing, token_budget), lengths, most):
-            self._write_shard(tokenized, keys, windows, progress)
+        with ExitStack() as locks:
+            # One process at a time: what another has stored meanwhile is not computed again. Always in one order.
+            for part in sorted(parts):
+                locks.enter_context(FileLock(self.folder / f".lock-{part:02d}"))
+                self._remove_leftovers(part)
+            missing = missing[_missing(keys[missing], self._read_shards())]
+            if len(missing) == 0:
+                return
+            self.encoder.eval()
+            # Sorted by length, a batch has almost no padding; a shard is a run of batches.
+            tokens = int(lengths[missing].sum())
+            most = max(_SHARD_BYTES // (2 * self.hidden_size), tokens // _MOST_SHARDS)
+            for windows in _shards_of(pack(lengths, missing, token_budget), lengths, most):
+                self._write_shard(tokenized, keys, windows, progress, aside_name=f".{min(parts):02d}-")
 
     def _write_shard(
         self,
@@ -111,11 +134,13 @@ class StateStore:
         keys: np.ndarray,
         batches: list[np.ndarray],
         progress: Callable[[int], object],
+        *,
+        aside_name: str,
     ) -> None:
         windows = np.concatenate(batches)
         lengths = tokenized.window_lengths
         total = int(lengths[windows].sum())
-        aside = self.folder / f".{uuid.uuid4().hex}.partial"
+        aside = self.folder / f"{aside_name}{uuid.uuid4().hex}.partial"
         aside.mkdir(parents=True)
         try:
             # Written plainly: a memory map of a full disk ends the process with a bus error instead of telling.
@@ -161,9 +186,9 @@ class StateStore:
                 shards.append(shard)
         return shards
 
-    def _remove_leftovers(self) -> None:
-        """What killed processes left half-written; the caller holds the lock, so nobody is writing."""
-        for folder in self.folder.glob(".*.partial"):
+    def _remove_leftovers(self, part: int) -> None:
+        """What killed processes left half-written; the caller holds the part's lock, so nobody is writing there."""
+        for folder in self.folder.glob(f".{part:02d}-*.partial"):
             shutil.rmtree(folder, ignore_errors=True)
 
     def _check_room(self, needed: int) -> None:
@@ -215,6 +240,12 @@ def _window_keys(tokenized: TokenizedTexts) -> np.ndarray:
         hashlib.blake2b(ids[start:end], digest_size=_KEY_BYTES).digest() for start, end in itertools.pairwise(bounds)
     )
     return np.frombuffer(digests, dtype=f"S{_KEY_BYTES}")
+
+
+def _part_of(keys: np.ndarray) -> np.ndarray:
+    """The part that each window belongs to."""
+    first = keys.view(np.uint8).reshape(-1, _KEY_BYTES)[:, 0] if len(keys) else np.empty(0, dtype=np.uint8)
+    return first % _PARTS
 
 
 def _missing(distinct: np.ndarray, shards: list[_Shard]) -> np.ndarray:

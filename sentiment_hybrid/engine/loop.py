@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 
 from sentiment_hybrid.config.schema import Train
-from sentiment_hybrid.engine import metrics
+from sentiment_hybrid.engine import metrics, processes
 from sentiment_hybrid.engine.batches import collate, plan_epoch, steps_per_epoch
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.evaluate import Material, predict_probabilities
@@ -115,11 +115,12 @@ class Fit:
         """Run to the end; a state saved at any fact and loaded again goes on as if nothing had happened.
 
         Raises:
-            TrainingError: the loss is not a number.
+            TrainingError: the loss is not a number, or another process of this training has ended.
         """
-        while self.progress.epoch <= self.settings.epochs and not self.progress.stopped:
-            yield from self._epoch_steps()
-            yield self._close_epoch()
+        with processes.watched():
+            while self.progress.epoch <= self.settings.epochs and not self.progress.stopped:
+                yield from self._epoch_steps()
+                yield self._close_epoch()
 
     def state(self) -> FitState:
         """Weights that train, optimiser moments, random state, and where the fit stands."""
@@ -177,6 +178,7 @@ class Fit:
             started = time.perf_counter()
             rate = self.schedule.apply(progress.global_step)
             weight = float(self.class_weights[self.train.labels[rows]].sum())
+            self._seed_step()
             progress.loss_sum += self._step(micro_batches, weight)
             progress.weight_sum += weight
             progress.step += 1
@@ -184,6 +186,12 @@ class Fit:
             progress.seconds += time.perf_counter() - started
             mean = progress.loss_sum / progress.weight_sum
             yield StepFacts(progress.epoch, progress.step, self.steps, len(rows), mean, rate)
+
+    def _seed_step(self) -> None:
+        """Of several processes each draws dropout of its own, which a snapshot of the main one need not hold."""
+        if self.accelerator.num_processes > 1:
+            place = [self.seed, self.progress.global_step, self.accelerator.process_index]
+            torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
     def _step(self, micro_batches: list[np.ndarray], step_weight: float) -> float:
         """One optimiser step; returns the summed loss of the step's rows over all processes."""
@@ -245,14 +253,24 @@ class Fit:
         return facts
 
     def _validate(self, valid: Material) -> dict[str, float]:
-        probabilities = predict_probabilities(
+        """Figures of the validation rows, of which each process computes its share; the same on all of them."""
+        accelerator = self.accelerator
+        own = predict_probabilities(
             self.classifier,
             valid.tokenized,
             compute=self.compute,
             token_budget=self.settings.token_budget,
             states=valid.states,
+            share=(accelerator.process_index, accelerator.num_processes),
         )
-        return metrics.quick(valid.labels, probabilities)
+        if accelerator.num_processes == 1:
+            return metrics.quick(valid.labels, own)
+        whole = np.zeros((len(valid), len(self.class_weights)), dtype=np.float32)
+        if len(own):
+            whole[:] = own
+        shared = accelerator.reduce(torch.from_numpy(whole).to(self.compute.device), "sum")
+        # One process reckons: on machines that differ, a last digit could part those that stop from those that go on.
+        return processes.from_main(lambda: metrics.quick(valid.labels, shared.cpu().numpy()))
 
     def _checked(self, loss: float) -> float:
         if not math.isfinite(loss):

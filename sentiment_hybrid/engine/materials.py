@@ -11,7 +11,7 @@ import numpy as np
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config, Train
-from sentiment_hybrid.engine import device
+from sentiment_hybrid.engine import device, processes
 from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.evaluate import Material
@@ -116,7 +116,13 @@ def furnish(
     states = None
     shared = classifier.encoder
     if keep_states and shared is not None and shared.frozen:
-        states = StateStore(paths.states_dir(cache), shared, fingerprint=encoder.fingerprint, compute=compute)
+        states = StateStore(
+            paths.states_dir(cache),
+            shared,
+            fingerprint=encoder.fingerprint,
+            compute=compute,
+            share=(processes.local_rank(), processes.local_world()),
+        )
     return Workshop(classifier, encoder, compute, states, **limits)
 
 

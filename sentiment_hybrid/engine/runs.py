@@ -1,4 +1,7 @@
-"""The folder of one training run: its resolved config, what it was made of, its metrics, its checkpoints."""
+"""The folder of one training run: its resolved config, what it was made of, its metrics, its checkpoints.
+
+Of several processes that train together the main one alone writes it; what must be the same for all comes from there.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ from filelock import FileLock, Timeout
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.load import load_config, to_yaml
 from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.engine import processes
 from sentiment_hybrid.engine.checkpoint import RunCheckpoints
+from sentiment_hybrid.engine.loop import FitState
 from sentiment_hybrid.errors import ConfigError, TrainingError
 
 #: Settings of training that a resumed run may change: they move work about and change no result.
@@ -38,6 +43,10 @@ class Run:
     @classmethod
     def start(cls, config: Config, model: str, fingerprint: str, **facts: Any) -> Run:
         """A new folder with the resolved config and the first facts, ``facts`` among them."""
+        return processes.from_main(lambda: cls._start(config, model, fingerprint, facts))
+
+    @classmethod
+    def _start(cls, config: Config, model: str, fingerprint: str, facts: Mapping[str, Any]) -> Run:
         run_id = f"{model}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
         run = cls(paths.runs_dir(config.paths.results_dir) / run_id)
         run.folder.mkdir(parents=True)
@@ -61,6 +70,10 @@ class Run:
         Raises:
             TrainingError: there is none.
         """
+        return processes.from_main(lambda: cls._unfinished(config, model, fingerprint))
+
+    @classmethod
+    def _unfinished(cls, config: Config, model: str, fingerprint: str) -> Run:
         folder = paths.runs_dir(config.paths.results_dir)
         runs = [run for place in folder.glob(f"{model}-*") if (run := cls(place))._waits_for(model)]
         runs.sort(key=lambda run: ("last" in run.checkpoints.pointers(), run.meta()["started"], run.id))
@@ -75,22 +88,25 @@ class Run:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """While this process trains the run; the system frees the lock of a process that was killed.
+        """While this command trains the run; the system frees the lock of a process that was killed.
 
         Raises:
-            TrainingError: another process is training it.
+            TrainingError: another command is training it.
         """
         lock = FileLock(self.folder / ".lock")
+        processes.from_main(lambda: self._take(lock))
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _take(self, lock: FileLock) -> None:
         try:
             lock.acquire(blocking=False)
         except Timeout as error:
             raise TrainingError(
                 f"the run {self.id} is being trained by another process", hint="Wait for it, or start a new run."
             ) from error
-        try:
-            yield
-        finally:
-            lock.release()
 
     @property
     def id(self) -> str:
@@ -101,6 +117,10 @@ class Run:
     def checkpoints(self) -> RunCheckpoints:
         """Its checkpoints."""
         return RunCheckpoints(self.folder / paths.CHECKPOINTS_DIR)
+
+    def last_state(self) -> FitState | None:
+        """Where the training stands, or None before its first checkpoint."""
+        return self.checkpoints.load("last") if "last" in self.checkpoints.pointers() else None
 
     def config(self) -> Config:
         """The configuration that it was started with."""
@@ -127,6 +147,9 @@ class Run:
         Raises:
             TrainingError: the encoder is another one than at the start.
         """
+        processes.from_main(lambda: self._settle(compute, encoder))
+
+    def _settle(self, compute: Mapping[str, Any], encoder: str) -> None:
         before = self.meta()
         if before.get("encoder_fingerprint", encoder) != encoder:
             raise TrainingError(
@@ -164,13 +187,15 @@ class Run:
 
     def finish(self, **facts: Any) -> None:
         """Mark the run as ended and drop its checkpoints; the model has been published."""
+        if not processes.is_main():
+            return
         self.note(finished=now(), **facts)
         # Only now: until the run counts as finished, resuming needs them.
         self.checkpoints.remove()
 
     def drop_if_empty(self) -> None:
         """Remove the folder of a run that failed before it had trained anything."""
-        if not self.checkpoints.pointers() and not self.epochs():
+        if processes.is_main() and not self.checkpoints.pointers() and not self.epochs():
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _of_other_settings(self, config: Config, model: str) -> TrainingError:

@@ -246,8 +246,9 @@ def test_a_search_that_is_switched_off_is_refused(tuned):
 
 def test_a_search_under_a_launcher_is_refused(tuned, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="accelerate launch"):
+    with pytest.raises(UsageError, match="one process") as caught:
         optimize.run(tuned(), "linear")
+    assert "--workers" in caught.value.hint
 
 
 def test_a_second_search_in_the_same_file_is_refused(project, tuned):

@@ -290,12 +290,6 @@ def test_seeds_that_were_stopped_go_on_with_what_is_done(project, monkeypatch):
     assert len(result.seeds["test accuracy"]["values"]) == 3
 
 
-def test_several_processes_are_refused_until_they_are_supported(project, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="several processes"):
-        train.run(project.config(), "linear")
-
-
 def test_several_seeds_are_trained_tested_and_summed_up_and_validation_chooses(project):
     result = train.run(project.config(), "linear", seeds=3)
     values = result.seeds["valid macro_f1"]["values"]

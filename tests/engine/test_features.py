@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,41 @@ def test_filling_in_many_shards_reads_back_the_same(make_workshop, monkeypatch):
     torch.testing.assert_close(collate(tokenized, np.arange(40), states).states, expected, atol=2e-3, rtol=0)
 
 
+def test_processes_of_a_machine_fill_their_own_parts_first_and_then_what_others_left(make_workshop, monkeypatch):
+    texts, labels = toy_texts(60)
+    workshop = make_workshop("lstm")
+    workshop.states.share = (1, 2)
+    tokenized = workshop.tokenize(texts)
+    parts = features._part_of(features._window_keys(tokenized))
+    filled = []
+    real = workshop.states._write_shard
+
+    def note(tokenized, keys, batches, progress, **options):
+        filled.append({int(part) % 2 for part in parts[np.concatenate(batches)]})
+        real(tokenized, keys, batches, progress, **options)
+
+    monkeypatch.setattr(workshop.states, "_write_shard", note)
+    states = workshop.states.ensure(tokenized, token_budget=64)
+    assert filled == [{1}, {0}]
+    whole = make_workshop("lstm").material(texts, labels)
+    rows = np.arange(60)
+    torch.testing.assert_close(
+        collate(tokenized, rows, states).states, collate(whole.tokenized, rows, whole.states).states
+    )
+
+
+def test_two_stores_that_fill_at_the_same_time_encode_each_window_once(make_workshop):
+    texts, _ = toy_texts(60)
+    workshops = [make_workshop("lstm"), make_workshop("han")]
+    tokenized = workshops[0].tokenize(texts)
+    for number, workshop in enumerate(workshops):
+        workshop.states.share = (number, 2)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda workshop: workshop.states.ensure(tokenized, token_budget=64), workshops))
+    distinct = len(np.unique(features._window_keys(tokenized)))
+    assert sum(workshop.states.passes for workshop in workshops) == distinct
+
+
 def test_too_little_disk_is_said_before_anything_is_computed(make_workshop, monkeypatch):
     workshop = make_workshop("lstm")
     monkeypatch.setattr(features.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
@@ -190,7 +226,7 @@ workshop.states.ensure(workshop.tokenize([f"text number {{i}}" for i in range(20
 
 def test_what_killed_processes_left_half_written_is_removed(make_workshop):
     workshop = make_workshop("lstm")
-    leftover = workshop.states.folder / ".dead.partial"
+    leftover = workshop.states.folder / ".03-dead.partial"
     leftover.mkdir(parents=True)
     (leftover / "states.npy").write_bytes(b"half")
     workshop.material(TEXTS, LABELS)

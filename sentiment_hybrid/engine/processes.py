@@ -1,0 +1,309 @@
+"""Several processes that train one model together: which one this is, and the few things on which all must agree.
+
+`torchrun` or `accelerate launch` starts them and tells each its number by environment variables; ``join`` connects
+them. In a process alone every function here answers at once, and nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar, cast
+
+from sentiment_hybrid.errors import SenthyError, TrainingError, UsageError
+
+T = TypeVar("T")
+
+_PATIENCE = timedelta(days=1)  # others wait while one encodes a corpus; the launcher ends them all if one dies
+_TELLING = 20.0  # seconds; one may still be importing, and the launcher cuts it short
+_MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+_OTHER_ENGINES = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP", "ACCELERATE_USE_MEGATRON_LM")
+_LOST = ("gloo", "nccl", "connection closed by peer", "connection reset by peer")
+
+_control: list[Any] = []  # the process group of what is agreed on, once there is one
+
+
+# --- who this is -----------------------------------------------------------------------------------------------------
+
+
+def world() -> int:
+    """How many processes train together."""
+    return _number("WORLD_SIZE", 1)
+
+
+def rank() -> int:
+    """The number of this one, from 0."""
+    return _number("RANK", 0) if world() > 1 else 0
+
+
+def local_world() -> int:
+    """How many of them are on this machine."""
+    return _number("LOCAL_WORLD_SIZE", 1) if world() > 1 else 1
+
+
+def local_rank() -> int:
+    """The number of this one on its machine, from 0."""
+    return _number("LOCAL_RANK", 0) if world() > 1 else 0
+
+
+def is_main() -> bool:
+    """Whether this is the one that speaks and writes."""
+    return rank() == 0
+
+
+def name() -> str:
+    """This process in words, for a message that only it can give."""
+    return f"process {rank()} on {socket.gethostname()}"
+
+
+def joined() -> bool:
+    """Whether this process is connected to others."""
+    return bool(_control)
+
+
+def tells(failure: BaseException) -> bool:
+    """Whether it is for this process to tell a failure; each is told once.
+
+    What all of them meet, and what one of them has told the others, the main one tells. Before they are connected the
+    first one of each machine speaks too, since its machine alone may lack something.
+    """
+    if is_main():
+        return True
+    if joined():
+        return not isinstance(failure, (SenthyError, KeyboardInterrupt))
+    return local_rank() == 0
+
+
+def forget_mpi() -> None:
+    """Keep accelerate from taking what MPI or SLURM has started side by side for one training."""
+    for size in _MPI_SIZES:
+        os.environ.pop(size, None)
+
+
+def must_use_cpu() -> bool:
+    """Whether the launcher has said so; accelerate then computes there, whatever the machine has."""
+    return _is_set("ACCELERATE_USE_CPU")
+
+
+def let_it_be_told() -> None:
+    """Wait before ending after a failure that another process tells: the launcher ends all when the first one ends."""
+    with suppress(KeyboardInterrupt):
+        time.sleep(_TELLING)
+
+
+def refuse(what: str, *, hint: str = "Start it without torchrun or accelerate launch.") -> None:
+    """Raise UsageError if a launcher has started several processes of something that runs in one."""
+    if world() > 1:
+        raise UsageError(
+            f"{what} runs in one process, and {world()} were started",
+            hint=hint,
+        )
+
+
+# --- connecting ------------------------------------------------------------------------------------------------------
+
+
+def join(device: str) -> None:
+    """Connect the processes that were started together to compute on this kind of device; once is enough.
+
+    Raises:
+        UsageError: the launcher did not start what was asked of it, or set up something other than data-parallel.
+        TrainingError: the processes do not find each other, or a machine has too few GPUs for its own.
+    """
+    _check_launch(device)
+    if world() == 1 or joined():
+        return
+    import torch
+    from accelerate import PartialState
+
+    if device == "cuda" and local_world() > torch.cuda.device_count():
+        raise TrainingError(
+            f"{local_world()} processes were started on a machine with {torch.cuda.device_count()} GPUs",
+            hint="Start one process per GPU.",
+        )
+    try:
+        PartialState(cpu=device == "cpu", backend="gloo" if device == "cpu" else "nccl")
+        # Of its own, on the CPU: waiting for one another needs no GPU, and may take longer than a gradient may.
+        control = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise TrainingError(
+            f"the {world()} processes did not find each other: {error}",
+            hint="Every machine must reach MASTER_ADDR on MASTER_PORT; start the same command on each.",
+        ) from error
+    _control.append(control)
+
+
+def leave() -> None:
+    """Disconnect, all of them together; the last thing that a process does, for it cannot join again."""
+    if not joined():
+        return
+    import torch
+
+    with suppress(TrainingError):  # one that has failed since has told it, and what this one did is done
+        barrier()
+        torch.distributed.destroy_process_group()
+    _control.clear()
+
+
+def _check_launch(device: str) -> None:
+    if any(_is_set(engine) for engine in _OTHER_ENGINES):
+        raise UsageError(
+            "accelerate is set up for DeepSpeed, FSDP or Megatron, and senthy trains data-parallel",
+            hint="Use torchrun, or `accelerate launch --multi_gpu` with a configuration for several GPUs.",
+        )
+    torchrun = "Several on CPUs: torchrun --nproc-per-node 2 -m sentiment_hybrid train --device cpu ..."
+    if world() == 1 and (mpi := max(_number(size, 1) for size in _MPI_SIZES)) > 1:
+        raise UsageError(f"MPI has started {mpi} processes, which would each train a model", hint=torchrun)
+    # It tells nobody how many were wanted, but where they would have met.
+    if must_use_cpu() and "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ:
+        raise UsageError(
+            "`accelerate launch --cpu` starts one process only, however many were asked for", hint=torchrun
+        )
+    if must_use_cpu() and device != "cpu":
+        raise UsageError(f"`accelerate launch --cpu` cannot train on {device}", hint="Leave out --cpu, or --device.")
+    if world() > 1 and device not in {"cpu", "cuda"}:
+        raise UsageError(f"several processes cannot train on {device}", hint="Use --device cpu, or start one process.")
+
+
+# --- agreeing --------------------------------------------------------------------------------------------------------
+
+
+def gather(value: T) -> list[T]:
+    """What each process gives, in their order."""
+    if not joined():
+        return [value]
+    import torch
+
+    values: list[Any] = [None] * world()
+    with watched():
+        torch.distributed.all_gather_object(values, value, group=_control[0])
+    return values
+
+
+def agree(wish: bool) -> bool:
+    """Whether any process wishes it."""
+    if not joined():
+        return wish
+    import torch
+
+    wishes = torch.tensor(int(wish))
+    with watched():
+        torch.distributed.all_reduce(wishes, op=torch.distributed.ReduceOp.MAX, group=_control[0])
+    return bool(wishes)
+
+
+def barrier() -> None:
+    """Wait until all processes are here."""
+    agree(False)
+
+
+def together(work: Callable[[], T]) -> T:
+    """Let every process do its own; if it fails anywhere, it fails everywhere, with one error.
+
+    ``work`` itself must not wait for other processes.
+    """
+    if not joined():
+        return work()
+    value, own = None, None
+    try:
+        value = work()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the others must not wait for this process
+        own = error
+    failures = [one for one in gather(None if own is None else _Failure.of(own)) if one is not None]
+    if own is not None and (is_main() or isinstance(own, SenthyError)):
+        raise own
+    if failures:
+        raise failures[0].error() from own
+    return cast(T, value)
+
+
+def from_main(work: Callable[[], T]) -> T:
+    """Let the main process do it, and have its result everywhere; its failure too is everyone's."""
+    if not joined():
+        return work()
+    import torch
+
+    outcome: list[Any] = [None, None]
+    own = None
+    if is_main():
+        try:
+            outcome[0] = work()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others must not wait for it
+            own, outcome[1] = error, _Failure.of(error)
+    with watched():
+        torch.distributed.broadcast_object_list(outcome, src=0, group=_control[0])
+    if own is not None:
+        raise own
+    if outcome[1] is not None:
+        raise outcome[1].error()
+    return cast(T, outcome[0])
+
+
+def check_same(value: object, what: str) -> None:
+    """Raise TrainingError, everywhere, unless every process has an equal value."""
+    values = gather(value)
+    other = next((number for number, one in enumerate(values) if one != values[0]), None)
+    if other is not None:
+        raise TrainingError(
+            f"process {other} has {what} other than the main process",
+            hint="Every machine needs the same configuration, database and encoder.",
+        )
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """Tell a lost connection as what it is: another process has ended. Raises TrainingError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not joined() or not _is_lost(error):
+            raise
+        raise TrainingError(
+            "another process of this training has ended",
+            hint="Its own message says why; what was saved is kept, and --resume goes on with it.",
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What the other processes hear of a failure."""
+
+    process: int
+    host: str
+    message: str
+    hint: str
+    exit_code: int
+
+    @classmethod
+    def of(cls, error: Exception) -> _Failure:
+        message = error.message if isinstance(error, SenthyError) else f"{type(error).__name__}: {error}"
+        hint = getattr(error, "hint", "")
+        return cls(rank(), socket.gethostname(), message, hint, getattr(error, "exit_code", 1))
+
+    def error(self) -> TrainingError:
+        error = TrainingError(f"process {self.process} on {self.host}: {self.message}", hint=self.hint)
+        error.exit_code = self.exit_code
+        return error
+
+
+def _is_lost(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    distributed = sys.modules["torch"].distributed
+    return isinstance(error, distributed.DistError) or any(word in text for word in _LOST)
+
+
+def _number(variable: str, default: int) -> int:
+    try:
+        return int(os.environ.get(variable, default))
+    except ValueError:
+        return default
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() in {"1", "true", "yes"}

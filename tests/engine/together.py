@@ -1,0 +1,192 @@
+"""What `test_processes` lets one process do, and two that torchrun started: python together.py ENCODER FOLDER."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from sentiment_hybrid.config.schema import Config, Train
+from sentiment_hybrid.engine import device, processes
+from sentiment_hybrid.engine.evaluate import predict_probabilities
+from sentiment_hybrid.engine.loop import EpochFacts, Fit, FitState, StepFacts, trainable_state
+from sentiment_hybrid.engine.materials import Workshop, open_workshop, set_seeds
+from sentiment_hybrid.errors import ConfigError, SenthyError
+from sentiment_hybrid.models.encoder import load_encoder
+
+#: Trainings of 20 steps or more without dropout, whose figures must not depend on the number of processes.
+CASES: dict[str, dict[str, Any]] = {
+    "lstm on stored states": {"model": "lstm"},
+    "han on stored states": {"model": "han"},
+    "a trained encoder, weighted classes, unequal micro-batches": {
+        "model": "lstm",
+        "trainable_layers": 1,
+        "weights": [1.0, 3.0],
+        "accumulation": 2,
+        "epochs": 4,
+        "token_budget": 64,
+        "encoder_learning_rate": 0.001,
+    },
+    "steps with fewer rows than processes": {"model": "lstm", "rows": 10, "batch_size": 1},
+}
+
+#: The case that two processes begin and one goes on with.
+GOES_ON = "lstm on stored states"
+
+
+def texts_of(rows: int, seed: int) -> tuple[list[str], np.ndarray]:
+    random = np.random.default_rng(seed)
+    words = np.array(["the", "day", "was", "it", "and", "so", "then", "we", "all"])
+    labels = np.arange(rows) % 2
+    texts = []
+    for number, label in enumerate(labels):
+        filler = random.choice(words, size=random.integers(1, 12))
+        texts.append(" ".join([*filler, ("good", "bad")[label], str(number)]))
+    return texts, labels.astype(np.int64)
+
+
+def workshop_of(encoder: Path, cache: Path, model: str, trainable_layers: int, dropout: float) -> Workshop:
+    config = Config.model_validate(
+        {
+            "encoder": {"name": str(encoder), "max_length": 16, "trainable_layers": trainable_layers},
+            model: {"head": {"hidden": 8, "layers": 1, "dropout": dropout}},
+        }
+    )
+    set_seeds(3)
+    loaded = load_encoder(config.encoder)
+    # The tiny encoder's own dropout too.
+    loaded.model.config.hidden_dropout_prob = loaded.model.config.attention_probs_dropout_prob = dropout
+    for module in loaded.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = dropout
+    return open_workshop(config, model, loaded, num_classes=2, compute=device.resolve("cpu", "fp32"), cache=cache)
+
+
+def fit_of(
+    encoder: Path,
+    cache: Path,
+    *,
+    model: str,
+    trainable_layers: int = 0,
+    dropout: float = 0.0,
+    rows: int = 80,
+    weights: list[float] | None = None,
+    **settings: Any,
+) -> tuple[Fit, Workshop]:
+    workshop = workshop_of(encoder, cache, model, trainable_layers, dropout)
+    fit = Fit(
+        workshop.classifier,
+        workshop.material(*texts_of(rows, 0)),
+        workshop.material(*texts_of(30, 1)),
+        settings=Train(**{"batch_size": 8, "epochs": 2, "precision": "fp32", "learning_rate": 0.01, **settings}),
+        class_weights=np.asarray(weights or [1.0, 1.0]),
+        seed=5,
+        compute=workshop.compute,
+        accelerator=device.accelerator(workshop.compute),
+    )
+    return fit, workshop
+
+
+def trained(encoder: Path, cache: Path, case: dict[str, Any], state: FitState | None = None) -> dict[str, Any]:
+    """Loss of each step, validation of each epoch, and the logits of the texts at the end; goes on with ``state``."""
+    fit, workshop = fit_of(encoder, cache, **case)
+    if state is not None:
+        fit.load(state)
+    losses, valid, before = [], [], fit.progress.loss_sum
+    for facts in fit.facts():
+        if isinstance(facts, StepFacts):
+            losses.append(fit.progress.loss_sum - (before if facts.step > 1 else 0.0))
+            before = fit.progress.loss_sum
+        if isinstance(facts, EpochFacts):
+            valid.append([facts.valid_loss, facts.valid_macro_f1])
+    material = fit.train
+    probabilities = predict_probabilities(
+        fit.classifier, material.tokenized, compute=fit.compute, token_budget=1000, states=material.states
+    )
+    passes = 0 if workshop.states is None else workshop.states.passes
+    logits = np.log(probabilities[:, 1] / probabilities[:, 0])
+    return {"losses": losses, "valid": valid, "logits": logits.tolist(), "passes": passes}
+
+
+def digest(fit: Fit) -> list[float]:
+    return [float(value.double().sum()) for value in trainable_state(fit.classifier).values()]
+
+
+def resumed(encoder: Path, cache: Path) -> dict[str, Any]:
+    """Weights after a training with dropout that never stopped, and after one that was stopped within an epoch."""
+    case = {"model": "lstm", "dropout": 0.3}
+    whole, _ = fit_of(encoder, cache, **case)
+    list(whole.facts())
+    first, _ = fit_of(encoder, cache, **case)
+    for facts in first.facts():
+        if isinstance(facts, StepFacts) and facts.step == 7:
+            break
+    state = processes.from_main(first.state)
+    torch.manual_seed(99)
+    second, _ = fit_of(encoder, cache, **case)
+    second.load(state)
+    list(second.facts())
+    second._seed_step()
+    return {"whole": digest(whole), "resumed": digest(second), "draw": float(torch.rand(()))}
+
+
+def stopped(encoder: Path, cache: Path, folder: Path) -> None:
+    """Keep the state of a training that two processes began."""
+    fit, _ = fit_of(encoder, cache, **CASES[GOES_ON])
+    for facts in fit.facts():
+        if isinstance(facts, StepFacts) and facts.step == 7:
+            break
+    if processes.is_main():
+        state = fit.state()
+        save_file(state.tensors, folder / "state.safetensors")
+        (folder / "state.json").write_text(json.dumps(state.facts), encoding="utf-8")
+
+
+def told(work: Any) -> list[object]:
+    try:
+        work()
+    except SenthyError as error:
+        return [type(error).__name__, error.message, error.exit_code, processes.tells(error)]
+    return []
+
+
+def refuse() -> None:
+    raise ConfigError("no such thing", hint="do not")
+
+
+def refuse_on_second() -> None:
+    if processes.rank() == 1:
+        raise MemoryError("too much")
+
+
+def agreements() -> dict[str, Any]:
+    rank = processes.rank()
+    return {
+        "gathered": processes.gather(rank),
+        "agreed": [processes.agree(rank == 1), processes.agree(False)],
+        "from main": processes.from_main(lambda: rank),
+        "all fail": told(lambda: processes.together(refuse)),
+        "main fails": told(lambda: processes.from_main(refuse)),
+        "the other fails": told(lambda: processes.together(refuse_on_second)),
+        "differ": told(lambda: processes.check_same(rank, "a number")),
+    }
+
+
+def main(encoder: Path, folder: Path) -> None:
+    torch.set_num_threads(1)
+    processes.join("cpu")
+    cache = folder / "cache"
+    report: dict[str, Any] = {name: trained(encoder, cache / name, case) for name, case in CASES.items()}
+    report |= {"resumed": resumed(encoder, cache / "resumed"), **agreements()}
+    stopped(encoder, cache / GOES_ON, folder)
+    (folder / f"{processes.rank()}.json").write_text(json.dumps(report), encoding="utf-8")
+    processes.leave()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
