@@ -187,7 +187,7 @@ def test_a_full_disk_while_filling_is_told_and_leaves_nothing(make_workshop, mon
         with pytest.raises(OutputError, match=r"cannot keep token states in .*: the disk is full") as caught:
             workshop.material(TEXTS, LABELS)
     assert "paths.cache_dir" in caught.value.hint
-    assert [path.name for path in workshop.states.folder.iterdir()] == [".lock"]
+    assert all(path.name.startswith(".lock") for path in workshop.states.folder.iterdir())
     assert len(workshop.material(TEXTS, LABELS)) == len(TEXTS)
 
 
