@@ -85,6 +85,19 @@ def test_the_best_parameters_are_a_fragment_that_any_config_can_be_merged_with(p
     assert not entries(project)
 
 
+def test_a_password_of_the_storage_is_not_kept_with_the_final_model(tuned):
+    from sentiment_hybrid.tuning.study import TrialFacts
+
+    best = TrialFacts(0, "complete", 0.9, {"learning_rate": 0.01}, [0.9], 1, 1.0, "")
+    secret = "linear.hpo.storage=postgresql+psycopg://anna:geheim@host/db"
+    for more in ((), ("linear.hpo.final.include_valid=true",)):
+        config, purpose = optimize.final_training(
+            tuned(secret, *more), "linear", best, {}, "s", "postgresql+psycopg://anna:***@host/db"
+        )
+        assert "geheim" not in config.model_dump_json() + json.dumps(purpose.facts)
+        assert config.linear.train.learning_rate == 0.01
+
+
 def test_running_it_again_goes_straight_to_the_end_and_a_larger_total_goes_on(project, tuned, monkeypatch):
     from sentiment_hybrid.tuning.trials import TrialBench
 
