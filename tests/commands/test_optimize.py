@@ -11,7 +11,7 @@ import sys
 import pytest
 import yaml
 
-from sentiment_hybrid import paths
+from sentiment_hybrid import console, paths
 from sentiment_hybrid.commands import optimize, train
 from sentiment_hybrid.engine.checkpoint import read_info
 from sentiment_hybrid.engine.runs import Run
@@ -162,7 +162,8 @@ def test_with_two_workers_of_which_one_dies_the_total_is_reached(project, tuned,
     assert (result.finished + result.pruned, result.failed) == (3, 1)
 
 
-def test_a_search_of_other_data_is_another_study(project, tuned, make_project, capsys):
+def test_a_search_of_other_data_is_another_study(project, tuned, make_project, capsys, monkeypatch):
+    monkeypatch.setattr(console, "_verbosity", 0)  # another test of this process may have asked for silence
     first = optimize.run(tuned("linear.hpo.n_trials=1"), "linear", final=False)
     other = make_project("other", rows=200)
     moved = tuned("linear.hpo.n_trials=1", f"paths.data_db={other.folder / 'data' / 'tweets.db'}")
