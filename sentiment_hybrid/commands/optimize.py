@@ -247,7 +247,7 @@ def _write_best(config: Config, model: str, found: _Found) -> Path:
     assert best.value is not None
     path = paths.best_params(config.paths.results_dir, model)
     lines = [
-        f"# The best parameters of the study {found.study} in {found.storage}:",
+        f"# The best parameters of the study {found.study!r} in {found.storage}:",
         f"# trial {best.number}, validation {metric} {figure(best.value, metric):.4f} in epoch {best.best_epoch}.",
         "# A fragment of a configuration: what is not named here stays as it is.",
     ]
@@ -332,6 +332,10 @@ def final_training(
 
     config = with_params(config, model, best.params)
     section = config.model(model)
+    if section.hpo.storage is not None:
+        # The run and the results keep the config, and the URL may hold a password.
+        section = section.model_copy(update={"hpo": section.hpo.model_copy(update={"storage": storage})})
+        config = config.model_copy(update={model: section})
     include_valid = section.hpo.final.include_valid
     if include_valid:
         # Nothing is left to stop by, so it trains for as long as the best trial did to become the best.

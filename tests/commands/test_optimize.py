@@ -11,7 +11,7 @@ import sys
 import pytest
 import yaml
 
-from sentiment_hybrid import paths
+from sentiment_hybrid import console, paths
 from sentiment_hybrid.commands import optimize, train
 from sentiment_hybrid.engine.checkpoint import read_info
 from sentiment_hybrid.engine.runs import Run
@@ -85,6 +85,19 @@ def test_the_best_parameters_are_a_fragment_that_any_config_can_be_merged_with(p
     assert not entries(project)
 
 
+def test_a_password_of_the_storage_is_not_kept_with_the_final_model(tuned):
+    from sentiment_hybrid.tuning.study import TrialFacts
+
+    best = TrialFacts(0, "complete", 0.9, {"learning_rate": 0.01}, [0.9], 1, 1.0, "")
+    secret = "linear.hpo.storage=postgresql+psycopg://anna:geheim@host/db"
+    for more in ((), ("linear.hpo.final.include_valid=true",)):
+        config, purpose = optimize.final_training(
+            tuned(secret, *more), "linear", best, {}, "s", "postgresql+psycopg://anna:***@host/db"
+        )
+        assert "geheim" not in config.model_dump_json() + json.dumps(purpose.facts)
+        assert config.linear.train.learning_rate == 0.01
+
+
 def test_running_it_again_goes_straight_to_the_end_and_a_larger_total_goes_on(project, tuned, monkeypatch):
     from sentiment_hybrid.tuning.trials import TrialBench
 
@@ -149,7 +162,8 @@ def test_with_two_workers_of_which_one_dies_the_total_is_reached(project, tuned,
     assert (result.finished + result.pruned, result.failed) == (3, 1)
 
 
-def test_a_search_of_other_data_is_another_study(project, tuned, make_project, capsys):
+def test_a_search_of_other_data_is_another_study(project, tuned, make_project, capsys, monkeypatch):
+    monkeypatch.setattr(console, "_verbosity", 0)  # another test of this process may have asked for silence
     first = optimize.run(tuned("linear.hpo.n_trials=1"), "linear", final=False)
     other = make_project("other", rows=200)
     moved = tuned("linear.hpo.n_trials=1", f"paths.data_db={other.folder / 'data' / 'tweets.db'}")

@@ -80,14 +80,24 @@ def server() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-#: `senthy`, begun by all processes at the same moment, when each has loaded what takes long.
-GATED = """
-import sys
-import sentiment_hybrid.commands.optimize, sentiment_hybrid.tuning.search
+#: So many processes of `senthy`, begun at the same moment: forked once what takes long to import is there.
+TOGETHER = """
+import gc, os, sys
+import transformers
+import sentiment_hybrid.commands.optimize, sentiment_hybrid.tuning.search, sentiment_hybrid.tuning.workers
 from sentiment_hybrid.cli import main
-print("ready", flush=True)
-sys.stdin.readline()
-main(sys.argv[1:])
+gc.freeze()
+children = []
+for number in range(int(sys.argv[1])):
+    child = os.fork()
+    if not child:
+        out = os.open(f"{sys.argv[2]}/{number}.txt", os.O_WRONLY | os.O_CREAT)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        main(sys.argv[3:])
+    children.append(child)
+codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+assert not any(codes), codes
 """
 
 
@@ -95,24 +105,14 @@ def test_processes_that_share_a_study_reach_the_total_exactly_and_run_no_trial_t
     server: str, config: Config, tmp_path: Path
 ) -> None:
     (tmp_path / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
-    command = [sys.executable, "-c", GATED, "optimize", "--model", "linear", "--no-final"]
+    command = [sys.executable, "-c", TOGETHER, str(PROCESSES), str(tmp_path)]
+    command += ["optimize", "--model", "linear", "--no-final", "--device", "cpu"]
     command += ["--config", str(tmp_path / "config.yaml"), "--storage", server, "--n-trials", str(TRIALS)]
-    command += ["--pruner", "median", "--study-name", "together", "--device", "cpu"]
+    command += ["--pruner", "median", "--study-name", "together"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    pipe = subprocess.PIPE
-    running = [
-        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
-        for _ in range(PROCESSES)
-    ]
-    for process in running:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in running:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    said = [process.communicate(timeout=300) for process in running]
-    assert [process.returncode for process in running] == [0] * PROCESSES, said
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
+    said = [(tmp_path / f"{number}.txt").read_text(encoding="utf-8") for number in range(PROCESSES)]
+    assert done.returncode == 0, (done.stderr, said)
 
     with studies.open_storage(server, default=tmp_path / "unused.db") as storage:
         assert not storage.alone
@@ -128,7 +128,7 @@ def test_processes_that_share_a_study_reach_the_total_exactly_and_run_no_trial_t
         assert all(studies.given_back(trial) and trial.value is None for trial in spare)
     assert not (tmp_path / "unused.db").exists()
     counts = f"{sum(trial.state == TrialState.COMPLETE for trial in counted)} trials finished"
-    assert all(counts in out for out, _ in said), "every process reports the whole study"
+    assert all(counts in text for text in said), "every process reports the whole study"
 
 
 def test_a_server_holds_the_studies_of_several_searches(server: str, tmp_path: Path) -> None:
