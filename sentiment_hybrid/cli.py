@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
@@ -128,6 +128,14 @@ class Split(StrEnum):
     train = "train"
 
 
+class Mode(StrEnum):
+    """What run-all does with each model."""
+
+    train = "train"
+    optimize = "optimize"
+    test = "test"
+
+
 class InputFormat(StrEnum):
     """How the rows of a pipe are written."""
 
@@ -216,6 +224,19 @@ _FINETUNE = (
 
 _TEST = (Flag(("--sample-size",), "test.sample_size", int | None, "Test on the first N rows of the split's order."),)
 
+#: What run-all's --sample-size bounds, by mode.
+_SAMPLED = {
+    Mode.train: "{model}.train.sample_size",
+    Mode.optimize: "{model}.hpo.sample_size",
+    Mode.test: "test.sample_size",
+}
+_OF_THE_MODE = "train, hpo or test.sample_size, as --mode has it"
+_RUN_ALL = (
+    *(flag for flag in _TRAIN if flag.name != "sample_size"),
+    *(flag for flag in _SEARCH if flag.name not in {"sample_size", "epochs"}),
+    Flag(("--sample-size",), _OF_THE_MODE, int | None, "Rows to train on, of a trial, or to test on."),
+)
+
 #: How to read a labelled file; the errors about one say to type these.
 _COLUMNS = tuple(flag for flag in _DATA if flag.name in {"text_column", "label_column", "label_map"})
 
@@ -226,6 +247,7 @@ _PANELS = {
     "search": _SEARCH,
     "fine-tuning": _FINETUNE,
     "testing": _TEST,
+    "each model": _RUN_ALL,
 }
 _EVERYWHERE = "Everywhere"
 
@@ -250,6 +272,15 @@ class Call:
         if self.source is None and self.file is not None:
             console.note(f"using {LOCAL_CONFIG} of this folder (--config default for the defaults)")
         return load_config(self.file, self.overrides, flags=flags, params=params, params_for=models)
+
+    def in_mode(self, mode: Mode) -> Call:
+        """This call with --sample-size as the mode means it. Raises UsageError for an option of another mode."""
+        search = {flag.key: flag.options[0] for flag in _SEARCH if ".hpo." in flag.key}
+        foreign = [option for key, option in search.items() if key in self.flags]
+        if foreign and mode is not Mode.optimize:
+            raise UsageError(f"{foreign[0]} is for a search", hint="Add --mode optimize, or leave it out.")
+        renamed = {_SAMPLED[mode] if key == _OF_THE_MODE else key: value for key, value in self.flags.items()}
+        return replace(self, flags=renamed)
 
     @property
     def file(self) -> str | None:
@@ -401,6 +432,7 @@ EncoderPath = Annotated[
     typer.Option("--encoder", metavar="DIR", help="Where the encoder that a model names lies on this disk."),
 ]
 Json = Annotated[bool, _switch("--json", "Print JSON.")]
+Seeds = Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Train so many seeds: mean, deviation.")]
 Params = Annotated[
     Path | None,
     typer.Option("--params", metavar="FILE", help="Best parameters of a search, laid over the configuration."),
@@ -460,7 +492,7 @@ def train(
     call: Call,
     *,
     model: ModelChoice = "lstm",
-    seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Train so many seeds: mean, deviation.")] = 1,
+    seeds: Seeds = 1,
     resume: Resume = False,
     encoder: EncoderPath = None,
     bundle_encoder: Bundle = False,
@@ -620,24 +652,29 @@ def predict(
 
 
 @app.command("run-all")
-@options("data", "training")
+@options("data", "each model")
 def run_all(
     call: Call,
     *,
     model: ModelList = None,
+    mode: Annotated[Mode, typer.Option("--mode", help="What to do with each model, after the data.")] = Mode.train,
+    seeds: Seeds = 1,
+    params: Params = None,
     force: Annotated[bool, _switch("--force", "Repeat steps whose inputs have not changed.")] = False,
     refresh: Refresh = False,
     resume: Resume = False,
     encoder: EncoderPath = None,
     bundle_encoder: Bundle = False,
 ) -> None:
-    """Prepare data, train and test every model, and compare them."""
+    """Prepare data, then train, optimize or test every model, and compare them."""
     from sentiment_hybrid.commands import run_all as verb
 
     models = list(dict.fromkeys(model or ("lstm", "han")))
     result = verb.run(
-        call.config(models),
+        call.in_mode(mode).config(models, params=params),
         models,
+        mode=mode.value,
+        seeds=seeds,
         force=force,
         refresh=refresh,
         device=call.device,

@@ -506,7 +506,16 @@ def show_train(result: Any) -> None:
 
 
 def show_optimize(result: Any) -> None:
-    """A search: its counts, what pruning saved, the best trials, what mattered, and the final model."""
+    """A search and its final model."""
+    show_search(result)
+    if result.trained is not None:
+        show_train(result.trained)
+    elif result.test is not None:
+        show_test(result.test)
+
+
+def show_search(result: Any) -> None:
+    """The trials of a search: counts, what pruning saved, the best ones, what mattered, and the files."""
     say(f"study {result.study} in {result.storage}")
     say(
         f"{result.finished:,} trials finished, {result.pruned:,} pruned, {result.failed:,} failed; "
@@ -523,10 +532,6 @@ def show_optimize(result: Any) -> None:
         ordered = sorted(result.importances.items(), key=lambda item: -item[1])
         table("What decided", ["hyper-parameter", "share"], [[name, f"{100 * value:.1f} %"] for name, value in ordered])
     show_files(result.files)
-    if result.trained is not None:
-        show_train(result.trained)
-    elif result.test is not None:
-        show_test(result.test)
 
 
 def _param(value: object) -> str:
@@ -616,7 +621,12 @@ def show_predictions(result: Any) -> None:
 
 
 def show_run_all(result: Any) -> None:
-    """Every model and the baseline in one table, and in words whether they differ."""
+    """Every model and the baseline in one table, and in words whether they differ; searches before that."""
+    for search in result.searches.values():
+        show_search(search)
+    for trained in result.trained.values():
+        if trained.seeds:
+            show_seeds(trained.seeds)
     scores = {name: test.scores for name, test in result.tests.items()}
     baseline = next((test.baseline for test in result.tests.values() if test.baseline is not None), None)
     if baseline is not None:

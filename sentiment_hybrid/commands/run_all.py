@@ -1,30 +1,38 @@
-"""``senthy run-all``: data, then train and test for each model, then one table that compares them all."""
+"""``senthy run-all``: data, then train, optimize or test each model, then one table that compares them all."""
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.commands import data as data_command
+from sentiment_hybrid.commands import optimize as optimize_command
 from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.commands import train as train_command
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.errors import SenthyError
+from sentiment_hybrid.errors import SenthyError, UsageError
 
 if TYPE_CHECKING:
     from sentiment_hybrid.commands.data import DataResult
+    from sentiment_hybrid.commands.optimize import OptimizeResult
     from sentiment_hybrid.commands.test import TestResult
+    from sentiment_hybrid.commands.train import TrainResult
     from sentiment_hybrid.engine.metrics import Comparison
+
+Mode = Literal["train", "optimize", "test"]
 
 
 @dataclass(frozen=True)
 class RunAllResult:
-    """Tests by display name, pairs compared, steps skipped, and the models that failed with what they said."""
+    """Tests by display name, pairs compared, steps skipped, and the models that failed with what they said.
+
+    ``trained`` and ``searches`` have what was done for a model now, by display name.
+    """
 
     data: DataResult
     tests: dict[str, TestResult]
@@ -33,13 +41,27 @@ class RunAllResult:
     failures: dict[str, Exception]
     files: dict[str, Path]
     seconds: float
-    trained: dict[str, Any] = field(default_factory=dict)
+    trained: dict[str, TrainResult] = field(default_factory=dict)
+    searches: dict[str, OptimizeResult] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Options:
+    """What every model is done with."""
+
+    force: bool
+    resume: bool
+    bundle_encoder: bool
+    seeds: int
+    everywhere: dict[str, Any]
 
 
 def run(
     config: Config,
     models: Sequence[str] = ("lstm", "han"),
     *,
+    mode: Mode = "train",
+    seeds: int = 1,
     force: bool = False,
     refresh: bool = False,
     device: str = "auto",
@@ -50,42 +72,73 @@ def run(
 ) -> RunAllResult:
     """Every step whose inputs have changed (all with ``force``); one model's failure leaves the others their work.
 
+    Args:
+        config: the whole configuration.
+        models: which heads, one after the other.
+        mode: what is done with each: ``train`` it, ``optimize`` it (search, and train the best), or only ``test`` it.
+        seeds: how many models of each head to train; see ``train``.
+        force: train and test again though nothing has changed; a search always goes on from what it has.
+        refresh: build the database anew.
+        device, offline, encoder, bundle_encoder: as for ``train``.
+        resume: go on with unfinished trainings; a search does so by itself.
+
     Raises:
         SenthyError: the data cannot be prepared, and so nothing can run. Failures of models are in the result.
     """
     started = time.perf_counter()
+    if seeds > 1 and mode != "train":
+        raise UsageError("--seeds is for trainings", hint="Use it with --mode train.")
     prepared = data_command.run(config, refresh=refresh, offline=offline)
-    options: dict[str, Any] = {"device": device, "offline": offline, "encoder": encoder}
-    tests: dict[str, TestResult] = {}
-    trained: dict[str, Any] = {}
-    failures: dict[str, Exception] = {}
-    skipped: list[str] = []
+    everywhere = {"device": device, "offline": offline, "encoder": encoder}
+    options = _Options(force, resume, bundle_encoder, seeds, everywhere)
+    files = {"results": paths.results_json(config.paths.results_dir)}
+    result = RunAllResult(prepared, {}, [], [], {}, files, 0.0)
     for model in dict.fromkeys(models):
         name = paths.DISPLAY_NAMES[model]
         try:
-            if force or not _is_trained(config, model, prepared.fingerprint, bundle=bundle_encoder):
-                # The models that a stop has not reached have nothing to resume.
-                resumes = resume and train_command.can_resume(config, model, prepared.fingerprint)
-                trained[name] = train_command.run(
-                    config, model, resume=resumes, bundle_encoder=bundle_encoder, **options
-                )
-                tests[name] = trained[name].test
-            else:
-                skipped.append(f"train {model}")
-                tests[name] = _test(config, model, options, skipped)
+            result.tests[name] = _DONE_BY[mode](config, model, options, result)
         except Exception as error:  # noqa: BLE001 - whatever it is, the other models go on
-            failures[name] = error
+            result.failures[name] = error
             _tell_failure(name, error)
-    files = {"results": paths.results_json(config.paths.results_dir)}
-    comparisons: list[tuple[Comparison, str, str]] = []
-    if tests:
+    if result.tests:
         try:
-            comparisons = _compare(config, tests)
-            files["comparison"] = _draw(config, tests)
+            result.comparisons.extend(_compare(config, result.tests))
+            result.files["comparison"] = _draw(config, result.tests)
         except SenthyError as error:
-            failures["comparison"] = error
-    seconds = time.perf_counter() - started
-    return RunAllResult(prepared, tests, comparisons, skipped, failures, files, seconds, trained)
+            result.failures["comparison"] = error
+    return replace(result, seconds=time.perf_counter() - started)
+
+
+def _train(config: Config, model: str, options: _Options, result: RunAllResult) -> TestResult:
+    """Train a model unless it is published already; returns its test, new or kept."""
+    data = result.data.fingerprint
+    if not options.force and _is_trained(config, model, data, bundle=options.bundle_encoder):
+        result.skipped.append(f"train {model}")
+        return _test(config, model, options, result)
+    # The models that a stop has not reached have nothing to resume; several seeds find by themselves what is done.
+    resumes = options.resume and (options.seeds > 1 or train_command.can_resume(config, model, data))
+    trained = train_command.run(
+        config,
+        model,
+        resume=resumes,
+        seeds=options.seeds,
+        bundle_encoder=options.bundle_encoder,
+        **options.everywhere,
+    )
+    assert trained.test is not None
+    result.trained[paths.DISPLAY_NAMES[model]] = trained
+    return trained.test
+
+
+def _optimize(config: Config, model: str, options: _Options, result: RunAllResult) -> TestResult:
+    """Search to the total of trials and train the best; returns the final model's test."""
+    found = optimize_command.run(config, model, bundle_encoder=options.bundle_encoder, **options.everywhere)
+    result.searches[paths.DISPLAY_NAMES[model]] = found
+    if found.trained is None:
+        result.skipped.append(f"train {model}")
+    test = found.test if found.trained is None else found.trained.test
+    assert test is not None
+    return test
 
 
 def _is_trained(config: Config, model: str, data_fingerprint: str, *, bundle: bool) -> bool:
@@ -99,16 +152,23 @@ def _is_trained(config: Config, model: str, data_fingerprint: str, *, bundle: bo
     return True
 
 
-def _test(config: Config, model: str, options: dict[str, Any], skipped: list[str]) -> TestResult:
+def _test(config: Config, model: str, options: _Options, result: RunAllResult) -> TestResult:
     """The last test of the published model if nothing has changed since, else a new one."""
     from sentiment_hybrid.engine.checkpoint import read_info
 
     directory = paths.published_model(config.paths.models_dir, model)
-    kept = test_command.kept_result(config, directory, read_info(directory))
+    kept = None if options.force else test_command.kept_result(config, directory, read_info(directory))
     if kept is not None:
-        skipped.append(f"test {model}")
+        result.skipped.append(f"test {model}")
         return kept
-    return test_command.run(config, model, **options)
+    return test_command.run(config, model, **options.everywhere)
+
+
+_DONE_BY: dict[Mode, Callable[[Config, str, _Options, RunAllResult], TestResult]] = {
+    "train": _train,
+    "optimize": _optimize,
+    "test": _test,
+}
 
 
 def _compare(config: Config, tests: dict[str, TestResult]) -> list[tuple[Comparison, str, str]]:

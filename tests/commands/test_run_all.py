@@ -6,7 +6,7 @@ import pytest
 
 from sentiment_hybrid.commands import run_all, train
 from sentiment_hybrid.engine.checkpoint import read_info
-from sentiment_hybrid.errors import TrainingError
+from sentiment_hybrid.errors import TrainingError, UsageError
 from sentiment_hybrid.reporting.results import read_results
 
 
@@ -126,3 +126,89 @@ def test_a_published_model_that_lost_its_weights_is_trained_again(make_project):
     run_all.run(project.config(), ("linear",))
     (project.folder / "models" / "linear_roberta_model_final" / "model.safetensors").unlink()
     assert run_all.run(project.config(), ("linear",)).skipped == []
+
+
+SEARCHED = (
+    "linear.hpo={n_trials: 3, epochs: 1, sample_size: 40, valid_sample_size: 20, "
+    "search_space: {learning_rate: {type: float, low: 1e-3, high: 1e-1, log: true}}}"
+)
+
+
+def test_mode_optimize_searches_each_model_and_compares_the_best(make_project):
+    project = make_project(prepare=False)
+    config = project.config(SEARCHED, SEARCHED.replace("linear", "han", 1))
+    result = run_all.run(config, ("linear", "han"), mode="optimize")
+    assert not result.failures
+    assert names(project) == ["LinearRoBERTa_Optimize", "HANRoBERTa_Optimize"]
+    assert {name: found.finished + found.pruned for name, found in result.searches.items()} == {
+        "LinearRoBERTa": 3,
+        "HANRoBERTa": 3,
+    }
+    assert ("LinearRoBERTa", "HANRoBERTa") in [(first, second) for _, first, second in result.comparisons]
+    again = run_all.run(config, ("linear", "han"), mode="optimize")
+    assert again.skipped == ["train linear", "train han"]
+    assert again.tests["HANRoBERTa"].scores == result.tests["HANRoBERTa"].scores
+
+
+def test_one_models_failed_search_does_not_lose_the_others_and_the_exit_code_tells(make_project, capsys):
+    from sentiment_hybrid.cli import main
+
+    project = make_project(prepare=False)
+    arguments = ["run-all", "--mode", "optimize", "-m", "lstm", "-m", "linear", "--config", str(project.file), "-q"]
+    with pytest.raises(SystemExit) as caught:
+        main([*arguments, "--set", SEARCHED, "--set", "lstm.hpo.enabled=false"])
+    assert caught.value.code == 1
+    shown = capsys.readouterr()
+    assert "Best trials" in shown.out
+    assert "LinearRoBERTa" in shown.out
+    assert "enabled" in shown.err
+
+
+def test_mode_test_tests_what_is_published_and_trains_nothing(make_project):
+    project = make_project(prepare=False)
+    result = run_all.run(project.config(), ("linear",), mode="test")
+    assert "no model" in str(result.failures["LinearRoBERTa"])
+    run_all.run(project.config(), ("linear",))
+    result = run_all.run(project.config("test.sample_size=20"), ("linear",), mode="test")
+    assert (result.tests["LinearRoBERTa"].rows, result.trained) == (20, {})
+    assert names(project) == ["LinearRoBERTa_Train", "LinearRoBERTa_Test"]
+
+
+def test_seeds_go_through_to_each_training_and_are_refused_elsewhere(make_project):
+    project = make_project(prepare=False)
+    result = run_all.run(project.config(), ("linear",), seeds=2)
+    assert len(result.trained["LinearRoBERTa"].seeds["test accuracy"]["values"]) == 2
+    with pytest.raises(UsageError, match="--seeds"):
+        run_all.run(project.config(), ("linear",), mode="test", seeds=2)
+
+
+@pytest.mark.parametrize(
+    ("mode", "read"),
+    [
+        ("train", lambda config: config.lstm.train.sample_size),
+        ("optimize", lambda config: config.lstm.hpo.sample_size),
+        ("test", lambda config: config.test.sample_size),
+    ],
+)
+def test_the_sample_size_is_that_of_the_mode(monkeypatch, mode, read):
+    from sentiment_hybrid.cli import main
+
+    seen = []
+
+    def run(config, models, **options):
+        seen.append(config)
+        raise UsageError("seen")
+
+    monkeypatch.setattr(run_all, "run", run)
+    with pytest.raises(SystemExit):
+        main(["run-all", "--mode", mode, "--sample-size", "77"])
+    assert read(seen[0]) == 77
+
+
+def test_an_option_of_a_search_without_a_search_is_refused(capsys):
+    from sentiment_hybrid.cli import main
+
+    with pytest.raises(SystemExit) as caught:
+        main(["run-all", "--n-trials", "3"])
+    assert caught.value.code == 2
+    assert "--mode optimize" in capsys.readouterr().err
