@@ -151,9 +151,18 @@ def _override(document: dict[str, Any], text: str, origins: dict[str, str]) -> s
     return f"--set {text}: {problem}" if problem else ""
 
 
+def _begin_with_default_space(document: dict[str, Any], model: str) -> None:
+    """Where the file has no search space: one entry that is set changes the default space, and does not replace it."""
+    hpo = document.setdefault(model, {})
+    if isinstance(hpo, dict) and isinstance(hpo := hpo.setdefault("hpo", {}), dict) and "search_space" not in hpo:
+        hpo["search_space"] = Config().model(model).hpo.model_dump(mode="json")["search_space"]
+
+
 def _assign(document: dict[str, Any], dotted: str, value: Any) -> str:
     """Put a value at a dotted key; returns what stands in the way, or nothing."""
     *parents, last = dotted.split(".")
+    if parents[1:] == ["hpo", "search_space"] and parents[0] in MODEL_NAMES:
+        _begin_with_default_space(document, parents[0])
     for parent in parents:
         child = document.setdefault(parent, {})
         if not isinstance(child, dict):

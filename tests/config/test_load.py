@@ -36,6 +36,16 @@ def test_flags_win_over_set_over_file_over_defaults(tmp_path: Path) -> None:
     assert config.han.train.epochs == Config().han.train.epochs
 
 
+def test_setting_one_entry_of_a_search_space_keeps_the_others(tmp_path: Path) -> None:
+    entry = "han.hpo.search_space.hidden={type: categorical, choices: [32, 64]}"
+    space = load_config(None, [entry]).han.hpo.search_space
+    assert space["hidden"].choices == (32, 64)
+    assert space.keys() == Config().han.hpo.search_space.keys()
+    file = tmp_path / "c.yaml"
+    file.write_text("han: {hpo: {search_space: {dropout: {type: float, low: 0.1, high: 0.2}}}}\n")
+    assert load_config(file, [entry]).han.hpo.search_space.keys() == {"dropout", "hidden"}
+
+
 def test_parameters_of_a_search_lie_over_the_file_and_under_set_and_flags(tmp_path: Path) -> None:
     file, best = tmp_path / "c.yaml", tmp_path / "best.yaml"
     file.write_text("lstm: {head: {hidden: 32, layers: 1}, train: {learning_rate: 0.1, epochs: 2}}\n")
