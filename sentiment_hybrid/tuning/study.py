@@ -363,8 +363,8 @@ def _difference(attributes: Mapping[str, Any], wanted: Identity) -> str:
 def pruner_of(hpo: Hpo) -> optuna.pruners.BasePruner:
     """The pruner that the settings name, made for so many trials and epochs."""
     if hpo.pruner == "median":
-        # Chosen by playing 2 x 20 recorded trials to many pruners (benchmarks/search.py): judged earlier, or after every
-        # epoch, late starters fall, and the best trial was one of them.
+        # Chosen by playing 2 x 20 recorded trials to many pruners (benchmarks/search.py): judged earlier, or after
+        # every epoch, late starters fall, and the best trial was one of them.
         return optuna.pruners.MedianPruner(
             n_startup_trials=max(2, min(5, hpo.n_trials // 10)),
             n_warmup_steps=max(2, hpo.epochs // 3),
