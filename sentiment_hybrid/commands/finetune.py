@@ -563,7 +563,7 @@ def _entry(task: _Task, run: Run, result: FinetuneResult) -> dict[str, Any]:
         "old_test_missing": result.old_test_missing or None,
         "data": {"source": task.data.source, "train_rows": result.train_rows, "left_out": result.left_out},
         "files": {name: str(path) for name, path in result.files.items()},
-        "config": task.config.model_dump(mode="json", include={"project", "data", "finetune", info.head}),
+        "config": task.config.to_keep().model_dump(mode="json", include={"project", "data", "finetune", info.head}),
         "versions": versions(),
     }
 
