@@ -14,7 +14,7 @@ from sentiment_hybrid.commands import fitting
 from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.config.schema import Config, Train
 from sentiment_hybrid.engine import processes
-from sentiment_hybrid.errors import DatabaseError, LabelError, OutputError, UsageError
+from sentiment_hybrid.errors import DatabaseError, LabelError, LockedError, OutputError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -235,7 +235,10 @@ def _target(config: Config, loaded: LoadedModel, save_path: Path | None) -> Path
 
 
 def _old_splits(config: Config, info: ModelInfo) -> _Old:
-    """What the model is tested on and was trained on, from the database at paths.data_db if it is that one."""
+    """What the model is tested on and was trained on, from the database at paths.data_db if it is that one.
+
+    Raises LockedError: it is there, and only busy; to go on without it would train on what the model is tested on.
+    """
     from sentiment_hybrid.console import warn
     from sentiment_hybrid.data.store import open_store
 
@@ -245,6 +248,8 @@ def _old_splits(config: Config, info: ModelInfo) -> _Old:
                 trained = test_command.trained_keys(store, info.train_rows)
                 return _Old(store.split_seed, store.key_hashes("test"), trained)
             missing = f"{store.path} is not the database that the model was trained on"
+    except LockedError:
+        raise
     except DatabaseError as error:
         missing = error.message
     warn(
@@ -563,7 +568,7 @@ def _entry(task: _Task, run: Run, result: FinetuneResult) -> dict[str, Any]:
         "old_test_missing": result.old_test_missing or None,
         "data": {"source": task.data.source, "train_rows": result.train_rows, "left_out": result.left_out},
         "files": {name: str(path) for name, path in result.files.items()},
-        "config": task.config.model_dump(mode="json", include={"project", "data", "finetune", info.head}),
+        "config": task.config.to_keep().model_dump(mode="json", include={"project", "data", "finetune", info.head}),
         "versions": versions(),
     }
 

@@ -332,10 +332,6 @@ def final_training(
 
     config = with_params(config, model, best.params)
     section = config.model(model)
-    if section.hpo.storage is not None:
-        # The run and the results keep the config, and the URL may hold a password.
-        section = section.model_copy(update={"hpo": section.hpo.model_copy(update={"storage": storage})})
-        config = config.model_copy(update={model: section})
     include_valid = section.hpo.final.include_valid
     if include_valid:
         # Nothing is left to stop by, so it trains for as long as the best trial did to become the best.

@@ -88,6 +88,8 @@ def run(
     started = time.perf_counter()
     if seeds > 1 and mode != "train":
         raise UsageError("--seeds is for trainings", hint="Use it with --mode train.")
+    if mode == "optimize":
+        _check_studies(config, models)
     prepared = data_command.run(config, refresh=refresh, offline=offline)
     everywhere = {"device": device, "offline": offline, "encoder": encoder}
     options = _Options(force, resume, bundle_encoder, seeds, everywhere)
@@ -107,6 +109,18 @@ def run(
         except SenthyError as error:
             result.failures["comparison"] = error
     return replace(result, seconds=time.perf_counter() - started)
+
+
+def _check_studies(config: Config, models: Sequence[str]) -> None:
+    """Refuse one study for several models, before the first of them is searched. Raises UsageError."""
+    searches = [config.model(model).hpo for model in dict.fromkeys(models)]
+    # Without a storage each model has a file of its own, where the same name can be used.
+    named = [(one.storage, one.study_name) for one in searches if one.storage and one.study_name]
+    if len(set(named)) < len(named):
+        raise UsageError(
+            f"{', '.join(models)} cannot share one study, and their storage and study_name are the same",
+            hint="Leave out --study-name: each search then has a study of its own in the same storage.",
+        )
 
 
 def _train(config: Config, model: str, options: _Options, result: RunAllResult) -> TestResult:

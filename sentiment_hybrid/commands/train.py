@@ -405,7 +405,7 @@ def _tested(
         "valid": result.valid,
         **tested.entry,
         **options.purpose.facts,
-        "config": config.model_dump(mode="json", include={"project", "data", "encoder", model}),
+        "config": config.to_keep().model_dump(mode="json", include={"project", "data", "encoder", model}),
         "versions": versions(),
     }
     aside = append_result(paths.results_json(config.paths.results_dir), entry)

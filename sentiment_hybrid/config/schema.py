@@ -547,6 +547,14 @@ class Config(Section):
         section: LstmModel | HanModel | LinearModel = getattr(self, name)
         return section
 
+    def to_keep(self) -> Config:
+        """The same for a run or a result, without the storages of searches: a URL may hold a password."""
+        sections = {}
+        for name in MODEL_NAMES:
+            section = self.model(name)
+            sections[name] = section.model_copy(update={"hpo": section.hpo.model_copy(update={"storage": None})})
+        return self.model_copy(update=sections)
+
 
 #: Names of the heads: the sections of Config that have one. The registry of heads must name the same (a test says so).
 MODEL_NAMES: tuple[str, ...] = tuple(

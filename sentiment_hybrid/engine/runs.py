@@ -50,7 +50,7 @@ class Run:
         run_id = f"{model}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
         run = cls(paths.runs_dir(config.paths.results_dir) / run_id)
         run.folder.mkdir(parents=True)
-        (run.folder / paths.RUN_CONFIG).write_text(to_yaml(config), encoding="utf-8")
+        (run.folder / paths.RUN_CONFIG).write_text(to_yaml(config.to_keep()), encoding="utf-8")
         run.note(
             model=model,
             seed=config.project.seed,

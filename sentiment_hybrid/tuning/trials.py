@@ -243,7 +243,7 @@ def outcomes(start: Callable[[], Iterator[float]]) -> Iterator[Outcome]:
     except Exception:  # noqa: BLE001 - whatever it is, the other trials go on
         last = Outcome("failed", text=traceback.format_exc()[-_KEPT_TRACEBACK:])
     if last.kind == "failed":
-        gc.collect()  # the traceback held what the trial was computing with
+        TrialBench._free()  # once more: the traceback held what the trial was computing with
     yield last
 
 

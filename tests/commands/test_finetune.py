@@ -29,6 +29,7 @@ from sentiment_hybrid.errors import (
     DatabaseError,
     DataError,
     LabelError,
+    LockedError,
     ModelError,
     OutputError,
     SourceError,
@@ -305,6 +306,16 @@ def test_without_the_old_database_that_is_said_and_the_model_stands_for_its_new_
         test.evaluate(trained.config(), load_model_path=result.model_dir)
     again = finetune.run(trained.config(), "linear", data_file=new_texts(trained))
     assert test.evaluate(trained.config(), load_model_path=again.model_dir).rows == again.old_test.rows
+
+
+def test_while_the_old_database_is_locked_nothing_is_trained(trained, monkeypatch):
+    monkeypatch.setattr("sentiment_hybrid.data.store.LOCK_SECONDS", 0.05)
+    other = sqlite3.connect(trained.folder / "data" / "tweets.db")
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(LockedError, match="locked by another program"):
+        finetune.run(trained.config(), "linear", data_file=new_texts(trained))
+    other.close()
+    assert not paths.finetuned_model(trained.folder / "models", "linear").exists()
 
 
 def test_a_file_to_test_on_is_checked_for_the_texts_of_fine_tuning_too(trained):

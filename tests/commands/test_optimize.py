@@ -85,17 +85,21 @@ def test_the_best_parameters_are_a_fragment_that_any_config_can_be_merged_with(p
     assert not entries(project)
 
 
-def test_a_password_of_the_storage_is_not_kept_with_the_final_model(tuned):
+@pytest.mark.parametrize("searched", [True, False])
+def test_a_password_of_a_storage_is_kept_nowhere(project, tuned, searched):
     from sentiment_hybrid.tuning.study import TrialFacts
 
-    best = TrialFacts(0, "complete", 0.9, {"learning_rate": 0.01}, [0.9], 1, 1.0, "")
-    secret = "linear.hpo.storage=postgresql+psycopg://anna:geheim@host/db"
-    for more in ((), ("linear.hpo.final.include_valid=true",)):
-        config, purpose = optimize.final_training(
-            tuned(secret, *more), "linear", best, {}, "s", "postgresql+psycopg://anna:***@host/db"
-        )
-        assert "geheim" not in config.model_dump_json() + json.dumps(purpose.facts)
-        assert config.linear.train.learning_rate == 0.01
+    best = TrialFacts(0, "complete", 0.9, {"learning_rate": 0.02}, [0.9], 1, 1.0, "")
+    secret = "postgresql+psycopg://anna:geheim@host/db"
+    config, purpose = tuned(*(f"{model}.hpo.storage={secret}" for model in ("lstm", "linear"))), train.TRAIN
+    if searched:
+        shown = secret.replace("geheim", "***")
+        config, purpose = optimize.final_training(config, "linear", best, {}, "s", shown)
+        assert config.linear.train.learning_rate == 0.02
+    result = train.run(config, "linear", purpose=purpose)
+    files = [path for name in ("results", "models", "cache") for path in (project.folder / name).rglob("*")]
+    assert result.run_dir / paths.RUN_CONFIG in files
+    assert not [path for path in files if path.is_file() and b"geheim" in path.read_bytes()]
 
 
 def test_running_it_again_goes_straight_to_the_end_and_a_larger_total_goes_on(project, tuned, monkeypatch):

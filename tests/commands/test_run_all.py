@@ -164,6 +164,19 @@ def test_one_models_failed_search_does_not_lose_the_others_and_the_exit_code_tel
     assert "enabled" in shown.err
 
 
+def test_one_study_for_several_models_is_refused_before_anything_runs(make_project):
+    project = make_project(prepare=False)
+    named = [f"{model}.hpo.study_name=mine" for model in ("lstm", "linear")]
+    shared = [f"{model}.hpo.storage=sqlite:///{project.folder}/one.db" for model in ("lstm", "linear")]
+    off = [f"{model}.hpo.enabled=false" for model in ("lstm", "linear")]  # this is refused later, and per model
+    with pytest.raises(UsageError, match="cannot share one study"):
+        run_all.run(project.config(*named, *shared, *off), ("lstm", "linear"), mode="optimize")
+    assert not (project.folder / "data").exists()
+    for fine in (named, shared):
+        result = run_all.run(project.config(*fine, *off), ("lstm", "linear"), mode="optimize")
+        assert all("enabled" in str(error) for error in result.failures.values())
+
+
 def test_mode_test_tests_what_is_published_and_trains_nothing(make_project):
     project = make_project(prepare=False)
     result = run_all.run(project.config(), ("linear",), mode="test")
