@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from sentiment_hybrid.config.schema import LstmHead
 from sentiment_hybrid.models.attention import SelfAttention, masked_max, masked_mean
 from sentiment_hybrid.models.classifier import HeadOutput, count_tokens, gather_texts
-from sentiment_hybrid.models.recurrent import PackedRecurrence
+from sentiment_hybrid.models.recurrent import PackedRecurrence, row_dropout
 
 
 class LstmSequenceHead(nn.Module):
@@ -23,7 +23,7 @@ class LstmSequenceHead(nn.Module):
         )
         self.attention = SelfAttention(size, heads=config.attention_heads)
         self.attention_norm = nn.LayerNorm(size)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = config.dropout
         self.mlp = nn.Sequential(
             nn.Dropout(config.dropout),
             nn.Linear(2 * size, size),
@@ -38,6 +38,6 @@ class LstmSequenceHead(nn.Module):
         tokens, real = gather_texts(states, mask, text_index, num_texts, longest=int(lengths.max()))
         read = self.lstm(self.norm(tokens), lengths)  # (B, S, 2 * hidden)
         attended, attention = self.attention(read, real)  # (B, S, 2 * hidden), (B, S)
-        mixed = self.attention_norm(read + self.dropout(attended))
+        mixed = self.attention_norm(read + row_dropout(attended, self.dropout, training=self.training))
         pooled = torch.cat([masked_mean(mixed, real), masked_max(mixed, real)], dim=-1)  # (B, 4 * hidden)
         return HeadOutput(self.mlp(pooled), attention)

@@ -31,9 +31,7 @@ class PackedRecurrence(nn.Module):
 
     def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
         """Run over ``states`` (N, S, D_in) with ``lengths`` (N,) on the CPU; padding of the result is zero."""
-        if self.training and self.dropout > 0.0:
-            # One mask for all tokens of a row (Gal and Ghahramani 2016): wide frozen states are soon learned by heart.
-            states = states * F.dropout(torch.ones_like(states[:, :1]), self.dropout)
+        states = row_dropout(states, self.dropout, training=self.training)
         # An empty row would be refused; it reads one padded token, which its mask hides later.
         lengths = lengths.clamp(min=1)
         return self._both_ways(states, lengths) if states.device.type == "cpu" else self._packed(states, lengths)
@@ -77,6 +75,17 @@ class PackedRecurrence(nn.Module):
         if isinstance(self.rnn, nn.LSTM):
             return torch.lstm(states, (start, start), weights, *how)[0]
         return torch.gru(states, start, weights, *how)[0]
+
+
+def row_dropout(states: Tensor, share: float, *, training: bool) -> Tensor:
+    """Dropout with one mask for all tokens of a row of ``states`` (N, S, D) (Gal and Ghahramani 2016).
+
+    Noise that differs from token to token is soon averaged out by a recurrence, and a maximum over tokens picks its
+    peaks, which are gone when the model is used.
+    """
+    if not training or share == 0.0:
+        return states
+    return states * F.dropout(torch.ones_like(states[:, :1]), share)
 
 
 def _turn(states: Tensor, turned: Tensor) -> Tensor:

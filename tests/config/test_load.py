@@ -36,6 +36,16 @@ def test_flags_win_over_set_over_file_over_defaults(tmp_path: Path) -> None:
     assert config.han.train.epochs == Config().han.train.epochs
 
 
+def test_setting_one_entry_of_a_search_space_keeps_the_others(tmp_path: Path) -> None:
+    entry = "han.hpo.search_space.hidden={type: categorical, choices: [32, 64]}"
+    space = load_config(None, [entry]).han.hpo.search_space
+    assert space["hidden"].choices == (32, 64)
+    assert space.keys() == Config().han.hpo.search_space.keys()
+    file = tmp_path / "c.yaml"
+    file.write_text("han: {hpo: {search_space: {dropout: {type: float, low: 0.1, high: 0.2}}}}\n")
+    assert load_config(file, [entry]).han.hpo.search_space.keys() == {"dropout", "hidden"}
+
+
 def test_parameters_of_a_search_lie_over_the_file_and_under_set_and_flags(tmp_path: Path) -> None:
     file, best = tmp_path / "c.yaml", tmp_path / "best.yaml"
     file.write_text("lstm: {head: {hidden: 32, layers: 1}, train: {learning_rate: 0.1, epochs: 2}}\n")
@@ -48,16 +58,11 @@ def test_parameters_of_a_search_lie_over_the_file_and_under_set_and_flags(tmp_pa
     assert config.encoder.max_length == 64
 
 
-def test_set_changes_one_range_of_a_search_space_and_leaves_the_others(tmp_path: Path) -> None:
-    config = load_config(None, ["lstm.hpo.search_space.hidden={type: int, low: 8, high: 16}"])
-    assert config.lstm.hpo.search_space.keys() == Config().lstm.hpo.search_space.keys()
+def test_setting_one_bound_of_a_range_keeps_the_rest_of_it() -> None:
     config = load_config(None, ["lstm.hpo.search_space.learning_rate.high=1e-2"])
     rate, default = (one.lstm.hpo.search_space["learning_rate"] for one in (config, Config()))
-    assert (rate.low, rate.high, default.high) == (1e-4, 1e-2, 5e-3)
-    file = tmp_path / "c.yaml"
-    file.write_text("lstm: {hpo: {search_space: {dropout: {type: float, low: 0.1, high: 0.2}}}}\n")
-    config = load_config(file, ["lstm.hpo.search_space.hidden={type: int, low: 8, high: 16}"])
-    assert set(config.lstm.hpo.search_space) == {"dropout", "hidden"}, "a file's space is the whole space"
+    assert (rate.low, rate.high, rate.log, default.high) == (1e-4, 1e-2, True, 5e-3)
+    assert config.lstm.hpo.search_space.keys() == Config().lstm.hpo.search_space.keys()
 
 
 def test_a_file_is_not_blamed_for_what_was_typed(tmp_path: Path) -> None:

@@ -48,3 +48,15 @@ def test_dropout_between_layers_acts_while_training_only():
     assert not torch.equal(recurrence(states, lengths), recurrence(states, lengths))
     recurrence.eval()
     assert torch.equal(recurrence(states, lengths), recurrence(states, lengths))
+
+
+def test_row_dropout_drops_the_same_features_of_every_token_and_nothing_in_use():
+    from sentiment_hybrid.models.recurrent import row_dropout
+
+    torch.manual_seed(0)
+    states = torch.ones(3, 5, 40)
+    dropped = row_dropout(states, 0.5, training=True)
+    assert torch.equal(dropped, dropped[:, :1].expand_as(dropped))
+    assert not torch.equal(dropped[0], dropped[1])
+    assert set(dropped.unique().tolist()) == {0.0, 2.0}
+    assert row_dropout(states, 0.5, training=False) is states
