@@ -270,11 +270,12 @@ class Progress:
         seconds = max(_clock() - self._started, 1e-9)
         speed = self._done / seconds
         share = f" of {self._total:,} ({100 * self._done / max(self._total, 1):.0f} %)" if self._total else ""
-        parts = [f"{self._description}: {self._done:,}{share} {self._unit}", f"{speed:,.0f} {self._unit}/s"]
+        parts = [f"{self._description}: {self._done:,}{share} {self._unit}"]
+        parts += [pace(speed, self._unit)] if speed > 0 else []
         parts += [_facts(self._facts)] if self._facts else []
         parts += [f"{duration(seconds)} so far"]
-        if self._total and speed > 0:
-            parts += [f"{duration(max(self._total - self._done, 0) / speed)} left"]
+        if self._total and speed > 0 and self._done < self._total:
+            parts += [f"{duration((self._total - self._done) / speed)} left"]
         return ", ".join(parts)
 
     def close(self) -> None:
@@ -340,9 +341,14 @@ def _speed_column() -> Any:
 
         def render(self, task: Task) -> Text:
             unit = task.fields.get("unit", "rows")
-            return Text(f"{task.speed:,.0f} {unit}/s" if task.speed else f"{unit}")
+            return Text(pace(task.speed, unit) if task.speed else f"{unit}")
 
     return Speed()
+
+
+def pace(speed: float, unit: str) -> str:
+    """``1,204 texts/s``; what is slower than one a second is told by the minute: ``2.4 trials/min``."""
+    return f"{speed:,.0f} {unit}/s" if speed >= 1 else f"{60 * speed:.2g} {unit}/min"
 
 
 def _facts(facts: Mapping[str, object]) -> str:
@@ -398,16 +404,20 @@ def p_value(value: float) -> str:
 def difference(comparison: Any, first: str, second: str) -> str:
     """A paired test in plain words: how far two models differ on the same rows, and whether that means anything."""
     gap, level = comparison.accuracy, 100 * comparison.confidence
+    low, high, alone = gap.low, gap.high, (comparison.only_a, comparison.only_b)
+    if comparison.differs and gap.value < 0:
+        # The better one is named first, and the figures are as seen from it.
+        first, second, low, high, alone = second, first, -high, -low, alone[::-1]
+    value = abs(gap.value) if comparison.differs else gap.value
     facts = (
-        f"{100 * gap.value:+.2f} points of accuracy, {level:g} % interval "
-        f"{100 * gap.low:+.2f} to {100 * gap.high:+.2f}; "
-        f"right alone on {comparison.only_a:,} and {comparison.only_b:,} of {comparison.rows:,} texts; "
+        f"{100 * value:+.2f} points of accuracy, {level:g} % interval {100 * low:+.2f} to {100 * high:+.2f}; "
+        f"right alone on {alone[0]:,} and {alone[1]:,} of {comparison.rows:,} texts; "
         f"exact McNemar {p_value(comparison.p_value)}"
     )
+    named = f"{first[0].upper()}{first[1:]}"
     if not comparison.differs:
-        return f"{first[0].upper()}{first[1:]} and {second} do not differ measurably on these rows ({facts})."
-    better, worse = (first, second) if gap.value > 0 else (second, first)
-    return f"{better[0].upper()}{better[1:]} is better than {worse} on these rows, beyond chance ({facts})."
+        return f"{named} and {second} do not differ measurably on these rows ({facts})."
+    return f"{named} is better than {second} on these rows, beyond chance ({facts})."
 
 
 # --- results ---------------------------------------------------------------------------------------------------------
@@ -531,6 +541,8 @@ def show_search(result: Any) -> None:
     if result.importances:
         ordered = sorted(result.importances.items(), key=lambda item: -item[1])
         table("What decided", ["hyper-parameter", "share"], [[name, f"{100 * value:.1f} %"] for name, value in ordered])
+    else:
+        say("which hyper-parameters decided cannot be told: too few trials finished, or too much alike")
     show_files(result.files)
 
 

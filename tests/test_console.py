@@ -136,7 +136,22 @@ def test_progress_in_a_pipe_is_a_line_now_and_then(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
     assert lines[0] == "training: 400 of 1,000 (40 %) texts, 33 texts/s, loss 0.5123, 12 s so far, 18 s left"
-    assert lines[-1].startswith("training: 1,000 of 1,000 (100 %) texts")
+    assert lines[-1] == "training: 1,000 of 1,000 (100 %) texts, 33 texts/s, loss 0.5123, 30 s so far"
+
+
+def test_what_is_slow_is_told_by_the_minute(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(console, "_clock", lambda: now[0])
+    with console.progress("searching", total=6, unit="trials") as bar:
+        now[0] = 12.0
+        bar.update(completed=0, failed=0)
+        now[0] = 50.0
+        bar.update(completed=2, failed=0)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "searching: 0 of 6 (0 %) trials, failed 0, 12 s so far"
+    assert lines[1] == "searching: 2 of 6 (33 %) trials, 2.4 trials/min, failed 0, 50 s so far, 1 min 40 s left"
 
 
 def test_a_quick_task_in_a_pipe_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -205,6 +220,7 @@ def test_a_paired_test_is_told_in_words() -> None:
     assert "+4.00 points of accuracy, 95 % interval +3.00 to +5.00" in won
     lost = console.difference(compared(-0.04, differs=True), "LSTMRoBERTa", "the baseline")
     assert lost.startswith("The baseline is better than LSTMRoBERTa")
+    assert "+4.00 points of accuracy, 95 % interval +3.00 to +5.00" in lost, "the figures are the better one's"
     assert "do not differ measurably" in console.difference(compared(0.0, differs=False), "a", "b")
 
 
@@ -341,6 +357,8 @@ def test_run_all_compares_the_models_and_names_failures(capsys: pytest.CaptureFi
         comparisons=[(compared(-0.01, differs=False), "LSTMRoBERTa", "HANRoBERTa")],
         files={"results": Path("results/model_results.json")},
         failures={"LinearRoBERTa": RuntimeError("no [memory]")},
+        searches={},
+        trained={},
         skipped=["train lstm"],
         seconds=3.0,
     )

@@ -132,7 +132,9 @@ def consume(fit: Fit, run: Run, *, minutes: float) -> None:
                     saved = time.monotonic()
             if stopping:
                 processes.barrier()  # a launcher ends the others as soon as one has ended
-                raise KeyboardInterrupt(f"state saved in {run.folder}; add --resume to the same command to go on")
+                raise KeyboardInterrupt(
+                    f"interrupted; state saved in {run.folder}; add --resume to the same command to go on"
+                )
 
 
 def _tell_epoch(facts: EpochFacts, epochs: int) -> None:

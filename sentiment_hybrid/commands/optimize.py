@@ -180,7 +180,8 @@ def _run_trials(
             search.run()
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"the study {study.study_name} is kept in {storage.shown}; the same command goes on with it"
+                f"interrupted; the study {study.study_name} is kept in {storage.shown}; "
+                "the same command goes on with it"
             ) from None
 
 
@@ -266,7 +267,7 @@ def _draw(config: Config, model: str, found: _Found) -> dict[str, Path]:
         f"{model}_roberta_search",
         [_plotted(trial) for trial in found.trials],
         found.importances,
-        metric="negative loss" if metric == "loss" else metric,
+        metric={"loss": "negative valid loss", "macro_f1": "valid macro F1"}.get(metric, f"valid {metric}"),
         log_params=[name for name, entry in section.hpo.search_space.items() if getattr(entry, "log", False)],
         title=f"{paths.DISPLAY_NAMES[model]} on {config.project.name}",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from sentiment_hybrid import paths
-from sentiment_hybrid.config.describe import section_at
+from sentiment_hybrid.config.describe import field_at, section_at
 from sentiment_hybrid.config.problems import tell
 from sentiment_hybrid.config.schema import MODEL_NAMES, Config
 from sentiment_hybrid.config.syntax import dump, parse, parse_with_lines
 from sentiment_hybrid.errors import ConfigError
+
+#: Where a setting came from, if not from a line of a file.
+_SET, _OPTION = "--set", "option"
 
 
 def load_config(
@@ -46,16 +50,16 @@ def load_config(
     problems = [problem for text in overrides if (problem := _override(document, text, origins))]
     for key, value in (flags or {}).items():
         if value is not None and not _assign(document, key, value):
-            origins[key] = "option"
+            origins[key] = _OPTION
     try:
         config = Config.model_validate(document)
     except ValidationError as error:
         problems += tell(error, document, origins)
     if problems:
-        where = f" in {source}" if source is not None else ""
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        by_file = source is not None and not all(_is_typed(problem) for problem in problems)
         raise ConfigError(
-            f"{count}{where}" if source is not None else f"{count} in the settings",
+            f"{count} in {source}" if by_file else f"{count} in the settings",
             problems=tuple(problems),
             hint="`senthy config schema` lists every setting with its meaning and bounds.",
         )
@@ -147,24 +151,29 @@ def _override(document: dict[str, Any], text: str, origins: dict[str, str]) -> s
         problem = _assign(document, key, parse(value))
     except ConfigError as error:
         return f"--set {text}: {error.message}"
-    origins[key] = "--set"
+    for inside in [known for known in origins if known.startswith(f"{key}.")]:
+        del origins[inside]
+    origins[key] = _SET
     return f"--set {text}: {problem}" if problem else ""
 
 
-def _begin_with_default_space(document: dict[str, Any], model: str) -> None:
-    """Where the file has no search space: one entry that is set changes the default space, and does not replace it."""
-    hpo = document.setdefault(model, {})
-    if isinstance(hpo, dict) and isinstance(hpo := hpo.setdefault("hpo", {}), dict) and "search_space" not in hpo:
-        hpo["search_space"] = Config().model(model).hpo.model_dump(mode="json")["search_space"]
+def _default_map(place: Sequence[str]) -> dict[str, Any]:
+    """What a change inside a map begins with: the ranges of a default search space stay where one is changed."""
+    field = field_at(place)
+    default = field.get_default() if field is not None and section_at(place) is None else None
+    return copy.deepcopy(dict(default)) if isinstance(default, Mapping) else {}
+
+
+def _is_typed(problem: str) -> bool:
+    """Whether a problem is about what was typed on the command line, and not about a file."""
+    return problem.startswith(f"{_SET} ") or any(f" ({origin}): " in problem for origin in (_SET, _OPTION))
 
 
 def _assign(document: dict[str, Any], dotted: str, value: Any) -> str:
     """Put a value at a dotted key; returns what stands in the way, or nothing."""
     *parents, last = dotted.split(".")
-    if parents[1:] == ["hpo", "search_space"] and parents[0] in MODEL_NAMES:
-        _begin_with_default_space(document, parents[0])
-    for parent in parents:
-        child = document.setdefault(parent, {})
+    for depth, parent in enumerate(parents, start=1):
+        child = document.setdefault(parent, _default_map(parents[:depth]))
         if not isinstance(child, dict):
             return f"`{parent}` is a value, not a section"
         document = child

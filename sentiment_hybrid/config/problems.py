@@ -59,6 +59,12 @@ def _told_deeper(place: tuple[str, ...], items: Sequence[Any], found: Mapping[tu
 
 
 def _origin(place: tuple[str, ...], origins: Mapping[str, str]) -> str:
+    dotted = ".".join(place)
+    if dotted not in origins:
+        # A map that --set began has no line of its own, only what was set inside it.
+        inside = [origin for key, origin in origins.items() if key.startswith(f"{dotted}.")]
+        if inside:
+            return inside[0]
     for length in range(len(place), 0, -1):
         origin = origins.get(".".join(place[:length]))
         if origin:
@@ -97,9 +103,12 @@ def _inside_value(item: Any) -> str:
         return f"type {context['tag']} is not known; it should be {', '.join(kinds[:-1])} or {kinds[-1]}{mean}"
     if item["type"] in {"model_type", "model_attributes_type"}:
         return f"{shown(value)} is no range; write it as {{type: float, low: 0.1, high: 0.5}}"
+    if item["type"] == "too_short":
+        return f"is too short: it needs at least {context['min_length']}"
     message = (
         item["msg"]
         .removeprefix("Input should be ")
+        .replace("a valid boolean, unable to interpret input", "true or false")
         .replace("valid string", "text")
         .replace("valid integer", "whole number")
     )
@@ -125,6 +134,8 @@ def _near_key(place: tuple[str, ...]) -> str:
     *above, name = place
     section = section_at(above)
     here = list(section.model_fields) if section is not None else _range_keys()
+    if name in here:
+        return "this type of range has none"
     near = difflib.get_close_matches(name, here, n=1)
     if near:
         return f"did you mean `{near[0]}`?"

@@ -332,7 +332,10 @@ def _load_encoder(directory: Path, info: ModelInfo, given: str | Path | None, of
 
 def _no_model(directory: Path) -> ModelError:
     if not directory.exists():
-        return ModelError(f"there is no model at {directory}", hint="Train one first: senthy train --model lstm")
+        return ModelError(
+            f"there is no model at {directory}",
+            hint="Train one first (senthy train), or name the directory of another.",
+        )
     if not directory.is_dir():
         return ModelError(
             f"{directory} is a file, not a model directory", hint="Name the directory that `senthy train` wrote."

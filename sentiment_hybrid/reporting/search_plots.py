@@ -287,6 +287,10 @@ def _best_so_far(axes: Axes, trials: Sequence[Trial]) -> None:
         if trial["state"] == "complete" and finite(trial["value"]):
             numbers.append(trial["number"])
             values.append(max([trial["value"], *values[-1:]]))
+    if numbers:
+        # The best stays the best while later trials are pruned or fail.
+        numbers.append(max(int(trial["number"]) for trial in trials))
+        values.append(values[-1])
     axes.step(numbers, values, where="post", color=INK, linewidth=1.6, label="best so far")
 
 

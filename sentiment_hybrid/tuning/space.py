@@ -78,7 +78,9 @@ def check_space(config: Config, model: str) -> None:
     space = config.model(model).hpo.search_space
     place = f"{model}.hpo.search_space"
     if not space:
-        raise ConfigError(f"{place} is empty: nothing to search", hint="`senthy config show` shows the default.")
+        raise ConfigError(
+            f"{place} is empty: nothing to search", hint="`senthy config show --config default` shows the default one."
+        )
     frozen = config.encoder.trainable_layers == 0 and "trainable_layers" not in space
     if frozen and "encoder_learning_rate" in space:
         raise ConfigError(

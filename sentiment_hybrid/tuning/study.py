@@ -98,10 +98,16 @@ def _parsed(url: str | None, default: Path) -> URL:
     try:
         place = make_url(url)
     except (sqlalchemy.exc.ArgumentError, ValueError) as error:
-        # The text itself is not repeated: it may hold a password.
-        raise StudyError("the storage is no URL that can be read", hint=_EXAMPLES) from error
+        # Behind an @ there is a login before it, and it may hold a password.
+        shown = "the storage" if "@" in url else f"the storage {url!r}"
+        raise StudyError(f"{shown} is no URL that can be read", hint=_EXAMPLES) from error
     if place.drivername in {"postgres", "postgresql"}:
         place = place.set(drivername="postgresql+psycopg")
+    if _is_sqlite(place) and place.host:
+        raise StudyError(
+            f"{place.render_as_string(hide_password=True)} names a machine, {place.host}, and an SQLite file has none",
+            hint=f"Write three slashes for a file of this folder: sqlite:///{place.host}/{place.database or ''}.",
+        )
     if _is_sqlite(place) and place.database in {None, "", ":memory:"}:
         raise StudyError("an SQLite storage needs a file: in memory, nothing would be kept", hint=_EXAMPLES)
     return place

@@ -58,6 +58,40 @@ def test_parameters_of_a_search_lie_over_the_file_and_under_set_and_flags(tmp_pa
     assert config.encoder.max_length == 64
 
 
+def test_setting_one_bound_of_a_range_keeps_the_rest_of_it() -> None:
+    config = load_config(None, ["lstm.hpo.search_space.learning_rate.high=1e-2"])
+    rate, default = (one.lstm.hpo.search_space["learning_rate"] for one in (config, Config()))
+    assert (rate.low, rate.high, rate.log, default.high) == (1e-4, 1e-2, True, 5e-3)
+    assert config.lstm.hpo.search_space.keys() == Config().lstm.hpo.search_space.keys()
+
+
+def test_a_file_is_not_blamed_for_what_was_typed(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("lstm: {hpo: {search_space: {hidden: {type: int, low: 8, high: 16}}}}\n")
+    with pytest.raises(ConfigError, match="1 problem in the settings"):
+        load_config(file, flags={"lstm.hpo.n_trials": 0})
+    with pytest.raises(ConfigError, match="1 problem in the settings") as caught:
+        load_config(file, ["lstm.hpo.search_space={hidden: {type: categorical, choices: []}}"])
+    assert caught.value.problems == ("lstm.hpo.search_space.hidden.choices (--set): is too short: it needs at least 1",)
+    file.write_text("lstm: {hpo: {epochs: 0}}\n")
+    with pytest.raises(ConfigError, match=r"2 problems in .*c\.yaml"):
+        load_config(file, flags={"lstm.hpo.n_trials": 0})
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("x.low=1", "x (--set): is no hyper-parameter of this model"),
+        ("hidden.low=1", "hidden.low (--set): no such setting; this type of range has none"),
+        ("learning_rate.log=maybe", "learning_rate.log (--set): 'maybe' is not allowed; it should be true or false"),
+    ],
+)
+def test_a_wrong_part_of_a_range_is_told_where_it_was_typed(override: str, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config("quickstart", [f"han.hpo.search_space.{override}"])
+    assert caught.value.problems[0].startswith(f"han.hpo.search_space.{told}")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [("han: {head: {hidden: 64}}", "parameters of han, and nothing for lstm"), ("project: {seed: 1}", "of no model")],

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 from sentiment_hybrid.errors import OutputError
 from sentiment_hybrid.reporting import search_plots
@@ -59,6 +60,13 @@ def test_every_figure_is_drawn_and_holds_more_than_paper(tmp_path):
     for path in files.values():
         assert matplotlib.image.imread(path)[..., :3].std() > 0.02
     assert sorted(tmp_path.iterdir()) == sorted(files.values()), "nothing is left beside them"
+
+
+def test_the_best_so_far_holds_until_the_last_trial():
+    axes = Figure().subplots()
+    search_plots._best_so_far(axes, trials(12))
+    (line,) = axes.get_lines()
+    assert (line.get_xdata()[-1], line.get_ydata()[-1]) == (11, max(line.get_ydata()))
 
 
 def test_without_a_scored_trial_nothing_is_drawn(tmp_path):

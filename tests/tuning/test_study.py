@@ -34,7 +34,9 @@ def identity(config: Config, **facts: Any) -> studies.Identity:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("not a url", "no URL"),
+        ("not a url", "'not a url' is no URL"),
+        ("oracle//scott:tiger@host/db", "the storage is no URL"),
+        ("sqlite://results/study.db", "names a machine, results"),
         ("sqlite://", "needs a file"),
         ("sqlite:///:memory:", "needs a file"),
         ("pigeon://loft/db", "no kind of storage called pigeon"),
