@@ -93,6 +93,7 @@ def evaluate(
         LabelError: the data has other labels than the model.
         DatabaseError: the model was trained on another split, so its test rows may be among its training rows.
     """
+    from sentiment_hybrid.console import warn
     from sentiment_hybrid.data.store import open_store
 
     if data_file is not None and split != "test":
@@ -102,6 +103,8 @@ def evaluate(
         return _evaluate_file(config, loaded, data_file, device=device, offline=offline)
     with open_store(config.paths.data_db) as store:
         _check_fits(loaded, store)
+        if split == "valid" and loaded.info.trained_on_valid:
+            warn(f"{loaded.directory} was trained on the validation rows too: figures on them flatter it")
         examples = own_texts(loaded, store, store.read(split, config.test.sample_size, with_raw=True))
         baseline = _baseline(config, loaded, store, examples)
     return _measure(config, loaded, examples, baseline, split=split, device=device)

@@ -230,8 +230,9 @@ def _run_one(
     resumed = resume and fitting.load_last(fit, run)
     fitting.consume(fit, run, minutes=config.model(model).train.checkpoint_minutes)
     passes = sum(processes.gather(workshop.states.passes if workshop.states else 0))
+    train_rows = len(rows[0].texts) - (store.count("valid") if options.purpose.include_valid else 0)
     processes.from_main(
-        lambda: _publish(config, model, options, store, workshop, run, train_rows=len(rows[0].texts), target=target)
+        lambda: _publish(config, model, options, store, workshop, run, train_rows=train_rows, target=target)
     )
     return processes.from_main(lambda: _result(run, model, target, resumed=resumed, passes=passes))
 
@@ -254,6 +255,7 @@ def _publish(
 
     load_trainable(workshop.classifier, best_weights(run.checkpoints))
     info = _describe(config, model, workshop, store, run, train_rows=train_rows)
+    info = replace(info, trained_on_valid=options.purpose.include_valid)
     bundle = options.bundle_encoder or not _stays_on_the_hub(config, workshop)
     save_model(target, classifier=workshop.classifier, encoder=workshop.encoder, info=info, bundle=bundle)
     epochs = run.epochs()

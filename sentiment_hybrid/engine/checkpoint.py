@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 #: What models published by earlier versions do not say.
-_LATER_FIELDS = {"parent"}
+_LATER_FIELDS = {"parent", "trained_on_valid"}
 _PUBLISH_ATTEMPTS = 5
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 
@@ -57,6 +57,8 @@ class ModelInfo:
     format_version: int = FORMAT_VERSION
     #: Of a fine-tuned model: path, weights_sha256, run_id and created of the one that it was made from, and its parent.
     parent: dict[str, Any] | None = None
+    #: Whether the validation rows were trained on too; ``train_rows`` does not count them.
+    trained_on_valid: bool = False
 
     @property
     def display_name(self) -> str:

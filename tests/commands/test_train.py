@@ -384,11 +384,27 @@ def test_a_training_that_failed_before_it_began_leaves_no_run_behind(project, tm
     assert not list((project.folder / "results" / "runs").iterdir())
 
 
-def test_a_training_on_train_and_valid_uses_all_their_rows_for_exactly_its_epochs(project):
+def test_a_training_on_train_and_valid_uses_all_their_rows_for_exactly_its_epochs(project, monkeypatch, capsys):
+    from sentiment_hybrid.commands import test
+    from sentiment_hybrid.engine import materials
+
+    trained_on = []
+    real = materials.new_fit
+
+    def counted(workshop, train, valid, **options):
+        trained_on.append((len(train), valid))
+        return real(workshop, train, valid, **options)
+
+    monkeypatch.setattr(materials, "new_fit", counted)
     config = project.config("linear.train.epochs=3", "linear.train.patience=1", "linear.train.learning_rate=1e-9")
     purpose = train.Purpose("Optimize", include_valid=True, facts={"study": "s"})
     result = train.run(config, "linear", purpose=purpose)
-    assert read_info(result.model_dir).train_rows == 198, "178 of train, 20 of valid"
+    assert trained_on == [(198, None)], "178 of train, 20 of valid"
+    info = read_info(result.model_dir)
+    assert (info.train_rows, info.trained_on_valid) == (178, True)
+    capsys.readouterr()
+    test.evaluate(config, "linear", split="valid")
+    assert "trained on the validation rows too" in capsys.readouterr().err
     epochs = Run(result.run_dir).epochs()
     assert [(facts["epoch"], facts["valid_loss"]) for facts in epochs] == [(1, None), (2, None), (3, None)]
     assert (result.best_epoch, result.valid) == (3, {})
