@@ -413,7 +413,7 @@ def test_train_may_run_in_several_processes_of_which_one_speaks(
         (["optimize", "--sampler", "tep"], "did you mean `tpe`?"),
         (["optimize", "--workers", "0"], "lstm.hpo.workers (option): 0 is not allowed"),
         (["data", "-c", "nope.yaml"], "no configuration file nope.yaml"),
-        (["config", "check", "--set", "a.b=1"], "a: no such setting"),
+        (["config", "check", "--set", "a.b=1"], "a (--set): no such setting"),
         (["config", "check", "--seed", "-1"], "seed"),
     ],
 )
