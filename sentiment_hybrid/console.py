@@ -502,13 +502,18 @@ def _name(metric: str) -> str:
     return metric.replace("_", " ").replace("f1", "F1")
 
 
+def _best_epoch(result: Any) -> str:
+    """``best of 5 epochs: epoch 3``, or that there was but one."""
+    return f"best of {result.epochs} epochs: epoch {result.best_epoch}" if result.epochs > 1 else "one epoch"
+
+
 def show_train(result: Any) -> None:
     """A training: where the model lies, its best epoch, how several seeds agree, and its test."""
     resumed = " (resumed)" if result.resumed else ""
     say(f"{result.model_dir} trained{resumed} in {duration(result.seconds)}; run {result.run_dir}")
     if result.valid:
         best = ", ".join(f"{_name(name)} {value:.4f}" for name, value in result.valid.items())
-        say(f"best of {result.epochs} epochs: epoch {result.best_epoch}, on the validation split {best}")
+        say(f"{_best_epoch(result)}, on the validation split {best}")
     if getattr(result, "seeds", None):
         show_seeds(result.seeds)
     if result.test is not None:
@@ -573,7 +578,7 @@ def show_finetune(result: Any) -> None:
         f"run {result.run_dir}"
     )
     best = ", ".join(f"{_name(name)} {value:.4f}" for name, value in result.valid.items())
-    say(f"best of {result.epochs} epochs: epoch {result.best_epoch}, on the new validation rows {best}")
+    say(f"{_best_epoch(result)}, on the new validation rows {best}")
     if result.left_out:
         say("left out: " + ", ".join(f"{count:,} {reason}" for reason, count in result.left_out.items()))
     if result.labels != result.old_labels:

@@ -139,9 +139,14 @@ class Data(Section):
             raise ValueError("train_source and test_source belong together")
         if self.valid_source is not None and self.train_source is None:
             raise ValueError("valid_source needs train_source and test_source")
-        if self.label_map is not None and len(set(self.label_map.values())) < 2:
-            raise ValueError("label_map must name at least two labels")
         return self
+
+    @field_validator("label_map")
+    @classmethod
+    def _two_labels(cls, value: dict[str, str] | None) -> dict[str, str] | None:
+        if value is not None and len(set(value.values())) < 2:
+            raise ValueError("must name at least two labels: it is the whole map, of every value in the file")
+        return value
 
 
 class ScratchEncoder(Section):

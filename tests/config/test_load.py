@@ -193,7 +193,7 @@ def test_all_problems_come_at_once_each_with_its_line(tmp_path: Path) -> None:
         ("lstm: {head: {attention_heads: 3}}", "lstm.head (line 1): attention_heads (3) must divide 2 x hidden (512)"),
         ("lstm: {train: {class_weights: 3}}", "it should be none or balanced, or a map of text to a number above 0"),
         ("lstm: {train: {class_weights: {a: -1}}}", "lstm.train.class_weights.a (line 1): -1 is not allowed"),
-        ("data: {label_map: {0: a, 1: a}}", "label_map must name at least two labels"),
+        ("data: {label_map: {0: a, 1: a}}", "data.label_map (line 1): must name at least two labels"),
         ("data: {valid_size: 0.5, test_size: 0.5}", "must leave at least 5 %"),
         ("data: {train_source: a}", "train_source and test_source belong together"),
         ("data: {encoding: utf-9}", "knows no encoding 'utf-9'"),
