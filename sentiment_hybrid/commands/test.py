@@ -252,7 +252,8 @@ def _check_labels(loaded: LoadedModel, labels: tuple[str, ...]) -> None:
     if tuple(labels) != loaded.info.labels:
         raise LabelError(
             f"the data has the labels {', '.join(labels)}, and the model {', '.join(loaded.info.labels)}",
-            hint="Map the data's labels onto the model's with data.label_map (--label-map), and prepare it again.",
+            hint="Test the model on labelled texts of its own kind with --data FILE; or prepare the data again with "
+            "--label-map, so that its labels are the model's.",
         )
 
 
