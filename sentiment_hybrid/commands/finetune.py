@@ -308,7 +308,7 @@ def _tune(task: _Task, store: Store, *, resume: bool) -> FinetuneResult:
     with fitting.held(run, resume=resume):
         if resume:
             # What the fingerprint leaves out (the token budget) also goes on as it was resolved at the start.
-            kept = {"paths": task.config.paths, "test": task.config.test}
+            kept = {name: getattr(task.config, name) for name in ("paths", "cache", "test")}
             task = replace(task, config=run.config().model_copy(update=kept))
         result = _tune_in(task, store, rows, run, resume=resume)
         result = replace(result, seconds=time.perf_counter() - started)
@@ -384,6 +384,7 @@ def _workshop(task: _Task, compute: Compute) -> Workshop:
         loaded.encoder,
         compute=compute,
         cache=paths.cache_dir(task.config.paths.cache_dir),
+        max_gb=task.config.cache.max_gb,
         token_budget=task.settings.token_budget,
         max_length=info.max_length,
         max_windows=info.max_windows,

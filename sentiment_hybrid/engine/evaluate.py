@@ -15,7 +15,7 @@ from sentiment_hybrid.engine.features import StoredStates
 
 @dataclass(frozen=True)
 class Material:
-    """Texts ready for a classifier: tokenised, with labels (N,) int64 and, under a frozen encoder, stored states."""
+    """Texts ready for a classifier: tokenised, with labels (N,) int64 and, where they are kept, stored states."""
 
     tokenized: TokenizedTexts
     labels: np.ndarray
