@@ -455,6 +455,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 config_app = typer.Typer(help="Show, check, write and explain configurations.", no_args_is_help=True)
+cache_app = typer.Typer(help="Show and clear what is kept between runs: token states above all.", no_args_is_help=True)
 
 
 def _version(wanted: bool) -> None:
@@ -766,7 +767,63 @@ def schema(call: Call, *, json_: Json = False) -> None:
     console.as_json(verb.json_schema()) if json_ else console.show_schema(verb.schema())
 
 
+@cache_app.command("info")
+@options()
+def cache_info(
+    call: Call,
+    *,
+    verify: Annotated[
+        bool, _switch("--verify", "Compare every stored state with its checksum; 1 if one is damaged.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Show what is kept, its size against the budget, and when it was last used."""
+    from sentiment_hybrid.commands import cache as verb
+
+    with console.progress("checking", unit="shards") as bar:
+        found = verb.info(call.config(), verify=verify, progress=bar.advance)
+    console.as_json(found.to_dict()) if json_ else console.show_cache(found)
+    if verify and found.problems:
+        raise typer.Exit(1)
+
+
+@cache_app.command("clear")
+@options()
+def cache_clear(
+    call: Call,
+    *,
+    states: Annotated[bool, _switch("--states", "Stored token states.")] = False,
+    baselines: Annotated[bool, _switch("--baselines", "Fitted baselines.")] = False,
+    finetune: Annotated[bool, _switch("--finetune", "Prepared texts of fine-tunings.")] = False,
+    all_: Annotated[bool, _switch("--all", "All three.")] = False,
+    older_than: Annotated[
+        float | None,
+        typer.Option("--older-than", min=0.0, metavar="DAYS", help="Only what was last used longer ago."),
+    ] = None,
+    yes: Annotated[bool, _switch("--yes", "Do not ask.", short="-y")] = False,
+) -> None:
+    """Remove what is kept, and say what that freed; all of it is computed again when it is needed."""
+    from sentiment_hybrid.commands import cache as verb
+
+    chosen = {"states": states, "baselines": baselines, "finetune": finetune}
+    kinds = [kind for kind, wanted in chosen.items() if wanted or all_]
+    cleared = verb.clear(call.config(), kinds, older_than=older_than, confirm=lambda found: yes or _may_clear(found))
+    console.show_cleared(cleared)
+    if cleared.kept:
+        raise typer.Exit(1)
+
+
+def _may_clear(found: Sequence[Any]) -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError("clearing asks first, and there is no terminal to answer", hint="Add --yes.")
+    for entry in found:
+        console.note(f"{entry.bytes / 1e9:.3f} GB  {entry.path}")
+    total = sum(entry.bytes for entry in found)
+    return typer.confirm(f"Remove {'all of this' if len(found) > 1 else 'it'} ({total / 1e9:.3f} GB)?", err=True)
+
+
 app.add_typer(config_app, name="config")
+app.add_typer(cache_app, name="cache")
 
 
 # --- main ------------------------------------------------------------------------------------------------------------

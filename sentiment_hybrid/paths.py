@@ -26,6 +26,7 @@ RESULTS_JSON = "model_results.json"
 
 STORE_JSON = "store.json"
 SHARD_JSON = "shard.json"
+BASELINE_JSON = "baseline.json"
 
 #: Moves all state of the program that is not named by a config (the cache) elsewhere; tests set it.
 HOME_VARIABLE = "SENTHY_HOME"

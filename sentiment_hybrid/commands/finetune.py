@@ -15,6 +15,7 @@ from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.config.schema import Config, Train
 from sentiment_hybrid.engine import processes
 from sentiment_hybrid.errors import DatabaseError, LabelError, LockedError, OutputError, UsageError
+from sentiment_hybrid.files import mark_used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,6 +128,7 @@ def run(
     old = _old_splits(config, loaded.info)
     data = _prepare(config, loaded.info, str(data_file), old, new_labels=new_labels, offline=offline)
     options = _Options(device, offline, encoder, bundle_encoder)
+    mark_used(data.path)
     with open_store(data.path) as store:
         return _tune(_Task(config, loaded, target, data, old, options), store, resume=resume)
 

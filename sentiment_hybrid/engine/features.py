@@ -278,7 +278,7 @@ class StateStore:
     # --- reading
 
     def _read_shards(self, keys: np.ndarray) -> list[Shard]:
-        """Whole shards with any of these windows; what is damaged or stale is told and removed, and so it is missing."""
+        """Whole shards with any of these windows; what is damaged or stale is told, removed, and so missing."""
         found = []
         for folder in shards.shard_folders(self.folder):
             if (shard := self._usable(folder, partial(Shard.read, folder, self.identity))) is not None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import itertools
 import json
-import os
 import shutil
 import uuid
 import zlib
@@ -23,7 +22,7 @@ import numpy as np
 from filelock import FileLock
 
 from sentiment_hybrid import paths
-from sentiment_hybrid.files import flush_to_disk, replace_json, write_json
+from sentiment_hybrid.files import flush_to_disk, mark_used, replace_json, write_json
 
 FORMAT = 2
 KEY_BYTES = 16
@@ -220,7 +219,7 @@ def describe(store: Path, identity: Identity, *, encoder: str) -> None:
     with suppress(OSError):
         if not note.is_file():
             replace_json(note, {"encoder": encoder, **asdict(identity)})
-        os.utime(note)
+    mark_used(note)
 
 
 def size_of(folder: Path) -> int:

@@ -17,6 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sentiment_hybrid import files
 from sentiment_hybrid.engine import features, shards
 from sentiment_hybrid.engine.batches import collate
 from sentiment_hybrid.engine.evaluate import predict_probabilities
@@ -330,7 +331,7 @@ def test_a_store_that_can_only_be_read_serves_what_it_has(make_workshop, monkeyp
     for name in ("mkdir", "rename"):
         monkeypatch.setattr(Path, name, refuse)
     monkeypatch.setattr(shards, "FileLock", refuse)
-    monkeypatch.setattr(shards.os, "utime", refuse)
+    monkeypatch.setattr(files.os, "utime", refuse)
     assert again.material(TEXTS, LABELS).states is not None
     assert again.material(["something else"], LABELS[:1]).states is None
     assert "Permission denied" in again.states.refusal

@@ -148,7 +148,7 @@ def stopped(encoder: Path, cache: Path, folder: Path) -> None:
 
 
 def stored_here_alone(encoder: Path, cache: Path) -> dict[str, Any]:
-    """As on two machines, of which the second has no room: whether each has states of its own, and goes on with them."""
+    """As on two machines, the second without room: whether each has states of its own, and goes on with them."""
     said: list[str] = []
     materials.log.warning = lambda text, *values: said.append(text % values)  # type: ignore[method-assign]
     workshop = workshop_of(encoder, cache / str(processes.rank()), "lstm", 0, 0.0)
