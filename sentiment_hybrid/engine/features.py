@@ -17,7 +17,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -44,45 +44,41 @@ _CHECKERS = 8  # threads that read checksums
 _told: set[Path] = set()
 
 
-@dataclass(frozen=True)
 class StoredStates:
-    """States of the windows of one TokenizedTexts, memory-mapped; ``gather`` reads a batch of them."""
+    """States of the windows of one TokenizedTexts, memory-mapped; ``gather`` reads a batch of them.
 
-    arrays: tuple[np.ndarray, ...]  # per shard (tokens + 1, H) float16; the last row is zero
-    shard: np.ndarray  # (W,) which array a window lies in
-    start: np.ndarray  # (W,) its first token there
-    tensors: tuple[torch.Tensor, ...] = field(init=False, repr=False)  # the same memory
+    Args:
+        arrays: of each shard, (tokens, H) float16.
+        shard: (W,) which array a window lies in.
+        start: (W,) its first token there.
+    """
 
-    def __post_init__(self) -> None:
+    def __init__(self, arrays: Sequence[np.ndarray], shard: np.ndarray, start: np.ndarray) -> None:
+        self.shard, self.start = shard, start
+        self.hidden_size = arrays[0].shape[1]
+        self._bytes = [memoryview(array).cast("B") for array in arrays]
         with warnings.catch_warnings():  # that the maps cannot be written to: nobody does
             warnings.simplefilter("ignore", UserWarning)
-            object.__setattr__(self, "tensors", tuple(torch.from_numpy(array) for array in self.arrays))
+            self._tensors = [torch.from_numpy(array) for array in arrays]
 
     def gather(self, windows: np.ndarray, lengths: np.ndarray) -> torch.Tensor:
         """States of these windows, padded with zeros: (W, T, H) float16, not to be written to.
 
-        Windows of one length that lie side by side are a view of the file; others are copied once, without a loop over
-        windows or tokens. numpy, not torch: its copy needs no threads, which other processes may keep from running.
+        Windows of one length that lie side by side are a view of the file. Others are joined, each with its padding,
+        in one pass over the memory: faster than fancy indexing, which copies token by token (benchmarks/states.py).
         """
         shard, start, longest = self.shard[windows], self.start[windows], int(lengths.max())
+        shape = (len(windows), longest, self.hidden_size)
         first = int(shard[0])
-        if (shard == first).all():
-            if lengths.min() == longest and (np.diff(start) == longest).all():
-                side_by_side = self.tensors[first][int(start[0]) :][: len(windows) * longest]
-                return side_by_side.view(len(windows), longest, -1)
-            return torch.from_numpy(_padded(self.arrays[first], start, lengths, longest))
-        out = np.empty((len(windows), longest, self.arrays[first].shape[1]), dtype=np.float16)
-        for number in np.unique(shard):
-            own = np.flatnonzero(shard == number)
-            out[own] = _padded(self.arrays[number], start[own], lengths[own], longest)
-        return torch.from_numpy(out)
-
-
-def _padded(states: np.ndarray, start: np.ndarray, lengths: np.ndarray, longest: int) -> np.ndarray:
-    """Windows of one shard, (W, T, H): where there is no token, the shard's row of zeros."""
-    columns = np.arange(longest)
-    places = np.where(columns < lengths[:, None], start[:, None] + columns, len(states) - 1)  # (W, T)
-    return np.take(states, places, axis=0)
+        if lengths.min() == longest and (np.diff(start) == longest).all() and (shard == first).all():
+            return self._tensors[first][int(start[0]) :][: shape[0] * longest].view(shape)
+        row = 2 * self.hidden_size
+        begins, ends, padding = (start * row).tolist(), ((start + lengths) * row).tolist(), (longest - lengths) * row
+        zeros = memoryview(bytes(int(padding.max())))
+        pieces: list[memoryview] = []
+        for number, begin, end, pad in zip(shard.tolist(), begins, ends, padding.tolist(), strict=True):
+            pieces += (self._bytes[number][begin:end], zeros[:pad])
+        return torch.frombuffer(bytearray().join(pieces), dtype=torch.float16).view(shape)
 
 
 @dataclass(frozen=True)
@@ -358,7 +354,7 @@ def _locate(keys: np.ndarray, found: list[Shard]) -> StoredStates | None:
     if not np.array_equal(all_keys[places], keys):
         return None
     try:
-        arrays = tuple(shard.states() for shard in found)
+        arrays = [shard.states() for shard in found]
     except FileNotFoundError:
         return None
     shard_of = np.repeat(np.arange(len(found)), [len(shard.keys) for shard in found])

@@ -95,7 +95,7 @@ class Shard:
             keys.dtype == f"S{KEY_BYTES}"
             and len(keys) == facts["windows"] == len(starts) - 1
             and starts[-1] == facts["tokens"]
-            and (np.diff(starts) > 0).all()
+            and (np.diff(starts) >= 0).all()
         )
         if not whole:
             raise UnusableError("its files do not fit each other")
@@ -125,7 +125,7 @@ class Shard:
         return self
 
     def states(self) -> np.ndarray:
-        """(tokens + 1, H) float16, memory-mapped; the last row is zero. Raises OSError."""
+        """(tokens, H) float16, memory-mapped. Raises OSError."""
         states: np.ndarray = np.load(self.folder / _STATES, mmap_mode="r", allow_pickle=False)
         return states.view(np.ndarray)
 
@@ -156,7 +156,7 @@ def write(
     aside = folder / f".{part:02d}-{uuid.uuid4().hex}.partial"
     aside.mkdir(parents=True)
     try:
-        crc = _write_states(aside / _STATES, blocks, (tokens + 1, identity.hidden_size))
+        crc = _write_states(aside / _STATES, blocks, (tokens, identity.hidden_size))
         np.save(aside / _KEYS, keys)
         np.save(aside / _STARTS, np.concatenate(([0], np.cumsum(lengths))).astype(np.int64))
         facts = {"format": FORMAT, **asdict(identity), "tokens": tokens, "windows": len(keys)}
@@ -171,10 +171,10 @@ def write(
 
 
 def _write_states(path: Path, blocks: Iterable[np.ndarray], shape: tuple[int, int]) -> int:
-    """The checksum of what was written: the blocks, and a row of zeros, which is what padding is read from."""
+    """The checksum of what was written."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f2", "fortran_order": False, "shape": shape})
-    contents = itertools.chain([header.getvalue()], (block.tobytes() for block in blocks), [bytes(2 * shape[1])])
+    contents = itertools.chain([header.getvalue()], (block.tobytes() for block in blocks))
     crc = 0
     # Written plainly: a memory map of a full disk ends the process with a bus error instead of telling.
     with path.open("wb") as file:

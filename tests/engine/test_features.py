@@ -405,7 +405,7 @@ def test_windows_in_the_order_of_their_texts_and_of_one_length_are_read_without_
     windows = np.arange(5, 15)
     batch = material.states.gather(windows, lengths[windows])
     assert batch.shape == (10, length, 16)
-    stored = material.states.tensors[0]
+    stored = material.states._tensors[0]
     assert stored.data_ptr() <= batch.data_ptr() < stored.data_ptr() + stored.nbytes
 
 
