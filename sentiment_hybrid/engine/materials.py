@@ -126,12 +126,13 @@ def furnish(
     """A workshop around a classifier; ``limits`` are token_budget, max_length and max_windows.
 
     States are kept below the layers that are trained, up to ``max_gb`` for all encoders together, and only if
-    ``keep_states``; not of an encoder that is trained whole.
+    ``keep_states``; not of an encoder of which all layers are trained.
     """
     classifier.to(compute.device)
     states = None
     shared = classifier.encoder
-    if keep_states and shared is not None and shared.stored_layer is not None:
+    # No layers, no work that could be spared: embeddings alone are not worth the disk.
+    if keep_states and shared is not None and shared.stored_layer:
         states = StateStore(
             paths.states_dir(cache),
             shared,
