@@ -141,6 +141,11 @@ class Roberta(nn.Module):
         """The table of word embeddings."""
         return self.embeddings.word_embeddings
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embeddings.word_embeddings.weight.device
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """States (W, T, H) of ids (W, T) under a bool mask (W, T), real tokens first; zero or anything on padding."""
         return self.states(input_ids, attention_mask, last=len(self.encoder.layer))
