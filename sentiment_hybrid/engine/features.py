@@ -56,7 +56,7 @@ class StoredStates:
     def __init__(self, arrays: Sequence[np.ndarray], shard: np.ndarray, start: np.ndarray) -> None:
         self.shard, self.start = shard, start
         self.hidden_size = arrays[0].shape[1]
-        self._bytes = [memoryview(array).cast("B") for array in arrays]
+        self._bytes = [array.data.cast("B") for array in arrays]
         with warnings.catch_warnings():  # that the maps cannot be written to: nobody does
             warnings.simplefilter("ignore", UserWarning)
             self._tensors = [torch.from_numpy(array) for array in arrays]

@@ -16,6 +16,7 @@ from sentiment_hybrid.commands import train
 from sentiment_hybrid.engine.checkpoint import RunCheckpoints, load_model, read_info
 from sentiment_hybrid.engine.runs import Run
 from sentiment_hybrid.errors import DatabaseError, DataError, EncoderError, OutputError, TrainingError, UsageError
+from sentiment_hybrid.models.encoder import load_encoder
 from sentiment_hybrid.reporting.results import read_results
 
 
@@ -368,7 +369,10 @@ def test_a_trained_encoder_is_inside_the_model_and_differs_from_the_one_it_came_
     info = read_info(result.model_dir)
     assert info.encoder_inside
     assert (result.model_dir / "encoder" / "model.safetensors").is_file()
-    assert not (project.folder / "cache" / "states").exists(), "states of a trained encoder are of no use to others"
+    stores = [folder.name for folder in (project.folder / "cache" / "states").iterdir()]
+    assert stores == [f"{load_encoder(config.encoder).fingerprint[:20]}-layer1-fp32"], (
+        "of no other use: the trained one"
+    )
 
 
 def test_a_scratch_encoder_learns_its_vocabulary_and_weights_from_the_data(project):

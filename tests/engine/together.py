@@ -64,6 +64,8 @@ def workshop_of(encoder: Path, cache: Path, model: str, trainable_layers: int, d
     for module in loaded.model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = dropout
+        elif isinstance(getattr(module, "dropout", None), float):  # of attention
+            module.dropout = dropout  # type: ignore[assignment]
     return open_workshop(config, model, loaded, num_classes=2, compute=device.resolve("cpu", "fp32"), cache=cache)
 
 
