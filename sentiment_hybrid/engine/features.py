@@ -17,7 +17,6 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -79,15 +78,6 @@ class StoredStates:
         for number, begin, end, pad in zip(shard.tolist(), begins, ends, padding.tolist(), strict=True):
             pieces += (self._bytes[number][begin:end], zeros[:pad])
         return torch.frombuffer(bytearray().join(pieces), dtype=torch.float16).view(shape)
-
-
-@dataclass(frozen=True)
-class Missing:
-    """What storing the states of some texts would take: those of their windows that no shard has."""
-
-    windows: int
-    tokens: int
-    bytes: int
 
 
 class _RefusedError(OSError):
@@ -160,14 +150,10 @@ class StateStore:
             self._refuse(reason(error) or type(error).__name__)
         return None
 
-    def missing(self, tokenized: TokenizedTexts) -> Missing:
-        """What ``ensure`` would have to encode. Raises OSError where the store cannot be looked at."""
-        keys = _window_keys(tokenized)
-        return self._measured(tokenized, _missing(keys, self._read_shards(keys)))
-
-    def _measured(self, tokenized: TokenizedTexts, windows: np.ndarray) -> Missing:
+    def _bytes(self, tokenized: TokenizedTexts, windows: np.ndarray) -> int:
+        """What the states of these windows take on the disk."""
         tokens = int(tokenized.window_lengths[windows].sum())
-        return Missing(len(windows), tokens, tokens * self.identity.token_bytes + len(windows) * _WINDOW_BYTES)
+        return tokens * self.identity.token_bytes + len(windows) * _WINDOW_BYTES
 
     def _refuse(self, why: str) -> None:
         self.refusal = f"token states cannot be kept in {self.folder}: {why}"
@@ -189,13 +175,10 @@ class StateStore:
         if len(missing) == 0:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        needed = self._measured(tokenized, missing)
-        self._check_room(needed.bytes)
-        if needed.bytes >= _LARGE:
-            log.info(
-                "storing the token states of %s windows: %.1f GB in %s", f"{needed.windows:,}", needed.bytes / 1e9,
-                self.folder,
-            )  # fmt: skip
+        needed = self._bytes(tokenized, missing)
+        self._check_room(needed)
+        if needed >= _LARGE:
+            log.info("storing token states of %s windows, %.1f GB, in %s", f"{len(missing):,}", needed / 1e9, self.root)
         for parts in self._turns():
             of_parts = missing[np.isin(_part_of(keys[missing]), parts)]
             if len(of_parts):
@@ -227,7 +210,7 @@ class StateStore:
             most = max(_SHARD_BYTES // self.identity.token_bytes, tokens // _MOST_SHARDS)
             for batches in _runs_of(pack(lengths, missing, token_budget), lengths, most):
                 windows = np.concatenate(batches)
-                self._check_room(self._measured(tokenized, windows).bytes)
+                self._check_room(self._bytes(tokenized, windows))
                 shards.write(
                     self.folder,
                     self.identity,
