@@ -39,7 +39,7 @@ _LARGE = 10**9  # from here on, what storing will take is said before it starts
 _SPARE = 256 * 2**20  # left free on the disk: checkpoints and results must still find room
 _CHECKERS = 8  # threads that read checksums
 
-#: Folders of which it has been said that states cannot be kept there: each is told once.
+#: Folders that cannot keep states, and shards that cannot be used: each is told once.
 _told: set[Path] = set()
 
 
@@ -275,8 +275,9 @@ class StateStore:
             return None  # removed meanwhile by whoever cleared the cache
         except UnusableError as error:
             # Of several processes the first one alone: it is the one whose log is read.
-            if self.share[0] == 0:
+            if self.share[0] == 0 and folder not in _told:
                 log.warning("%s is not used but computed again: %s", folder, error)
+                _told.add(folder)  # where it may not be removed, it is met again
                 shards.remove(folder)
             return None
 

@@ -159,6 +159,20 @@ def test_a_damaged_or_stale_shard_is_named_and_computed_again(make_workshop, cap
     assert f"{shard} is not used but computed again" in told.getMessage()
 
 
+def test_a_damaged_shard_that_may_not_be_removed_is_named_once_and_never_used(make_workshop, monkeypatch, caplog):
+    workshop = make_workshop("lstm")
+    workshop.material(TEXTS, LABELS)
+    shard = next(workshop.states.folder.glob("shard-*"))
+    flip_a_byte(shard)
+    monkeypatch.setattr(shards, "remove", lambda folder: None)
+    again = make_workshop("han")
+    for _ in range(2):
+        material = again.material(TEXTS, LABELS)
+        assert torch.isfinite(collate(material.tokenized, np.arange(5), material.states).states).all()
+    assert again.states.passes == workshop.states.passes
+    assert [str(shard) in record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [True]
+
+
 def test_only_shards_that_are_asked_for_are_read_through(make_workshop):
     workshop = make_workshop("lstm")
     workshop.material(TEXTS, LABELS)
