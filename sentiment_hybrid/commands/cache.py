@@ -135,7 +135,8 @@ def _entries(
         folder, pattern, look = looks[kind]
         for path in sorted(folder.glob(pattern)):
             with suppress(FileNotFoundError):  # another process clears, too
-                yield look(path)
+                if (entry := look(path)).bytes:  # of a store that was cleared, the empty files of its locks stay
+                    yield entry
 
 
 def _store(path: Path, *, verify: bool, progress: Callable[[int], object]) -> Entry:
@@ -226,7 +227,10 @@ def _delete(path: Path) -> str:
 
 
 def _remove_store(store: Path) -> str:
-    """Shards go under the locks that a fill would hold; what has mapped them into memory keeps what it has."""
+    """Shards go under the locks that a fill would hold; what has mapped them into memory keeps what it has.
+
+    The empty files of the locks stay: a lock that is held must keep its name.
+    """
     from filelock import Timeout
 
     from sentiment_hybrid.engine import shards
@@ -240,11 +244,4 @@ def _remove_store(store: Path) -> str:
             (store / paths.STORE_JSON).unlink(missing_ok=True)
     except Timeout:
         return "it is being filled"
-    if shards.shard_folders(store):
-        return "some of it is in use, or may not be removed"
-    # Whoever has waited for a lock makes the folder again. Two that hold one of a name would but store a window twice.
-    with suppress(OSError):
-        for lock in store.glob(".lock-*"):
-            lock.unlink()
-        store.rmdir()
-    return ""
+    return "some of it is in use, or may not be removed" if shards.size_of(store) else ""

@@ -37,6 +37,7 @@ _MOST_SHARDS = 32  # of one fill: each shard that is open holds a file descripto
 _WINDOW_BYTES = KEY_BYTES + 8  # what a window takes beside its tokens
 _LARGE = 10**9  # from here on, what storing will take is said before it starts
 _SPARE = 256 * 2**20  # left free on the disk: checkpoints and results must still find room
+_ATTEMPTS = 3  # at filling a store that is cleared or deleted meanwhile
 _CHECKERS = 8  # threads that read checksums
 
 #: Folders that cannot keep states, and shards that cannot be used: each is told once.
@@ -135,19 +136,22 @@ class StateStore:
         None where they cannot be kept (no room, a folder that refuses): the reason is in ``refusal``, and logged once
         per folder. What was complete stays for the next time.
         """
-        self.refusal = ""
+        self.refusal, why = "", ""
         keys = _window_keys(tokenized)
-        try:
-            for _ in range(2):  # once more, for a folder that was cleared between writing and reading
+        for _ in range(_ATTEMPTS):
+            try:
                 self._fill_missing(tokenized, keys, token_budget, progress)
                 stored = _locate(keys, self._read_shards(keys))
-                if stored is not None:
-                    shards.describe(self.folder, self.identity, encoder=self.name)
-                    return stored
-            raise _RefusedError("it is cleared again and again")
-        # NotImplementedError: a file system without locks.
-        except (OSError, NotImplementedError) as error:
-            self._refuse(reason(error) or type(error).__name__)
+            except FileNotFoundError as error:  # as where nothing is found: somebody has cleared it meanwhile
+                stored, why = None, reason(error)
+            # NotImplementedError: a file system without locks.
+            except (OSError, NotImplementedError) as error:
+                why = reason(error) or type(error).__name__
+                break
+            if stored is not None:
+                shards.describe(self.folder, self.identity, encoder=self.name)
+                return stored
+        self._refuse(why or "it is cleared again and again")
         return None
 
     def _bytes(self, tokenized: TokenizedTexts, windows: np.ndarray) -> int:

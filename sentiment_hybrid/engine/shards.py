@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import os
 import shutil
 import uuid
 import zlib
@@ -185,8 +186,11 @@ def _write_states(path: Path, blocks: Iterable[np.ndarray], shape: tuple[int, in
 
 
 def shard_folders(store: Path) -> list[Path]:
-    """Where the shards of a store lie."""
-    return sorted(store.glob("shard-*")) if store.is_dir() else []
+    """Where the shards of a store lie; there are none in a store that is not there."""
+    try:
+        return sorted(path for path in store.iterdir() if path.name.startswith("shard-"))
+    except FileNotFoundError:
+        return []
 
 
 def remove(folder: Path) -> None:
@@ -225,9 +229,10 @@ def describe(store: Path, identity: Identity, *, encoder: str) -> None:
 def size_of(folder: Path) -> int:
     """Bytes of all files below; those that vanish meanwhile count nothing."""
     total = 0
-    for path in folder.rglob("*") if folder.is_dir() else ():
-        with suppress(OSError):
-            total += path.stat().st_size if path.is_file() else 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += (Path(parent) / name).stat().st_size
     return total
 
 
