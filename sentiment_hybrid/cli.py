@@ -775,6 +775,8 @@ app.add_typer(config_app, name="config")
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
     console.prepare_streams()
+    if {"-h", "--help"} & set(sys.argv[1:] if arguments is None else arguments):
+        _show_names_whole()
     if os.name == "posix" and threading.current_thread() is threading.main_thread():
         # A scheduler's polite stop must save state as Ctrl-C does.
         signal.signal(signal.SIGTERM, _interrupt)
@@ -788,6 +790,27 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if code == 0:
         processes.leave()
     sys.exit(_flushed(code))
+
+
+def _show_names_whole() -> None:
+    """Have the tables of --help cut no option: in a narrow terminal typer's own would end long names with an ellipsis."""
+    from rich.table import Table
+    from rich.text import Text
+    from typer import rich_utils
+
+    class Whole(Table):
+        """Names keep their line; the last two columns, type and meaning, go on in the next one."""
+
+        def add_row(self, *cells: Any, **more: Any) -> None:
+            if not self.columns:
+                for number in range(len(cells)):
+                    self.add_column(no_wrap=number < len(cells) - 2)
+            for part in [part for cell in cells for part in getattr(cell, "renderables", [cell])]:
+                if isinstance(part, Text):
+                    part.overflow = "fold"
+            super().add_row(*cells, **more)
+
+    rich_utils.Table = Whole  # type: ignore[attr-defined,misc]
 
 
 def _flushed(code: int) -> int:

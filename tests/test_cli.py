@@ -323,6 +323,21 @@ def test_every_command_tells_its_help(name: str, capsys: pytest.CaptureFixture[s
     assert f"senthy {name}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["optimize", "finetune", "run-all"])
+def test_help_in_a_narrow_terminal_cuts_no_option_and_no_setting(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert senthy(name, "--help") == 0
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    for parameter in get_command(cli.app).commands[name].params:  # type: ignore[attr-defined]
+        for option in parameter.opts:
+            assert option in shown
+
+
+
 def test_config_commands_print_to_stdout(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert senthy("config", "show", "--seed", "5", "--set", "lstm.train.epochs=2") == 0
     (tmp_path / "shown.yaml").write_text(capsys.readouterr().out, encoding="utf-8")
