@@ -337,7 +337,6 @@ def test_help_in_a_narrow_terminal_cuts_no_option_and_no_setting(
             assert option in shown
 
 
-
 def test_config_commands_print_to_stdout(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert senthy("config", "show", "--seed", "5", "--set", "lstm.train.epochs=2") == 0
     (tmp_path / "shown.yaml").write_text(capsys.readouterr().out, encoding="utf-8")

@@ -357,7 +357,7 @@ def shorter_than_the_best(config: Config, model: str, best: TrialFacts) -> str:
     Its schedule ends earlier, too, so it may well not reach what the search promised.
     """
     epochs = config.model(model).train.epochs
-    if epochs >= best.best_epoch:
+    if best.best_epoch is None or epochs >= best.best_epoch:
         return ""
     return (
         f"the final model trains for {epochs} epochs, and the best trial was best in epoch {best.best_epoch}: "

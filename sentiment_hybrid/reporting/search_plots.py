@@ -65,9 +65,7 @@ def draw(
     drawings: dict[str, Callable[[Path], None]] = {
         "history": lambda path: history(path, trials, metric=metric, title=of["history"]),
         "epochs": lambda path: epochs(path, trials, metric=metric, title=of["epochs"]),
-        "slices": lambda path: slices(
-            path, scored, metric=metric, log_params=log_params, title=of["slices"]
-        ),
+        "slices": lambda path: slices(path, scored, metric=metric, log_params=log_params, title=of["slices"]),
         "parallel_coordinates": lambda path: parallel_coordinates(
             path, scored, metric=metric, log_params=log_params, title=of["parallel_coordinates"]
         ),
