@@ -55,7 +55,7 @@ class Ground:
     place: str | Path | None
     seconds: float
     folder: Path
-    most: int = MOST_COUNTED
+    most: int
     known: frozenset[bytes] = frozenset()
     _texts: dict[Split, tuple[int, list[str]]] = field(default_factory=dict)
     _labels: dict[Split, list[int]] = field(default_factory=dict)
@@ -98,17 +98,20 @@ class Ground:
 
     def windows(self, workshop: Workshop) -> dict[str, float]:
         """Windows of all rows, the distinct ones, and those that are not stored, as `Todo` names them."""
+        from sentiment_hybrid.engine.estimate import survey
+
         if workshop.states is None:
             return {}
-        survey = workshop.states.survey([self._of(workshop, split) for split in self._texts], known=self.known)
-        self.known |= survey.keys
+        texts = [self._of(workshop, split) for split in self._texts]
+        found = survey(workshop.states.folder, texts, known=self.known)
+        self.known |= found.keys
         counted = sum(len(texts) for _, texts in self._texts.values())
         beyond = sum(rows for rows, _ in self._texts.values()) / max(counted, 1)
         return {
-            "windows": round(survey.windows * beyond),
-            "distinct": round(survey.distinct * beyond),
-            "missing": round(survey.missing * beyond),
-            "missing_tokens": survey.missing_tokens * beyond,
+            "windows": round(found.windows * beyond),
+            "distinct": round(found.distinct * beyond),
+            "missing": round(found.missing * beyond),
+            "missing_tokens": found.missing_tokens * beyond,
         }
 
     def notes(self) -> list[str]:
@@ -158,7 +161,16 @@ def run(
             _check(config, model, verb, store, test=test, final=final)
             wanted = rows_of(config, model, verb, store, test=test, final=final)
             ground = opened(
-                config, store, wanted, device=device, offline=offline, place=encoder, folder=folder, before=ground
+                config,
+                store,
+                wanted,
+                device=device,
+                offline=offline,
+                place=encoder,
+                folder=folder,
+                seconds=SECONDS,
+                most=MOST_COUNTED,
+                before=ground,
             )
             made = estimated(ground, model, verb, store, seeds=seeds, final=final, test=test, bundle=bundle_encoder)
             results.append(replace(made, seconds=time.perf_counter() - started))
@@ -181,8 +193,8 @@ def opened(
     offline: bool,
     place: str | Path | None,
     folder: Path,
-    seconds: float = SECONDS,
-    most: int = MOST_COUNTED,
+    seconds: float,
+    most: int,
     before: Ground | None = None,
 ) -> Ground:
     """Read texts and encoder; ``before`` is the ground of another model, whose encoder and states are shared."""
@@ -316,9 +328,10 @@ def _todo(
             rest = ground.amount(workshop, "valid", store.count("valid"))
             both = Amount(fit.train.rows + rest.rows, fit.train.tokens + rest.tokens)
             fit = replace(fit, train=both, valid=Amount(0, 0.0), epochs=hpo.epochs)
-    tested = ground.amount(workshop, "test", _least(ground.config.test.sample_size, store.count("test")))
-    counted = ground.windows(workshop)
-    return Todo(fit, trials, done, tested if test and fit else None, seeds, **counted)  # type: ignore[arg-type]
+    tested = None
+    if test and fit is not None:
+        tested = ground.amount(workshop, "test", _least(ground.config.test.sample_size, store.count("test")))
+    return Todo(fit, trials, done, tested, seeds, **ground.windows(workshop))  # type: ignore[arg-type]
 
 
 def trials_done(ground: Ground, model: str) -> int:

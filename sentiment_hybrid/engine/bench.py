@@ -20,6 +20,7 @@ from sentiment_hybrid.engine.device import Compute, resolve
 from sentiment_hybrid.engine.evaluate import predict_probabilities
 from sentiment_hybrid.engine.loop import Fit, StepFacts
 from sentiment_hybrid.engine.materials import Workshop, new_fit, open_workshop, set_seeds
+from sentiment_hybrid.errors import OutputError
 from sentiment_hybrid.models.encoder import LoadedEncoder, encoder_fingerprint
 
 Work = Literal["encode", "validate", "predict", "train"]
@@ -106,6 +107,8 @@ class Bench:
         part, seconds = self._grown(
             lambda part: store.ensure(self._tokens_of(part, workshop), token_budget=workshop.token_budget)
         )
+        if store.passes == 0:
+            raise OutputError(f"no states could be written into {store.folder}", hint="Is there room for them?")
         self._stored[precision] = part.stop
         return self._rate("encode", precision, part, seconds, of_encoder=True)
 

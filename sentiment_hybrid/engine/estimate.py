@@ -2,14 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from sentiment_hybrid.engine.batches import TokenizedTexts
+from sentiment_hybrid.engine.features import _window_keys
 
 #: A checkpoint holds weights and two moments of what is trained, float32.
 _CHECKPOINT_BYTES = 3 * 4
 #: Checkpoints on disk at the worst moment: the best, the last, and the one being written.
 _CHECKPOINTS = 3
 _STATE_BYTES = 2  # float16
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Windows of some texts, the distinct ones among them, and those that are not stored; ``keys`` of the distinct."""
+
+    windows: int
+    distinct: int
+    missing: int
+    missing_tokens: int
+    keys: frozenset[bytes]
+
+
+def survey(folder: Path, tokenized: Sequence[TokenizedTexts], *, known: Collection[bytes] = frozenset()) -> Survey:
+    """What a state store in ``folder`` has of these texts; a look alone: not even a damaged shard is removed.
+
+    ``known`` are keys of windows that will be stored by then.
+    """
+    keys = np.concatenate([_window_keys(one) for one in tokenized])
+    lengths = np.concatenate([one.window_lengths for one in tokenized])
+    distinct, example = np.unique(keys, return_index=True)
+    stored = {*known}
+    for path in folder.glob("shard-*/keys.npy"):
+        try:
+            stored.update(np.load(path, allow_pickle=False).tolist())
+        except (OSError, ValueError, EOFError):  # damaged, or just cleared: its windows will be encoded again
+            continue
+    lacking = [at for at, key in zip(example.tolist(), distinct.tolist(), strict=True) if key not in stored]
+    return Survey(len(keys), len(distinct), len(lacking), int(lengths[lacking].sum()), frozenset(distinct.tolist()))
 
 
 @dataclass(frozen=True)

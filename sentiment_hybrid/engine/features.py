@@ -13,7 +13,7 @@ import itertools
 import json
 import shutil
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,18 +52,6 @@ class StoredStates:
         ):
             out[place, :length] = self.arrays[shard][start : start + length]
         return torch.from_numpy(out)
-
-
-@dataclass(frozen=True)
-class Survey:
-    """Windows of some texts, the distinct ones and their tokens, and those of them that are not stored."""
-
-    windows: int
-    distinct: int
-    missing: int
-    tokens: int
-    missing_tokens: int
-    keys: frozenset[bytes]
 
 
 class StateStore:
@@ -109,26 +97,6 @@ class StateStore:
                         self._fill(tokenized, keys, of_parts, parts, token_budget, progress)
                 shards = self._read_shards()
         return _locate(keys, shards)
-
-    def survey(self, tokenized: Sequence[TokenizedTexts], *, known: Collection[bytes] = frozenset()) -> Survey:
-        """What storing the states of these texts would take; a look alone, which changes nothing on disk.
-
-        ``known`` are keys of windows that will be stored by then.
-        """
-        keys = np.concatenate([_window_keys(one) for one in tokenized])
-        lengths = np.concatenate([one.window_lengths for one in tokenized])
-        distinct, example = np.unique(keys, return_index=True)
-        found = [_Shard.read(folder, self.hidden_size) for folder in sorted(self.folder.glob("shard-*"))]
-        missing = _missing(distinct, [shard for shard in found if shard is not None])
-        lacking = np.array([at for at in missing if distinct[at] not in known], dtype=np.int64)
-        return Survey(
-            windows=len(keys),
-            distinct=len(distinct),
-            missing=len(lacking),
-            tokens=int(lengths[example].sum()),
-            missing_tokens=int(lengths[example[lacking]].sum()),
-            keys=frozenset(distinct.tolist()),
-        )
 
     def _turns(self) -> list[list[int]]:
         """Parts to fill together: this process's own, and then those of each other one, if it has left any."""
