@@ -20,7 +20,7 @@ from sentiment_hybrid.engine.device import Compute, resolve
 from sentiment_hybrid.engine.evaluate import predict_probabilities
 from sentiment_hybrid.engine.loop import Fit, StepFacts
 from sentiment_hybrid.engine.materials import Workshop, new_fit, open_workshop, set_seeds
-from sentiment_hybrid.errors import OutputError
+from sentiment_hybrid.errors import OutputError, TrainingError
 from sentiment_hybrid.models.encoder import LoadedEncoder, encoder_fingerprint
 
 Work = Literal["encode", "validate", "predict", "train"]
@@ -93,11 +93,11 @@ class Bench:
         return tuple(dict.fromkeys(("fp32", resolve(self.device).precision)))
 
     def predict_precisions(self) -> tuple[str, ...]:
-        """The same, and int8 where `Predictor` offers it."""
-        from sentiment_hybrid.engine import predictor
-
-        offered: tuple[str, ...] = getattr(predictor, "PRECISIONS", ())
-        return (*self.precisions(), *(("int8",) if "int8" in offered else ()))
+        """The same, and int8 where this device has products of it."""
+        try:
+            return (*self.precisions(), resolve(self.device, "int8").precision)
+        except TrainingError:
+            return self.precisions()
 
     def encode(self, precision: str) -> Rate:
         """Of filling the state store: token ids in, states of a frozen encoder on disk."""

@@ -8,6 +8,7 @@ import pytest
 
 from sentiment_hybrid.commands import bench
 from sentiment_hybrid.errors import EncoderError
+from sentiment_hybrid.models.fast import int8_engine
 
 
 def senthy(*arguments):
@@ -26,6 +27,8 @@ def test_it_measures_every_work_and_reckons_train_and_optimize(project):
     assert {(rate.work, rate.precision) for rate in result.rates} >= {
         (work, precision) for work in ("encode", "validate", "predict", "train") for precision in precisions
     }
+    with_int8 = {rate.precision for rate in result.rates if rate.work == "predict"}
+    assert ("int8" in with_int8) == (int8_engine() is not None)
     assert not result.missing
     assert min(*result.matrix_rates.values(), result.copy_rate) > 0
     assert [one.verb for one in result.estimates] == ["train", "optimize"]
