@@ -37,10 +37,9 @@ class Prepared:
 
     def __init__(self, model: Roberta, kind: Kind, *, layers: int) -> None:
         self.kind, self.layers = kind, layers
-        self.dtype = torch.bfloat16 if kind == "bf16" else torch.float32
         self._embeddings = model.embeddings
         with torch.no_grad():
-            self._layers = [_Layer(layer, kind, self.dtype) for layer in model.encoder.layer[:layers]]
+            self._layers = [_Layer(layer, kind) for layer in model.encoder.layer[:layers]]
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """States (W, T, H) of ids (W, T) under a bool mask (W, T) with real tokens first; zeros on padding."""
@@ -49,7 +48,7 @@ class Prepared:
         parts = []
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
             for part, groups in _parts(ragged.groups):
-                states = self._embeddings(ids[part], ragged.position[part]).to(self.dtype)
+                states = self._embeddings(ids[part], ragged.position[part])
                 for layer in self._layers:
                     states = layer(states, groups)
                 parts.append(states)
@@ -63,28 +62,29 @@ class Prepared:
 
 
 class _Layer:
-    """One transformer layer over tokens in a row."""
+    """One transformer layer over tokens in a row; what runs past the products stays float32, which costs nothing."""
 
-    def __init__(self, layer: Any, kind: Kind, dtype: torch.dtype) -> None:
+    def __init__(self, layer: Any, kind: Kind) -> None:
         own, after = layer.attention.self, layer.attention.output
         projections = (own.query, own.key, own.value)
         weight = torch.cat([p.weight for p in projections])
         bias = torch.cat([p.bias for p in projections])
         self.heads: int = own.heads
+        self.dtype = torch.bfloat16 if kind == "bf16" else torch.float32
         self.project = _linear(weight, bias, kind)
         self.mix = _linear(after.dense.weight, after.dense.bias, kind)
         self.grow = _linear(
             layer.intermediate.dense.weight, layer.intermediate.dense.bias, kind, activation=layer.activation
         )
         self.shrink = _linear(layer.output.dense.weight, layer.output.dense.bias, kind)
-        self.norms = [_norm(norm, dtype) for norm in (after.LayerNorm, layer.output.LayerNorm)]
+        self.norms = [_norm(norm) for norm in (after.LayerNorm, layer.output.LayerNorm)]
 
     def __call__(self, states: Tensor, groups: tuple[tuple[int, int], ...]) -> Tensor:
-        """(tokens, H) -> (tokens, H)."""
-        query, key, value = self.project(states).unflatten(-1, (3, self.heads, -1)).unbind(1)
+        """(tokens, H) float32 -> the same; what went in is overwritten."""
+        query, key, value = self.project(states.to(self.dtype)).unflatten(-1, (3, self.heads, -1)).unbind(1)
         mixed = attend_ragged(query, key, value, groups)
-        states = self.norms[0](self.mix(mixed).add_(states))
-        return self.norms[1](self.shrink(self.grow(states)).add_(states))
+        states = self.norms[0](states.add_(self.mix(mixed)))
+        return self.norms[1](self.shrink(self.grow(states.to(self.dtype))).add(states))
 
 
 def int8_engine() -> str | None:
@@ -164,7 +164,7 @@ def _after(linear: Linear, activation: Callable[[Tensor], Tensor] | None) -> Lin
     return linear if activation is None else lambda states: activation(linear(states))
 
 
-def _norm(norm: nn.LayerNorm, dtype: torch.dtype) -> Linear:
-    weight, bias = norm.weight.detach().to(dtype), norm.bias.detach().to(dtype)
+def _norm(norm: nn.LayerNorm) -> Linear:
+    weight, bias = norm.weight.detach(), norm.bias.detach()
     shape, epsilon = tuple(norm.normalized_shape), norm.eps
     return lambda states: F.layer_norm(states, shape, weight, bias, epsilon)

@@ -317,6 +317,7 @@ def test_other_precisions_say_nearly_the_same(model_dir, precision):
     exact = Predictor(model_dir, precision="fp32").predict_proba(texts)
     other = Predictor(model_dir, precision=precision).predict_proba(texts)
     assert np.abs(other - exact).max() < 0.05
+    assert (other.argmax(axis=1) == exact.argmax(axis=1)).mean() > 0.99
 
 
 def test_int8_where_there_is_none_says_what_else_there_is(model_dir, monkeypatch):
