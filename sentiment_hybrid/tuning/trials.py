@@ -62,6 +62,7 @@ class TrialBench:
         compute: the device's name, as ``--device`` gives it.
         offline: never reach a network.
         encoder: where a copy of the encoder lies that the config names.
+        loaded: that encoder, where the caller has it already.
 
     Raises:
         SenthyError: the rows or the encoder cannot be had, or the space asks for what the encoder has not.
@@ -75,6 +76,7 @@ class TrialBench:
         compute: str = "auto",
         offline: bool = False,
         encoder: str | Path | None = None,
+        loaded: LoadedEncoder | None = None,
     ) -> None:
         self.config, self.model = config, model
         self.notes: list[str] = []
@@ -86,7 +88,7 @@ class TrialBench:
         weights_of_classes(config.model(model).train.class_weights, self._rows[0].labels, self.labels)
         self._encoders: dict[int, LoadedEncoder] = {}
         self._kept: dict[tuple[int, Path | None], tuple[Material, Material]] = {}
-        self.loaded = self._encoder(config)
+        self.loaded = loaded or self._encoder(config)
         self._check_encoder()
 
     def facts(self) -> dict[str, Any]:
