@@ -80,7 +80,7 @@ class TrialBench:
     ) -> None:
         self.config, self.model = config, model
         self.notes: list[str] = []
-        self._compute, self._offline, self._place, self._given = compute, offline, encoder, loaded
+        self._compute, self._offline, self._place = compute, offline, encoder
         with open_store(config.paths.data_db) as store:
             self.labels = store.labels
             self.fingerprint = store.fingerprint
@@ -88,7 +88,7 @@ class TrialBench:
         weights_of_classes(config.model(model).train.class_weights, self._rows[0].labels, self.labels)
         self._encoders: dict[int, LoadedEncoder] = {}
         self._kept: dict[tuple[int, bool], tuple[Material, Material]] = {}
-        self.loaded = self._encoder(config)
+        self.loaded = loaded or self._encoder(config)
         self._check_encoder()
 
     def facts(self) -> dict[str, Any]:
@@ -177,8 +177,6 @@ class TrialBench:
 
     def _encoder(self, config: Config) -> LoadedEncoder:
         """The encoder as it came; the size of a scratch one follows the window length."""
-        if self._given is not None:
-            return self._given
         key = config.encoder.max_length if config.encoder.name == SCRATCH else 0
         if key not in self._encoders:
             set_seeds(config.project.seed)
