@@ -132,7 +132,7 @@ def test_a_dry_run_is_of_the_same_settings_and_calls_nothing_else(
     spy: Callable[..., Spy], arguments: list[str], models: list[str], verb: str, options: dict[str, Any]
 ) -> None:
     done = [spy(name) for name in ("train", "optimize", "run_all")]
-    dry = spy("estimating", lambda: [])
+    dry = spy("estimating", list)
     assert senthy(*arguments, "--dry-run", "--encoder", "enc", "--bundle-encoder", "--device", "cpu", "--offline") == 0
     config, *rest = dry.args
     assert rest == [models, verb]

@@ -16,12 +16,14 @@ import numpy as np
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.engine import limits
 from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
-from sentiment_hybrid.engine.device import Compute, resolve
+from sentiment_hybrid.engine.device import resolve
 from sentiment_hybrid.engine.evaluate import predict_probabilities
 from sentiment_hybrid.engine.loop import Fit, StepFacts
-from sentiment_hybrid.engine.materials import Workshop, new_fit, open_workshop, set_seeds
+from sentiment_hybrid.engine.materials import Workshop, furnish, new_fit, set_seeds
 from sentiment_hybrid.errors import OutputError, TrainingError
-from sentiment_hybrid.models.encoder import LoadedEncoder, encoder_fingerprint
+from sentiment_hybrid.models import build_head
+from sentiment_hybrid.models.classifier import Classifier
+from sentiment_hybrid.models.encoder import Encoder, LoadedEncoder, encoder_fingerprint
 
 Work = Literal["encode", "validate", "predict", "train"]
 
@@ -185,22 +187,22 @@ class Bench:
         return self.config.model(self.model).train
 
     def _workshop(self, precision: str, *, frozen: bool = False, config: Config | None = None) -> Workshop:
+        """As `open_workshop`, over this bench's own folder, in which no budget of the user's holds."""
         config = config or self.config
-        if frozen:
-            encoder = config.encoder.model_copy(update={"trainable_layers": 0})
-            config = config.model_copy(update={"encoder": encoder})
         set_seeds(config.project.seed)
-        return open_workshop(
-            config,
-            self.model,
+        shared = Encoder(self.loaded.model, 0 if frozen else config.encoder.trainable_layers)
+        head = config.model(self.model).head
+        return furnish(
+            Classifier(
+                shared, build_head(self.model, head, input_size=shared.hidden_size, num_classes=len(self.names))
+            ),
             self.loaded,
-            num_classes=len(self.names),
-            compute=self._compute(precision),
+            compute=resolve(self.device, precision),
             cache=self.folder / "cache",
+            token_budget=self._settings.token_budget,
+            max_length=config.encoder.max_length,
+            max_windows=config.encoder.max_windows,
         )
-
-    def _compute(self, precision: str) -> Compute:
-        return resolve(self.device, precision)
 
     def _tokens_of(self, part: slice, workshop: Workshop) -> TokenizedTexts:
         return workshop.tokenize(self.texts[part])
