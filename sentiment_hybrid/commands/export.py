@@ -12,8 +12,10 @@ from sentiment_hybrid.errors import DatabaseError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from sentiment_hybrid.config.schema import Config
+    from sentiment_hybrid.engine.batches import TokenizedTexts
     from sentiment_hybrid.engine.checkpoint import LoadedModel
     from sentiment_hybrid.engine.export import Check
+    from sentiment_hybrid.engine.onnx_backend import OnnxBackend
 
 Format = Literal["onnx"]
 Quantize = Literal["int8"]
@@ -178,7 +180,7 @@ def _measure(
 
     backend = OnnxBackend(aside, device="cpu")
     texts, checked_on = _texts(loaded, config, rows=rows, offline=offline)
-    tokenized = backend.tokenize(texts + _long(texts))
+    tokenized = _tokenized_alike(loaded, backend, texts + _long(texts))
     with progress("checking", 2 * len(tokenized), unit="texts") as bar:
         check, refused = export.compare(
             loaded.classifier, backend, tokenized, token_budget=_TOKEN_BUDGET, progress=bar.advance
@@ -191,6 +193,23 @@ def _measure(
     note("timing")
     few = backend.tokenize(texts[: _first(backend.tokenize(texts).lengths.cumsum(), _TIMED_TOKENS)])
     return check, checked_on, export.race(loaded.classifier, backend, few, token_budget=_TOKEN_BUDGET)
+
+
+def _tokenized_alike(loaded: LoadedModel, backend: OnnxBackend, texts: list[str]) -> TokenizedTexts:
+    """The texts by the tokenizer that was written, which must give what the model's own gives."""
+    import numpy as np
+
+    from sentiment_hybrid.engine.batches import tokenize
+
+    info = loaded.info
+    own = tokenize(texts, loaded.tokenizer, max_length=info.max_length, max_windows=info.max_windows)
+    written = backend.tokenize(texts)
+    if not (np.array_equal(own.ids, written.ids) and np.array_equal(own.window_offsets, written.window_offsets)):
+        raise ModelError(
+            f"the tokenizer of {info.encoder_name} is another one when it is read from its {paths.TOKENIZER_JSON}",
+            hint="Nothing was written; use the model as it is.",
+        )
+    return written
 
 
 def _first(total: Any, tokens: int) -> int:

@@ -12,10 +12,9 @@ import numpy as np
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.data import clean, columns
-from sentiment_hybrid.engine import device as devices
 from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
 from sentiment_hybrid.engine.checkpoint import ModelInfo, load_model, recover
-from sentiment_hybrid.engine.evaluate import predict_probabilities
+from sentiment_hybrid.engine.onnx_backend import OnnxBackend, is_export
 from sentiment_hybrid.errors import ColumnError, DataError, ModelError
 
 if TYPE_CHECKING:
