@@ -669,7 +669,7 @@ def predict(
         device=call.device,
         offline=call.offline,
         encoder=encoder,
-        backend=cast(Any, backend.value if backend else None),
+        backend=cast(Any, backend.value if backend else "auto"),
     )
     console.show_predictions(result)
 

@@ -642,8 +642,8 @@ def show_export(result: Any) -> None:
     check = result.check
     say(f"{result.directory}: {result.kind}, {size(result.bytes)}, from {result.model_dir}")
     say(
-        f"on {check.rows:,} texts of {result.checked_on}: {check.agreement:.2%} of the labels agree, a logit differs by "
-        f"at most {check.logit_difference:.2g}, a probability by {check.probability_difference:.2g}"
+        f"on {check.rows:,} texts of {result.checked_on}: {check.agreement:.2%} of the labels agree, a logit differs "
+        f"by at most {check.logit_difference:.2g}, a probability by {check.probability_difference:.2g}"
     )
     table("", ["", "tokens/s"], [[name, f"{speed:,.0f}"] for name, speed in result.speed.items()])
     verdict = f"{result.factor:.1f} times the speed of the original" if result.factor >= 1.05 else "not faster here"

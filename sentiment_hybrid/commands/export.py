@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -79,6 +80,8 @@ def run(
         ModelError: there is no model, onnx or onnxruntime is missing, or the export differs too much.
         EncoderError, OutputError: as their names say.
     """
+    # torch tells its own developers what its recording does not know; it reads this when it is imported.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from sentiment_hybrid.engine.checkpoint import load_model, published_whole
     from sentiment_hybrid.engine.onnx_backend import PACKAGES, require
     from sentiment_hybrid.engine.predictor import published
@@ -188,7 +191,9 @@ def _measure(
     if refused is not None:
         raise ModelError(
             f"the export is not the same model: {refused} ({check.rows:,} texts of {checked_on})",
-            hint="Export without --quantize." if backend.kind == "int8" else "Nothing was written; use the model as it is.",
+            hint="Export without --quantize."
+            if backend.kind == "int8"
+            else "Nothing was written; use the model as it is.",
         )
     note("timing")
     few = backend.tokenize(texts[: _first(backend.tokenize(texts).lengths.cumsum(), _TIMED_TOKENS)])

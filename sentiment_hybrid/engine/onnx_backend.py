@@ -14,6 +14,7 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.engine.batches import TokenizedTexts, pack, padded_ids, tokenize
 from sentiment_hybrid.engine.checkpoint import ModelInfo, file_sha256, read_info
 from sentiment_hybrid.errors import ModelError
+from sentiment_hybrid.models.tokenizer import Tokenizer
 
 #: What `pip install "sentiment-hybrid[onnx]"` brings; the name of each package is that of its module.
 PACKAGES = ("onnx", "onnxruntime")
@@ -37,29 +38,6 @@ def require(*packages: str) -> None:
             ) from error
 
 
-class FileTokenizer:
-    """A tokenizer.json as what `tokenize` calls; a text's own ``</s>`` is four characters, and nothing is cut."""
-
-    def __init__(self, file: Path, pad_token_id: int) -> None:
-        from tokenizers import Tokenizer
-
-        try:
-            self._backend = Tokenizer.from_file(str(file))
-        except Exception as error:  # tokenizers raises Exception itself
-            raise ModelError(f"{file} cannot be read: {error}", hint="Export the model again.") from error
-        self._backend.no_truncation()
-        self._backend.no_padding()
-        self._backend.encode_special_tokens = True
-        self.pad_token_id = pad_token_id
-
-    def __call__(self, texts: str | Sequence[str], *, add_special_tokens: bool = True, **_: Any) -> dict[str, Any]:
-        """``input_ids`` of one text, or of several."""
-        if isinstance(texts, str):
-            return {"input_ids": self._backend.encode(texts, add_special_tokens=add_special_tokens).ids}
-        encoded = self._backend.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
-        return {"input_ids": [one.ids for one in encoded]}
-
-
 class OnnxBackend:
     """The graph of an export directory, with the tokenizer and the facts that lie beside it.
 
@@ -79,7 +57,7 @@ class OnnxBackend:
         self.info: ModelInfo = read_info(directory)
         facts = _facts(directory)
         self.kind: str = facts["kind"]
-        self.tokenizer = FileTokenizer(directory / paths.TOKENIZER_DIR / paths.TOKENIZER_JSON, facts["pad_id"])
+        self.tokenizer = _tokenizer(directory / paths.TOKENIZER_DIR, facts["pad_id"])
         self._session = _session(directory / paths.ONNX_MODEL, _providers(device))
 
     def tokenize(self, texts: Sequence[str]) -> TokenizedTexts:
@@ -97,8 +75,17 @@ class OnnxBackend:
         """Logits (N, C) float32 in the order of the texts; sorted by length inside."""
         logits = np.zeros((len(tokenized), len(self.info.labels)), dtype=np.float32)
         for rows in pack(tokenized.lengths, np.arange(len(tokenized)), token_budget):
-            logits[rows] = self._session.run(["logits"], graph_inputs(tokenized, rows))[0]
+            logits[rows] = self._run(graph_inputs(tokenized, rows))
             progress(len(rows))
+        return logits
+
+    def _run(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        try:
+            logits: np.ndarray = self._session.run(["logits"], inputs)[0]
+        except Exception as error:  # as for the session
+            raise ModelError(
+                f"onnxruntime failed in {self.directory}: {_first_line(error)}", hint="Lower token_budget with --set."
+            ) from error
         return logits
 
     def probabilities(
@@ -145,6 +132,18 @@ def _facts(directory: Path) -> dict[str, Any]:
     return facts
 
 
+def _tokenizer(folder: Path, pad_id: int) -> Tokenizer:
+    try:
+        found = Tokenizer.load(folder, pad_token_id=pad_id)
+    except Exception as error:  # tokenizers raises Exception itself
+        raise ModelError(
+            f"the tokenizer in {folder} cannot be read: {error}", hint="Export the model again."
+        ) from error
+    if found is None:
+        raise ModelError(f"{folder} has no tokenizer", hint="Export the model again.")
+    return found
+
+
 def _providers(device: str) -> list[str]:
     import onnxruntime
 
@@ -172,9 +171,14 @@ def _session(graph: Path, providers: list[str]) -> Any:
         return onnxruntime.InferenceSession(str(graph), options, providers=providers)
     except Exception as error:  # onnxruntime's own types have no common base that it names
         raise ModelError(
-            f"onnxruntime cannot use {graph}: {str(error).strip().splitlines()[0]}",
+            f"onnxruntime cannot use {graph}: {_first_line(error)}",
             hint="Export the model again, with the onnxruntime that is to run it.",
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    said = str(error).strip().splitlines()
+    return said[0] if said else type(error).__name__
 
 
 def _no_export(directory: Path) -> ModelError:

@@ -52,11 +52,11 @@ class TracedClassifier(nn.Module):
             return _lstm(self.head, states, mask, text_index)
         if isinstance(self.head, HanSequenceHead):
             return _han(self.head, states, mask, text_index)
-        return _linear(cast(LinearMeanHead, self.head), states, mask, text_index)
+        return _linear(self.head, states, mask, text_index)
 
 
 def _linear(head: LinearMeanHead, states: Tensor, mask: Tensor, text_index: Tensor) -> Tensor:
-    tokens, counts, real = _rows_of_texts(states, mask, text_index)
+    tokens, _, real = _rows_of_texts(states, mask, text_index)
     return cast(Tensor, head.output(masked_mean(tokens, real)))
 
 
@@ -80,10 +80,11 @@ def _han(head: HanSequenceHead, states: Tensor, mask: Tensor, text_index: Tensor
 def _rows_of_texts(states: Tensor, mask: Tensor, text_index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The real tokens of a text's windows in a row: states (B, S, D), how many (B,), and which are real (B, S)."""
     per_window = mask.long().sum(1)  # (W,)
-    texts = torch.zeros_like(text_index[:1]).expand(text_index[-1] + 1)  # (B,)
+    texts = torch.zeros_like(text_index[:1]).expand(cast(int, text_index[-1] + 1))  # (B,)
     counts = texts.scatter_add(0, text_index, per_window)  # (B,)
     first = counts.cumsum(0) - counts  # (B,) tokens of all earlier texts
-    steps = torch.arange(counts.max(), device=mask.device)  # type: ignore[call-overload]  # a tensor while recording
+    # Recorded, a size is a tensor like the others.
+    steps = torch.arange(cast(int, counts.max()), device=mask.device)  # (S,)
     real = steps < counts.unsqueeze(1)  # (B, S)
     # Tokens lie in the order of their texts: a text's begin after all of those before it.
     tokens = mask.flatten().nonzero().squeeze(1)  # (K,)

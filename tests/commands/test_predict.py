@@ -447,14 +447,14 @@ def test_rows_stream_in_bounded_chunks(
     run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    proba = Predictor.predict_proba
+    prepare = Predictor.prepare
 
-    def measured(self: Predictor, texts: list[str | None]) -> Any:
+    def measured(self: Predictor, texts: list[str | None], **options: Any) -> Any:
         sizes.append(len(texts))
-        return proba(self, texts)
+        return prepare(self, texts, **options)
 
     monkeypatch.setattr(engine, "CHUNK", 7)
-    monkeypatch.setattr(Predictor, "predict_proba", measured)
+    monkeypatch.setattr(Predictor, "prepare", measured)
     for ending in ("csv", "jsonl", "parquet", "db"):
         sizes.clear()
         source = write_rows(tmp_path / f"in.{ending}", [{"text": f"good {at}"} for at in range(23)])
@@ -472,15 +472,15 @@ def test_a_stopped_run_leaves_the_old_file(
     run(input_file=source, output_file=target)
     old = target.read_bytes()
     calls = iter([None, KeyboardInterrupt()])
-    proba = Predictor.predict_proba
+    compute = Predictor.compute
 
-    def stopped(self: Predictor, texts: list[str | None]) -> Any:
+    def stopped(self: Predictor, prepared: engine.Prepared, **options: Any) -> Any:
         if (failure := next(calls)) is not None:
             raise failure
-        return proba(self, texts)
+        return compute(self, prepared, **options)
 
     monkeypatch.setattr(engine, "CHUNK", 4)
-    monkeypatch.setattr(Predictor, "predict_proba", stopped)
+    monkeypatch.setattr(Predictor, "compute", stopped)
     with pytest.raises(KeyboardInterrupt):
         run(input_file=source, output_file=target)
     assert target.read_bytes() == old
