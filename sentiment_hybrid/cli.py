@@ -155,6 +155,16 @@ class Quantized(StrEnum):
     int8 = "int8"
 
 
+class PredictPrecision(StrEnum):
+    """What the encoder computes in when a model is applied."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
 class InputFormat(StrEnum):
     """How the rows of a pipe are written."""
 
@@ -646,6 +656,10 @@ def predict(
         InputFormat | None, typer.Option("--format", help="What is in a pipe (lines otherwise), or in an odd file.")
     ] = None,
     table: Annotated[str | None, typer.Option("--table", help="Table of an SQLite input.")] = None,
+    precision: Annotated[
+        PredictPrecision | None,
+        typer.Option("--precision", help="Of the encoder; auto is bf16 where the machine has it, int8 is for CPUs."),
+    ] = None,
     json_: Json = False,
     encoder: EncoderPath = None,
     backend: Annotated[
@@ -666,6 +680,7 @@ def predict(
         file_format=cast(Any, format_.value if format_ else None),
         text_column=text_column,
         table=table,
+        precision=precision.value if precision else None,
         device=call.device,
         offline=call.offline,
         encoder=encoder,

@@ -89,6 +89,7 @@ def run(
     file_format: Format | None = None,
     text_column: str | None = None,
     table: str | None = None,
+    precision: str | None = None,
     device: str = "auto",
     offline: bool = False,
     encoder: Path | str | None = None,
@@ -107,12 +108,14 @@ def run(
         file_format: of a pipe (lines otherwise), or of a file whose suffix does not tell.
         text_column: the column to label; None is that of the config if it is there, else found by name.
         table: of an SQLite input.
+        precision: auto, fp32, bf16, fp16 or int8; None is that of ``<model>.train.precision``.
         backend: ``onnx`` runs an export, the one of ``head`` or the first there is where no directory is named.
 
     Raises:
         UsageError: options that contradict each other.
         SourceError, ColumnError: the input cannot be read, lacks the text column, or has a column that would be added.
         ModelError, EncoderError, OutputError: as their names say.
+        TrainingError: the device is not there, or does not compute in that precision.
     """
     started = time.perf_counter()
     _check_usage(texts, input_file, output_file, as_json=as_json, file_format=file_format, text_column=text_column)
@@ -120,9 +123,8 @@ def run(
     with contextlib.ExitStack() as stack:
         given = [] if list(texts) == [STDIN] else [_argument(text) for text in texts]
         incoming = _of_texts(given) if given else _open(stack, input_file, data, file_format)
-        predictor, directory = _predictor(
-            config, model_dir, head, device=device, offline=offline, encoder=encoder, backend=backend
-        )
+        computing: dict[str, Any] = {"precision": precision, "device": device, "backend": backend}
+        predictor, directory = _predictor(config, model_dir, head, offline=offline, encoder=encoder, **computing)
         if given and output_file is None and not as_json:
             predictions = tuple(predictor.predict(given))
             rows, skipped = len(given), 0
@@ -250,6 +252,7 @@ def _predictor(
     model_dir: Path | None,
     head: str | None,
     *,
+    precision: str | None,
     device: str,
     offline: bool,
     encoder: Path | str | None,
@@ -257,6 +260,7 @@ def _predictor(
 ) -> tuple[Predictor, Path]:
     from sentiment_hybrid.console import note
     from sentiment_hybrid.engine.checkpoint import read_info
+    from sentiment_hybrid.engine.onnx_backend import is_export
     from sentiment_hybrid.engine.predictor import Predictor, published
 
     models_dir = config.paths.models_dir
@@ -282,7 +286,7 @@ def _predictor(
         encoder=encoder,
         cache_dir=config.paths.cache_dir,
         token_budget=settings.token_budget,
-        precision=settings.precision,
+        precision=precision or ("auto" if is_export(directory) else settings.precision),
         backend=backend,
     )
     return predictor, directory

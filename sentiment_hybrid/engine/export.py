@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,9 +18,9 @@ import torch
 from sentiment_hybrid import paths
 from sentiment_hybrid.engine import device as devices
 from sentiment_hybrid.engine.batches import TokenizedTexts, collate, pack
-from sentiment_hybrid.engine.evaluate import predict_probabilities
+from sentiment_hybrid.engine.evaluate import laid_out, predict_probabilities
 from sentiment_hybrid.engine.onnx_backend import softmax
-from sentiment_hybrid.errors import ModelError
+from sentiment_hybrid.errors import ModelError, SenthyError
 
 if TYPE_CHECKING:
     from sentiment_hybrid.engine.onnx_backend import OnnxBackend
@@ -147,27 +148,41 @@ def compare(
 def race(
     classifier: Classifier, backend: OnnxBackend, tokenized: TokenizedTexts, *, token_budget: int
 ) -> dict[str, float]:
-    """Tokens per second of the original at each precision of this CPU and of the export: medians of turns."""
-    precisions = dict.fromkeys(("fp32", devices.resolve("cpu").precision))
-    contestants: dict[str, Callable[[], object]] = {
-        f"torch {name}": _torch_run(classifier, tokenized, name, token_budget) for name in precisions
-    }
-    contestants[f"onnx {backend.kind}"] = lambda: backend.logits(tokenized, token_budget=token_budget)
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(_TIMED_TURNS + 1):
-        for name, work in contestants.items():
-            started = time.perf_counter()
-            work()
-            if turn:  # the first fills caches
-                seconds[name].append(time.perf_counter() - started)
-    return {name: len(tokenized.ids) / statistics.median(taken) for name, taken in seconds.items()}
+    """Tokens per second of the original at each precision that this CPU has and of the export: medians of turns."""
+    speed: dict[str, float] = {}
+    for compute in _computes(classifier):
+        # Laid out once, as predict does it for more than a few texts.
+        with laid_out(classifier, compute, tokens=sys.maxsize):
+            seconds = _seconds(
+                lambda compute=compute: predict_probabilities(  # type: ignore[misc]
+                    classifier, tokenized, compute=compute, token_budget=token_budget
+                )
+            )
+        speed[f"torch {compute.precision}"] = len(tokenized.ids) / seconds
+    seconds = _seconds(lambda: backend.logits(tokenized, token_budget=token_budget))
+    return {**speed, f"onnx {backend.kind}": len(tokenized.ids) / seconds}
 
 
-def _torch_run(
-    classifier: Classifier, tokenized: TokenizedTexts, precision: str, token_budget: int
-) -> Callable[[], object]:
-    compute = devices.resolve("cpu", precision)
-    return lambda: predict_probabilities(classifier, tokenized, compute=compute, token_budget=token_budget)
+def _computes(classifier: Classifier) -> list[devices.Compute]:
+    """float32, bfloat16 where the CPU has it, int8 where torch has it for this encoder."""
+    found = {compute.precision: compute for compute in (devices.resolve("cpu", "fp32"), devices.resolve("cpu"))}
+    try:
+        compute = devices.resolve("cpu", "int8")
+        with laid_out(classifier, compute, tokens=1):
+            found["int8"] = compute
+    except SenthyError:
+        pass
+    return list(found.values())
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """The median of a few turns; one before them fills caches."""
+    taken = []
+    for _ in range(_TIMED_TURNS + 1):
+        started = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken[1:])
 
 
 def _logits(

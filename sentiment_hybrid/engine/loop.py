@@ -10,12 +10,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 
 from sentiment_hybrid.config.schema import Train
 from sentiment_hybrid.engine import metrics, processes
@@ -24,6 +23,9 @@ from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.evaluate import Material, predict_probabilities
 from sentiment_hybrid.engine.optim import Schedule, build_optimizer
 from sentiment_hybrid.errors import TrainingError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -64,7 +65,8 @@ class Predictor:
         offline: never reach a network.
         cache_dir: where nltk data of the classic normaliser lie or go; None is the system's cache folder.
         token_budget: tokens per forward pass, padding included.
-        precision: ``auto`` is bf16 where the device has it; ``fp32`` agrees to more digits between machines.
+        precision: ``auto`` is bf16 where the device has it; ``fp32`` agrees to more digits between machines; ``int8``
+            computes the encoder's products with eight bits, on CPUs, and preparing it takes seconds.
         backend: ``onnx`` runs what ``senthy export`` wrote, in the precision that it was written in; ``auto`` sees
             which it is.
 
@@ -89,6 +91,11 @@ class Predictor:
         directory = published(Path("models")) if model is None else Path(model).expanduser()
         if backend == "onnx" or (backend == "auto" and is_export(directory)):
             self._onnx: OnnxBackend | None = OnnxBackend(directory, device=device)
+            if precision not in ("auto", self._onnx.kind):
+                raise ModelError(
+                    f"{directory} computes in {self._onnx.kind}, and {precision} was asked for",
+                    hint="Leave out the precision; senthy export, with --quantize int8 or without, makes another.",
+                )
             self.info, self._tokenizer = self._onnx.info, self._onnx.tokenizer
         else:
             from sentiment_hybrid.engine import device as devices
@@ -102,6 +109,8 @@ class Predictor:
         if self._normalizer.name == "classic":
             clean.prepare_nltk(paths.cache_dir(cache_dir), offline=offline)
         self._token_budget = token_budget
+        self._layout: AbstractContextManager[None] = nullcontext()
+        self._tokens = 0
         #: Texts seen so far that got no prediction because nothing was in them.
         self.empty = 0
         #: Texts seen so far that are longer than the model's ``max_windows`` windows; their rest was not read.
@@ -230,6 +239,15 @@ class Predictor:
         values: list[np.ndarray] = [names[best], probabilities.max(axis=1, initial=-np.inf), *probabilities.T]
         return dict(zip(self.added_columns, values, strict=True))
 
+    def _lay_out(self, tokens: int) -> None:
+        """Prepare the encoder's weights once it is worth the time, and then for good: a stream comes in chunks."""
+        self._tokens += tokens
+        if isinstance(self._layout, nullcontext):
+            from sentiment_hybrid.engine.evaluate import laid_out
+
+            self._layout = laid_out(self._classifier, self._compute, tokens=self._tokens)
+            self._layout.__enter__()
+
     def _prediction(self, row: np.ndarray) -> Prediction:
         if np.isnan(row[0]):
             return Prediction(None, None, {})
@@ -245,6 +263,7 @@ class Predictor:
             return self._onnx.probabilities(tokenized, token_budget=self._token_budget)
         from sentiment_hybrid.engine.evaluate import predict_probabilities
 
+        self._lay_out(tokenized.ids.size)
         return predict_probabilities(
             self._classifier, tokenized, compute=self._compute, token_budget=self._token_budget
         )

@@ -309,6 +309,13 @@ def test_a_damaged_export_is_told(
         Predictor(place)
 
 
+def test_a_precision_that_an_export_does_not_have_is_told(config: Config, export_dir: Path) -> None:
+    with pytest.raises(ModelError, match="computes in fp32, and int8 was asked for") as caught:
+        predict.run(["good"], config=config, model_dir=export_dir, precision="int8")
+    assert "--quantize int8" in caught.value.hint
+    assert predict.run(["good"], config=config, model_dir=export_dir, precision="fp32").rows == 1
+
+
 @pytest.mark.parametrize(("device", "told"), [("cuda", "no CUDA"), ("mps", "does not run on mps")])
 def test_a_device_that_onnxruntime_lacks_is_told(device: str, told: str, export_dir: Path) -> None:
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers() and device == "cuda":
