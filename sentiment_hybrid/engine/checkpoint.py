@@ -182,6 +182,7 @@ def load_model(directory: Path, *, encoder: str | Path | None = None, offline: b
         ModelError: as read_info, or the weights are damaged or do not fit.
         EncoderError: the encoder cannot be had, or is another one.
     """
+    import torch
     from safetensors.torch import load_file
 
     from sentiment_hybrid.models import build_head, head_config
