@@ -38,7 +38,7 @@ class Compute:
         return torch.autocast(self.device.type, dtype=dtype)
 
     def layout(self, encoder: Encoder | None, *, tokens: int) -> AbstractContextManager[None]:
-        """Within, the encoder's weights lie ready for inference, where ``tokens`` are enough to pay for it, or for int8.
+        """Within, the encoder's weights lie ready for inference, where ``tokens`` are enough to pay for it, or int8.
 
         Raises:
             EncoderError: int8, and this encoder has none.
