@@ -238,14 +238,14 @@ def test_optimizing_every_model_passes_each_distinct_window_through_the_encoder_
     searched = SEARCHED.replace("linear", "lstm", 1), SEARCHED.replace("linear", "han", 1)
     config = project.config(*searched)
     seen: list[bytes] = []
-    real = Encoder.forward
+    real = Encoder.below
 
     def counting(self, input_ids, attention_mask):
         for ids, real_tokens in zip(input_ids, attention_mask.bool(), strict=True):
             seen.append(hashlib.sha256(ids[real_tokens].to("cpu").numpy().astype("int64").tobytes()).digest())
         return real(self, input_ids, attention_mask)
 
-    monkeypatch.setattr(Encoder, "forward", counting)
+    monkeypatch.setattr(Encoder, "below", counting)
     result = run_all.run(config, ("lstm", "han"), mode="optimize")
     assert not result.failures
     with open_store(config.paths.data_db) as store:
