@@ -18,7 +18,7 @@ import torch
 from sentiment_hybrid import paths
 from sentiment_hybrid.engine import device as devices
 from sentiment_hybrid.engine.batches import TokenizedTexts, collate, pack
-from sentiment_hybrid.engine.evaluate import laid_out, predict_probabilities
+from sentiment_hybrid.engine.evaluate import predict_probabilities
 from sentiment_hybrid.engine.onnx_backend import softmax
 from sentiment_hybrid.errors import ModelError, SenthyError
 
@@ -152,7 +152,7 @@ def race(
     speed: dict[str, float] = {}
     for compute in _computes(classifier):
         # Laid out once, as predict does it for more than a few texts.
-        with laid_out(classifier, compute, tokens=sys.maxsize):
+        with compute.layout(classifier.encoder, tokens=sys.maxsize):
             seconds = _seconds(
                 lambda compute=compute: predict_probabilities(  # type: ignore[misc]
                     classifier, tokenized, compute=compute, token_budget=token_budget
@@ -168,7 +168,7 @@ def _computes(classifier: Classifier) -> list[devices.Compute]:
     found = {compute.precision: compute for compute in (devices.resolve("cpu", "fp32"), devices.resolve("cpu"))}
     try:
         compute = devices.resolve("cpu", "int8")
-        with laid_out(classifier, compute, tokens=1):
+        with compute.layout(classifier.encoder, tokens=1):
             found["int8"] = compute
     except SenthyError:
         pass

@@ -243,9 +243,7 @@ class Predictor:
         """Prepare the encoder's weights once it is worth the time, and then for good: a stream comes in chunks."""
         self._tokens += tokens
         if isinstance(self._layout, nullcontext):
-            from sentiment_hybrid.engine.evaluate import laid_out
-
-            self._layout = laid_out(self._classifier, self._compute, tokens=self._tokens)
+            self._layout = self._compute.layout(self._classifier.encoder, tokens=self._tokens)
             self._layout.__enter__()
 
     def _prediction(self, row: np.ndarray) -> Prediction:
