@@ -25,6 +25,7 @@ from typing import IO, Any, BinaryIO, Literal, TextIO
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Data
+from sentiment_hybrid.data import quick
 from sentiment_hybrid.errors import ColumnError, SourceError
 
 BATCH_SIZE = 10_000
@@ -61,6 +62,8 @@ class Batch:
     rows: Sequence[int]
     columns: dict[str, list[Any]]
     skipped: dict[str, int] = field(default_factory=dict)
+    #: The values are known to be texts without NULs and broken characters.
+    sound: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -109,7 +112,7 @@ class Source(ABC):
         """
         wanted = list(columns if columns is not None else self._every_column())
         for batch in self._tables(wanted, size):
-            yield self._checked(batch if native else _as_text(batch))
+            yield batch if batch.sound else self._checked(batch if native else _as_text(batch))
 
     def _checked(self, batch: Batch) -> Batch:
         """Look for bytes that are not in the encoding and NULs, cheaply: row by row only where a batch has some."""
@@ -387,13 +390,46 @@ class DelimitedSource(_TextSource):
         return _without_repeats(names, self.name)
 
     def _tables(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
+        done = 0
+        try:
+            for batch in self._quickly(columns, size):
+                yield batch
+                done += len(batch)
+        except quick.OddError:
+            yield from self._carefully(columns, size, done)
+
+    def _quickly(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
+        """Rows of a file that is as it should be. Raises OddError where it is not, and for what is read carefully."""
+        if self._stream is not None or self.encoding != "utf-8-sig":
+            raise quick.OddError
+        names = self.columns
+        wanted = list(columns or names)
+        with self._binary() as binary:
+            header = binary.readline(quick.BLOCK).removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace")
+            plain = header.endswith("\n") and '"' not in header
+            if not plain or [name.strip() for name in header.split(self._format["delimiter"])] != names:
+                raise quick.OddError
+            quoting = self._format["quoting"] != csv.QUOTE_NONE
+            first = 1
+            for values in quick.tables(
+                binary, wanted, names=names, delimiter=self._format["delimiter"], quoting=quoting, size=size
+            ):
+                rows = range(first, first + len(values[0]))
+                yield Batch(rows, dict(zip(wanted, values, strict=True)), sound=True)
+                first = rows.stop
+
+    def _carefully(self, columns: Sequence[str], size: int, done: int) -> Iterator[Batch]:
+        """Rows below the first ``done``, each judged."""
         with self._text() as text:
             reader = self._reader(text)
             self._columns = names = self._header(reader)
             places = [names.index(column) for column in columns or names]
             first = 1
-            while rows := self._some(reader, size, first, width=len(names)):
-                yield from self._table(rows, first, columns or names, places, width=len(names))
+            while rows := self._some(
+                reader, min(size, done + 1 - first) if first <= done else size, first, width=len(names)
+            ):
+                if first > done:
+                    yield from self._table(rows, first, columns or names, places, width=len(names))
                 first += len(rows)
 
     def _some(self, reader: Iterator[list[str]], size: int, first: int, *, width: int) -> list[list[str]]:
