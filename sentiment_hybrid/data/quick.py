@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
-#: Bytes that are taken apart at once; a longer row is odd.
-BLOCK = 1 << 22
+#: Bytes that are taken apart at once; a longer row is odd. Some thirty blocks are read ahead.
+BLOCK = 1 << 20
 #: The field after the last row; a reader that is still inside quotes there swallows it.
 _END = "\x1eend of file\x1e"
 
@@ -46,7 +46,7 @@ def tables(
                 column_types=dict.fromkeys(names, pyarrow.string()), include_columns=list(columns)
             ),
         ) as reader:
-            for table in _ended(reader):
+            for table in _gathered(_ended(reader), size):
                 for start in range(0, table.num_rows, size):
                     yield [column.to_pylist() for column in table.slice(start, size).columns]
     except pyarrow.ArrowException as error:
@@ -65,6 +65,19 @@ def _ended(reader: Any) -> Iterator[Any]:
     if any(column[-1].as_py() != _END for column in waiting.columns):
         raise OddError
     yield waiting.slice(0, waiting.num_rows - 1)
+
+
+def _gathered(tables: Iterator[Any], size: int) -> Iterator[Any]:
+    """Some tables as one, of not much more than ``size`` rows."""
+    from pyarrow import Table
+
+    waiting: list[Any] = []
+    for table in tables:
+        if waiting and sum(item.num_rows for item in waiting) + table.num_rows > size:
+            yield Table.from_batches(waiting)
+            waiting = []
+        waiting.append(table)
+    yield Table.from_batches(waiting)
 
 
 class _Ended:

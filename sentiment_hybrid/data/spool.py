@@ -25,6 +25,8 @@ _RECORD = np.dtype([("id", "<i8"), ("key", "<u8"), ("clean", "<i8"), ("row", "<i
 #: Per split; the memory that writing takes is a bucket's.
 BUCKETS = 32
 _RECORDS_AT_ONCE = 2_000_000
+_LAST_BITS = 20
+_NOTHING = np.empty(0, dtype=np.int64)
 
 KEEP, OTHER_SPLIT, CONFLICT, REPEAT = range(4)
 #: The label-value number of a row that is left out for a reason found late; it is the last one of ``label_of``.
@@ -157,10 +159,9 @@ class Spool:
         reasons = np.zeros(self.rows, dtype=np.uint8)
         if official:
             for name in ("key", "clean"):
-                for records in self._alive(reasons, label_of, by=name):
+                for records in self._shared(reasons, label_of, by=name):
                     reasons[records["id"][_straddles(records, name)]] = OTHER_SPLIT
-        for records in self._alive(reasons, label_of, by="clean"):
-            records = records[_not_alone(records["clean"])]
+        for records in self._shared(reasons, label_of, by="clean"):
             labels = label_of[records["value"]]
             order = np.lexsort((records["id"], records["key"], labels, records["clean"]))
             records, labels = records[order], labels[order]
@@ -171,20 +172,26 @@ class Spool:
                 ids = records["id"][repeated]
                 reasons[ids[reasons[ids] == KEEP]] = REPEAT
         if not (drop_conflicts and drop_repeats):
-            for records in self._alive(reasons, label_of, by="clean"):
+            for records in self._shared(reasons, label_of, by="clean"):
                 reasons[records["id"][_straddles(records, "clean")]] = OTHER_SPLIT
         return reasons
 
-    def _alive(self, reasons: npt.NDArray[np.uint8], label_of: Int64s, *, by: str) -> Iterator[Records]:
-        """Records not yet dropped, in passes so that equal ones come together and memory stays bounded."""
+    def _shared(self, reasons: npt.NDArray[np.uint8], label_of: Int64s, *, by: str) -> Iterator[Records]:
+        """Records not yet dropped that share their key or text with another; in passes, so that memory stays bounded.
+
+        Most share it with none: of those only the one number is ever held.
+        """
         passes = max(1, -(-self.rows // self._records_at_once))
         for number in range(passes):
-            parts = []
-            for records in self._chunks():
-                alive = (reasons[records["id"]] == KEEP) & (label_of[records["value"]] >= 0)
+
+            def alive(records: Records, number: int = number) -> npt.NDArray[np.bool_]:
+                found: npt.NDArray[np.bool_] = (reasons[records["id"]] == KEEP) & (label_of[records["value"]] >= 0)
                 if passes > 1:
-                    alive &= records[by].view(np.uint64) % np.uint64(passes) == number
-                parts.append(records[alive])
+                    found &= records[by].view(np.uint64) % np.uint64(passes) == number
+                return found
+
+            shared = _twice(np.concatenate([records[by][alive(records)] for records in self._chunks()] or [_NOTHING]))
+            parts = [records[alive(records) & _among(records[by], shared)] for records in self._chunks()]
             yield np.concatenate(parts) if parts else np.empty(0, dtype=_RECORD)
 
     def _chunks(self) -> Iterator[Records]:
@@ -289,11 +296,24 @@ def _first_open_place(ranks: Int64s, sizes: Int64s) -> int:
     return min(places, default=int(sizes.sum()))
 
 
-def _not_alone(identity: Int64s) -> Int64s:
-    """Places of the rows whose identity another row has too; most have none, and are spared a dearer sort."""
-    order = np.argsort(identity)
-    same = _same_as_before(identity[order])
-    return order[same | np.append(same[1:], False)] if len(order) else order
+def _twice(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The values that stand there more than once, ascending."""
+    values = np.sort(values)
+    return np.unique(values[_same_as_before(values)])
+
+
+def _among(values: npt.NDArray[Any], few: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which of many hashes are among a few, which are sorted."""
+    if not len(few):
+        return np.zeros(len(values), dtype=bool)
+    # Most are not, as their last bits tell.
+    last = np.zeros(1 << _LAST_BITS, dtype=bool)
+    mask = values.dtype.type((1 << _LAST_BITS) - 1)
+    last[few & mask] = True
+    found = last[values & mask]
+    likely = values[found]
+    found[found] = few[np.searchsorted(few, likely).clip(max=len(few) - 1)] == likely
+    return found
 
 
 def _straddles(records: Records, name: str) -> npt.NDArray[np.bool_]:
