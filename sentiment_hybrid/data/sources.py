@@ -14,6 +14,7 @@ import operator
 import queue
 import shutil
 import sqlite3
+import stat
 import tempfile
 import threading
 import zlib
@@ -198,14 +199,42 @@ class FileSource(Source):
     def __init__(self, path: Path, *, name: str | None = None, bad_rows: BadRows = "error") -> None:
         super().__init__(name or path.name, bad_rows=bad_rows)
         self.path = path
+        self._stamp: tuple[int, ...] | None = None
 
     def fingerprint(self) -> str:
-        """sha256 over the file's name and bytes."""
+        """sha256 over the file's name and bytes; what is read from then on must be that file, unchanged."""
+        self._stamp = self._stamped()
         digest = hashlib.sha256(self.name.encode("utf-8", "surrogateescape") + b"\0")
         with self._reading(), self.path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
         return digest.hexdigest()
+
+    def batches(
+        self, columns: Sequence[str] | None = None, *, size: int = BATCH_SIZE, native: bool = False
+    ) -> Iterator[Batch]:
+        """As of any source. Raises SourceError also for a file that changes until its last row is read."""
+        before = self._stamp or self._stamped()
+        try:
+            yield from super().batches(columns, size=size, native=native)
+        except SourceError as error:
+            # What is wrong with a file that is just being written is not worth telling.
+            self._check_unchanged(before, error)
+            raise
+        self._check_unchanged(before)
+
+    def _stamped(self) -> tuple[int, ...]:
+        """What changes with the content of a file; nothing of what is no file on disk."""
+        with self._reading():
+            facts = self.path.stat()
+        return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns) if stat.S_ISREG(facts.st_mode) else ()
+
+    def _check_unchanged(self, before: tuple[int, ...], cause: SourceError | None = None) -> None:
+        if self._stamped() != before:
+            raise SourceError(
+                f"{self.path} changed while it was read",
+                hint="Wait until whatever writes to it is done, or copy it, and run the command again.",
+            ) from cause
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
@@ -307,6 +336,10 @@ class _TextSource(FileSource):
         if self._stream is not None:
             raise SourceError(f"{self.name} can be read once only and so has no fingerprint")
         return super().fingerprint()
+
+    def _stamped(self) -> tuple[int, ...]:
+        """A stream is read once, and is what it is."""
+        return super()._stamped() if self._stream is None else ()
 
     def _every_column(self) -> Sequence[str]:
         # A stream's columns are known only once it is read: for sources of this kind, none named means all.

@@ -344,6 +344,22 @@ def test_unusable_rows_are_an_error_and_the_old_database_stays(
     assert sorted(item.name for item in tmp_path.iterdir()) == ["t.db", "t.db.csv"]
 
 
+def test_a_source_that_changes_while_it_is_read_replaces_nothing(tmp_path: Path) -> None:
+    path = make(tmp_path, rows())
+    before = path.read_bytes()
+    source = write(tmp_path / "growing.csv", rows(400))
+    data = Data()
+    parts, normalizer = [Part(open_source(str(source), data))], get_normalizer("tweet")
+
+    def grow(_: int) -> None:
+        write(source, rows(401))
+
+    with pytest.raises(SourceError, match=r"growing\.csv changed while it was read"):
+        build(path, parts, data, normalizer=normalizer, fingerprint="wanted", on_rows=grow)
+    assert path.read_bytes() == before
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["growing.csv", "t.db", "t.db.csv"]
+
+
 def test_real_airline_tweets_make_three_classes(shared: Path, tmp_path: Path) -> None:
     with open_store(make(tmp_path, shared / "data/airline/Tweets.csv")) as store:
         assert store.labels == ("negative", "neutral", "positive")
