@@ -361,8 +361,7 @@ class _Builder:
         width, left = len(rows), len(rows[0])
         values: list[Any] = [None] * (left * width)
         for place, column in enumerate(rows):
-            # SQLite has signed numbers alone.
-            values[place::width] = (column.view(np.int64) if column.dtype == np.uint64 else column).tolist()
+            values[place::width] = column
         most = self.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // width
         start, size = 0, min(_INSERTED_AT_ONCE, 1 << most.bit_length() - 1)
         while left:

@@ -24,8 +24,8 @@ from sentiment_hybrid.data.spool import Sheaf, bind
 
 Int64s = npt.NDArray[np.int64]
 
-#: Rows that are prepared without help first; a small file is done before a helper has started.
-ALONE = 50_000
+#: Rows that are prepared without help; a small file is done before a helper has started.
+ALONE = 30_000
 _MOST_HELPERS = 2
 #: For glibc's malloc: a helper takes as much for each batch, and giving it back in between costs a tenth of its time.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 28), "MALLOC_TRIM_THRESHOLD_": str(1 << 28)}
@@ -103,7 +103,7 @@ class Crew:
     @property
     def depth(self) -> int:
         """Batches that should be under way before the first result is asked for."""
-        return 2 * len(self._processes)
+        return max(1, 2 * len(self._processes))
 
     def submit(self, recipe: Recipe, texts: Sequence[str], raws: Sequence[str] | None) -> Callable[[], Prepared]:
         """Begin with a batch; the function that comes back waits for its result."""
@@ -111,8 +111,7 @@ class Crew:
             self._start()
         self._rows += len(texts)
         if self._threads is None:
-            done = prepare(recipe, texts, raws)
-            return lambda: done
+            return lambda: prepare(recipe, texts, raws)
         future: Future[Prepared | None] = self._threads.submit(self._ask, recipe, texts, raws)
         return lambda: future.result() or prepare(recipe, texts, raws)
 

@@ -19,7 +19,6 @@ from sentiment_hybrid.data import split
 
 Int64s = npt.NDArray[np.int64]
 Records = npt.NDArray[np.void]
-Objects = npt.NDArray[np.object_]
 
 _RECORD = np.dtype([("id", "<i8"), ("key", "<u8"), ("clean", "<i8"), ("row", "<i8"), ("value", "<i4"), ("split", "u1")])
 #: Per split; the memory that writing takes is a bucket's.
@@ -32,8 +31,8 @@ KEEP, OTHER_SPLIT, CONFLICT, REPEAT = range(4)
 #: The label-value number of a row that is left out for a reason found late; it is the last one of ``label_of``.
 LEFT_OUT = -1
 
-#: What is written, (N,) each: position, label, source row, key hash, text, raw text or None where it is the same.
-Rows = list[npt.NDArray[Any]]
+#: Columns of what is written: position, label, source row, key hash, text, raw text or None where it is the same.
+Rows = list[Sequence[Any]]
 
 
 @dataclass(frozen=True)
@@ -217,24 +216,32 @@ class Spool:
         for code in range(len(split.SPLITS)):
             sizes = counts[code]
             ranks = np.zeros(len(sizes), dtype=np.int64)
-            waiting: Rows = []
+            numbers = np.empty((4, 0), dtype=np.int64)  # position, label, source row, key hash
+            texts: Sequence[str] = ()
+            raws: Sequence[str | None] = ()
             for bucket in range(code * self._buckets, (code + 1) * self._buckets):
-                records, texts, raws = self._get(bucket)
+                records, found_texts, found_raws = self._get(bucket)
                 labels = label_of[records["value"]]
                 kept = np.flatnonzero((reasons[records["id"]] == KEEP) & (labels >= 0))
                 kept = kept[np.lexsort((records["id"][kept], records["key"][kept], labels[kept]))]
                 places = start + _places(labels[kept], ranks, sizes)
-                found = [places, labels[kept], records["row"][kept], records["key"][kept], texts[kept], raws[kept]]
-                rows = [np.concatenate(both) for both in zip(waiting, found, strict=True)] if waiting else found
-                order = np.argsort(rows[0])
-                ready = np.searchsorted(rows[0], start + _first_open_place(ranks, sizes), sorter=order)
-                yield [column[order[:ready]] for column in rows]
-                waiting = [column[order[ready:]] for column in rows]
-            yield waiting
+                keys = records["key"][kept].view(np.int64)  # SQLite has signed numbers alone
+                found = np.stack([places, labels[kept], records["row"][kept], keys])
+                # Those that wait stand behind all of the bucket, and are few.
+                at = np.concatenate([kept, np.arange(len(records), len(records) + len(texts))])
+                found_texts += texts
+                found_raws += raws
+                numbers = np.concatenate([found, numbers], axis=1)
+                order = np.argsort(numbers[0])
+                numbers, at = numbers[:, order], at[order].tolist()
+                ready = int(np.searchsorted(numbers[0], start + _first_open_place(ranks, sizes)))
+                yield [*numbers[:, :ready].tolist(), _pick(found_texts, at[:ready]), _pick(found_raws, at[:ready])]
+                numbers, texts, raws = numbers[:, ready:], _pick(found_texts, at[ready:]), _pick(found_raws, at[ready:])
+            yield [*numbers.tolist(), texts, raws]
             start += int(sizes.sum())
 
-    def _get(self, bucket: int) -> tuple[Records, Objects, Objects]:
-        """Records, cleaned and raw texts of a bucket, (N,) each."""
+    def _get(self, bucket: int) -> tuple[Records, list[str], list[str | None]]:
+        """Records, cleaned and raw texts of a bucket."""
         blocks: list[bytes] = []
         texts: list[str] = []
         raws: list[str | None] = []
@@ -245,15 +252,7 @@ class Spool:
             some_texts, some_raws = marshal.loads(self._texts.read(segment.length))
             texts += some_texts
             raws += some_raws
-        return (
-            np.frombuffer(b"".join(blocks), dtype=_RECORD),
-            np.array(texts, dtype=object),
-            np.array(raws, dtype=object),
-        )
-
-
-def _objects(values: Sequence[Any]) -> Objects:
-    return np.fromiter(values, dtype=object, count=len(values))
+        return np.frombuffer(b"".join(blocks), dtype=_RECORD), texts, raws
 
 
 def _pick(values: Sequence[Any], chosen: Sequence[int]) -> tuple[Any, ...]:

@@ -85,12 +85,7 @@ def fill(
 
 
 def placed_rows(spool: Spool, label_of: Any, reasons: Any, counts: Any) -> list[tuple[Any, ...]]:
-    return [
-        row
-        for columns in spool.ordered(label_of, reasons, counts)
-        if columns
-        for row in zip(*(column.tolist() for column in columns), strict=True)
-    ]
+    return [row for columns in spool.ordered(label_of, reasons, counts) for row in zip(*columns, strict=True)]
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
