@@ -49,7 +49,7 @@ _LEAST_NEGATION = 0.02
 _NEGATION_ROWS = 500
 _LOOKED_AT = 200
 #: Rows per INSERT at most, a power of two: a third cheaper than one by one, and few turns at Python's lock.
-_INSERTED_AT_ONCE = 4096
+_INSERTED_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)

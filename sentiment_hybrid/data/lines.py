@@ -15,24 +15,32 @@ def odd_bytes(suited: str) -> bytes:
     return bytes(code not in plain for code in range(256))
 
 
-def joined(texts: Sequence[str], odd: bytes) -> tuple[str, list[int]]:
+def joined(texts: Sequence[str], odd: bytes | None = None) -> tuple[str, list[int]]:
     """The texts as lines, and the places of those that hold an odd character or a line break: their lines are empty.
 
     The lines are ASCII whatever the others hold. There is at least one text.
+
+    Args:
+        texts: to be joined.
+        odd: of ``odd_bytes``; None calls odd what is not ASCII.
     """
     text = "\n".join(texts)
-    if text.count("\n") >= len(texts):
-        text = "\n".join(["\x80" if "\n" in one else one for one in texts])
-    data = text.encode("utf-8", "surrogatepass")
-    found = np.flatnonzero(np.frombuffer(data.translate(odd), dtype=bool))
-    if not len(found):
-        return text, []
-    breaks = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == _BREAK)
-    places = np.unique(np.searchsorted(breaks, found)).tolist()
     plain = list(texts)
-    for place in places:
-        plain[place] = ""
-    return "\n".join(plain), places
+    if text.count("\n") >= len(texts):
+        plain = ["\x80" if "\n" in one else one for one in texts]
+        text = "\n".join(plain)
+    if odd is None:
+        places = [place for place, ascii_only in enumerate(map(str.isascii, plain)) if not ascii_only]
+    else:
+        data = text.encode("utf-8", "surrogatepass")
+        found = np.flatnonzero(np.frombuffer(data.translate(odd), dtype=bool))
+        breaks = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == _BREAK) if len(found) else found
+        places = np.unique(np.searchsorted(breaks, found)).tolist()
+    if places:
+        for place in places:
+            plain[place] = ""
+        text = "\n".join(plain)
+    return text, places
 
 
 def squeezed(text: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from sentiment_hybrid.data.lines import joined, odd_bytes
+from sentiment_hybrid.data.lines import joined
 
 #: Rises when any key or hash changes; part of every split fingerprint.
 SPLIT_KEY_VERSION = 1
@@ -39,7 +39,6 @@ class _Collapse(dict[int, int | None]):
 _COLLAPSE = _Collapse()
 #: The same for ASCII bytes, four times as fast.
 _VANISH_ASCII = bytes(code for code in range(128) if not chr(code).isalnum())
-_ASCII = odd_bytes("".join(map(chr, range(128))))
 _VANISH_BUT_BREAKS = _VANISH_ASCII.replace(b"\n", b"")
 
 
@@ -63,7 +62,7 @@ def _keys(raws: Sequence[str]) -> list[bytes]:
     """``_key`` of each; plain ones are made all at once, which is twice as fast."""
     if not raws:
         return []
-    text, odd = joined(raws, _ASCII)
+    text, odd = joined(raws)
     keys = _masked(text.lower()).encode().translate(None, _VANISH_BUT_BREAKS).split(b"\n")
     for place in odd:
         keys[place] = _key(raws[place])
