@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import os
+import random
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -211,6 +212,19 @@ def test_a_damaged_gzip_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(bytes(whole))
     with pytest.raises(SourceError, match=r"rows\.csv\.gz"):
         read(open_source(str(path), Data()))
+
+
+@pytest.mark.parametrize("padding", [0, 7, 600_000])
+@pytest.mark.parametrize("sizes", [(10,), (0, 300_000, 1), (3_000_000, 5)])
+def test_gzip_files_of_several_members_with_padding_are_read_whole(
+    sizes: tuple[int, ...], padding: int, tmp_path: Path
+) -> None:
+    parts = [random.Random(size).randbytes(size // 2) + b"x" * (size - size // 2) for size in sizes]
+    path = tmp_path / "rows.gz"
+    path.write_bytes((b"\0" * padding).join(gzip.compress(part) for part in parts) + b"\0" * padding)
+    with path.open("rb") as file:
+        unzipped = sources._Unzipped(file)
+        assert b"".join(iter(lambda: unzipped.read(10_000), b"")) == b"".join(parts)
 
 
 def test_reading_can_stop_early(tmp_path: Path) -> None:
