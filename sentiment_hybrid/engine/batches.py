@@ -209,13 +209,14 @@ def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
 
 def _encoded(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of each text, without special tokens; the tokenizer's own threads share the work."""
-    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
-    if hasattr(backend, "encode_batch_fast"):
-        # Straight to the library: what lies around it makes objects of every text, offsets and masks with them.
-        backend.no_truncation()
-        backend.no_padding()
-        return [encoding.ids for encoding in backend.encode_batch_fast(list(texts), add_special_tokens=False)]
-    found: list[list[int]] = tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    found: list[list[int]] = tokenizer(
+        list(texts),
+        add_special_tokens=False,
+        truncation=False,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )["input_ids"]
     return found
 
 

@@ -20,14 +20,8 @@ from sentiment_hybrid.engine.loop import Fit, weights_of_classes
 from sentiment_hybrid.errors import UsageError
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
-from sentiment_hybrid.models.encoder import (
-    SCRATCH,
-    Encoder,
-    LoadedEncoder,
-    build_scratch,
-    load_encoder,
-    train_tokenizer,
-)
+from sentiment_hybrid.models.encoder import SCRATCH, Encoder, LoadedEncoder, build_scratch, load_encoder
+from sentiment_hybrid.models.tokenizer import train_tokenizer
 
 
 @dataclass(frozen=True)

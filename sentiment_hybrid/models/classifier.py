@@ -64,7 +64,7 @@ class Classifier(nn.Module):
             text_index: (W,) int64, non-decreasing: the text that each window belongs to.
             num_texts: B.
             input_ids: (W, T), needs an encoder.
-            states: (W, T, H) of any floating type; the encoder is not run.
+            states: (W, T, H) of any floating type, as `Encoder.below` gives them; only layers that are trained run.
             counts: sizes of the batch, where the caller knows them; else the device is asked.
 
         Raises:
@@ -77,6 +77,8 @@ class Classifier(nn.Module):
             if self.encoder is None:
                 raise ValueError("input_ids need an encoder; this classifier has only a head")
             states = self.encoder(input_ids, mask)  # (W, T, H)
+        elif self.encoder is not None and states is not None:
+            states = self.encoder.above(states.float(), mask)  # (W, T, H)
         assert states is not None
         # What an encoder leaves in padded places is anything, in a window of padding alone even NaN: 0 x NaN is NaN.
         states = states.float().masked_fill(~mask.unsqueeze(-1), 0.0)

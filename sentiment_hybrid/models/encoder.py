@@ -8,10 +8,10 @@ import inspect
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,14 +20,25 @@ from sentiment_hybrid.config.schema import Encoder as EncoderConfig
 from sentiment_hybrid.config.schema import ScratchEncoder
 from sentiment_hybrid.errors import ConfigError, EncoderError
 from sentiment_hybrid.files import written
+from sentiment_hybrid.models.roberta import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    Architecture,
+    Roberta,
+    is_supported,
+    load_roberta,
+    read_architecture,
+)
+from sentiment_hybrid.models.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-SCRATCH = "scratch"
+    #: What computes, here or by transformers.
+    Model: TypeAlias = Roberta | PreTrainedModel
+    AnyTokenizer: TypeAlias = Tokenizer | PreTrainedTokenizerBase
 
-#: RoBERTa's special tokens in the order of its ids, 0 to 3; the mask takes the next free id.
-SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+SCRATCH = "scratch"
 
 _LAYER_LISTS = {"layer", "layers", "h", "block", "blocks"}
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "bpe.codes")
@@ -54,8 +65,8 @@ class LoadedEncoder:
     ``revision`` is the commit of a hub model; ``fingerprint`` is :func:`encoder_fingerprint` of ``model``.
     """
 
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    model: Model
+    tokenizer: AnyTokenizer
     name: str
     revision: str | None
     fingerprint: str
@@ -63,31 +74,65 @@ class LoadedEncoder:
 
 
 class Encoder(nn.Module):
-    """A transformers model as token ids -> token states, of which all, the last N layers or nothing is trained.
+    """An encoder as token ids -> token states, of which all, the last N layers or nothing is trained.
 
     What is frozen stays in eval mode whatever ``train()`` says: its dropout is off, so its states are exact.
+    ``stored_layer`` is how many layers' output may be kept: all of a frozen encoder's, those below the trained ones
+    where the model can be run from there, None otherwise.
 
     Raises:
         ConfigError: ``trainable_layers`` is more than the model has.
         EncoderError: N is asked of an architecture whose layers cannot be found.
     """
 
-    def __init__(self, model: PreTrainedModel, trainable_layers: int | Literal["all"] = 0) -> None:
+    def __init__(self, model: Model, trainable_layers: int | Literal["all"] = 0) -> None:
         super().__init__()
         self.model = model
         self.trainable_layers = trainable_layers
         self.hidden_size: int = model.config.hidden_size
-        self.frozen = freeze(model, trainable_layers) == 0 and trainable_layers != "all"
+        trained = freeze(model, trainable_layers)
+        self.frozen = trained == 0 and trainable_layers != "all"
+        layers = int(model.config.num_hidden_layers)
+        can_be_cut = self.frozen or (isinstance(model, Roberta) and trainable_layers != "all")
+        self.stored_layer: int | None = layers - trained if can_be_cut else None
         self.train(self.training)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Token states (W, T, H) of ``input_ids`` (W, T); whatever id stands in a padded place, it is not read."""
+        if self.frozen:
+            return self.below(input_ids, attention_mask)
+        if self.stored_layer is not None:
+            return self.above(self.below(input_ids, attention_mask), attention_mask)
+        return self._states(input_ids, attention_mask.bool())
+
+    @torch.no_grad()
+    def below(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """States (W, T, H) that the frozen layers give for ``input_ids`` (W, T); no gradient.
+
+        Raises:
+            ValueError: ``stored_layer`` is None.
+        """
+        if self.stored_layer is None:
+            raise ValueError("the layers of this encoder are not told apart into frozen and trained ones")
+        mask = attention_mask.bool()
+        if isinstance(self.model, Roberta):
+            return self.model.states(input_ids, mask, last=self.stored_layer)
+        return self._states(input_ids, mask)
+
+    def above(self, states: Tensor, attention_mask: Tensor) -> Tensor:
+        """States (W, T, H) of :meth:`below` through the layers that are trained; of a frozen encoder, the same."""
+        if self.frozen or not isinstance(self.model, Roberta) or self.stored_layer is None:
+            return states
+        return self.model.above(states, attention_mask.bool(), first=self.stored_layer)
+
+    def _states(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        if isinstance(self.model, Roberta):
+            return cast(Tensor, self.model(input_ids, mask))
         pad = self.model.config.pad_token_id
         if pad is not None:
             # RoBERTa counts positions over ids that are not the padding id, so a stray one would move tokens.
-            input_ids = input_ids.masked_fill(~attention_mask.bool(), pad)
-        with torch.no_grad() if self.frozen else contextlib.nullcontext():
-            output = self.model(input_ids=input_ids, attention_mask=attention_mask.long(), return_dict=True)
+            input_ids = input_ids.masked_fill(~mask, pad)
+        output = self.model(input_ids=input_ids, attention_mask=mask.long(), return_dict=True)
         return cast(Tensor, output.last_hidden_state)
 
     def train(self, mode: bool = True) -> Encoder:
@@ -133,29 +178,39 @@ def load_encoder_dir(directory: Path) -> LoadedEncoder:
     return LoadedEncoder(model, tokenizer, str(directory), None, encoder_fingerprint(model), "local")
 
 
-def load_tokenizer(directory: Path, model: PreTrainedModel) -> PreTrainedTokenizerBase:
+def load_tokenizer(directory: Path, model: Model) -> AnyTokenizer:
     """Load the tokenizer that was saved in ``directory`` for an encoder.
 
     Raises:
         EncoderError: it is damaged, or not for this encoder.
     """
-    from transformers import AutoTokenizer
-
     try:
-        with _quiet():
-            tokenizer = AutoTokenizer.from_pretrained(
-                str(directory), config=model.config, local_files_only=True, trust_remote_code=False
-            )
+        tokenizer = Tokenizer.load(directory, pad_token_id=model.config.pad_token_id)
+        if tokenizer is None:
+            tokenizer = _slow_tokenizer(directory, model)
     # As for models, what transformers and tokenizers raise has no common base; of tokenizers it is Exception itself.
     except Exception as error:
         raise EncoderError(
             f"the tokenizer in {directory} cannot be loaded: {_first_line(error)}", hint="Restore it, or train again."
         ) from error
     _check_tokenizer(str(directory), model, tokenizer)
-    return cast("PreTrainedTokenizerBase", _plain(tokenizer))
+    return tokenizer
 
 
-def save_encoder(encoder: Encoder | PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
+def _slow_tokenizer(directory: Path, model: Model) -> Any:
+    """By transformers, which knows the kinds that have no tokenizer.json."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    config = model.config
+    if isinstance(config, Architecture):
+        config = AutoConfig.for_model(**config.document)
+    with _quiet():
+        return _plain(
+            AutoTokenizer.from_pretrained(str(directory), config=config, local_files_only=True, trust_remote_code=False)
+        )
+
+
+def save_encoder(encoder: Encoder | Model, tokenizer: AnyTokenizer, directory: Path) -> None:
     """Write the weights (safetensors), the config and the tokenizer into ``directory``, which is made.
 
     Raises:
@@ -163,79 +218,38 @@ def save_encoder(encoder: Encoder | PreTrainedModel, tokenizer: PreTrainedTokeni
     """
     model = encoder.model if isinstance(encoder, Encoder) else encoder
     hint = "Check that the folder is writable and the disk has room."
-    with written(f"the encoder to {directory}", hint=hint), _quiet():
+    quiet = contextlib.nullcontext() if isinstance(model, Roberta) else _quiet()
+    with written(f"the encoder to {directory}", hint=hint), quiet:
         directory.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(directory)
         tokenizer.save_pretrained(directory)
 
 
-def train_tokenizer(
-    texts: Iterable[str], scratch_config: ScratchEncoder, *, max_length: int
-) -> PreTrainedTokenizerBase:
-    """Learn a byte-level BPE with RoBERTa's special tokens; the same texts give the same tokenizer.
-
-    A vocabulary smaller than asked for is what few texts give.
-    """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    bpe = Tokenizer(models.BPE())
-    # A space before the first word makes it the same token as in the middle of a text.
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=scratch_config.vocab_size,
-        min_frequency=2,
-        special_tokens=list(SPECIAL_TOKENS),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    bpe.train_from_iterator(texts, trainer)
-    bpe.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=True)
-    start, pad, end, unknown, mask = SPECIAL_TOKENS
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
-        bos_token=start,
-        cls_token=start,
-        pad_token=pad,
-        eos_token=end,
-        sep_token=end,
-        unk_token=unknown,
-        mask_token=mask,
-        model_max_length=max_length,
-    )
-    return _plain(tokenizer)
-
-
-def build_scratch(
-    scratch_config: ScratchEncoder, *, tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> LoadedEncoder:
+def build_scratch(scratch_config: ScratchEncoder, *, tokenizer: Tokenizer, max_length: int) -> LoadedEncoder:
     """A small RoBERTa with random weights (from torch's global seed) for a tokenizer of :func:`train_tokenizer`."""
-    from transformers import AutoModel, RobertaConfig
-
-    config = RobertaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=scratch_config.hidden_size,
-        num_hidden_layers=scratch_config.layers,
-        num_attention_heads=scratch_config.attention_heads,
-        intermediate_size=scratch_config.intermediate_size,
-        hidden_dropout_prob=scratch_config.dropout,
-        attention_probs_dropout_prob=scratch_config.dropout,
+    padding = tokenizer.pad_token_id
+    assert padding is not None
+    document = {
+        "model_type": "roberta",
+        "vocab_size": len(tokenizer),
+        "hidden_size": scratch_config.hidden_size,
+        "num_hidden_layers": scratch_config.layers,
+        "num_attention_heads": scratch_config.attention_heads,
+        "intermediate_size": scratch_config.intermediate_size,
+        "hidden_dropout_prob": scratch_config.dropout,
+        "attention_probs_dropout_prob": scratch_config.dropout,
         # RoBERTa's first position is the padding id + 1.
-        max_position_embeddings=max_length + int(tokenizer.pad_token_id) + 1,
-        type_vocab_size=1,
-        bos_token_id=tokenizer.bos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    with _quiet():
-        model = AutoModel.from_config(
-            config, add_pooling_layer=False, attn_implementation="sdpa", dtype=torch.float32
-        ).eval()
+        "max_position_embeddings": max_length + padding + 1,
+        "type_vocab_size": 1,
+        "bos_token_id": tokenizer.bos_token_id,
+        "pad_token_id": padding,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    model = Roberta(Architecture(document)).eval()
     return LoadedEncoder(model, tokenizer, SCRATCH, None, encoder_fingerprint(model), "scratch")
 
 
-def freeze(model: PreTrainedModel, trainable_layers: int | Literal["all"]) -> int:
+def freeze(model: Model, trainable_layers: int | Literal["all"]) -> int:
     """Set ``requires_grad``: nothing, the last N layers (never embeddings), or everything.
 
     Returns:
@@ -255,7 +269,7 @@ def freeze(model: PreTrainedModel, trainable_layers: int | Literal["all"]) -> in
     return len(layers)
 
 
-def depths(model: PreTrainedModel) -> dict[str, int]:
+def depths(model: Model) -> dict[str, int]:
     """Parameter name -> how many layers lie above it: 0 in the top layer, their number in the embeddings.
 
     What belongs to no layer and is no embedding (a last norm) counts as of the top.
@@ -280,7 +294,7 @@ def depths(model: PreTrainedModel) -> dict[str, int]:
     return result
 
 
-def max_positions(model: PreTrainedModel) -> int | None:
+def max_positions(model: Model) -> int | None:
     """The most tokens of a window, special ones included; None where an architecture has no such bound."""
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is None or positions <= 0:
@@ -291,7 +305,7 @@ def max_positions(model: PreTrainedModel) -> int | None:
     return int(positions) - (padding + 1 if padding is not None else 0)
 
 
-def check_max_length(model: PreTrainedModel, max_length: int, *, name: str) -> None:
+def check_max_length(model: Model, max_length: int, *, name: str) -> None:
     """Raises ConfigError when windows of ``max_length`` tokens are more than the encoder can read."""
     most = max_positions(model)
     if most is not None and max_length > most:
@@ -301,7 +315,7 @@ def check_max_length(model: PreTrainedModel, max_length: int, *, name: str) -> N
         )
 
 
-def encoder_fingerprint(model: PreTrainedModel) -> str:
+def encoder_fingerprint(model: Model) -> str:
     """sha256 (hex) of what the encoder computes: its weights as float32, without pooler, and its architecture.
 
     The same for a hub copy, a local one and one inside a model directory.
@@ -319,7 +333,7 @@ def encoder_fingerprint(model: PreTrainedModel) -> str:
     return digest.hexdigest()
 
 
-def _last_layers(model: PreTrainedModel, count: int) -> list[nn.Module]:
+def _last_layers(model: Model, count: int) -> list[nn.Module]:
     """The last ``count`` transformer layers."""
     if count == 0:
         return []
@@ -339,7 +353,7 @@ def _last_layers(model: PreTrainedModel, count: int) -> list[nn.Module]:
     return list(layers)[total - count :]
 
 
-def _layer_list(model: PreTrainedModel) -> tuple[str, nn.ModuleList] | None:
+def _layer_list(model: Model) -> tuple[str, nn.ModuleList] | None:
     """The transformer layers, bottom to top, and the name of their list; None where they cannot be told apart."""
     found = [
         (name, module)
@@ -371,7 +385,7 @@ def _load_hub(name: str, revision: str | None, *, offline: bool) -> LoadedEncode
     return LoadedEncoder(model, tokenizer, name, commit, encoder_fingerprint(model), "hub")
 
 
-def _of_commit(name: str, commit: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _of_commit(name: str, commit: str) -> tuple[Model, AnyTokenizer]:
     """One commit of a hub model, from the cache without a question to the hub when its weights are there."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -413,10 +427,42 @@ def _commit_in_cache(name: str, revision: str | None) -> str | None:
     return Path(file).parent.name if isinstance(file, str) else revision
 
 
-def _from_pretrained(
-    name: str, *, revision: str | None, local_only: bool
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _from_pretrained(name: str, *, revision: str | None, local_only: bool) -> tuple[Model, AnyTokenizer]:
     """Model and tokenizer of a hub name or a directory, checked against each other."""
+    own = _own(name, revision)
+    return _by_transformers(name, revision=revision, local_only=local_only) if own is None else own
+
+
+def _own(name: str, revision: str | None) -> tuple[Roberta, Tokenizer] | None:
+    """The same without transformers: of a directory, or of what lies in the hub's cache; None where that cannot be."""
+    directory = _place(name, revision)
+    config = None if directory is None else read_architecture(directory)
+    if directory is None or config is None or not (directory / WEIGHTS_FILE).is_file():
+        return None
+    try:
+        tokenizer = Tokenizer.load(directory, pad_token_id=config.pad_token_id)
+        if tokenizer is None:
+            return None
+        model, missing = load_roberta(directory, config)
+    # tokenizers raises Exception itself for a damaged file, safetensors a type of its own.
+    except Exception as error:
+        raise _unavailable(name, revision, error, local_only=True) from error
+    _check_loaded(name, model, tokenizer, missing)
+    return model, tokenizer
+
+
+def _place(name: str, revision: str | None) -> Path | None:
+    """The directory that a name means, or where the hub's cache keeps that revision of it."""
+    directory = Path(name).expanduser()
+    if directory.is_dir():
+        return directory
+    from huggingface_hub import try_to_load_from_cache
+
+    file = try_to_load_from_cache(name, CONFIG_FILE, revision=revision)
+    return Path(file).parent if isinstance(file, str) else None
+
+
+def _by_transformers(name: str, *, revision: str | None, local_only: bool) -> tuple[Model, AnyTokenizer]:
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
@@ -447,8 +493,21 @@ def _from_pretrained(
         SafetensorError,
     ) as error:
         raise _unavailable(name, revision, error, local_only=local_only) from error
-    _check_loaded(name, model, tokenizer, report)
-    return model.eval(), _plain(tokenizer)
+    missing = sorted(key for key in report["missing_keys"] if "pooler" not in key and "position_ids" not in key)
+    _check_loaded(name, model, tokenizer, missing)
+    return _as_ours(model.eval()), _plain(tokenizer)
+
+
+def _as_ours(model: PreTrainedModel) -> Model:
+    """The same weights under our own implementation, where there is one."""
+    document = model.config.to_dict()
+    if not is_supported(document):
+        return model
+    with torch.device("meta"):
+        own = Roberta(Architecture(document))
+    weights = model.state_dict()
+    own.load_state_dict({name: weights[name] for name in own.state_dict()}, assign=True)
+    return own.requires_grad_(True).eval()
 
 
 def _without_pooler(config: Any) -> dict[str, bool]:
@@ -462,9 +521,8 @@ def _without_pooler(config: Any) -> dict[str, bool]:
     return {"add_pooling_layer": False} if known else {}
 
 
-def _check_loaded(name: str, model: Any, tokenizer: Any, report: dict[str, Any]) -> None:
-    """Refuse what transformers lets pass: weights left random, ids beyond the table, other kinds of models."""
-    missing = sorted(key for key in report["missing_keys"] if "pooler" not in key and "position_ids" not in key)
+def _check_loaded(name: str, model: Any, tokenizer: Any, missing: list[str]) -> None:
+    """Refuse what would otherwise pass: weights left random, ids beyond the table, other kinds of models."""
     if missing:
         raise EncoderError(
             f"the weights of {name} are not complete: {len(missing)} are missing, {missing[0]} among them",

@@ -23,8 +23,8 @@ from sentiment_hybrid.models.encoder import (
     load_encoder,
     load_encoder_dir,
     save_encoder,
-    train_tokenizer,
 )
+from sentiment_hybrid.models.tokenizer import train_tokenizer
 
 TEXTS = ["good day, good film!", "not a bad day 😀", "bad film, bad food.", "what a day, what a film"] * 3
 SCRATCH = ScratchEncoder(vocab_size=320, hidden_size=16, layers=3, attention_heads=2, intermediate_size=32, dropout=0.5)
@@ -161,7 +161,6 @@ def test_a_saved_encoder_loads_as_the_same(scratch, tokenizer, tmp_path: Path):
     row = ids_of(loaded.tokenizer, "not a bad 😀 film")
     assert torch.equal(row[0], ids_of(tokenizer, "not a bad 😀 film")[0])
     assert torch.equal(Encoder(loaded.model, 0)(*row), Encoder(scratch.model, 0)(*row))
-    assert loaded.model.config._attn_implementation == "sdpa"
     assert not list((tmp_path / "a" / "b").glob("*.bin"))
 
 
@@ -349,8 +348,13 @@ def test_a_pinned_commit_in_the_cache_needs_no_answer_from_the_hub(hub_cache, an
 
 
 def test_the_special_tokens_have_the_ids_of_roberta(tokenizer):
-    assert tokenizer.convert_tokens_to_ids(["<s>", "<pad>", "</s>", "<unk>", "<mask>"]) == [0, 1, 2, 3, 4]
-    assert (tokenizer.cls_token_id, tokenizer.pad_token_id, tokenizer.sep_token_id) == (0, 1, 2)
+    assert [tokenizer.get_vocab()[token] for token in ("<s>", "<pad>", "</s>", "<unk>", "<mask>")] == [0, 1, 2, 3, 4]
+    assert (tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.mask_token_id) == (
+        0,
+        1,
+        2,
+        4,
+    )
     ids = tokenizer("good day")["input_ids"]
     assert (ids[0], ids[-1]) == (0, 2)
 
@@ -362,7 +366,7 @@ def test_the_same_texts_give_the_same_tokenizer(tokenizer):
 
 def test_every_text_survives_the_tokenizer(tokenizer):
     for text in ("good day", "日本 🤷🏽 ünïcode", "tabs\tand\nlines"):
-        assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True).strip() == text
+        assert tokenizer.decode(tokenizer(text)["input_ids"]).strip() == text
 
 
 def test_the_first_word_is_the_token_that_it_is_in_the_middle(tokenizer):

@@ -1,0 +1,353 @@
+"""RoBERTa and BERT encoders in plain torch, without the padding: what most users' encoders are, at full speed.
+
+The modules and parameters carry the names of the transformers library, so weights go either way. On a CPU the real
+tokens of a batch lie in one row and attention runs over windows of one length at a time: nothing is computed for
+padding. Importing transformers costs several times what importing torch does; this file needs torch alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+#: Families of this one architecture; the others go through transformers.
+FAMILIES = ("roberta", "xlm-roberta", "camembert", "bert")
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+
+#: What transformers fills in where a config.json is silent; the same in all families but for what follows.
+_DEFAULTS: dict[str, Any] = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "initializer_range": 0.02,
+    "layer_norm_eps": 1e-12,
+    "pad_token_id": 1,
+}
+_BERT_DEFAULTS = {"vocab_size": 30522, "pad_token_id": 0}
+_ROBERTA_DEFAULTS = {"vocab_size": 50265}
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
+#: Below this many tokens a window's attention is faster as plain products than in torch's fused kernel for CPUs.
+_PLAIN_BELOW = 128
+
+
+class Architecture:
+    """The content of a config.json: every field as an attribute, with the defaults of its family.
+
+    Raises:
+        KeyError: it names no family.
+    """
+
+    is_encoder_decoder = False
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.document = dict(document)
+        family = {**_DEFAULTS, **(_BERT_DEFAULTS if document["model_type"] == "bert" else _ROBERTA_DEFAULTS)}
+        for name, value in {**family, **self.document}.items():
+            if name != "is_encoder_decoder":
+                setattr(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"the encoder's config.json says nothing of {name}")
+
+
+def is_supported(document: Mapping[str, Any]) -> bool:
+    """Whether this file computes what a config.json describes."""
+    return (
+        document.get("model_type") in FAMILIES
+        and document.get("hidden_act", "gelu") in _ACTIVATIONS
+        and document.get("position_embedding_type", "absolute") == "absolute"
+        and not document.get("is_decoder", False)
+        and not document.get("add_cross_attention", False)
+    )
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Where the real tokens of a padded batch (W, T) lie when they stand in a row, windows in order of length.
+
+    index (tokens,): place in the flattened batch; position (tokens,): place in the window; groups: for each length
+    that occurs how many windows have it.
+    """
+
+    index: Tensor
+    position: Tensor
+    groups: tuple[tuple[int, int], ...]  # (windows, tokens of each)
+
+    @classmethod
+    def of(cls, mask: Tensor) -> Ragged:
+        """From the mask (W, T) of windows whose real tokens come first."""
+        lengths = mask.sum(1).cpu().numpy()
+        width = mask.shape[1]
+        index, position, groups = [], [], []
+        for length in np.unique(lengths[lengths > 0]).tolist():
+            windows = np.flatnonzero(lengths == length)
+            index.append((windows[:, None] * width + np.arange(length)).reshape(-1))
+            position.append(np.tile(np.arange(length), len(windows)))
+            groups.append((len(windows), length))
+        if not groups:
+            empty = torch.empty(0, dtype=torch.int64, device=mask.device)
+            return cls(empty, empty, ())
+        return cls(
+            torch.from_numpy(np.concatenate(index)).to(mask.device),
+            torch.from_numpy(np.concatenate(position)).to(mask.device),
+            tuple(groups),
+        )
+
+    def take(self, padded: Tensor) -> Tensor:
+        """Real tokens of (W, T, ...) in a row: (tokens, ...)."""
+        return padded.flatten(0, 1).index_select(0, self.index)
+
+    def put(self, flat: Tensor, mask: Tensor) -> Tensor:
+        """The reverse: (W, T, D) with zeros on padding."""
+        out = flat.new_zeros(mask.numel(), flat.shape[-1])
+        return out.index_copy(0, self.index, flat).view(*mask.shape, -1)
+
+
+class Roberta(nn.Module):
+    """Token ids (W, T) -> token states (W, T, H), as RobertaModel and BertModel of transformers, without a pooler."""
+
+    def __init__(self, config: Architecture) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = _Embeddings(config)
+        self.encoder = _Layers(config)
+        self.apply(self._start)
+
+    def _start(self, module: nn.Module) -> None:
+        # Devlin et al. 2019: normal with a small deviation, no biases; padding's embedding is zero.
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=self.config.initializer_range)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            with torch.no_grad():
+                module.weight[module.padding_idx].zero_()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The table of word embeddings."""
+        return self.embeddings.word_embeddings
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """States (W, T, H) of ids (W, T) under a bool mask (W, T), real tokens first; zero or anything on padding."""
+        return self.states(input_ids, attention_mask, last=len(self.encoder.layer))
+
+    def states(self, input_ids: Tensor, attention_mask: Tensor, *, last: int) -> Tensor:
+        """What the first ``last`` layers give, (W, T, H)."""
+        if attention_mask.device.type == "cpu":
+            ragged = Ragged.of(attention_mask)
+            flat = self.embeddings(ragged.take(input_ids), ragged.position)
+            return ragged.put(self._layers(flat, ragged, 0, last), attention_mask)
+        position = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+        return self._padded(self.embeddings(input_ids, position), attention_mask, 0, last)
+
+    def above(self, states: Tensor, attention_mask: Tensor, *, first: int) -> Tensor:
+        """States (W, T, H) that ``first`` layers gave through the layers above them."""
+        last = len(self.encoder.layer)
+        if attention_mask.device.type == "cpu":
+            ragged = Ragged.of(attention_mask)
+            return ragged.put(self._layers(ragged.take(states), ragged, first, last), attention_mask)
+        return self._padded(states, attention_mask, first, last)
+
+    def _layers(self, flat: Tensor, ragged: Ragged, first: int, last: int) -> Tensor:
+        for layer in self.encoder.layer[first:last]:
+            flat = layer(flat, lambda q, k, v, rate: attend_ragged(q, k, v, ragged.groups, dropout=rate))
+        return flat
+
+    def _padded(self, states: Tensor, mask: Tensor, first: int, last: int) -> Tensor:
+        # A window without any real token must not become 0 / 0.
+        allowed = mask.clone()
+        allowed[:, 0] = True
+
+        def attend(query: Tensor, key: Tensor, value: Tensor, rate: float) -> Tensor:
+            query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+            seen = allowed[:, None, None, :]
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, dropout_p=rate)
+            return mixed.transpose(1, 2).flatten(2)
+
+        for layer in self.encoder.layer[first:last]:
+            states = layer(states, attend)
+        return states
+
+    def save_pretrained(self, directory: Path) -> None:
+        """Write config.json and model.safetensors as transformers reads them. Raises OSError."""
+        from safetensors.torch import save_file
+
+        name = "BertModel" if self.config.model_type == "bert" else "RobertaModel"
+        document = {"architectures": [name], **self.config.document, "dtype": "float32"}
+        text = json.dumps(document, indent=2, sort_keys=True) + "\n"
+        (directory / CONFIG_FILE).write_text(text, encoding="utf-8")
+        weights = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
+        save_file(weights, directory / WEIGHTS_FILE, metadata={"format": "pt"})
+
+
+class _Embeddings(nn.Module):
+    def __init__(self, config: Architecture) -> None:
+        super().__init__()
+        size = config.hidden_size
+        padding = config.pad_token_id
+        # RoBERTa's positions start behind the padding id; BERT's at 0.
+        self.first_position = 0 if config.model_type == "bert" else padding + 1
+        self.word_embeddings = nn.Embedding(config.vocab_size, size, padding_idx=padding)
+        self.position_embeddings = nn.Embedding(
+            config.max_position_embeddings, size, padding_idx=padding if self.first_position else None
+        )
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, size)
+        self.LayerNorm = nn.LayerNorm(size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, ids: Tensor, position: Tensor) -> Tensor:
+        """Of ids and places in the window, both (...): (..., H)."""
+        states = self.word_embeddings(ids) + self.token_type_embeddings.weight[0]
+        states = states + self.position_embeddings(position + self.first_position)
+        return cast(Tensor, self.dropout(self.LayerNorm(states)))
+
+
+class _Layers(nn.Module):
+    def __init__(self, config: Architecture) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(_Layer(config) for _ in range(config.num_hidden_layers))
+
+
+class _Projections(nn.Module):
+    def __init__(self, config: Architecture) -> None:
+        super().__init__()
+        self.query, self.key, self.value = (nn.Linear(config.hidden_size, config.hidden_size) for _ in range(3))
+        self.heads = config.num_attention_heads
+        self.dropout = config.attention_probs_dropout_prob
+
+
+class _Output(nn.Module):
+    """A projection, dropout, and the norm of its sum with what went in."""
+
+    def __init__(self, config: Architecture, size: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(size, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, states: Tensor, before: Tensor) -> Tensor:
+        return cast(Tensor, self.LayerNorm(self.dropout(self.dense(states)) + before))
+
+
+class _Attention(nn.Module):
+    def __init__(self, config: Architecture) -> None:
+        super().__init__()
+        self.self = _Projections(config)
+        self.output = _Output(config, config.hidden_size)
+
+
+class _Intermediate(nn.Module):
+    def __init__(self, config: Architecture) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
+
+
+class _Layer(nn.Module):
+    def __init__(self, config: Architecture) -> None:
+        super().__init__()
+        self.attention = _Attention(config)
+        self.intermediate = _Intermediate(config)
+        self.output = _Output(config, config.intermediate_size)
+        self.activation = _ACTIVATIONS[config.hidden_act]
+
+    def forward(self, states: Tensor, attend: Any) -> Tensor:
+        """States (..., H) through attention, called with query, key, value (..., heads, D / heads) and a dropout."""
+        own = self.attention.self
+        query, key, value = (
+            project(states).unflatten(-1, (own.heads, -1)) for project in (own.query, own.key, own.value)
+        )
+        mixed = attend(query, key, value, own.dropout if self.training else 0.0)
+        states = self.attention.output(mixed, states)
+        return cast(Tensor, self.output(self.activation(self.intermediate.dense(states)), states))
+
+
+def attend_ragged(
+    query: Tensor, key: Tensor, value: Tensor, groups: tuple[tuple[int, int], ...], *, dropout: float = 0.0
+) -> Tensor:
+    """Self-attention (Vaswani et al. 2017, eq. 1) of windows that lie in a row, (tokens, heads, D) -> (tokens, H)."""
+    mixed = []
+    start = 0
+    for windows, length in groups:
+        part = slice(start, start + windows * length)
+        shape = (windows, length)
+        heads = (t[part].unflatten(0, shape).transpose(1, 2) for t in (query, key, value))
+        mixed.append(_attend(*heads, dropout=dropout).transpose(1, 2).flatten(2).flatten(0, 1))
+        start = part.stop
+    if not mixed:
+        return query.flatten(1)
+    return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, *, dropout: float) -> Tensor:
+    """(W, heads, T, D) of windows of one length, so that no mask is needed."""
+    if query.shape[2] >= _PLAIN_BELOW:
+        return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+    weights = (query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)).softmax(-1)
+    return F.dropout(weights, dropout) @ value if dropout else weights @ value
+
+
+def read_architecture(directory: Path) -> Architecture | None:
+    """What the config.json of a directory describes; None where this file does not compute it, or cannot read it."""
+    try:
+        document = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return Architecture(document) if isinstance(document, dict) and is_supported(document) else None
+
+
+def load_roberta(directory: Path, config: Architecture) -> tuple[Roberta, list[str]]:
+    """The encoder of a directory, float32 and in eval mode, and the names of the weights that it lacks.
+
+    Raises:
+        OSError, ValueError, RuntimeError, SafetensorError: the weights cannot be read, or have other sizes.
+    """
+    with torch.device("meta"):
+        model = Roberta(config)
+    found = _weights(directory)
+    expected = model.state_dict()
+    missing = sorted(expected.keys() - found.keys())
+    wrong = [name for name in expected if name in found and found[name].shape != expected[name].shape]
+    if wrong:
+        raise ValueError(
+            f"{wrong[0]} is {tuple(found[wrong[0]].shape)} in the weights and {tuple(expected[wrong[0]].shape)} by the "
+            "config.json"
+        )
+    if not missing:
+        kept = {name: found[name].to(torch.float32) for name in expected}
+        model.load_state_dict(kept, assign=True)
+        model.requires_grad_(True)
+    return model.eval(), missing
+
+
+def _weights(directory: Path) -> dict[str, Tensor]:
+    """Tensors of all weight files by the names that the modules here have."""
+    from safetensors.torch import load_file
+
+    weights: dict[str, Tensor] = {}
+    for file in sorted(directory.glob("*.safetensors")):
+        weights |= load_file(file)
+    return {_own_name(name): value for name, value in weights.items()}
+
+
+def _own_name(name: str) -> str:
+    """As a task's model or an old checkpoint calls a parameter -> as it is called here."""
+    for prefix in FAMILIES:
+        name = name.removeprefix(f"{prefix}.")
+    if name.endswith((".gamma", ".beta")):
+        stem, _, last = name.rpartition(".")
+        name = f"{stem}.{'weight' if last == 'gamma' else 'bias'}"
+    return name
