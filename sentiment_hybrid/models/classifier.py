@@ -16,7 +16,8 @@ class HeadOutput(NamedTuple):
     """What every head returns; a NamedTuple because accelerate converts those to float32 and dataclasses not.
 
     ``logits`` is (B, C). ``attention`` is (B, S), detached: S is the most real tokens of a text in the batch, its
-    windows in a row; a row sums to 1 over real tokens and is 0 on padding.
+    windows in a row; a row sums to 1 over real tokens and is 0 on padding. Nobody reads it in training, where a head
+    may leave it all 0.
     """
 
     logits: Tensor
