@@ -4,10 +4,11 @@
     python benchmarks/train.py heads FILE.csv.gz --tokenizer DIR [--rows 3200] [--repeats 3] [--json]
 
 `layers`: random weights of one size, all of them trained, 32 rows a step, AdamW. The `Trainer` with its defaults (fp32,
-random batches padded to their longest row), and with bf16 and batches grouped by length; ours in fp32 and bf16 with the
-`linear` head. All train the very same tweets: `--steps` batches that the Trainer's length grouping makes of
-`--pool` tweets, evenly from its shortest to its longest, so that the few steps of a benchmark have the mixture of an
-epoch. A contestant's time is one pass over them, without making its model; optimiser state is made anew in each.
+random batches padded to their longest row) beside ours in fp32, and with bf16 and batches grouped by length beside ours
+in bf16, with the `linear` head. Each pair trains the very same tweets, `--steps` batches such as the Trainer makes of
+`--pool` tweets, chosen so that the few steps of a benchmark have the mixture of an epoch: random batches of typical
+mean and longest length; grouped ones evenly from the shortest to the longest. A contestant's time is one pass over
+them, without making its model; optimiser state is made anew in each. Each has a process of its own.
 
 `heads`: `lstm` and `han` (GRU) of 192 over states of 384 values as our store keeps them, beside a plain loop over the
 same states: packed BiLSTM or BiGRU in fp32, random batches, mean, one layer, `loss.item()` at each step.
@@ -21,10 +22,13 @@ from __future__ import annotations
 
 import argparse
 import gc
+import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -72,16 +76,21 @@ def main() -> None:
     parser.add_argument("--cpu-time", action="store_true", help="processor time, with --threads 1: on a shared machine")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    if arguments.cpu_time:
-        global clock
-        clock = time.process_time
+    settle(arguments)
     arguments.device = devices.resolve(arguments.device).device.type
     report = (layers if arguments.what == "layers" else heads)(arguments)
     report["machine"] = machine()
     report["copy_bytes_per_second"] = copy_rate(device=arguments.device)
     print(as_json(report) if arguments.json else shown(report))
+
+
+def settle(arguments: argparse.Namespace) -> None:
+    """Threads and clock, in each process."""
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    if arguments.cpu_time:
+        global clock
+        clock = time.process_time
 
 
 def tweets(file: Path, count: int, tokenizer: Tokenizer) -> TokenizedTexts:
@@ -98,40 +107,36 @@ def layers(arguments: argparse.Namespace) -> dict[str, Any]:
     tokenizer = Tokenizer.load(arguments.tokenizer, pad_token_id=1)
     assert tokenizer is not None
     pool = tweets(arguments.file, arguments.pool, tokenizer)
-    batches = grouped_batches(pool.lengths, arguments.steps)
-    rows = np.concatenate(batches)
-    labels = np.random.default_rng(0).integers(0, 2, len(rows))
-    ids = [pool.ids[pool.window_offsets[row] : pool.window_offsets[row + 1]] for row in rows]
+    random, grouped = (
+        [pool.ids[pool.window_offsets[row] : pool.window_offsets[row + 1]] for row in np.concatenate(batches)]
+        for batches in (random_batches(pool.lengths, arguments.steps), grouped_batches(pool.lengths, arguments.steps))
+    )
     size = SIZES[arguments.size]
-    with tempfile.TemporaryDirectory() as folder:
-        contestants = {
-            TRAINER: trainer_pass(arguments, ids, labels, size, folder, bf16=False),
-            OURS: our_pass(arguments, ids, labels, size, "fp32"),
-            TRAINER_BEST: trainer_pass(arguments, ids, labels, size, folder, bf16=True),
-            OURS_BF16: our_pass(arguments, ids, labels, size, "bf16"),
-        }
+    given = {TRAINER: random, OURS: random, TRAINER_BEST: grouped, OURS_BF16: grouped}
+    with ExitStack() as stack:
+        contestants = {name: stack.enter_context(apart(arguments, name, ids)) for name, ids in given.items()}
         seconds = turns(contestants, arguments.repeats)
-    tokens = int(sum(map(len, ids)))
+    tokens = {name: sum(map(len, ids)) for name, ids in given.items()}
     shape = {"hidden": size["hidden_size"], "intermediate": size["intermediate_size"]}
-    flop = 3 * encoder_flops(tokens, layers=size["num_hidden_layers"], **shape)
-    per_step = encoder_shapes(tokens // arguments.steps, **shape)
+    per_step = encoder_shapes(tokens[OURS] // arguments.steps, **shape)
     rates = {kind: matmul_rate(per_step, kind, device=arguments.device) for kind in ("float32", "bfloat16")}
     lines = []
     for name, times in seconds.items():
         took = statistics.median(times)
+        flop = 3 * encoder_flops(tokens[name], layers=size["num_hidden_layers"], **shape)
         limit = rates["bfloat16" if "bf16" in name else "float32"]
         lines.append(
             {
                 "all layers": name,
                 "seconds": took,
-                "tweets/s": len(rows) / took,
-                "tokens/s": tokens / took,
+                "tweets/s": len(given[name]) / took,
+                "tokens/s": tokens[name] / took,
                 "share of matrix rate": flop / took / limit,
             }
         )
     return {
-        "what": f"{arguments.size} ({sum(1 for _ in rows):,} tweets, {tokens:,} tokens, {arguments.steps} steps of "
-        f"{BATCH}, {arguments.repeats} turns)",
+        "what": f"{arguments.size}: {arguments.steps} steps of {BATCH} tweets, {tokens[OURS]:,} real tokens in random "
+        f"batches and {tokens[OURS_BF16]:,} in grouped ones, {arguments.repeats} turns",
         "table": lines,
         "seconds": seconds,
         "ratios": {
@@ -140,6 +145,51 @@ def layers(arguments: argparse.Namespace) -> dict[str, Any]:
         },
         "matrix_flops_per_second": rates,
     }
+
+
+@contextmanager
+def apart(arguments: argparse.Namespace, name: str, ids: list[np.ndarray]) -> Iterator[Callable[[], float]]:
+    """A contestant in a process of its own, as its users run it: what one sets for its process helps no other."""
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe()
+    process = spawn.Process(target=serve, args=(there, arguments, name, ids))
+    process.start()
+    there.close()
+
+    def run() -> float:
+        here.send("go")
+        return float(here.recv())
+
+    try:
+        here.recv()  # it is ready; making the models at the same time would need more memory than training does
+        yield run
+    finally:
+        here.close()
+        process.join()
+
+
+def serve(pipe: Connection, arguments: argparse.Namespace, name: str, ids: list[np.ndarray]) -> None:
+    """Run a pass whenever asked, until nobody asks any more."""
+    settle(arguments)
+    labels = np.random.default_rng(0).integers(0, 2, len(ids))
+    size = SIZES[arguments.size]
+    with tempfile.TemporaryDirectory() as folder, suppress(EOFError):
+        if name in (OURS, OURS_BF16):
+            run = our_pass(arguments, ids, labels, size, "bf16" if name == OURS_BF16 else "fp32")
+        else:
+            run = trainer_pass(arguments, ids, labels, size, folder, bf16=name == TRAINER_BEST)
+        pipe.send("ready")
+        while pipe.recv():
+            pipe.send(run())
+
+
+def random_batches(lengths: np.ndarray, steps: int) -> list[np.ndarray]:
+    """Batches in random order: of many draws the one whose mean length and mean longest row are the most typical."""
+    draws = [np.random.default_rng(seed).permutation(len(lengths))[: steps * BATCH] for seed in range(200)]
+    means = np.array([lengths[draw].mean() for draw in draws])
+    longest = np.array([lengths[draw].reshape(steps, BATCH).max(1).mean() for draw in draws])
+    away = np.abs(means / means.mean() - 1) + np.abs(longest / longest.mean() - 1)
+    return list(draws[int(away.argmin())].reshape(steps, BATCH))
 
 
 def grouped_batches(lengths: np.ndarray, steps: int) -> list[np.ndarray]:
@@ -156,7 +206,7 @@ def grouped_batches(lengths: np.ndarray, steps: int) -> list[np.ndarray]:
 def trainer_pass(
     arguments: argparse.Namespace, ids: list[np.ndarray], labels: np.ndarray, size: dict, folder: str, *, bf16: bool
 ) -> Callable[[], float]:
-    """A pass of the Trainer; with its grouping the rows come as grouped already, so that the batches are those."""
+    """A pass of the Trainer over rows that come in the order of its batches already."""
     from transformers import (
         AutoTokenizer,
         DataCollatorWithPadding,
@@ -194,8 +244,8 @@ def trainer_pass(
             per_device_train_batch_size=BATCH,
             num_train_epochs=1,
             bf16=bf16,
-            # In the order of `grouped_batches`, which is what `group_by_length` gives over the whole pool.
-            train_sampling_strategy="sequential" if bf16 else "random",
+            # In the order of `random_batches` or `grouped_batches`, which it would draw from the whole pool.
+            train_sampling_strategy="sequential",
             use_cpu=arguments.device == "cpu",
             save_strategy="no",
             report_to=[],

@@ -24,7 +24,7 @@ from sentiment_hybrid.engine import metrics, processes
 from sentiment_hybrid.engine.batches import Batch, collate, pack, padding_share, plan_epoch, steps_per_epoch
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.evaluate import Material, predict_probabilities
-from sentiment_hybrid.engine.memory import exhausted, padded_size, ran_out, release, smaller
+from sentiment_hybrid.engine.memory import exhausted, keep_freed, padded_size, ran_out, release, smaller
 from sentiment_hybrid.engine.optim import Schedule, build_optimizer
 from sentiment_hybrid.errors import TrainingError
 
@@ -150,6 +150,8 @@ class Fit:
         self.train, self.valid = train, valid
         self.settings, self.seed = settings, seed
         self.compute, self.accelerator = compute, accelerator
+        if compute.device.type == "cpu":
+            keep_freed()
         self.class_weights = class_weights.astype(np.float32)
         self.token_budget = settings.token_budget
         self._proven = 0  # the largest micro-batch, padding included, for which several processes had memory

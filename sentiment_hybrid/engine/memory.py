@@ -1,8 +1,12 @@
-"""When memory runs out: tell it from other failures, and do the same work in smaller batches."""
+"""Memory: what was freed is kept for the next step; where it runs out, the same work is done in smaller batches."""
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import gc
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -23,6 +27,35 @@ _SAID = (
     "alloc_failed",
     "bad_alloc",
 )
+
+
+# Of <malloc.h>.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
+_SAID_BY_THE_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES")
+
+
+@functools.cache
+def keep_freed() -> bool:
+    """Let the C library keep what is freed instead of giving it back to the system; returns whether it does.
+
+    The gradients, moments and activations of a step are as large as those of the step before. Given back and asked for
+    again, each page is cleared by the system anew: an eighth of the time of training all layers on a CPU.
+    """
+    library = _c_library()
+    if library is None or any(os.environ.get(name) for name in _SAID_BY_THE_USER):
+        return False
+    most = 2**31 - 1
+    # Some versions refuse so high a threshold for blocks of their own, but not that there be none.
+    own_blocks = library.mallopt(_M_MMAP_THRESHOLD, 2**30) or library.mallopt(_M_MMAP_MAX, 0)
+    return bool(library.mallopt(_M_TRIM_THRESHOLD, most) and own_blocks)
+
+
+def _c_library() -> ctypes.CDLL | None:
+    """glibc, where the program runs on it."""
+    if not sys.platform.startswith("linux"):
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "mallopt") and hasattr(library, "malloc_trim") else None
 
 
 def ran_out(error: BaseException) -> bool:
@@ -62,6 +95,8 @@ def release(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+    elif (library := _c_library()) is not None:
+        library.malloc_trim(0)
 
 
 def in_batches(
