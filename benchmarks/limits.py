@@ -14,78 +14,30 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-#: (rows, inner width, columns) of a matrix product: rows x inner times inner x columns.
-Shape = tuple[int, int, int]
+from sentiment_hybrid.engine.limits import copy_rate, encoder_flops, encoder_shapes, fastest, finisher, matmul_rate
+
+__all__ = [
+    "as_json",
+    "copy_rate",
+    "encoder_flops",
+    "encoder_shapes",
+    "fastest",
+    "machine",
+    "machine_lines",
+    "matmul_rate",
+    "ratio",
+    "side_by_side",
+    "table",
+]
 
 _PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "onnxruntime", "numpy", "pandas")
-
-
-def matmul_rate(shapes: Sequence[Shape], dtype: str = "float32", seconds: float = 2.0, *, device: str = "cpu") -> float:
-    """The best rate at these shapes, FLOP/s: each product's fastest run, all of them together once.
-
-    A layer's products as ``torch.nn.functional.linear`` does them, without gradients, with the threads that torch has.
-    Each shape has its share of ``seconds``, and at least five runs.
-
-    Args:
-        shapes: of (m, k, n): m rows of k values, by a weight of (n, k).
-        dtype: a name in torch: float32, bfloat16, float16.
-        seconds: how long to measure in all.
-        device: where.
-    """
-    import torch
-    import torch.nn.functional as F
-
-    kind = getattr(torch, dtype)
-    total = 0.0
-    for rows, inner, columns in shapes:
-        left = torch.randn(rows, inner, device=device, dtype=kind)
-        weight = torch.randn(columns, inner, device=device, dtype=kind)
-        with torch.inference_mode():
-            total += fastest(lambda x=left, w=weight: F.linear(x, w), seconds / len(shapes), device=device)
-    return sum(2.0 * rows * inner * columns for rows, inner, columns in shapes) / total
-
-
-def copy_rate(megabytes: int = 256, seconds: float = 1.0, *, device: str = "cpu") -> float:
-    """The best rate of copying memory, bytes/s: what is read, counted once; a block far larger than the caches."""
-    import torch
-
-    source = torch.ones(megabytes * 2**18, dtype=torch.float32, device=device)
-    target = torch.empty_like(source)
-    return megabytes * 2**20 / fastest(lambda: target.copy_(source), seconds, device=device)
-
-
-def encoder_shapes(tokens: int, *, hidden: int, intermediate: int) -> list[Shape]:
-    """The products of one transformer layer over this many tokens, without those of attention itself."""
-    return [*[(tokens, hidden, hidden)] * 4, (tokens, hidden, intermediate), (tokens, intermediate, hidden)]
-
-
-def encoder_flops(tokens: int, *, hidden: int, intermediate: int, layers: int) -> float:
-    """FLOP of a forward pass over real tokens, from the products of `encoder_shapes` alone."""
-    shapes = encoder_shapes(tokens, hidden=hidden, intermediate=intermediate)
-    return layers * sum(2.0 * rows * inner * columns for rows, inner, columns in shapes)
-
-
-def fastest(work: Callable[[], object], seconds: float, *, device: str = "cpu") -> float:
-    """Seconds of the fastest of at least five runs within the given time; two runs before are not counted."""
-    finish = _finisher(device)
-    for _ in range(2):
-        work()
-    finish()
-    best, end, runs = float("inf"), time.perf_counter() + seconds, 0
-    while runs < 5 or time.perf_counter() < end:
-        started = time.perf_counter()
-        work()
-        finish()
-        best = min(best, time.perf_counter() - started)
-        runs += 1
-    return best
 
 
 def side_by_side(
     contestants: Mapping[str, Callable[[], object]], *, repeats: int = 5, device: str = "cpu", warmup: bool = True
 ) -> dict[str, list[float]]:
     """Seconds of each contestant's runs; they take turns, so that a busy moment of the machine hits all of them."""
-    finish = _finisher(device)
+    finish = finisher(device)
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(repeats + warmup):
         for name, work in contestants.items():
@@ -181,15 +133,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def _finisher(device: str) -> Callable[[], object]:
-    """What waits for work that a device was given; nothing on a CPU."""
-    if not device.startswith("cuda"):
-        return lambda: None
-    import torch
-
-    return torch.cuda.synchronize
 
 
 def _memory_gb() -> float | None:

@@ -136,6 +136,16 @@ class Mode(StrEnum):
     test = "test"
 
 
+class PredictPrecision(StrEnum):
+    """What the encoder computes in when a model is applied."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
 class InputFormat(StrEnum):
     """How the rows of a pipe are written."""
 
@@ -439,6 +449,7 @@ Params = Annotated[
 ]
 Refresh = Annotated[bool, _switch("--refresh", "Build the database anew though nothing has changed.")]
 Resume = Annotated[bool, _switch("--resume", "Go on with the newest unfinished run of the same settings.")]
+DryRun = Annotated[bool, _switch("--dry-run", "Only say what it would do and take: counted, measured for seconds.")]
 Bundle = Annotated[bool, _switch("--bundle-encoder", "Put a frozen hub encoder into the model directory too.")]
 
 
@@ -455,6 +466,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 config_app = typer.Typer(help="Show, check, write and explain configurations.", no_args_is_help=True)
+cache_app = typer.Typer(help="Show and clear what is kept between runs: token states above all.", no_args_is_help=True)
 
 
 def _version(wanted: bool) -> None:
@@ -498,12 +510,17 @@ def train(
     bundle_encoder: Bundle = False,
     params: Params = None,
     no_test: Annotated[bool, _switch("--no-test", "Stop after the model is published.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Train a model, publish the best epoch, and test it."""
     from sentiment_hybrid.commands import train as verb
 
+    config = call.config([model], params=params)
+    if dry_run:
+        _dry_run(call, config, [model], "train", encoder, bundle_encoder, seeds=seeds, test=not no_test)
+        return
     result = verb.run(
-        call.config([model], params=params),
+        config,
         model,
         resume=resume,
         device=call.device,
@@ -525,12 +542,17 @@ def optimize(
     no_final: Annotated[bool, _switch("--no-final", "Stop after the search; train no final model.")] = False,
     encoder: EncoderPath = None,
     bundle_encoder: Bundle = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Search hyper-parameters, then train and test the best model; run again, it goes on where it stopped."""
     from sentiment_hybrid.commands import optimize as verb
 
+    config = call.config([model])
+    if dry_run:
+        _dry_run(call, config, [model], "optimize", encoder, bundle_encoder, final=not no_final)
+        return
     result = verb.run(
-        call.config([model]),
+        config,
         model,
         device=call.device,
         offline=call.offline,
@@ -627,6 +649,10 @@ def predict(
         InputFormat | None, typer.Option("--format", help="What is in a pipe (lines otherwise), or in an odd file.")
     ] = None,
     table: Annotated[str | None, typer.Option("--table", help="Table of an SQLite input.")] = None,
+    precision: Annotated[
+        PredictPrecision | None,
+        typer.Option("--precision", help="Of the encoder; auto is bf16 where the machine has it, int8 is for CPUs."),
+    ] = None,
     json_: Json = False,
     encoder: EncoderPath = None,
 ) -> None:
@@ -644,6 +670,7 @@ def predict(
         file_format=cast(Any, format_.value if format_ else None),
         text_column=text_column,
         table=table,
+        precision=precision.value if precision else None,
         device=call.device,
         offline=call.offline,
         encoder=encoder,
@@ -665,13 +692,20 @@ def run_all(
     resume: Resume = False,
     encoder: EncoderPath = None,
     bundle_encoder: Bundle = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Prepare data, then train, optimize or test every model, and compare them."""
     from sentiment_hybrid.commands import run_all as verb
 
     models = list(dict.fromkeys(model or ("lstm", "han")))
+    config = call.in_mode(mode).config(models, params=params)
+    if dry_run:
+        if mode is Mode.test:
+            raise UsageError("--dry-run is for trainings and searches", hint="Leave it out, or change --mode.")
+        _dry_run(call, config, models, mode.value, encoder, bundle_encoder, seeds=seeds)
+        return
     result = verb.run(
-        call.in_mode(mode).config(models, params=params),
+        config,
         models,
         mode=mode.value,
         seeds=seeds,
@@ -686,6 +720,52 @@ def run_all(
     console.show_run_all(result)
     if result.failures:
         raise typer.Exit(1)
+
+
+def _dry_run(
+    call: Call,
+    config: Config,
+    models: Sequence[str],
+    what: str,
+    encoder: Path | None,
+    bundle_encoder: bool,
+    **more: Any,
+) -> None:
+    """Say what a command would do and take."""
+    from sentiment_hybrid.commands import estimating
+
+    results = estimating.run(
+        config,
+        models,
+        cast(Any, what),
+        device=call.device,
+        offline=call.offline,
+        encoder=encoder,
+        bundle_encoder=bundle_encoder,
+        **more,
+    )
+    console.show_dry_run(results)
+
+
+@app.command()
+@options()
+def bench(
+    call: Call,
+    *,
+    model: ModelChoice = "lstm",
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.05, max=3600.0, help="Of each measurement, about.")
+    ] = 3.0,
+    encoder: EncoderPath = None,
+    json_: Json = False,
+) -> None:
+    """Measure what this machine does with a config, and reckon what train and optimize will take."""
+    from sentiment_hybrid.commands import bench as verb
+
+    result = verb.run(
+        call.config([model]), model, seconds=seconds, device=call.device, offline=call.offline, encoder=encoder
+    )
+    console.as_json(verb.as_document(result)) if json_ else console.show_bench(result)
 
 
 @app.command()
@@ -766,7 +846,63 @@ def schema(call: Call, *, json_: Json = False) -> None:
     console.as_json(verb.json_schema()) if json_ else console.show_schema(verb.schema())
 
 
+@cache_app.command("info")
+@options()
+def cache_info(
+    call: Call,
+    *,
+    verify: Annotated[
+        bool, _switch("--verify", "Compare every stored state with its checksum; 1 if one is damaged.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Show what is kept, its size against the budget, and when it was last used."""
+    from sentiment_hybrid.commands import cache as verb
+
+    with console.progress("checking", unit="shards") as bar:
+        found = verb.info(call.config(), verify=verify, progress=bar.advance)
+    console.as_json(found.to_dict()) if json_ else console.show_cache(found)
+    if verify and found.problems:
+        raise typer.Exit(1)
+
+
+@cache_app.command("clear")
+@options()
+def cache_clear(
+    call: Call,
+    *,
+    states: Annotated[bool, _switch("--states", "Stored token states.")] = False,
+    baselines: Annotated[bool, _switch("--baselines", "Fitted baselines.")] = False,
+    finetune: Annotated[bool, _switch("--finetune", "Prepared texts of fine-tunings.")] = False,
+    all_: Annotated[bool, _switch("--all", "All three.")] = False,
+    older_than: Annotated[
+        float | None,
+        typer.Option("--older-than", min=0.0, metavar="DAYS", help="Only what was last used longer ago."),
+    ] = None,
+    yes: Annotated[bool, _switch("--yes", "Do not ask.", short="-y")] = False,
+) -> None:
+    """Remove what is kept, and say what that freed; all of it is computed again when it is needed."""
+    from sentiment_hybrid.commands import cache as verb
+
+    chosen = {"states": states, "baselines": baselines, "finetune": finetune}
+    kinds = [kind for kind, wanted in chosen.items() if wanted or all_]
+    cleared = verb.clear(call.config(), kinds, older_than=older_than, confirm=lambda found: yes or _may_clear(found))
+    console.show_cleared(cleared)
+    if cleared.kept:
+        raise typer.Exit(1)
+
+
+def _may_clear(found: Sequence[Any]) -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError("clearing asks first, and there is no terminal to answer", hint="Add --yes.")
+    for entry in found:
+        console.note(f"{entry.bytes / 1e9:.3f} GB  {entry.path}")
+    total = sum(entry.bytes for entry in found)
+    return typer.confirm(f"Remove {'all of this' if len(found) > 1 else 'it'} ({total / 1e9:.3f} GB)?", err=True)
+
+
 app.add_typer(config_app, name="config")
+app.add_typer(cache_app, name="cache")
 
 
 # --- main ------------------------------------------------------------------------------------------------------------
@@ -775,6 +911,8 @@ app.add_typer(config_app, name="config")
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
     console.prepare_streams()
+    if {"-h", "--help"} & set(sys.argv[1:] if arguments is None else arguments):
+        _show_names_whole()
     if os.name == "posix" and threading.current_thread() is threading.main_thread():
         # A scheduler's polite stop must save state as Ctrl-C does.
         signal.signal(signal.SIGTERM, _interrupt)
@@ -788,6 +926,27 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if code == 0:
         processes.leave()
     sys.exit(_flushed(code))
+
+
+def _show_names_whole() -> None:
+    """Have the tables of --help cut no option: in a narrow terminal typer would end long names with an ellipsis."""
+    from rich.table import Table
+    from rich.text import Text
+    from typer import rich_utils
+
+    class Whole(Table):
+        """Names keep their line; the last two columns, type and meaning, go on in the next one."""
+
+        def add_row(self, *cells: Any, **more: Any) -> None:
+            if not self.columns:
+                for number in range(len(cells)):
+                    self.add_column(no_wrap=number < len(cells) - 2)
+            for part in [part for cell in cells for part in getattr(cell, "renderables", [cell])]:
+                if isinstance(part, Text):
+                    part.overflow = "fold"
+            super().add_row(*cells, **more)
+
+    rich_utils.Table = Whole  # type: ignore[misc]
 
 
 def _flushed(code: int) -> int:

@@ -24,6 +24,10 @@ CHECKPOINT_JSON = "state.json"
 
 RESULTS_JSON = "model_results.json"
 
+STORE_JSON = "store.json"
+SHARD_JSON = "shard.json"
+BASELINE_JSON = "baseline.json"
+
 #: Moves all state of the program that is not named by a config (the cache) elsewhere; tests set it.
 HOME_VARIABLE = "SENTHY_HOME"
 
@@ -41,7 +45,7 @@ def cache_dir(configured: Path | None) -> Path:
 
 
 def states_dir(cache: Path) -> Path:
-    """Stored token states of frozen encoders."""
+    """Stored token states of what is frozen of encoders."""
     return cache / "states"
 
 
@@ -65,9 +69,14 @@ def finetuned_model(models_dir: Path, head: str) -> Path:
     return models_dir / f"{head}_roberta_model_finetuned"
 
 
+def finetune_dir(cache: Path) -> Path:
+    """Prepared texts of fine-tunings, one database each."""
+    return cache / "finetune"
+
+
 def finetune_db(cache: Path, fingerprint: str) -> Path:
-    """The prepared texts of fine-tunings, by what they hold: heads and resumed runs share them."""
-    return cache / "finetune" / f"{fingerprint[:20]}.db"
+    """The prepared texts of a fine-tuning, by what they hold: heads and resumed runs share them."""
+    return finetune_dir(cache) / f"{fingerprint[:20]}.db"
 
 
 def seed_model(results_dir: Path, head: str, seed: int) -> Path:

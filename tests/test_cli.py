@@ -119,6 +119,37 @@ def test_a_label_map_that_is_none_is_told(spy: Callable[..., Spy], capsys: pytes
     assert "VALUE=LABEL" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "models", "verb", "options"),
+    [
+        (["train", "-m", "han", "--no-test", "--seeds", "3"], ["han"], "train", {"seeds": 3, "test": False}),
+        (["optimize", "-m", "han", "--no-final", "--n-trials", "7"], ["han"], "optimize", {"final": False}),
+        (["run-all", "--mode", "optimize", "--n-trials", "7"], ["lstm", "han"], "optimize", {"seeds": 1}),
+    ],
+    ids=["train", "optimize", "run-all"],
+)
+def test_a_dry_run_is_of_the_same_settings_and_calls_nothing_else(
+    spy: Callable[..., Spy], arguments: list[str], models: list[str], verb: str, options: dict[str, Any]
+) -> None:
+    done = [spy(name) for name in ("train", "optimize", "run_all")]
+    dry = spy("estimating", list)
+    assert senthy(*arguments, "--dry-run", "--encoder", "enc", "--bundle-encoder", "--device", "cpu", "--offline") == 0
+    config, *rest = dry.args
+    assert rest == [models, verb]
+    assert ("--n-trials" in arguments) == (config.han.hpo.n_trials == 7)
+    common = {"device": "cpu", "offline": True, "encoder": Path("enc"), "bundle_encoder": True}
+    assert dry.options == {**common, **options}
+    assert not any(one.args for one in done)
+
+
+def test_bench_takes_seconds_and_a_model(spy: Callable[..., Spy]) -> None:
+    bench = spy("bench")
+    assert senthy("bench", "-m", "han", "--seconds", "0.5", "--encoder", "enc", "--offline") == 0
+    assert bench.args[1:] == ("han",)
+    assert bench.options == {"seconds": 0.5, "device": "auto", "offline": True, "encoder": Path("enc")}
+    assert senthy("bench", "--seconds", "0") == 2
+
+
 def test_train_options_reach_the_section_of_the_model_alone(spy: Callable[..., Spy]) -> None:
     train = spy("train")
     assert (
@@ -311,16 +342,31 @@ def every_command(group: Any = None, prefix: str = "") -> Iterator[tuple[str, An
 
 def test_all_verbs_are_there() -> None:
     names = {name for name, _ in every_command()}
-    plain = {"data", "train", "optimize", "test", "finetune", "predict", "run-all", "fetch", "info"}
+    plain = {"data", "train", "optimize", "test", "finetune", "predict", "run-all", "bench", "fetch", "info"}
     assert plain | {f"config {verb}" for verb in ("show", "check", "init", "schema")} <= names
     files = {path.stem.replace("_", "-") for path in Path(commands.__file__).parent.glob("[a-z]*.py")}
-    assert files - {"fitting"} == {name.split()[0] for name in names}, "fitting is what verbs that train share"
+    shared = {"fitting", "estimating"}  # by the verbs that train
+    assert files - shared == {name.split()[0] for name in names}
 
 
 @pytest.mark.parametrize("name", [name for name, _ in every_command()])
 def test_every_command_tells_its_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert senthy(*name.split(), "--help") == 0
     assert f"senthy {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["optimize", "finetune", "run-all"])
+def test_help_in_a_narrow_terminal_cuts_no_option_and_no_setting(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert senthy(name, "--help") == 0
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    for parameter in get_command(cli.app).commands[name].params:  # type: ignore[attr-defined]
+        for option in parameter.opts:
+            assert option in shown
 
 
 def test_config_commands_print_to_stdout(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -315,6 +315,8 @@ def _train_final(
 
     config, purpose = final_training(config, model, found.best[0], _counts(found.trials), found.study, found.storage)
     include_valid = purpose.include_valid
+    if (told := shorter_than_the_best(config, model, found.best[0])) and not include_valid:
+        note(told)
     resume = train_command.can_resume(config, model, found.data, include_valid=include_valid)
     if not resume and _is_done(config, model, found.data, purpose, bundle=bundle_encoder):
         note("the final model with these parameters is published already")
@@ -347,6 +349,20 @@ def final_training(
         "best_params": best.params,
     }
     return config, train_command.Purpose("Optimize", include_valid=include_valid, facts=facts)
+
+
+def shorter_than_the_best(config: Config, model: str, best: TrialFacts) -> str:
+    """A word about a final training that ends before the epoch in which the best trial was best; empty if it does not.
+
+    Its schedule ends earlier, too, so it may well not reach what the search promised.
+    """
+    epochs = config.model(model).train.epochs
+    if best.best_epoch is None or epochs >= best.best_epoch:
+        return ""
+    return (
+        f"the final model trains for {epochs} epochs, and the best trial was best in epoch {best.best_epoch}: "
+        f"it may stay below what the search found (--final-epochs {best.best_epoch} or more)"
+    )
 
 
 def _counts(trials: Sequence[TrialFacts]) -> dict[str, int]:

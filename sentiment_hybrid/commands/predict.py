@@ -71,6 +71,7 @@ def run(
     file_format: Format | None = None,
     text_column: str | None = None,
     table: str | None = None,
+    precision: str | None = None,
     device: str = "auto",
     offline: bool = False,
     encoder: Path | str | None = None,
@@ -88,11 +89,13 @@ def run(
         file_format: of a pipe (lines otherwise), or of a file whose suffix does not tell.
         text_column: the column to label; None is that of the config if it is there, else found by name.
         table: of an SQLite input.
+        precision: auto, fp32, bf16, fp16 or int8; None is that of ``<model>.train.precision``.
 
     Raises:
         UsageError: options that contradict each other.
         SourceError, ColumnError: the input cannot be read, lacks the text column, or has a column that would be added.
         ModelError, EncoderError, OutputError: as their names say.
+        TrainingError: the device is not there, or does not compute in that precision.
     """
     started = time.perf_counter()
     _check_usage(texts, input_file, output_file, as_json=as_json, file_format=file_format, text_column=text_column)
@@ -100,7 +103,9 @@ def run(
     with contextlib.ExitStack() as stack:
         given = [] if list(texts) == [STDIN] else [_argument(text) for text in texts]
         incoming = _of_texts(given) if given else _open(stack, input_file, data, file_format)
-        predictor, directory = _predictor(config, model_dir, head, device=device, offline=offline, encoder=encoder)
+        predictor, directory = _predictor(
+            config, model_dir, head, precision=precision, device=device, offline=offline, encoder=encoder
+        )
         if given and output_file is None and not as_json:
             predictions = tuple(predictor.predict(given))
             rows, skipped = len(given), 0
@@ -227,6 +232,7 @@ def _predictor(
     model_dir: Path | None,
     head: str | None,
     *,
+    precision: str | None,
     device: str,
     offline: bool,
     encoder: Path | str | None,
@@ -253,7 +259,7 @@ def _predictor(
         encoder=encoder,
         cache_dir=config.paths.cache_dir,
         token_budget=settings.token_budget,
-        precision=settings.precision,
+        precision=precision or settings.precision,
     )
     return predictor, directory
 

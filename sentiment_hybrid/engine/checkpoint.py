@@ -200,9 +200,10 @@ def load_model(directory: Path, *, encoder: str | Path | None = None, offline: b
         raise ModelError(f"{weights_path} is not the file that was saved with this model", hint="Train again.")
     shared = Encoder(loaded.model, 0)
     settings = head_config(info.head, info.head_config)
-    head = build_head(info.head, settings, input_size=shared.hidden_size, num_classes=len(info.labels))
+    with torch.device("meta"):  # nothing is drawn that the file replaces
+        head = build_head(info.head, settings, input_size=shared.hidden_size, num_classes=len(info.labels))
     try:
-        head.load_state_dict(weights)
+        head.load_state_dict(weights, assign=True)
     except RuntimeError as error:
         raise ModelError(f"{weights_path} does not fit its model.json", hint="Train again.") from error
     classifier = Classifier(shared, head)

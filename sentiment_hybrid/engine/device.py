@@ -10,11 +10,12 @@ import torch
 
 from sentiment_hybrid.engine import processes, threads
 from sentiment_hybrid.errors import TrainingError
+from sentiment_hybrid.models.fast import int8_engine
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Compute:
     precision: Precision
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context in which forward passes run."""
-        if self.precision == "fp32":
+        """The context in which forward passes run; int8 is no autocast, but a layout of the encoder's weights."""
+        if self.precision in ("fp32", "int8"):
             return nullcontext()
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
         return torch.autocast(self.device.type, dtype=dtype)
@@ -39,7 +40,7 @@ class Compute:
 
 
 def resolve(device: str = "auto", precision: str = "auto") -> Compute:
-    """Turn ``auto`` into what this machine has.
+    """Turn ``auto`` into what this machine has; int8 is for applying a model, not for training one.
 
     Raises:
         TrainingError: the device is not there, or cannot compute in the precision asked for.
@@ -55,6 +56,11 @@ def resolve(device: str = "auto", precision: str = "auto") -> Compute:
     if precision == "fp16" and chosen.type != "cuda":
         raise TrainingError(
             f"fp16 needs a CUDA device, and this run is on {chosen.type}", hint="Set precision to auto, bf16 or fp32."
+        )
+    if precision == "int8" and (chosen.type != "cpu" or int8_engine() is None):
+        raise TrainingError(
+            f"this torch has no int8 products on {chosen.type}",
+            hint="Set the precision to auto, bf16 or fp32, or use an exported model: senthy export, --backend onnx.",
         )
     return Compute(chosen, precision)  # type: ignore[arg-type]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,10 +15,13 @@ from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.features import StoredStates
 from sentiment_hybrid.engine.memory import in_batches
 
+#: Tokens that take longer to compute than an encoder's weights take to be cast and packed.
+_WORTH_A_LAYOUT = 4096
+
 
 @dataclass(frozen=True)
 class Material:
-    """Texts ready for a classifier: tokenised, with labels (N,) int64 and, under a frozen encoder, stored states."""
+    """Texts ready for a classifier: tokenised, with labels (N,) int64 and, where they are kept, stored states."""
 
     tokenized: TokenizedTexts
     labels: np.ndarray
@@ -24,6 +29,15 @@ class Material:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def laid_out(classifier: torch.nn.Module, compute: Compute, *, tokens: int) -> AbstractContextManager[None]:
+    """Within, the encoder's weights lie ready for inference, where ``tokens`` are enough to pay for it, or for int8."""
+    encoder = getattr(classifier, "encoder", None)
+    few = tokens < _WORTH_A_LAYOUT and not (compute.precision == "int8" and tokens)
+    if encoder is None or few or compute.precision == "fp16":
+        return nullcontext()
+    return cast(AbstractContextManager[None], encoder.prepared(compute.precision))
 
 
 def predict_probabilities(
@@ -54,18 +68,19 @@ def predict_probabilities(
 
     def probabilities_of(batch_rows: np.ndarray) -> np.ndarray:
         batch = collate(tokenized, batch_rows, states)
-        with torch.inference_mode(), compute.autocast():
+        with compute.autocast():
             logits = classifier(**batch.inputs(compute.device)).logits  # (B, C)
-            return np.asarray(torch.softmax(logits.float(), dim=-1).cpu().numpy())
+        return np.asarray(torch.softmax(logits.float(), dim=-1).cpu().numpy())
 
     done: list[np.ndarray] = []
     parts: list[np.ndarray] = []
-    for batch_rows, part in in_batches(
-        batches, lengths, probabilities_of, token_budget=token_budget, device=compute.device
-    ):
-        done.append(batch_rows)
-        parts.append(part)
-        progress(len(batch_rows))
+    with torch.inference_mode(), laid_out(classifier, compute, tokens=0 if states is not None else tokenized.ids.size):
+        for batch_rows, part in in_batches(
+            batches, lengths, probabilities_of, token_budget=token_budget, device=compute.device
+        ):
+            done.append(batch_rows)
+            parts.append(part)
+            progress(len(batch_rows))
     classifier.train(was_training)
     if not parts:
         return np.empty((0, 0), dtype=np.float32)

@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 
 from sentiment_hybrid.config.schema import Train
 from sentiment_hybrid.engine import metrics, processes
@@ -27,6 +26,9 @@ from sentiment_hybrid.engine.evaluate import Material, predict_probabilities
 from sentiment_hybrid.engine.memory import exhausted, keep_freed, padded_size, ran_out, release, smaller
 from sentiment_hybrid.engine.optim import Schedule, build_optimizer
 from sentiment_hybrid.errors import TrainingError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 T = TypeVar("T")
 R = TypeVar("R")

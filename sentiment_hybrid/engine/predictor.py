@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,7 +16,7 @@ from sentiment_hybrid.data import clean, columns
 from sentiment_hybrid.engine import device as devices
 from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
 from sentiment_hybrid.engine.checkpoint import ModelInfo, load_model, recover
-from sentiment_hybrid.engine.evaluate import predict_probabilities
+from sentiment_hybrid.engine.evaluate import laid_out, predict_probabilities
 from sentiment_hybrid.errors import ColumnError, DataError, ModelError
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class Predictor:
         offline: never reach a network.
         cache_dir: where nltk data of the classic normaliser lie or go; None is the system's cache folder.
         token_budget: tokens per forward pass, padding included.
-        precision: ``auto`` is bf16 where the device has it; ``fp32`` agrees to more digits between machines.
+        precision: ``auto`` is bf16 where the device has it; ``fp32`` agrees to more digits between machines; ``int8``
+            computes the encoder's products with eight bits, on CPUs, and preparing it takes seconds.
 
     Raises:
         ModelError: there is no model, or it is damaged, unsafe or newer than this program.
@@ -77,6 +79,8 @@ class Predictor:
             clean.prepare_nltk(paths.cache_dir(cache_dir), offline=offline)
         self._classifier = self._loaded.classifier.to(self._compute.device)
         self._token_budget = token_budget
+        self._layout: AbstractContextManager[None] = nullcontext()
+        self._tokens = 0
         #: Texts seen so far that got no prediction because nothing was in them.
         self.empty = 0
         #: Texts seen so far that are longer than the model's ``max_windows`` windows; their rest was not read.
@@ -177,6 +181,13 @@ class Predictor:
         values: list[np.ndarray] = [names[best], probabilities.max(axis=1, initial=-np.inf), *probabilities.T]
         return dict(zip(self.added_columns, values, strict=True))
 
+    def _lay_out(self, tokens: int) -> None:
+        """Prepare the encoder's weights once it is worth the time, and then for good: a stream comes in chunks."""
+        self._tokens += tokens
+        if isinstance(self._layout, nullcontext):
+            self._layout = laid_out(self._classifier, self._compute, tokens=self._tokens)
+            self._layout.__enter__()
+
     def _prediction(self, row: np.ndarray) -> Prediction:
         if np.isnan(row[0]):
             return Prediction(None, None, {})
@@ -196,6 +207,7 @@ class Predictor:
         tokenized = tokenize(
             list(places), self._loaded.tokenizer, max_length=self.info.max_length, max_windows=self.info.max_windows
         )
+        self._lay_out(tokenized.ids.size)
         computed = predict_probabilities(
             self._classifier, tokenized, compute=self._compute, token_budget=self._token_budget
         )

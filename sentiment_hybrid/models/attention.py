@@ -47,7 +47,7 @@ class AdditiveAttention(nn.Module):
         super().__init__()
         self.project = nn.Linear(size, size)
         self.context = nn.Parameter(torch.zeros(size))
-        if not starts_as_average:
+        if not starts_as_average and not self.context.is_meta:
             nn.init.normal_(self.context, std=size**-0.5)
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ from sentiment_hybrid.config.schema import Encoder as EncoderConfig
 from sentiment_hybrid.config.schema import ScratchEncoder
 from sentiment_hybrid.errors import ConfigError, EncoderError
 from sentiment_hybrid.files import written
+from sentiment_hybrid.models.fast import Kind, Prepared
 from sentiment_hybrid.models.roberta import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -95,7 +96,32 @@ class Encoder(nn.Module):
         layers = int(model.config.num_hidden_layers)
         can_be_cut = self.frozen or (isinstance(model, Roberta) and trainable_layers != "all")
         self.stored_layer: int | None = layers - trained if can_be_cut else None
+        self._prepared: Prepared | None = None
         self.train(self.training)
+
+    @contextlib.contextmanager
+    def prepared(self, kind: Kind) -> Iterator[None]:
+        """Within, passes without gradient run over weights laid out for inference; they must not change meanwhile.
+
+        Nothing happens where there is no such layout (another device, another family), or one of this kind is in use.
+
+        Raises:
+            EncoderError: int8 of another family.
+            ValueError: int8, and there are no products of it here.
+        """
+        before = self._prepared
+        if kind == "int8" and not isinstance(self.model, Roberta):
+            raise EncoderError(
+                f"int8 is there for RoBERTa and BERT encoders, and this is a {self.model.config.model_type}",
+                hint="Use --precision auto, or an exported model: senthy export.",
+            )
+        if isinstance(self.model, Roberta) and self.model.device.type == "cpu" and (not before or before.kind != kind):
+            layers = self.model.config.num_hidden_layers if self.stored_layer is None else self.stored_layer
+            self._prepared = Prepared(self.model, kind, layers=layers)
+        try:
+            yield
+        finally:
+            self._prepared = before
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Token states (W, T, H) of ``input_ids`` (W, T); whatever id stands in a padded place, it is not read."""
@@ -115,7 +141,7 @@ class Encoder(nn.Module):
         if self.stored_layer is None:
             raise ValueError("the layers of this encoder are not told apart into frozen and trained ones")
         mask = attention_mask.bool()
-        if isinstance(self.model, Roberta):
+        if isinstance(self.model, Roberta) and self._prepared is None:
             return self.model.states(input_ids, mask, last=self.stored_layer)
         return self._states(input_ids, mask)
 
@@ -126,6 +152,8 @@ class Encoder(nn.Module):
         return self.model.above(states, attention_mask.bool(), first=self.stored_layer)
 
     def _states(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        if self._prepared is not None and not torch.is_grad_enabled():
+            return self._prepared(input_ids, mask)
         if isinstance(self.model, Roberta):
             return cast(Tensor, self.model(input_ids, mask))
         pad = self.model.config.pad_token_id

@@ -27,7 +27,8 @@ class PackedRecurrence(nn.Module):
             bidirectional=True,
             batch_first=True,
         )
-        _initialise(self.rnn)
+        if not self.rnn.weight_hh_l0.is_meta:
+            _initialise(self.rnn)
 
     def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
         """Run over ``states`` (N, S, D_in) with ``lengths`` (N,) on the CPU; padding of the result is zero."""

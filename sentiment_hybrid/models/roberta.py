@@ -128,7 +128,9 @@ class Roberta(nn.Module):
         self.config = config
         self.embeddings = _Embeddings(config)
         self.encoder = _Layers(config)
-        self.apply(self._start)
+        # On the meta device weights are only places for those of a file, and drawing them would import a compiler.
+        if self.device.type != "meta":
+            self.apply(self._start)
 
     def _start(self, module: nn.Module) -> None:
         # Devlin et al. 2019: normal with a small deviation, no biases; padding's embedding is zero.
@@ -143,6 +145,11 @@ class Roberta(nn.Module):
     def get_input_embeddings(self) -> nn.Embedding:
         """The table of word embeddings."""
         return self.embeddings.word_embeddings
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embeddings.word_embeddings.weight.device
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """States (W, T, H) of ids (W, T) under a bool mask (W, T), real tokens first; zero or anything on padding."""
@@ -204,11 +211,11 @@ class _Embeddings(nn.Module):
         padding = config.pad_token_id
         # RoBERTa's positions start behind the padding id; BERT's at 0.
         self.first_position = 0 if config.model_type == "bert" else padding + 1
-        self.word_embeddings = nn.Embedding(config.vocab_size, size, padding_idx=padding)
-        self.position_embeddings = nn.Embedding(
-            config.max_position_embeddings, size, padding_idx=padding if self.first_position else None
+        self.word_embeddings = _table(config.vocab_size, size, padding)
+        self.position_embeddings = _table(
+            config.max_position_embeddings, size, padding if self.first_position else None
         )
-        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, size)
+        self.token_type_embeddings = _table(config.type_vocab_size, size, None)
         self.LayerNorm = nn.LayerNorm(size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
@@ -217,6 +224,11 @@ class _Embeddings(nn.Module):
         states = self.word_embeddings(ids) + self.token_type_embeddings.weight[0]
         states = states + self.position_embeddings(position + self.first_position)
         return cast(Tensor, self.dropout(self.LayerNorm(states)))
+
+
+def _table(entries: int, size: int, padding: int | None) -> nn.Embedding:
+    """Weights that are not drawn yet; `Roberta` does so."""
+    return nn.Embedding(entries, size, padding_idx=padding, _weight=torch.empty(entries, size))
 
 
 class _Layers(nn.Module):

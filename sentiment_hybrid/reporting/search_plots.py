@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 #: A trial as plain facts: number, state (complete, pruned, failed), value, params, epochs (a figure for each).
 Trial = Mapping[str, Any]
 
+#: What each figure shows, as its title says after what the search is.
+_SHOWS = {
+    "history": "every trial",
+    "epochs": "epoch by epoch",
+    "slices": "one hyper-parameter at a time",
+    "parallel_coordinates": "all hyper-parameters of a trial",
+    "importances": "what decided",
+}
 _SLICES_PER_ROW = 3
 #: More lines than this hide each other; the best ones are drawn.
 _MOST_LINES = 200
@@ -45,24 +53,27 @@ def draw(
         importances: hyper-parameter -> share of the variation that it explains; None where nobody can tell.
         metric: what the values are, in words.
         log_params: hyper-parameters that were drawn on a log scale.
-        title: of each figure.
+        title: of what the search is; each figure adds what it shows.
 
     Raises:
         OutputError: a file cannot be written.
     """
+    of = {kind: f"{title}: {words}" for kind, words in _SHOWS.items()}
     scored = [trial for trial in trials if finite(trial["value"])]
     if not scored:
         return {}
     drawings: dict[str, Callable[[Path], None]] = {
-        "history": lambda path: history(path, trials, metric=metric, title=title),
-        "epochs": lambda path: epochs(path, trials, metric=metric, title=title),
-        "slices": lambda path: slices(path, scored, metric=metric, log_params=log_params, title=title),
+        "history": lambda path: history(path, trials, metric=metric, title=of["history"]),
+        "epochs": lambda path: epochs(path, trials, metric=metric, title=of["epochs"]),
+        "slices": lambda path: slices(path, scored, metric=metric, log_params=log_params, title=of["slices"]),
         "parallel_coordinates": lambda path: parallel_coordinates(
-            path, scored, metric=metric, log_params=log_params, title=title
+            path, scored, metric=metric, log_params=log_params, title=of["parallel_coordinates"]
         ),
     }
     if importances:
-        drawings["importances"] = lambda path: show_importances(path, importances, metric=metric, title=title)
+        drawings["importances"] = lambda path: show_importances(
+            path, importances, metric=metric, title=of["importances"]
+        )
     files = {kind: folder / f"{stem}_{kind}.png" for kind in drawings}
     for kind, path in files.items():
         drawings[kind](path)

@@ -107,6 +107,13 @@ def largest(entry: FloatSpace | IntSpace | CategoricalSpace) -> float | None:
     return max((one for one in entry.choices if isinstance(one, int | float)), default=None)
 
 
+def smallest(entry: FloatSpace | IntSpace | CategoricalSpace) -> float | None:
+    """The smallest number that an entry can give; None where it gives none."""
+    if not isinstance(entry, CategoricalSpace):
+        return entry.low
+    return min((one for one in entry.choices if isinstance(one, int | float)), default=None)
+
+
 def _any_of(entry: FloatSpace | IntSpace | CategoricalSpace, draw: random.Random) -> Any:
     if isinstance(entry, CategoricalSpace):
         return draw.choice(entry.choices)

@@ -7,6 +7,7 @@ import json
 import random
 import re
 import sqlite3
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -314,6 +315,31 @@ def open_study(storage: Storage, wanted: Identity, config: Config) -> tuple[optu
         study.set_user_attr("facts", dict(wanted.facts))
         study.set_user_attr("fingerprint", wanted.fingerprint)
     return study, "" if name in known else _replaces(name, wanted, list(known.values()))
+
+
+def trials_in_copy(
+    url: str | None, config: Config, model: str, bench_facts: Mapping[str, Any], *, default: Path
+) -> int:
+    """Trials, finished or pruned, that a search would find in its SQLite file; 0 where there is none, or a server.
+
+    The file is copied and the copy looked into: not even a lock is left beside it.
+
+    Raises:
+        StudyError: as the search itself would.
+    """
+    place = _parsed(url, default)
+    path = Path(str(place.database))
+    if not _is_sqlite(place) or not path.is_file():
+        return 0
+    _check_file(path)
+    with tempfile.TemporaryDirectory(prefix="senthy-", ignore_cleanup_errors=True) as folder:
+        copy = Path(folder) / path.name
+        address = f"{path.resolve().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True)) as source, closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+        with open_storage(None, default=copy) as storage:
+            study, _ = open_study(storage, identity(config, model, bench_facts), config)
+            return sum(trial.state in {"complete", "pruned"} for trial in ended_trials(study))
 
 
 def _name(project: str, wanted: Identity) -> str:

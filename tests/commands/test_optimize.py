@@ -178,6 +178,15 @@ def test_a_search_of_other_data_is_another_study(project, tuned, make_project, c
     assert first.study in said
 
 
+def test_a_final_training_shorter_than_the_best_trial_says_so(tuned):
+    from sentiment_hybrid.tuning.study import TrialFacts
+
+    best = TrialFacts(0, "complete", 0.9, {"learning_rate": 0.02}, [0.1] * 5 + [0.9], 6, 1.0, "")
+    short, same = (tuned(f"linear.train.epochs={epochs}") for epochs in (2, 6))
+    assert "--final-epochs 6" in optimize.shorter_than_the_best(short, "linear", best)
+    assert optimize.shorter_than_the_best(same, "linear", best) == ""
+
+
 # --- kills -----------------------------------------------------------------------------------------------------------
 
 #: Forks a process for each kill, which costs no new imports: each is killed at a random statement that it sends to its

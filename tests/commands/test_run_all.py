@@ -225,3 +225,35 @@ def test_an_option_of_a_search_without_a_search_is_refused(capsys):
         main(["run-all", "--n-trials", "3"])
     assert caught.value.code == 2
     assert "--mode optimize" in capsys.readouterr().err
+
+
+def test_optimizing_every_model_passes_each_distinct_window_through_the_encoder_once(make_project, monkeypatch):
+    import hashlib
+
+    from sentiment_hybrid.data.store import open_store
+    from sentiment_hybrid.engine.batches import tokenize
+    from sentiment_hybrid.models.encoder import Encoder, load_encoder
+
+    project = make_project(prepare=False)
+    searched = SEARCHED.replace("linear", "lstm", 1), SEARCHED.replace("linear", "han", 1)
+    config = project.config(*searched)
+    seen: list[bytes] = []
+    real = Encoder.forward
+
+    def counting(self, input_ids, attention_mask):
+        for ids, real_tokens in zip(input_ids, attention_mask.bool(), strict=True):
+            seen.append(hashlib.sha256(ids[real_tokens].to("cpu").numpy().astype("int64").tobytes()).digest())
+        return real(self, input_ids, attention_mask)
+
+    monkeypatch.setattr(Encoder, "forward", counting)
+    result = run_all.run(config, ("lstm", "han"), mode="optimize")
+    assert not result.failures
+    with open_store(config.paths.data_db) as store:
+        texts = [text for split in ("train", "valid", "test") for text in store.read(split).texts]
+    tokenized = tokenize(texts, load_encoder(config.encoder).tokenizer, max_length=16, max_windows=32)
+    windows = {
+        hashlib.sha256(tokenized.ids[start:end].astype("int64").tobytes()).digest()
+        for start, end in zip(tokenized.window_offsets, tokenized.window_offsets[1:], strict=False)
+    }
+    assert set(seen) == windows
+    assert len(seen) == len(windows), "exactly once, over both searches, both trainings and both tests"

@@ -19,7 +19,7 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.engine.checkpoint import ModelInfo, save_model
 from sentiment_hybrid.engine.predictor import Predictor, published
-from sentiment_hybrid.errors import ColumnError, DataError, EncoderError, ModelError
+from sentiment_hybrid.errors import ColumnError, DataError, EncoderError, ModelError, TrainingError
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder import Encoder, LoadedEncoder, load_encoder_dir
@@ -309,3 +309,19 @@ def test_an_encoder_outside_is_found_and_checked(
     other = write_model(tmp_path / "other", tiny_encoder, bundle=False, encoder_fingerprint="0" * 64)
     with pytest.raises(EncoderError, match="not the one"):
         Predictor(other, device="cpu", encoder=tiny_encoder_dir)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_other_precisions_say_nearly_the_same(model_dir, precision):
+    texts = [f"{word} day {number}" for number in range(300) for word in ("good", "bad", "what a", "not a bad")]
+    exact = Predictor(model_dir, precision="fp32").predict_proba(texts)
+    other = Predictor(model_dir, precision=precision).predict_proba(texts)
+    assert np.abs(other - exact).max() < 0.05
+    assert (other.argmax(axis=1) == exact.argmax(axis=1)).mean() > 0.99
+
+
+def test_int8_where_there_is_none_says_what_else_there_is(model_dir, monkeypatch):
+    monkeypatch.setattr("sentiment_hybrid.engine.device.int8_engine", lambda: None)
+    with pytest.raises(TrainingError, match="no int8 products") as caught:
+        Predictor(model_dir, precision="int8")
+    assert "bf16" in caught.value.hint

@@ -62,6 +62,14 @@ def test_every_figure_is_drawn_and_holds_more_than_paper(tmp_path):
     assert sorted(tmp_path.iterdir()) == sorted(files.values()), "nothing is left beside them"
 
 
+def test_each_figure_says_in_its_title_which_one_it_is(tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr(search_plots, "title_of", lambda drawing, title: titles.append(title))
+    files = draw(tmp_path, trials(), {"learning_rate": 0.8, "dropout": 0.2})
+    assert len(set(titles)) == len(files)
+    assert all(title.startswith("A search: ") for title in titles)
+
+
 def test_the_best_so_far_holds_until_the_last_trial():
     axes = Figure().subplots()
     search_plots._best_so_far(axes, trials(12))
