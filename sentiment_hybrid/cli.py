@@ -136,6 +136,25 @@ class Mode(StrEnum):
     test = "test"
 
 
+class Backend(StrEnum):
+    """What computes predictions."""
+
+    torch = "torch"
+    onnx = "onnx"
+
+
+class ExportFormat(StrEnum):
+    """What a model is exported to."""
+
+    onnx = "onnx"
+
+
+class Quantized(StrEnum):
+    """What the weights of an export become."""
+
+    int8 = "int8"
+
+
 class PredictPrecision(StrEnum):
     """What the encoder computes in when a model is applied."""
 
@@ -466,6 +485,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 config_app = typer.Typer(help="Show, check, write and explain configurations.", no_args_is_help=True)
+cache_app = typer.Typer(help="Show and clear what is kept between runs: token states above all.", no_args_is_help=True)
 
 
 def _version(wanted: bool) -> None:
@@ -654,6 +674,9 @@ def predict(
     ] = None,
     json_: Json = False,
     encoder: EncoderPath = None,
+    backend: Annotated[
+        Backend | None, typer.Option("--backend", help="onnx runs what senthy export wrote; told by the directory.")
+    ] = None,
 ) -> None:
     """Label new texts: those named, a file, or standard input."""
     from sentiment_hybrid.commands import predict as verb
@@ -673,8 +696,37 @@ def predict(
         device=call.device,
         offline=call.offline,
         encoder=encoder,
+        backend=cast(Any, backend.value if backend else "auto"),
     )
     console.show_predictions(result)
+
+
+@app.command()
+@options()
+def export(
+    call: Call,
+    *,
+    model: AnyModel = None,
+    load_model_path: ModelPath = None,
+    format_: Annotated[ExportFormat, typer.Option("--format", help="What to write.")] = ExportFormat.onnx,
+    quantize: Annotated[Quantized | None, typer.Option("--quantize", help="Make the weights int8.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="The new directory.")] = None,
+    encoder: EncoderPath = None,
+) -> None:
+    """Write a model as one ONNX graph with its tokenizer, checked and timed against the original."""
+    from sentiment_hybrid.commands import export as verb
+
+    result = verb.run(
+        call.config(),
+        model,
+        load_model_path=load_model_path,
+        output=output,
+        file_format=cast(Any, format_.value),
+        quantize=cast(Any, quantize.value if quantize else None),
+        offline=call.offline,
+        encoder=encoder,
+    )
+    console.show_export(result)
 
 
 @app.command("run-all")
@@ -845,7 +897,63 @@ def schema(call: Call, *, json_: Json = False) -> None:
     console.as_json(verb.json_schema()) if json_ else console.show_schema(verb.schema())
 
 
+@cache_app.command("info")
+@options()
+def cache_info(
+    call: Call,
+    *,
+    verify: Annotated[
+        bool, _switch("--verify", "Compare every stored state with its checksum; 1 if one is damaged.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Show what is kept, its size against the budget, and when it was last used."""
+    from sentiment_hybrid.commands import cache as verb
+
+    with console.progress("checking", unit="shards") as bar:
+        found = verb.info(call.config(), verify=verify, progress=bar.advance)
+    console.as_json(found.to_dict()) if json_ else console.show_cache(found)
+    if verify and found.problems:
+        raise typer.Exit(1)
+
+
+@cache_app.command("clear")
+@options()
+def cache_clear(
+    call: Call,
+    *,
+    states: Annotated[bool, _switch("--states", "Stored token states.")] = False,
+    baselines: Annotated[bool, _switch("--baselines", "Fitted baselines.")] = False,
+    finetune: Annotated[bool, _switch("--finetune", "Prepared texts of fine-tunings.")] = False,
+    all_: Annotated[bool, _switch("--all", "All three.")] = False,
+    older_than: Annotated[
+        float | None,
+        typer.Option("--older-than", min=0.0, metavar="DAYS", help="Only what was last used longer ago."),
+    ] = None,
+    yes: Annotated[bool, _switch("--yes", "Do not ask.", short="-y")] = False,
+) -> None:
+    """Remove what is kept, and say what that freed; all of it is computed again when it is needed."""
+    from sentiment_hybrid.commands import cache as verb
+
+    chosen = {"states": states, "baselines": baselines, "finetune": finetune}
+    kinds = [kind for kind, wanted in chosen.items() if wanted or all_]
+    cleared = verb.clear(call.config(), kinds, older_than=older_than, confirm=lambda found: yes or _may_clear(found))
+    console.show_cleared(cleared)
+    if cleared.kept:
+        raise typer.Exit(1)
+
+
+def _may_clear(found: Sequence[Any]) -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError("clearing asks first, and there is no terminal to answer", hint="Add --yes.")
+    for entry in found:
+        console.note(f"{entry.bytes / 1e9:.3f} GB  {entry.path}")
+    total = sum(entry.bytes for entry in found)
+    return typer.confirm(f"Remove {'all of this' if len(found) > 1 else 'it'} ({total / 1e9:.3f} GB)?", err=True)
+
+
 app.add_typer(config_app, name="config")
+app.add_typer(cache_app, name="cache")
 
 
 # --- main ------------------------------------------------------------------------------------------------------------

@@ -637,6 +637,19 @@ def show_predictions(result: Any) -> None:
     table("", ["prediction", "score", "text"], rows, left=3)
 
 
+def show_export(result: Any) -> None:
+    """Where an export lies, how far it is from the original, and whether it is faster here."""
+    check = result.check
+    say(f"{result.directory}: {result.kind}, {size(result.bytes)}, from {result.model_dir}")
+    say(
+        f"on {check.rows:,} texts of {result.checked_on}: {check.agreement:.2%} of the labels agree, a logit differs "
+        f"by at most {check.logit_difference:.2g}, a probability by {check.probability_difference:.2g}"
+    )
+    table("", ["", "tokens/s"], [[name, f"{speed:,.0f}"] for name, speed in result.speed.items()])
+    verdict = f"{result.factor:.1f} times the speed of the original" if result.factor >= 1.05 else "not faster here"
+    say(f"{verdict}, on this processor, at the best precision of each")
+
+
 def show_run_all(result: Any) -> None:
     """Every model and the baseline in one table, and in words whether they differ; searches before that."""
     for search in result.searches.values():
@@ -740,6 +753,60 @@ def show_info(facts: Mapping[str, Mapping[str, object]]) -> None:
     """Facts by section, as ``senthy info`` gathers them."""
     for section, rows in facts.items():
         table(section, ["", ""], [[name, value] for name, value in rows.items()], left=2)
+
+
+def show_cache(info: Any) -> None:
+    """What is kept in the cache folder, what it takes, and what of it is damaged."""
+    say(f"cache: {info.folder}")
+    kinds = {kind: [entry for entry in info.entries if entry.kind == kind] for kind in ("states", "baselines")}
+    finetune = [entry for entry in info.entries if entry.kind == "finetune"]
+    if kinds["states"]:
+        columns = ["encoder", "layer", "precision", "windows", "tokens", "GB", "last used", "folder"]
+        table("Token states", columns, [_store_row(entry) for entry in kinds["states"]], left=3)
+    room = "no bound (cache.max_gb)" if info.max_gb is None else f"{info.max_gb:g} GB (cache.max_gb)"
+    say(f"token states: {info.states_bytes / 1e9:.3f} GB of {room}")
+    if kinds["baselines"]:
+        rows = [[entry.path.name, f"{entry.bytes / 1e9:.3f}", _day(entry.used)] for entry in kinds["baselines"]]
+        table("Baselines", ["training texts", "GB", "last used"], rows)
+    if finetune:
+        columns = ["source", "file", "rows", "GB", "last used"]
+        table("Prepared texts of fine-tunings", columns, [_texts_row(entry) for entry in finetune], left=2)
+    for problem in info.problems:
+        warn(problem)
+
+
+def _store_row(entry: Any) -> list[object]:
+    facts = entry.facts
+    layer = facts.get("layer", "unknown")
+    return [
+        *(facts["encoder"], "last" if layer is None else layer, facts.get("precision", "unknown")),
+        *(f"{facts['windows']:,}", f"{facts['tokens']:,}", f"{entry.bytes / 1e9:.3f}", _day(entry.used)),
+        entry.path.name,
+    ]
+
+
+def _texts_row(entry: Any) -> list[object]:
+    rows = f"{entry.facts['rows']:,}" if entry.facts else "-"
+    return [
+        entry.facts.get("source", "unknown"),
+        entry.path.name,
+        rows,
+        f"{entry.bytes / 1e9:.3f}",
+        _day(entry.used),
+    ]
+
+
+def _day(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def show_cleared(cleared: Any) -> None:
+    """What was removed from the cache, and what not."""
+    for entry in cleared.removed:
+        say(f"removed {entry.path}")
+    say(f"freed {cleared.bytes / 1e9:.3f} GB" if cleared.removed or cleared.kept else "nothing was removed")
+    for path, why in cleared.kept:
+        warn(f"{path} is kept: {why}")
 
 
 def show_fetch(result: Any) -> None:

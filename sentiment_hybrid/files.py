@@ -57,6 +57,12 @@ def replace_json(path: Path, document: dict[str, Any]) -> None:
         _flush(aside)
 
 
+def mark_used(path: Path) -> None:
+    """Note in a file's time that it was used just now, where that may be noted: clearing goes by it."""
+    with suppress(OSError):
+        os.utime(path)
+
+
 def flush_to_disk(folder: Path) -> None:
     """Have the content of every file of a folder on the disk itself, not only on its way there."""
     for path in folder.rglob("*"):

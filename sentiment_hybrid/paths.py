@@ -12,6 +12,9 @@ MODEL_JSON = "model.json"
 MODEL_WEIGHTS = "model.safetensors"
 ENCODER_DIR = "encoder"
 TOKENIZER_DIR = "tokenizer"
+ONNX_MODEL = "model.onnx"
+ONNX_DATA = "model.onnx.data"
+TOKENIZER_JSON = "tokenizer.json"
 
 RUN_CONFIG = "config.yaml"
 RUN_META = "meta.json"
@@ -23,6 +26,10 @@ CHECKPOINT_STATE = "state.safetensors"
 CHECKPOINT_JSON = "state.json"
 
 RESULTS_JSON = "model_results.json"
+
+STORE_JSON = "store.json"
+SHARD_JSON = "shard.json"
+BASELINE_JSON = "baseline.json"
 
 #: Moves all state of the program that is not named by a config (the cache) elsewhere; tests set it.
 HOME_VARIABLE = "SENTHY_HOME"
@@ -41,7 +48,7 @@ def cache_dir(configured: Path | None) -> Path:
 
 
 def states_dir(cache: Path) -> Path:
-    """Stored token states of frozen encoders."""
+    """Stored token states of what is frozen of encoders."""
     return cache / "states"
 
 
@@ -65,9 +72,19 @@ def finetuned_model(models_dir: Path, head: str) -> Path:
     return models_dir / f"{head}_roberta_model_finetuned"
 
 
+def finetune_dir(cache: Path) -> Path:
+    """Prepared texts of fine-tunings, one database each."""
+    return cache / "finetune"
+
+
+def exported_model(models_dir: Path, head: str, quantized: str | None = None) -> Path:
+    """``models/lstm_roberta_model_onnx``, or ``..._onnx_int8``."""
+    return models_dir / f"{head}_roberta_model_onnx{f'_{quantized}' if quantized else ''}"
+
+
 def finetune_db(cache: Path, fingerprint: str) -> Path:
-    """The prepared texts of fine-tunings, by what they hold: heads and resumed runs share them."""
-    return cache / "finetune" / f"{fingerprint[:20]}.db"
+    """The prepared texts of a fine-tuning, by what they hold: heads and resumed runs share them."""
+    return finetune_dir(cache) / f"{fingerprint[:20]}.db"
 
 
 def seed_model(results_dir: Path, head: str, seed: int) -> Path:

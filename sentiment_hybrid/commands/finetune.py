@@ -15,6 +15,7 @@ from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.config.schema import Config, Train
 from sentiment_hybrid.engine import processes
 from sentiment_hybrid.errors import DatabaseError, LabelError, LockedError, OutputError, UsageError
+from sentiment_hybrid.files import mark_used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,6 +128,7 @@ def run(
     old = _old_splits(config, loaded.info)
     data = _prepare(config, loaded.info, str(data_file), old, new_labels=new_labels, offline=offline)
     options = _Options(device, offline, encoder, bundle_encoder)
+    mark_used(data.path)
     with open_store(data.path) as store:
         return _tune(_Task(config, loaded, target, data, old, options), store, resume=resume)
 
@@ -308,7 +310,7 @@ def _tune(task: _Task, store: Store, *, resume: bool) -> FinetuneResult:
     with fitting.held(run, resume=resume):
         if resume:
             # What the fingerprint leaves out (the token budget) also goes on as it was resolved at the start.
-            kept = {"paths": task.config.paths, "test": task.config.test}
+            kept = {name: getattr(task.config, name) for name in ("paths", "cache", "test")}
             task = replace(task, config=run.config().model_copy(update=kept))
         result = _tune_in(task, store, rows, run, resume=resume)
         result = replace(result, seconds=time.perf_counter() - started)
@@ -384,6 +386,7 @@ def _workshop(task: _Task, compute: Compute) -> Workshop:
         loaded.encoder,
         compute=compute,
         cache=paths.cache_dir(task.config.paths.cache_dir),
+        max_gb=task.config.cache.max_gb,
         token_budget=task.settings.token_budget,
         max_length=info.max_length,
         max_windows=info.max_windows,

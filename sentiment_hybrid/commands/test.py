@@ -372,6 +372,7 @@ def probabilities_of(
         cache=paths.cache_dir(config.paths.cache_dir),
         # A fine-tuned encoder's states serve this model alone: not worth keeping.
         keep_states=info.trainable_layers == 0,
+        max_gb=config.cache.max_gb,
         token_budget=settings.token_budget,
         max_length=info.max_length,
         max_windows=info.max_windows,
@@ -389,7 +390,8 @@ def probabilities_of(
             states=material.states,
             progress=bar.advance,
         )
-    return probabilities, workshop.states.passes if workshop.states else len(material.tokenized.window_lengths)
+    live = len(material.tokenized.window_lengths) if material.states is None else 0
+    return probabilities, live + (workshop.states.passes if workshop.states else 0)
 
 
 def write_files(

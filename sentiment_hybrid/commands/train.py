@@ -224,7 +224,7 @@ def _run_one(
     if resume:
         # What the fingerprint leaves out (the token budget) also goes on as it was resolved at the start.
         before = processes.from_main(run.config)
-        config = before.model_copy(update={"paths": config.paths, "test": config.test})
+        config = before.model_copy(update={"paths": config.paths, "cache": config.cache, "test": config.test})
     workshop, fit = _prepare(config, model, options, store.labels, rows, compute)
     run.settle(compute.describe(), encoder=workshop.encoder.fingerprint)
     resumed = resume and fitting.load_last(fit, run)
@@ -308,10 +308,11 @@ def _prepare(
 ) -> tuple[Workshop, Fit]:
     """Everything up to the first step."""
     from sentiment_hybrid.engine import processes
-    from sentiment_hybrid.engine.materials import new_fit
+    from sentiment_hybrid.engine.materials import in_step, new_fit
 
     settings = config.model(model).train
     workshop, train, valid = processes.together(lambda: _encode(config, model, options, labels, rows, compute))
+    train, valid = in_step(workshop, train), in_step(workshop, valid) if valid is not None else None
     fit = new_fit(workshop, train, valid, settings=settings, labels=labels, seed=config.project.seed)
     return workshop, fit
 

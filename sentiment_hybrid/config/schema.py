@@ -86,6 +86,18 @@ class Paths(Section):
     )
 
 
+class Cache(Section):
+    """What the cache folder may grow to; `senthy cache` shows and clears it."""
+
+    max_gb: float | None = Field(
+        50.0,
+        gt=0.0,
+        le=1e6,
+        description="Most that stored token states may take, all together; beyond it the encoder runs live. null is "
+        "the disk's own room.",
+    )
+
+
 def _known_encoding(name: str) -> str:
     try:
         codecs.lookup(name)
@@ -537,6 +549,7 @@ class Config(Section):
 
     project: Project = Field(Project(), description="Name and seed.")
     paths: Paths = Field(Paths(), description="Files and folders.")
+    cache: Cache = Field(Cache(), description="Room for stored token states.")
     data: Data = Field(Data(), description="Sources, cleaning, splits.")
     encoder: Encoder = Field(Encoder(), description="The shared encoder.")
     lstm: LstmModel = Field(LstmModel(), description="The LSTM model.")

@@ -18,14 +18,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sentiment_hybrid import paths
 from sentiment_hybrid.errors import OutputError
-from sentiment_hybrid.files import written
+from sentiment_hybrid.files import mark_used, written
 
 log = logging.getLogger(__name__)
 
 #: Raised when the files, or anything that changes what is fitted, change; other versions are fitted anew.
 FORMAT_VERSION = 1
-_META, _VOCABULARY, _WEIGHTS = "baseline.json", "vocabulary.json", "weights.npz"
+_META, _VOCABULARY, _WEIGHTS = paths.BASELINE_JSON, "vocabulary.json", "weights.npz"
 #: Texts vectorised at once when predicting; bounds memory.
 _CHUNK = 20_000
 
@@ -96,7 +97,9 @@ def load(folder: Path, fingerprint: str) -> Baseline | None:
     if not directory.is_dir():
         return None
     try:
-        return _read(directory, fingerprint)
+        kept = _read(directory, fingerprint)
+        mark_used(directory / _META)
+        return kept
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         log.warning("stored baseline %s cannot be used (%s); fitting it anew", directory, error)
         return None

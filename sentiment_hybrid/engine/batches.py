@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 if TYPE_CHECKING:
+    import torch
+
     from sentiment_hybrid.engine.features import StoredStates
 
 _CHUNK = 4096  # texts handed to the tokenizer at once: enough for its threads, little memory
@@ -153,6 +154,8 @@ def pack(lengths: np.ndarray, rows: np.ndarray, token_budget: int) -> list[np.nd
 
 def collate(tokenized: TokenizedTexts, rows: np.ndarray, states: StoredStates | None = None) -> Batch:
     """Pad the windows of these texts to their own longest one, as ids or as stored states."""
+    import torch
+
     windows, text_index = tokenized.windows_of(rows)
     lengths = tokenized.window_lengths[windows]
     mask = np.arange(int(lengths.max()))[None, :] < lengths[:, None]  # (W, T)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder import SCRATCH, Encoder, LoadedEncoder, build_scratch, load_encoder
 from sentiment_hybrid.models.tokenizer import train_tokenizer
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Workshop:
-    """A classifier on its device with what prepares texts for it; ``states`` is None unless the encoder is frozen."""
+    """A classifier on its device with what prepares texts for it; ``states`` is None where none may be kept."""
 
     classifier: Classifier
     encoder: LoadedEncoder
@@ -43,7 +46,10 @@ class Workshop:
         *,
         progress: Callable[[int], object] = lambda windows: None,
     ) -> Material:
-        """Tokenise, and under a frozen encoder compute or find the states of every window."""
+        """Tokenise, and compute or find the states of every window below the layers that are trained.
+
+        Without states where they cannot be kept: whoever takes the material then runs the encoder live.
+        """
         tokenized = self.tokenize(texts)
         if self.states is None:
             return Material(tokenized, labels)
@@ -53,6 +59,19 @@ class Workshop:
     def tokenize(self, texts: Sequence[str]) -> TokenizedTexts:
         """Texts as flat windows of token ids."""
         return tokenize(texts, self.encoder.tokenizer, max_length=self.max_length, max_windows=self.max_windows)
+
+
+def in_step(workshop: Workshop, material: Material) -> Material:
+    """The same kind of material on all processes of a training: where one has no states, none uses its own.
+
+    The main one, which alone speaks, tells what kept another from storing them.
+    """
+    refusals = processes.gather(workshop.states.refusal if workshop.states and material.states is None else "")
+    if not any(refusals):
+        return material
+    if not refusals[processes.rank()] and processes.is_main():
+        log.warning("a process of this training says: %s; the encoder runs live on all of them", max(refusals))
+    return replace(material, states=None)
 
 
 def load_or_build_encoder(
@@ -87,6 +106,7 @@ def open_workshop(
         encoder,
         compute=compute,
         cache=cache,
+        max_gb=config.cache.max_gb,
         token_budget=config.model(model).train.token_budget,
         max_length=config.encoder.max_length,
         max_windows=config.encoder.max_windows,
@@ -100,21 +120,26 @@ def furnish(
     compute: Compute,
     cache: Path,
     keep_states: bool = True,
+    max_gb: float | None = None,
     **limits: Any,
 ) -> Workshop:
     """A workshop around a classifier; ``limits`` are token_budget, max_length and max_windows.
 
-    States are kept only of a frozen encoder, and only if ``keep_states``.
+    States are kept below the layers that are trained, up to ``max_gb`` for all encoders together, and only if
+    ``keep_states``; not of an encoder of which all layers are trained.
     """
     classifier.to(compute.device)
     states = None
     shared = classifier.encoder
-    if keep_states and shared is not None and shared.frozen:
+    # No layers, no work that could be spared: embeddings alone are not worth the disk.
+    if keep_states and shared is not None and shared.stored_layer:
         states = StateStore(
             paths.states_dir(cache),
             shared,
             fingerprint=encoder.fingerprint,
             compute=compute,
+            name=encoder.name,
+            max_gb=max_gb,
             share=(processes.local_rank(), processes.local_world()),
         )
     return Workshop(classifier, encoder, compute, states, **limits)

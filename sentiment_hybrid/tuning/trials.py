@@ -87,7 +87,7 @@ class TrialBench:
             self._rows = self._read(store)
         weights_of_classes(config.model(model).train.class_weights, self._rows[0].labels, self.labels)
         self._encoders: dict[int, LoadedEncoder] = {}
-        self._kept: dict[tuple[int, bool], tuple[Material, Material]] = {}
+        self._kept: dict[tuple[int, Path | None], tuple[Material, Material]] = {}
         self.loaded = loaded or self._encoder(config)
         self._check_encoder()
 
@@ -103,7 +103,7 @@ class TrialBench:
         }
 
     def prepare(self, encoding: Encoding = lambda split: nullcontext(lambda windows: None)) -> None:
-        """Tokenise, and store the states of a frozen encoder, so that no trial has to and workers find them."""
+        """Tokenise, and store the states below what is trained, so that no trial has to and workers find them."""
         workshop = self._workshop(self.config)
         self._materials(workshop, encoding)
         self._free()
@@ -215,7 +215,7 @@ class TrialBench:
     def _materials(
         self, workshop: Workshop, encoding: Encoding = lambda split: nullcontext(lambda windows: None)
     ) -> tuple[Material, Material]:
-        key = (workshop.max_length, workshop.states is not None)
+        key = (workshop.max_length, workshop.states.folder if workshop.states else None)
         if key not in self._kept:
             made = []
             for examples in self._rows:

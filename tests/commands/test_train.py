@@ -16,6 +16,7 @@ from sentiment_hybrid.commands import train
 from sentiment_hybrid.engine.checkpoint import RunCheckpoints, load_model, read_info
 from sentiment_hybrid.engine.runs import Run
 from sentiment_hybrid.errors import DatabaseError, DataError, EncoderError, OutputError, TrainingError, UsageError
+from sentiment_hybrid.models.encoder import load_encoder
 from sentiment_hybrid.reporting.results import read_results
 
 
@@ -61,10 +62,28 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(make_proje
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_heads_and_runs_share_the_states_of_a_frozen_encoder(project):
-    passes = {model: train.run(project.config(), model).encoder_passes for model in ("lstm", "han", "linear")}
+@pytest.mark.parametrize("trainable_layers", [0, 1])
+def test_heads_and_runs_share_the_states_below_what_is_trained(project, trainable_layers):
+    config = project.config(f"encoder.trainable_layers={trainable_layers}")
+    passes = {model: train.run(config, model).encoder_passes for model in ("lstm", "han", "linear")}
     assert passes["lstm"] > 0
     assert passes["han"] == passes["linear"] == 0
+    # A published encoder that was trained in part has states of its own, which serve nobody else: none are kept.
+    assert len(list(paths.states_dir(config.paths.cache_dir).iterdir())) == 1
+
+
+@pytest.mark.parametrize("trainable_layers", [0, 1])
+def test_without_room_for_states_it_trains_on_the_live_encoder_and_says_so_once(project, caplog, trainable_layers):
+    override = f"encoder.trainable_layers={trainable_layers}"
+    stored = train.run(project.config(override), "lstm")
+    caplog.clear()
+    no_room = ("cache.max_gb=1e-7", f"paths.cache_dir={project.folder / 'full'}")
+    live = train.run(project.config(override, *no_room), "lstm")
+    told = [record.getMessage() for record in caplog.records if "cache.max_gb" in record.getMessage()]
+    assert len([one for one in told if "the encoder runs live instead" in one]) == 1
+    assert live.valid["loss"] == pytest.approx(stored.valid["loss"], abs=5e-3)
+    assert live.test.encoder_passes >= live.test.rows
+    assert not list(paths.states_dir(project.folder / "full").glob("*/shard-*"))
 
 
 KILLED = """
@@ -350,7 +369,10 @@ def test_a_trained_encoder_is_inside_the_model_and_differs_from_the_one_it_came_
     info = read_info(result.model_dir)
     assert info.encoder_inside
     assert (result.model_dir / "encoder" / "model.safetensors").is_file()
-    assert not (project.folder / "cache" / "states").exists(), "states of a trained encoder are of no use to others"
+    stores = [folder.name for folder in (project.folder / "cache" / "states").iterdir()]
+    assert stores == [f"{load_encoder(config.encoder).fingerprint[:20]}-layer1-fp32"], (
+        "of no other use: the trained one"
+    )
 
 
 def test_a_scratch_encoder_learns_its_vocabulary_and_weights_from_the_data(project):

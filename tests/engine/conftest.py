@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from sentiment_hybrid.config.schema import Config, Encoder
+from sentiment_hybrid.config.schema import Cache, Config, Encoder
 from sentiment_hybrid.engine.device import resolve
 from sentiment_hybrid.engine.materials import Workshop, open_workshop, set_seeds
 from sentiment_hybrid.models.encoder import load_encoder
@@ -53,13 +54,24 @@ def small_config(tiny_encoder_dir: Path, tmp_path: Path) -> Config:
 def make_workshop(small_config: Config, tmp_path: Path) -> Callable[..., Workshop]:
     """Build a workshop: ``make_workshop("lstm", trainable_layers=0)``."""
 
-    def make(model: str = "lstm", *, trainable_layers: int | str = 0, precision: str = "fp32") -> Workshop:
+    def make(
+        model: str = "lstm",
+        *,
+        trainable_layers: int | str = 0,
+        precision: str = "fp32",
+        max_gb: float | None = None,
+        cache: Path = tmp_path / "cache",
+        **train: Any,
+    ) -> Workshop:
         encoder = Encoder(
             name=small_config.encoder.name,
             max_length=16,
             trainable_layers=trainable_layers,  # type: ignore[arg-type]
         )
-        config = small_config.model_copy(update={"encoder": encoder})
+        section = small_config.model(model)
+        section = section.model_copy(update={"train": section.train.model_copy(update=train)})
+        changes = {"encoder": encoder, "cache": Cache(max_gb=max_gb), model: section}
+        config = small_config.model_copy(update=changes)
         set_seeds(3)
         return open_workshop(
             config,
@@ -67,7 +79,7 @@ def make_workshop(small_config: Config, tmp_path: Path) -> Callable[..., Worksho
             load_encoder(encoder),
             num_classes=2,
             compute=resolve("cpu", precision),
-            cache=tmp_path / "cache",
+            cache=cache,
         )
 
     return make

@@ -53,6 +53,26 @@ def test_training_learns_a_separable_task(make_workshop, model):
     assert max(facts.valid_accuracy for facts in epochs) >= 0.9
 
 
+@pytest.mark.parametrize("model", ["lstm", "han"])
+@pytest.mark.parametrize("trainable_layers", [0, 1])
+def test_training_on_stored_states_is_training_on_the_live_encoder(make_workshop, tmp_path, model, trainable_layers):
+    def train(**options):
+        workshop = make_workshop(model, trainable_layers=trainable_layers, **options)
+        fit = make_fit(workshop, encoder_learning_rate=0.001)
+        epochs = [facts for facts in fit.facts() if isinstance(facts, EpochFacts)]
+        return fit, [(facts.train_loss, facts.valid_loss) for facts in epochs], weights_of(workshop)
+
+    stored, losses, weights = train()
+    live, live_losses, live_weights = train(cache=tmp_path / "full", max_gb=1e-7)
+    assert stored.train.states is not None
+    assert live.train.states is None
+    np.testing.assert_allclose(losses, live_losses, atol=2e-3)  # float16 keeps 11 bits of a state
+    moved = [name for name in weights if name.startswith("encoder.")]
+    assert bool(moved) == (trainable_layers > 0)
+    for name in weights:
+        torch.testing.assert_close(weights[name], live_weights[name], atol=2e-2, rtol=0)
+
+
 @pytest.mark.parametrize(("model", "trainable_layers"), [("lstm", 0), ("han", 0), ("linear", 0), ("lstm", 1)])
 @pytest.mark.parametrize("stop_after", [3, 9])  # within an epoch of 8 steps, and right after its validation
 def test_a_fit_stopped_anywhere_and_resumed_equals_one_never_stopped(

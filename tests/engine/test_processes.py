@@ -73,6 +73,14 @@ def test_what_two_processes_began_one_goes_on_with(two, tiny_encoder_dir, tmp_pa
     assert len(rest["losses"]) == len(whole["losses"]) - 7
 
 
+def test_where_one_process_has_no_room_for_states_all_run_the_encoder_live_and_the_main_one_says_why(two):
+    main, other = (report["room on one"] for report in two.reports)
+    assert (main["own"], other["own"]) == (True, False)
+    assert (main["agreed"], other["agreed"]) == (False, False)
+    assert "cache.max_gb" in main["said"][0]
+    assert other["said"] == []
+
+
 def test_a_lost_connection_is_told_as_the_end_of_another_process(monkeypatch):
     monkeypatch.setattr(processes, "_control", ["connected"])
     with pytest.raises(TrainingError, match="another process of this training has ended"), processes.watched():

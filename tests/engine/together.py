@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from sentiment_hybrid.config.schema import Config, Train
-from sentiment_hybrid.engine import device, processes
+from sentiment_hybrid.engine import device, materials, processes
 from sentiment_hybrid.engine.evaluate import predict_probabilities
 from sentiment_hybrid.engine.loop import EpochFacts, Fit, FitState, StepFacts, trainable_state
 from sentiment_hybrid.engine.materials import Workshop, open_workshop, set_seeds
@@ -64,6 +64,8 @@ def workshop_of(encoder: Path, cache: Path, model: str, trainable_layers: int, d
     for module in loaded.model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = dropout
+        elif isinstance(getattr(module, "dropout", None), float):  # of attention
+            module.dropout = dropout  # type: ignore[assignment]
     return open_workshop(config, model, loaded, num_classes=2, compute=device.resolve("cpu", "fp32"), cache=cache)
 
 
@@ -147,6 +149,18 @@ def stopped(encoder: Path, cache: Path, folder: Path) -> None:
         (folder / "state.json").write_text(json.dumps(state.facts), encoding="utf-8")
 
 
+def stored_here_alone(encoder: Path, cache: Path) -> dict[str, Any]:
+    """As on two machines, the second without room: whether each has states of its own, and goes on with them."""
+    said: list[str] = []
+    materials.log.warning = lambda text, *values: said.append(text % values)  # type: ignore[method-assign]
+    workshop = workshop_of(encoder, cache / str(processes.rank()), "lstm", 0, 0.0)
+    assert workshop.states is not None
+    workshop.states.max_bytes = 1.0 if processes.rank() == 1 else None
+    material = workshop.material(*texts_of(20, 7))
+    agreed = materials.in_step(workshop, material)
+    return {"own": material.states is not None, "agreed": agreed.states is not None, "said": said}
+
+
 def told(work: Any) -> list[object]:
     try:
         work()
@@ -183,6 +197,7 @@ def main(encoder: Path, folder: Path) -> None:
     cache = folder / "cache"
     report: dict[str, Any] = {name: trained(encoder, cache / name, case) for name, case in CASES.items()}
     report |= {"resumed": resumed(encoder, cache / "resumed"), **agreements()}
+    report["room on one"] = stored_here_alone(encoder, cache / "room")
     stopped(encoder, cache / GOES_ON, folder)
     (folder / f"{processes.rank()}.json").write_text(json.dumps(report), encoding="utf-8")
     processes.leave()

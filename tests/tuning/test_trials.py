@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.store import Store
+from sentiment_hybrid.engine.batches import TokenizedTexts
+from sentiment_hybrid.engine.features import StateStore, _window_keys
 from sentiment_hybrid.engine.loop import Fit
 from sentiment_hybrid.errors import ConfigError, DataError, EncoderError, TrainingError
 from sentiment_hybrid.tuning.trials import TrialBench
@@ -37,6 +41,33 @@ def test_a_trial_yields_the_validation_metric_of_each_epoch_and_the_same_paramet
     assert all(0.0 <= value <= 1.0 for value in first)
     other = list(bench.epochs({"hidden": 12, "learning_rate": 0.001}))
     assert list(bench.epochs(params)) == first != other
+
+
+def test_over_all_trials_each_distinct_window_passes_what_is_frozen_once_per_level(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = StateStore._encode
+    passed: Counter[tuple[str, bytes]] = Counter()
+
+    def count(self: StateStore, tokenized: TokenizedTexts, windows: np.ndarray) -> np.ndarray:
+        keys = _window_keys(tokenized)[windows]
+        passed.update((self.folder.name, bytes(key)) for key in keys)
+        return real(self, tokenized, windows)
+
+    monkeypatch.setattr(StateStore, "_encode", count)
+    levels = {0: 0, 1: 0}
+    for model in ("lstm", "linear"):
+        bench = TrialBench(config, model)
+        bench.prepare()
+        for layers in (0, 1, 0, 1):
+            list(bench.epochs({"trainable_layers": layers}))
+            levels[layers] += 1
+    list(TrialBench(config, "linear").epochs({"trainable_layers": "all"}))
+    assert levels == {0: 4, 1: 4}
+    assert set(passed.values()) == {1}
+    by_level = Counter(name for name, _ in passed)
+    assert len(by_level) == 2
+    assert len(set(by_level.values())) == 1
 
 
 def test_a_trial_never_reads_the_test_split(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
