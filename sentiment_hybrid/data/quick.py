@@ -7,6 +7,8 @@ from typing import Any, BinaryIO
 
 #: Bytes that are taken apart at once; a longer row is odd. Some thirty blocks are read ahead.
 BLOCK = 1 << 20
+#: Of these at most are given at once.
+_GATHERED = 4
 #: The field after the last row; a reader that is still inside quotes there swallows it.
 _END = "\x1eend of file\x1e"
 
@@ -68,12 +70,13 @@ def _ended(reader: Any) -> Iterator[Any]:
 
 
 def _gathered(tables: Iterator[Any], size: int) -> Iterator[Any]:
-    """Some tables as one, of not much more than ``size`` rows."""
+    """Some tables as one, of ``size`` rows at most where they are not larger themselves; few, for texts may be long."""
     from pyarrow import Table
 
     waiting: list[Any] = []
     for table in tables:
-        if waiting and sum(item.num_rows for item in waiting) + table.num_rows > size:
+        full = sum(item.num_rows for item in waiting) + table.num_rows > size
+        if waiting and (full or len(waiting) == _GATHERED):
             yield Table.from_batches(waiting)
             waiting = []
         waiting.append(table)
