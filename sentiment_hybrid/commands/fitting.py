@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sentiment_hybrid.data.store import Examples
     from sentiment_hybrid.engine.device import Compute
     from sentiment_hybrid.engine.evaluate import Material
-    from sentiment_hybrid.engine.loop import EpochFacts, Fit
+    from sentiment_hybrid.engine.loop import BudgetFacts, EpochFacts, Fit
     from sentiment_hybrid.engine.materials import Workshop
     from sentiment_hybrid.engine.runs import Run
 
@@ -96,7 +96,7 @@ def consume(fit: Fit, run: Run, *, minutes: float) -> None:
 
     Args:
         fit: the training, fresh or resumed.
-        run: where its metrics and checkpoints go.
+        run: where its metrics and checkpoints go, and what share of its batches is padding.
         minutes: between two checkpoints within an epoch.
 
     Raises:
@@ -106,10 +106,11 @@ def consume(fit: Fit, run: Run, *, minutes: float) -> None:
     """
     from sentiment_hybrid.console import progress
     from sentiment_hybrid.engine import processes
-    from sentiment_hybrid.engine.loop import EpochFacts, StepFacts
+    from sentiment_hybrid.engine.loop import BudgetFacts, EpochFacts, StepFacts
 
     writes = processes.is_main()
     if writes:
+        run.note(padding=round(fit.padding(), 4))
         run.keep_epochs_before(fit.progress.epoch)
     saved = time.monotonic()
     rows = len(fit.train)
@@ -125,6 +126,10 @@ def consume(fit: Fit, run: Run, *, minutes: float) -> None:
                 if facts.valid_macro_f1 is not None:
                     bar.update(macro_f1=facts.valid_macro_f1)
                 _tell_epoch(facts, fit.settings.epochs)
+            if isinstance(facts, BudgetFacts):
+                if writes:
+                    run.keep_token_budget(facts.token_budget)
+                _tell_budget(facts)
             if isinstance(facts, StepFacts):
                 bar.advance(facts.rows, loss=facts.loss)
                 if writes and (stopping or time.monotonic() - saved >= 60 * minutes):
@@ -152,6 +157,15 @@ def _tell_epoch(facts: EpochFacts, epochs: int) -> None:
     )
     if facts.stop and facts.epoch < epochs:
         note("stopping early: no better epoch for as long as train.patience allows")
+
+
+def _tell_budget(facts: BudgetFacts) -> None:
+    from sentiment_hybrid.console import warn
+
+    warn(
+        f"out of memory in epoch {facts.epoch}, step {facts.step}: token_budget {facts.before:,} -> "
+        f"{facts.token_budget:,}, and the step is done again with the same rows; the run keeps to it"
+    )
 
 
 class Interrupts:

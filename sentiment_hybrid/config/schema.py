@@ -262,7 +262,7 @@ class Train(Section):
         3, ge=1, le=10_000, description="Stop after so many epochs without a better one; null never."
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 where the device has it."
+        "auto", description="auto: bf16 where the device has it, else fp16 on a GPU and fp32 on a CPU."
     )
     token_budget: int = Field(
         16_384,

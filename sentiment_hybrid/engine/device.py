@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from sentiment_hybrid.engine import processes
+from sentiment_hybrid.engine import processes, threads
 from sentiment_hybrid.errors import TrainingError
 from sentiment_hybrid.models.fast import int8_engine
 
@@ -38,7 +38,7 @@ class Compute:
         return torch.autocast(self.device.type, dtype=dtype)
 
     def layout(self, encoder: Encoder | None, *, tokens: int) -> AbstractContextManager[None]:
-        """Within, the encoder's weights lie ready for inference, where ``tokens`` are enough to pay for it, or for int8.
+        """Within, the encoder's weights lie ready for inference, where ``tokens`` are enough to pay for it, or int8.
 
         Raises:
             EncoderError: int8, and this encoder has none.
@@ -62,8 +62,13 @@ def resolve(device: str = "auto", precision: str = "auto") -> Compute:
         TrainingError: the device is not there, or cannot compute in the precision asked for.
     """
     chosen = _device(device)
+    if chosen.type == "cuda":
+        # float32 products through the matrix units in TF32: 8 times as fast, and training does not miss the digits.
+        torch.set_float32_matmul_precision("high")
+    if chosen.type == "cpu":
+        threads.settle()
     if precision == "auto":
-        return Compute(chosen, "bf16" if _has_bf16(chosen) else "fp32")
+        return Compute(chosen, _best_precision(chosen))
     if precision == "fp16" and chosen.type != "cuda":
         raise TrainingError(
             f"fp16 needs a CUDA device, and this run is on {chosen.type}", hint="Set precision to auto, bf16 or fp32."
@@ -107,6 +112,13 @@ def _device(name: str) -> torch.device:
     if name == "mps" and not torch.backends.mps.is_available():
         raise TrainingError("no Apple GPU (mps) is available here", hint="Use --device auto or --device cpu.")
     return torch.device(name)
+
+
+def _best_precision(device: torch.device) -> Precision:
+    if _has_bf16(device):
+        return "bf16"
+    # GPUs before Ampere have matrix units for fp16 alone; its range is narrow, so the loss is scaled.
+    return "fp16" if device.type == "cuda" else "fp32"
 
 
 def _has_bf16(device: torch.device) -> bool:

@@ -5,12 +5,14 @@ Its consumer decides what to do at each fact: draw progress, write metrics, save
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,19 +20,29 @@ import torch.nn.functional as F
 
 from sentiment_hybrid.config.schema import Train
 from sentiment_hybrid.engine import metrics, processes
-from sentiment_hybrid.engine.batches import collate, plan_epoch, steps_per_epoch
+from sentiment_hybrid.engine.batches import Batch, collate, pack, padding_share, plan_epoch, steps_per_epoch
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.evaluate import Material, predict_probabilities
+from sentiment_hybrid.engine.memory import exhausted, keep_freed, padded_size, ran_out, release, smaller
 from sentiment_hybrid.engine.optim import Schedule, build_optimizer
 from sentiment_hybrid.errors import TrainingError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: Steps after which losses are read from a device that computes on its own: reading waits for it.
+_READ_EVERY = 16
+
 
 @dataclass(frozen=True)
 class StepFacts:
-    """One optimiser step is done; ``loss`` is the epoch's mean so far."""
+    """One optimiser step is done; ``loss`` is the epoch's mean when it was last read.
+
+    It is read at every step of a CPU, and elsewhere, where reading would wait for the device, now and then.
+    """
 
     epoch: int
     step: int
@@ -38,6 +50,16 @@ class StepFacts:
     rows: int
     loss: float
     learning_rate: float
+
+
+@dataclass(frozen=True)
+class BudgetFacts:
+    """A step found no memory, and is done again under a lower token budget, which holds from now on."""
+
+    epoch: int
+    step: int
+    before: int
+    token_budget: int
 
 
 @dataclass(frozen=True)
@@ -80,11 +102,38 @@ class FitState:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _MicroBatch:
+    """Rows for one forward and backward pass, with what their loss needs."""
+
+    rows: np.ndarray
+    batch: Batch
+    targets: torch.Tensor  # (B,) int64
+    weights: torch.Tensor  # (B,) float32
+
+    def pinned(self) -> _MicroBatch:
+        return replace(
+            self,
+            batch=self.batch.pinned(),
+            targets=self.targets.pin_memory(),
+            weights=self.weights.pin_memory(),
+        )
+
+
+@dataclass(frozen=True)
+class _Step:
+    """All rows of a step over all processes, and this process's micro-batches; none if it has no rows."""
+
+    rows: np.ndarray
+    own: list[_MicroBatch]
+
+
 class Fit:
     """Train a classifier on one split and validate on another after each epoch, unless ``valid`` is None.
 
     A step is exactly batch_size x accumulation rows over all processes; micro-batches under the token budget only
-    subdivide it, and its loss is the sum over its rows divided by their total class weight.
+    subdivide it, and its loss is the sum over its rows divided by their total class weight. Where memory runs out, the
+    budget is lowered and the step done again.
     """
 
     def __init__(
@@ -103,7 +152,14 @@ class Fit:
         self.train, self.valid = train, valid
         self.settings, self.seed = settings, seed
         self.compute, self.accelerator = compute, accelerator
+        if compute.device.type == "cpu":
+            keep_freed()
         self.class_weights = class_weights.astype(np.float32)
+        self.token_budget = settings.token_budget
+        self._proven = 0  # the largest micro-batch, padding included, for which several processes had memory
+        self._unread: list[tuple[int, torch.Tensor]] = []  # (step, its loss) on the device, since last read
+        self._mean_loss = math.nan
+        self._read_every = 1 if compute.device.type == "cpu" else _READ_EVERY
         self.rows_per_step = settings.batch_size * settings.accumulation
         self.steps = steps_per_epoch(len(train), self.rows_per_step)
         self.progress = Progress()
@@ -113,19 +169,34 @@ class Fit:
         self.model, self.optimizer = accelerator.prepare(classifier, optimizer)
         self.classifier = accelerator.unwrap_model(self.model)
 
-    def facts(self) -> Iterator[StepFacts | EpochFacts]:
+    def facts(self) -> Iterator[StepFacts | BudgetFacts | EpochFacts]:
         """Run to the end; a state saved at any fact and loaded again goes on as if nothing had happened.
 
         Raises:
-            TrainingError: the loss is not a number, or another process of this training has ended.
+            TrainingError: the loss is not a number, a single text finds no memory, or another process of this
+                training has ended.
         """
         with processes.watched():
             while self.progress.epoch <= self.settings.epochs and not self.progress.stopped:
                 yield from self._epoch_steps()
                 yield self._close_epoch()
 
+    def padding(self) -> float:
+        """Share of padded places in the micro-batches of an epoch."""
+        return padding_share(
+            self.train.tokenized,
+            rows_per_step=self.rows_per_step,
+            token_budget=self.token_budget,
+            seed=self.seed,
+        )
+
     def state(self) -> FitState:
-        """Weights that train, optimiser moments, random state, and where the fit stands."""
+        """Weights that train, optimiser moments, random state, and where the fit stands.
+
+        Raises:
+            TrainingError: the loss is not a number; such weights are not worth keeping.
+        """
+        self._read_losses()
         tensors = {f"model.{name}": value for name, value in trainable_state(self.classifier).items()}
         names = self._parameter_names()
         for parameter, moments in self.optimizer.state.items():
@@ -152,9 +223,7 @@ class Fit:
             prefix = f"optimizer.{name}."
             moments = {k[len(prefix) :]: v for k, v in state.tensors.items() if k.startswith(prefix)}
             if moments:
-                self.optimizer.state[parameter] = {
-                    key: value if key == "step" else value.to(parameter.device) for key, value in moments.items()
-                }
+                self.optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
         torch.set_rng_state(state.tensors["rng.cpu"])
         if "rng.cuda" in state.tensors and self.compute.device.type == "cuda":
             torch.cuda.set_rng_state(state.tensors["rng.cuda"], self.compute.device)
@@ -162,32 +231,73 @@ class Fit:
             self.accelerator.scaler.load_state_dict(scaler_state)
         self.progress = Progress(**facts)
 
-    def _epoch_steps(self) -> Iterator[StepFacts]:
+    def _epoch_steps(self) -> Iterator[StepFacts | BudgetFacts]:
         progress = self.progress
         self.model.train()
-        plan = plan_epoch(
-            self.train.tokenized.lengths,
-            rows_per_step=self.rows_per_step,
-            token_budget=self.settings.token_budget,
-            seed=self.seed,
-            epoch=progress.epoch,
-            rank=self.accelerator.process_index,
-            world=self.accelerator.num_processes,
-        )
-        for number, (rows, micro_batches) in enumerate(plan):
-            if number < progress.step:
-                continue  # done before this fit was resumed
+        for prepared in self._prepared(progress.epoch, after=progress.step):
             started = time.perf_counter()
             rate = self.schedule.apply(progress.global_step)
-            weight = float(self.class_weights[self.train.labels[rows]].sum())
-            self._seed_step()
-            progress.loss_sum += self._step(micro_batches, weight)
+            weight = float(self.class_weights[self.train.labels[prepared.rows]].sum())
+            yield from self._step(prepared, weight)
             progress.weight_sum += weight
             progress.step += 1
             progress.global_step += 1
+            # Also where the mean is not known yet: at the start of an epoch, or of a fit that goes on.
+            if math.isnan(self._mean_loss) or progress.step % self._read_every == 0:
+                self._read_losses()
             progress.seconds += time.perf_counter() - started
-            mean = progress.loss_sum / progress.weight_sum
-            yield StepFacts(progress.epoch, progress.step, self.steps, len(rows), mean, rate)
+            yield StepFacts(progress.epoch, progress.step, self.steps, len(prepared.rows), self._mean_loss, rate)
+        self._read_losses()
+
+    def _prepared(self, epoch: int, *, after: int) -> Iterator[_Step]:
+        """The steps of an epoch after the first ones; beside a GPU one is always made while another is computed."""
+        plan = plan_epoch(
+            self.train.tokenized.lengths,
+            rows_per_step=self.rows_per_step,
+            token_budget=self.token_budget,
+            seed=self.seed,
+            epoch=epoch,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+        )
+        to_come = itertools.islice(plan, after, None)
+        if self.compute.device.type != "cuda":
+            return (self._collated(rows, micro_batches) for rows, micro_batches in to_come)
+        gpu = torch.cuda.current_device()
+
+        def pinned(step: tuple[np.ndarray, list[np.ndarray]]) -> _Step:
+            torch.cuda.set_device(gpu)  # a new thread starts on the first GPU, and pinning would open a context there
+            return self._collated(*step, pin=True)
+
+        return one_ahead(pinned, to_come)
+
+    def _collated(self, rows: np.ndarray, micro_batches: list[np.ndarray], *, pin: bool = False) -> _Step:
+        own = [self._micro_batch(part) for part in micro_batches]
+        return _Step(rows, [part.pinned() for part in own] if pin else own)
+
+    def _micro_batch(self, rows: np.ndarray) -> _MicroBatch:
+        targets = self.train.labels[rows]
+        return _MicroBatch(
+            rows,
+            collate(self.train.tokenized, rows, self.train.states),
+            torch.from_numpy(targets),
+            torch.from_numpy(self.class_weights[targets]),
+        )
+
+    def _step(self, prepared: _Step, weight: float) -> Iterator[BudgetFacts]:
+        """One optimiser step, tried again under a lower budget for as long as it finds no memory."""
+        random = _RandomState(self.compute.device)
+        while True:
+            self._seed_step()
+            own = self._within_budget(prepared.own)
+            if self._find_memory(prepared, own):
+                loss = self._gradients(own, weight)
+                if loss is not None:
+                    break
+            yield self._lower_budget(own)
+            random.restore()
+        self._take_step()
+        self._unread.append((self.progress.step + 1, self.accelerator.reduce(loss, "sum")))
 
     def _seed_step(self) -> None:
         """Of several processes each draws dropout of its own, which a snapshot of the main one need not hold."""
@@ -195,38 +305,115 @@ class Fit:
             place = [self.seed, self.progress.global_step, self.accelerator.process_index]
             torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
-    def _step(self, micro_batches: list[np.ndarray], step_weight: float) -> float:
-        """One optimiser step; returns the summed loss of the step's rows over all processes."""
-        # A process without rows of its own still joins in the gradient exchange, with weight 0.
-        batches = micro_batches or [np.zeros(1, dtype=np.int64)]
-        own = 1.0 if micro_batches else 0.0
-        total = torch.zeros((), device=self.compute.device)
-        for number, rows in enumerate(batches):
-            is_last = number == len(batches) - 1
-            with nullcontext() if is_last else self.accelerator.no_sync(self.model):
-                loss = self._summed_loss(rows) * own
-                # Gradients are averaged over processes; the sum over the global rows needs the factor.
-                self.accelerator.backward(loss * (self.accelerator.num_processes / step_weight))
-            total += loss.detach()
-        if self.settings.clip_norm is not None:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return self._checked(float(self.accelerator.reduce(total, "sum")))
+    def _within_budget(self, own: list[_MicroBatch]) -> list[_MicroBatch]:
+        """As they were made, or cut anew when the budget has been lowered since."""
+        lengths = self.train.tokenized.lengths
+        if all(len(part.rows) == 1 or padded_size(lengths, part.rows) <= self.token_budget for part in own):
+            return own
+        rows = np.concatenate([part.rows for part in own])
+        return [self._micro_batch(part) for part in pack(lengths, rows, self.token_budget)]
 
-    def _summed_loss(self, rows: np.ndarray) -> torch.Tensor:
-        batch = collate(self.train.tokenized, rows, self.train.states)
-        targets = self.train.labels[rows]
+    def _gradients(self, own: list[_MicroBatch], step_weight: float, *, exchange: bool = True) -> torch.Tensor | None:
+        """Gradients of a step; returns the summed loss of this process's rows, or None where there was no memory.
+
+        Without ``exchange`` no other process is waited for.
+        """
+        # A process without rows of its own still joins in the gradient exchange, with weight 0.
+        batches = own or [self._micro_batch(np.zeros(1, dtype=np.int64))]
+        total = torch.zeros((), device=self.compute.device)
+        try:
+            for number, part in enumerate(batches):
+                meets = exchange and number == len(batches) - 1
+                with nullcontext() if meets else self.accelerator.no_sync(self.model):
+                    loss = self._summed_loss(part) * (1.0 if own else 0.0)
+                    # Gradients are averaged over processes; the sum over the global rows needs the factor.
+                    self.accelerator.backward(loss * (self.accelerator.num_processes / step_weight))
+                total += loss.detach()
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out(error):
+                raise
+            if exchange and self.accelerator.num_processes > 1:
+                # The others wait for this one's gradients and cannot be told; the launcher ends them.
+                raise exhausted("a step that had memory before has none now") from error
+            return None
+        return total
+
+    def _find_memory(self, prepared: _Step, own: list[_MicroBatch]) -> bool:
+        """Whether every process of several has memory for a step that is larger than any before.
+
+        One that fails alone would leave the others waiting for its gradients. So such a step, of which there are few,
+        is rehearsed without exchanging anything, and then they agree.
+        """
+        if self.accelerator.num_processes == 1:
+            return True
+        lengths, world = self.train.tokenized.lengths, self.accelerator.num_processes
+        largest = max(
+            padded_size(lengths, part)
+            for number in range(world)
+            for part in pack(lengths, prepared.rows[number::world], self.token_budget)
+        )
+        if largest <= self._proven:
+            return True
+        failed = processes.agree(self._gradients(own, 1.0, exchange=False) is None)
+        self.optimizer.zero_grad(set_to_none=True)
+        self._seed_step()
+        # The optimiser's moments come with the first step, so what had room before it is no proof.
+        self._proven = 0 if failed or self.progress.global_step == 0 else largest
+        return not failed
+
+    def _lower_budget(self, own: list[_MicroBatch]) -> BudgetFacts:
+        """Make room and halve the budget, on all processes alike. Raises TrainingError when nothing is left to cut."""
+        self.optimizer.zero_grad(set_to_none=True)
+        release(self.compute.device)
+        before = self.token_budget
+        wanted = processes.gather(smaller(before, [part.rows for part in own], self.train.tokenized.lengths))
+        if not any(wanted):
+            raise exhausted("a single text does not fit")
+        self.token_budget = min(budget for budget in wanted if budget)
+        return BudgetFacts(self.progress.epoch, self.progress.step + 1, before, self.token_budget)
+
+    def _take_step(self) -> None:
+        try:
+            if self.settings.clip_norm is not None:
+                self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+            self.optimizer.step()
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out(error):
+                raise
+            # Nothing of a batch is held any more: a lower budget would not help.
+            raise exhausted("the optimiser's moments do not fit") from error
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _summed_loss(self, part: _MicroBatch) -> torch.Tensor:
         device = self.compute.device
         with self.accelerator.autocast():
-            logits = self.model(**batch.inputs(device)).logits  # (B, C)
+            logits = self.model(**part.batch.inputs(device)).logits  # (B, C)
         per_row = F.cross_entropy(
             logits.float(),
-            torch.from_numpy(targets).to(device),
+            part.targets.to(device, non_blocking=True),
             reduction="none",
             label_smoothing=self.settings.label_smoothing,
         )  # (B,)
-        return (per_row * torch.from_numpy(self.class_weights[targets]).to(device)).sum()
+        return (per_row * part.weights.to(device, non_blocking=True)).sum()
+
+    def _read_losses(self) -> None:
+        """Fetch the losses of the steps since the last time, which waits for the device.
+
+        Raises:
+            TrainingError: one of them is not a number.
+        """
+        if not self._unread:
+            return
+        steps, losses = zip(*self._unread, strict=True)
+        self._unread = []
+        for step, loss in zip(steps, torch.stack(losses).tolist(), strict=True):
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"the loss became {loss} in epoch {self.progress.epoch}, step {step}",
+                    hint="Lower learning_rate or encoder_learning_rate, set clip_norm, or train with precision: fp32.",
+                )
+            self.progress.loss_sum += loss
+        self._mean_loss = self.progress.loss_sum / self.progress.weight_sum
 
     def _close_epoch(self) -> EpochFacts:
         progress, settings = self.progress, self.settings
@@ -252,6 +439,7 @@ class Fit:
         )
         progress.epoch += 1
         progress.step, progress.loss_sum, progress.weight_sum, progress.seconds = 0, 0.0, 0.0, 0.0
+        self._mean_loss = math.nan
         return facts
 
     def _validate(self, valid: Material) -> dict[str, float]:
@@ -261,7 +449,7 @@ class Fit:
             self.classifier,
             valid.tokenized,
             compute=self.compute,
-            token_budget=self.settings.token_budget,
+            token_budget=self.token_budget,
             states=valid.states,
             share=(accelerator.process_index, accelerator.num_processes),
         )
@@ -274,16 +462,35 @@ class Fit:
         # One process reckons: on machines that differ, a last digit could part those that stop from those that go on.
         return processes.from_main(lambda: metrics.quick(valid.labels, shared.cpu().numpy()))
 
-    def _checked(self, loss: float) -> float:
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss became {loss} in epoch {self.progress.epoch}, step {self.progress.step + 1}",
-                hint="Lower learning_rate or encoder_learning_rate, set clip_norm, or train with precision: fp32.",
-            )
-        return loss
-
     def _parameter_names(self) -> dict[torch.nn.Parameter, str]:
         return {parameter: name for name, parameter in self.classifier.named_parameters() if parameter.requires_grad}
+
+
+class _RandomState:
+    """The state of the generators that a step draws its dropout from."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device if device.type == "cuda" else None
+        self.cpu = torch.get_rng_state()
+        self.cuda = torch.cuda.get_rng_state(device) if self.device else None
+
+    def restore(self) -> None:
+        torch.set_rng_state(self.cpu)
+        if self.cuda is not None and self.device is not None:
+            torch.cuda.set_rng_state(self.cuda, self.device)
+
+
+def one_ahead(make: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """What ``make`` makes of each item, in order; the next one is being made in a thread while one is used."""
+    with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
+        waiting: Future[R] | None = None
+        for item in items:
+            following = thread.submit(make, item)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = following
+        if waiting is not None:
+            yield waiting.result()
 
 
 def goodness(valid: Mapping[str, float], metric: str) -> float:

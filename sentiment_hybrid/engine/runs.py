@@ -30,6 +30,8 @@ from sentiment_hybrid.errors import ConfigError, TrainingError
 
 #: Settings of training that a resumed run may change: they move work about and change no result.
 FREE_TO_CHANGE = frozenset({"checkpoint_minutes", "token_budget"})
+#: The lowest token budget that a configuration may have; one long text may exceed it alone.
+_LEAST_BUDGET = 64
 #: Changed settings that one message names.
 _TOLD = 5
 
@@ -125,6 +127,17 @@ class Run:
     def config(self) -> Config:
         """The configuration that it was started with."""
         return load_config(self.folder / paths.RUN_CONFIG)
+
+    def keep_token_budget(self, token_budget: int) -> None:
+        """Let the run's configuration have this budget: what it goes on with when it is resumed."""
+        config, model = self.config(), self.meta()["model"].partition("-")[0]  # a fine-tuning adds to its head's name
+        section = config.model(model)
+        train = section.train.model_copy(update={"token_budget": max(token_budget, _LEAST_BUDGET)})
+        changed = config.model_copy(update={model: section.model_copy(update={"train": train})})
+        place = self.folder / paths.RUN_CONFIG
+        aside = place.with_suffix(".yaml.partial")
+        aside.write_text(to_yaml(changed), encoding="utf-8")
+        aside.replace(place)
 
     def meta(self) -> dict[str, Any]:
         """What meta.json says; empty when there is none yet."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -15,15 +16,20 @@ class HeadOutput(NamedTuple):
     """What every head returns; a NamedTuple because accelerate converts those to float32 and dataclasses not.
 
     ``logits`` is (B, C). ``attention`` is (B, S), detached: S is the most real tokens of a text in the batch, its
-    windows in a row; a row sums to 1 over real tokens and is 0 on padding.
+    windows in a row; a row sums to 1 over real tokens and is 0 on padding. Nobody reads it in training, where a head
+    may leave it all 0.
     """
 
     logits: Tensor
     attention: Tensor
 
 
-class TokenCounts(NamedTuple):
-    """Real tokens and windows, on the CPU: one synchronisation tells a head all the sizes that it needs."""
+@dataclass(frozen=True)
+class TokenCounts:
+    """Real tokens and windows, on the CPU: what a head must know to build its tensors without asking the device.
+
+    No tuple: what sends a tuple's tensors to a GPU with the inputs must leave these where they are.
+    """
 
     per_window: Tensor  # (W,)
     per_text: Tensor  # (B,)
@@ -50,6 +56,7 @@ class Classifier(nn.Module):
         num_texts: int,
         input_ids: Tensor | None = None,
         states: Tensor | None = None,
+        counts: TokenCounts | None = None,
     ) -> HeadOutput:
         """Logits (B, C) and attention (B, S) from token ids or from states.
 
@@ -59,6 +66,7 @@ class Classifier(nn.Module):
             num_texts: B.
             input_ids: (W, T), needs an encoder.
             states: (W, T, H) of any floating type, as `Encoder.below` gives them; only layers that are trained run.
+            counts: sizes of the batch, where the caller knows them; else the device is asked.
 
         Raises:
             ValueError: neither or both of ids and states, or ids without an encoder.
@@ -81,7 +89,7 @@ class Classifier(nn.Module):
         device = states.device.type
         reduced = device == "cuda" or (device == "cpu" and self.training)
         with torch.autocast(device, enabled=reduced and torch.is_autocast_enabled(device)):
-            logits, attention = self.head(states, mask, text_index, num_texts)
+            logits, attention = self.head(states, mask, text_index, num_texts, counts)
         return HeadOutput(logits.float(), attention.detach().float())
 
 

@@ -27,12 +27,14 @@ class HanSequenceHead(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(size, num_classes)
 
-    def forward(self, states: Tensor, mask: Tensor, text_index: Tensor, num_texts: int) -> HeadOutput:
+    def forward(
+        self, states: Tensor, mask: Tensor, text_index: Tensor, num_texts: int, counts: TokenCounts | None = None
+    ) -> HeadOutput:
         """States (W, T, H), mask (W, T), text_index (W,) -> logits (B, C), attention (B, S).
 
         The attention of a word is its weight in the window times the window's weight in the text.
         """
-        counts = count_tokens(mask, text_index, num_texts)
+        counts = counts or count_tokens(mask, text_index, num_texts)
         vectors, word_weights = self._read_words(states, mask, counts)  # (W, D), (W, T)
         texts, window_weights = self._read_windows(vectors, mask, text_index, counts)  # (B, D), (W,)
         weights = (word_weights * window_weights.unsqueeze(1)).detach().unsqueeze(-1)  # (W, T, 1)

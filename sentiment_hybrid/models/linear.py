@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from sentiment_hybrid.config.schema import LinearHead
 from sentiment_hybrid.models.attention import masked_mean, uniform
-from sentiment_hybrid.models.classifier import HeadOutput, gather_texts
+from sentiment_hybrid.models.classifier import HeadOutput, TokenCounts, gather_texts
 
 
 class LinearMeanHead(nn.Module):
@@ -17,7 +17,10 @@ class LinearMeanHead(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(input_size, num_classes)
 
-    def forward(self, states: Tensor, mask: Tensor, text_index: Tensor, num_texts: int) -> HeadOutput:
+    def forward(
+        self, states: Tensor, mask: Tensor, text_index: Tensor, num_texts: int, counts: TokenCounts | None = None
+    ) -> HeadOutput:
         """States (W, T, H), mask (W, T), text_index (W,) -> logits (B, C), uniform attention (B, S)."""
-        tokens, real = gather_texts(states, mask, text_index, num_texts)
+        longest = None if counts is None else int(counts.per_text.max())
+        tokens, real = gather_texts(states, mask, text_index, num_texts, longest=longest)
         return HeadOutput(self.output(self.dropout(masked_mean(tokens, real))), uniform(real))

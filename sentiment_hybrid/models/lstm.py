@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sentiment_hybrid.config.schema import LstmHead
 from sentiment_hybrid.models.attention import SelfAttention, masked_max, masked_mean
-from sentiment_hybrid.models.classifier import HeadOutput, count_tokens, gather_texts
+from sentiment_hybrid.models.classifier import HeadOutput, TokenCounts, count_tokens, gather_texts
 from sentiment_hybrid.models.recurrent import PackedRecurrence, row_dropout
 
 
@@ -32,9 +32,11 @@ class LstmSequenceHead(nn.Module):
             nn.Linear(size, num_classes),
         )
 
-    def forward(self, states: Tensor, mask: Tensor, text_index: Tensor, num_texts: int) -> HeadOutput:
+    def forward(
+        self, states: Tensor, mask: Tensor, text_index: Tensor, num_texts: int, counts: TokenCounts | None = None
+    ) -> HeadOutput:
         """States (W, T, H), mask (W, T), text_index (W,) -> logits (B, C), attention (B, S) that tokens receive."""
-        lengths = count_tokens(mask, text_index, num_texts).per_text  # (B,) on the CPU
+        lengths = (counts or count_tokens(mask, text_index, num_texts)).per_text  # (B,) on the CPU
         tokens, real = gather_texts(states, mask, text_index, num_texts, longest=int(lengths.max()))
         read = self.lstm(self.norm(tokens), lengths)  # (B, S, 2 * hidden)
         attended, attention = self.attention(read, real)  # (B, S, 2 * hidden), (B, S)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -53,6 +53,7 @@ class PackedRecurrence(nn.Module):
         steps = torch.arange(states.shape[1])  # (S,)
         ends = lengths.unsqueeze(1)  # (N, 1)
         turned = torch.where(steps < ends, ends - 1 - steps, steps)  # (N, S), its own inverse
+        turned = (turned + torch.arange(len(states)).unsqueeze(1) * states.shape[1]).flatten()  # (N * S,)
         for layer in range(self.rnn.num_layers):
             if layer > 0:
                 states = F.dropout(states, self.rnn.dropout, self.training)
@@ -90,8 +91,24 @@ def row_dropout(states: Tensor, share: float, *, training: bool) -> Tensor:
 
 
 def _turn(states: Tensor, turned: Tensor) -> Tensor:
-    """Rows of ``states`` (N, S, D) with their tokens in the order of ``turned`` (N, S)."""
-    return states.gather(1, turned.unsqueeze(-1).expand(-1, -1, states.shape[-1]))
+    """``states`` (N, S, D) with its tokens in the order of ``turned`` (N * S,), which is its own inverse."""
+    if torch.is_grad_enabled() and states.requires_grad:
+        return cast(Tensor, _Turn.apply(states, turned))
+    return states.flatten(0, 1).index_select(0, turned).view_as(states)
+
+
+class _Turn(torch.autograd.Function):
+    """Backwards it is the same turn: no need to add up, as the gradient of any other choice of rows must."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, turned: Tensor) -> Tensor:
+        ctx.save_for_backward(turned)
+        return states.flatten(0, 1).index_select(0, turned).view_as(states)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (turned,) = ctx.saved_tensors
+        return gradient.flatten(0, 1).index_select(0, turned).view_as(gradient), None
 
 
 @torch.no_grad()

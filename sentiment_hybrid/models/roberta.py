@@ -18,6 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sentiment_hybrid.models.dropout import Dropout
+from sentiment_hybrid.models.dropout import dropout as thinned
+
 #: Families of this one architecture; the others go through transformers.
 FAMILIES = ("roberta", "xlm-roberta", "camembert", "bert")
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
@@ -215,7 +218,7 @@ class _Embeddings(nn.Module):
         )
         self.token_type_embeddings = _table(config.type_vocab_size, size, None)
         self.LayerNorm = nn.LayerNorm(size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, ids: Tensor, position: Tensor) -> Tensor:
         """Of ids and places in the window, both (...): (..., H)."""
@@ -250,7 +253,7 @@ class _Output(nn.Module):
         super().__init__()
         self.dense = nn.Linear(size, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, states: Tensor, before: Tensor) -> Tensor:
         return cast(Tensor, self.LayerNorm(self.dropout(self.dense(states)) + before))
@@ -310,7 +313,7 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, *, dropout: float) -> Ten
     if query.shape[2] >= _PLAIN_BELOW:
         return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
     weights = (query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)).softmax(-1)
-    return F.dropout(weights, dropout) @ value if dropout else weights @ value
+    return thinned(weights, dropout) @ value
 
 
 def read_architecture(directory: Path) -> Architecture | None:

@@ -316,6 +316,26 @@ def test_the_text_column_may_be_named(
     assert_labelled(read_rows(tmp_path / "out.csv"), TEXTS, expected, column="review")
 
 
+@pytest.mark.parametrize("to_stdout", [False, True])
+def test_a_file_that_changes_while_it_is_labelled_is_an_error(
+    to_stdout: bool, run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_rows(tmp_path / "in.csv", [{"text": text} for text in TEXTS])
+    target = tmp_path / "out.csv"
+    target.write_text("what was there")
+    label = Predictor.predict_proba
+
+    def label_while_it_grows(self: Predictor, *args: Any, **options: Any) -> Any:
+        with source.open("a") as file:
+            file.write("one more\n")
+        return label(self, *args, **options)
+
+    monkeypatch.setattr(Predictor, "predict_proba", label_while_it_grows)
+    with pytest.raises(SourceError, match=r"in\.csv changed while it was read"):
+        run(input_file=source, output_file=None if to_stdout else target)
+    assert target.read_text() == "what was there"
+
+
 def test_a_missing_column_names_those_found_and_the_nearest(
     run: Callable[..., predict.PredictResult], tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.commands import train
@@ -464,3 +465,39 @@ def test_a_published_model_is_known_by_what_it_was_trained_on(project):
     assert not train.is_published(config, "linear", data)
     (result.model_dir / "model.safetensors").write_bytes(b"damaged")
     assert not train.is_published(config, "linear", data, include_valid=True)
+
+
+def test_a_budget_that_had_to_be_lowered_is_told_kept_and_gone_on_with(project, monkeypatch, capsys):
+    from sentiment_hybrid.engine import loop
+    from sentiment_hybrid.models.linear import LinearMeanHead
+
+    config = project.config("linear.train.batch_size=64")
+    compute, save = LinearMeanHead.forward, RunCheckpoints.save
+
+    def refuse(self, states, *rest):
+        if self.training and states.shape[0] * states.shape[1] > 300:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return compute(self, states, *rest)
+
+    def stop(self, state, **options):
+        save(self, state, **options)
+        raise OutputError("stopped here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LinearMeanHead, "forward", refuse)
+        patch.setattr(RunCheckpoints, "save", stop)
+        with pytest.raises(OutputError, match="stopped here"):
+            train.run(config, "linear", test=False)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "out of memory in epoch 1, step 1: token_budget 16,384 ->" in said
+    (folder,) = (project.folder / "results" / "runs").iterdir()
+    kept = Run(folder).config().linear.train.token_budget
+    assert 64 <= kept <= 300
+    assert Run(folder).config().linear.train == config.linear.train.model_copy(update={"token_budget": kept})
+
+    budgets = []
+    facts = loop.Fit.facts
+    monkeypatch.setattr(loop.Fit, "facts", lambda self: budgets.append(self.token_budget) or facts(self))
+    assert train.run(config, "linear", resume=True, test=False).resumed
+    assert budgets == [kept]
+    assert 0.0 <= Run(folder).meta()["padding"] < 1.0

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
+import itertools
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentiment_hybrid.engine.batches import TokenizedTexts, collate, pack, plan_epoch, steps_per_epoch, tokenize
+from sentiment_hybrid.engine.batches import (
+    TokenizedTexts,
+    collate,
+    pack,
+    padding_share,
+    plan_epoch,
+    steps_per_epoch,
+    tokenize,
+)
+from sentiment_hybrid.models.classifier import count_tokens
 
 
 class CharacterTokenizer:
@@ -125,3 +139,45 @@ def test_real_tokenizer_gives_roberta_special_tokens_around_each_window(shared):
     assert set(starts.tolist()) == {0}
     assert set(ends.tolist()) == {2}
     assert np.diff(tokenized.text_offsets).tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("rows_per_step", [16, 32, 64, 128])
+def test_padding_is_under_5_percent_on_tweets(shared, rows_per_step):
+    texts = []
+    with gzip.open(shared / "data/tweets-clean-posneg/final_clean_no_neutral_no_duplicates_v1.csv.gz", "rt") as file:
+        texts = [row["text"] for row in itertools.islice(csv.DictReader(file), 20_000)]
+    # Words and marks come close to the lengths that a subword tokenizer gives.
+    lengths = np.array([2 + len(re.findall(r"\w{1,6}|[^\w\s]", text)) for text in texts])
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    tokenized = TokenizedTexts(np.zeros(offsets[-1], np.int32), offsets, np.arange(len(texts) + 1), 0, 0)
+    how = {"rows_per_step": rows_per_step, "token_budget": 16_384, "seed": 1}
+    assert 0.0 < padding_share(tokenized, **how) < 0.05
+    assert padding_share(tokenized, **how) == padding_share(tokenized, **how)
+
+
+def test_padding_is_the_share_of_places_without_a_token():
+    tokenized = build(["a" * 2, "a" * 6], max_length=10)  # 4 and 8 tokens with the special ones
+    assert padding_share(tokenized, rows_per_step=2, token_budget=1000, seed=0) == pytest.approx(4 / 16)
+    assert padding_share(tokenized, rows_per_step=1, token_budget=1000, seed=0) == 0.0
+
+
+@given(lengths_strategy, st.integers(2, 40), st.integers(2, 4))
+@settings(deadline=None)
+def test_processes_get_about_the_same_number_of_tokens(lengths, rows_per_step, world):
+    plans = [
+        list(plan_epoch(lengths, rows_per_step=rows_per_step, token_budget=10**9, seed=1, epoch=1, rank=r, world=world))
+        for r in range(world)
+    ]
+    for step in zip(*plans, strict=True):
+        tokens = [sum(int(lengths[part].sum()) for part in own) for _, own in step]
+        # Rows stand in order of length and are dealt out in turn: no more apart than the longest row.
+        assert max(tokens) - min(tokens) <= lengths[step[0][0]].max()
+
+
+@given(st.lists(st.text(max_size=40), min_size=1, max_size=12))
+def test_a_batch_tells_the_sizes_that_its_mask_has(texts):
+    tokenized = build(texts)
+    batch = collate(tokenized, np.arange(len(texts)))
+    expected = count_tokens(batch.attention_mask, batch.text_index, batch.num_texts)
+    for name in ("per_window", "per_text", "windows"):
+        assert getattr(batch.counts, name).tolist() == getattr(expected, name).tolist()

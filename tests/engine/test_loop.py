@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 
 import numpy as np
 import pytest
@@ -11,7 +12,15 @@ import torch
 from sentiment_hybrid.config.schema import Train
 from sentiment_hybrid.engine import device
 from sentiment_hybrid.engine.evaluate import predict_probabilities
-from sentiment_hybrid.engine.loop import EpochFacts, Fit, StepFacts, load_trainable, trainable_state, weights_of_classes
+from sentiment_hybrid.engine.loop import (
+    EpochFacts,
+    Fit,
+    StepFacts,
+    load_trainable,
+    one_ahead,
+    trainable_state,
+    weights_of_classes,
+)
 from sentiment_hybrid.engine.optim import build_optimizer
 from sentiment_hybrid.errors import TrainingError
 
@@ -262,6 +271,60 @@ def test_a_loss_that_is_no_number_stops_with_what_to_do(make_workshop):
     with pytest.raises(TrainingError, match="loss became nan in epoch 1, step 1") as caught:
         list(make_fit(workshop).facts())
     assert "learning_rate" in caught.value.hint
+
+
+@pytest.mark.parametrize("ends", ["steps", "snapshot"])
+def test_where_losses_are_read_seldom_the_step_that_went_wrong_is_still_named(make_workshop, ends):
+    workshop = make_workshop("linear")
+    fit = make_fit(workshop, epochs=2)
+    fit._read_every = 1000  # as on a GPU, where reading waits for the device
+    steps = fit.facts()
+    for number, facts in enumerate(steps):
+        assert np.isfinite(facts.loss)
+        if number == 3:
+            break
+    with torch.no_grad():
+        next(iter(trainable_state(workshop.classifier).values())).fill_(float("nan"))
+    next(steps)  # the fifth: nobody has looked yet
+    with pytest.raises(TrainingError, match="loss became nan in epoch 1, step 5"):
+        list(steps) if ends == "steps" else fit.state()
+
+
+def test_losses_read_seldom_come_to_the_same_epoch(make_workshop):
+    losses = []
+    for every in (1, 5):
+        fit = make_fit(make_workshop("lstm"))
+        fit._read_every = every
+        torch.manual_seed(8)
+        facts = list(fit.facts())
+        losses.append([one.train_loss for one in facts if isinstance(one, EpochFacts)])
+    assert losses[0] == losses[1]
+
+
+def test_a_fit_with_the_optimiser_state_of_an_older_version_goes_on(make_workshop):
+    fit = make_fit(make_workshop("linear"))
+    next(fit.facts())
+    state = fit.state()
+    assert {value.dtype for name, value in state.tensors.items() if name.endswith(".step")} == {torch.float32}
+    other = make_fit(make_workshop("linear"))
+    other.load(state)
+    assert len(list(other.facts())) == 2 * fit.steps + 2 - 1
+
+
+def test_what_is_made_ahead_comes_in_order_with_its_failures():
+    assert list(one_ahead(lambda number: number * 2, range(5))) == [0, 2, 4, 6, 8]
+    made = []
+
+    def make(number):
+        made.append(number)
+        return 1 // (2 - number)
+
+    ahead = one_ahead(make, range(5))
+    assert next(ahead) == 0
+    with pytest.raises(ZeroDivisionError):
+        list(ahead)
+    assert made[:3] == [0, 1, 2]
+    assert not any(thread.name.startswith("batches") for thread in threading.enumerate())
 
 
 def test_weights_of_another_shape_are_refused(make_workshop):

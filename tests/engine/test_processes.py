@@ -55,6 +55,9 @@ def test_two_processes_train_what_one_would(two, tiny_encoder_dir, tmp_path, nam
             np.testing.assert_allclose(report[name][what], one[what], atol=1e-4, rtol=0, err_msg=what)
     assert two.reports[0][name]["logits"] == two.reports[1][name]["logits"]
     assert two.reports[0][name]["valid"] == two.reports[1][name]["valid"]
+    # One that has less memory lowers the budget of both.
+    assert two.reports[0][name]["token_budget"] == two.reports[1][name]["token_budget"]
+    assert (two.reports[0][name]["token_budget"] < one["token_budget"]) == ("scarce" in together.CASES[name])
     # Whoever encoded it, each distinct window was encoded once.
     assert sum(report[name]["passes"] for report in two.reports) == one["passes"]
 

@@ -32,6 +32,7 @@ CASES: dict[str, dict[str, Any]] = {
         "token_budget": 64,
         "encoder_learning_rate": 0.001,
     },
+    "memory runs out on the second process alone": {"model": "han", "scarce": 110},
     "steps with fewer rows than processes": {"model": "lstm", "rows": 10, "batch_size": 1},
 }
 
@@ -96,7 +97,11 @@ def fit_of(
 
 def trained(encoder: Path, cache: Path, case: dict[str, Any], state: FitState | None = None) -> dict[str, Any]:
     """Loss of each step, validation of each epoch, and the logits of the texts at the end; goes on with ``state``."""
-    fit, workshop = fit_of(encoder, cache, **case)
+    scarce = case.get("scarce")
+    fit, workshop = fit_of(encoder, cache, **{key: value for key, value in case.items() if key != "scarce"})
+    if scarce and processes.rank() == 1:
+        head = fit.classifier.head
+        head.register_forward_pre_hook(lambda _, inputs: refuse_more(inputs[0], scarce) if head.training else None)
     if state is not None:
         fit.load(state)
     losses, valid, before = [], [], fit.progress.loss_sum
@@ -112,7 +117,19 @@ def trained(encoder: Path, cache: Path, case: dict[str, Any], state: FitState | 
     )
     passes = 0 if workshop.states is None else workshop.states.passes
     logits = np.log(probabilities[:, 1] / probabilities[:, 0])
-    return {"losses": losses, "valid": valid, "logits": logits.tolist(), "passes": passes}
+    return {
+        "losses": losses,
+        "valid": valid,
+        "logits": logits.tolist(),
+        "passes": passes,
+        "token_budget": fit.token_budget,
+    }
+
+
+def refuse_more(states: torch.Tensor, places: int) -> None:
+    """As a GPU would that has room for so many places."""
+    if states.shape[0] * states.shape[1] > places:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
 
 
 def digest(fit: Fit) -> list[float]:

@@ -44,7 +44,8 @@ def test_gradients_go_back_to_real_tokens_alone(make, texts):
 def test_tokens_and_windows_are_counted(make):
     windows = make.windows([[2, 3, 0], [4]])
     counts = count_tokens(windows.mask, windows.text_index, windows.num_texts)
-    assert [count.tolist() for count in counts] == [[2, 3, 0, 4], [5, 4], [2, 1]]
+    counted = (counts.per_window, counts.per_text, counts.windows)
+    assert [count.tolist() for count in counted] == [[2, 3, 0, 4], [5, 4], [2, 1]]
 
 
 @pytest.fixture
