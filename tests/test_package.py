@@ -27,6 +27,8 @@ HEAVY = (
     "scipy",
     "nltk",
     "matplotlib",
+    "onnx",
+    "onnxruntime",
     "kagglehub",
     "pyarrow",
     "ftfy",
@@ -120,13 +122,19 @@ MODULES = {"scikit-learn": "sklearn", "pyyaml": "yaml", "huggingface-hub": "hugg
 
 
 def dependencies() -> dict[str, str]:
-    """Module -> the comment beside its requirement."""
+    """Module -> the comment beside its requirement; those of the onnx extra are imported by the package, too."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    declared = tomllib.loads(text)["project"]["dependencies"]
-    block = text.split("\ndependencies = [", 1)[1].split("\n]", 1)[0]
-    found = re.findall(r'^\s*"([\w-]+)[^"]*",\s*# (.+)$', block, re.M)
-    assert len(found) == len(declared), "every dependency needs a comment"
-    return {MODULES.get(name, name): comment for name, comment in found}
+    project = tomllib.loads(text)["project"]
+    found = {}
+    for name, declared in (
+        ("dependencies", project["dependencies"]),
+        ("onnx", project["optional-dependencies"]["onnx"]),
+    ):
+        block = text.split(f"\n{name} = [", 1)[1].split("\n]", 1)[0]
+        lines = re.findall(r'^\s*"([\w-]+)[^"]*",\s*# (.+)$', block, re.M)
+        assert len(lines) == len(declared), "every dependency needs a comment"
+        found |= {MODULES.get(module, module): comment for module, comment in lines}
+    return found
 
 
 def test_every_dependency_says_which_files_need_it_and_they_do() -> None:

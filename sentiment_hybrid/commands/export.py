@@ -145,7 +145,7 @@ def _describe(aside: Path, loaded: LoadedModel, facts: dict[str, Any]) -> None:
     import json
 
     from sentiment_hybrid.engine import export
-    from sentiment_hybrid.engine.checkpoint import file_sha256
+    from sentiment_hybrid.engine.onnx_backend import digests
     from sentiment_hybrid.engine.runs import versions
     from sentiment_hybrid.files import write_json
 
@@ -159,7 +159,7 @@ def _describe(aside: Path, loaded: LoadedModel, facts: dict[str, Any]) -> None:
             "outputs": export.OUTPUTS,
             "opset": export.OPSET,
             "pad_id": int(loaded.tokenizer.pad_token_id),
-            "sha256": file_sha256(aside / paths.ONNX_MODEL),
+            "sha256": digests(aside),
             "source": {
                 "path": str(loaded.directory),
                 "weights_sha256": loaded.info.weights_sha256,

@@ -99,6 +99,12 @@ class OnnxBackend:
         return softmax(self.logits(tokenized, token_budget=token_budget, progress=progress))
 
 
+def digests(directory: Path) -> dict[str, str]:
+    """sha256 of the graph and, where they lie apart, of its weights, by file name."""
+    files = [directory / name for name in (paths.ONNX_MODEL, paths.ONNX_DATA)]
+    return {file.name: file_sha256(file) for file in files if file.is_file()}
+
+
 def graph_inputs(tokenized: TokenizedTexts, rows: np.ndarray) -> dict[str, np.ndarray]:
     """What an exported graph reads of these texts: three arrays of int64, as model.json describes them."""
     windows, text_index = tokenized.windows_of(rows)
@@ -123,12 +129,13 @@ def _facts(directory: Path) -> dict[str, Any]:
     path = directory / paths.MODEL_JSON
     document = json.loads(path.read_text(encoding="utf-8"))
     facts = document.get("onnx")
-    wanted = {"kind": str, "pad_id": int, "sha256": str}
+    wanted = {"kind": str, "pad_id": int, "sha256": dict}
     if not isinstance(facts, dict) or any(not isinstance(facts.get(key), kind) for key, kind in wanted.items()):
         raise ModelError(f"{path} is damaged: it does not describe an export", hint="Export the model again.")
-    graph = directory / paths.ONNX_MODEL
-    if file_sha256(graph) != facts["sha256"]:
-        raise ModelError(f"{graph} is not the file that was exported", hint="Export the model again.")
+    if digests(directory) != facts["sha256"]:
+        raise ModelError(
+            f"{directory / paths.ONNX_MODEL} is not the file that was exported", hint="Export the model again."
+        )
     return facts
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.engine.export import write_graph
+from sentiment_hybrid.engine.export import quantize, write_graph
 from sentiment_hybrid.errors import ModelError
 from sentiment_hybrid.models import HEADS, build_head
 from sentiment_hybrid.models.classifier import Classifier
@@ -71,6 +71,32 @@ def test_an_encoder_of_another_family_becomes_a_graph_too(tmp_path: Path) -> Non
 
     config = DistilBertConfig(vocab_size=60, dim=16, n_layers=1, n_heads=2, hidden_dim=32, max_position_embeddings=40)
     assert_same_model(classifier_of(DistilBertModel(config).eval(), "linear", {}), tmp_path)
+
+
+def test_weights_that_lie_apart_are_in_one_file(
+    tiny_encoder_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnx
+
+    export_one = torch.onnx.export
+
+    def as_of_2_gb(*arguments: Any, **options: Any) -> None:
+        """What torch does with a model that is too large for one file: each weight becomes a file."""
+        export_one(*arguments, **options)
+        graph = onnx.load(arguments[2])
+        onnx.save_model(
+            graph, arguments[2], save_as_external_data=True, all_tensors_to_one_file=False, size_threshold=100
+        )
+
+    monkeypatch.setattr(torch.onnx, "export", as_of_2_gb)
+    plain, quantized = tmp_path / "fp32", tmp_path / "int8"
+    plain.mkdir()
+    quantized.mkdir()
+    assert_same_model(classifier_of(load_encoder_dir(tiny_encoder_dir).model, "linear", {}), plain)
+    assert {file.name for file in plain.iterdir()} == {"model.onnx", "model.onnx.data"}
+    quantize(plain / "model.onnx", quantized / "model.onnx")
+    assert {file.name for file in quantized.iterdir()} == {"model.onnx", "model.onnx.data"}
+    onnxruntime.InferenceSession(str(quantized / "model.onnx"))
 
 
 def test_a_classifier_without_an_encoder_is_refused(tiny_encoder_dir: Path) -> None:
