@@ -6,24 +6,16 @@ python benchmarks/data.py FILE [--runs 3] [--json OUT]
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-PEAK = """
-import resource, sys
-own, kids = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-unit = 1 if sys.platform == "darwin" else 1024
-# The system tells the peak of the largest helper, not their sum; others of its size may have run beside it.
-print((own.ru_maxrss + kids.ru_maxrss) * unit, own.ru_utime + own.ru_stime + kids.ru_utime + kids.ru_stime)
-"""
+from limits import as_json, copy_rate, machine, machine_lines, ratio, table
+from watch import measure
+
+MOST_TIMES, MOST_MIB = 1.5, 600
 OURS = """
 import sys
 from sentiment_hybrid.commands.data import run
@@ -38,57 +30,60 @@ pandas.read_csv(sys.argv[1]).to_sql("tweets", connection, index=False)
 connection.commit()
 connection.close()
 """
+CONTESTANTS = {"senthy data": OURS, "pandas": PANDAS}
 
 
-def measure(code: str, source: Path, folder: Path) -> dict[str, float]:
-    """One run in a process of its own: seconds, processor seconds and peak bytes (its own and its largest helper's)."""
-    target = folder / "out.db"
-    target.unlink(missing_ok=True)
-    started = time.perf_counter()
-    command = [sys.executable, "-c", code + PEAK, str(source), str(target)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    seconds = time.perf_counter() - started
-    peak, processor = done.stdout.split()[-2:]
-    return {"seconds": seconds, "processor_seconds": float(processor), "peak_bytes": float(peak)}
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", type=Path, help="csv or csv.gz with a text and a label column")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each, one after the other in turn")
+    parser.add_argument("--json", type=Path, help="write the figures here, too")
+    options = parser.parse_args()
+    report = compare(options.file, runs=options.runs)
+    rows = [
+        {"": name, "wall s": row["seconds"], "processor s": row["processor_seconds"], "peak MiB": row["peak_mib"]}
+        for name, row in report["median"].items()
+    ]
+    print(table(rows, title=f"{options.file.name}, median of {options.runs} runs in turn"))
+    print(f"senthy data / pandas: wall time {report['ratio']:.2f} (at most {MOST_TIMES}), ", end="")
+    print(f"processor time {report['processor_ratio']:.2f}; peak memory at most {MOST_MIB} MiB")
+    print(f"limit: the database's bytes are copied at the machine's rate in {report['copy_seconds']:.2f} s")
+    print(machine_lines(report["machine"]))
+    if options.json:
+        options.json.write_text(as_json(report), encoding="utf-8")
+    good = report["ratio"] <= MOST_TIMES and report["median"]["senthy data"]["peak_mib"] <= MOST_MIB
+    return int(not good)
+
+
+def compare(source: Path, *, runs: int) -> dict[str, Any]:
+    """Runs of both in turn, their medians, and the median of the ratios turn by turn."""
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in CONTESTANTS}
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "out.db"
+        for _ in range(runs):
+            for name, code in CONTESTANTS.items():
+                target.unlink(missing_ok=True)
+                results[name].append(measure(code, source, target))
+                if name == "senthy data":
+                    size = target.stat().st_size
+    ratios = {
+        key: ratio([run[key] for run in results["senthy data"]], [run[key] for run in results["pandas"]])
+        for key in ("seconds", "processor_seconds")
+    }
+    return {
+        "file": source.name,
+        "ratio": ratios["seconds"],
+        "processor_ratio": ratios["processor_seconds"],
+        "median": {name: median(found) for name, found in results.items()},
+        "runs": results,
+        "copy_seconds": size / copy_rate(),
+        "machine": machine(),
+    }
 
 
 def median(runs: list[dict[str, float]]) -> dict[str, float]:
     return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
 
 
-def machine() -> dict[str, object]:
-    return {
-        "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("sentiment-hybrid", "pandas", "numpy", "ftfy")},
-    }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("file", type=Path, help="csv or csv.gz with a text and a label column")
-    parser.add_argument("--runs", type=int, default=3, help="runs of each, one after the other in turn")
-    parser.add_argument("--json", type=Path, help="write the figures here, too")
-    options = parser.parse_args()
-    results: dict[str, list[dict[str, float]]] = {"senthy data": [], "pandas": []}
-    with tempfile.TemporaryDirectory() as folder:
-        for _ in range(options.runs):
-            for name, code in (("senthy data", OURS), ("pandas", PANDAS)):
-                results[name].append(measure(code, options.file, Path(folder)))
-    medians = {name: median(runs) for name, runs in results.items()}
-    ratio = medians["senthy data"]["seconds"] / medians["pandas"]["seconds"]
-    print(f"{'':14}{'wall':>9}{'processor':>12}{'peak memory':>14}   median of {options.runs}")
-    for name, row in medians.items():
-        peak = row["peak_bytes"] / 2**20
-        print(f"{name:14}{row['seconds']:8.1f}s{row['processor_seconds']:11.1f}s{peak:11,.0f} MiB")
-    print(f"ratio of wall times {ratio:.2f} (at most 3)")
-    print("; ".join(f"{key} {value}" for key, value in machine().items()))
-    if options.json:
-        facts = {"ratio": ratio, "median": medians, "runs": results, "machine": machine(), "file": options.file.name}
-        options.json.write_text(json.dumps(facts, indent=2), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -136,6 +136,25 @@ class Mode(StrEnum):
     test = "test"
 
 
+class Backend(StrEnum):
+    """What computes predictions."""
+
+    torch = "torch"
+    onnx = "onnx"
+
+
+class ExportFormat(StrEnum):
+    """What a model is exported to."""
+
+    onnx = "onnx"
+
+
+class Quantized(StrEnum):
+    """What the weights of an export become."""
+
+    int8 = "int8"
+
+
 class PredictPrecision(StrEnum):
     """What the encoder computes in when a model is applied."""
 
@@ -655,6 +674,9 @@ def predict(
     ] = None,
     json_: Json = False,
     encoder: EncoderPath = None,
+    backend: Annotated[
+        Backend | None, typer.Option("--backend", help="onnx runs what senthy export wrote; told by the directory.")
+    ] = None,
 ) -> None:
     """Label new texts: those named, a file, or standard input."""
     from sentiment_hybrid.commands import predict as verb
@@ -674,8 +696,37 @@ def predict(
         device=call.device,
         offline=call.offline,
         encoder=encoder,
+        backend=cast(Any, backend.value if backend else "auto"),
     )
     console.show_predictions(result)
+
+
+@app.command()
+@options()
+def export(
+    call: Call,
+    *,
+    model: AnyModel = None,
+    load_model_path: ModelPath = None,
+    format_: Annotated[ExportFormat, typer.Option("--format", help="What to write.")] = ExportFormat.onnx,
+    quantize: Annotated[Quantized | None, typer.Option("--quantize", help="Make the weights int8.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="The new directory.")] = None,
+    encoder: EncoderPath = None,
+) -> None:
+    """Write a model as one ONNX graph with its tokenizer, checked and timed against the original."""
+    from sentiment_hybrid.commands import export as verb
+
+    result = verb.run(
+        call.config(),
+        model,
+        load_model_path=load_model_path,
+        output=output,
+        file_format=cast(Any, format_.value),
+        quantize=cast(Any, quantize.value if quantize else None),
+        offline=call.offline,
+        encoder=encoder,
+    )
+    console.show_export(result)
 
 
 @app.command("run-all")

@@ -637,6 +637,19 @@ def show_predictions(result: Any) -> None:
     table("", ["prediction", "score", "text"], rows, left=3)
 
 
+def show_export(result: Any) -> None:
+    """Where an export lies, how far it is from the original, and whether it is faster here."""
+    check = result.check
+    say(f"{result.directory}: {result.kind}, {size(result.bytes)}, from {result.model_dir}")
+    say(
+        f"on {check.rows:,} texts of {result.checked_on}: {check.agreement:.2%} of the labels agree, a logit differs "
+        f"by at most {check.logit_difference:.2g}, a probability by {check.probability_difference:.2g}"
+    )
+    table("", ["", "tokens/s"], [[name, f"{speed:,.0f}"] for name, speed in result.speed.items()])
+    verdict = f"{result.factor:.1f} times the speed of the original" if result.factor >= 1.05 else "not faster here"
+    say(f"{verdict}, on this processor, at the best precision of each")
+
+
 def show_run_all(result: Any) -> None:
     """Every model and the baseline in one table, and in words whether they differ; searches before that."""
     for search in result.searches.values():

@@ -12,6 +12,9 @@ MODEL_JSON = "model.json"
 MODEL_WEIGHTS = "model.safetensors"
 ENCODER_DIR = "encoder"
 TOKENIZER_DIR = "tokenizer"
+ONNX_MODEL = "model.onnx"
+ONNX_DATA = "model.onnx.data"
+TOKENIZER_JSON = "tokenizer.json"
 
 RUN_CONFIG = "config.yaml"
 RUN_META = "meta.json"
@@ -72,6 +75,11 @@ def finetuned_model(models_dir: Path, head: str) -> Path:
 def finetune_dir(cache: Path) -> Path:
     """Prepared texts of fine-tunings, one database each."""
     return cache / "finetune"
+
+
+def exported_model(models_dir: Path, head: str, quantized: str | None = None) -> Path:
+    """``models/lstm_roberta_model_onnx``, or ``..._onnx_int8``."""
+    return models_dir / f"{head}_roberta_model_onnx{f'_{quantized}' if quantized else ''}"
 
 
 def finetune_db(cache: Path, fingerprint: str) -> Path:

@@ -281,6 +281,33 @@ def test_predict_options(spy: Callable[..., Spy]) -> None:
     assert (predict.options["as_json"], predict.options["text_column"]) == (True, "t")
 
 
+def test_export_options(spy: Callable[..., Spy]) -> None:
+    export = spy("export")
+    options = ("--format", "onnx", "--quantize", "int8", "--load-model-path", "m", "--output", "e", "--encoder", "enc")
+    assert senthy("export", "--model", "han", *options, "--offline") == 0
+    assert export.args[1] == "han"
+    assert export.options == {
+        "load_model_path": Path("m"),
+        "output": Path("e"),
+        "file_format": "onnx",
+        "quantize": "int8",
+        "offline": True,
+        "encoder": Path("enc"),
+    }
+    assert senthy("export") == 0
+    assert (export.args[1], export.options["quantize"], export.options["output"]) == (None, None, None)
+    assert senthy("export", "--format", "tflite") == 2
+    assert senthy("export", "--quantize", "int4") == 2
+
+
+def test_predict_with_a_backend(spy: Callable[..., Spy]) -> None:
+    predict = spy("predict")
+    assert senthy("predict", "good", "--backend", "onnx") == 0
+    assert predict.options["backend"] == "onnx"
+    assert senthy("predict", "good") == 0
+    assert predict.options["backend"] == "auto"
+
+
 def test_fetch_that_lacks_something_exits_with_1(spy: Callable[..., Spy]) -> None:
     fetch = spy("fetch", lambda: SimpleNamespace(missing=("encoder",)))
     assert senthy("fetch", "--what", "encoder", "--what", "nltk", "--offline") == 1

@@ -7,6 +7,7 @@ import gzip
 import itertools
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +20,19 @@ if TYPE_CHECKING:
     import numpy as np
 
     from sentiment_hybrid.config.schema import Config, Data
+    from sentiment_hybrid.data.sinks import Sink
     from sentiment_hybrid.data.sources import Batch, Source
-    from sentiment_hybrid.engine.predictor import Prediction, Predictor
+    from sentiment_hybrid.engine.predictor import Backend, Prediction, Predictor
 
 Format = Literal["lines", "csv", "tsv", "jsonl"]
 
 STDIN = "-"
 #: Digits of a probability that are written: more is noise of the arithmetic.
 _DIGITS = 6
+#: Rows that are read at once; as many of these as fit are labelled together.
+_READ = 1024
+#: Characters of texts that are labelled together, at most: rows of a file may be long.
+_CHARACTERS = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -50,13 +56,25 @@ class PredictResult:
 
 @dataclass(frozen=True)
 class _Incoming:
-    """Rows on their way in: where from, in which format, their columns and, for parquet, Arrow types."""
+    """Rows on their way in: where from, in which format, their columns and, for parquet, Arrow types.
+
+    ``live``: who writes them may keep us waiting.
+    """
 
     name: str
     kind: str
     columns: list[str]
     batches: Iterator[Batch]
     types: Mapping[str, Any] = field(default_factory=dict)
+    live: bool = False
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Rows that are labelled together, as they were read, and their texts one after the other."""
+
+    batches: list[Batch]
+    texts: list[str | None]
 
 
 def run(
@@ -75,6 +93,7 @@ def run(
     device: str = "auto",
     offline: bool = False,
     encoder: Path | str | None = None,
+    backend: Backend = "auto",
 ) -> PredictResult:
     """Label texts and write each row with ``prediction``, ``score`` and ``p_<label>`` added, in the order they came.
 
@@ -90,6 +109,7 @@ def run(
         text_column: the column to label; None is that of the config if it is there, else found by name.
         table: of an SQLite input.
         precision: auto, fp32, bf16, fp16 or int8; None is that of ``<model>.train.precision``.
+        backend: ``onnx`` runs an export, the one of ``head`` or the first there is where no directory is named.
 
     Raises:
         UsageError: options that contradict each other.
@@ -103,9 +123,8 @@ def run(
     with contextlib.ExitStack() as stack:
         given = [] if list(texts) == [STDIN] else [_argument(text) for text in texts]
         incoming = _of_texts(given) if given else _open(stack, input_file, data, file_format)
-        predictor, directory = _predictor(
-            config, model_dir, head, precision=precision, device=device, offline=offline, encoder=encoder
-        )
+        computing: dict[str, Any] = {"precision": precision, "device": device, "backend": backend}
+        predictor, directory = _predictor(config, model_dir, head, offline=offline, encoder=encoder, **computing)
         if given and output_file is None and not as_json:
             predictions = tuple(predictor.predict(given))
             rows, skipped = len(given), 0
@@ -184,11 +203,12 @@ def _open(stack: contextlib.ExitStack, path: Path | None, data: Data, file_forma
         if sys.stdin is None:
             raise UsageError("there is no standard input here", hint="Use --input FILE.")
         kind = file_format or "lines"
-        return _streamed(stack, open_stream(sys.stdin.buffer, data, kind=kind), kind)
+        return _streamed(stack, open_stream(sys.stdin.buffer, data, kind=kind), kind, live=True)
     path = path.expanduser()
     if file_format is not None:
         stream = _opened(stack, path)
-        return _streamed(stack, open_stream(stream, data, kind=file_format, name=str(path)), file_format)
+        source = open_stream(stream, data, kind=file_format, name=str(path))
+        return _streamed(stack, source, file_format, live=not path.is_file())
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise UsageError(f"{path} is a pipe, whose name does not tell what is in it", hint="Say so with --format.")
     found = "csv" if str(path) == "sample" else kind_of(path)
@@ -197,12 +217,12 @@ def _open(stack: contextlib.ExitStack, path: Path | None, data: Data, file_forma
     return _Incoming(source.name, found, list(source.columns), _batches(stack, source), types)
 
 
-def _streamed(stack: contextlib.ExitStack, source: Source, kind: str) -> _Incoming:
+def _streamed(stack: contextlib.ExitStack, source: Source, kind: str, *, live: bool) -> _Incoming:
     """Rows that can be read once: the first batch tells the columns."""
     batches = _batches(stack, source)
     first = list(itertools.islice(batches, 1))
     columns = list(first[0].columns) if first else list(source.columns)
-    return _Incoming(source.name, kind, columns, itertools.chain(first, batches))
+    return _Incoming(source.name, kind, columns, itertools.chain(first, batches), live=live)
 
 
 def _opened(stack: contextlib.ExitStack, path: Path) -> BinaryIO:
@@ -219,7 +239,7 @@ def _batches(stack: contextlib.ExitStack, source: Source) -> Iterator[Batch]:
     """Whole rows, a chunk at a time; let go of with the stack, whatever happens in between."""
     from sentiment_hybrid.engine.predictor import CHUNK
 
-    batches = source.batches(native=True, size=CHUNK)
+    batches = source.batches(native=True, size=min(CHUNK, _READ))
     stack.enter_context(contextlib.closing(batches))  # type: ignore[type-var]
     return batches
 
@@ -236,14 +256,21 @@ def _predictor(
     device: str,
     offline: bool,
     encoder: Path | str | None,
+    backend: Backend,
 ) -> tuple[Predictor, Path]:
     from sentiment_hybrid.console import note
     from sentiment_hybrid.engine.checkpoint import read_info
+    from sentiment_hybrid.engine.onnx_backend import is_export
     from sentiment_hybrid.engine.predictor import Predictor, published
 
     models_dir = config.paths.models_dir
-    directory = model_dir if model_dir is not None else published(models_dir, head)
-    if model_dir is None and head is None:
+    if model_dir is not None:
+        directory = model_dir
+    else:
+        directory = _exported(models_dir, head) if backend == "onnx" else published(models_dir, head)
+    if model_dir is None and backend == "onnx":
+        note(f"using {directory}")
+    elif model_dir is None and head is None:
         others = [name for name in paths.DISPLAY_NAMES if paths.published_model(models_dir, name).is_dir()]
         others = [name for name in others if paths.published_model(models_dir, name) != directory]
         if others:
@@ -259,9 +286,23 @@ def _predictor(
         encoder=encoder,
         cache_dir=config.paths.cache_dir,
         token_budget=settings.token_budget,
-        precision=precision or settings.precision,
+        precision=precision or ("auto" if is_export(directory) else settings.precision),
+        backend=backend,
     )
     return predictor, directory
+
+
+def _exported(models_dir: Path, head: str | None) -> Path:
+    """The export of a head, or of the first head that has one; in float32 before int8. Raises ModelError."""
+    heads = list(paths.DISPLAY_NAMES) if head is None else [head]
+    places = [paths.exported_model(models_dir, name, kind) for name in heads for kind in (None, "int8")]
+    for place in places:
+        if place.is_dir():
+            return place
+    raise ModelError(
+        f"there is no export yet: {models_dir} has no {' or '.join(place.name for place in places)}",
+        hint="Make one first (senthy export), or name its directory with --load-model-path.",
+    )
 
 
 def _label(
@@ -273,30 +314,90 @@ def _label(
     kind: str,
     text_column: str | None,
 ) -> tuple[int, int]:
-    """Stream the rows through the model; returns how many were written, and how many were left out as unreadable."""
+    """Stream the rows through the model; returns how many were written, and how many were left out as unreadable.
+
+    Reading, preparing and writing each have a thread, at most a group or two ahead of or behind the model; what may
+    wait for another program for ever, a pipe, is read and written here, where Ctrl-C is heard.
+    """
     from sentiment_hybrid.data.sinks import open_sink
-    from sentiment_hybrid.data.sources import value_text
+    from sentiment_hybrid.engine import overlap
 
     predictor.check_columns(incoming.columns, source=incoming.name)
     column = _text_column(incoming, text_column, data)
     columns = [*incoming.columns, *predictor.added_columns]
     kind = kind if kind in ("csv", "tsv", "jsonl") else "csv"
     rows = skipped = 0
+    known = predictor.memory()
+    groups = _groups(predictor, incoming, column)
     with (
         _progress(output) as advance,
         open_sink(output, columns, kind=kind, types=_types(incoming, predictor, output), quoting=data.quoting) as sink,
+        contextlib.nullcontext(groups) if incoming.live else overlap.ahead(groups) as read,
+        _writing(lambda labelled: _write(sink, predictor, *labelled), here=output is None) as write,
+        contextlib.closing(overlap.mapped(lambda group: predictor.prepare(group.texts, known=known), read)) as prepared,
     ):
-        for batch in incoming.batches:
-            skipped += sum(batch.skipped.values())
-            if len(batch) == 0:
-                continue
-            predictor.check_columns(list(batch.columns), source=incoming.name)
-            texts = [value_text(value) for value in batch.columns.get(column, [None] * len(batch))]
-            added = predictor.columns_of(predictor.predict_proba(texts))
-            sink.write(batch.columns | {name: _plain(values) for name, values in added.items()})
-            rows += len(batch)
-            advance(len(batch))
+        for group, texts in prepared:
+            skipped += sum(sum(batch.skipped.values()) for batch in group.batches)
+            write((group, predictor.compute(texts, known=known)))
+            rows += len(group.texts)
+            advance(len(group.texts))
     return rows, skipped
+
+
+def _groups(predictor: Predictor, incoming: _Incoming, column: str) -> Iterator[_Group]:
+    """Batches put together until there are enough rows, or enough text."""
+    from sentiment_hybrid.data.sources import value_text
+    from sentiment_hybrid.engine.predictor import CHUNK
+
+    batches: list[Batch] = []
+    texts: list[str | None] = []
+    size = 0
+    for batch in incoming.batches:
+        if batch:
+            predictor.check_columns(list(batch.columns), source=incoming.name)
+        new = [value_text(value) for value in batch.columns.get(column, [None] * len(batch))]
+        length = sum(len(text or "") for text in new)
+        if texts and (len(texts) + len(new) > CHUNK or size + length > _CHARACTERS):
+            yield _Group(_joined(batches), texts)
+            batches, texts, size = [], [], 0
+        batches.append(batch)
+        texts += new
+        size += length
+    if batches:
+        yield _Group(_joined(batches), texts)
+
+
+def _joined(batches: list[Batch]) -> list[Batch]:
+    """One batch of all where they have the same columns, which is quicker to write; objects may have others."""
+    from sentiment_hybrid.data.sources import Batch
+
+    names = list(batches[0].columns)
+    if len(batches) == 1 or any(list(batch.columns) != names for batch in batches):
+        return batches
+    columns = {name: list(itertools.chain.from_iterable(batch.columns[name] for batch in batches)) for name in names}
+    skipped: Counter[str] = Counter()
+    for batch in batches:
+        skipped.update(batch.skipped)
+    return [Batch(list(itertools.chain.from_iterable(batch.rows for batch in batches)), columns, dict(skipped))]
+
+
+def _writing(
+    write: Callable[[tuple[_Group, np.ndarray]], None], *, here: bool
+) -> contextlib.AbstractContextManager[Callable[[tuple[_Group, np.ndarray]], None]]:
+    from sentiment_hybrid.engine import overlap
+
+    return contextlib.nullcontext(write) if here else overlap.behind(write)
+
+
+def _write(sink: Sink, predictor: Predictor, group: _Group, probabilities: np.ndarray) -> None:
+    """The rows as they came, with what was found of each."""
+    start = 0
+    for batch in group.batches:
+        end = start + len(batch)
+        if len(batch):
+            added = predictor.columns_of(probabilities[start:end])
+            sink.write(batch.columns | {name: _plain(values) for name, values in added.items()})
+        start = end
 
 
 def _text_column(incoming: _Incoming, wanted: str | None, data: Data) -> str:

@@ -13,8 +13,9 @@ import stat
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain, compress
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data import split
 from sentiment_hybrid.data.clean import Normalizer
 from sentiment_hybrid.data.columns import Columns, Labelling, LabelValues, all_mean, choose, codes_in, resolve
-from sentiment_hybrid.data.crew import Crew, Prepared
+from sentiment_hybrid.data.crew import Crew, Prepared, Recipe
 from sentiment_hybrid.data.sources import Batch, Source
-from sentiment_hybrid.data.spool import CONFLICT, OTHER_SPLIT, REPEAT, Row, Spool
+from sentiment_hybrid.data.spool import CONFLICT, LEFT_OUT, OTHER_SPLIT, REPEAT, Rows, Spool
 from sentiment_hybrid.data.store import APPLICATION_ID, FORMAT_VERSION, check_ours
 from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, OutputError
 from sentiment_hybrid.files import reason
@@ -40,14 +41,15 @@ TESTED, TRAINED = "text that the model is tested on", "text that the model was t
 _SPOOLED = {OTHER_SPLIT: "text of another split", CONFLICT: "conflicting labels", REPEAT: "repeated text"}
 REASONS = (UNREADABLE, UNKNOWN, EMPTY, CLEANED_AWAY, TESTED, TRAINED, *_SPOOLED.values())
 
+_READ_AT_ONCE = 40_000
 _CACHE_KIB = 32 * 1024
 _NEGATION = re.compile(r"\b(?:no|not|nor)\b|n['’´`]t\b", re.IGNORECASE)
 #: Below this share of negated texts, stopwords were probably removed; usual English has 15 to 35 in a hundred.
 _LEAST_NEGATION = 0.02
 _NEGATION_ROWS = 500
 _LOOKED_AT = 200
-#: Rows per INSERT: a third cheaper than one by one, and within every SQLite's limit of 999 values.
-_INSERTED_AT_ONCE = 150
+#: Rows per INSERT at most, a power of two: a third cheaper than one by one, and few turns at Python's lock.
+_INSERTED_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,7 @@ class _Taken:
     rows: Sequence[int]
     values: Int64s
     texts: list[str]
-    raws: list[str]
-    part: Part
+    recipe: Recipe
     prepared: Callable[[], Prepared]
 
 
@@ -221,12 +222,12 @@ class _Builder:
 
     def read_all(self, on_rows: Callable[[int], None]) -> None:
         """Every source into the spool. Raises DataError when nothing is there."""
-        with Crew(self.normalizer, self.data.split_seed) as crew:
+        with Crew() as crew:
             for index, intake in enumerate(self.intakes):
                 names = list(dict.fromkeys((intake.columns.text, intake.columns.label, intake.columns.raw)))
                 before = self.tally.rows
                 waiting: deque[_Taken] = deque()
-                for batch in intake.part.source.batches(names):
+                for batch in intake.part.source.batches(names, size=_READ_AT_ONCE):
                     waiting.append(self._take(batch, intake, index, crew))
                     if len(waiting) > crew.depth:
                         self._put(waiting.popleft())
@@ -246,30 +247,32 @@ class _Builder:
             raws = [raw or text for raw, text in zip(batch.columns[intake.columns.raw], texts, strict=True)]
         self._look_for_negation(texts)
         values = self._value_ids(batch, intake, index)
-        return _Taken(batch.rows, values, texts, texts if raws is None else raws, intake.part, crew.submit(texts, raws))
+        recipe = self._recipe(intake.part)
+        return _Taken(batch.rows, values, texts, recipe, crew.submit(recipe, texts, raws))
 
     def _put(self, taken: _Taken) -> None:
         """Take the prepared texts of a batch, and spool its rows."""
         if not taken.texts:
             return
-        cleaned, packed = taken.prepared()
-        texts, raws, values, rows = taken.texts, taken.raws, taken.values, taken.rows
-        first, second = split.from_digests(packed)
-        splits = self._splits(taken.part, first)
+        prepared = taken.prepared()
+        values = taken.values
+        first, second = split.from_digests(prepared.digests)
+        splits = taken.recipe.splits(first)
         has_text = second != self.no_text
         self.tally.add_sums(values[has_text], splits[has_text], first[has_text], second[has_text])
-        same = [None if raw == text else raw for raw, text in zip(raws, cleaned, strict=True)]
-        kept = np.ones(len(cleaned), dtype=bool)
-        if not all(cleaned):
-            self._count_empty(values, texts, cleaned)
-            kept = np.fromiter(map(bool, cleaned), dtype=bool, count=len(cleaned))
+        kept = np.zeros(len(values), dtype=bool)
+        kept[np.frombuffer(prepared.sheaf.order, dtype=np.int32)] = True
+        self._count_empty(values[~kept], list(compress(taken.texts, ~kept)))
         if self.bars:
-            kept &= ~self._known_to_the_model(splits, values, second, kept)
-        if not kept.all():
-            splits, values, second = splits[kept], values[kept], second[kept]
-            rows, same = list(compress(rows, kept)), list(compress(same, kept))
-            cleaned = list(compress(cleaned, kept))
-        self.spool.add(splits=splits, values=values, rows=rows, keys=second, texts=cleaned, raws=same)
+            values = np.where(self._known_to_the_model(splits, values, second, kept), LEFT_OUT, values)
+        self.spool.add(
+            prepared.sheaf,
+            splits=splits,
+            values=values,
+            rows=taken.rows,
+            keys=second,
+            identities=np.frombuffer(prepared.identities, dtype=np.int64),
+        )
 
     def _value_ids(self, batch: Batch, intake: _Intake, index: int) -> Int64s:
         """Label values as small numbers; the label that each means is decided when all are known."""
@@ -282,18 +285,19 @@ class _Builder:
         self.tally.seen.update(_counted(values))
         return values
 
-    def _splits(self, part: Part, hashes: split.UInt64s) -> Int64s:
+    def _recipe(self, part: Part) -> Recipe:
+        name, seed = self.normalizer.name, self.data.split_seed
         if part.split is None:
-            return split.assign(hashes, test_size=self.data.test_size, valid_size=self.data.valid_size)
+            return Recipe(name, seed, (self.data.test_size, self.data.valid_size))
         if part.split == split.TRAIN and not self.has_valid:
-            return split.assign(hashes, test_size=0.0, valid_size=self.data.valid_size)
-        return np.full(len(hashes), part.split, dtype=np.int64)
+            return Recipe(name, seed, (0.0, self.data.valid_size))
+        return Recipe(name, seed, None, part.split)
 
-    def _count_empty(self, values: Int64s, texts: list[str], cleaned: list[str]) -> None:
-        for value, text, clean in zip(values.tolist(), texts, cleaned, strict=True):
-            if not clean:
-                counter = self.tally.cleaned_away if text.strip() else self.tally.empty
-                counter[value] += 1
+    def _count_empty(self, values: Int64s, texts: list[str]) -> None:
+        """Texts of which cleaning leaves nothing."""
+        for value, text in zip(values.tolist(), texts, strict=True):
+            counter = self.tally.cleaned_away if text.strip() else self.tally.empty
+            counter[value] += 1
 
     def _known_to_the_model(
         self, splits: Int64s, values: Int64s, keys: split.UInt64s, among: npt.NDArray[np.bool_]
@@ -318,7 +322,8 @@ class _Builder:
         """Labels, drops, order and the final table. Raises LabelError or DataError."""
         labellings = self._labellings()
         labels = labellings[0].labels
-        label_of = np.array([labellings[owner].codes.get(name, -1) for owner, name in self.value_owner], dtype=np.int64)
+        codes = [labellings[owner].codes.get(name, -1) for owner, name in self.value_owner]
+        label_of = np.array([*codes, -1], dtype=np.int64)  # the last is LEFT_OUT's
         self.known_values = set(np.flatnonzero(label_of >= 0).tolist())
         reasons = self.spool.find_drops(
             label_of,
@@ -330,8 +335,7 @@ class _Builder:
         dropped |= {name: int((reasons == code).sum()) for code, name in _SPOOLED.items()}
         counts = self.spool.class_counts(label_of, reasons, len(labels))
         self._check_enough(counts, labels, dropped)
-        for rows in self.spool.ordered(label_of, reasons, counts):
-            self._insert(rows)
+        self._write(self.spool.ordered(label_of, reasons, counts))
         return self._info(labels, counts, dropped)
 
     def _labellings(self) -> tuple[Labelling, ...]:
@@ -342,11 +346,32 @@ class _Builder:
             return resolve(values, self.data)
         return tuple(Labelling(demands.labels, codes_in(one, self.data, demands.labels)) for one in values)
 
-    def _insert(self, rows: list[Row]) -> None:
-        for start in range(0, len(rows), _INSERTED_AT_ONCE):
-            some = rows[start : start + _INSERTED_AT_ONCE]
-            marks = "(?, ?, ?, ?, ?, ?), " * (len(some) - 1) + "(?, ?, ?, ?, ?, ?)"
-            self.connection.execute(f"INSERT INTO examples VALUES {marks}", tuple(chain.from_iterable(some)))
+    def _write(self, ordered: Iterator[Rows]) -> None:
+        """Insert rows in a thread of its own while the next are put in order: SQLite works without Python's lock."""
+        with ThreadPoolExecutor(1) as writer:
+            before: Future[None] | None = None
+            for rows in ordered:
+                if before is not None:
+                    before.result()
+                before = writer.submit(self._insert, rows)
+            if before is not None:
+                before.result()
+
+    def _insert(self, rows: Rows) -> None:
+        width, left = len(rows), len(rows[0])
+        values: list[Any] = [None] * (left * width)
+        for place, column in enumerate(rows):
+            values[place::width] = column
+        most = self.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // width
+        start, size = 0, min(_INSERTED_AT_ONCE, 1 << most.bit_length() - 1)
+        while left:
+            # Halves, so that few different statements are ever compiled.
+            while size > left:
+                size //= 2
+            marks = ", ".join(["(?, ?, ?, ?, ?, ?)"] * size)
+            some = values[start * width : (start + size) * width]
+            self.connection.execute(f"INSERT INTO examples VALUES {marks}", some)
+            start, left = start + size, left - size
 
     def _dropped_while_reading(self) -> dict[str, int]:
         tally, known = self.tally, self.known_values
@@ -525,7 +550,7 @@ def _aside(target: Path) -> Iterator[tuple[sqlite3.Connection, Callable[[], None
 
 
 def _open_aside(new: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(new)
+    connection = sqlite3.connect(new, check_same_thread=False)
     try:
         # Nobody else reads this file and a crash throws it away: neither journal nor sync is needed. The exclusive
         # lock tells other runs that it is in use.

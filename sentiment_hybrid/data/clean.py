@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sentiment_hybrid import paths
+from sentiment_hybrid.data.lines import joined, odd_bytes, squeezed
 from sentiment_hybrid.errors import ConfigError, DataError, ModelError
 
 # Each starts with plain characters, so that the search can jump; one pattern for all is twenty times as slow.
@@ -23,6 +24,8 @@ _WWW = re.compile(r"www\.(?<!\wwww\.)\S+")
 _LOUD_LINK = re.compile(r"(?:https?://|\bwww\.)\S+", re.IGNORECASE)
 #: The look-behind stands after the @, so that the search can jump from @ to @.
 _HANDLE = re.compile(r"@(?<![\w@]@)\w+")
+#: Printable ASCII but &: no entities, no mojibake, no white space but spaces.
+_PLAIN = odd_bytes("".join(map(chr, range(32, 127))).replace("&", ""))
 #: Repairing may show a new handle, masking it a new thing to repair; two rounds are usual.
 _MOST_REPAIRS = 20
 
@@ -87,21 +90,21 @@ def tweet(text: str) -> str:
 
 
 def tweets(texts: Sequence[str]) -> list[str]:
-    """``tweet`` of each text; plain ones are masked all at once, which is twice as fast."""
+    """``tweet`` of each text; plain ones are cleaned all at once, which is several times as fast."""
     if not texts:
         return []
-    plain = [text if text.isascii() and "&" not in text and text.isprintable() else "" for text in texts]
-    masked = _mask_tokens("\n".join(plain))
-    cleaned = [
-        (" ".join(new.split()) if "  " in new else new.strip(" ")) if old else tweet(text)
-        for text, old, new in zip(texts, plain, masked.split("\n"), strict=True)
-    ]
-    small = masked.lower()
-    for mark, pattern in (("://", _LINK), ("www.", _WWW)):
-        if mark in small:
-            for loud in pattern.finditer(small):
-                line = small.count("\n", 0, loud.start())
-                cleaned[line] = tweet(texts[line])
+    text, odd = joined(texts, _PLAIN)
+    text = squeezed(_mask_tokens(text))
+    cleaned = text.split("\n")
+    small = text.lower()
+    loud = {
+        small.count("\n", 0, found.start())
+        for mark, pattern in (("://", _LINK), ("www.", _WWW))
+        if mark in small
+        for found in pattern.finditer(small)
+    }
+    for place in loud.union(odd):
+        cleaned[place] = tweet(texts[place])
     return cleaned
 
 

@@ -262,7 +262,8 @@ class _Sqlite(Sink):
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self._columns = list(columns)
-        self.connection = sqlite3.connect(path)
+        # Opened and closed by one thread, written by another, never at the same time.
+        self.connection = sqlite3.connect(path, check_same_thread=False)
         # The file is put in place when complete and thrown away otherwise: a journal would guard nothing.
         self.connection.execute("PRAGMA journal_mode = OFF")
         self.connection.execute("PRAGMA synchronous = OFF")

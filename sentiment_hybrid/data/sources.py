@@ -14,6 +14,7 @@ import operator
 import queue
 import shutil
 import sqlite3
+import stat
 import tempfile
 import threading
 import zlib
@@ -25,6 +26,7 @@ from typing import IO, Any, BinaryIO, Literal, TextIO
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Data
+from sentiment_hybrid.data import quick
 from sentiment_hybrid.errors import ColumnError, SourceError
 
 BATCH_SIZE = 10_000
@@ -36,6 +38,8 @@ SUFFIXES = {
 }  # fmt: skip
 _KNOWN = "csv, tsv, jsonl, parquet (each also .gz), txt, db, sqlite, sqlite3"
 _LOCK_SECONDS = 5.0
+#: For zlib: gzip's header and checksum around the data.
+_GZIP = 31
 _GZIP_MAGIC, _PARQUET_MAGIC, _SQLITE_MAGIC = b"\x1f\x8b", b"PAR1", b"SQLite format 3\x00"
 #: After the last line; a csv reader that is still inside quotes there swallows it.
 _END = "\x1eend of file\x1e"
@@ -61,6 +65,8 @@ class Batch:
     rows: Sequence[int]
     columns: dict[str, list[Any]]
     skipped: dict[str, int] = field(default_factory=dict)
+    #: The values are known to be texts without NULs and broken characters.
+    sound: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -109,7 +115,7 @@ class Source(ABC):
         """
         wanted = list(columns if columns is not None else self._every_column())
         for batch in self._tables(wanted, size):
-            yield self._checked(batch if native else _as_text(batch))
+            yield batch if batch.sound else self._checked(batch if native else _as_text(batch))
 
     def _checked(self, batch: Batch) -> Batch:
         """Look for bytes that are not in the encoding and NULs, cheaply: row by row only where a batch has some."""
@@ -195,14 +201,42 @@ class FileSource(Source):
     def __init__(self, path: Path, *, name: str | None = None, bad_rows: BadRows = "error") -> None:
         super().__init__(name or path.name, bad_rows=bad_rows)
         self.path = path
+        self._stamp: tuple[int, ...] | None = None
 
     def fingerprint(self) -> str:
-        """sha256 over the file's name and bytes."""
+        """sha256 over the file's name and bytes; what is read from then on must be that file, unchanged."""
+        self._stamp = self._stamped()
         digest = hashlib.sha256(self.name.encode("utf-8", "surrogateescape") + b"\0")
         with self._reading(), self.path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
         return digest.hexdigest()
+
+    def batches(
+        self, columns: Sequence[str] | None = None, *, size: int = BATCH_SIZE, native: bool = False
+    ) -> Iterator[Batch]:
+        """As of any source. Raises SourceError also for a file that changes until its last row is read."""
+        before = self._stamp or self._stamped()
+        try:
+            yield from super().batches(columns, size=size, native=native)
+        except SourceError as error:
+            # What is wrong with a file that is just being written is not worth telling.
+            self._check_unchanged(before, error)
+            raise
+        self._check_unchanged(before)
+
+    def _stamped(self) -> tuple[int, ...]:
+        """What changes with the content of a file; nothing of what is no file on disk."""
+        with self._reading():
+            facts = self.path.stat()
+        return (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns) if stat.S_ISREG(facts.st_mode) else ()
+
+    def _check_unchanged(self, before: tuple[int, ...], cause: SourceError | None = None) -> None:
+        if self._stamped() != before:
+            raise SourceError(
+                f"{self.path} changed while it was read",
+                hint="Wait until whatever writes to it is done, or copy it, and run the command again.",
+            ) from cause
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
@@ -228,8 +262,46 @@ class FileSource(Source):
             if magic != _GZIP_MAGIC:
                 yield file
                 return
-            with gzip.open(file) as unzipped, _Ahead(unzipped) as ahead:
+            with _Ahead(_Unzipped(file)) as ahead:
                 yield io.BufferedReader(ahead, buffer_size=1 << 20)
+
+
+class _Unzipped:
+    """The content of a gzip file, in large pieces; gzip's own reader takes eight thousand bytes at a time."""
+
+    _PIECE = 1 << 18
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._member: Any = None
+        self._packed = b""
+
+    def read(self, size: int) -> bytes:
+        """Some bytes, ``size`` at most; none at the end. Raises EOFError for a file that is cut off, zlib.error."""
+        data = b""
+        while not data:
+            if self._member is None:
+                if not self._at_member():
+                    return b""
+                self._member = zlib.decompressobj(_GZIP)
+            self._packed = self._packed or self._file.read(self._PIECE)
+            ended = not self._packed
+            data = self._member.decompress(self._packed, size)
+            self._packed = self._member.unconsumed_tail
+            if self._member.eof:
+                self._packed, self._member = self._member.unused_data, None
+            elif ended and not data:
+                raise EOFError("the gzip file ends too early")
+        return data
+
+    def _at_member(self) -> bool:
+        """Go on to the next member, past padding. False at the end of the file."""
+        while not (packed := self._packed.lstrip(b"\0")):
+            self._packed = self._file.read(self._PIECE)
+            if not self._packed:
+                return False
+        self._packed = packed
+        return True
 
 
 class _Ahead(io.RawIOBase):
@@ -237,7 +309,7 @@ class _Ahead(io.RawIOBase):
 
     _BLOCK, _BLOCKS = 1 << 20, 4
 
-    def __init__(self, source: BinaryIO | gzip.GzipFile) -> None:
+    def __init__(self, source: BinaryIO | _Unzipped) -> None:
         self._source = source
         self._queue: queue.Queue[bytes | BaseException] = queue.Queue(self._BLOCKS)
         self._closing = threading.Event()
@@ -304,6 +376,10 @@ class _TextSource(FileSource):
         if self._stream is not None:
             raise SourceError(f"{self.name} can be read once only and so has no fingerprint")
         return super().fingerprint()
+
+    def _stamped(self) -> tuple[int, ...]:
+        """A stream is read once, and is what it is."""
+        return super()._stamped() if self._stream is None else ()
 
     def _every_column(self) -> Sequence[str]:
         # A stream's columns are known only once it is read: for sources of this kind, none named means all.
@@ -387,13 +463,46 @@ class DelimitedSource(_TextSource):
         return _without_repeats(names, self.name)
 
     def _tables(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
+        done = 0
+        try:
+            for batch in self._quickly(columns, size):
+                yield batch
+                done += len(batch)
+        except quick.OddError:
+            yield from self._carefully(columns, size, done)
+
+    def _quickly(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
+        """Rows of a file that is as it should be. Raises OddError where it is not, and for what is read carefully."""
+        if self._stream is not None or self.encoding != "utf-8-sig":
+            raise quick.OddError
+        names = self.columns
+        wanted = list(columns or names)
+        with self._binary() as binary:
+            header = binary.readline(quick.BLOCK).removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace")
+            plain = header.endswith("\n") and '"' not in header
+            if not plain or [name.strip() for name in header.split(self._format["delimiter"])] != names:
+                raise quick.OddError
+            quoting = self._format["quoting"] != csv.QUOTE_NONE
+            first = 1
+            for values in quick.tables(
+                binary, wanted, names=names, delimiter=self._format["delimiter"], quoting=quoting, size=size
+            ):
+                rows = range(first, first + len(values[0]))
+                yield Batch(rows, dict(zip(wanted, values, strict=True)), sound=True)
+                first = rows.stop
+
+    def _carefully(self, columns: Sequence[str], size: int, done: int) -> Iterator[Batch]:
+        """Rows below the first ``done``, each judged."""
         with self._text() as text:
             reader = self._reader(text)
             self._columns = names = self._header(reader)
             places = [names.index(column) for column in columns or names]
             first = 1
-            while rows := self._some(reader, size, first, width=len(names)):
-                yield from self._table(rows, first, columns or names, places, width=len(names))
+            while rows := self._some(
+                reader, min(size, done + 1 - first) if first <= done else size, first, width=len(names)
+            ):
+                if first > done:
+                    yield from self._table(rows, first, columns or names, places, width=len(names))
                 first += len(rows)
 
     def _some(self, reader: Iterator[list[str]], size: int, first: int, *, width: int) -> list[list[str]]:

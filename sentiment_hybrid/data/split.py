@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from sentiment_hybrid.data.lines import joined
+
 #: Rises when any key or hash changes; part of every split fingerprint.
 SPLIT_KEY_VERSION = 1
 #: Code of a split in hashes, in the database and in its priority: a text that stands in two belongs to the lowest.
@@ -60,10 +62,11 @@ def _keys(raws: Sequence[str]) -> list[bytes]:
     """``_key`` of each; plain ones are made all at once, which is twice as fast."""
     if not raws:
         return []
-    plain = [raw if raw.isascii() and "\n" not in raw else "" for raw in raws]
-    text = _masked("\n".join(plain).lower())
-    keys = text.encode().translate(None, _VANISH_BUT_BREAKS).split(b"\n")
-    return [key or _key(raw) for raw, key in zip(raws, keys, strict=True)]
+    text, odd = joined(raws)
+    keys = _masked(text.lower()).encode().translate(None, _VANISH_BUT_BREAKS).split(b"\n")
+    for place in odd:
+        keys[place] = _key(raws[place])
+    return [key or _key(raw) for raw, key in zip(raws, keys, strict=True)] if b"" in keys else keys
 
 
 def _masked(text: str) -> str:
@@ -92,6 +95,17 @@ def digests(raws: Sequence[str], split_seed: int) -> bytes:
     for key in _keys(raws):
         state = base.copy()
         state.update(key)
+        found.append(state.digest())
+    return b"".join(found)
+
+
+def identities(texts: Sequence[str]) -> bytes:
+    """8 bytes per text, the same in every process: which of them are equal."""
+    base = hashlib.blake2b(digest_size=8)
+    found = []
+    for text in texts:
+        state = base.copy()
+        state.update(text.encode("utf-8", "surrogatepass"))
         found.append(state.digest())
     return b"".join(found)
 

@@ -6,9 +6,11 @@ import marshal
 import operator
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,25 +22,78 @@ Records = npt.NDArray[np.void]
 
 _RECORD = np.dtype([("id", "<i8"), ("key", "<u8"), ("clean", "<i8"), ("row", "<i8"), ("value", "<i4"), ("split", "u1")])
 #: Per split; the memory that writing takes is a bucket's.
-_BUCKETS = 32
+BUCKETS = 32
 _RECORDS_AT_ONCE = 2_000_000
+_LAST_BITS = 20
+_NOTHING = np.empty(0, dtype=np.int64)
 
 KEEP, OTHER_SPLIT, CONFLICT, REPEAT = range(4)
+#: The label-value number of a row that is left out for a reason found late; it is the last one of ``label_of``.
+LEFT_OUT = -1
 
-#: What is written per row: position, label, source row, key hash (signed), text, raw text or None.
-Row = tuple[int, int, int, int, str, str | None]
+#: Columns of what is written: position, label, source row, key hash, text, raw text or None where it is the same.
+Rows = list[Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Sheaf:
+    """Rows of one batch bound up for the spool, bucket by bucket; what another process can make and send.
+
+    ``order`` has the place in the batch of each row, (N,) as int32 bytes; ``sizes`` and ``texts`` the number of rows
+    and the packed texts of each bucket in ``buckets``.
+    """
+
+    order: bytes
+    buckets: list[int]
+    sizes: list[int]
+    texts: list[bytes]
+
+
+def bind(
+    kept: Int64s, splits: Int64s, keys: split.UInt64s, texts: Sequence[str], raws: Sequence[str], buckets: int = BUCKETS
+) -> Sheaf:
+    """Bind up the rows of a batch that are ``kept`` (N,).
+
+    Args:
+        kept: places in the batch, ascending.
+        splits, keys: split code and order hash of each row of the batch.
+        texts, raws: cleaned and raw text of each.
+        buckets: per split.
+    """
+    share = (keys[kept] >> np.uint64(32)).astype(np.int64) * buckets >> 32
+    # Few and small numbers: sorting them as such is several times as fast.
+    bucket = (splits[kept] * buckets + share).astype(np.int16)
+    by_bucket = np.argsort(bucket, kind="stable")
+    order, bucket = kept[by_bucket], bucket[by_bucket]
+    starts = np.flatnonzero(np.diff(bucket, prepend=-1))
+    places = order.tolist()
+    cleaned = _pick(texts, places)
+    others = [None if raw == text else raw for raw, text in zip(_pick(raws, places), cleaned, strict=True)]
+    edges = [*starts.tolist(), len(places)]
+    packed = [marshal.dumps((cleaned[a:b], others[a:b])) for a, b in pairwise(edges)]
+    return Sheaf(order.astype(np.int32).tobytes(), bucket[starts].tolist(), np.diff(edges).tolist(), packed)
+
+
+class _Segment(NamedTuple):
+    """Where some rows of a bucket lie: first record and number of rows; offset and length of the packed texts."""
+
+    record: int
+    rows: int
+    offset: int
+    length: int
 
 
 class Spool:
     """Takes rows in reading order, gives them back in the fixed order; its files vanish with the process."""
 
-    def __init__(self, folder: Path, *, buckets: int = _BUCKETS, records_at_once: int = _RECORDS_AT_ONCE) -> None:
+    def __init__(self, folder: Path, *, buckets: int = BUCKETS, records_at_once: int = _RECORDS_AT_ONCE) -> None:
         self._records = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
         self._texts = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        self._segments: list[list[tuple[int, int]]] = [[] for _ in range(len(split.SPLITS) * buckets)]
+        self._segments: list[list[_Segment]] = [[] for _ in range(len(split.SPLITS) * buckets)]
         self._buckets = buckets
         self._records_at_once = records_at_once
-        self._end = 0
+        self._end_of_records = self._end_of_texts = 0
+        #: Taken so far, with those that a batch had and its sheaf left out.
         self.rows = 0
 
     def __enter__(self) -> Spool:
@@ -52,40 +107,39 @@ class Spool:
 
     def add(
         self,
+        sheaf: Sheaf,
         *,
         splits: Int64s,
         values: Int64s,
         rows: Sequence[int],
         keys: split.UInt64s,
-        texts: Sequence[str],
-        raws: Sequence[str | None],
+        identities: Int64s,
     ) -> None:
-        """Take rows: split codes, label-value numbers, source rows, order hashes, cleaned and raw texts, each (N,)."""
-        records = np.empty(len(texts), dtype=_RECORD)
-        records["id"] = np.arange(self.rows, self.rows + len(texts))
-        records["key"] = keys
-        # Identity within this process alone: it decides nothing but which texts are equal.
-        records["clean"] = np.fromiter(map(hash, texts), dtype=np.int64, count=len(texts))
-        records["row"] = rows
-        records["value"] = values
-        records["split"] = splits
-        self.rows += len(texts)
-        self._records.write(records.tobytes())
-        share = (keys >> np.uint64(32)).astype(np.int64) * self._buckets >> 32
-        buckets = splits * self._buckets + share
-        order = np.argsort(buckets, kind="stable")
-        edges = np.flatnonzero(np.diff(buckets[order])) + 1
-        for chosen in np.split(order, edges):
-            if len(chosen):
-                self._put(int(buckets[chosen[0]]), records[chosen], chosen.tolist(), texts, raws)
+        """Take the rows that a sheaf binds up.
 
-    def _put(
-        self, bucket: int, records: Records, chosen: list[int], texts: Sequence[str], raws: Sequence[str | None]
-    ) -> None:
-        packed = marshal.dumps((records.tobytes(), _pick(texts, chosen), _pick(raws, chosen)))
-        self._texts.write(packed)
-        self._segments[bucket].append((self._end, len(packed)))
-        self._end += len(packed)
+        Args:
+            sheaf: which rows of the batch, in which order, and their texts.
+            splits: split code of each row of the batch; so are the following.
+            values: number of the label's value; ``LEFT_OUT`` leaves the row out after all.
+            rows: number in the source.
+            keys: order hash.
+            identities: hash of the cleaned text.
+        """
+        order = np.frombuffer(sheaf.order, dtype=np.int32)
+        records = np.empty(len(order), dtype=_RECORD)
+        records["id"] = self.rows + order
+        for name, column in (("key", keys), ("clean", identities), ("value", values), ("split", splits)):
+            records[name] = column[order]
+        records["row"] = np.asarray(rows)[order]
+        first = self._end_of_records
+        self._records.write(records.tobytes())
+        for bucket, size, packed in zip(sheaf.buckets, sheaf.sizes, sheaf.texts, strict=True):
+            self._texts.write(packed)
+            self._segments[bucket].append(_Segment(first, size, self._end_of_texts, len(packed)))
+            first += size
+            self._end_of_texts += len(packed)
+        self._end_of_records = first
+        self.rows += len(values)
 
     def find_drops(
         self, label_of: Int64s, *, official: bool, drop_conflicts: bool, drop_repeats: bool
@@ -104,10 +158,9 @@ class Spool:
         reasons = np.zeros(self.rows, dtype=np.uint8)
         if official:
             for name in ("key", "clean"):
-                for records in self._alive(reasons, label_of, by=name):
+                for records in self._shared(reasons, label_of, by=name):
                     reasons[records["id"][_straddles(records, name)]] = OTHER_SPLIT
-        for records in self._alive(reasons, label_of, by="clean"):
-            records = records[_not_alone(records["clean"])]
+        for records in self._shared(reasons, label_of, by="clean"):
             labels = label_of[records["value"]]
             order = np.lexsort((records["id"], records["key"], labels, records["clean"]))
             records, labels = records[order], labels[order]
@@ -118,20 +171,26 @@ class Spool:
                 ids = records["id"][repeated]
                 reasons[ids[reasons[ids] == KEEP]] = REPEAT
         if not (drop_conflicts and drop_repeats):
-            for records in self._alive(reasons, label_of, by="clean"):
+            for records in self._shared(reasons, label_of, by="clean"):
                 reasons[records["id"][_straddles(records, "clean")]] = OTHER_SPLIT
         return reasons
 
-    def _alive(self, reasons: npt.NDArray[np.uint8], label_of: Int64s, *, by: str) -> Iterator[Records]:
-        """Records not yet dropped, in passes so that equal ones come together and memory stays bounded."""
+    def _shared(self, reasons: npt.NDArray[np.uint8], label_of: Int64s, *, by: str) -> Iterator[Records]:
+        """Records not yet dropped that share their key or text with another; in passes, so that memory stays bounded.
+
+        Most share it with none: of those only the one number is ever held.
+        """
         passes = max(1, -(-self.rows // self._records_at_once))
         for number in range(passes):
-            parts = []
-            for records in self._chunks():
-                alive = (reasons[records["id"]] == KEEP) & (label_of[records["value"]] >= 0)
+
+            def alive(records: Records, number: int = number) -> npt.NDArray[np.bool_]:
+                found: npt.NDArray[np.bool_] = (reasons[records["id"]] == KEEP) & (label_of[records["value"]] >= 0)
                 if passes > 1:
-                    alive &= records[by].view(np.uint64) % np.uint64(passes) == number
-                parts.append(records[alive])
+                    found &= records[by].view(np.uint64) % np.uint64(passes) == number
+                return found
+
+            shared = _twice(np.concatenate([records[by][alive(records)] for records in self._chunks()] or [_NOTHING]))
+            parts = [records[alive(records) & _among(records[by], shared)] for records in self._chunks()]
             yield np.concatenate(parts) if parts else np.empty(0, dtype=_RECORD)
 
     def _chunks(self) -> Iterator[Records]:
@@ -148,7 +207,7 @@ class Spool:
             np.add.at(counts, (records["split"][kept], labels[kept]), 1)
         return counts
 
-    def ordered(self, label_of: Int64s, reasons: npt.NDArray[np.uint8], counts: Int64s) -> Iterator[list[Row]]:
+    def ordered(self, label_of: Int64s, reasons: npt.NDArray[np.uint8], counts: Int64s) -> Iterator[Rows]:
         """All kept rows by position: split after split, each class spread evenly over its split.
 
         A row stands at (rank in its class by order hash - 0.5) / class size, so every prefix keeps the class shares.
@@ -157,33 +216,40 @@ class Spool:
         for code in range(len(split.SPLITS)):
             sizes = counts[code]
             ranks = np.zeros(len(sizes), dtype=np.int64)
-            waiting: list[Row] = []
+            numbers = np.empty((4, 0), dtype=np.int64)  # position, label, source row, key hash
+            texts: Sequence[str] = ()
+            raws: Sequence[str | None] = ()
             for bucket in range(code * self._buckets, (code + 1) * self._buckets):
-                records, texts, raws = self._get(bucket)
+                records, found_texts, found_raws = self._get(bucket)
                 labels = label_of[records["value"]]
                 kept = np.flatnonzero((reasons[records["id"]] == KEEP) & (labels >= 0))
                 kept = kept[np.lexsort((records["id"][kept], records["key"][kept], labels[kept]))]
                 places = start + _places(labels[kept], ranks, sizes)
-                order = np.argsort(places)
-                kept, places = kept[order], places[order]
-                chosen = kept.tolist()
-                waiting += _rows(places, labels[kept], records[kept], _pick(texts, chosen), _pick(raws, chosen))
-                waiting.sort()
-                ready = len(waiting)
-                following = start + _first_open_place(ranks, sizes)
-                while ready and waiting[ready - 1][0] >= following:
-                    ready -= 1
-                yield waiting[:ready]
-                waiting = waiting[ready:]
-            yield waiting
+                keys = records["key"][kept].view(np.int64)  # SQLite has signed numbers alone
+                found = np.stack([places, labels[kept], records["row"][kept], keys])
+                # Those that wait stand behind all of the bucket, and are few.
+                at = np.concatenate([kept, np.arange(len(records), len(records) + len(texts))])
+                found_texts += texts
+                found_raws += raws
+                numbers = np.concatenate([found, numbers], axis=1)
+                order = np.argsort(numbers[0])
+                numbers, at = numbers[:, order], at[order].tolist()
+                ready = int(np.searchsorted(numbers[0], start + _first_open_place(ranks, sizes)))
+                yield [*numbers[:, :ready].tolist(), _pick(found_texts, at[:ready]), _pick(found_raws, at[:ready])]
+                numbers, texts, raws = numbers[:, ready:], _pick(found_texts, at[ready:]), _pick(found_raws, at[ready:])
+            yield [*numbers.tolist(), texts, raws]
             start += int(sizes.sum())
 
     def _get(self, bucket: int) -> tuple[Records, list[str], list[str | None]]:
-        blocks, texts, raws = [], [], []
-        for offset, length in self._segments[bucket]:
-            self._texts.seek(offset)
-            block, some_texts, some_raws = marshal.loads(self._texts.read(length))
-            blocks.append(block)
+        """Records, cleaned and raw texts of a bucket."""
+        blocks: list[bytes] = []
+        texts: list[str] = []
+        raws: list[str | None] = []
+        for segment in self._segments[bucket]:
+            self._records.seek(segment.record * _RECORD.itemsize)
+            blocks.append(self._records.read(segment.rows * _RECORD.itemsize))
+            self._texts.seek(segment.offset)
+            some_texts, some_raws = marshal.loads(self._texts.read(segment.length))
             texts += some_texts
             raws += some_raws
         return np.frombuffer(b"".join(blocks), dtype=_RECORD), texts, raws
@@ -191,15 +257,6 @@ class Spool:
 
 def _pick(values: Sequence[Any], chosen: Sequence[int]) -> tuple[Any, ...]:
     return operator.itemgetter(*chosen)(values) if len(chosen) > 1 else tuple(values[i] for i in chosen)
-
-
-def _rows(
-    places: Int64s, labels: Int64s, records: Records, texts: Sequence[str], raws: Sequence[str | None]
-) -> Iterator[Row]:
-    columns: list[Sequence[Any]] = [
-        places.tolist(), labels.tolist(), records["row"].tolist(), records["key"].view(np.int64).tolist(), texts, raws
-    ]  # fmt: skip
-    return zip(*columns, strict=True)
 
 
 def _places(labels: Int64s, ranks: Int64s, sizes: Int64s) -> Int64s:
@@ -238,14 +295,24 @@ def _first_open_place(ranks: Int64s, sizes: Int64s) -> int:
     return min(places, default=int(sizes.sum()))
 
 
-def _not_alone(identity: Int64s) -> npt.NDArray[np.bool_]:
-    """Rows whose identity another row has too; most have none, and are spared a dearer sort."""
-    ordered = np.sort(identity)
-    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    if not len(twice):
-        return np.zeros(len(identity), dtype=bool)
-    place = np.minimum(np.searchsorted(twice, identity), len(twice) - 1)
-    return twice[place] == identity
+def _twice(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The values that stand there more than once, ascending."""
+    values = np.sort(values)
+    return np.unique(values[_same_as_before(values)])
+
+
+def _among(values: npt.NDArray[Any], few: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which of many hashes are among a few, which are sorted."""
+    if not len(few):
+        return np.zeros(len(values), dtype=bool)
+    # Most are not, as their last bits tell.
+    last = np.zeros(1 << _LAST_BITS, dtype=bool)
+    mask = values.dtype.type((1 << _LAST_BITS) - 1)
+    last[few & mask] = True
+    found = last[values & mask]
+    likely = values[found]
+    found[found] = few[np.searchsorted(few, likely).clip(max=len(few) - 1)] == likely
+    return found
 
 
 def _straddles(records: Records, name: str) -> npt.NDArray[np.bool_]:

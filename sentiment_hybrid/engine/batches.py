@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from sentiment_hybrid.models.classifier import TokenCounts
 
 if TYPE_CHECKING:
+    import torch
+
     from sentiment_hybrid.engine.features import StoredStates
 
 _CHUNK = 4096  # texts handed to the tokenizer at once: enough for its threads, little memory
@@ -167,6 +168,8 @@ def padding_share(
 
 def collate(tokenized: TokenizedTexts, rows: np.ndarray, states: StoredStates | None = None) -> Batch:
     """Pad the windows of these texts to their own longest one, as ids or as stored states."""
+    import torch
+
     windows, text_index = tokenized.windows_of(rows)
     lengths = tokenized.window_offsets[windows + 1] - tokenized.window_offsets[windows]
     mask = np.arange(int(lengths.max()))[None, :] < lengths[:, None]  # (W, T)

@@ -6,21 +6,22 @@ import hashlib
 import json
 import shutil
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from sentiment_hybrid import paths
-from sentiment_hybrid.engine.loop import FitState
 from sentiment_hybrid.errors import EncoderError, ModelError
 from sentiment_hybrid.files import flush_to_disk as _flush_to_disk
 from sentiment_hybrid.files import replace_json, written
 from sentiment_hybrid.files import write_json as _write_json
 
 if TYPE_CHECKING:
+    import torch
+
+    from sentiment_hybrid.engine.loop import FitState
     from sentiment_hybrid.models.classifier import Classifier
     from sentiment_hybrid.models.encoder import LoadedEncoder
 
@@ -181,6 +182,7 @@ def load_model(directory: Path, *, encoder: str | Path | None = None, offline: b
         ModelError: as read_info, or the weights are damaged or do not fit.
         EncoderError: the encoder cannot be had, or is another one.
     """
+    import torch
     from safetensors.torch import load_file
 
     from sentiment_hybrid.models import build_head, head_config
@@ -209,6 +211,27 @@ def load_model(directory: Path, *, encoder: str | Path | None = None, offline: b
     classifier = Classifier(shared, head)
     classifier.eval()
     return LoadedModel(classifier, loaded, info, directory)
+
+
+@contextmanager
+def published_whole(directory: Path) -> Iterator[Path]:
+    """A new folder to write to, put in place of ``directory`` if the block ends well, as safely as save_model does.
+
+    Raises:
+        OutputError: it cannot be written; what stood there is untouched.
+    """
+    aside = directory.parent / f".{directory.name}.{uuid.uuid4().hex[:8]}.partial"
+    with written(directory):
+        recover(directory)
+        _remove_stale(directory)
+        aside.mkdir(parents=True)
+        try:
+            yield aside
+            _flush_to_disk(aside)
+            _publish(aside, directory)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
 
 
 def publish_copy(source: Path, directory: Path) -> None:
@@ -284,6 +307,8 @@ class RunCheckpoints:
         """The snapshot that `best` or `last` points to. Raises ModelError when it is not there or damaged."""
         from safetensors.torch import load_file
 
+        from sentiment_hybrid.engine.loop import FitState
+
         name = self.pointers().get(which)
         if name is None:
             raise ModelError(f"{self.folder} has no {which} checkpoint", hint="Start a new run.")
@@ -349,6 +374,11 @@ def _no_model(directory: Path) -> ModelError:
             f"{directory} holds {', '.join(pickles)}, which could run code when it is loaded, and no "
             f"{paths.MODEL_WEIGHTS}; senthy never loads pickles",
             hint="Use a directory that `senthy train` wrote.",
+        )
+    if (directory / paths.ONNX_MODEL).is_file():
+        return ModelError(
+            f"{directory} is an ONNX export: it labels texts, and can do nothing else",
+            hint="Use it with senthy predict or Predictor, or name the model directory that it was made of.",
         )
     return ModelError(
         f"{directory} is no model directory: it lacks {paths.MODEL_JSON} or {paths.MODEL_WEIGHTS}",

@@ -15,6 +15,11 @@ from sentiment_hybrid.models.fast import int8_engine
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from sentiment_hybrid.models.encoder import Encoder
+
+#: Tokens that take longer to compute than an encoder's weights take to be cast and packed.
+_WORTH_A_LAYOUT = 4096
+
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 
 
@@ -31,6 +36,17 @@ class Compute:
             return nullcontext()
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
         return torch.autocast(self.device.type, dtype=dtype)
+
+    def layout(self, encoder: Encoder | None, *, tokens: int) -> AbstractContextManager[None]:
+        """Within, the encoder's weights lie ready for inference, where ``tokens`` are enough to pay for it, or int8.
+
+        Raises:
+            EncoderError: int8, and this encoder has none.
+        """
+        few = tokens < _WORTH_A_LAYOUT and not (self.precision == "int8" and tokens)
+        if encoder is None or few or self.precision == "fp16":
+            return nullcontext()
+        return encoder.prepared(self.precision)
 
     def describe(self) -> dict[str, str | int]:
         """Device, precision, threads and processes, as bit-equal resuming needs them to be the same."""

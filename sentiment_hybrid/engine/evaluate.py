@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -14,9 +12,6 @@ from sentiment_hybrid.engine.batches import TokenizedTexts, collate, pack
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.features import StoredStates
 from sentiment_hybrid.engine.memory import in_batches
-
-#: Tokens that take longer to compute than an encoder's weights take to be cast and packed.
-_WORTH_A_LAYOUT = 4096
 
 
 @dataclass(frozen=True)
@@ -29,15 +24,6 @@ class Material:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-
-def laid_out(classifier: torch.nn.Module, compute: Compute, *, tokens: int) -> AbstractContextManager[None]:
-    """Within, the encoder's weights lie ready for inference, where ``tokens`` are enough to pay for it, or for int8."""
-    encoder = getattr(classifier, "encoder", None)
-    few = tokens < _WORTH_A_LAYOUT and not (compute.precision == "int8" and tokens)
-    if encoder is None or few or compute.precision == "fp16":
-        return nullcontext()
-    return cast(AbstractContextManager[None], encoder.prepared(compute.precision))
 
 
 def predict_probabilities(
@@ -74,7 +60,8 @@ def predict_probabilities(
 
     done: list[np.ndarray] = []
     parts: list[np.ndarray] = []
-    with torch.inference_mode(), laid_out(classifier, compute, tokens=0 if states is not None else tokenized.ids.size):
+    tokens = 0 if states is not None else tokenized.ids.size
+    with torch.inference_mode(), compute.layout(getattr(classifier, "encoder", None), tokens=tokens):
         for batch_rows, part in in_batches(
             batches, lengths, probabilities_of, token_budget=token_budget, device=compute.device
         ):

@@ -212,17 +212,18 @@ class StateStore:
             # Sorted by length, a batch has almost no padding; a shard is a run of batches.
             tokens = int(lengths[missing].sum())
             most = max(_SHARD_BYTES // self.identity.token_bytes, tokens // _MOST_SHARDS)
-            for batches in _runs_of(pack(lengths, missing, token_budget), lengths, most):
-                windows = np.concatenate(batches)
-                self._check_room(self._bytes(tokenized, windows))
-                shards.write(
-                    self.folder,
-                    self.identity,
-                    self._encoded(tokenized, batches, progress),
-                    keys=keys[windows],
-                    lengths=lengths[windows],
-                    part=min(parts),
-                )
+            with self.compute.layout(self.encoder, tokens=tokens):
+                for batches in _runs_of(pack(lengths, missing, token_budget), lengths, most):
+                    windows = np.concatenate(batches)
+                    self._check_room(self._bytes(tokenized, windows))
+                    shards.write(
+                        self.folder,
+                        self.identity,
+                        self._encoded(tokenized, batches, progress),
+                        keys=keys[windows],
+                        lengths=lengths[windows],
+                        part=min(parts),
+                    )
 
     def _encoded(
         self, tokenized: TokenizedTexts, batches: list[np.ndarray], progress: Callable[[int], object]

@@ -7,23 +7,26 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.data import clean, columns
-from sentiment_hybrid.engine import device as devices
 from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
-from sentiment_hybrid.engine.checkpoint import ModelInfo, load_model, recover
-from sentiment_hybrid.engine.evaluate import laid_out, predict_probabilities
+from sentiment_hybrid.engine.checkpoint import load_model, recover
+from sentiment_hybrid.engine.onnx_backend import OnnxBackend, is_export
+from sentiment_hybrid.engine.remembered import Remembered, Wanted
 from sentiment_hybrid.errors import ColumnError, DataError, ModelError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Texts, or rows of a file, that are labelled together; bounds the memory of streams.
-CHUNK = 4096
+Backend = Literal["auto", "torch", "onnx"]
+
+#: Texts, or rows of a file, that are labelled together at most: the more, the less padding; bounds the memory of
+#: streams.
+CHUNK = 16_384
 
 PREDICTION_COLUMN = "prediction"
 SCORE_COLUMN = "score"
@@ -41,6 +44,17 @@ class Prediction:
     probabilities: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """Texts on their way through: which of them are not empty, what is to be computed of them, and its tokens."""
+
+    size: int
+    rows: np.ndarray  # (R,) places of those that are not empty
+    places: np.ndarray  # (R,) of each in wanted
+    wanted: Wanted
+    tokenized: TokenizedTexts
+
+
 class Predictor:
     """Labels new texts with a model directory, with the normaliser, tokenizer, labels and sizes that it names.
 
@@ -53,6 +67,8 @@ class Predictor:
         token_budget: tokens per forward pass, padding included.
         precision: ``auto`` is bf16 where the device has it; ``fp32`` agrees to more digits between machines; ``int8``
             computes the encoder's products with eight bits, on CPUs, and preparing it takes seconds.
+        backend: ``onnx`` runs what ``senthy export`` wrote, in the precision that it was written in; ``auto`` sees
+            which it is.
 
     Raises:
         ModelError: there is no model, or it is damaged, unsafe or newer than this program.
@@ -70,14 +86,28 @@ class Predictor:
         cache_dir: Path | None = None,
         token_budget: int = 16_384,
         precision: str = "auto",
+        backend: Backend = "auto",
     ) -> None:
         directory = published(Path("models")) if model is None else Path(model).expanduser()
-        self._compute = devices.resolve(device, precision)
-        self._loaded = load_model(directory, encoder=encoder, offline=offline)
+        if backend == "onnx" or (backend == "auto" and is_export(directory)):
+            self._onnx: OnnxBackend | None = OnnxBackend(directory, device=device)
+            if precision not in ("auto", self._onnx.kind):
+                raise ModelError(
+                    f"{directory} computes in {self._onnx.kind}, and {precision} was asked for",
+                    hint="Leave out the precision; senthy export, with --quantize int8 or without, makes another.",
+                )
+            self.info, self._tokenizer = self._onnx.info, self._onnx.tokenizer
+        else:
+            from sentiment_hybrid.engine import device as devices
+
+            self._onnx = None
+            self._compute = devices.resolve(device, precision)
+            loaded = load_model(directory, encoder=encoder, offline=offline)
+            self._classifier = loaded.classifier.to(self._compute.device)
+            self.info, self._tokenizer = loaded.info, loaded.tokenizer
         self._normalizer = clean.from_id(self.info.normalizer)
         if self._normalizer.name == "classic":
             clean.prepare_nltk(paths.cache_dir(cache_dir), offline=offline)
-        self._classifier = self._loaded.classifier.to(self._compute.device)
         self._token_budget = token_budget
         self._layout: AbstractContextManager[None] = nullcontext()
         self._tokens = 0
@@ -85,11 +115,6 @@ class Predictor:
         self.empty = 0
         #: Texts seen so far that are longer than the model's ``max_windows`` windows; their rest was not read.
         self.truncated = 0
-
-    @property
-    def info(self) -> ModelInfo:
-        """What the model directory says of itself."""
-        return self._loaded.info
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -124,9 +149,9 @@ class Predictor:
         if isinstance(texts, str):
             raise _not_one(texts)
         source = iter(texts)
-        done = 0
+        done, known = 0, self.memory()
         while part := list(islice(source, chunk)):
-            for row in self._probabilities(part, first=done):
+            for row in self.compute(self.prepare(part, known=known, first=done), known=known):
                 yield self._prediction(row)
             done += len(part)
 
@@ -137,11 +162,44 @@ class Predictor:
         """
         if isinstance(texts, str):
             raise _not_one(texts)
-        texts = list(texts)
+        texts, known = list(texts), self.memory()
         parts = [
-            self._probabilities(texts[start : start + CHUNK], first=start) for start in range(0, len(texts), CHUNK)
+            self.compute(self.prepare(texts[start : start + CHUNK], known=known, first=start), known=known)
+            for start in range(0, len(texts), CHUNK)
         ]
         return np.concatenate(parts) if parts else np.empty((0, len(self.labels)), dtype=np.float32)
+
+    def memory(self) -> Remembered:
+        """What `prepare` and `compute` of one stream of texts share, so that none is computed twice."""
+        return Remembered(len(self.labels) + 1)
+
+    def prepare(self, texts: Sequence[object], *, known: Remembered, first: int = 0) -> Prepared:
+        """Clean and tokenise what is not known yet; may run in another thread, ahead of `compute`, in the same order.
+
+        ``first`` is how many texts were before. Raises DataError as `predict`.
+        """
+        cleaned = [self._normalizer(_text(value, first + at)) for at, value in enumerate(texts)]
+        distinct = {text: place for place, text in enumerate(dict.fromkeys(text for text in cleaned if text))}
+        rows = np.array([at for at, text in enumerate(cleaned) if text], dtype=np.int64)
+        places = np.array([distinct[cleaned[at]] for at in rows], dtype=np.int64)
+        wanted = known.want(list(distinct))
+        tokenized = tokenize(
+            wanted.new, self._tokenizer, max_length=self.info.max_length, max_windows=self.info.max_windows
+        )
+        return Prepared(len(texts), rows, places, wanted, tokenized)
+
+    def compute(self, prepared: Prepared, *, known: Remembered) -> np.ndarray:
+        """Probabilities (N, C) of the texts of `prepare`, as `predict_proba` gives them."""
+        computed = self._probabilities(prepared.tokenized)  # (M, C)
+        full = self.info.max_length * self.info.max_windows
+        cut = (prepared.tokenized.lengths == full) & (prepared.tokenized.truncated > 0)
+        # Whether a text lost its end is remembered with its probabilities: it is told once for every row.
+        found = known.learn(prepared.wanted, np.column_stack([computed, cut]))[prepared.places]  # (R, C + 1)
+        self.empty += prepared.size - len(prepared.rows)
+        self.truncated += int(found[:, -1].sum())
+        result = np.full((prepared.size, len(self.labels)), np.nan, dtype=np.float32)
+        result[prepared.rows] = found[:, :-1]
+        return result
 
     def predict_frame(self, frame: pd.DataFrame, text_column: str | None = None) -> pd.DataFrame:
         """A copy of the frame with the columns ``prediction``, ``score`` and ``p_<label>``; rows and index stay.
@@ -185,7 +243,7 @@ class Predictor:
         """Prepare the encoder's weights once it is worth the time, and then for good: a stream comes in chunks."""
         self._tokens += tokens
         if isinstance(self._layout, nullcontext):
-            self._layout = laid_out(self._classifier, self._compute, tokens=self._tokens)
+            self._layout = self._compute.layout(self._classifier.encoder, tokens=self._tokens)
             self._layout.__enter__()
 
     def _prediction(self, row: np.ndarray) -> Prediction:
@@ -195,26 +253,18 @@ class Predictor:
         probabilities = dict(zip(self.labels, (float(value) for value in row), strict=True))
         return Prediction(self.labels[best], probabilities[self.labels[best]], probabilities)
 
-    def _probabilities(self, texts: Sequence[object], *, first: int) -> np.ndarray:
-        """(N, C) of one chunk; each distinct cleaned text is computed once."""
-        cleaned = [self._normalizer(_text(value, first + at)) for at, value in enumerate(texts)]
-        places = {text: place for place, text in enumerate(dict.fromkeys(text for text in cleaned if text))}
-        result = np.full((len(texts), len(self.labels)), np.nan, dtype=np.float32)
-        rows = np.array([at for at, text in enumerate(cleaned) if text], dtype=np.int64)
-        self.empty += len(texts) - len(rows)
-        if len(rows) == 0:
-            return result
-        tokenized = tokenize(
-            list(places), self._loaded.tokenizer, max_length=self.info.max_length, max_windows=self.info.max_windows
-        )
+    def _probabilities(self, tokenized: TokenizedTexts) -> np.ndarray:
+        """(M, C) of texts that differ."""
+        if len(tokenized) == 0:
+            return np.empty((0, len(self.labels)), dtype=np.float32)
+        if self._onnx is not None:
+            return self._onnx.probabilities(tokenized, token_budget=self._token_budget)
+        from sentiment_hybrid.engine.evaluate import predict_probabilities
+
         self._lay_out(tokenized.ids.size)
-        computed = predict_probabilities(
+        return predict_probabilities(
             self._classifier, tokenized, compute=self._compute, token_budget=self._token_budget
         )
-        which = np.array([places[cleaned[at]] for at in rows])
-        self.truncated += _cut(tokenized, which, full=self.info.max_length * self.info.max_windows)
-        result[rows] = computed[which]
-        return result
 
 
 def published(models_dir: Path, head: str | None = None) -> Path:
@@ -254,13 +304,6 @@ def _is_null(value: Any) -> bool:
     if value is None or (isinstance(value, (float, np.floating)) and np.isnan(value)):
         return True
     return type(value).__name__ in {"NAType", "NaTType"}  # pandas' own, without importing it
-
-
-def _cut(tokenized: TokenizedTexts, which: np.ndarray, *, full: int) -> int:
-    """How many of the texts ``which`` (places in tokenized, repeats included) lost their end."""
-    if tokenized.truncated == 0:
-        return 0
-    return int((tokenized.lengths == full)[which].sum())
 
 
 def _not_one(text: str) -> DataError:

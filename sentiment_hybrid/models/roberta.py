@@ -157,7 +157,8 @@ class Roberta(nn.Module):
 
     def states(self, input_ids: Tensor, attention_mask: Tensor, *, last: int) -> Tensor:
         """What the first ``last`` layers give, (W, T, H)."""
-        if attention_mask.device.type == "cpu":
+        # A recorded graph must hold for other lengths than those that it was recorded with.
+        if attention_mask.device.type == "cpu" and not torch.jit.is_tracing():
             ragged = Ragged.of(attention_mask)
             flat = self.embeddings(ragged.take(input_ids), ragged.position)
             return ragged.put(self._layers(flat, ragged, 0, last), attention_mask)

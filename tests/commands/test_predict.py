@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
@@ -11,7 +12,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -313,6 +316,26 @@ def test_the_text_column_may_be_named(
     assert_labelled(read_rows(tmp_path / "out.csv"), TEXTS, expected, column="review")
 
 
+@pytest.mark.parametrize("to_stdout", [False, True])
+def test_a_file_that_changes_while_it_is_labelled_is_an_error(
+    to_stdout: bool, run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_rows(tmp_path / "in.csv", [{"text": text} for text in TEXTS])
+    target = tmp_path / "out.csv"
+    target.write_text("what was there")
+    label = Predictor.predict_proba
+
+    def label_while_it_grows(self: Predictor, *args: Any, **options: Any) -> Any:
+        with source.open("a") as file:
+            file.write("one more\n")
+        return label(self, *args, **options)
+
+    monkeypatch.setattr(Predictor, "predict_proba", label_while_it_grows)
+    with pytest.raises(SourceError, match=r"in\.csv changed while it was read"):
+        run(input_file=source, output_file=None if to_stdout else target)
+    assert target.read_text() == "what was there"
+
+
 def test_a_missing_column_names_those_found_and_the_nearest(
     run: Callable[..., predict.PredictResult], tmp_path: Path
 ) -> None:
@@ -447,20 +470,135 @@ def test_rows_stream_in_bounded_chunks(
     run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    proba = Predictor.predict_proba
+    prepare = Predictor.prepare
 
-    def measured(self: Predictor, texts: list[str | None]) -> Any:
+    def measured(self: Predictor, texts: list[str | None], **options: Any) -> Any:
         sizes.append(len(texts))
-        return proba(self, texts)
+        return prepare(self, texts, **options)
 
     monkeypatch.setattr(engine, "CHUNK", 7)
-    monkeypatch.setattr(Predictor, "predict_proba", measured)
+    monkeypatch.setattr(Predictor, "prepare", measured)
     for ending in ("csv", "jsonl", "parquet", "db"):
         sizes.clear()
         source = write_rows(tmp_path / f"in.{ending}", [{"text": f"good {at}"} for at in range(23)])
         run(input_file=source, output_file=tmp_path / f"out.{ending}")
         assert sizes == [7, 7, 7, 2]
         assert [row["text"] for row in read_rows(tmp_path / f"out.{ending}")] == [f"good {at}" for at in range(23)]
+
+
+@pytest.mark.parametrize("ending", ["csv", "db"])
+def test_reading_keeps_a_bounded_lead_over_the_model_and_the_writer(
+    ending: str, run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, labelled, written = [0], [0], [0]
+    leads: list[tuple[int, int]] = []
+    joined, compute, write = predict._joined, Predictor.compute, predict._write
+
+    def reading(batches: Any) -> Any:
+        read[0] += 1
+        return joined(batches)
+
+    def computing(self: Predictor, prepared: engine.Prepared, **options: Any) -> Any:
+        labelled[0] += 1
+        leads.append((read[0] - labelled[0], labelled[0] - written[0]))
+        return compute(self, prepared, **options)
+
+    def writing(*arguments: Any) -> None:
+        write(*arguments)
+        written[0] += 1
+
+    monkeypatch.setattr(engine, "CHUNK", 5)
+    monkeypatch.setattr(predict, "_joined", reading)
+    monkeypatch.setattr(Predictor, "compute", computing)
+    monkeypatch.setattr(predict, "_write", writing)
+    source = write_rows(tmp_path / f"in.{ending}", [{"text": f"good {at}"} for at in range(400)])
+    run(input_file=source, output_file=tmp_path / f"out.{ending}")
+    assert (read[0], labelled[0], written[0]) == (80, 80, 80)
+    # Ahead: one prepared, one that waits, one in the reader's hand. Behind: one being written, one that waits.
+    assert max(lead for lead, _ in leads) <= 4
+    assert max(lag for _, lag in leads) <= 3
+
+
+def test_a_text_that_comes_again_much_later_is_not_computed_again(
+    run: Callable[..., predict.PredictResult],
+    expected: dict[str, engine.Prediction],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    computed: list[int] = []
+    probabilities = Predictor._probabilities
+
+    def counted(self: Predictor, tokenized: Any) -> Any:
+        computed.append(len(tokenized))
+        return probabilities(self, tokenized)
+
+    monkeypatch.setattr(engine, "CHUNK", 4)
+    monkeypatch.setattr(Predictor, "_probabilities", counted)
+    texts = [text for text in TEXTS if "\t" not in text] * 8
+    source = write_rows(tmp_path / "in.csv", [{"text": text} for text in texts])
+    run(input_file=source, output_file=tmp_path / "out.csv")
+    assert sum(computed) == len({text for text in texts if text})
+    assert_labelled(read_rows(tmp_path / "out.csv"), texts, expected)
+
+
+def test_the_threads_change_nothing_in_what_is_written(
+    run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_rows(tmp_path / "in.csv", [{"text": f"good {at % 70} day " * (1 + at % 9)} for at in range(300)])
+    monkeypatch.setattr(engine, "CHUNK", 32)
+    run(input_file=source, output_file=tmp_path / "beside.csv")
+    incoming = predict._open
+
+    def live(*arguments: Any) -> Any:
+        return replace(incoming(*arguments), live=True)
+
+    monkeypatch.setattr(predict, "_open", live)
+    monkeypatch.setattr(predict, "_writing", lambda write, *, here: contextlib.nullcontext(write))
+    run(input_file=source, output_file=tmp_path / "alone.csv")
+    assert (tmp_path / "beside.csv").read_bytes() == (tmp_path / "alone.csv").read_bytes()
+
+
+def test_a_group_ends_where_its_texts_are_long(
+    run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    prepare = Predictor.prepare
+
+    def measured(self: Predictor, texts: list[str | None], **options: Any) -> Any:
+        sizes.append(len(texts))
+        return prepare(self, texts, **options)
+
+    monkeypatch.setattr(predict, "_READ", 2)
+    monkeypatch.setattr(predict, "_CHARACTERS", 100)
+    monkeypatch.setattr(Predictor, "prepare", measured)
+    rows = [{"text": "good"}] * 6 + [{"text": "long " * 15}] * 4 + [{"text": "bad"}] * 3
+    run(input_file=write_rows(tmp_path / "in.csv", rows), output_file=tmp_path / "out.csv")
+    assert sizes == [6, 2, 2, 3]
+    assert [row["text"] for row in read_rows(tmp_path / "out.csv")] == [row["text"] for row in rows]
+
+
+@pytest.mark.parametrize("ending", ["csv", "db", "parquet"])
+def test_a_failed_write_ends_every_thread_and_leaves_the_old_file(
+    ending: str, run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_rows(tmp_path / "in.csv", [{"text": f"good {at}"} for at in range(90)])
+    target = tmp_path / "out" / f"out.{ending}"
+    run("good", output_file=target)
+    old, before = target.read_bytes(), set(threading.enumerate())
+    write, calls = predict._write, iter(range(99))
+
+    def full(*arguments: Any) -> None:
+        if next(calls) == 3:
+            raise OSError(28, "No space left on device")
+        write(*arguments)
+
+    monkeypatch.setattr(engine, "CHUNK", 4)
+    monkeypatch.setattr(predict, "_write", full)
+    with pytest.raises(OutputError, match="disk is full"):
+        run(input_file=source, output_file=target)
+    assert target.read_bytes() == old
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+    assert set(threading.enumerate()) <= before
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl.gz", "parquet", "db"])
@@ -472,17 +610,19 @@ def test_a_stopped_run_leaves_the_old_file(
     run(input_file=source, output_file=target)
     old = target.read_bytes()
     calls = iter([None, KeyboardInterrupt()])
-    proba = Predictor.predict_proba
+    compute = Predictor.compute
 
-    def stopped(self: Predictor, texts: list[str | None]) -> Any:
+    def stopped(self: Predictor, prepared: engine.Prepared, **options: Any) -> Any:
         if (failure := next(calls)) is not None:
             raise failure
-        return proba(self, texts)
+        return compute(self, prepared, **options)
 
     monkeypatch.setattr(engine, "CHUNK", 4)
-    monkeypatch.setattr(Predictor, "predict_proba", stopped)
+    monkeypatch.setattr(Predictor, "compute", stopped)
+    before = set(threading.enumerate())
     with pytest.raises(KeyboardInterrupt):
         run(input_file=source, output_file=target)
+    assert set(threading.enumerate()) <= before
     assert target.read_bytes() == old
     assert [path.name for path in target.parent.iterdir()] == [target.name]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+
 import pytest
 
 from sentiment_hybrid.commands import run_all, train
@@ -134,20 +137,52 @@ SEARCHED = (
 )
 
 
-def test_mode_optimize_searches_each_model_and_compares_the_best(make_project):
+def distinct_windows(config):
+    """A digest of the token ids of each window that the prepared texts have."""
+    from sentiment_hybrid.data.store import open_store
+    from sentiment_hybrid.engine.batches import tokenize
+    from sentiment_hybrid.models.encoder import load_encoder
+
+    with open_store(config.paths.data_db) as store:
+        texts = [text for split in ("train", "valid", "test") for text in store.read(split).texts]
+    tokenized = tokenize(texts, load_encoder(config.encoder).tokenizer, max_length=16, max_windows=32)
+    bounds = itertools.pairwise(tokenized.window_offsets)
+    return {digest_of(tokenized.ids[start:end]) for start, end in bounds}
+
+
+def digest_of(ids):
+    return hashlib.sha256(ids.astype("int64").tobytes()).digest()
+
+
+def test_mode_optimize_searches_each_model_compares_the_best_and_encodes_each_window_once(make_project, monkeypatch):
+    from sentiment_hybrid.models.encoder import Encoder
+
+    passed: list[bytes] = []
+    real = Encoder.below
+
+    def counting(self, input_ids, attention_mask):
+        passed.extend(
+            digest_of(ids[tokens].cpu().numpy()) for ids, tokens in zip(input_ids, attention_mask.bool(), strict=True)
+        )
+        return real(self, input_ids, attention_mask)
+
+    monkeypatch.setattr(Encoder, "below", counting)
     project = make_project(prepare=False)
-    config = project.config(SEARCHED, SEARCHED.replace("linear", "han", 1))
-    result = run_all.run(config, ("linear", "han"), mode="optimize")
+    config = project.config(SEARCHED.replace("linear", "lstm", 1), SEARCHED.replace("linear", "han", 1))
+    result = run_all.run(config, ("lstm", "han"), mode="optimize")
     assert not result.failures
-    assert names(project) == ["LinearRoBERTa_Optimize", "HANRoBERTa_Optimize"]
+    assert names(project) == ["LSTMRoBERTa_Optimize", "HANRoBERTa_Optimize"]
     assert {name: found.finished + found.pruned for name, found in result.searches.items()} == {
-        "LinearRoBERTa": 3,
+        "LSTMRoBERTa": 3,
         "HANRoBERTa": 3,
     }
-    assert ("LinearRoBERTa", "HANRoBERTa") in [(first, second) for _, first, second in result.comparisons]
-    again = run_all.run(config, ("linear", "han"), mode="optimize")
-    assert again.skipped == ["train linear", "train han"]
+    assert ("LSTMRoBERTa", "HANRoBERTa") in [(first, second) for _, first, second in result.comparisons]
+    again = run_all.run(config, ("lstm", "han"), mode="optimize")
+    assert again.skipped == ["train lstm", "train han"]
     assert again.tests["HANRoBERTa"].scores == result.tests["HANRoBERTa"].scores
+    # Two searches, two trainings and two tests, and all of it once more: exactly one pass for each distinct window.
+    windows = distinct_windows(config)
+    assert (len(passed), set(passed)) == (len(windows), windows)
 
 
 def test_one_models_failed_search_does_not_lose_the_others_and_the_exit_code_tells(make_project, capsys):
@@ -225,35 +260,3 @@ def test_an_option_of_a_search_without_a_search_is_refused(capsys):
         main(["run-all", "--n-trials", "3"])
     assert caught.value.code == 2
     assert "--mode optimize" in capsys.readouterr().err
-
-
-def test_optimizing_every_model_passes_each_distinct_window_through_the_encoder_once(make_project, monkeypatch):
-    import hashlib
-
-    from sentiment_hybrid.data.store import open_store
-    from sentiment_hybrid.engine.batches import tokenize
-    from sentiment_hybrid.models.encoder import Encoder, load_encoder
-
-    project = make_project(prepare=False)
-    searched = SEARCHED.replace("linear", "lstm", 1), SEARCHED.replace("linear", "han", 1)
-    config = project.config(*searched)
-    seen: list[bytes] = []
-    real = Encoder.forward
-
-    def counting(self, input_ids, attention_mask):
-        for ids, real_tokens in zip(input_ids, attention_mask.bool(), strict=True):
-            seen.append(hashlib.sha256(ids[real_tokens].to("cpu").numpy().astype("int64").tobytes()).digest())
-        return real(self, input_ids, attention_mask)
-
-    monkeypatch.setattr(Encoder, "forward", counting)
-    result = run_all.run(config, ("lstm", "han"), mode="optimize")
-    assert not result.failures
-    with open_store(config.paths.data_db) as store:
-        texts = [text for split in ("train", "valid", "test") for text in store.read(split).texts]
-    tokenized = tokenize(texts, load_encoder(config.encoder).tokenizer, max_length=16, max_windows=32)
-    windows = {
-        hashlib.sha256(tokenized.ids[start:end].astype("int64").tobytes()).digest()
-        for start, end in zip(tokenized.window_offsets, tokenized.window_offsets[1:], strict=False)
-    }
-    assert set(seen) == windows
-    assert len(seen) == len(windows), "exactly once, over both searches, both trainings and both tests"

@@ -7,6 +7,8 @@ import csv
 import gzip
 import io
 import json
+import os
+import random
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -212,6 +214,19 @@ def test_a_damaged_gzip_is_an_error(tmp_path: Path) -> None:
         read(open_source(str(path), Data()))
 
 
+@pytest.mark.parametrize("padding", [0, 7, 600_000])
+@pytest.mark.parametrize("sizes", [(10,), (0, 300_000, 1), (3_000_000, 5)])
+def test_gzip_files_of_several_members_with_padding_are_read_whole(
+    sizes: tuple[int, ...], padding: int, tmp_path: Path
+) -> None:
+    parts = [random.Random(size).randbytes(size // 2) + b"x" * (size - size // 2) for size in sizes]
+    path = tmp_path / "rows.gz"
+    path.write_bytes((b"\0" * padding).join(gzip.compress(part) for part in parts) + b"\0" * padding)
+    with path.open("rb") as file:
+        unzipped = sources._Unzipped(file)
+        assert b"".join(iter(lambda: unzipped.read(10_000), b"")) == b"".join(parts)
+
+
 def test_reading_can_stop_early(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv.gz"
     path.write_bytes(gzip.compress(b"text,label\n" + b"a text that repeats,1\n" * 1_000_000))
@@ -291,6 +306,43 @@ def test_a_fingerprint_follows_name_and_content(tmp_path: Path) -> None:
     assert open_source(str(one), Data()).fingerprint() == open_source(str(other), Data()).fingerprint()
     other.write_bytes(other.read_bytes() + b"x,1\n")
     assert open_source(str(one), Data()).fingerprint() != open_source(str(other), Data()).fingerprint()
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_a_file_that_changes_while_it_is_read_is_an_error(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"rows{suffix}"
+    WRITERS[suffix](path)
+    source = open_source(str(path), Data())
+    batches = source.batches(size=1)
+    next(batches)
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(SourceError, match="changed while it was read") as caught:
+        list(batches)
+    assert "Wait until" in caught.value.hint
+    assert len(read(source)) > 1, "it can be read once it rests"
+
+
+def test_a_file_that_is_cut_off_while_it_is_read_is_said_to_have_changed(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a text"}\n' * 200_000)
+    batches = open_source(str(path), Data()).batches(size=10)
+    next(batches)
+    os.truncate(path, 2_000_005)
+    with pytest.raises(SourceError, match="changed while it was read"):
+        list(batches)
+
+
+def test_a_file_that_changes_after_its_fingerprint_was_taken_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    write_csv(path)
+    source = open_source(str(path), Data())
+    source.fingerprint()
+    path.write_bytes(path.read_bytes() + b"half a row")
+    with pytest.raises(SourceError, match="changed while it was read"):
+        read(source)
+    source.fingerprint()
+    with pytest.raises(SourceError, match="1 fields"):
+        read(source)
 
 
 def test_the_sample_is_a_source() -> None:

@@ -23,7 +23,7 @@ from sentiment_hybrid.data import split
 from sentiment_hybrid.data.build import Part, build, fingerprint
 from sentiment_hybrid.data.clean import get_normalizer
 from sentiment_hybrid.data.sources import open_source
-from sentiment_hybrid.data.spool import Spool
+from sentiment_hybrid.data.spool import Spool, bind
 from sentiment_hybrid.data.store import Examples, Store, open_store
 from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, OutputError, SourceError
 
@@ -76,6 +76,18 @@ def dropped(path: Path) -> dict[str, int]:
         return {reason: count for reason, count in store.report["dropped"].items() if count}
 
 
+def fill(
+    spool: Spool, *, splits: Any, values: Any, rows: Sequence[int], keys: Any, texts: list[str], buckets: int
+) -> None:
+    sheaf = bind(np.arange(len(texts)), splits, keys, texts, texts, buckets)
+    identities = np.frombuffer(split.identities(texts), dtype=np.int64)
+    spool.add(sheaf, splits=splits, values=values, rows=rows, keys=keys, identities=identities)
+
+
+def placed_rows(spool: Spool, label_of: Any, reasons: Any, counts: Any) -> list[tuple[Any, ...]]:
+    return [row for columns in spool.ordered(label_of, reasons, counts) for row in zip(*columns, strict=True)]
+
+
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
@@ -120,18 +132,19 @@ def test_samples_are_nested_and_keep_the_class_shares(
     labels = draw.permutation(np.repeat(np.arange(len(sizes)), sizes))
     count = len(labels)
     with Spool(folder, buckets=4, records_at_once=100) as spool:
-        spool.add(
+        fill(
+            spool,
             splits=np.full(count, split.TRAIN),
             values=labels,
             rows=range(1, count + 1),
             keys=draw.integers(0, 2**64, count, dtype=np.uint64),
             texts=[f"text {n}" for n in range(count)],
-            raws=[None] * count,
+            buckets=4,
         )
         label_of = np.arange(len(sizes))
         reasons = spool.find_drops(label_of, official=False, drop_conflicts=True, drop_repeats=True)
         counts = spool.class_counts(label_of, reasons, len(sizes))
-        ordered = [row for rows in spool.ordered(label_of, reasons, counts) for row in rows]
+        ordered = placed_rows(spool, label_of, reasons, counts)
     assert [row[0] for row in ordered] == list(range(1, count + 1))
     assert sorted(row[2] for row in ordered) == list(range(1, count + 1))
     taken = np.zeros(len(sizes))
@@ -326,6 +339,22 @@ def test_unusable_rows_are_an_error_and_the_old_database_stays(
     assert sorted(item.name for item in tmp_path.iterdir()) == ["t.db", "t.db.csv"]
 
 
+def test_a_source_that_changes_while_it_is_read_replaces_nothing(tmp_path: Path) -> None:
+    path = make(tmp_path, rows())
+    before = path.read_bytes()
+    source = write(tmp_path / "growing.csv", rows(400))
+    data = Data()
+    parts, normalizer = [Part(open_source(str(source), data))], get_normalizer("tweet")
+
+    def grow(_: int) -> None:
+        write(source, rows(401))
+
+    with pytest.raises(SourceError, match=r"growing\.csv changed while it was read"):
+        build(path, parts, data, normalizer=normalizer, fingerprint="wanted", on_rows=grow)
+    assert path.read_bytes() == before
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["growing.csv", "t.db", "t.db.csv"]
+
+
 def test_real_airline_tweets_make_three_classes(shared: Path, tmp_path: Path) -> None:
     with open_store(make(tmp_path, shared / "data/airline/Tweets.csv")) as store:
         assert store.labels == ("negative", "neutral", "positive")
@@ -492,16 +521,15 @@ def test_many_passes_over_few_rows_at_a_time_give_what_one_pass_gives(tmp_path: 
         "rows": range(count),
         "keys": keys,
         "texts": [f"text {n}" for n in draw.integers(0, 2000, count)],
-        "raws": [None] * count,
     }
     results = []
     for buckets, at_once in ((1, 10**6), (16, 200)):
         with Spool(tmp_path, buckets=buckets, records_at_once=at_once) as spool:
-            spool.add(**fields)
+            fill(spool, **fields, buckets=buckets)
             label_of = np.array([0, 1])
             reasons = spool.find_drops(label_of, official=True, drop_conflicts=True, drop_repeats=True)
             counts = spool.class_counts(label_of, reasons, 2)
-            results.append([row for rows_ in spool.ordered(label_of, reasons, counts) for row in rows_])
+            results.append(placed_rows(spool, label_of, reasons, counts))
     assert results[0] == results[1]
     assert len(results[0]) > 500
 

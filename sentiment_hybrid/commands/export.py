@@ -1,0 +1,260 @@
+"""`senthy export`: a trained model as one ONNX graph with its tokenizer, checked and timed against the original."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.errors import DatabaseError, ModelError, UsageError
+
+if TYPE_CHECKING:
+    from sentiment_hybrid.config.schema import Config
+    from sentiment_hybrid.engine.batches import TokenizedTexts
+    from sentiment_hybrid.engine.checkpoint import LoadedModel
+    from sentiment_hybrid.engine.export import Check
+    from sentiment_hybrid.engine.onnx_backend import OnnxBackend
+
+Format = Literal["onnx"]
+Quantize = Literal["int8"]
+
+#: Rows that the export is checked on, at most.
+ROWS = 1000
+#: Of these, so many are also put together into texts of several windows, which tweets never are.
+_JOINED = 64
+#: Real tokens of a timed turn: seconds, also for a large encoder.
+_TIMED_TOKENS = 2048
+#: A turn's batches are small: what onnxruntime computes it keeps in the processor's cache or not.
+_TOKEN_BUDGET = 4096
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """Where the export lies, how it compares with the original, and tokens per second of both."""
+
+    directory: Path
+    model_dir: Path
+    kind: str
+    bytes: int
+    check: Check
+    checked_on: str
+    speed: dict[str, float]
+
+    @property
+    def factor(self) -> float:
+        """Its speed over the best of the original's."""
+        export = self.speed[f"onnx {self.kind}"]
+        return export / max(speed for name, speed in self.speed.items() if name.startswith("torch"))
+
+
+def run(
+    config: Config,
+    model: str | None = None,
+    *,
+    load_model_path: Path | None = None,
+    output: Path | None = None,
+    file_format: Format = "onnx",
+    quantize: Quantize | None = None,
+    offline: bool = False,
+    encoder: Path | str | None = None,
+    rows: int = ROWS,
+) -> ExportResult:
+    """Write encoder and head as one graph, beside tokenizer and facts; put in place when it agrees with the original.
+
+    Args:
+        config: for its ``paths``, and ``data`` to check on.
+        model: whose published model; None takes the first there is.
+        load_model_path: a model directory instead.
+        output: the new directory; ``models/<model>_roberta_model_onnx[_int8]`` otherwise.
+        file_format: ``onnx``.
+        quantize: ``int8``: weights of the matrix products.
+        offline: never reach a network.
+        encoder: where a copy of the encoder lies, for a model that names one and does not hold it.
+        rows: of the prepared test split, else of the bundled sample, that it is checked on.
+
+    Raises:
+        UsageError: the output is something else than an export.
+        ModelError: there is no model, onnx or onnxruntime is missing, or the export differs too much.
+        EncoderError, OutputError: as their names say.
+    """
+    # torch tells its own developers what its recording does not know; it reads this when it is imported.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from sentiment_hybrid.engine.checkpoint import load_model, published_whole
+    from sentiment_hybrid.engine.onnx_backend import PACKAGES, require
+    from sentiment_hybrid.engine.predictor import published
+
+    require(*PACKAGES)
+    directory = load_model_path if load_model_path is not None else published(config.paths.models_dir, model)
+    loaded = load_model(directory, encoder=encoder, offline=offline)
+    if model is not None and loaded.info.head != model:
+        raise ModelError(f"{directory} is a {loaded.info.head} model, not {model}", hint=f"Use -m {loaded.info.head}.")
+    target = output or paths.exported_model(config.paths.models_dir, loaded.info.head, quantize)
+    _check_target(target, directory)
+    kind = quantize or "fp32"
+    with published_whole(target) as aside:
+        _write(loaded, aside, quantize=quantize)
+        check, checked_on, speed = _measure(loaded, aside, config, rows=rows, offline=offline)
+        _describe(aside, loaded, {"check": {**asdict(check), "on": checked_on}, "tokens_per_second": speed})
+        size = sum(file.stat().st_size for file in aside.rglob("*") if file.is_file())
+    return ExportResult(target, directory, kind, size, check, checked_on, speed)
+
+
+def _check_target(target: Path, source: Path) -> None:
+    """An export replaces an older one and nothing else."""
+    from sentiment_hybrid.engine.onnx_backend import is_export
+
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"--output {target} is a file", hint="Name a new directory.")
+    if target.is_dir() and any(target.iterdir()) and not is_export(target):
+        what = "the model itself" if target.resolve() == source.resolve() else "a directory with other files in it"
+        raise UsageError(f"--output {target} is {what}", hint="Name a new directory.")
+
+
+def _write(loaded: LoadedModel, aside: Path, *, quantize: Quantize | None) -> None:
+    """Graph, tokenizer and facts; what is measured comes to the facts later."""
+    from sentiment_hybrid.console import note
+    from sentiment_hybrid.engine import export
+
+    loaded.tokenizer.save_pretrained(aside / paths.TOKENIZER_DIR)
+    if not (aside / paths.TOKENIZER_DIR / paths.TOKENIZER_JSON).is_file():
+        raise ModelError(
+            f"the tokenizer of {loaded.info.encoder_name} has no {paths.TOKENIZER_JSON}, which an export needs",
+            hint="Take an encoder with a fast tokenizer, such as roberta-base.",
+        )
+    note("writing the graph")
+    place = aside / "fp32" if quantize else aside / "graph"
+    place.mkdir()
+    export.write_graph(loaded.classifier, place / paths.ONNX_MODEL, max_length=loaded.info.max_length)
+    if quantize:
+        note(f"quantising to {quantize}")
+        export.quantize(place / paths.ONNX_MODEL, aside / paths.ONNX_MODEL)
+        for file in place.iterdir():
+            file.unlink()
+    else:
+        for file in place.iterdir():
+            file.rename(aside / file.name)
+    place.rmdir()
+    _describe(aside, loaded, {"kind": quantize or "fp32"})
+
+
+def _describe(aside: Path, loaded: LoadedModel, facts: dict[str, Any]) -> None:
+    """model.json: that of the model, and what the graph is, reads, gives and was made of; ``facts`` are added."""
+    import json
+
+    from sentiment_hybrid.engine import export
+    from sentiment_hybrid.engine.checkpoint import file_sha256
+    from sentiment_hybrid.engine.runs import versions
+    from sentiment_hybrid.files import write_json
+
+    path = aside / paths.MODEL_JSON
+    known: dict[str, Any] = {}
+    if path.is_file():
+        known = json.loads(path.read_text(encoding="utf-8"))["onnx"]
+    else:
+        known = {
+            "inputs": export.INPUTS,
+            "outputs": export.OUTPUTS,
+            "opset": export.OPSET,
+            "pad_id": int(loaded.tokenizer.pad_token_id),
+            "sha256": file_sha256(aside / paths.ONNX_MODEL),
+            "source": {
+                "path": str(loaded.directory),
+                "weights_sha256": loaded.info.weights_sha256,
+                "encoder_fingerprint": loaded.info.encoder_fingerprint,
+                "run_id": loaded.info.run_id,
+                "created": loaded.info.created,
+            },
+            "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "versions": versions(),
+        }
+    write_json(path, {**asdict(loaded.info), "encoder_inside": True, "onnx": {**known, **facts}})
+
+
+def _measure(
+    loaded: LoadedModel, aside: Path, config: Config, *, rows: int, offline: bool
+) -> tuple[Check, str, dict[str, float]]:
+    """The export that was written beside the original; raises ModelError when it is not the same model."""
+    from sentiment_hybrid.console import note, progress
+    from sentiment_hybrid.engine import export
+    from sentiment_hybrid.engine.onnx_backend import OnnxBackend
+
+    backend = OnnxBackend(aside, device="cpu")
+    texts, checked_on = _texts(loaded, config, rows=rows, offline=offline)
+    tokenized = _tokenized_alike(loaded, backend, texts + _long(texts))
+    with progress("checking", 2 * len(tokenized), unit="texts") as bar:
+        check, refused = export.compare(
+            loaded.classifier, backend, tokenized, token_budget=_TOKEN_BUDGET, progress=bar.advance
+        )
+    if refused is not None:
+        raise ModelError(
+            f"the export is not the same model: {refused} ({check.rows:,} texts of {checked_on})",
+            hint="Export without --quantize."
+            if backend.kind == "int8"
+            else "Nothing was written; use the model as it is.",
+        )
+    note("timing")
+    few = backend.tokenize(texts[: _first(backend.tokenize(texts).lengths.cumsum(), _TIMED_TOKENS)])
+    return check, checked_on, export.race(loaded.classifier, backend, few, token_budget=_TOKEN_BUDGET)
+
+
+def _tokenized_alike(loaded: LoadedModel, backend: OnnxBackend, texts: list[str]) -> TokenizedTexts:
+    """The texts by the tokenizer that was written, which must give what the model's own gives."""
+    import numpy as np
+
+    from sentiment_hybrid.engine.batches import tokenize
+
+    info = loaded.info
+    own = tokenize(texts, loaded.tokenizer, max_length=info.max_length, max_windows=info.max_windows)
+    written = backend.tokenize(texts)
+    if not (np.array_equal(own.ids, written.ids) and np.array_equal(own.window_offsets, written.window_offsets)):
+        raise ModelError(
+            f"the tokenizer of {info.encoder_name} is another one when it is read from its {paths.TOKENIZER_JSON}",
+            hint="Nothing was written; use the model as it is.",
+        )
+    return written
+
+
+def _first(total: Any, tokens: int) -> int:
+    """How many texts have so many tokens together."""
+    return int((total < tokens).sum()) + 1
+
+
+def _texts(loaded: LoadedModel, config: Config, *, rows: int, offline: bool) -> tuple[list[str], str]:
+    """Cleaned texts of the prepared test split, else of the bundled sample; and which."""
+    from sentiment_hybrid.data import clean
+
+    normalizer = clean.from_id(loaded.info.normalizer)
+    if normalizer.name == "classic":
+        clean.prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline=offline)
+    for name, raw in (("the test split", _test_split(config, rows)), ("the bundled sample", _sample(config, rows))):
+        if texts := [text for text in map(normalizer, raw) if text]:
+            return texts, name
+    raise ModelError(f"the normaliser {loaded.info.normalizer} leaves nothing of any text")
+
+
+def _test_split(config: Config, rows: int) -> list[str]:
+    from sentiment_hybrid.data.store import open_store
+
+    try:
+        with open_store(config.paths.data_db) as store:
+            return store.read("test", min(rows, store.count("test")), with_raw=True).raw or []
+    except DatabaseError:
+        return []  # any texts will do
+
+
+def _sample(config: Config, rows: int) -> list[str]:
+    from sentiment_hybrid.data.columns import find_text
+    from sentiment_hybrid.data.sources import open_source
+
+    source = open_source("sample", config.data, offline=True)
+    column = find_text(source.columns, None, source=source.name)
+    return [text or "" for batch in source.batches([column]) for text in batch.columns[column]][:rows]
+
+
+def _long(texts: list[str]) -> list[str]:
+    """Texts of several windows: the first few put together, more and more of them."""
+    few = texts[:_JOINED]
+    return [" ".join(few[: len(few) // part]) for part in (4, 2, 1) if len(few) >= part]

@@ -1,0 +1,78 @@
+"""The quick reader gives what the careful one gives, and hands over to it at the first odd row."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sentiment_hybrid.config.schema import Data
+from sentiment_hybrid.data import quick, sources
+from sentiment_hybrid.data.sources import open_source
+from sentiment_hybrid.errors import SourceError
+
+PIECES = ["a", "b,", ",", '"', '""', "\n", "\r", "\r\n", " ", "\t", "é", "😀", "\0", "x,y\n", '"q",r\n', '"l\n2",3\n']
+MESSY = st.lists(st.sampled_from(PIECES), max_size=30).map("".join)
+
+
+def outcome(path: Path, data: Data, *, size: int = 3) -> Any:
+    """Rows with their numbers, what was skipped, or the error."""
+    try:
+        found = [
+            (row, *values)
+            for batch in open_source(str(path), data).batches(size=size)
+            for row, *values in zip(batch.rows, *batch.columns.values(), strict=True)
+        ]
+    except SourceError as error:
+        return error.message
+    return found
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    body=MESSY, header=st.sampled_from(["text,label", "text", "\ufefftext,label"]), odd=st.sampled_from([b"", b"\xe9"]),
+    kind=st.sampled_from(["csv", "tsv"]), bad_rows=st.sampled_from(["error", "skip"]),
+    block=st.sampled_from([16, 1 << 20]),
+)  # fmt: skip
+def test_any_file_is_read_as_the_careful_reader_reads_it(
+    body: str, header: str, odd: bytes, kind: str, bad_rows: Any, block: int, tmp_path: Path
+) -> None:
+    path = tmp_path / f"rows.{kind}"
+    path.write_bytes(f"{header}\n{body}".encode() + odd)
+    data = Data(bad_rows=bad_rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quick, "BLOCK", block)
+        quickly = outcome(path, data)
+        patch.setattr(sources.DelimitedSource, "_quickly", refuse)
+        assert quickly == outcome(path, data)
+
+
+def refuse(*_: Any) -> Any:
+    raise quick.OddError
+    yield
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_after_many_sound_rows_a_bad_one_keeps_its_number(
+    zipped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quick, "BLOCK", 1000)
+    lines = ["text,label", *(f'"text, {n}",{n % 2}' for n in range(500)), "a,b,c", "last,1"]
+    path = tmp_path / "rows.csv"
+    content = "\n".join(lines).encode()
+    path.write_bytes(gzip.compress(content) if zipped else content)
+    assert outcome(path, Data(), size=100) == "rows.csv, line 502, data row 501: 3 fields, the header has 2"
+    rows = outcome(path, Data(bad_rows="skip"), size=100)
+    assert [row for row, *_ in rows] == [*range(1, 501), 502]
+    assert rows[-1] == (502, "last", "1")
+
+
+def test_sound_rows_are_read_without_the_careful_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('text,label\n"two\nlines, ""quoted""",1\n\nplain é,0', encoding="utf-8")
+    monkeypatch.setattr(sources.DelimitedSource, "_carefully", refuse)
+    assert outcome(path, Data()) == [(1, 'two\nlines, "quoted"', "1"), (2, "plain é", "0")]
