@@ -10,6 +10,8 @@ cache, its figures and all. Both draw learning rate, dropout and weight decay; b
 pays for imports. Weights are random, of roberta-base's shape (or fewer --layers) with its real tokenizer: it is the
 time that counts here.
 
+What is done once whatever the size (loading, encoding, figures) weighs the more the smaller the setting is.
+
 Then the factor at the predecessor's full size, by counted tokens: its passes times 128, against the real tokens of the
 distinct windows of as many real tweets, which ours encodes once.
 """
@@ -60,8 +62,8 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="a (gzipped) CSV with the columns text and target")
     parser.add_argument("--tokenizer", type=Path, required=True, help="roberta-base's config.json and tokenizer files")
     parser.add_argument("--models", nargs="+", choices=["lstm", "han"], default=["lstm", "han"])
-    parser.add_argument("--trials", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--trials", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rows", type=int, default=200, help="of a trial: three quarters to train on, one to validate")
     parser.add_argument("--layers", type=int, default=12, help="of the encoder; roberta-base has 12")
     parser.add_argument("--repeats", type=int, default=1, help="turns of each contestant; medians are compared")

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sentiment_hybrid.models.classifier import TokenCounts
-
 if TYPE_CHECKING:
     import torch
 
     from sentiment_hybrid.engine.features import StoredStates
+    from sentiment_hybrid.models.classifier import TokenCounts
 
 _CHUNK = 4096  # texts handed to the tokenizer at once: enough for its threads, little memory
 _BUCKET_STEPS = 100  # steps whose rows are sorted by length together: of tweets 3 % is padding, with 32 it was 6
@@ -195,6 +194,10 @@ def padded_ids(tokenized: TokenizedTexts, windows: np.ndarray, mask: np.ndarray)
 
 def _counts(lengths: np.ndarray, text_index: np.ndarray, num_texts: int) -> TokenCounts:
     """Sizes of a batch, known here without asking the device."""
+    import torch
+
+    from sentiment_hybrid.models.classifier import TokenCounts
+
     per_text = np.bincount(text_index, weights=lengths, minlength=num_texts).astype(np.int64)
     windows = np.bincount(text_index, weights=lengths > 0, minlength=num_texts).astype(np.int64)
     return TokenCounts(torch.from_numpy(lengths), torch.from_numpy(per_text), torch.from_numpy(windows))
