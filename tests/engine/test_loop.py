@@ -79,7 +79,8 @@ def test_training_on_stored_states_is_training_on_the_live_encoder(make_workshop
     moved = [name for name in weights if name.startswith("encoder.")]
     assert bool(moved) == (trainable_layers > 0)
     for name in weights:
-        torch.testing.assert_close(weights[name], live_weights[name], atol=2e-2, rtol=0)
+        # AdamW makes whole steps of 0.01 of a gradient near zero, whose sign a rounding may turn: a few of 16 steps.
+        torch.testing.assert_close(weights[name], live_weights[name], atol=4e-2, rtol=0)
 
 
 @pytest.mark.parametrize(("model", "trainable_layers"), [("lstm", 0), ("han", 0), ("linear", 0), ("lstm", 1)])
