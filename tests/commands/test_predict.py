@@ -6,6 +6,7 @@ import contextlib
 import csv
 import gzip
 import io
+import itertools
 import json
 import os
 import shutil
@@ -323,14 +324,17 @@ def test_a_file_that_changes_while_it_is_labelled_is_an_error(
     source = write_rows(tmp_path / "in.csv", [{"text": text} for text in TEXTS])
     target = tmp_path / "out.csv"
     target.write_text("what was there")
-    label = Predictor.predict_proba
+    check = Predictor.check_columns
+    calls = itertools.count()
 
-    def label_while_it_grows(self: Predictor, *args: Any, **options: Any) -> Any:
-        with source.open("a") as file:
-            file.write("one more\n")
-        return label(self, *args, **options)
+    def check_while_it_grows(self: Predictor, *args: Any, **options: Any) -> None:
+        # The first look is at the header; the next is at rows, before the reader asks for more of them.
+        if next(calls):
+            with source.open("a") as file:
+                file.write("one more\n")
+        check(self, *args, **options)
 
-    monkeypatch.setattr(Predictor, "predict_proba", label_while_it_grows)
+    monkeypatch.setattr(Predictor, "check_columns", check_while_it_grows)
     with pytest.raises(SourceError, match=r"in\.csv changed while it was read"):
         run(input_file=source, output_file=None if to_stdout else target)
     assert target.read_text() == "what was there"
