@@ -117,6 +117,7 @@ def speed(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
     predictors = contestants(ours, work, arguments)
     tokens = count_tokens(ours, texts)
     batch, tried = best_batch(pipe, texts[: arguments.tuning], arguments.batch_sizes)
+    before = limits(size, arguments.device)
     works: dict[str, Callable[[], object]] = {
         DEFAULT: lambda: pipe(texts),
         BEST: lambda: pipe(texts, batch_size=batch),
@@ -125,6 +126,8 @@ def speed(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
     for work_once in works.values():  # what a first call alone does: pages, kernels, weights laid out
         work_once()
     seconds = side_by_side(works, repeats=arguments.repeats, device=arguments.device, warmup=False)
+    # The best that there was: another program that takes a core for a moment must not make the limit a low one.
+    limit = {kind: max(rate, before[kind]) for kind, rate in limits(size, arguments.device).items()}
     return {
         "what": "speed",
         "size": {**size, "max_length": _MAX_LENGTH},
@@ -133,7 +136,7 @@ def speed(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
         "pipeline_batch_size": batch,
         "pipeline_texts_per_second": tried,
         "states_differ_by": difference(pipe, ours, texts[:32]),
-        "contestants": results(seconds, rows=len(texts), tokens=tokens, size=size, device=arguments.device),
+        "contestants": results(seconds, rows=len(texts), tokens=tokens, size=size, limit=limit),
         "targets": reached(seconds),
         "copy_gb_per_second": copy_rate(device=arguments.device) / 1e9,
     }
@@ -259,13 +262,17 @@ def difference(pipe: Any, ours: Path, texts: list[str]) -> float:
     return float((theirs - own)[mask].abs().max())
 
 
+def limits(size: dict[str, int], device: str) -> dict[str, float]:
+    """FLOP/s of the model's own products, by precision."""
+    shapes = encoder_shapes(_PRODUCT_ROWS, hidden=size["hidden_size"], intermediate=size["intermediate_size"])
+    return {"fp32": matmul_rate(shapes, device=device), "bf16": matmul_rate(shapes, "bfloat16", device=device)}
+
+
 def results(
-    seconds: dict[str, list[float]], *, rows: int, tokens: int, size: dict[str, int], device: str
+    seconds: dict[str, list[float]], *, rows: int, tokens: int, size: dict[str, int], limit: dict[str, float]
 ) -> list[dict[str, Any]]:
     """A line for each contestant: how fast, how many times as fast as the two pipelines, share of the limit."""
     shape = {"hidden": size["hidden_size"], "intermediate": size["intermediate_size"]}
-    shapes = encoder_shapes(_PRODUCT_ROWS, **shape)
-    rates = {"fp32": matmul_rate(shapes, device=device), "bf16": matmul_rate(shapes, "bfloat16", device=device)}
     flops = encoder_flops(tokens, **shape, layers=size["num_hidden_layers"])
     lines = []
     for name, taken in seconds.items():
@@ -280,8 +287,8 @@ def results(
                 "x best batch": ratio(seconds[BEST], taken),
                 "GFLOP/s": flops / median / 1e9,
                 # int8 has another limit, which is not measured.
-                "limit GFLOP/s": None if "int8" in name else rates[kind] / 1e9,
-                "share %": None if "int8" in name else 100 * flops / median / rates[kind],
+                "limit GFLOP/s": None if "int8" in name else limit[kind] / 1e9,
+                "share %": None if "int8" in name else 100 * flops / median / limit[kind],
             }
         )
     return lines
