@@ -270,6 +270,7 @@ def estimated(
         model_bytes=4 * (head + whole),
         notes=tuple(_notes(ground, model, verb, test=test)),
     )
+    made = replace(made, notes=(*made.notes, *_without_room(config, made.bytes.get("token states", 0))))
     return DryRun(verb, model, compute.precision, made, 0.0)
 
 
@@ -392,6 +393,20 @@ def _notes(ground: Ground, model: str, verb: Verb, *, test: bool) -> list[str]:
         if section.hpo.storage and not section.hpo.storage.startswith("sqlite"):
             notes.append("the server that keeps the study was not asked: all trials are counted")
     return notes
+
+
+def _without_room(config: Config, needed: int) -> list[str]:
+    """That so many bytes of token states are more than the budget leaves, if so."""
+    from sentiment_hybrid.engine.shards import size_of
+
+    most = config.cache.max_gb
+    used = size_of(paths.states_dir(paths.cache_dir(config.paths.cache_dir)))
+    if not needed or most is None or used + needed <= most * 1e9:
+        return []
+    return [
+        f"the token states are more than cache.max_gb ({most:g}) has room for, so the encoder will run live in every "
+        "epoch, which takes far longer: raise it, or see senthy cache"
+    ]
 
 
 def _least(wanted: int | None, there: int) -> int:

@@ -135,7 +135,8 @@ def consume(fit: Fit, run: Run, *, minutes: float) -> None:
                 if writes and (stopping or time.monotonic() - saved >= 60 * minutes):
                     run.checkpoints.save(fit.state())
                     saved = time.monotonic()
-            if stopping:
+            # A step that is to be done again is no place to stop: nothing was saved.
+            if stopping and not isinstance(facts, BudgetFacts):
                 processes.barrier()  # a launcher ends the others as soon as one has ended
                 raise KeyboardInterrupt(
                     f"interrupted; state saved in {run.folder}; add --resume to the same command to go on"

@@ -139,8 +139,9 @@ class Crew:
         assert process.stdout is not None
         try:
             _send(process.stdin, (astuple(recipe), texts, raws))
-            digests, identities, sheaf = _receive(process.stdout)
-            result = Prepared(digests, identities, Sheaf(*sheaf))
+            if (answer := _receive(process.stdout)) is not None:  # None: it ended before it answered
+                digests, identities, sheaf = answer
+                result = Prepared(digests, identities, Sheaf(*sheaf))
         except (OSError, ValueError):
             pass  # it has failed
         finally:

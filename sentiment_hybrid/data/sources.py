@@ -685,8 +685,10 @@ class SqliteSource(FileSource):
     @contextlib.contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
         try:
+            address = f"{self.path.resolve().as_uri()}?mode=ro"
+            # One thread at a time reads; another may be the one that lets go of it.
             with contextlib.closing(
-                sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True, timeout=_LOCK_SECONDS)
+                sqlite3.connect(address, uri=True, timeout=_LOCK_SECONDS, check_same_thread=False)
             ) as connection:
                 connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
                 yield connection

@@ -26,6 +26,7 @@ import torch
 from sentiment_hybrid.engine import shards
 from sentiment_hybrid.engine.batches import TokenizedTexts, pack, padded_ids
 from sentiment_hybrid.engine.device import Compute
+from sentiment_hybrid.engine.memory import in_batches
 from sentiment_hybrid.engine.shards import KEY_BYTES, PARTS, Identity, Shard, UnusableError
 from sentiment_hybrid.files import reason
 from sentiment_hybrid.models.encoder import Encoder
@@ -88,7 +89,8 @@ class _RefusedError(OSError):
 class StateStore:
     """States below the trained layers of one encoder, at one precision.
 
-    ``passes`` counts the windows that this object has encoded; ``refusal`` says why states could not be kept, if so.
+    ``passes`` counts the windows that this object has encoded; ``refusal`` says why some could not be kept, if
+    that has happened: of several calls the last that it happened to.
 
     Args:
         root: the folder of all stores.
@@ -136,7 +138,7 @@ class StateStore:
         None where they cannot be kept (no room, a folder that refuses): the reason is in ``refusal``, and logged once
         per folder. What was complete stays for the next time.
         """
-        self.refusal, why = "", ""
+        why = ""
         keys = _window_keys(tokenized)
         for _ in range(_ATTEMPTS):
             try:
@@ -219,17 +221,27 @@ class StateStore:
                     shards.write(
                         self.folder,
                         self.identity,
-                        self._encoded(tokenized, batches, progress),
+                        self._encoded(tokenized, batches, token_budget, progress),
                         keys=keys[windows],
                         lengths=lengths[windows],
                         part=min(parts),
                     )
 
     def _encoded(
-        self, tokenized: TokenizedTexts, batches: list[np.ndarray], progress: Callable[[int], object]
+        self,
+        tokenized: TokenizedTexts,
+        batches: list[np.ndarray],
+        token_budget: int,
+        progress: Callable[[int], object],
     ) -> Iterator[np.ndarray]:
-        for batch in batches:
-            yield self._encode(tokenized, batch)
+        for batch, states in in_batches(
+            batches,
+            tokenized.window_lengths,
+            lambda windows: self._encode(tokenized, windows),
+            token_budget=token_budget,
+            device=self.compute.device,
+        ):
+            yield states
             progress(len(batch))
 
     def _encode(self, tokenized: TokenizedTexts, windows: np.ndarray) -> np.ndarray:
@@ -241,11 +253,11 @@ class StateStore:
         ids = torch.from_numpy(padded_ids(tokenized, windows, mask)).to(device)
         with torch.no_grad(), self.compute.autocast():
             states = self.encoder.below(ids, on_device)  # (W, T, H)
-        self.passes += len(windows)
         half = states[on_device].to(torch.float16)
         if not torch.isfinite(half).all():
             raise _RefusedError("they are beyond what half precision can hold")
         array: np.ndarray = half.cpu().numpy()
+        self.passes += len(windows)
         return array
 
     def _check_room(self, needed: int) -> None:

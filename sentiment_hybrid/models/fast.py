@@ -128,11 +128,18 @@ def _bf16(weight: Tensor, bias: Tensor, activation: Callable[[Tensor], Tensor] |
     mkldnn = torch.ops.mkldnn
     names: dict[Any, str] = {None: "none", F.gelu: "gelu", F.relu: "relu"}
     fused = names.get(activation)
-    if fused is None or not torch.backends.mkldnn.is_available() or not hasattr(mkldnn, "_reorder_linear_weight"):
+    if fused is None or not _packs_bf16():
         return _after(lambda states: F.linear(states, weight, bias), activation)
     packed = mkldnn._reorder_linear_weight(weight, _TOKENS)
     algorithm = "none" if fused == "gelu" else ""
     return lambda states: cast(Tensor, mkldnn._linear_pointwise(states, packed, bias, fused, [], algorithm))
+
+
+def _packs_bf16() -> bool:
+    """Whether torch has products of packed bf16 weights, and this CPU the instructions that they insist on."""
+    mkldnn = torch.ops.mkldnn
+    there = torch.backends.mkldnn.is_available() and hasattr(mkldnn, "_reorder_linear_weight")
+    return there and bool(mkldnn._is_mkldnn_bf16_supported())
 
 
 class _Int8:

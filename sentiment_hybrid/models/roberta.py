@@ -350,13 +350,10 @@ def load_roberta(directory: Path, config: Architecture) -> tuple[Roberta, list[s
 
 
 def _weights(directory: Path) -> dict[str, Tensor]:
-    """Tensors of all weight files by the names that the modules here have."""
+    """Tensors by the names that the modules here have; what other files of weights lie beside them is not asked."""
     from safetensors.torch import load_file
 
-    weights: dict[str, Tensor] = {}
-    for file in sorted(directory.glob("*.safetensors")):
-        weights |= load_file(file)
-    return {_own_name(name): value for name, value in weights.items()}
+    return {_own_name(name): value for name, value in load_file(directory / WEIGHTS_FILE).items()}
 
 
 def _own_name(name: str) -> str:

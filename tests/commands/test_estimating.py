@@ -89,6 +89,13 @@ def test_a_trained_encoder_stores_nothing_and_its_model_holds_it(project):
     assert trained.estimate.bytes["model"] == pytest.approx(weights, rel=0.2)
 
 
+def test_states_beyond_the_budget_are_told(project):
+    words = "more than cache.max_gb (1e-06) has room for"
+    for override, told in (("cache.max_gb=0.000001", True), ("cache.max_gb=1", False)):
+        (result,) = estimating.run(project.config(override), ["linear"], "train", device="cpu")
+        assert any(words in note for note in result.estimate.notes) is told
+
+
 def test_more_texts_than_are_counted_are_taken_to_go_on_alike(project, monkeypatch):
     (exact,) = estimating.run(project.config(), ["linear"], "train")
     monkeypatch.setattr(estimating, "MOST_COUNTED", 60)

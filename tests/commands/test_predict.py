@@ -631,6 +631,19 @@ def test_a_stopped_run_leaves_the_old_file(
     assert [path.name for path in target.parent.iterdir()] == [target.name]
 
 
+def test_what_ends_a_run_over_a_database_is_told_and_nothing_else(
+    run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*arguments: Any, **options: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "CHUNK", 4)
+    monkeypatch.setattr(Predictor, "compute", stopped)
+    source = write_rows(tmp_path / "in.db", [{"text": f"good {at}"} for at in range(90)])
+    with pytest.raises(KeyboardInterrupt):
+        run(input_file=source, output_file=tmp_path / "out.csv")
+
+
 def test_a_damaged_input_leaves_no_output(run: Callable[..., predict.PredictResult], tmp_path: Path) -> None:
     source = write_rows(tmp_path / "in.csv.gz", [{"text": f"good {at}"} for at in range(5000)])
     source.write_bytes(source.read_bytes()[:-30])

@@ -173,6 +173,25 @@ def test_an_interrupt_saves_the_step_and_says_how_to_go_on(project, name):
     assert train.run(project.config(), "lstm", resume=True, test=False).resumed
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_an_interrupt_while_memory_runs_out_is_heard_when_the_step_is_done_and_saved(project, monkeypatch):
+    from sentiment_hybrid.engine.loop import Fit
+
+    gradients, calls = Fit._gradients, iter(range(99))
+
+    def scarce(self, *arguments, **options):
+        if next(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            return None
+        return gradients(self, *arguments, **options)
+
+    monkeypatch.setattr(Fit, "_gradients", scarce)
+    with pytest.raises(KeyboardInterrupt, match="state saved"):
+        train.run(project.config(), "linear", test=False)
+    (folder,) = (project.folder / "results" / "runs").iterdir()
+    assert Run(folder).checkpoints.load("last").facts["step"] == 3
+
+
 def test_resuming_with_other_settings_is_refused(project):
     config = project.config()
     Run.start(config, "lstm", "another fingerprint")

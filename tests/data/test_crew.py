@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from sentiment_hybrid.data import split
@@ -30,6 +32,19 @@ def test_a_helper_that_dies_is_done_without() -> None:
             process.wait()
         second = crew.submit(RECIPE, BATCHES[1], None)()
     assert [first, second] == [prepare(RECIPE, batch, None) for batch in BATCHES[:2]]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX signals")
+def test_a_helper_that_dies_over_its_work_is_done_without() -> None:
+    with Crew(helpers=1, alone=0) as crew:
+        crew.submit(RECIPE, BATCHES[0], None)()
+        (process,) = crew._processes
+        process.send_signal(signal.SIGSTOP)  # so that it takes the batch and does not answer
+        result = crew.submit(RECIPE, BATCHES[1], None)
+        while crew._free.qsize():
+            pass
+        process.kill()
+        assert result() == prepare(RECIPE, BATCHES[1], None)
 
 
 def test_helpers_end_with_the_crew() -> None:

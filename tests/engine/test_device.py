@@ -82,3 +82,14 @@ def test_a_gpu_without_bf16_computes_in_fp16_and_a_cpu_without_it_in_fp32(monkey
     assert device.resolve("cpu").precision == "fp32"
     with pytest.raises(TrainingError, match="fp16 needs a CUDA device"):
         device.resolve("cpu", "fp16")
+
+
+def test_a_gpu_multiplies_float32_in_tf32(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("highest")
+        device.resolve("cuda", "fp32")
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -21,6 +21,7 @@ from sentiment_hybrid import files
 from sentiment_hybrid.engine import features, shards
 from sentiment_hybrid.engine.batches import collate
 from sentiment_hybrid.engine.evaluate import predict_probabilities
+from sentiment_hybrid.errors import TrainingError
 
 from .conftest import toy_texts
 
@@ -306,6 +307,38 @@ def test_a_full_disk_while_filling_is_told_and_leaves_nothing(make_workshop, mon
         live_instead(workshop, caplog, "the disk is full")
     assert all(path.name.startswith(".lock") for path in workshop.states.folder.iterdir())
     assert workshop.material(TEXTS, LABELS).states is not None
+
+
+def test_a_batch_without_memory_is_encoded_in_smaller_ones(make_workshop, tmp_path):
+    plenty, scarce = make_workshop("lstm"), make_workshop("lstm", cache=tmp_path / "other")
+    texts, labels = toy_texts(30)
+    expected = plenty.material(texts, labels)
+    encode = scarce.encoder.model.states
+
+    def refuse(ids, mask, **options):
+        if ids.numel() > 60:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return encode(ids, mask, **options)
+
+    scarce.encoder.model.states = refuse
+    found = scarce.material(texts, labels)
+    assert scarce.states.passes == plenty.states.passes
+    rows = np.arange(len(texts))
+    of_both = [collate(one.tokenized, rows, one.states).states for one in (expected, found)]
+    torch.testing.assert_close(*of_both, atol=2e-3, rtol=0)
+
+
+def test_a_single_window_without_memory_ends_with_what_to_lower(make_workshop):
+    workshop = make_workshop("lstm")
+
+    def refuse(*arguments, **options):
+        raise MemoryError
+
+    workshop.encoder.model.states = refuse
+    with pytest.raises(TrainingError, match="out of memory: a single text") as caught:
+        workshop.material(TEXTS, LABELS)
+    assert "max_length" in caught.value.hint
+    assert all(path.name.startswith(".lock") for path in workshop.states.folder.iterdir())
 
 
 def test_a_place_that_is_no_folder_is_told(make_workshop, tmp_path, caplog):

@@ -328,6 +328,10 @@ def test_what_is_made_ahead_comes_in_order_with_its_failures():
     assert not any(thread.name.startswith("batches") for thread in threading.enumerate())
 
 
+def test_the_optimiser_is_the_fused_one(make_workshop):
+    assert make_fit(make_workshop("linear")).optimizer.defaults["fused"] is True
+
+
 def test_weights_of_another_shape_are_refused(make_workshop):
     with pytest.raises(TrainingError, match="another shape"):
         load_trainable(make_workshop("lstm").classifier, weights_of(make_workshop("han")))

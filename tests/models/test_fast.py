@@ -89,6 +89,19 @@ def test_one_layout_serves_calls_within_calls():
     assert own._prepared is None
 
 
+def test_bf16_runs_where_the_cpu_lacks_what_packed_weights_need(monkeypatch):
+    def refuse(*arguments):
+        raise RuntimeError("bf16 path needs the cpu support avx512bw")
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_reorder_linear_weight", refuse)
+    own = encoder()
+    ids, mask = batch([7, 3])
+    plain = own(ids, mask)[mask]
+    with own.prepared("bf16"):
+        torch.testing.assert_close(own(ids, mask)[mask].float(), plain, atol=TOLERANCE["bf16"], rtol=0)
+
+
 def test_int8_of_another_family_is_refused():
     from transformers import DistilBertConfig, DistilBertModel
 

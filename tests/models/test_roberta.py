@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from sentiment_hybrid.models.encoder import Encoder, encoder_fingerprint, load_encoder_dir, save_encoder
 from sentiment_hybrid.models.roberta import Architecture, Ragged, Roberta, is_supported
@@ -146,6 +148,15 @@ def test_files_go_both_ways_with_one_fingerprint(family, tiny_encoder_dir: Path,
     loaded = load_encoder_dir(tmp_path / "theirs")
     assert isinstance(loaded.model, Roberta)
     assert loaded.fingerprint == encoder_fingerprint(reference)
+
+
+def test_other_weights_beside_those_of_the_model_are_not_loaded(tiny_encoder_dir: Path, tmp_path: Path):
+    folder = tmp_path / "encoder"
+    shutil.copytree(tiny_encoder_dir, folder)
+    expected = load_encoder_dir(folder).fingerprint
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: value + 1 for name, value in weights.items()}, folder / "model_old.safetensors")
+    assert load_encoder_dir(folder).fingerprint == expected
 
 
 def test_the_encoder_inside_a_task_model_is_found_by_its_prefix(tiny_encoder_dir: Path, tmp_path: Path):
