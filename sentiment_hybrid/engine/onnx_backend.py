@@ -19,6 +19,9 @@ from sentiment_hybrid.models.tokenizer import Tokenizer
 #: What `pip install "sentiment-hybrid[onnx]"` brings; the name of each package is that of its module.
 PACKAGES = ("onnx", "onnxruntime")
 
+#: Tokens of a run on a CPU, at most: what lies between two products stays in the caches.
+_TOKENS = 2048
+
 
 def is_export(directory: Path) -> bool:
     """Whether this is a directory that `senthy export` wrote."""
@@ -74,6 +77,8 @@ class OnnxBackend:
     ) -> np.ndarray:
         """Logits (N, C) float32 in the order of the texts; sorted by length inside."""
         logits = np.zeros((len(tokenized), len(self.info.labels)), dtype=np.float32)
+        if self._session.get_providers()[0] == "CPUExecutionProvider":
+            token_budget = min(token_budget, _TOKENS)
         for rows in pack(tokenized.lengths, np.arange(len(tokenized)), token_budget):
             logits[rows] = self._run(graph_inputs(tokenized, rows))
             progress(len(rows))
