@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from sentiment_hybrid.models import gru
+
 
 class PackedRecurrence(nn.Module):
     """A bidirectional LSTM or GRU, (N, S, D_in) -> (N, S, 2 * hidden), that stops at each row's real end."""
@@ -57,10 +59,25 @@ class PackedRecurrence(nn.Module):
         for layer in range(self.rnn.num_layers):
             if layer > 0:
                 states = F.dropout(states, self.rnn.dropout, self.training)
-            there = self._one_way(states, f"l{layer}")  # (N, S, hidden)
-            back = self._one_way(_turn(states, turned), f"l{layer}_reverse")  # (N, S, hidden)
+            if isinstance(self.rnn, nn.GRU) and torch.is_grad_enabled():
+                there, back = self._gru(states, turned, layer)
+            else:
+                there = self._one_way(states, f"l{layer}")  # (N, S, hidden)
+                back = self._one_way(_turn(states, turned), f"l{layer}_reverse")  # (N, S, hidden)
             states = torch.cat([there, _turn(back, turned)], dim=-1)  # (N, S, 2 * hidden)
         return states * (steps < ends).unsqueeze(-1)
+
+    def _gru(self, states: Tensor, turned: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """Both directions of one layer in step, (N, S, hidden) each, the second in the order of ``turned``."""
+        ends = (f"l{layer}", f"l{layer}_reverse")
+        inputs, recurrent, biases, recurrent_biases = (
+            [getattr(self.rnn, f"{kind}_{end}") for end in ends]
+            for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        there, back = F.linear(states, torch.cat(inputs), torch.cat(biases)).chunk(2, -1)  # (N, S, 3 * hidden)
+        gates = torch.stack([there.transpose(0, 1), _turn(back, turned).transpose(0, 1)], 1)  # (S, 2, N, 3 * hidden)
+        hidden = gru.steps(gates, torch.stack(recurrent), torch.stack(recurrent_biases))  # (S, 2, N, hidden)
+        return hidden[:, 0].transpose(0, 1), hidden[:, 1].transpose(0, 1)
 
     def _one_way(self, states: Tensor, suffix: str) -> Tensor:
         """One direction of one layer over padded rows."""
@@ -94,7 +111,7 @@ def _turn(states: Tensor, turned: Tensor) -> Tensor:
     """``states`` (N, S, D) with its tokens in the order of ``turned`` (N * S,), which is its own inverse."""
     if torch.is_grad_enabled() and states.requires_grad:
         return cast(Tensor, _Turn.apply(states, turned))
-    return states.flatten(0, 1).index_select(0, turned).view_as(states)
+    return states.flatten(0, 1).index_select(0, turned).unflatten(0, states.shape[:2])
 
 
 class _Turn(torch.autograd.Function):
@@ -103,12 +120,12 @@ class _Turn(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, turned: Tensor) -> Tensor:
         ctx.save_for_backward(turned)
-        return states.flatten(0, 1).index_select(0, turned).view_as(states)
+        return states.flatten(0, 1).index_select(0, turned).unflatten(0, states.shape[:2])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (turned,) = ctx.saved_tensors
-        return gradient.flatten(0, 1).index_select(0, turned).view_as(gradient), None
+        return gradient.flatten(0, 1).index_select(0, turned).unflatten(0, gradient.shape[:2]), None
 
 
 @torch.no_grad()
