@@ -188,7 +188,8 @@ def test_gradients_are_clipped_to_the_norm_that_is_set(make_workshop, monkeypatc
 
     def measured():
         gradients = [value.grad for value in fit.model.parameters() if value.grad is not None]
-        norms.append(float(torch.nn.utils.get_total_norm(gradients)))
+        divisor = getattr(fit.optimizer.optimizer, "grad_scale", 1.0)  # of the gradients, within the step
+        norms.append(float(torch.nn.utils.get_total_norm(gradients) / divisor))
         step()
 
     monkeypatch.setattr(fit.optimizer, "step", measured)
@@ -198,6 +199,21 @@ def test_gradients_are_clipped_to_the_norm_that_is_set(make_workshop, monkeypatc
         assert min(norms) > 1e-3
     else:
         assert max(norms) <= clip_norm * 1.001
+
+
+def test_a_clipped_step_is_that_of_clipped_gradients(make_workshop):
+    fit = make_fit(make_workshop("linear"), clip_norm=1e-3, epochs=1)
+    parameters = [value for value in fit.model.parameters() if value.requires_grad]
+    for value in parameters:
+        value.grad = torch.ones_like(value)
+    torch.nn.utils.clip_grad_norm_(parameters, 1e-3)
+    clipped = [value.grad.clone() for value in parameters]
+    for value in parameters:
+        value.grad = torch.ones_like(value)
+    fit._take_step()
+    for value, gradient in zip(parameters, clipped, strict=True):
+        moment = fit.optimizer.state[value]["exp_avg"]
+        torch.testing.assert_close(moment, 0.1 * gradient, rtol=2e-3, atol=0)
 
 
 def test_balanced_weights_are_inverse_frequencies_and_a_map_must_name_every_label():
