@@ -70,7 +70,7 @@ def tell(failure: BaseException) -> int:
         console.traceback(failure)
     if isinstance(failure, KeyboardInterrupt):
         console.note("")
-        console.warn(str(failure) or "interrupted; what was complete is saved")
+        console.warn(str(failure) or "interrupted; every file is complete, or as it was before")
         return INTERRUPTED
     if isinstance(failure, SenthyError):
         console.error(failure.message, problems=getattr(failure, "problems", ()), hint=failure.hint)

@@ -642,12 +642,12 @@ def show_export(result: Any) -> None:
     check = result.check
     say(f"{result.directory}: {result.kind}, {size(result.bytes)}, from {result.model_dir}")
     say(
-        f"on {check.rows:,} texts of {result.checked_on}: {check.agreement:.2%} of the labels agree, a logit differs "
-        f"by at most {check.logit_difference:.2g}, a probability by {check.probability_difference:.2g}"
+        f"on {check.rows:,} texts of {result.checked_on}: {100 * check.agreement:.2f} % of the labels agree, a logit "
+        f"differs by at most {check.logit_difference:.2g}, a probability by {check.probability_difference:.2g}"
     )
     table("", ["", "tokens/s"], [[name, f"{speed:,.0f}"] for name, speed in result.speed.items()])
-    verdict = f"{result.factor:.1f} times the speed of the original" if result.factor >= 1.05 else "not faster here"
-    say(f"{verdict}, on this processor, at the best precision of each")
+    faster = f"{result.factor:.1f} times as fast as" if result.factor >= 1.05 else "not faster than"
+    say(f"the export is {faster} torch at its best precision, on this processor")
 
 
 def show_run_all(result: Any) -> None:
@@ -671,18 +671,16 @@ def show_run_all(result: Any) -> None:
         error(f"{name}: {getattr(failure, 'message', None) or failure}", hint=getattr(failure, "hint", ""))
 
 
-_DONE = {"encode": "encode", "validate": "judge", "predict": "predict", "train": "train"}
-
-
 def show_bench(result: Any) -> None:
     """Rates by kind of work and precision, the limits beside them, and what train and optimize would take."""
     layers = {0: "frozen", "all": "all layers trained"}.get(
         result.trainable_layers, f"last {result.trainable_layers} layers trained"
     )
-    say(f"{result.model} over {result.encoder} ({layers}), {result.device}, {result.threads} threads; {result.texts}")
+    threads = "1 thread" if result.threads == 1 else f"{result.threads} threads"
+    say(f"{result.model} over {result.encoder} ({layers}), {result.device}, {threads}; {result.texts}")
     rows = [
         [
-            _DONE[rate.work],
+            rate.work,
             rate.precision,
             f"{rate.tokens:,.0f}",
             f"{rate.texts:,.0f}" if rate.texts >= 10 else f"{rate.texts:.1f}",
@@ -773,6 +771,8 @@ def show_cache(info: Any) -> None:
         table("Prepared texts of fine-tunings", columns, [_texts_row(entry) for entry in finetune], left=2)
     for problem in info.problems:
         warn(problem)
+    if info.verified and not info.problems:
+        say("verified: every stored state has its checksum")
 
 
 def _store_row(entry: Any) -> list[object]:

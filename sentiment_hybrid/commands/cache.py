@@ -39,12 +39,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """What is kept, kind by kind; ``states_bytes`` is what counts against ``max_gb``."""
+    """What is kept, kind by kind.
+
+    ``states_bytes`` is what counts against ``max_gb``; ``verified`` is whether every stored state was compared with
+    its checksum.
+    """
 
     folder: Path
     states_bytes: int
     max_gb: float | None
     entries: tuple[Entry, ...]
+    verified: bool = False
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -58,6 +63,7 @@ class CacheInfo:
             "folder": str(self.folder),
             "states_gb": self.states_bytes / 1e9,
             "max_gb": self.max_gb,
+            "verified": self.verified,
             **kinds,
             "problems": list(self.problems),
         }
@@ -82,6 +88,7 @@ def info(config: Config, *, verify: bool = False, progress: Callable[[int], obje
         states_bytes=size_of(paths.states_dir(cache)),
         max_gb=config.cache.max_gb,
         entries=tuple(_entries(cache, KINDS, verify=verify, progress=progress)),
+        verified=verify,
     )
 
 

@@ -375,6 +375,10 @@ def _no_model(directory: Path) -> ModelError:
             f"{paths.MODEL_WEIGHTS}; senthy never loads pickles",
             hint="Use a directory that `senthy train` wrote.",
         )
+    if (directory / paths.ONNX_MODEL).is_file() and not (directory / paths.MODEL_JSON).is_file():
+        return ModelError(
+            f"{directory} is a damaged ONNX export: it lacks {paths.MODEL_JSON}", hint="Export the model again."
+        )
     if (directory / paths.ONNX_MODEL).is_file():
         return ModelError(
             f"{directory} is an ONNX export: it labels texts, and can do nothing else",

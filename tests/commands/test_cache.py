@@ -118,6 +118,15 @@ def test_verify_finds_a_wrong_byte_and_names_its_shard(capsys: pytest.CaptureFix
     assert f"warning: {problem}" in capsys.readouterr().err
 
 
+def test_verify_says_so_when_all_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    stored(ENCODER)
+    assert senthy("cache", "info", "--verify") == 0
+    assert "verified: every stored state" in capsys.readouterr().out
+    assert senthy("cache", "info") == 0
+    assert "verified" not in capsys.readouterr().out
+    assert cache.info(Config(), verify=True).to_dict()["verified"] is True
+
+
 def test_a_store_of_another_version_is_told_without_verify() -> None:
     store = stored(ENCODER)
     (shard,) = store.glob("shard-*")

@@ -293,6 +293,7 @@ def undescribed(path: Path) -> None:
     [
         ("model.onnx", damaged, "not the file that was exported"),
         ("model.json", damaged, "damaged"),
+        ("model.json", Path.unlink, "damaged ONNX export: it lacks model.json"),
         ("model.json", undescribed, "does not describe an export"),
         ("tokenizer/tokenizer.json", damaged, "cannot be read"),
         ("tokenizer/tokenizer.json", Path.unlink, "no tokenizer"),
