@@ -27,7 +27,7 @@ from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine import metrics
 from sentiment_hybrid.engine.batches import tokenize
-from sentiment_hybrid.engine.features import _window_keys
+from sentiment_hybrid.engine.features import window_keys
 from sentiment_hybrid.engine.runs import versions
 from sentiment_hybrid.models.encoder import load_encoder
 from sentiment_hybrid.reporting.predictions import read_predictions
@@ -142,7 +142,7 @@ def distinct_windows(config: Config, model: str) -> int:
         ):
             texts = store.read(split, rows).texts
             limits = {"max_length": config.encoder.max_length, "max_windows": config.encoder.max_windows}
-            keys.append(_window_keys(tokenize(texts, tokenizer, **limits)))
+            keys.append(window_keys(tokenize(texts, tokenizer, **limits)))
     return len(np.unique(np.concatenate(keys)))
 
 

@@ -46,7 +46,7 @@ from sentiment_hybrid.data import clean
 from sentiment_hybrid.data.store import Examples, open_store
 from sentiment_hybrid.engine.batches import tokenize
 from sentiment_hybrid.engine.device import resolve
-from sentiment_hybrid.engine.features import _window_keys
+from sentiment_hybrid.engine.features import window_keys
 from sentiment_hybrid.models.encoder import load_encoder_dir
 
 PADDED = 128
@@ -152,7 +152,7 @@ def made(tokenizer: Path, folder: Path, layers: int) -> Path:
 def counted(encoder: Path, texts: list[str]) -> dict[str, Any]:
     """Tokens through the encoder at the predecessor's full size: its own padded ones, and ours, each window once."""
     tokenized = tokenize(texts, load_encoder_dir(encoder).tokenizer, max_length=PADDED, max_windows=32)
-    _, first = np.unique(_window_keys(tokenized), return_index=True)
+    _, first = np.unique(window_keys(tokenized), return_index=True)
     scale = ROWS / len(texts)
     ours = float(tokenized.window_lengths[first].sum()) * scale
     passes = {

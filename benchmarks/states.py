@@ -22,7 +22,7 @@ import torch
 
 from sentiment_hybrid.engine import shards
 from sentiment_hybrid.engine.batches import TokenizedTexts, pack, plan_epoch
-from sentiment_hybrid.engine.features import StoredStates, _locate, _window_keys
+from sentiment_hybrid.engine.features import StoredStates, _locate, window_keys
 
 Read = Callable[[np.ndarray, np.ndarray], torch.Tensor]
 BATCH = 64
@@ -83,7 +83,7 @@ def store(
 ) -> tuple[StoredStates, list[np.ndarray], float]:
     """Shards of states, opened; and the seconds that their checksums take."""
     identity = shards.Identity("0" * 64, None, "bf16", options.hidden)
-    keys, lengths = _window_keys(tokenized), tokenized.window_lengths
+    keys, lengths = window_keys(tokenized), tokenized.window_lengths
     by_length = np.concatenate(pack(lengths, np.arange(len(lengths)), 10_000))
     for part in np.array_split(by_length, options.shards):
         blocks = (

@@ -6,12 +6,15 @@ import errno
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid.errors import OutputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def reason(error: Exception) -> str:
@@ -55,6 +58,20 @@ def replace_json(path: Path, document: dict[str, Any]) -> None:
     with aside_of(path) as aside:
         write_json(aside, document)
         _flush(aside)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Tensors by name as safetensors, readable by whom the user's other files are; the library makes it private.
+
+    Raises:
+        OSError, SafetensorError: it cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    path.touch()
+    mode = path.stat().st_mode
+    save_file({name: value.contiguous() for name, value in tensors.items()}, path, metadata={"format": "pt"})
+    path.chmod(mode)
 
 
 def mark_used(path: Path) -> None:

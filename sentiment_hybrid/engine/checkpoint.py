@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sentiment_hybrid import paths
 from sentiment_hybrid.errors import EncoderError, ModelError
 from sentiment_hybrid.files import flush_to_disk as _flush_to_disk
-from sentiment_hybrid.files import replace_json, written
+from sentiment_hybrid.files import replace_json, save_tensors, written
 from sentiment_hybrid.files import write_json as _write_json
 
 if TYPE_CHECKING:
@@ -93,8 +93,6 @@ def save_model(
     Raises:
         OutputError: the folder cannot be written, or the disk is full; the old model is untouched.
     """
-    from safetensors.torch import save_file
-
     from sentiment_hybrid.models.encoder import save_encoder
 
     aside = directory.parent / f".{directory.name}.{uuid.uuid4().hex[:8]}.partial"
@@ -103,8 +101,8 @@ def save_model(
         _remove_stale(directory)
         aside.mkdir(parents=True)
         try:
-            weights = {name: value.detach().cpu().contiguous() for name, value in classifier.head.state_dict().items()}
-            save_file(weights, aside / paths.MODEL_WEIGHTS, metadata={"format": "pt"})
+            weights = {name: value.detach().cpu() for name, value in classifier.head.state_dict().items()}
+            save_tensors(aside / paths.MODEL_WEIGHTS, weights)
             if bundle:
                 save_encoder(encoder.model, encoder.tokenizer, aside / paths.ENCODER_DIR)
             else:
@@ -282,15 +280,12 @@ class RunCheckpoints:
         Raises:
             OutputError: it cannot be written; the checkpoints before it are untouched.
         """
-        from safetensors.torch import save_file
-
         name = f"step-{state.facts['global_step']:08d}-{uuid.uuid4().hex[:6]}"
         aside = self.folder / f".{name}.partial"
         with written(self.folder):
             aside.mkdir(parents=True)
             try:
-                tensors = {key: value.contiguous() for key, value in state.tensors.items()}
-                save_file(tensors, aside / paths.CHECKPOINT_STATE)
+                save_tensors(aside / paths.CHECKPOINT_STATE, state.tensors)
                 _write_json(aside / paths.CHECKPOINT_JSON, state.facts)
                 _flush_to_disk(aside)
                 aside.rename(self.folder / name)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sentiment_hybrid.engine.batches import TokenizedTexts
-from sentiment_hybrid.engine.features import _window_keys
+from sentiment_hybrid.engine.features import window_keys
 
 #: A checkpoint holds weights and two moments of what is trained, float32.
 _CHECKPOINT_BYTES = 3 * 4
@@ -34,7 +34,7 @@ def survey(folder: Path, tokenized: Sequence[TokenizedTexts], *, known: Collecti
 
     ``known`` are keys of windows that will be stored by then.
     """
-    keys = np.concatenate([_window_keys(one) for one in tokenized])
+    keys = np.concatenate([window_keys(one) for one in tokenized])
     lengths = np.concatenate([one.window_lengths for one in tokenized])
     distinct, example = np.unique(keys, return_index=True)
     stored = {*known}

@@ -139,7 +139,7 @@ class StateStore:
         per folder. What was complete stays for the next time.
         """
         why = ""
-        keys = _window_keys(tokenized)
+        keys = window_keys(tokenized)
         for _ in range(_ATTEMPTS):
             try:
                 self._fill_missing(tokenized, keys, token_budget, progress)
@@ -299,7 +299,7 @@ class StateStore:
             return None
 
 
-def _window_keys(tokenized: TokenizedTexts) -> np.ndarray:
+def window_keys(tokenized: TokenizedTexts) -> np.ndarray:
     """A 128-bit hash of each window's token ids, (W,) S16."""
     ids = tokenized.ids.tobytes()
     bounds = (tokenized.window_offsets * tokenized.ids.itemsize).tolist()

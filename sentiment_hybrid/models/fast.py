@@ -24,6 +24,7 @@ _TOKENS = 2048
 #: Engines of torch's quantised products, the fastest first.
 _ENGINES = ("onednn", "x86", "fbgemm", "qnnpack")
 _INT8_MAX = 127
+_LEAST = 1e-12  # of a divisor
 
 Linear = Callable[[Tensor], Tensor]
 
@@ -143,13 +144,19 @@ def _packs_bf16() -> bool:
 
 
 class _Int8:
-    """Weights in int8 by output channel, activations in uint8 by batch, sums in int32 (Jacob et al. 2018)."""
+    """Weights in int8 by output channel, activations in uint8 by token, sums in int32 (Jacob et al. 2018, section 2).
+
+    Torch knows one scale for all activations of a product, so each token is divided by its own largest value first: on
+    tweets that halves the labels that differ from float32's, for a tenth of the time, and a text hardly depends on
+    those beside it.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         engine = int8_engine()
         if engine is None:
             raise ValueError("this torch has no int8 products for this machine")
-        scales = (weight.abs().amax(1) / _INT8_MAX).clamp(min=1e-12).double()
+        self.bias = bias
+        scales = (weight.abs().amax(1) / _INT8_MAX).clamp(min=_LEAST).double()
         zeros = torch.zeros(len(weight), dtype=torch.int64)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # it tells of its end: see the head of this file
@@ -157,14 +164,16 @@ class _Int8:
         before = torch.backends.quantized.engine
         torch.backends.quantized.engine = engine
         try:
-            self.packed = torch.ops.quantized.linear_prepack(quantised, bias)
+            self.packed = torch.ops.quantized.linear_prepack(quantised, torch.zeros_like(bias))
         finally:
             torch.backends.quantized.engine = before
         # Without VNNI, pairs of products are added in 16 bits and may overflow: seven bits of activations then.
         self.reduce_range = not torch.cpu._is_vnni_supported()
 
     def __call__(self, states: Tensor) -> Tensor:
-        return cast(Tensor, torch.ops.quantized.linear_dynamic(states, self.packed, self.reduce_range))
+        largest = states.abs().amax(-1, keepdim=True).clamp_(min=_LEAST)
+        product = torch.ops.quantized.linear_dynamic(states / largest, self.packed, self.reduce_range)
+        return torch.addcmul(self.bias, product, largest)
 
 
 def _after(linear: Linear, activation: Callable[[Tensor], Tensor] | None) -> Linear:

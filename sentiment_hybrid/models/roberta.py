@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sentiment_hybrid.files import save_tensors
 from sentiment_hybrid.models.dropout import Dropout
 from sentiment_hybrid.models.dropout import dropout as thinned
 
@@ -195,14 +196,11 @@ class Roberta(nn.Module):
 
     def save_pretrained(self, directory: Path) -> None:
         """Write config.json and model.safetensors as transformers reads them. Raises OSError."""
-        from safetensors.torch import save_file
-
         name = "BertModel" if self.config.model_type == "bert" else "RobertaModel"
         document = {"architectures": [name], **self.config.document, "dtype": "float32"}
         text = json.dumps(document, indent=2, sort_keys=True) + "\n"
         (directory / CONFIG_FILE).write_text(text, encoding="utf-8")
-        weights = {key: value.detach().cpu().contiguous() for key, value in self.state_dict().items()}
-        save_file(weights, directory / WEIGHTS_FILE, metadata={"format": "pt"})
+        save_tensors(directory / WEIGHTS_FILE, {key: value.detach().cpu() for key, value in self.state_dict().items()})
 
 
 class _Embeddings(nn.Module):

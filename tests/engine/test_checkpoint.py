@@ -69,6 +69,12 @@ def test_a_saved_model_gives_the_same_probabilities_after_loading(make_workshop,
     assert not list(tmp_path.glob(".*")), "nothing is left beside the model"
 
 
+def test_who_may_read_one_file_of_a_model_may_read_all(make_workshop, tmp_path):
+    save(make_workshop("lstm"), tmp_path / "model")
+    modes = {path.stat().st_mode for path in (tmp_path / "model").rglob("*") if path.is_file()}
+    assert len(modes) == 1
+
+
 def test_a_bundled_model_needs_no_other_file(make_workshop, tmp_path, small_config):
     workshop = make_workshop("lstm")
     save(workshop, tmp_path / "model")

@@ -153,7 +153,7 @@ def test_a_damaged_or_stale_shard_is_named_and_computed_again(make_workshop, cap
     DAMAGES[damage](shard)
     again = make_workshop("lstm")
     material = again.material(TEXTS, LABELS)
-    assert again.states.passes == len(np.unique(features._window_keys(material.tokenized)))
+    assert again.states.passes == len(np.unique(features.window_keys(material.tokenized)))
     assert torch.equal(collate(material.tokenized, np.arange(5), material.states).states, batch)
     assert not shard.exists()
     (told,) = [record for record in caplog.records if record.levelname == "WARNING"]
@@ -204,7 +204,7 @@ def test_processes_of_a_machine_fill_their_own_parts_first_and_then_what_others_
     workshop = make_workshop("lstm")
     workshop.states.share = (1, 2)
     tokenized = workshop.tokenize(texts)
-    parts = features._part_of(features._window_keys(tokenized))
+    parts = features._part_of(features.window_keys(tokenized))
     filled = []
     real = workshop.states._encoded
 
@@ -230,7 +230,7 @@ def test_two_stores_that_fill_at_the_same_time_encode_each_window_once(make_work
         workshop.states.share = (number, 2)
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda workshop: workshop.states.ensure(tokenized, token_budget=64), workshops))
-    distinct = len(np.unique(features._window_keys(tokenized)))
+    distinct = len(np.unique(features.window_keys(tokenized)))
     assert sum(workshop.states.passes for workshop in workshops) == distinct
 
 
@@ -272,7 +272,7 @@ def test_a_budget_that_ends_while_filling_keeps_what_was_complete(make_workshop,
     monkeypatch.setattr(features, "_SHARD_BYTES", 1)
     monkeypatch.setattr(features, "_MOST_SHARDS", 10**9)
     workshop = make_workshop("lstm", token_budget=64)
-    distinct = len(np.unique(features._window_keys(workshop.tokenize(texts))))
+    distinct = len(np.unique(features.window_keys(workshop.tokenize(texts))))
     rooms = iter([True, True, True])
 
     def room(needed):

@@ -13,7 +13,7 @@ from sentiment_hybrid.models.encoder import Encoder
 from sentiment_hybrid.models.roberta import Architecture, Roberta
 
 #: Largest deviation of a state, which a norm has scaled to about 1.
-TOLERANCE = {"fp32": 1e-5, "bf16": 0.03, "int8": 0.12}
+TOLERANCE = {"fp32": 1e-5, "bf16": 0.03, "int8": 0.06}
 
 
 def encoder(layers=0, act="gelu") -> Encoder:

@@ -13,7 +13,7 @@ import torch
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.store import Store
 from sentiment_hybrid.engine.batches import TokenizedTexts
-from sentiment_hybrid.engine.features import StateStore, _window_keys
+from sentiment_hybrid.engine.features import StateStore, window_keys
 from sentiment_hybrid.engine.loop import Fit
 from sentiment_hybrid.errors import ConfigError, DataError, EncoderError, TrainingError
 from sentiment_hybrid.tuning.trials import TrialBench
@@ -50,7 +50,7 @@ def test_over_all_trials_each_distinct_window_passes_what_is_frozen_once_per_lev
     passed: Counter[tuple[str, bytes]] = Counter()
 
     def count(self: StateStore, tokenized: TokenizedTexts, windows: np.ndarray) -> np.ndarray:
-        keys = _window_keys(tokenized)[windows]
+        keys = window_keys(tokenized)[windows]
         passed.update((self.folder.name, bytes(key)) for key in keys)
         return real(self, tokenized, windows)
 
