@@ -208,9 +208,9 @@ def test_processes_of_a_machine_fill_their_own_parts_first_and_then_what_others_
     filled = []
     real = workshop.states._encoded
 
-    def note(tokenized, batches, progress):
+    def note(tokenized, batches, token_budget, progress):
         filled.append({int(part) % 2 for part in parts[np.concatenate(batches)]})
-        return real(tokenized, batches, progress)
+        return real(tokenized, batches, token_budget, progress)
 
     monkeypatch.setattr(workshop.states, "_encoded", note)
     states = workshop.states.ensure(tokenized, token_budget=64)
