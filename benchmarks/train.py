@@ -44,6 +44,7 @@ from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
 from sentiment_hybrid.engine.evaluate import Material
 from sentiment_hybrid.engine.loop import Fit, StepFacts
 from sentiment_hybrid.engine.materials import open_workshop
+from sentiment_hybrid.engine.tasks import Classification
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder import Encoder, build_scratch
@@ -364,10 +365,8 @@ def epoch_of(classifier: nn.Module, material: Material, settings: Any, compute: 
     """Seconds of an epoch of a fresh fit, without validation."""
     fit = Fit(
         classifier,
-        material,
-        None,
+        Classification(material, None, class_weights=np.ones(2)),
         settings=settings,
-        class_weights=np.ones(2),
         seed=1,
         compute=compute,
         accelerator=devices.accelerator(compute),

@@ -33,7 +33,7 @@ INTERRUPTED = 130
 LOCAL_CONFIG = "senthy.yaml"
 
 #: Commands that several processes, started by torchrun or accelerate launch, run together, or refuse with more to say.
-_TOGETHER = {"train", "optimize"}
+_TOGETHER = {"train", "optimize", "pretrain"}
 
 #: Python's own number is 700.
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
@@ -249,6 +249,15 @@ _SEARCH = (
     ),
 )
 
+_PRETRAIN = (
+    Flag(("--data",), "pretrain.source", str | None, "Texts: a file, an SQLite database, kaggle:, sample.", "SOURCE"),
+    Flag(("--base", "--from"), "pretrain.base", str | None, "Encoder to go on from, or scratch.", "ENCODER"),
+    Flag(("--output",), "pretrain.output_dir", Path | None, "Where the encoder goes.", "DIR"),
+    Flag(("--text-column",), "data.text_column", str | None, "Column to train on; detected if not named."),
+    Flag(("--epochs",), "pretrain.epochs", int | None, "Passes over the texts."),
+    Flag(("--sample-size",), "pretrain.sample_size", int | None, "The first N texts in a fixed order."),
+)
+
 _FINETUNE = (
     Flag(("--finetune-epochs",), "finetune.epochs", int | None, "Passes over the new training rows."),
     Flag(("--sample-size",), "finetune.sample_size", int | None, "Train on the first N new rows of the split's order."),
@@ -279,6 +288,7 @@ _PANELS = {
     "columns": _COLUMNS,
     "training": _TRAIN,
     "search": _SEARCH,
+    "pretraining": _PRETRAIN,
     "fine-tuning": _FINETUNE,
     "testing": _TEST,
     "each model": _RUN_ALL,
@@ -520,6 +530,15 @@ def data(
     from sentiment_hybrid.commands import data as verb
 
     console.show_data(verb.run(call.config(), refresh=refresh, offline=call.offline))
+
+
+@app.command()
+@options("pretraining")
+def pretrain(call: Call, *, resume: Resume = False) -> None:
+    """Train an encoder on texts without labels: from scratch, or on from another (domain adaptation)."""
+    from sentiment_hybrid.commands import pretrain as verb
+
+    console.show_pretrain(verb.run(call.config(), resume=resume, device=call.device, offline=call.offline))
 
 
 @app.command()

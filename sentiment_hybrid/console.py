@@ -507,6 +507,22 @@ def _best_epoch(result: Any) -> str:
     return f"best of {result.epochs} epochs: epoch {result.best_epoch}" if result.epochs > 1 else "one epoch"
 
 
+def show_pretrain(result: Any) -> None:
+    """Where the pretrained encoder is, what it learned from, and what to type next."""
+    changed = f"{result.perplexity_before:,.2f} -> " if result.perplexity_before is not None else ""
+    rows = [
+        ("encoder", result.encoder_dir),
+        ("from", result.base),
+        ("texts", f"{result.texts:,} ({result.tokens:,} tokens), {result.held_out_texts:,} held out"),
+        ("best epoch", f"{result.best_epoch} of {result.epochs}"),
+        ("held-out perplexity", f"{changed}{result.perplexity:,.2f}"),
+        ("hidden tokens predicted", f"{100 * result.accuracy:.2f} %"),
+        ("took", duration(result.seconds)),
+    ]
+    table("Pretrained", ("", ""), rows, left=2)
+    say(f"use it: senthy train --set encoder.name={result.encoder_dir}")
+
+
 def show_train(result: Any) -> None:
     """A training: where the model lies, its best epoch, how several seeds agree, and its test."""
     resumed = " (resumed)" if result.resumed else ""

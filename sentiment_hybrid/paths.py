@@ -15,6 +15,7 @@ TOKENIZER_DIR = "tokenizer"
 ONNX_MODEL = "model.onnx"
 ONNX_DATA = "model.onnx.data"
 TOKENIZER_JSON = "tokenizer.json"
+PRETRAINED_JSON = "pretrained.json"
 
 RUN_CONFIG = "config.yaml"
 RUN_META = "meta.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,7 +114,7 @@ def consume(fit: Fit, run: Run, *, minutes: float) -> None:
         run.note(padding=round(fit.padding(), 4))
         run.keep_epochs_before(fit.progress.epoch)
     saved = time.monotonic()
-    rows = len(fit.train)
+    rows = fit.rows
     with Interrupts() as interrupts, progress("training", total=rows * fit.settings.epochs, unit="texts") as bar:
         bar.update(completed=rows * (fit.progress.epoch - 1) + fit.rows_per_step * fit.progress.step)
         for facts in fit.facts():
@@ -148,11 +149,13 @@ def _tell_epoch(facts: EpochFacts, epochs: int) -> None:
 
     validated = ""
     if facts.valid_loss is not None:
+        figures = f"accuracy {facts.valid_accuracy:.4f}"
+        if facts.valid_macro_f1 is None:  # of hidden tokens, not of labels
+            figures += f", perplexity {math.exp(min(facts.valid_loss, 700.0)):,.2f}"
+        else:
+            figures += f", macro-F1 {facts.valid_macro_f1:.4f}"
         best = ", the best so far" if facts.is_best else ""
-        validated = (
-            f", valid loss {facts.valid_loss:.4f}, accuracy {facts.valid_accuracy:.4f}, "
-            f"macro-F1 {facts.valid_macro_f1:.4f}{best}"
-        )
+        validated = f", valid loss {facts.valid_loss:.4f}, {figures}{best}"
     note(
         f"epoch {facts.epoch} of {epochs}: loss {facts.train_loss:.4f}{validated}; {facts.rows_per_second:,.0f} texts/s"
     )

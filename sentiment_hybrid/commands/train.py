@@ -138,7 +138,7 @@ def train_fingerprint(config: Config, model: str, data_fingerprint: str, *, incl
         "head": section.head.model_dump(mode="json"),
         "train": settings,
         "encoder": config.encoder.model_dump(mode="json"),
-        "encoder_files": _encoder_files(config.encoder.name),
+        "encoder_files": encoder_files(config.encoder.name),
         "seed": config.project.seed,
         "data": data_fingerprint,
         "include_valid": include_valid,
@@ -146,7 +146,7 @@ def train_fingerprint(config: Config, model: str, data_fingerprint: str, *, incl
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _encoder_files(name: str) -> list[str]:
+def encoder_files(name: str) -> list[str]:
     """Digests of a local encoder's files: the same path may hold other weights tomorrow. None for a hub name."""
     from sentiment_hybrid.engine.checkpoint import file_sha256
 

@@ -172,6 +172,7 @@ class ScratchEncoder(Section):
     attention_heads: int = Field(4, ge=1, le=64, description="Heads per layer; must divide hidden_size.")
     intermediate_size: int = Field(512, ge=8, le=16_384, description="Width of the feed-forward layers.")
     dropout: Dropout = Field(0.1, description="Dropout inside the encoder while it trains.")
+    lowercase: bool = Field(False, description="The tokenizer folds case: more whole words in a small vocabulary.")
 
     @model_validator(mode="after")
     def _heads_divide(self) -> ScratchEncoder:
@@ -495,6 +496,60 @@ class LinearModel(Section):
     hpo: LinearHpo = Field(LinearHpo(), description="Search.")
 
 
+class Pretrain(Section):
+    """Masked-language-model training of an encoder on texts without labels."""
+
+    base: str | None = Field(
+        None,
+        min_length=1,
+        description="Where it starts: scratch (sizes in encoder.scratch), a hub name, a directory; null: encoder.name.",
+    )
+    output_dir: HomePath = Field(
+        Path("models/pretrained_encoder"), description="The encoder's directory, for encoder.name."
+    )
+    source: str | None = Field(
+        None, min_length=1, description="Texts, as in data.source; null is the training split of paths.data_db."
+    )
+    valid_size: float = Field(
+        0.01, gt=0.0, lt=0.5, description="Share of a source's texts held out to measure perplexity on."
+    )
+    mask_probability: float = Field(
+        0.15, gt=0.0, le=0.9, description="Share of tokens to predict; of these 80 % are hidden, 10 % exchanged."
+    )
+    dropout: Dropout | None = Field(
+        None, description="Dropout while pretraining; null is the encoder's own, 0 suits few passes over much text."
+    )
+    learning_rate: float = Field(5e-4, gt=0.0, le=1.0, description="Peak rate; 1e-4 or less for a trained encoder.")
+    weight_decay: float = Field(0.01, ge=0.0, le=1.0, description="AdamW decay; not on biases and norms.")
+    batch_size: int = Field(256, ge=1, le=65_536, description="Texts per forward pass before accumulation.")
+    accumulation: int = Field(1, ge=1, le=4096, description="A step is batch_size x accumulation texts, exactly.")
+    epochs: int = Field(1, ge=1, le=10_000, description="Passes over the texts; each hides other tokens.")
+    warmup_steps: int = Field(500, ge=0, le=10_000_000, description="Steps over which the rate rises from 0.")
+    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="What the rate does after warm-up.")
+    clip_norm: float | None = Field(1.0, gt=0.0, le=1e6, description="Largest gradient norm; null does not clip.")
+    sample_size: int | None = Field(None, ge=2, le=10**12, description="First n texts in a fixed order; null is all.")
+    valid_sample_size: int | None = Field(
+        10_000, ge=2, le=10**12, description="Held-out texts that are measured after each epoch; null is all."
+    )
+    patience: int | None = Field(
+        None, ge=1, le=10_000, description="Stop after so many epochs without a better one; null never."
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 where the device has it, else fp16 on a GPU and fp32 on a CPU."
+    )
+    token_budget: int = Field(
+        16_384, ge=64, le=10**9, description="Tokens per forward pass, padding included; changes no result."
+    )
+    checkpoint_minutes: float = Field(
+        5.0, ge=0.0, le=1440.0, description="Between step checkpoints; bounds what a kill costs."
+    )
+
+    def as_train(self) -> Train:
+        """The same for the loop, which minimises the held-out loss; encoder and output layer learn at one rate."""
+        shared = {name: getattr(self, name) for name in Train.model_fields if name in type(self).model_fields}
+        return Train(**shared, encoder_learning_rate=self.learning_rate, metric="loss")
+
+
 class Finetune(Section):
     """How a trained model is fitted to further texts; all that is not here is as in the model's own `train`."""
 
@@ -555,6 +610,7 @@ class Config(Section):
     lstm: LstmModel = Field(LstmModel(), description="The LSTM model.")
     han: HanModel = Field(HanModel(), description="The hierarchical-attention model.")
     linear: LinearModel = Field(LinearModel(), description="The linear model.")
+    pretrain: Pretrain = Field(Pretrain(), description="Pretraining of an encoder.")
     finetune: Finetune = Field(Finetune(), description="Fine-tuning.")
     test: Test = Field(Test(), description="Testing.")
 

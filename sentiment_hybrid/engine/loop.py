@@ -11,20 +11,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from sentiment_hybrid.config.schema import Train
-from sentiment_hybrid.engine import metrics, processes
-from sentiment_hybrid.engine.batches import Batch, collate, pack, padding_share, plan_epoch, steps_per_epoch
+from sentiment_hybrid.engine import processes
+from sentiment_hybrid.engine.batches import pack, padding_share, plan_epoch, steps_per_epoch
 from sentiment_hybrid.engine.device import Compute
-from sentiment_hybrid.engine.evaluate import Material, predict_probabilities
 from sentiment_hybrid.engine.memory import exhausted, keep_freed, padded_size, ran_out, release, smaller
 from sentiment_hybrid.engine.optim import Schedule, build_optimizer
+from sentiment_hybrid.engine.tasks import MicroBatch, Task
 from sentiment_hybrid.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -103,71 +102,51 @@ class FitState:
 
 
 @dataclass(frozen=True)
-class _MicroBatch:
-    """Rows for one forward and backward pass, with what their loss needs."""
-
-    rows: np.ndarray
-    batch: Batch
-    targets: torch.Tensor  # (B,) int64
-    weights: torch.Tensor  # (B,) float32
-
-    def pinned(self) -> _MicroBatch:
-        return replace(
-            self,
-            batch=self.batch.pinned(),
-            targets=self.targets.pin_memory(),
-            weights=self.weights.pin_memory(),
-        )
-
-
-@dataclass(frozen=True)
 class _Step:
     """All rows of a step over all processes, and this process's micro-batches; none if it has no rows."""
 
     rows: np.ndarray
-    own: list[_MicroBatch]
+    own: list[MicroBatch]
 
 
 class Fit:
-    """Train a classifier on one split and validate on another after each epoch, unless ``valid`` is None.
+    """Train a model for a task, validating after each epoch where the task has something to validate on.
 
     A step is exactly batch_size x accumulation rows over all processes; micro-batches under the token budget only
-    subdivide it, and its loss is the sum over its rows divided by their total class weight. Where memory runs out, the
+    subdivide it, and its loss is the sum over its rows divided by their total weight. Where memory runs out, the
     budget is lowered and the step done again.
     """
 
     def __init__(
         self,
-        classifier: torch.nn.Module,
-        train: Material,
-        valid: Material | None,
+        model: torch.nn.Module,
+        task: Task,
         *,
         settings: Train,
-        class_weights: np.ndarray,
         seed: int,
         compute: Compute,
         accelerator: Accelerator,
         layer_decay: float | None = None,
     ) -> None:
-        self.train, self.valid = train, valid
+        self.task = task
+        self.rows = len(task.tokenized)
         self.settings, self.seed = settings, seed
         self.compute, self.accelerator = compute, accelerator
         if compute.device.type == "cpu":
             keep_freed()
-        self.class_weights = class_weights.astype(np.float32)
         self.token_budget = settings.token_budget
         self._proven = 0  # the largest micro-batch, padding included, for which several processes had memory
         self._unread: list[tuple[int, torch.Tensor]] = []  # (step, its loss) on the device, since last read
         self._mean_loss = math.nan
         self._read_every = 1 if compute.device.type == "cpu" else _READ_EVERY
         self.rows_per_step = settings.batch_size * settings.accumulation
-        self.steps = steps_per_epoch(len(train), self.rows_per_step)
+        self.steps = steps_per_epoch(self.rows, self.rows_per_step)
         self.progress = Progress()
-        optimizer = build_optimizer(classifier, settings, layer_decay=layer_decay)
+        optimizer = build_optimizer(model, settings, layer_decay=layer_decay)
         self.schedule = Schedule(optimizer, settings, self.steps * settings.epochs)
         # The planner shards the rows and the schedule counts global steps, so neither goes through `prepare`.
-        self.model, self.optimizer = accelerator.prepare(classifier, optimizer)
-        self.classifier = accelerator.unwrap_model(self.model)
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.bare = accelerator.unwrap_model(self.model)
 
     def facts(self) -> Iterator[StepFacts | BudgetFacts | EpochFacts]:
         """Run to the end; a state saved at any fact and loaded again goes on as if nothing had happened.
@@ -184,7 +163,7 @@ class Fit:
     def padding(self) -> float:
         """Share of padded places in the micro-batches of an epoch."""
         return padding_share(
-            self.train.tokenized,
+            self.task.tokenized,
             rows_per_step=self.rows_per_step,
             token_budget=self.token_budget,
             seed=self.seed,
@@ -197,7 +176,7 @@ class Fit:
             TrainingError: the loss is not a number; such weights are not worth keeping.
         """
         self._read_losses()
-        tensors = {f"model.{name}": value for name, value in trainable_state(self.classifier).items()}
+        tensors = {f"model.{name}": value for name, value in trainable_state(self.bare).items()}
         names = self._parameter_names()
         for parameter, moments in self.optimizer.state.items():
             for key, value in moments.items():
@@ -216,9 +195,7 @@ class Fit:
         """Go on from a snapshot. Raises TrainingError when it is of another model."""
         facts = dict(state.facts)
         scaler_state = facts.pop("scaler", None)
-        load_trainable(
-            self.classifier, {k[len("model.") :]: v for k, v in state.tensors.items() if k.startswith("model.")}
-        )
+        load_trainable(self.bare, {k[len("model.") :]: v for k, v in state.tensors.items() if k.startswith("model.")})
         for parameter, name in self._parameter_names().items():
             prefix = f"optimizer.{name}."
             moments = {k[len(prefix) :]: v for k, v in state.tensors.items() if k.startswith(prefix)}
@@ -237,7 +214,7 @@ class Fit:
         for prepared in self._prepared(progress.epoch, after=progress.step):
             started = time.perf_counter()
             rate = self.schedule.apply(progress.global_step)
-            weight = float(self.class_weights[self.train.labels[prepared.rows]].sum())
+            weight = self.task.weight(prepared.rows, progress.epoch)
             yield from self._step(prepared, weight)
             progress.weight_sum += weight
             progress.step += 1
@@ -252,7 +229,7 @@ class Fit:
     def _prepared(self, epoch: int, *, after: int) -> Iterator[_Step]:
         """The steps of an epoch after the first ones; beside a GPU one is always made while another is computed."""
         plan = plan_epoch(
-            self.train.tokenized.lengths,
+            self.task.tokenized.lengths,
             rows_per_step=self.rows_per_step,
             token_budget=self.token_budget,
             seed=self.seed,
@@ -275,14 +252,9 @@ class Fit:
         own = [self._micro_batch(part) for part in micro_batches]
         return _Step(rows, [part.pinned() for part in own] if pin else own)
 
-    def _micro_batch(self, rows: np.ndarray) -> _MicroBatch:
-        targets = self.train.labels[rows]
-        return _MicroBatch(
-            rows,
-            collate(self.train.tokenized, rows, self.train.states),
-            torch.from_numpy(targets),
-            torch.from_numpy(self.class_weights[targets]),
-        )
+    def _micro_batch(self, rows: np.ndarray) -> MicroBatch:
+        made: MicroBatch = self.task.micro_batch(rows, self.progress.epoch)
+        return made
 
     def _step(self, prepared: _Step, weight: float) -> Iterator[BudgetFacts]:
         """One optimiser step, tried again under a lower budget for as long as it finds no memory."""
@@ -305,15 +277,15 @@ class Fit:
             place = [self.seed, self.progress.global_step, self.accelerator.process_index]
             torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
 
-    def _within_budget(self, own: list[_MicroBatch]) -> list[_MicroBatch]:
+    def _within_budget(self, own: list[MicroBatch]) -> list[MicroBatch]:
         """As they were made, or cut anew when the budget has been lowered since."""
-        lengths = self.train.tokenized.lengths
+        lengths = self.task.tokenized.lengths
         if all(len(part.rows) == 1 or padded_size(lengths, part.rows) <= self.token_budget for part in own):
             return own
         rows = np.concatenate([part.rows for part in own])
         return [self._micro_batch(part) for part in pack(lengths, rows, self.token_budget)]
 
-    def _gradients(self, own: list[_MicroBatch], step_weight: float, *, exchange: bool = True) -> torch.Tensor | None:
+    def _gradients(self, own: list[MicroBatch], step_weight: float, *, exchange: bool = True) -> torch.Tensor | None:
         """Gradients of a step; returns the summed loss of this process's rows, or None where there was no memory.
 
         Without ``exchange`` no other process is waited for.
@@ -325,7 +297,8 @@ class Fit:
             for number, part in enumerate(batches):
                 meets = exchange and number == len(batches) - 1
                 with nullcontext() if meets else self.accelerator.no_sync(self.model):
-                    loss = self._summed_loss(part) * (1.0 if own else 0.0)
+                    loss = self.task.summed_loss(self.model, part, self.compute.device, self.accelerator)
+                    loss = loss * (1.0 if own else 0.0)
                     # Gradients are averaged over processes; the sum over the global rows needs the factor.
                     self.accelerator.backward(loss * (self.accelerator.num_processes / step_weight))
                 total += loss.detach()
@@ -338,7 +311,7 @@ class Fit:
             return None
         return total
 
-    def _find_memory(self, prepared: _Step, own: list[_MicroBatch]) -> bool:
+    def _find_memory(self, prepared: _Step, own: list[MicroBatch]) -> bool:
         """Whether every process of several has memory for a step that is larger than any before.
 
         One that fails alone would leave the others waiting for its gradients. So such a step, of which there are few,
@@ -346,7 +319,7 @@ class Fit:
         """
         if self.accelerator.num_processes == 1:
             return True
-        lengths, world = self.train.tokenized.lengths, self.accelerator.num_processes
+        lengths, world = self.task.tokenized.lengths, self.accelerator.num_processes
         largest = max(
             padded_size(lengths, part)
             for number in range(world)
@@ -361,12 +334,12 @@ class Fit:
         self._proven = 0 if failed or self.progress.global_step == 0 else largest
         return not failed
 
-    def _lower_budget(self, own: list[_MicroBatch]) -> BudgetFacts:
+    def _lower_budget(self, own: list[MicroBatch]) -> BudgetFacts:
         """Make room and halve the budget, on all processes alike. Raises TrainingError when nothing is left to cut."""
         self.optimizer.zero_grad(set_to_none=True)
         release(self.compute.device)
         before = self.token_budget
-        wanted = processes.gather(smaller(before, [part.rows for part in own], self.train.tokenized.lengths))
+        wanted = processes.gather(smaller(before, [part.rows for part in own], self.task.tokenized.lengths))
         if not any(wanted):
             raise exhausted("a single text does not fit")
         self.token_budget = min(budget for budget in wanted if budget)
@@ -394,18 +367,6 @@ class Fit:
             raise exhausted("the optimiser's moments do not fit") from error
         self.optimizer.zero_grad(set_to_none=True)
 
-    def _summed_loss(self, part: _MicroBatch) -> torch.Tensor:
-        device = self.compute.device
-        with self.accelerator.autocast():
-            logits = self.model(**part.batch.inputs(device)).logits  # (B, C)
-        per_row = F.cross_entropy(
-            logits.float(),
-            part.targets.to(device, non_blocking=True),
-            reduction="none",
-            label_smoothing=self.settings.label_smoothing,
-        )  # (B,)
-        return (per_row * part.weights.to(device, non_blocking=True)).sum()
-
     def _read_losses(self) -> None:
         """Fetch the losses of the steps since the last time, which waits for the device.
 
@@ -427,7 +388,9 @@ class Fit:
 
     def _close_epoch(self) -> EpochFacts:
         progress, settings = self.progress, self.settings
-        valid = {} if self.valid is None else self._validate(self.valid)
+        valid = self.task.validate(
+            self.bare, compute=self.compute, token_budget=self.token_budget, accelerator=self.accelerator
+        )
         value = goodness(valid, settings.metric) if valid else None
         is_best = value is None or progress.best_value is None or value > progress.best_value
         if is_best:
@@ -443,7 +406,7 @@ class Fit:
             valid_macro_f1=valid.get("macro_f1"),
             learning_rate=self.schedule.apply(max(0, progress.global_step - 1)),
             seconds=progress.seconds,
-            rows_per_second=len(self.train) / max(progress.seconds, 1e-9),
+            rows_per_second=self.rows / max(progress.seconds, 1e-9),
             is_best=is_best,
             stop=progress.stopped,
         )
@@ -452,28 +415,8 @@ class Fit:
         self._mean_loss = math.nan
         return facts
 
-    def _validate(self, valid: Material) -> dict[str, float]:
-        """Figures of the validation rows, of which each process computes its share; the same on all of them."""
-        accelerator = self.accelerator
-        own = predict_probabilities(
-            self.classifier,
-            valid.tokenized,
-            compute=self.compute,
-            token_budget=self.token_budget,
-            states=valid.states,
-            share=(accelerator.process_index, accelerator.num_processes),
-        )
-        if accelerator.num_processes == 1:
-            return metrics.quick(valid.labels, own)
-        whole = np.zeros((len(valid), len(self.class_weights)), dtype=np.float32)
-        if len(own):
-            whole[:] = own
-        shared = accelerator.reduce(torch.from_numpy(whole).to(self.compute.device), "sum")
-        # One process reckons: on machines that differ, a last digit could part those that stop from those that go on.
-        return processes.from_main(lambda: metrics.quick(valid.labels, shared.cpu().numpy()))
-
     def _parameter_names(self) -> dict[torch.nn.Parameter, str]:
-        return {parameter: name for name, parameter in self.classifier.named_parameters() if parameter.requires_grad}
+        return {parameter: name for name, parameter in self.bare.named_parameters() if parameter.requires_grad}
 
 
 class _RandomState:

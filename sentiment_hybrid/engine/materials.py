@@ -18,6 +18,7 @@ from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.evaluate import Material
 from sentiment_hybrid.engine.features import StateStore
 from sentiment_hybrid.engine.loop import Fit, weights_of_classes
+from sentiment_hybrid.engine.tasks import Classification
 from sentiment_hybrid.errors import UsageError
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
@@ -163,10 +164,13 @@ def new_fit(
     """
     return Fit(
         workshop.classifier,
-        train,
-        valid,
+        Classification(
+            train,
+            valid,
+            class_weights=weights_of_classes(settings.class_weights, train.labels, labels),
+            label_smoothing=settings.label_smoothing,
+        ),
         settings=settings,
-        class_weights=weights_of_classes(settings.class_weights, train.labels, labels),
         seed=seed,
         compute=workshop.compute,
         accelerator=device.accelerator(workshop.compute),

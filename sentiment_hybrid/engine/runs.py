@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.load import load_config, to_yaml
-from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.config.schema import MODEL_NAMES, Config
 from sentiment_hybrid.engine import processes
 from sentiment_hybrid.engine.checkpoint import RunCheckpoints
 from sentiment_hybrid.engine.loop import FitState
@@ -131,9 +131,13 @@ class Run:
     def keep_token_budget(self, token_budget: int) -> None:
         """Let the run's configuration have this budget: what it goes on with when it is resumed."""
         config, model = self.config(), self.meta()["model"].partition("-")[0]  # a fine-tuning adds to its head's name
-        section = config.model(model)
-        train = section.train.model_copy(update={"token_budget": max(token_budget, _LEAST_BUDGET)})
-        changed = config.model_copy(update={model: section.model_copy(update={"train": train})})
+        lower = {"token_budget": max(token_budget, _LEAST_BUDGET)}
+        if model in MODEL_NAMES:
+            section = config.model(model)
+            update = {model: section.model_copy(update={"train": section.train.model_copy(update=lower)})}
+        else:
+            update = {model: getattr(config, model).model_copy(update=lower)}
+        changed = config.model_copy(update=update)
         place = self.folder / paths.RUN_CONFIG
         aside = place.with_suffix(".yaml.partial")
         aside.write_text(to_yaml(changed), encoding="utf-8")
@@ -235,8 +239,9 @@ class Run:
             before, now = _flat(self.config().model_dump(mode="json")), _flat(config.model_dump(mode="json"))
         except ConfigError:
             return {}  # written by another version; the file can still be read by eye
-        sections = ("project.seed", "data.", "encoder.", f"{model}.head.", f"{model}.train.")
-        free = {f"{model}.train.{name}" for name in FREE_TO_CHANGE}
+        own = (f"{model}.head.", f"{model}.train.") if model in MODEL_NAMES else (f"{model}.",)
+        sections = ("project.seed", "data.", "encoder.", *own)
+        free = {f"{own[-1]}{name}" for name in FREE_TO_CHANGE}
         keys = [key for key in now.keys() | before.keys() if key.startswith(sections) and key not in free]
         shown = {key: (json.dumps(before.get(key)), json.dumps(now.get(key))) for key in sorted(keys)}
         return {key: values for key, values in shown.items() if values[0] != values[1]}

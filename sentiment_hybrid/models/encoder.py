@@ -463,7 +463,7 @@ def _from_pretrained(name: str, *, revision: str | None, local_only: bool) -> tu
 
 def _own(name: str, revision: str | None) -> tuple[Roberta, Tokenizer] | None:
     """The same without transformers: of a directory, or of what lies in the hub's cache; None where that cannot be."""
-    directory = _place(name, revision)
+    directory = directory_of(name, revision)
     config = None if directory is None else read_architecture(directory)
     if directory is None or config is None or not (directory / WEIGHTS_FILE).is_file():
         return None
@@ -479,8 +479,8 @@ def _own(name: str, revision: str | None) -> tuple[Roberta, Tokenizer] | None:
     return model, tokenizer
 
 
-def _place(name: str, revision: str | None) -> Path | None:
-    """The directory that a name means, or where the hub's cache keeps that revision of it."""
+def directory_of(name: str, revision: str | None) -> Path | None:
+    """The directory that an encoder's name means, or where the hub's cache keeps that revision of it; None if none."""
     directory = Path(name).expanduser()
     if directory.is_dir():
         return directory

@@ -79,6 +79,12 @@ class Tokenizer:
         """The id that stands for a hidden token."""
         return self._id("mask_token")
 
+    @property
+    def all_special_ids(self) -> list[int]:
+        """The ids that stand for no text."""
+        added = self.backend_tokenizer.get_added_tokens_decoder()
+        return sorted(number for number, token in added.items() if token.special)
+
     def _id(self, kind: str) -> int | None:
         token = self.settings.get(kind)
         if isinstance(token, dict):
@@ -117,17 +123,33 @@ class Tokenizer:
         (directory / SETTINGS_FILE).write_text(text, encoding="utf-8")
 
 
+#: What BPE never joins across: masked handles and links, contractions, single pictographs, words, numbers, the rest;
+#: a space belongs to what follows it. GPT-2's pattern (Radford et al. 2019) with the first two and the pictographs.
+_PIECES = (
+    r" ?@user(?!\w)| ?http(?!\w)|'(?:s|t|re|ve|m|ll|d)(?!\w)| ?\p{Extended_Pictographic}"
+    r"| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}\p{Extended_Pictographic}]+|\s+(?!\S)|\s+"
+)
+
+
 def train_tokenizer(texts: Iterable[str], scratch_config: ScratchEncoder, *, max_length: int) -> Tokenizer:
     """Learn a byte-level BPE with RoBERTa's special tokens; the same texts give the same tokenizer.
 
-    A vocabulary smaller than asked for is what few texts give.
+    ``@user`` and ``http`` are tokens, and emoji are never joined. A vocabulary smaller than asked for is what few
+    texts give.
     """
+    from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from tokenizers import Tokenizer as Backend
-    from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
     bpe = Backend(models.BPE())
     # A space before the first word makes it the same token as in the middle of a text.
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    folded = [normalizers.Lowercase()] if scratch_config.lowercase else []
+    bpe.normalizer = normalizers.Sequence([*folded, normalizers.Prepend(" ")])
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_PIECES), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=scratch_config.vocab_size,
@@ -137,7 +159,9 @@ def train_tokenizer(texts: Iterable[str], scratch_config: ScratchEncoder, *, max
         show_progress=False,
     )
     bpe.train_from_iterator(texts, trainer)
-    bpe.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=True)
+    bpe.post_processor = processors.RobertaProcessing(
+        ("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=False
+    )
     start, pad, end, unknown, mask = SPECIAL_TOKENS
     tokens = {"bos_token": start, "cls_token": start, "pad_token": pad, "eos_token": end, "sep_token": end}
     return Tokenizer(bpe, {**tokens, "unk_token": unknown, "mask_token": mask, "model_max_length": max_length})

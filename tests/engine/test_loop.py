@@ -22,6 +22,7 @@ from sentiment_hybrid.engine.loop import (
     weights_of_classes,
 )
 from sentiment_hybrid.engine.optim import build_optimizer
+from sentiment_hybrid.engine.tasks import Classification
 from sentiment_hybrid.errors import TrainingError
 
 from .conftest import toy_texts
@@ -32,10 +33,13 @@ def make_fit(workshop, *, rows=60, weights=None, layer_decay=None, **settings):
     valid_texts, valid_labels = toy_texts(30, seed=1)
     return Fit(
         workshop.classifier,
-        workshop.material(texts, labels),
-        workshop.material(valid_texts, valid_labels),
+        Classification(
+            workshop.material(texts, labels),
+            workshop.material(valid_texts, valid_labels),
+            class_weights=np.ones(2) if weights is None else np.asarray(weights),
+            label_smoothing=settings.get("label_smoothing", 0.0),
+        ),
         settings=Train(**{"batch_size": 8, "epochs": 2, "precision": "fp32", "learning_rate": 0.01, **settings}),
-        class_weights=np.ones(2) if weights is None else np.asarray(weights),
         seed=5,
         compute=workshop.compute,
         accelerator=device.accelerator(workshop.compute),
@@ -73,8 +77,8 @@ def test_training_on_stored_states_is_training_on_the_live_encoder(make_workshop
 
     stored, losses, weights = train()
     live, live_losses, live_weights = train(cache=tmp_path / "full", max_gb=1e-7)
-    assert stored.train.states is not None
-    assert live.train.states is None
+    assert stored.task.train.states is not None
+    assert live.task.train.states is None
     np.testing.assert_allclose(losses, live_losses, atol=2e-3)  # float16 keeps 11 bits of a state
     moved = [name for name in weights if name.startswith("encoder.")]
     assert bool(moved) == (trainable_layers > 0)
@@ -152,10 +156,10 @@ def test_class_weights_shift_predictions_towards_the_heavier_class(make_workshop
         list(fit.facts())
         probabilities = predict_probabilities(
             workshop.classifier,
-            fit.valid.tokenized,
+            fit.task.valid.tokenized,
             compute=workshop.compute,
             token_budget=1000,
-            states=fit.valid.states,
+            states=fit.task.valid.states,
         )
         return probabilities[:, 1].mean()
 
@@ -169,13 +173,13 @@ def test_label_smoothing_shares_a_part_of_the_target_among_all_labels(make_works
         dropout.p = 0.0
     probabilities = predict_probabilities(
         workshop.classifier,
-        fit.train.tokenized,
+        fit.task.train.tokenized,
         compute=workshop.compute,
         token_budget=1000,
-        states=fit.train.states,
+        states=fit.task.train.states,
     )
     surprise = -np.log(probabilities)  # (N, C)
-    of_truth = surprise[np.arange(60), fit.train.labels]
+    of_truth = surprise[np.arange(60), fit.task.train.labels]
     first = next(facts for facts in fit.facts() if isinstance(facts, StepFacts))
     assert first.loss == pytest.approx((0.6 * of_truth + 0.4 * surprise.mean(axis=1)).mean(), abs=1e-5)
     assert first.loss != pytest.approx(of_truth.mean(), abs=1e-3)

@@ -126,7 +126,7 @@ def test_an_optimiser_without_memory_ends_the_training(make_workshop, monkeypatc
 
 def test_predictions_are_the_same_and_in_order_where_batches_had_to_be_cut(make_workshop):
     workshop = make_workshop("lstm")
-    material = make_fit(workshop).train
+    material = make_fit(workshop).task.train
     how = {"compute": workshop.compute, "token_budget": 1000, "states": material.states}
     expected = predict_probabilities(workshop.classifier, material.tokenized, **how)
     let_fit(workshop.classifier.head, 100)
@@ -182,6 +182,7 @@ from sentiment_hybrid.engine import device
 from sentiment_hybrid.engine.batches import TokenizedTexts
 from sentiment_hybrid.engine.evaluate import Material
 from sentiment_hybrid.engine.loop import BudgetFacts, Fit, StepFacts
+from sentiment_hybrid.engine.tasks import Classification
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
 torch.set_num_threads(1)
@@ -199,8 +200,9 @@ class Table(torch.nn.Module):
         return self.table(ids)
 head = build_head("linear", config.linear.head, input_size=4096, num_classes=2)
 compute = device.resolve("cpu", "fp32")
-fit = Fit(Classifier(Table(), head), Material(texts, np.arange(512) % 2), None, settings=settings,
-          class_weights=np.ones(2), seed=1, compute=compute, accelerator=device.accelerator(compute))
+task = Classification(Material(texts, np.arange(512) % 2), None, class_weights=np.ones(2))
+fit = Fit(Classifier(Table(), head), task, settings=settings,
+          seed=1, compute=compute, accelerator=device.accelerator(compute))
 with open("/proc/self/statm") as file:
     used = int(file.read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, used + 2**30))

@@ -16,6 +16,7 @@ from sentiment_hybrid.engine import device, materials, processes
 from sentiment_hybrid.engine.evaluate import predict_probabilities
 from sentiment_hybrid.engine.loop import EpochFacts, Fit, FitState, StepFacts, trainable_state
 from sentiment_hybrid.engine.materials import Workshop, open_workshop, set_seeds
+from sentiment_hybrid.engine.tasks import Classification
 from sentiment_hybrid.errors import ConfigError, SenthyError
 from sentiment_hybrid.models.encoder import load_encoder
 
@@ -84,10 +85,13 @@ def fit_of(
     workshop = workshop_of(encoder, cache, model, trainable_layers, dropout)
     fit = Fit(
         workshop.classifier,
-        workshop.material(*texts_of(rows, 0)),
-        workshop.material(*texts_of(30, 1)),
+        Classification(
+            workshop.material(*texts_of(rows, 0)),
+            workshop.material(*texts_of(30, 1)),
+            class_weights=np.asarray(weights or [1.0, 1.0]),
+            label_smoothing=settings.get("label_smoothing", 0.0),
+        ),
         settings=Train(**{"batch_size": 8, "epochs": 2, "precision": "fp32", "learning_rate": 0.01, **settings}),
-        class_weights=np.asarray(weights or [1.0, 1.0]),
         seed=5,
         compute=workshop.compute,
         accelerator=device.accelerator(workshop.compute),
@@ -100,7 +104,7 @@ def trained(encoder: Path, cache: Path, case: dict[str, Any], state: FitState | 
     scarce = case.get("scarce")
     fit, workshop = fit_of(encoder, cache, **{key: value for key, value in case.items() if key != "scarce"})
     if scarce and processes.rank() == 1:
-        head = fit.classifier.head
+        head = fit.bare.head
         head.register_forward_pre_hook(lambda _, inputs: refuse_more(inputs[0], scarce) if head.training else None)
     if state is not None:
         fit.load(state)
@@ -111,9 +115,9 @@ def trained(encoder: Path, cache: Path, case: dict[str, Any], state: FitState | 
             before = fit.progress.loss_sum
         if isinstance(facts, EpochFacts):
             valid.append([facts.valid_loss, facts.valid_macro_f1])
-    material = fit.train
+    material = fit.task.train
     probabilities = predict_probabilities(
-        fit.classifier, material.tokenized, compute=fit.compute, token_budget=1000, states=material.states
+        fit.bare, material.tokenized, compute=fit.compute, token_budget=1000, states=material.states
     )
     passes = 0 if workshop.states is None else workshop.states.passes
     logits = np.log(probabilities[:, 1] / probabilities[:, 0])
@@ -133,7 +137,7 @@ def refuse_more(states: torch.Tensor, places: int) -> None:
 
 
 def digest(fit: Fit) -> list[float]:
-    return [float(value.double().sum()) for value in trainable_state(fit.classifier).values()]
+    return [float(value.double().sum()) for value in trainable_state(fit.bare).values()]
 
 
 def resumed(encoder: Path, cache: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.store import Store
 from sentiment_hybrid.engine.batches import TokenizedTexts
 from sentiment_hybrid.engine.features import StateStore, window_keys
-from sentiment_hybrid.engine.loop import Fit
+from sentiment_hybrid.engine.tasks import Classification
 from sentiment_hybrid.errors import ConfigError, DataError, EncoderError, TrainingError
 from sentiment_hybrid.tuning.trials import TrialBench
 
@@ -163,8 +163,8 @@ def test_more_is_better_whatever_the_metric(config: Config, metric: str) -> None
 
 
 def test_a_loss_that_is_not_a_number_is_the_parameters_fault(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    summed_loss = Fit._summed_loss
-    monkeypatch.setattr(Fit, "_summed_loss", lambda self, part: summed_loss(self, part) * float("nan"))
+    summed_loss = Classification.summed_loss
+    monkeypatch.setattr(Classification, "summed_loss", lambda *given: summed_loss(*given) * float("nan"))
     (outcome,) = TrialBench(config, "linear").outcomes({})
     assert (outcome.kind, "the loss became nan" in outcome.text) == ("unusable", True)
 

@@ -1,0 +1,318 @@
+"""``senthy pretrain``: an encoder learns from texts without labels, from scratch or from where another stands."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.commands import fitting
+from sentiment_hybrid.commands.train import encoder_files
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.errors import DataError
+
+if TYPE_CHECKING:
+    from sentiment_hybrid.engine.batches import TokenizedTexts
+    from sentiment_hybrid.engine.device import Compute
+    from sentiment_hybrid.engine.loop import Fit
+    from sentiment_hybrid.engine.runs import Run
+    from sentiment_hybrid.models.encoder import LoadedEncoder
+    from sentiment_hybrid.models.masked import MaskedLanguageModel
+
+#: How runs of it are called.
+RUN_NAME = "pretrain"
+#: Fewer texts teach an encoder nothing but themselves.
+_LEAST_TEXTS = 100
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """The pretrained encoder; perplexities are of held-out texts, ``before`` only where an encoder was continued."""
+
+    encoder_dir: Path
+    run_dir: Path
+    base: str
+    texts: int
+    tokens: int
+    held_out_texts: int
+    epochs: int
+    best_epoch: int
+    perplexity: float
+    perplexity_before: float | None
+    accuracy: float
+    seconds: float
+    resumed: bool
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """What there is to learn from; ``fingerprint`` names it and how it was split."""
+
+    name: str
+    train: Sequence[str]
+    valid: Sequence[str]
+    fingerprint: str
+
+
+def run(config: Config, *, resume: bool = False, device: str = "auto", offline: bool = False) -> PretrainResult:
+    """Train an encoder by masked language modelling and write it as a directory for ``encoder.name``.
+
+    "From scratch" learns a tokenizer from the texts too; going on from an encoder that was trained on other texts is
+    domain adaptation (Gururangan et al. 2020). Started in several processes by torchrun or accelerate launch, it trains
+    one encoder with all of them.
+
+    Args:
+        config: ``pretrain``, ``encoder``, ``paths``, and ``data`` for how texts are read and cleaned.
+        resume: go on from the newest unfinished run of the same configuration and texts.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        offline: never reach a network.
+
+    Raises:
+        DataError: too few distinct texts, or too few for a vocabulary of that size; and its kinds.
+        EncoderError: the encoder to go on from cannot be had, or has no token that hides others.
+        SenthyError: of the kind that fits; see `sentiment_hybrid.errors`.
+    """
+    from sentiment_hybrid.engine import processes
+    from sentiment_hybrid.engine.device import resolve
+
+    processes.join(resolve(device).device.type)
+    output = config.pretrain.output_dir
+    hint = "Choose another folder: --output DIR, --set paths.results_dir=..."
+    processes.from_main(lambda: fitting.check_writable(output.parent, config.paths.results_dir, hint=hint))
+    started = time.perf_counter()
+    texts = processes.together(lambda: _read(config, offline=offline))
+    fingerprint = processes.together(lambda: _fingerprint(config, texts))
+    processes.check_same(fingerprint, "settings, texts or an encoder")
+    with _run(config, fingerprint, texts, resume=resume) as run, fitting.held(run, resume=resume):
+        result = _run_one(config, run, texts, resume=resume, device=device, offline=offline)
+        run.finish()
+    return replace(result, seconds=time.perf_counter() - started)
+
+
+@contextmanager
+def _run(config: Config, fingerprint: str, texts: _Texts, *, resume: bool) -> Iterator[Run]:
+    from sentiment_hybrid.engine.runs import Run
+
+    if resume:
+        yield Run.unfinished(config, RUN_NAME, fingerprint)
+    else:
+        yield Run.start(config, RUN_NAME, fingerprint, data_fingerprint=texts.fingerprint)
+
+
+def _run_one(config: Config, run: Run, texts: _Texts, *, resume: bool, device: str, offline: bool) -> PretrainResult:
+    from sentiment_hybrid.engine import processes
+    from sentiment_hybrid.engine.masking import perplexity
+
+    compute = fitting.compute_for(run, device=device, precision=config.pretrain.precision)
+    if resume:
+        before = processes.from_main(run.config)
+        config = before.model_copy(update={"paths": config.paths})
+    encoder, fit = processes.together(lambda: _prepare(config, texts, compute, offline=offline))
+    run.settle(compute.describe(), encoder=encoder.fingerprint)
+    resumed = resume and fitting.load_last(fit, run)
+    if not resumed and encoder.source != "scratch":
+        before_training = fit.task.validate(
+            fit.bare, compute=compute, token_budget=fit.token_budget, accelerator=fit.accelerator
+        )
+        if before_training and processes.is_main():
+            run.note(perplexity_before=perplexity(before_training["loss"]))
+    fitting.consume(fit, run, minutes=config.pretrain.checkpoint_minutes)
+    return processes.from_main(lambda: _publish(config, run, texts, encoder, fit, resumed=resumed))
+
+
+def _read(config: Config, *, offline: bool) -> _Texts:
+    """The texts of a source, or those that were prepared; never the validation or test rows of a database."""
+    from sentiment_hybrid.data.clean import get_normalizer, prepare_nltk
+    from sentiment_hybrid.data.sources import open_source
+    from sentiment_hybrid.data.store import open_store
+    from sentiment_hybrid.data.unlabelled import read_unlabelled
+
+    settings = config.pretrain
+    if settings.source is None:
+        with open_store(config.paths.data_db) as store:
+            wanted = settings.valid_sample_size
+            held_out = store.read("valid", None if wanted is None else min(wanted, store.count("valid")))
+            train = store.read("train", settings.sample_size)
+            return _checked(_Texts(str(config.paths.data_db), train.texts, held_out.texts, store.fingerprint))
+    normalizer = get_normalizer(config.data.normalizer)
+    if normalizer.name == "classic":
+        prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline)
+    source = open_source(settings.source, config.data, offline=offline)
+    read = read_unlabelled(source, config.data, normalizer=normalizer, valid_size=settings.valid_size)
+    facts = (source.fingerprint(), normalizer.id, config.data.split_seed, settings.valid_size, config.data.text_column)
+    fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    texts = _Texts(
+        source.name, read.train[: settings.sample_size], read.valid[: settings.valid_sample_size], fingerprint
+    )
+    return _checked(texts, read.dropped)
+
+
+def _checked(texts: _Texts, dropped: dict[str, int] | None = None) -> _Texts:
+    """Raises DataError where there is too little to learn from, or nothing to measure it on."""
+    left_out = ", ".join(f"{count:,} {reason}" for reason, count in (dropped or {}).items())
+    if len(set(texts.train)) < _LEAST_TEXTS:
+        raise DataError(
+            f"{texts.name} has {len(set(texts.train)):,} distinct texts to train on"
+            + (f" (left out: {left_out})" if left_out else "")
+            + f"; pretraining needs {_LEAST_TEXTS} at least, and thousands to be of use",
+            hint="Give a larger file (--data FILE), or take an encoder as it is.",
+        )
+    if not texts.valid:
+        raise DataError(
+            f"no text of {texts.name} is held out to measure perplexity on", hint="Raise pretrain.valid_size."
+        )
+    return texts
+
+
+def _fingerprint(config: Config, texts: _Texts) -> str:
+    """Of everything that the encoder depends on."""
+    from sentiment_hybrid.engine.runs import FREE_TO_CHANGE
+
+    base = _base(config)
+    free = {*FREE_TO_CHANGE, "output_dir", "source", "base"}
+    facts = {
+        "format": 1,
+        "pretrain": config.pretrain.model_dump(mode="json", exclude=free),
+        "base": base,
+        "base_files": encoder_files(base),
+        "scratch": config.encoder.scratch.model_dump(mode="json") if base == "scratch" else None,
+        "revision": config.encoder.revision,
+        "window": [config.encoder.max_length, config.encoder.max_windows],
+        "seed": config.project.seed,
+        "data": texts.fingerprint,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _base(config: Config) -> str:
+    return config.pretrain.base or config.encoder.name
+
+
+def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) -> tuple[LoadedEncoder, Fit]:
+    """Everything up to the first step."""
+    from sentiment_hybrid.console import progress
+    from sentiment_hybrid.engine import device
+    from sentiment_hybrid.engine.loop import Fit
+    from sentiment_hybrid.engine.masking import MaskedLanguage, Masking
+    from sentiment_hybrid.engine.materials import load_or_build_encoder, set_seeds
+    from sentiment_hybrid.models.masked import MaskedLanguageModel, set_dropout
+
+    settings, base = config.pretrain, _base(config)
+    set_seeds(config.project.seed)
+    started_from = config.encoder.model_copy(
+        update={"name": base, "trainable_layers": "all", "revision": config.encoder.revision if base else None}
+    )
+    encoder = load_or_build_encoder(
+        config.model_copy(update={"encoder": started_from}), lambda: texts.train, offline=offline
+    )
+    _check_vocabulary(config, encoder, texts)
+    model = MaskedLanguageModel(encoder.model)
+    _load_head(model, encoder, base)
+    if settings.dropout is not None:
+        set_dropout(model, settings.dropout)
+    masking = Masking(encoder.tokenizer, probability=settings.mask_probability, seed=config.project.seed)
+    with progress("tokenising", total=len(texts.train) + len(texts.valid), unit="texts") as bar:
+        train, valid = (_tokenized(config, part, encoder.tokenizer) for part in (texts.train, texts.valid))
+        bar.advance(len(texts.train) + len(texts.valid))
+    task = MaskedLanguage(train, valid, masking)
+    fit = Fit(
+        model.to(compute.device),
+        task,
+        settings=settings.as_train(),
+        seed=config.project.seed,
+        compute=compute,
+        accelerator=device.accelerator(compute),
+    )
+    return encoder, fit
+
+
+def _tokenized(config: Config, texts: Sequence[str], tokenizer: Any) -> TokenizedTexts:
+    from sentiment_hybrid.engine.batches import tokenize
+
+    return tokenize(texts, tokenizer, max_length=config.encoder.max_length, max_windows=config.encoder.max_windows)
+
+
+def _check_vocabulary(config: Config, encoder: LoadedEncoder, texts: _Texts) -> None:
+    wanted, found = config.encoder.scratch.vocab_size, len(encoder.tokenizer)
+    if encoder.source == "scratch" and found < wanted:
+        raise DataError(
+            f"{len(texts.train):,} texts give a vocabulary of {found:,} tokens that occur twice, and "
+            f"encoder.scratch.vocab_size asks for {wanted:,}",
+            hint=f"Set encoder.scratch.vocab_size to {found} or less (--set), or give more texts.",
+        )
+
+
+def _load_head(model: MaskedLanguageModel, encoder: LoadedEncoder, base: str) -> None:
+    """Go on with the output layer that the encoder was pretrained with, where it can be had."""
+    from sentiment_hybrid.console import note
+    from sentiment_hybrid.models.encoder import directory_of
+    from sentiment_hybrid.models.masked import head_weights
+
+    if encoder.source == "scratch":
+        return
+    directory = directory_of(base, encoder.revision)
+    if directory is None or not model.load_head(head_weights(directory)):
+        note(f"{base} comes without its output layer, so that one starts fresh")
+
+
+def _publish(
+    config: Config, run: Run, texts: _Texts, encoder: LoadedEncoder, fit: Fit, *, resumed: bool
+) -> PretrainResult:
+    """Write the best epoch's encoder, its output layer and what they were made from."""
+    from sentiment_hybrid.engine.checkpoint import best_weights, published_whole
+    from sentiment_hybrid.engine.loop import load_trainable
+    from sentiment_hybrid.engine.masking import perplexity
+    from sentiment_hybrid.engine.runs import now, versions
+    from sentiment_hybrid.files import write_json
+    from sentiment_hybrid.models.encoder import encoder_fingerprint, save_encoder
+    from sentiment_hybrid.reporting.plots import learning_curves
+
+    load_trainable(fit.bare, best_weights(run.checkpoints))
+    best, valid = fitting.best_epoch(run)
+    epochs, before = run.epochs(), run.meta().get("perplexity_before")
+    result = PretrainResult(
+        encoder_dir=config.pretrain.output_dir,
+        run_dir=run.folder,
+        base=_base(config),
+        texts=len(texts.train),
+        tokens=int(fit.task.tokenized.ids.size),
+        held_out_texts=len(texts.valid),
+        epochs=len(epochs),
+        best_epoch=best["epoch"],
+        perplexity=perplexity(valid["loss"]),
+        perplexity_before=before,
+        accuracy=valid["accuracy"],
+        seconds=0.0,
+        resumed=resumed,
+    )
+    with published_whole(config.pretrain.output_dir) as aside:
+        save_encoder(encoder.model, encoder.tokenizer, aside)
+        fit.bare.save_head(aside)
+        document = {
+            "base": result.base,
+            "base_revision": encoder.revision,
+            "encoder_fingerprint": encoder_fingerprint(encoder.model),
+            "texts": {"name": texts.name, "train": result.texts, "held_out": result.held_out_texts},
+            "tokens": result.tokens,
+            "data_fingerprint": texts.fingerprint,
+            "normalizer": config.data.normalizer,
+            "held_out": {"perplexity": result.perplexity, "before": before, "accuracy": result.accuracy},
+            "training_seconds": round(sum(facts["seconds"] for facts in epochs), 1),
+            "epochs": epochs,
+            "seed": config.project.seed,
+            "settings": config.pretrain.model_dump(mode="json"),
+            "compute": run.meta().get("compute"),
+            "run": run.id,
+            "created": now(),
+            "versions": versions(),
+        }
+        write_json(aside / paths.PRETRAINED_JSON, document)
+    title = f"pretraining on {config.project.name}"
+    learning_curves(run.folder / paths.RUN_CURVES, epochs, title=title, best=result.best_epoch)
+    return result

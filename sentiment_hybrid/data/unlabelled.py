@@ -1,0 +1,56 @@
+"""Texts of a source without their labels, cleaned, each once, a share of them held out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from sentiment_hybrid.config.schema import Data
+from sentiment_hybrid.data import split
+from sentiment_hybrid.data.clean import Normalizer
+from sentiment_hybrid.data.columns import find_text
+from sentiment_hybrid.data.sources import Source
+from sentiment_hybrid.errors import DataError
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """Texts to train on and held-out ones, each in an order of its own that no order of rows changes."""
+
+    train: list[str]
+    valid: list[str]
+    dropped: dict[str, int]
+
+
+def read_unlabelled(source: Source, data: Data, *, normalizer: Normalizer, valid_size: float) -> Unlabelled:
+    """Read every row's text; empty ones and all but the first of those with one split key are left out, and counted.
+
+    Raises:
+        SourceError, ColumnError: the source cannot be read.
+        DataError: nothing is left.
+    """
+    column = find_text(source.columns, data.text_column, source=source.name)
+    texts: list[str] = []
+    hashes: list[np.ndarray] = []
+    orders: list[np.ndarray] = []
+    dropped: Counter[str] = Counter()
+    for batch in source.batches([column]):
+        dropped.update(batch.skipped)
+        raws = [text or "" for text in batch.columns[column]]
+        cleaned = normalizer.many(raws)
+        kept = [place for place, text in enumerate(cleaned) if text]
+        dropped["empty text"] += len(raws) - len(kept)
+        texts += [cleaned[place] for place in kept]
+        first, second = split.hash_raw([raws[place] for place in kept], data.split_seed)
+        hashes.append(first)
+        orders.append(second)
+    if not texts:
+        raise DataError(f"{source.name} has no row with a text", hint="Is it the right text column (--text-column)?")
+    split_hashes, order_hashes = np.concatenate(hashes), np.concatenate(orders)
+    _, distinct = np.unique(order_hashes, return_index=True)
+    dropped["repeat"] += len(texts) - len(distinct)
+    held_out = split.assign(split_hashes[distinct], test_size=0.0, valid_size=valid_size) == split.VALID
+    parts = [[texts[row] for row in distinct[choice]] for choice in (~held_out, held_out)]
+    return Unlabelled(parts[0], parts[1], {reason: count for reason, count in dropped.items() if count})

@@ -1,0 +1,208 @@
+"""Masked language modelling as a task of the loop: other tokens are hidden in every epoch (Liu et al. 2019, 4.1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from sentiment_hybrid.engine.batches import TokenizedTexts, pack, padded_ids
+from sentiment_hybrid.engine.device import Compute
+from sentiment_hybrid.engine.memory import in_batches
+from sentiment_hybrid.errors import EncoderError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+#: Of the tokens to predict (Devlin et al. 2019, section 3.1): hidden, exchanged for any other; the rest stays.
+_HIDDEN, _EXCHANGED = 0.8, 0.1
+#: The epoch whose hidden tokens the held-out texts have, always the same.
+_HELD_OUT = 0
+
+
+@dataclass(frozen=True)
+class MaskedBatch:
+    """Padded windows in which tokens are hidden, where these are, and what they were."""
+
+    rows: np.ndarray
+    input_ids: torch.Tensor  # (W, T) int64
+    attention_mask: torch.Tensor  # (W, T) bool
+    hidden: torch.Tensor  # (M,) int64, places in the flattened ids
+    targets: torch.Tensor  # (M,) int64
+
+    def pinned(self) -> MaskedBatch:
+        """The same in memory from which a GPU fetches by itself."""
+        names = ("input_ids", "attention_mask", "hidden", "targets")
+        return replace(self, **{name: getattr(self, name).pin_memory() for name in names})
+
+
+class Masking:
+    """Which tokens are to be predicted, and what stands in their place: by hash of a token's place, seed and epoch.
+
+    So neither batches nor processes nor a resumed run change it.
+
+    Raises:
+        EncoderError: the tokenizer has no token that hides others.
+    """
+
+    def __init__(self, tokenizer: Any, *, probability: float, seed: int) -> None:
+        if tokenizer.mask_token_id is None:
+            raise EncoderError(
+                "the tokenizer of this encoder has no token that hides others, so it cannot be pretrained this way",
+                hint="Take an encoder that was trained by masking, such as roberta-base, or pretrain.base: scratch.",
+            )
+        self.mask_id = int(tokenizer.mask_token_id)
+        self.probability, self.seed = probability, seed
+        special = np.zeros(len(tokenizer), dtype=bool)
+        special[[number for number in tokenizer.all_special_ids if number < len(special)]] = True
+        self._special = special
+        self._ordinary = np.flatnonzero(~special)
+
+    def chosen(self, ids: np.ndarray, places: np.ndarray, epoch: int) -> np.ndarray:
+        """Which of the tokens ``ids`` at ``places`` of all texts are to be predicted, bool of the same shape."""
+        return (self._share(places, epoch, 0) < self.probability) & ~self._special[ids]
+
+    def replaced(self, ids: np.ndarray, places: np.ndarray, epoch: int) -> np.ndarray:
+        """What stands in the place of tokens that are to be predicted."""
+        fate = self._share(places, epoch, 1)
+        others = self._ordinary[_noise(places, (self.seed, epoch, 2)) % np.uint64(len(self._ordinary))]
+        return np.where(fate < _HIDDEN, self.mask_id, np.where(fate < _HIDDEN + _EXCHANGED, others, ids))
+
+    def _share(self, places: np.ndarray, epoch: int, purpose: int) -> np.ndarray:
+        shares: np.ndarray = _noise(places, (self.seed, epoch, purpose)).astype(np.float64) / 2.0**64
+        return shares
+
+
+class MaskedLanguage:
+    """The task: cross-entropy of hidden tokens, each counting the same."""
+
+    def __init__(self, train: TokenizedTexts, valid: TokenizedTexts | None, masking: Masking) -> None:
+        self._train, self.valid, self.masking = train, valid, masking
+
+    @property
+    def tokenized(self) -> TokenizedTexts:
+        """The training texts."""
+        return self._train
+
+    def weight(self, rows: np.ndarray, epoch: int) -> float:
+        """How many tokens of these rows are to be predicted; 1 where that is none."""
+        places = _places(self._train, rows)
+        return float(max(1, self.masking.chosen(self._train.ids[places], places, epoch).sum()))
+
+    def micro_batch(self, rows: np.ndarray, epoch: int) -> MaskedBatch:
+        """Windows of these rows as they are in an epoch."""
+        return _masked(self._train, rows, self.masking, epoch)
+
+    def summed_loss(
+        self, model: torch.nn.Module, part: MaskedBatch, device: torch.device, accelerator: Accelerator
+    ) -> torch.Tensor:
+        """Cross-entropy of all hidden tokens; 0 where there are none."""
+        with accelerator.autocast():
+            logits = model(*_inputs(part, device))  # (M, V)
+        return F.cross_entropy(logits.float(), part.targets.to(device, non_blocking=True), reduction="sum")
+
+    def validate(
+        self, model: torch.nn.Module, *, compute: Compute, token_budget: int, accelerator: Accelerator
+    ) -> dict[str, float]:
+        """Mean loss and accuracy over the hidden tokens of the held-out texts, of which each process does its share."""
+        if self.valid is None:
+            return {}
+        sums = held_out(
+            model,
+            self.valid,
+            self.masking,
+            compute=compute,
+            token_budget=token_budget,
+            share=(accelerator.process_index, accelerator.num_processes),
+        )
+        if accelerator.num_processes > 1:
+            sums = accelerator.reduce(sums.to(compute.device, torch.float32), "sum").cpu()
+        loss, right, tokens = sums.tolist()
+        return {"loss": loss / max(1.0, tokens), "accuracy": right / max(1.0, tokens)}
+
+
+@torch.inference_mode()
+def held_out(
+    model: torch.nn.Module,
+    texts: TokenizedTexts,
+    masking: Masking,
+    *,
+    compute: Compute,
+    token_budget: int,
+    share: tuple[int, int] = (0, 1),
+) -> torch.Tensor:
+    """(summed loss, tokens predicted right, tokens), float64 (3,), of texts whose hidden tokens are always the same.
+
+    Raises:
+        TrainingError: there is no memory for a single text.
+    """
+    was_training = model.training
+    model.eval()
+
+    def sums_of(rows: np.ndarray) -> torch.Tensor:
+        part = _masked(texts, rows, masking, _HELD_OUT)
+        with compute.autocast():
+            logits = model(*_inputs(part, compute.device)).float()  # (M, V)
+        targets = part.targets.to(compute.device)
+        loss = F.cross_entropy(logits, targets, reduction="sum")
+        right = (logits.argmax(-1) == targets).sum()
+        return torch.stack([loss.double(), right.double()]).cpu()
+
+    batches = pack(texts.lengths, np.arange(len(texts)), token_budget)[share[0] :: share[1]]
+    total = torch.zeros(3, dtype=torch.float64)
+    for rows, sums in in_batches(batches, texts.lengths, sums_of, token_budget=token_budget, device=compute.device):
+        places = _places(texts, rows)
+        total[:2] += sums
+        total[2] += int(masking.chosen(texts.ids[places], places, _HELD_OUT).sum())
+    model.train(was_training)
+    return total
+
+
+def perplexity(loss: float) -> float:
+    """e to the mean loss of a hidden token: among how many tokens the model is, on average, undecided."""
+    return math.exp(min(loss, 700.0))
+
+
+def _inputs(part: MaskedBatch, device: torch.device) -> Sequence[torch.Tensor]:
+    return [value.to(device, non_blocking=True) for value in (part.input_ids, part.attention_mask, part.hidden)]
+
+
+def _places(texts: TokenizedTexts, rows: np.ndarray) -> np.ndarray:
+    """Where the tokens of these rows stand among all, in the order of the rows."""
+    windows, _ = texts.windows_of(rows)
+    starts = texts.window_offsets[windows]
+    lengths = texts.window_offsets[windows + 1] - starts
+    before = np.cumsum(lengths) - lengths
+    places: np.ndarray = np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))
+    return places
+
+
+def _masked(texts: TokenizedTexts, rows: np.ndarray, masking: Masking, epoch: int) -> MaskedBatch:
+    windows, _ = texts.windows_of(rows)
+    starts = texts.window_offsets[windows]
+    lengths = texts.window_offsets[windows + 1] - starts
+    mask = np.arange(int(lengths.max()))[None, :] < lengths[:, None]  # (W, T)
+    ids = padded_ids(texts, windows, mask)
+    flat = np.flatnonzero(mask)  # (tokens,)
+    places = _places(texts, rows)  # (tokens,), in the same order
+    chosen = masking.chosen(texts.ids[places], places, epoch)
+    hidden, targets = flat[chosen], texts.ids[places[chosen]].astype(np.int64)
+    ids.reshape(-1)[hidden] = masking.replaced(targets, places[chosen], epoch)
+    return MaskedBatch(
+        rows, torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(hidden), torch.from_numpy(targets)
+    )
+
+
+def _noise(places: np.ndarray, key: tuple[int, ...]) -> np.ndarray:
+    """64 random bits for each place: SplitMix64 (Steele, Lea and Flood 2014) started by the key."""
+    start = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    bits = places.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + start
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: np.ndarray = bits ^ (bits >> np.uint64(31))
+    return mixed

@@ -1,0 +1,140 @@
+"""What the loop trains for: the micro-batches, the loss and the validation of one kind of training.
+
+The loop knows steps, memory, checkpoints; a task knows texts and what is asked of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from sentiment_hybrid.engine import metrics, processes
+from sentiment_hybrid.engine.batches import Batch, TokenizedTexts, collate
+from sentiment_hybrid.engine.device import Compute
+from sentiment_hybrid.engine.evaluate import Material, predict_probabilities
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+class MicroBatch(Protocol):
+    """Rows for one forward and backward pass, with all that their loss needs."""
+
+    @property
+    def rows(self) -> np.ndarray: ...  # noqa: D102
+
+    def pinned(self) -> MicroBatch:
+        """The same in memory from which a GPU fetches by itself."""
+
+
+class Task(Protocol):
+    """A kind of training. Rows are numbers of training texts; epochs count from 1."""
+
+    @property
+    def tokenized(self) -> TokenizedTexts:
+        """The training texts."""
+
+    def weight(self, rows: np.ndarray, epoch: int) -> float:
+        """What the summed loss of these rows is divided by, above 0."""
+
+    def micro_batch(self, rows: np.ndarray, epoch: int) -> Any:
+        """What `summed_loss` takes, a `MicroBatch`."""
+
+    def summed_loss(self, model: torch.nn.Module, part: Any, device: torch.device, accelerator: Accelerator) -> Any:
+        """Loss of a micro-batch, summed with its weights: a scalar."""
+
+    def validate(
+        self, model: torch.nn.Module, *, compute: Compute, token_budget: int, accelerator: Accelerator
+    ) -> dict[str, float]:
+        """Figures of the validation texts, the same in all processes; nothing where there are none."""
+
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """Texts and their labels."""
+
+    rows: np.ndarray
+    batch: Batch
+    targets: torch.Tensor  # (B,) int64
+    weights: torch.Tensor  # (B,) float32
+
+    def pinned(self) -> LabelledBatch:
+        """The same in memory from which a GPU fetches by itself."""
+        return replace(
+            self, batch=self.batch.pinned(), targets=self.targets.pin_memory(), weights=self.weights.pin_memory()
+        )
+
+
+class Classification:
+    """Labels of texts: cross-entropy, weighted by class; validated unless ``valid`` is None."""
+
+    def __init__(
+        self, train: Material, valid: Material | None, *, class_weights: np.ndarray, label_smoothing: float = 0.0
+    ) -> None:
+        self.train, self.valid = train, valid
+        self.class_weights = class_weights.astype(np.float32)
+        self.label_smoothing = label_smoothing
+
+    @property
+    def tokenized(self) -> TokenizedTexts:
+        """The training texts."""
+        return self.train.tokenized
+
+    def weight(self, rows: np.ndarray, epoch: int) -> float:
+        """The summed class weights of these rows."""
+        return float(self.class_weights[self.train.labels[rows]].sum())
+
+    def micro_batch(self, rows: np.ndarray, epoch: int) -> LabelledBatch:
+        """Padded ids or stored states, and the labels."""
+        targets = self.train.labels[rows]
+        return LabelledBatch(
+            rows,
+            collate(self.train.tokenized, rows, self.train.states),
+            torch.from_numpy(targets),
+            torch.from_numpy(self.class_weights[targets]),
+        )
+
+    def summed_loss(
+        self, model: torch.nn.Module, part: LabelledBatch, device: torch.device, accelerator: Accelerator
+    ) -> torch.Tensor:
+        """Weighted cross-entropy."""
+        with accelerator.autocast():
+            logits = model(**part.batch.inputs(device)).logits  # (B, C)
+        return (self.per_row(logits, part, device) * part.weights.to(device, non_blocking=True)).sum()
+
+    def per_row(self, logits: torch.Tensor, part: LabelledBatch, device: torch.device) -> torch.Tensor:
+        """Cross-entropy of each row, (B,), of logits (B, C)."""
+        return F.cross_entropy(
+            logits.float(),
+            part.targets.to(device, non_blocking=True),
+            reduction="none",
+            label_smoothing=self.label_smoothing,
+        )
+
+    def validate(
+        self, model: torch.nn.Module, *, compute: Compute, token_budget: int, accelerator: Accelerator
+    ) -> dict[str, float]:
+        """Loss, accuracy and macro-F1, of which each process computes its share."""
+        if self.valid is None:
+            return {}
+        own = predict_probabilities(
+            model,
+            self.valid.tokenized,
+            compute=compute,
+            token_budget=token_budget,
+            states=self.valid.states,
+            share=(accelerator.process_index, accelerator.num_processes),
+        )
+        if accelerator.num_processes == 1:
+            return metrics.quick(self.valid.labels, own)
+        valid_labels = self.valid.labels
+        whole = np.zeros((len(valid_labels), len(self.class_weights)), dtype=np.float32)
+        if len(own):
+            whole[:] = own
+        shared = accelerator.reduce(torch.from_numpy(whole).to(compute.device), "sum")
+        # One process reckons: on machines that differ, a last digit could part those that stop from those that go on.
+        return processes.from_main(lambda: metrics.quick(valid_labels, shared.cpu().numpy()))
