@@ -445,6 +445,8 @@ def _label_map(items: Sequence[str]) -> dict[str, str]:
 # --- choices that are not settings -----------------------------------------------------------------------------------
 
 MODELS = tuple(paths.DISPLAY_NAMES)
+#: As config.schema.JOINT, without loading pydantic.
+_JOINT = "joint"
 
 
 def _model(value: str | None) -> str | None:
@@ -458,6 +460,10 @@ def _model(value: str | None) -> str | None:
     return value
 
 
+def _trainable(value: str) -> str:
+    return value if value == _JOINT else cast(str, _model(value))
+
+
 def _model_names(incomplete: str) -> list[str]:
     return [name for name in MODELS if name.startswith(incomplete)]
 
@@ -468,6 +474,17 @@ def _model_option(words: str) -> Any:
 
 
 ModelChoice = Annotated[str, _model_option("Which head to train.")]
+Trainable = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="|".join([*MODELS, _JOINT]),
+        callback=_trainable,
+        autocompletion=_model_names,
+        help="Which head to train; joint: those of joint.models together, on one encoder.",
+    ),
+]
 AnyModel = Annotated[str | None, _model_option("Which published model; that of --load-model-path otherwise.")]
 ModelList = Annotated[list[str] | None, _model_option("Which heads; repeat it. lstm and han otherwise.")]
 ModelPath = Annotated[Path | None, typer.Option("--load-model-path", metavar="DIR", help="A model directory.")]
@@ -546,7 +563,7 @@ def pretrain(call: Call, *, resume: Resume = False) -> None:
 def train(
     call: Call,
     *,
-    model: ModelChoice = "lstm",
+    model: Trainable = "lstm",
     seeds: Seeds = 1,
     resume: Resume = False,
     encoder: EncoderPath = None,
@@ -556,9 +573,25 @@ def train(
     dry_run: DryRun = False,
 ) -> None:
     """Train a model, publish the best epoch, and test it."""
+    from sentiment_hybrid.commands import joint
     from sentiment_hybrid.commands import train as verb
 
+    if model == _JOINT and (seeds > 1 or params or dry_run):
+        raise UsageError("--seeds, --params and --dry-run are for one model", hint="Leave them out, or name one.")
     config = call.config([model], params=params)
+    if model == _JOINT:
+        done = joint.run(
+            config,
+            resume=resume,
+            device=call.device,
+            offline=call.offline,
+            test=not no_test,
+            encoder=encoder,
+            bundle_encoder=bundle_encoder,
+        )
+        for result in done.results:
+            console.show_train(result)
+        return
     if dry_run:
         _dry_run(call, config, [model], "train", encoder, bundle_encoder, seeds=seeds, test=not no_test)
         return

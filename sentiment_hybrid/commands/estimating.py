@@ -259,7 +259,7 @@ def estimated(
     with progress(f"counting and measuring {model}", unit="parts"):
         todo = _todo(ground, model, verb, store, workshop, seeds=seeds, final=final, test=test)
         speeds = speeds or _speeds(ground, model, verb, workshop, compute.precision)
-    head = sum(weight.numel() for weight in workshop.classifier.head.parameters())
+    head = sum(weight.numel() for weight in workshop.single.head.parameters())
     inside = bundle or ground.loaded.source != "hub" or config.encoder.trainable_layers != 0
     whole = sum(weight.numel() for weight in ground.loaded.model.parameters()) if inside else 0
     made = estimate(

@@ -433,7 +433,7 @@ def _publish(task: _Task, workshop: Workshop, store: Store, run: Run, *, train_r
         described = replace(described, split_fingerprint=store.split_fingerprint, train_rows=train_rows)
     save_model(
         task.target,
-        classifier=workshop.classifier,
+        classifier=workshop.single,
         encoder=workshop.encoder,
         info=described,
         bundle=task.options.bundle_encoder or info.encoder_inside or trained,

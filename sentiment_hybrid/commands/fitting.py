@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sentiment_hybrid.errors import OutputError, SenthyError, TrainingError
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sentiment_hybrid.engine.loop import BudgetFacts, EpochFacts, Fit
     from sentiment_hybrid.engine.materials import Workshop
     from sentiment_hybrid.engine.runs import Run
+    from sentiment_hybrid.engine.tasks import Classification
+    from sentiment_hybrid.models.classifier import Classifier
 
 
 @contextmanager
@@ -204,6 +206,24 @@ class Interrupts:
         if self.pending and not processes.joined():
             raise KeyboardInterrupt
         self.pending = True
+
+
+def temperature(workshop: Workshop, classifier: Classifier, fit: Fit) -> float:
+    """What a trained classifier's logits are to be divided by, from the validation rows; 1 where there are none."""
+    from sentiment_hybrid.engine import metrics
+    from sentiment_hybrid.engine.evaluate import predict_probabilities
+
+    valid = cast("Classification", fit.task).valid
+    if valid is None:
+        return 1.0
+    found = predict_probabilities(
+        classifier,
+        valid.tokenized,
+        compute=workshop.compute,
+        token_budget=fit.token_budget,
+        states=valid.states,
+    )
+    return round(metrics.temperature(valid.labels, found), 4)
 
 
 def best_epoch(run: Run) -> tuple[dict[str, Any], dict[str, float]]:

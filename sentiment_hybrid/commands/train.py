@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.commands import fitting
-from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.config.schema import JOINT, Config
 from sentiment_hybrid.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -108,16 +108,18 @@ def run(
 
     processes.join(resolve(device).device.type)
     processes.from_main(lambda: fitting.check_writable(config.paths.models_dir, config.paths.results_dir))
-    options = _Options(device, offline, test, encoder, bundle_encoder, purpose)
+    options = Options(device, offline, test, encoder, bundle_encoder, purpose)
     published = paths.published_model(config.paths.models_dir, model)
     if seeds > 1:
         return _run_seeds(config, model, options, seeds, published, resume=resume)
-    with _trained(config, model, options, resume=resume, target=published) as result:
-        return processes.from_main(lambda: _tested(config, model, options, result) if test else result)
+    with trained(config, model, options, resume=resume, targets={model: published}) as (result,):
+        return processes.from_main(lambda: tested(config, model, options, result) if test else result)
 
 
 @dataclass(frozen=True)
-class _Options:
+class Options:
+    """What a training is told beside its configuration; see `run`."""
+
     device: str
     offline: bool
     test: bool
@@ -130,13 +132,14 @@ def train_fingerprint(config: Config, model: str, data_fingerprint: str, *, incl
     """Of everything that a trained model depends on: equal fingerprints, equal model (on the same machine)."""
     from sentiment_hybrid.engine.runs import FREE_TO_CHANGE
 
-    section = config.model(model)
-    settings = section.train.model_dump(mode="json", exclude=set(FREE_TO_CHANGE))
+    heads = {name: config.model(name).head.model_dump(mode="json") for name in config.heads(model)}
+    joint = _joint_facts(config) if model == JOINT else None
     facts = {
         "format": 1,
         "model": model,
-        "head": section.head.model_dump(mode="json"),
-        "train": settings,
+        "head": heads[model] if joint is None else heads,
+        "train": config.training(model).model_dump(mode="json", exclude=set(FREE_TO_CHANGE)),
+        **({} if joint is None else {"joint": joint}),
         "encoder": config.encoder.model_dump(mode="json"),
         "encoder_files": encoder_files(config.encoder.name),
         "seed": config.project.seed,
@@ -144,6 +147,14 @@ def train_fingerprint(config: Config, model: str, data_fingerprint: str, *, incl
         "include_valid": include_valid,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _joint_facts(config: Config) -> dict[str, Any]:
+    from sentiment_hybrid.data.sources import open_source
+
+    source = config.joint.further_source
+    content = None if source is None else open_source(source, config.data).fingerprint()
+    return {**config.joint.model_dump(mode="json", exclude={"train", "further_source"}), "further": content}
 
 
 def encoder_files(name: str) -> list[str]:
@@ -185,8 +196,10 @@ def is_published(
 
 
 @contextmanager
-def _trained(config: Config, model: str, options: _Options, *, resume: bool, target: Path) -> Iterator[TrainResult]:
-    """Train and publish; the run counts as finished, and cannot be resumed, once the block ends well."""
+def trained(
+    config: Config, model: str, options: Options, *, resume: bool, targets: Mapping[str, Path]
+) -> Iterator[tuple[TrainResult, ...]]:
+    """Train and publish each head; the run counts as finished, and cannot be resumed, once the block ends well."""
     from sentiment_hybrid.data.store import open_store
     from sentiment_hybrid.engine import processes
     from sentiment_hybrid.engine.runs import Run
@@ -202,25 +215,26 @@ def _trained(config: Config, model: str, options: _Options, *, resume: bool, tar
         facts = {"data_fingerprint": store.fingerprint}
         run = Run.unfinished(config, model, fingerprint) if resume else Run.start(config, model, fingerprint, **facts)
         with fitting.held(run, resume=resume):
-            result = _run_one(config, model, options, store, rows, run, resume=resume, target=target)
-            yield replace(result, seconds=time.perf_counter() - started)
-            run.finish(encoder_passes=result.encoder_passes)
+            results = _run_one(config, model, options, store, rows, run, resume=resume, targets=targets)
+            seconds = time.perf_counter() - started
+            yield tuple(replace(result, seconds=seconds) for result in results)
+            run.finish(encoder_passes=results[0].encoder_passes)
 
 
 def _run_one(
     config: Config,
     model: str,
-    options: _Options,
+    options: Options,
     store: Store,
     rows: tuple[Examples, Examples | None],
     run: Run,
     *,
     resume: bool,
-    target: Path,
-) -> TrainResult:
+    targets: Mapping[str, Path],
+) -> list[TrainResult]:
     from sentiment_hybrid.engine import processes
 
-    compute = fitting.compute_for(run, device=options.device, precision=config.model(model).train.precision)
+    compute = fitting.compute_for(run, device=options.device, precision=config.training(model).precision)
     if resume:
         # What the fingerprint leaves out (the token budget) also goes on as it was resolved at the start.
         before = processes.from_main(run.config)
@@ -228,39 +242,45 @@ def _run_one(
     workshop, fit = _prepare(config, model, options, store.labels, rows, compute)
     run.settle(compute.describe(), encoder=workshop.encoder.fingerprint)
     resumed = resume and fitting.load_last(fit, run)
-    fitting.consume(fit, run, minutes=config.model(model).train.checkpoint_minutes)
+    fitting.consume(fit, run, minutes=config.training(model).checkpoint_minutes)
     passes = sum(processes.gather(workshop.states.passes if workshop.states else 0))
-    train_rows = len(rows[0].texts) - (store.count("valid") if options.purpose.include_valid else 0)
-    processes.from_main(
-        lambda: _publish(config, model, options, store, workshop, run, train_rows=train_rows, target=target)
+    wanted = config.training(model).sample_size
+    train_rows = store.count("train") if wanted is None else wanted
+    processes.from_main(lambda: _publish(config, options, store, workshop, fit, run, train_rows, targets))
+    return processes.from_main(
+        lambda: [_result(run, head, target, resumed=resumed, passes=passes) for head, target in targets.items()]
     )
-    return processes.from_main(lambda: _result(run, model, target, resumed=resumed, passes=passes))
 
 
 def _publish(
     config: Config,
-    model: str,
-    options: _Options,
+    options: Options,
     store: Store,
     workshop: Workshop,
+    fit: Fit,
     run: Run,
-    *,
     train_rows: int,
-    target: Path,
+    targets: Mapping[str, Path],
 ) -> None:
-    """Save the best epoch as a model directory, and draw the run's curves."""
+    """Save the best epoch as a model directory for each head, and draw the run's curves."""
     from sentiment_hybrid.engine.checkpoint import best_weights, save_model
     from sentiment_hybrid.engine.loop import load_trainable
+    from sentiment_hybrid.models.classifier import Classifier
     from sentiment_hybrid.reporting.plots import learning_curves
 
-    load_trainable(workshop.classifier, best_weights(run.checkpoints))
-    info = _describe(config, model, workshop, store, run, train_rows=train_rows)
-    info = replace(info, trained_on_valid=options.purpose.include_valid)
-    bundle = options.bundle_encoder or not _stays_on_the_hub(config, workshop)
-    save_model(target, classifier=workshop.classifier, encoder=workshop.encoder, info=info, bundle=bundle)
+    whole = workshop.classifier
+    load_trainable(whole, best_weights(run.checkpoints))
+    bundle = options.bundle_encoder or not _stays_with_its_name(config, workshop)
+    for head, target in targets.items():
+        one = whole if isinstance(whole, Classifier) else whole.classifier(head)
+        info = _describe(config, head, workshop, store, run, train_rows=train_rows)
+        info = replace(
+            info, trained_on_valid=options.purpose.include_valid, temperature=fitting.temperature(workshop, one, fit)
+        )
+        save_model(target, classifier=one, encoder=workshop.encoder, info=info, bundle=bundle)
     epochs = run.epochs()
     best = [facts["epoch"] for facts in epochs if facts["is_best"]][-1]
-    title = f"{paths.DISPLAY_NAMES[model]} on {config.project.name}"
+    title = f"{', '.join(paths.DISPLAY_NAMES[head] for head in targets)} on {config.project.name}"
     learning_curves(run.folder / paths.RUN_CURVES, epochs, title=title, best=best)
 
 
@@ -283,7 +303,7 @@ def _examples(
     config: Config, model: str, store: Store, *, include_valid: bool = False
 ) -> tuple[Examples, Examples | None]:
     """Rows to train on and rows to validate on; with ``include_valid`` all of them are to train on."""
-    settings = config.model(model).train
+    settings = config.training(model)
     train_rows = store.read("train", settings.sample_size)
     wanted = settings.valid_sample_size
     if include_valid:
@@ -295,13 +315,17 @@ def _examples(
                 f"the {examples.split} split is empty", hint="Prepare more texts, or raise data.valid_size."
             )
     fitting.check_every_label(train_rows, store.labels, setting="train.sample_size")
+    if model == JOINT:
+        from sentiment_hybrid.commands.joint import with_further
+
+        return with_further(config, store, train_rows, valid_rows)
     return train_rows, valid_rows
 
 
 def _prepare(
     config: Config,
     model: str,
-    options: _Options,
+    options: Options,
     labels: tuple[str, ...],
     rows: tuple[Examples, Examples | None],
     compute: Compute,
@@ -310,7 +334,7 @@ def _prepare(
     from sentiment_hybrid.engine import processes
     from sentiment_hybrid.engine.materials import in_step, new_fit
 
-    settings = config.model(model).train
+    settings = config.training(model)
     workshop, train, valid = processes.together(lambda: _encode(config, model, options, labels, rows, compute))
     train, valid = in_step(workshop, train), in_step(workshop, valid) if valid is not None else None
     fit = new_fit(workshop, train, valid, settings=settings, labels=labels, seed=config.project.seed)
@@ -320,7 +344,7 @@ def _prepare(
 def _encode(
     config: Config,
     model: str,
-    options: _Options,
+    options: Options,
     labels: tuple[str, ...],
     rows: tuple[Examples, Examples | None],
     compute: Compute,
@@ -329,7 +353,7 @@ def _encode(
     from sentiment_hybrid.engine.loop import weights_of_classes
     from sentiment_hybrid.engine.materials import load_or_build_encoder, open_workshop, set_seeds
 
-    settings = config.model(model).train
+    settings = config.training(model)
     weights_of_classes(settings.class_weights, rows[0].labels, labels)  # a wrong map is told before hours of encoding
     set_seeds(config.project.seed)
     loaded = load_or_build_encoder(config, lambda: rows[0].texts, offline=options.offline, place=options.encoder)
@@ -376,14 +400,12 @@ def _describe(config: Config, model: str, workshop: Workshop, store: Store, run:
     )
 
 
-def _stays_on_the_hub(config: Config, workshop: Workshop) -> bool:
-    """A frozen hub encoder can be had again by name; any other belongs inside the model directory."""
-    return workshop.encoder.source == "hub" and config.encoder.trainable_layers == 0
+def _stays_with_its_name(config: Config, workshop: Workshop) -> bool:
+    """A frozen encoder of the hub, or mini, can be had again by name; any other belongs inside the model directory."""
+    return workshop.encoder.source in ("hub", "package") and config.encoder.trainable_layers == 0
 
 
-def _tested(
-    config: Config, model: str, options: _Options, result: TrainResult, *, published: bool = True
-) -> TrainResult:
+def tested(config: Config, model: str, options: Options, result: TrainResult, *, published: bool = True) -> TrainResult:
     """Test the model and add the entry of the training to the results."""
     from sentiment_hybrid.commands import test
     from sentiment_hybrid.engine.runs import now, versions
@@ -416,7 +438,7 @@ def _tested(
 
 
 def _run_seeds(
-    config: Config, model: str, options: _Options, seeds: int, published: Path, *, resume: bool
+    config: Config, model: str, options: Options, seeds: int, published: Path, *, resume: bool
 ) -> TrainResult:
     """One run per seed; the model that validation prefers is published, and all of them are tested, that one last."""
     from sentiment_hybrid.engine import processes
@@ -436,7 +458,7 @@ def _choose(
     trained: list[tuple[Config, TrainResult]],
     best: tuple[Config, TrainResult],
     model: str,
-    options: _Options,
+    options: Options,
     published: Path,
 ) -> TrainResult:
     """Publish the best of several seeds, and test them all."""
@@ -450,13 +472,13 @@ def _choose(
     for seeded, result in sorted(trained, key=lambda pair: pair is best):
         is_best = result is best[1]
         shown = replace(result, model_dir=published) if is_best else result
-        results.append(_tested(seeded, model, options, shown, published=is_best) if options.test else shown)
+        results.append(tested(seeded, model, options, shown, published=is_best) if options.test else shown)
     for _, result in trained:
         shutil.rmtree(result.model_dir, ignore_errors=True)
     return replace(results[-1], seeds=_over_seeds(results))
 
 
-def _run_seed(config: Config, model: str, options: _Options, *, resume: bool) -> TrainResult:
+def _run_seed(config: Config, model: str, options: Options, *, resume: bool) -> TrainResult:
     """Train one of several seeds, or with ``resume`` take what the stopped command left of it."""
     from sentiment_hybrid.engine import processes
 
@@ -467,7 +489,7 @@ def _run_seed(config: Config, model: str, options: _Options, *, resume: bool) ->
     if done is not None:
         return done
     resume = resume and can_resume(config, model, data_fingerprint)
-    with _trained(config, model, options, resume=resume, target=target) as result:
+    with trained(config, model, options, resume=resume, targets={model: target}) as (result,):
         return result
 
 

@@ -496,6 +496,38 @@ class LinearModel(Section):
     hpo: LinearHpo = Field(LinearHpo(), description="Search.")
 
 
+class Joint(Section):
+    """Several heads trained together on one encoder, `--model joint`; their architectures stand in their sections."""
+
+    models: tuple[Literal["lstm", "han", "linear"], ...] = Field(
+        ("lstm", "han"), min_length=2, description="The heads; their losses are summed."
+    )
+    train: Train = Field(Train(), description="Training.")
+    further_source: str | None = Field(
+        None,
+        min_length=1,
+        description="Labelled texts, as in data.source, beside the training rows in every epoch.",
+    )
+    further_label_map: dict[Word, Word] | None = Field(
+        None, description="As data.label_map; a value that is not in it leaves its row out."
+    )
+    further_repeat: int = Field(1, ge=1, le=1000, description="How often an epoch has each of them.")
+    further_valid_size: Share = Field(0.1, description="Share of them that validates instead.")
+    unknowable: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="Share of made-up texts without meaning beside the training rows: they teach it to be unsure.",
+    )
+
+    @field_validator("models")
+    @classmethod
+    def _named_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("a model is named twice")
+        return value
+
+
 class Pretrain(Section):
     """Masked-language-model training of an encoder on texts without labels."""
 
@@ -599,6 +631,10 @@ class Test(Section):
     baseline: bool = Field(True, description="Test TF-IDF + logistic regression on the same rows.")
 
 
+#: The training of several heads together, where a model is named.
+JOINT = "joint"
+
+
 class Config(Section):
     """Everything that a command needs to know."""
 
@@ -610,6 +646,7 @@ class Config(Section):
     lstm: LstmModel = Field(LstmModel(), description="The LSTM model.")
     han: HanModel = Field(HanModel(), description="The hierarchical-attention model.")
     linear: LinearModel = Field(LinearModel(), description="The linear model.")
+    joint: Joint = Field(Joint(), description="Heads trained together.")
     pretrain: Pretrain = Field(Pretrain(), description="Pretraining of an encoder.")
     finetune: Finetune = Field(Finetune(), description="Fine-tuning.")
     test: Test = Field(Test(), description="Testing.")
@@ -620,6 +657,14 @@ class Config(Section):
             raise KeyError(name)
         section: LstmModel | HanModel | LinearModel = getattr(self, name)
         return section
+
+    def heads(self, name: str) -> tuple[str, ...]:
+        """The heads that a training has: one, or those of `joint`."""
+        return self.joint.models if name == JOINT else (name,)
+
+    def training(self, name: str) -> Train:
+        """How one model, or `joint`, is trained. Raises KeyError for another name."""
+        return self.joint.train if name == JOINT else self.model(name).train
 
     def to_keep(self) -> Config:
         """The same for a run or a result, without the storages of searches: a URL may hold a password."""

@@ -45,6 +45,15 @@ class Examples:
         labels, rows = (np.concatenate([getattr(one, name) for one in (self, other)]) for name in ("labels", "rows"))
         return Examples(self.split, self.texts + other.texts, labels, rows, raw)
 
+    def chosen(self, places: npt.NDArray[np.int64]) -> Examples:
+        """The rows at these places, in this order."""
+        texts, raw = ([one[at] for at in places] for one in (self.texts, self.raw or self.texts))
+        return Examples(self.split, texts, self.labels[places], self.rows[places], None if self.raw is None else raw)
+
+    def made_up(self, texts: list[str]) -> Examples:
+        """Texts of no source, and without a label: -1."""
+        return Examples(self.split, texts, np.full(len(texts), -1), np.zeros(len(texts), dtype=np.int64))
+
     def first(self, rows: int | None) -> Examples:
         """The first so many rows; all for None, or where there are fewer."""
         raw = None if self.raw is None else self.raw[:rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 #: What models published by earlier versions do not say.
-_LATER_FIELDS = {"parent", "trained_on_valid"}
+_LATER_FIELDS = {"parent", "trained_on_valid", "temperature"}
 _PUBLISH_ATTEMPTS = 5
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 
@@ -60,6 +61,8 @@ class ModelInfo:
     parent: dict[str, Any] | None = None
     #: Whether the validation rows were trained on too; ``train_rows`` does not count them.
     trained_on_valid: bool = False
+    #: What logits are divided by, so that probabilities are as often right as they say; from the validation rows.
+    temperature: float = 1.0
 
     @property
     def display_name(self) -> str:
@@ -163,6 +166,8 @@ def _checked(document: dict[str, Any], path: Path) -> ModelInfo:
         raise ModelError(
             f"{path} is damaged: max_length {info.max_length}, max_windows {info.max_windows}", hint="Train again."
         )
+    if not 0.0 < info.temperature < math.inf:
+        raise ModelError(f"{path} is damaged: its temperature is {info.temperature}", hint="Train again.")
     if info.head not in HEADS:
         raise ModelError(
             f"{path} names a head that this senthy does not have: {info.head}",
@@ -206,7 +211,7 @@ def load_model(directory: Path, *, encoder: str | Path | None = None, offline: b
         head.load_state_dict(weights, assign=True)
     except RuntimeError as error:
         raise ModelError(f"{weights_path} does not fit its model.json", hint="Train again.") from error
-    classifier = Classifier(shared, head)
+    classifier = Classifier(shared, head, temperature=info.temperature)
     classifier.eval()
     return LoadedModel(classifier, loaded, info, directory)
 

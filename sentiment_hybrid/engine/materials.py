@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 
 from sentiment_hybrid import paths
-from sentiment_hybrid.config.schema import Config, Train
+from sentiment_hybrid.config.schema import JOINT, Config, Train
 from sentiment_hybrid.engine import device, processes
 from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.evaluate import Material
 from sentiment_hybrid.engine.features import StateStore
 from sentiment_hybrid.engine.loop import Fit, weights_of_classes
-from sentiment_hybrid.engine.tasks import Classification
+from sentiment_hybrid.engine.tasks import Classification, JointClassification
 from sentiment_hybrid.errors import UsageError
 from sentiment_hybrid.models import build_head
-from sentiment_hybrid.models.classifier import Classifier
+from sentiment_hybrid.models.classifier import Classifier, JointClassifier
 from sentiment_hybrid.models.encoder import SCRATCH, Encoder, LoadedEncoder, build_scratch, load_encoder
 from sentiment_hybrid.models.tokenizer import train_tokenizer
 
@@ -32,13 +32,19 @@ log = logging.getLogger(__name__)
 class Workshop:
     """A classifier on its device with what prepares texts for it; ``states`` is None where none may be kept."""
 
-    classifier: Classifier
+    classifier: Classifier | JointClassifier
     encoder: LoadedEncoder
     compute: Compute
     states: StateStore | None
     token_budget: int
     max_length: int
     max_windows: int
+
+    @property
+    def single(self) -> Classifier:
+        """The classifier, where it is one alone."""
+        assert isinstance(self.classifier, Classifier)
+        return self.classifier
 
     def material(
         self,
@@ -99,23 +105,26 @@ def load_or_build_encoder(
 def open_workshop(
     config: Config, model: str, encoder: LoadedEncoder, *, num_classes: int, compute: Compute, cache: Path
 ) -> Workshop:
-    """Put a new head of this model on the encoder. Seeds must have been set before."""
+    """Put a new head of this model, or those of `joint`, on the encoder. Seeds must have been set before."""
     shared = Encoder(encoder.model, config.encoder.trainable_layers)
-    head = build_head(model, config.model(model).head, input_size=shared.hidden_size, num_classes=num_classes)
+    heads = {
+        name: build_head(name, config.model(name).head, input_size=shared.hidden_size, num_classes=num_classes)
+        for name in config.heads(model)
+    }
     return furnish(
-        Classifier(shared, head),
+        JointClassifier(shared, heads) if model == JOINT else Classifier(shared, heads[model]),
         encoder,
         compute=compute,
         cache=cache,
         max_gb=config.cache.max_gb,
-        token_budget=config.model(model).train.token_budget,
+        token_budget=config.training(model).token_budget,
         max_length=config.encoder.max_length,
         max_windows=config.encoder.max_windows,
     )
 
 
 def furnish(
-    classifier: Classifier,
+    classifier: Classifier | JointClassifier,
     encoder: LoadedEncoder,
     *,
     compute: Compute,
@@ -162,9 +171,10 @@ def new_fit(
         TrainingError: ``settings.class_weights`` names other labels.
         EncoderError: ``layer_decay`` is given, and the encoder's layers cannot be told apart.
     """
+    kind = JointClassification if isinstance(workshop.classifier, JointClassifier) else Classification
     return Fit(
         workshop.classifier,
-        Classification(
+        kind(
             train,
             valid,
             class_weights=weights_of_classes(settings.class_weights, train.labels, labels),

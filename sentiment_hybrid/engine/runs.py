@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.load import load_config, to_yaml
-from sentiment_hybrid.config.schema import MODEL_NAMES, Config
+from sentiment_hybrid.config.schema import JOINT, MODEL_NAMES, Config
 from sentiment_hybrid.engine import processes
 from sentiment_hybrid.engine.checkpoint import RunCheckpoints
 from sentiment_hybrid.engine.loop import FitState
@@ -132,8 +132,8 @@ class Run:
         """Let the run's configuration have this budget: what it goes on with when it is resumed."""
         config, model = self.config(), self.meta()["model"].partition("-")[0]  # a fine-tuning adds to its head's name
         lower = {"token_budget": max(token_budget, _LEAST_BUDGET)}
-        if model in MODEL_NAMES:
-            section = config.model(model)
+        if model in (*MODEL_NAMES, JOINT):
+            section = getattr(config, model)
             update = {model: section.model_copy(update={"train": section.train.model_copy(update=lower)})}
         else:
             update = {model: getattr(config, model).model_copy(update=lower)}
@@ -239,7 +239,10 @@ class Run:
             before, now = _flat(self.config().model_dump(mode="json")), _flat(config.model_dump(mode="json"))
         except ConfigError:
             return {}  # written by another version; the file can still be read by eye
-        own = (f"{model}.head.", f"{model}.train.") if model in MODEL_NAMES else (f"{model}.",)
+        own = {
+            JOINT: (*(f"{head}.head." for head in config.heads(model)), f"{model}.", f"{model}.train."),
+            **{name: (f"{name}.head.", f"{name}.train.") for name in MODEL_NAMES},
+        }.get(model, (f"{model}.",))
         sections = ("project.seed", "data.", "encoder.", *own)
         free = {f"{own[-1]}{name}" for name in FREE_TO_CHANGE}
         keys = [key for key in now.keys() | before.keys() if key.startswith(sections) and key not in free]

@@ -6,7 +6,7 @@ The loop knows steps, memory, checkpoints; a task knows texts and what is asked 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from sentiment_hybrid.engine import metrics, processes
 from sentiment_hybrid.engine.batches import Batch, TokenizedTexts, collate
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.evaluate import Material, predict_probabilities
+from sentiment_hybrid.models.classifier import JointClassifier
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -55,7 +56,7 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class LabelledBatch:
-    """Texts and their labels."""
+    """Texts and their labels; a target of -1 says that none is right."""
 
     rows: np.ndarray
     batch: Batch
@@ -70,7 +71,11 @@ class LabelledBatch:
 
 
 class Classification:
-    """Labels of texts: cross-entropy, weighted by class; validated unless ``valid`` is None."""
+    """Labels of texts: cross-entropy, weighted by class; validated unless ``valid`` is None.
+
+    A training text of label -1 has none: the model is to give every label the same probability (Hendrycks et al.
+    2019, "Outlier Exposure", equation 1).
+    """
 
     def __init__(
         self, train: Material, valid: Material | None, *, class_weights: np.ndarray, label_smoothing: float = 0.0
@@ -86,7 +91,11 @@ class Classification:
 
     def weight(self, rows: np.ndarray, epoch: int) -> float:
         """The summed class weights of these rows."""
-        return float(self.class_weights[self.train.labels[rows]].sum())
+        return float(self._weights(self.train.labels[rows]).sum())
+
+    def _weights(self, targets: np.ndarray) -> np.ndarray:
+        weights: np.ndarray = np.where(targets < 0, np.float32(1.0), self.class_weights[targets])
+        return weights
 
     def micro_batch(self, rows: np.ndarray, epoch: int) -> LabelledBatch:
         """Padded ids or stored states, and the labels."""
@@ -95,7 +104,7 @@ class Classification:
             rows,
             collate(self.train.tokenized, rows, self.train.states),
             torch.from_numpy(targets),
-            torch.from_numpy(self.class_weights[targets]),
+            torch.from_numpy(self._weights(targets)),
         )
 
     def summed_loss(
@@ -108,12 +117,12 @@ class Classification:
 
     def per_row(self, logits: torch.Tensor, part: LabelledBatch, device: torch.device) -> torch.Tensor:
         """Cross-entropy of each row, (B,), of logits (B, C)."""
-        return F.cross_entropy(
-            logits.float(),
-            part.targets.to(device, non_blocking=True),
-            reduction="none",
-            label_smoothing=self.label_smoothing,
-        )
+        targets = part.targets.to(device, non_blocking=True)
+        how: dict[str, Any] = {"reduction": "none", "label_smoothing": self.label_smoothing}
+        if not bool((part.targets < 0).any()):
+            return F.cross_entropy(logits.float(), targets, **how)
+        known = F.cross_entropy(logits.float(), targets.clamp(min=0), **how)
+        return torch.where(targets < 0, -logits.float().log_softmax(-1).mean(-1), known)
 
     def validate(
         self, model: torch.nn.Module, *, compute: Compute, token_budget: int, accelerator: Accelerator
@@ -138,3 +147,29 @@ class Classification:
         shared = accelerator.reduce(torch.from_numpy(whole).to(compute.device), "sum")
         # One process reckons: on machines that differ, a last digit could part those that stop from those that go on.
         return processes.from_main(lambda: metrics.quick(valid_labels, shared.cpu().numpy()))
+
+
+class JointClassification(Classification):
+    """Labels by several heads on one encoder: the losses are summed, the figures are their mean."""
+
+    def summed_loss(
+        self, model: torch.nn.Module, part: LabelledBatch, device: torch.device, accelerator: Accelerator
+    ) -> torch.Tensor:
+        """Weighted cross-entropy of all heads."""
+        with accelerator.autocast():
+            outputs = model(**part.batch.inputs(device))
+        losses = torch.stack([self.per_row(output.logits, part, device) for output in outputs])  # (heads, B)
+        return (losses.sum(0) * part.weights.to(device, non_blocking=True)).sum()
+
+    def validate(
+        self, model: torch.nn.Module, *, compute: Compute, token_budget: int, accelerator: Accelerator
+    ) -> dict[str, float]:
+        """Mean over the heads of loss, accuracy and macro-F1."""
+        joint = cast(JointClassifier, model)
+        figures = [
+            super(JointClassification, self).validate(
+                joint.classifier(name), compute=compute, token_budget=token_budget, accelerator=accelerator
+            )
+            for name in joint.heads
+        ]
+        return {name: sum(one[name] for one in figures) / len(figures) for name in figures[0]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -43,10 +44,11 @@ class Classifier(nn.Module):
     first and the padding last, and every text has at least one window.
     """
 
-    def __init__(self, encoder: Encoder | None, head: nn.Module) -> None:
+    def __init__(self, encoder: Encoder | None, head: nn.Module, *, temperature: float = 1.0) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = head
+        self.temperature = temperature
 
     def forward(
         self,
@@ -60,6 +62,8 @@ class Classifier(nn.Module):
     ) -> HeadOutput:
         """Logits (B, C) and attention (B, S) from token ids or from states.
 
+        In eval mode logits are divided by ``temperature`` (Guo et al. 2017, section 4.2), which changes no label.
+
         Args:
             attention_mask: (W, T), 1 or True for real tokens.
             text_index: (W,) int64, non-decreasing: the text that each window belongs to.
@@ -71,26 +75,73 @@ class Classifier(nn.Module):
         Raises:
             ValueError: neither or both of ids and states, or ids without an encoder.
         """
-        if (input_ids is None) == (states is None):
-            raise ValueError("give either input_ids or states")
         mask = attention_mask.bool()  # (W, T)
-        if input_ids is not None:
-            if self.encoder is None:
-                raise ValueError("input_ids need an encoder; this classifier has only a head")
-            states = self.encoder(input_ids, mask)  # (W, T, H)
-        elif self.encoder is not None and states is not None:
-            states = self.encoder.above(states.float(), mask)  # (W, T, H)
-        assert states is not None
-        # What an encoder leaves in padded places is anything, in a window of padding alone even NaN: 0 x NaN is NaN.
-        states = states.float().masked_fill(~mask.unsqueeze(-1), 0.0)
-        # In bfloat16 a CPU with the instructions trains lstm and han 1.3 to 3 times as fast. How a batch is cut then
-        # moves a probability by up to 0.006, so what is measured and predicted is computed in float32. On CUDA,
-        # autocast decides.
-        device = states.device.type
-        reduced = device == "cuda" or (device == "cpu" and self.training)
-        with torch.autocast(device, enabled=reduced and torch.is_autocast_enabled(device)):
-            logits, attention = self.head(states, mask, text_index, num_texts, counts)
-        return HeadOutput(logits.float(), attention.detach().float())
+        states = token_states(self.encoder, mask, input_ids, states)
+        output = read_by(self.head, states, mask, text_index, num_texts, counts)
+        if self.training or self.temperature == 1.0:
+            return output
+        return HeadOutput(output.logits / self.temperature, output.attention)
+
+
+class JointClassifier(nn.Module):
+    """Several heads on one encoder, which runs once for all of them."""
+
+    def __init__(self, encoder: Encoder, heads: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.heads = nn.ModuleDict(heads)
+
+    def forward(
+        self,
+        *,
+        attention_mask: Tensor,
+        text_index: Tensor,
+        num_texts: int,
+        input_ids: Tensor | None = None,
+        states: Tensor | None = None,
+        counts: TokenCounts | None = None,
+    ) -> tuple[HeadOutput, ...]:
+        """What each head makes of the texts, in the order of the heads; arguments and errors as of `Classifier`."""
+        mask = attention_mask.bool()  # (W, T)
+        states = token_states(self.encoder, mask, input_ids, states)
+        return tuple(read_by(head, states, mask, text_index, num_texts, counts) for head in self.heads.values())
+
+    def classifier(self, name: str) -> Classifier:
+        """One head with the shared encoder, by itself."""
+        return Classifier(self.encoder, self.heads[name]).train(self.training)
+
+
+def token_states(encoder: Encoder | None, mask: Tensor, input_ids: Tensor | None, states: Tensor | None) -> Tensor:
+    """States (W, T, H) for heads, zero on padding, under a bool mask (W, T).
+
+    Raises:
+        ValueError: neither or both of ids and states, or ids without an encoder.
+    """
+    if (input_ids is None) == (states is None):
+        raise ValueError("give either input_ids or states")
+    if input_ids is not None:
+        if encoder is None:
+            raise ValueError("input_ids need an encoder; this classifier has only a head")
+        states = encoder(input_ids, mask)  # (W, T, H)
+    elif encoder is not None and states is not None:
+        states = encoder.above(states.float(), mask)  # (W, T, H)
+    assert states is not None
+    # What an encoder leaves in padded places is anything, in a window of padding alone even NaN: 0 x NaN is NaN.
+    return states.float().masked_fill(~mask.unsqueeze(-1), 0.0)
+
+
+def read_by(
+    head: nn.Module, states: Tensor, mask: Tensor, text_index: Tensor, num_texts: int, counts: TokenCounts | None
+) -> HeadOutput:
+    """A head's output, float32."""
+    # In bfloat16 a CPU with the instructions trains lstm and han 1.3 to 3 times as fast. How a batch is cut then
+    # moves a probability by up to 0.006, so what is measured and predicted is computed in float32. On CUDA,
+    # autocast decides.
+    device = states.device.type
+    reduced = device == "cuda" or (device == "cpu" and head.training)
+    with torch.autocast(device, enabled=reduced and torch.is_autocast_enabled(device)):
+        logits, attention = head(states, mask, text_index, num_texts, counts)
+    return HeadOutput(logits.float(), attention.detach().float())
 
 
 def count_tokens(mask: Tensor, text_index: Tensor, num_texts: int) -> TokenCounts:

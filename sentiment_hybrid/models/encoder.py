@@ -71,7 +71,7 @@ class LoadedEncoder:
     name: str
     revision: str | None
     fingerprint: str
-    source: Literal["hub", "local", "scratch"]
+    source: Literal["hub", "local", "scratch", "package"]
 
 
 class Encoder(nn.Module):

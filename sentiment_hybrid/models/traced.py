@@ -38,6 +38,7 @@ class TracedClassifier(nn.Module):
             raise ModelError(f"there is no export for a {type(classifier.head).__name__}")
         self.encoder = classifier.encoder
         self.head = classifier.head
+        self.temperature = classifier.temperature
         self.eval()
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, text_index: Tensor) -> Tensor:
@@ -49,10 +50,12 @@ class TracedClassifier(nn.Module):
         mask = attention_mask.bool()  # (W, T)
         states = self.encoder(input_ids, mask).float()  # (W, T, H)
         if isinstance(self.head, LstmSequenceHead):
-            return _lstm(self.head, states, mask, text_index)
-        if isinstance(self.head, HanSequenceHead):
-            return _han(self.head, states, mask, text_index)
-        return _linear(self.head, states, mask, text_index)
+            logits = _lstm(self.head, states, mask, text_index)
+        elif isinstance(self.head, HanSequenceHead):
+            logits = _han(self.head, states, mask, text_index)
+        else:
+            logits = _linear(self.head, states, mask, text_index)
+        return logits / self.temperature
 
 
 def _linear(head: LinearMeanHead, states: Tensor, mask: Tensor, text_index: Tensor) -> Tensor:
