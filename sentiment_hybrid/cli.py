@@ -152,6 +152,7 @@ class ExportFormat(StrEnum):
     """What a model is exported to."""
 
     onnx = "onnx"
+    pack = "pack"
 
 
 class Quantized(StrEnum):
@@ -770,8 +771,21 @@ def export(
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="The new directory.")] = None,
     encoder: EncoderPath = None,
 ) -> None:
-    """Write a model as one ONNX graph with its tokenizer, checked and timed against the original."""
+    """Write a model as one ONNX graph with its tokenizer, checked and timed against the original.
+
+    Or with --format pack the models that were trained together, in half precision, with one encoder.
+    """
     from sentiment_hybrid.commands import export as verb
+    from sentiment_hybrid.commands import packing
+
+    if format_ is ExportFormat.pack:
+        if model or load_model_path or quantize or encoder:
+            raise UsageError(
+                "--format pack takes the published models of joint.models, and of these options only --output",
+                hint="Leave out --model, --load-model-path, --quantize and --encoder.",
+            )
+        console.show_pack(packing.run(call.config(), output=output, offline=call.offline))
+        return
 
     result = verb.run(
         call.config(),

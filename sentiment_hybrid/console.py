@@ -666,6 +666,13 @@ def show_export(result: Any) -> None:
     say(f"the export is {faster} torch at its best precision, on this processor")
 
 
+def show_pack(result: Any) -> None:
+    """Where a pack lies, and what is in it."""
+    say(f"{result.directory}: one encoder, {', '.join(result.heads)}; {size(result.bytes)}")
+    if result.seen_texts:
+        say(f"it knows {result.seen_texts:,} texts that these models have seen; senthy test tells when it meets them")
+
+
 def show_run_all(result: Any) -> None:
     """Every model and the baseline in one table, and in words whether they differ; searches before that."""
     for search in result.searches.values():

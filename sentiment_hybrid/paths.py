@@ -16,6 +16,10 @@ ONNX_MODEL = "model.onnx"
 ONNX_DATA = "model.onnx.data"
 TOKENIZER_JSON = "tokenizer.json"
 PRETRAINED_JSON = "pretrained.json"
+SEEN_TEXTS = "seen.npz"
+
+#: The encoder that ships in the package, where an encoder is named, and the models on it, where a model is.
+MINI = "mini"
 
 RUN_CONFIG = "config.yaml"
 RUN_META = "meta.json"
@@ -78,6 +82,11 @@ def finetune_dir(cache: Path) -> Path:
     return cache / "finetune"
 
 
+def packed_models(models_dir: Path) -> Path:
+    """``models/packed``."""
+    return models_dir / "packed"
+
+
 def exported_model(models_dir: Path, head: str, quantized: str | None = None) -> Path:
     """``models/lstm_roberta_model_onnx``, or ``..._onnx_int8``."""
     return models_dir / f"{head}_roberta_model_onnx{f'_{quantized}' if quantized else ''}"
@@ -137,6 +146,11 @@ def shipped_configs() -> Path:
     """The folder of shipped configs: inside the wheel, or beside the package in a checkout."""
     inside = Path(__file__).parent / "configs"
     return inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def mini_dir() -> Path:
+    """The encoder and the models that ship in the package: encoder/, lstm/, han/."""
+    return Path(__file__).parent / "assets" / "mini"
 
 
 def sample_csv() -> Path:

@@ -261,14 +261,16 @@ def _predictor(
     from sentiment_hybrid.console import note
     from sentiment_hybrid.engine.checkpoint import read_info
     from sentiment_hybrid.engine.onnx_backend import is_export
-    from sentiment_hybrid.engine.predictor import Predictor, published
+    from sentiment_hybrid.engine.predictor import Predictor, model_directory, published_or_mini
 
     models_dir = config.paths.models_dir
     if model_dir is not None:
-        directory = model_dir
+        directory = model_directory(model_dir)
     else:
-        directory = _exported(models_dir, head) if backend == "onnx" else published(models_dir, head)
-    if model_dir is None and backend == "onnx":
+        directory = _exported(models_dir, head) if backend == "onnx" else published_or_mini(models_dir, head)
+    if model_dir is None and directory.parent == paths.mini_dir():
+        note(f"no trained model in {models_dir}: using mini, the small {directory.name} model of the package")
+    elif model_dir is None and backend == "onnx":
         note(f"using {directory}")
     elif model_dir is None and head is None:
         others = [name for name in paths.DISPLAY_NAMES if paths.published_model(models_dir, name).is_dir()]

@@ -124,8 +124,13 @@ def open_model(
         ModelError, EncoderError: it cannot be loaded, or is not the kind asked for.
     """
     from sentiment_hybrid.engine.checkpoint import load_model, read_info
+    from sentiment_hybrid.engine.predictor import model_directory
 
-    directory = load_model_path or paths.published_model(config.paths.models_dir, model or "lstm")
+    directory = (
+        model_directory(load_model_path)
+        if load_model_path
+        else paths.published_model(config.paths.models_dir, model or "lstm")
+    )
     if model is not None and (head := read_info(directory).head) != model:
         raise ModelError(f"{directory} is a {head} model, not {model}", hint=f"Use --model {head}.")
     return load_model(directory, encoder=encoder, offline=offline)
@@ -303,6 +308,7 @@ def _measure(
     from sentiment_hybrid.engine import metrics
     from sentiment_hybrid.engine.checkpoint import file_sha256
 
+    seen_by_mini = _seen_by_mini(loaded, examples)
     probabilities, passes = probabilities_of(config, loaded, examples, split=split, device=device)
     info = loaded.info
     level = level_of(config)
@@ -326,6 +332,7 @@ def _measure(
         "baseline": baseline_scores.to_dict() if baseline_scores else None,
         "comparison_with_baseline": comparison.to_dict() if comparison else None,
         "overlap_with_training": overlap,
+        "seen_by_mini": seen_by_mini,
         "predictions_sha256": file_sha256(files["predictions"]),
         "files": {name: str(path) for name, path in files.items()},
     }
@@ -343,6 +350,30 @@ def _measure(
         overlap=overlap,
         encoder_passes=passes,
     )
+
+
+def _seen_by_mini(loaded: LoadedModel, examples: Examples) -> int | None:
+    """How many of these texts mini was trained on or chosen by, if the model is mini's or stands on its encoder.
+
+    None for another model; 0 where the number is no more than chance makes it look.
+    """
+    from sentiment_hybrid.console import warn
+    from sentiment_hybrid.data.seen import SeenTexts
+
+    path = paths.mini_dir() / paths.SEEN_TEXTS
+    of_mini = loaded.directory.parent == paths.mini_dir() or loaded.info.encoder_name == paths.MINI
+    if not of_mini or not path.is_file():
+        return None
+    texts = SeenTexts.load(path)
+    found = int(texts.contains(examples.raw or examples.texts).sum())
+    by_chance = texts.chance * len(examples)
+    if found <= by_chance + 4.0 * max(1.0, by_chance) ** 0.5:
+        return 0
+    warn(
+        f"{found:,} of these {len(examples):,} texts are among those that mini was made from: figures on them flatter "
+        "what stands on it"
+    )
+    return found
 
 
 def level_of(config: Config) -> dict[str, Any]:

@@ -184,7 +184,9 @@ class ScratchEncoder(Section):
 class Encoder(Section):
     """The shared encoder under every head."""
 
-    name: str = Field("roberta-base", min_length=1, description="Hub name, local directory, or scratch.")
+    name: str = Field(
+        "roberta-base", min_length=1, description="mini (ships in the package), hub name, local directory, or scratch."
+    )
     revision: str | None = Field(None, description="Branch, tag or commit on the hub; pin it for reproducible runs.")
     trainable_layers: Annotated[int, Field(ge=0, le=1000)] | Literal["all"] = Field(
         0, description="0 freezes the encoder, N trains its last N layers, all trains everything."

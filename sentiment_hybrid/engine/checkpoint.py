@@ -208,7 +208,7 @@ def load_model(directory: Path, *, encoder: str | Path | None = None, offline: b
     with torch.device("meta"):  # nothing is drawn that the file replaces
         head = build_head(info.head, settings, input_size=shared.hidden_size, num_classes=len(info.labels))
     try:
-        head.load_state_dict(weights, assign=True)
+        head.load_state_dict({name: value.float() for name, value in weights.items()}, assign=True)
     except RuntimeError as error:
         raise ModelError(f"{weights_path} does not fit its model.json", hint="Train again.") from error
     classifier = Classifier(shared, head, temperature=info.temperature)
@@ -342,7 +342,9 @@ def _load_encoder(directory: Path, info: ModelInfo, given: str | Path | None, of
     from sentiment_hybrid.models.encoder import load_encoder, load_encoder_dir, load_tokenizer
 
     if info.encoder_inside:
-        loaded = load_encoder_dir(directory / paths.ENCODER_DIR)
+        # Models that were packed together have one encoder, beside them.
+        inside, beside = (place / paths.ENCODER_DIR for place in (directory, directory.parent))
+        loaded = load_encoder_dir(beside if beside.is_dir() and not inside.exists() else inside)
         hint = "The model directory is damaged; train again."
     else:
         name = str(given) if given is not None else info.encoder_name

@@ -28,6 +28,9 @@ Backend = Literal["auto", "torch", "onnx"]
 #: streams.
 CHUNK = 16_384
 
+#: The head of mini that validation preferred.
+_MINI_HEAD = "han"
+
 PREDICTION_COLUMN = "prediction"
 SCORE_COLUMN = "score"
 
@@ -59,7 +62,8 @@ class Predictor:
     """Labels new texts with a model directory, with the normaliser, tokenizer, labels and sizes that it names.
 
     Args:
-        model: a model directory; None takes the first published one of ``models/``: lstm, han, linear.
+        model: a model directory, or ``mini`` (``mini-lstm``, ``mini-han``), which ships in the package; None takes the
+            first published one of ``models/`` (lstm, han, linear), and mini where there is none.
         device: ``auto``, ``cpu``, ``cuda`` (or ``cuda:1``), ``mps``.
         encoder: where a copy of the encoder lies, for a model that names one and does not hold it.
         offline: never reach a network.
@@ -88,7 +92,7 @@ class Predictor:
         precision: str = "auto",
         backend: Backend = "auto",
     ) -> None:
-        directory = published(Path("models")) if model is None else Path(model).expanduser()
+        directory = published_or_mini(Path("models")) if model is None else model_directory(model)
         if backend == "onnx" or (backend == "auto" and is_export(directory)):
             self._onnx: OnnxBackend | None = OnnxBackend(directory, device=device)
             if precision not in ("auto", self._onnx.kind):
@@ -283,6 +287,33 @@ def published(models_dir: Path, head: str | None = None) -> Path:
         f"there is no model yet: {models_dir} has no {looked_for}",
         hint=f"Train one first (senthy train --model {heads[0]}), or name a model directory.",
     )
+
+
+def published_or_mini(models_dir: Path, head: str | None = None) -> Path:
+    """The published model of a head, or of the first that has one; where there is none, mini's.
+
+    Raises ModelError where neither is there.
+    """
+    try:
+        return published(models_dir, head)
+    except ModelError:
+        directory = mini(head)
+        if not directory.is_dir():
+            raise
+        return directory
+
+
+def mini(head: str | None = None) -> Path:
+    """The model that ships in the package: of this head, or its best."""
+    return paths.mini_dir() / (head or _MINI_HEAD)
+
+
+def model_directory(name: Path | str) -> Path:
+    """The directory that a model's name means: a path, or ``mini``, ``mini-lstm``, ``mini-han``."""
+    first, dash, head = str(name).partition("-")
+    if first == paths.MINI and (not dash or head in paths.DISPLAY_NAMES):
+        return mini(head or None)
+    return Path(name).expanduser()
 
 
 def _text(value: object, place: int) -> str:

@@ -9,13 +9,14 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
+from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Encoder as EncoderConfig
 from sentiment_hybrid.config.schema import ScratchEncoder
 from sentiment_hybrid.errors import ConfigError, EncoderError
@@ -174,7 +175,7 @@ class Encoder(nn.Module):
 
 
 def load_encoder(encoder_config: EncoderConfig, *, offline: bool = False) -> LoadedEncoder:
-    """Load the encoder that a config names: a hub model or a local directory.
+    """Load the encoder that a config names: a hub model, a local directory, or ``mini``, which ships in the package.
 
     Weights come as float32 from safetensors alone, with SDPA attention and no pooler; code from the hub is never run.
 
@@ -187,7 +188,9 @@ def load_encoder(encoder_config: EncoderConfig, *, offline: bool = False) -> Loa
     if name == SCRATCH:
         raise ValueError("a scratch encoder is built with build_scratch, not loaded")
     directory = Path(name).expanduser()
-    if directory.is_dir():
+    if name == paths.MINI:
+        loaded = replace(load_encoder_dir(paths.mini_dir() / paths.ENCODER_DIR), name=name, source="package")
+    elif directory.is_dir():
         loaded = load_encoder_dir(directory)
     else:
         loaded = _load_hub(name, encoder_config.revision, offline=offline or _offline_environment())
@@ -480,8 +483,8 @@ def _own(name: str, revision: str | None) -> tuple[Roberta, Tokenizer] | None:
 
 
 def directory_of(name: str, revision: str | None) -> Path | None:
-    """The directory that an encoder's name means, or where the hub's cache keeps that revision of it; None if none."""
-    directory = Path(name).expanduser()
+    """The directory that an encoder's name means, mini's among them, or where the hub's cache keeps that revision of it; None if none."""
+    directory = paths.mini_dir() / paths.ENCODER_DIR if name == paths.MINI else Path(name).expanduser()
     if directory.is_dir():
         return directory
     from huggingface_hub import try_to_load_from_cache

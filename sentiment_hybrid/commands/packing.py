@@ -1,0 +1,92 @@
+"""``senthy export --format pack``: models that share an encoder as one small folder, as `mini` is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.config.schema import JOINT, Config
+from sentiment_hybrid.errors import DatabaseError, UsageError
+
+if TYPE_CHECKING:
+    from sentiment_hybrid.data.seen import SeenTexts
+    from sentiment_hybrid.engine.checkpoint import LoadedModel
+
+
+@dataclass(frozen=True)
+class PackResult:
+    """The folder, the heads in it, its size, and of how many texts it knows that its models have seen them."""
+
+    directory: Path
+    heads: tuple[str, ...]
+    bytes: int
+    seen_texts: int
+
+
+def run(config: Config, *, output: Path | None = None, offline: bool = False) -> PackResult:
+    """Pack the published models of ``joint.models``; put in place when it is whole.
+
+    Where their database is at ``paths.data_db``, the pack remembers which texts they were trained on or chosen by, so
+    that tests on these can be told.
+
+    Raises:
+        UsageError: the output is something else than a pack.
+        ModelError: a model is missing, or they do not share an encoder.
+        EncoderError, OutputError: as their names say.
+    """
+    from sentiment_hybrid.engine.checkpoint import load_model, published_whole
+    from sentiment_hybrid.engine.pack import pack
+    from sentiment_hybrid.engine.predictor import published
+
+    heads = config.heads(JOINT)
+    models = [load_model(published(config.paths.models_dir, head), offline=offline) for head in heads]
+    target = output or paths.packed_models(config.paths.models_dir)
+    _check_target(target)
+    with published_whole(target) as aside:
+        pack(models, aside)
+        seen = _seen(config, models)
+        if seen is not None:
+            seen.save(aside / paths.SEEN_TEXTS)
+        size = sum(file.stat().st_size for file in aside.rglob("*") if file.is_file())
+    return PackResult(target, heads, size, 0 if seen is None else seen.count)
+
+
+def _check_target(target: Path) -> None:
+    """A pack replaces an older one and nothing else."""
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"--output {target} is a file", hint="Name a new directory.")
+    if target.is_dir() and any(target.iterdir()) and not (target / paths.ENCODER_DIR).is_dir():
+        raise UsageError(f"--output {target} is a directory with other files in it", hint="Name a new directory.")
+
+
+def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
+    """The texts of the models' own database, and those of ``joint.further_source``."""
+    import numpy as np
+
+    from sentiment_hybrid.commands.test import trained_keys
+    from sentiment_hybrid.console import note
+    from sentiment_hybrid.data.columns import find_text
+    from sentiment_hybrid.data.seen import SeenTexts
+    from sentiment_hybrid.data.sources import open_source
+    from sentiment_hybrid.data.split import hash_raw
+    from sentiment_hybrid.data.store import open_store
+
+    try:
+        with open_store(config.paths.data_db) as store:
+            if any(model.info.split_fingerprint != store.split_fingerprint for model in models):
+                note(f"{config.paths.data_db} is not what the models were trained on: the pack knows none of its texts")
+                return None
+            keys = [trained_keys(store, max(model.info.train_rows for model in models))]
+            seed = store.split_seed
+    except DatabaseError as error:
+        note(f"{error.message}: the pack knows none of the texts that its models were trained on")
+        return None
+    if config.joint.further_source is not None:
+        source = open_source(config.joint.further_source, config.data)
+        column = find_text(source.columns, None, source=source.name)
+        keys += [
+            hash_raw([text or "" for text in batch.columns[column]], seed)[1] for batch in source.batches([column])
+        ]
+    return SeenTexts.of(np.concatenate(keys), split_seed=seed)
