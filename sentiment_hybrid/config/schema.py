@@ -185,7 +185,9 @@ class Encoder(Section):
     """The shared encoder under every head."""
 
     name: str = Field(
-        "roberta-base", min_length=1, description="mini (ships in the package), hub name, local directory, or scratch."
+        "roberta-base",
+        min_length=1,
+        description="Hub name, local directory, mini (ships in the package), or scratch.",
     )
     revision: str | None = Field(None, description="Branch, tag or commit on the hub; pin it for reproducible runs.")
     trainable_layers: Annotated[int, Field(ge=0, le=1000)] | Literal["all"] = Field(

@@ -316,6 +316,6 @@ class Bench:
             created=now(),
             train_rows=0,
         )
-        classifier = self._workshop("fp32", frozen=True).classifier
+        classifier = self._workshop("fp32", frozen=True).single
         save_model(directory, classifier=classifier, encoder=loaded, info=info, bundle=bundle)
         return directory

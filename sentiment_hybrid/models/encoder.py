@@ -483,7 +483,7 @@ def _own(name: str, revision: str | None) -> tuple[Roberta, Tokenizer] | None:
 
 
 def directory_of(name: str, revision: str | None) -> Path | None:
-    """The directory that an encoder's name means, mini's among them, or where the hub's cache keeps that revision of it; None if none."""
+    """The directory that an encoder's name means, or where the hub's cache keeps that revision of it."""
     directory = paths.mini_dir() / paths.ENCODER_DIR if name == paths.MINI else Path(name).expanduser()
     if directory.is_dir():
         return directory
