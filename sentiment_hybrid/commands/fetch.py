@@ -74,6 +74,8 @@ def _encoder(config: Config, *, offline: bool) -> Part:
     name, revision = config.encoder.name, config.encoder.revision
     if name == "scratch":
         return Part("encoder", "not needed", "built from the data")
+    if name == paths.MINI:
+        return Part("encoder", "there", "it ships in the package")
     if Path(name).expanduser().is_dir():
         return Part("encoder", "there", str(Path(name).expanduser()))
     folder = _snapshot(name, revision, offline=offline)

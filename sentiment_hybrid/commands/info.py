@@ -87,6 +87,7 @@ def _files(config: Config, config_file: str | None) -> dict[str, Any]:
         "shipped configs": str(paths.shipped_configs()),
         "database": _place(config.paths.data_db),
         "models": f"{models} ({', '.join(published) if published else 'none published'})",
+        "mini": _place(paths.mini_dir()),
         "results": _place(paths.results_json(config.paths.results_dir)),
         "token states": _place(paths.states_dir(cache)),
         "baselines": _place(paths.baselines_dir(cache)),

@@ -158,10 +158,10 @@ def _joint_facts(config: Config) -> dict[str, Any]:
 
 
 def encoder_files(name: str) -> list[str]:
-    """Digests of a local encoder's files: the same path may hold other weights tomorrow. None for a hub name."""
+    """Digests of a local encoder's files, or mini's: the same name may mean other weights tomorrow."""
     from sentiment_hybrid.engine.checkpoint import file_sha256
 
-    folder = Path(name).expanduser()
+    folder = paths.mini_dir() / paths.ENCODER_DIR if name == paths.MINI else Path(name).expanduser()
     if name == "scratch" or not folder.is_dir():
         return []
     return [file_sha256(path) for pattern in ("*.safetensors", "*.json") for path in sorted(folder.glob(pattern))]

@@ -78,7 +78,7 @@ def test_seed_yaml_keeps_the_predecessors_values(model: str) -> None:
 
 def test_quickstart_needs_no_network_and_stays_in_its_folder() -> None:
     config = load_config("quickstart")
-    assert (config.data.source, config.encoder.name) == ("sample", "scratch")
+    assert (config.data.source, config.encoder.name) == ("sample", "mini")
     assert config.data.normalizer == "tweet"
     for path in config.paths.model_dump().values():
         assert path is not None

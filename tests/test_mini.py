@@ -1,0 +1,160 @@
+"""What ships in the package answers at once, offline, says so, and is unsure where it cannot know."""
+
+from __future__ import annotations
+
+import gzip
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sentiment_hybrid import Predictor, paths
+from sentiment_hybrid.cli import main
+from sentiment_hybrid.commands import data, test, train
+from sentiment_hybrid.config.load import load_config
+from sentiment_hybrid.data.seen import SeenTexts
+from sentiment_hybrid.engine.checkpoint import load_model, read_info
+from sentiment_hybrid.models.encoder import load_encoder_dir
+
+HEADS = ("lstm", "han")
+CLEAR = [
+    ("I love this so much, best day ever", "positive"),
+    ("thank you, that was wonderful!", "positive"),
+    ("what a great film, we laughed a lot", "positive"),
+    ("I hate this, worst day ever", "negative"),
+    ("so sad and tired, everything hurts", "negative"),
+    ("the service was terrible and the food was cold", "negative"),
+]
+#: Texts of which an English tweet model can know little or nothing.
+UNKNOWABLE = [
+    "http://t.co/abc",
+    "@anna @ben",
+    "12345 678",
+    "...",
+    "今日は会議が三つあります",
+    "Сегодня в городе открыли новую библиотеку",
+    "xqzt vbnm wrtp",
+]
+
+
+@pytest.fixture(scope="module", params=HEADS)
+def predictor(request: pytest.FixtureRequest) -> Predictor:
+    return Predictor(f"mini-{request.param}", precision="fp32")
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        main(list(arguments))
+    return int(caught.value.code or 0)
+
+
+def test_all_of_it_takes_at_most_24_megabytes() -> None:
+    assert sum(file.stat().st_size for file in paths.mini_dir().rglob("*") if file.is_file()) <= 24e6
+
+
+def test_both_heads_stand_on_the_one_encoder() -> None:
+    models = [load_model(paths.mini_dir() / head) for head in HEADS]
+    fingerprints = {model.info.encoder_fingerprint for model in models}
+    assert fingerprints == {load_encoder_dir(paths.mini_dir() / paths.ENCODER_DIR).fingerprint}
+    assert [model.info.labels for model in models] == [("negative", "positive")] * 2
+
+
+def test_clear_texts_get_their_label(predictor: Predictor) -> None:
+    found = [prediction.label for prediction in predictor.predict([text for text, _ in CLEAR])]
+    assert found == [label for _, label in CLEAR]
+
+
+def test_it_is_less_sure_of_what_it_cannot_know_than_of_what_it_can(predictor: Predictor) -> None:
+    clear = predictor.predict_proba([text for text, _ in CLEAR]).max(axis=1)
+    unknowable = predictor.predict_proba(UNKNOWABLE).max(axis=1)
+    assert np.median(clear) > 0.9
+    assert unknowable.max() < np.median(clear)
+    assert np.median(unknowable) < 0.7
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\x00\x07\x1b[31m", "😀" * 300, "so good " * 12_500, "\ud83d", "a" * 100_000])
+def test_odd_texts_get_an_answer_or_none_but_never_fail(predictor: Predictor, text: str) -> None:
+    found = predictor.predict(text)
+    assert found.label in {None, "negative", "positive"}
+    assert found.score is None or 0.5 <= found.score <= 1.0
+
+
+def test_its_temperature_was_fitted() -> None:
+    assert all(read_info(paths.mini_dir() / head).temperature != 1.0 for head in HEADS)
+
+
+def test_predict_without_a_trained_model_uses_it_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("predict", "--json", CLEAR[0][0]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["prediction"] == "positive"
+    assert "using mini" in err
+
+
+def test_a_model_named_mini_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("predict", "--load-model-path", "mini-lstm", "--json", CLEAR[3][0]) == 0
+    assert json.loads(capsys.readouterr().out)["prediction"] == "negative"
+
+
+def test_predictor_without_arguments_is_mini_where_nothing_was_trained() -> None:
+    assert Predictor().predict(CLEAR[0][0]).label == "positive"
+
+
+def test_a_trained_model_comes_before_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import shutil
+
+    (tmp_path / "models" / "lstm_roberta_model_final").mkdir(parents=True)
+    for name in ("lstm", paths.ENCODER_DIR):
+        target = tmp_path / "models" / "lstm_roberta_model_final"
+        target = target if name == "lstm" else target / name
+        shutil.copytree(paths.mini_dir() / name, target, dirs_exist_ok=True)
+    assert run("predict", "--json", CLEAR[0][0]) == 0
+    assert "using mini" not in capsys.readouterr().err
+
+
+def test_the_first_answer_imports_neither_transformers_nor_accelerate(tmp_path: Path) -> None:
+    code = (
+        "import sys; from sentiment_hybrid.cli import main\n"
+        "try: main(['predict', 'what a day'])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "print(sorted({'transformers', 'accelerate', 'pandas', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_heads_train_on_its_frozen_encoder_without_keeping_a_copy(tmp_path: Path) -> None:
+    overrides = ["linear.train.epochs=3", "test.resamples=100", "linear.train.precision=fp32"]
+    config = load_config("quickstart", overrides)
+    data.run(config)
+    result = train.run(config, "linear")
+    assert not (result.model_dir / paths.ENCODER_DIR).exists()
+    assert read_info(result.model_dir).encoder_name == "mini"
+    assert result.test is not None
+    assert result.test.scores.accuracy.value > 0.7
+    assert result.test.entry["seen_by_mini"] == 0
+
+
+def test_it_knows_the_texts_that_it_was_made_from(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows of train by its own split rule; a test on them says so, and one on its test rows does not."""
+    from sentiment_hybrid.data import split
+
+    with gzip.open(next((shared / "data" / "tweets-clean-posneg").glob("*.csv.gz")), "rt", encoding="utf-8") as file:
+        rows = [(row["text"], row["target"]) for row, _ in zip(csv.DictReader(file), range(3000), strict=False)]
+    hashes, _ = split.hash_raw([text for text, _ in rows], 0)
+    codes = split.assign(hashes, test_size=0.05, valid_size=0.02)
+    texts = SeenTexts.load(paths.mini_dir() / paths.SEEN_TEXTS)
+    seen = texts.contains([text for text, _ in rows])
+    # A few rows are in no split: those with both labels.
+    assert seen[codes != split.TEST].mean() > 0.95
+    assert seen[codes == split.TEST].mean() < 0.1
+    file_of = tmp_path / "texts.csv"
+    with file_of.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("text", "target"), *rows[:300]])
+    config = load_config("default", ["test.resamples=100"])
+    result = test.evaluate(config, None, load_model_path=Path("mini"), data_file=file_of)
+    assert result.entry["seen_by_mini"] > 250
+    assert "flatter" in capsys.readouterr().err
