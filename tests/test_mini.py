@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import csv
+import gzip
 import json
 import subprocess
 import sys
@@ -76,7 +76,9 @@ def test_it_is_less_sure_of_what_it_cannot_know_than_of_what_it_can(predictor: P
     assert np.median(unknowable) < 0.7
 
 
-@pytest.mark.parametrize("text", ["", "   ", "\x00\x07\x1b[31m", "😀" * 300, "so good " * 12_500, "\ud83d", "a" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["", "   ", "\x00\x07\x1b[31m", "😀" * 300, "so good " * 12_500, "\ud83d", "a" * 100_000]
+)
 def test_odd_texts_get_an_answer_or_none_but_never_fail(predictor: Predictor, text: str) -> None:
     found = predictor.predict(text)
     assert found.label in {None, "negative", "positive"}
@@ -138,7 +140,9 @@ def test_heads_train_on_its_frozen_encoder_without_keeping_a_copy(tmp_path: Path
     assert result.test.entry["seen_by_mini"] == 0
 
 
-def test_it_knows_the_texts_that_it_was_made_from(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_knows_the_texts_that_it_was_made_from(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Rows of train by its own split rule; a test on them says so, and one on its test rows does not."""
     from sentiment_hybrid.data import split
 

@@ -201,7 +201,8 @@ def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) 
     from sentiment_hybrid.engine.loop import Fit
     from sentiment_hybrid.engine.masking import MaskedLanguage, Masking
     from sentiment_hybrid.engine.materials import load_or_build_encoder, set_seeds
-    from sentiment_hybrid.models.masked import MaskedLanguageModel, set_dropout
+    from sentiment_hybrid.models.encoder import set_dropout
+    from sentiment_hybrid.models.masked import MaskedLanguageModel
 
     settings, base = config.pretrain, _base(config)
     set_seeds(config.project.seed)

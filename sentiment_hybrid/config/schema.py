@@ -193,6 +193,9 @@ class Encoder(Section):
     trainable_layers: Annotated[int, Field(ge=0, le=1000)] | Literal["all"] = Field(
         0, description="0 freezes the encoder, N trains its last N layers, all trains everything."
     )
+    dropout: Dropout | None = Field(
+        None, description="Dropout of the layers that are trained; null is the encoder's own."
+    )
     max_length: int = Field(128, ge=8, le=8192, description="Tokens per window, special tokens included.")
     max_windows: int = Field(32, ge=1, le=4096, description="Windows per text; what lies beyond is cut, and counted.")
     scratch: ScratchEncoder = Field(ScratchEncoder(), description="Used when name is scratch.")

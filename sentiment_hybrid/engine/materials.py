@@ -22,7 +22,7 @@ from sentiment_hybrid.engine.tasks import Classification, JointClassification
 from sentiment_hybrid.errors import UsageError
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier, JointClassifier
-from sentiment_hybrid.models.encoder import SCRATCH, Encoder, LoadedEncoder, build_scratch, load_encoder
+from sentiment_hybrid.models.encoder import SCRATCH, Encoder, LoadedEncoder, build_scratch, load_encoder, set_dropout
 from sentiment_hybrid.models.tokenizer import train_tokenizer
 
 log = logging.getLogger(__name__)
@@ -106,6 +106,8 @@ def open_workshop(
     config: Config, model: str, encoder: LoadedEncoder, *, num_classes: int, compute: Compute, cache: Path
 ) -> Workshop:
     """Put a new head of this model, or those of `joint`, on the encoder. Seeds must have been set before."""
+    if config.encoder.dropout is not None:
+        set_dropout(encoder.model, config.encoder.dropout)
     shared = Encoder(encoder.model, config.encoder.trainable_layers)
     heads = {
         name: build_head(name, config.model(name).head, input_size=shared.hidden_size, num_classes=num_classes)

@@ -300,6 +300,15 @@ def freeze(model: Model, trainable_layers: int | Literal["all"]) -> int:
     return len(layers)
 
 
+def set_dropout(model: nn.Module, share: float) -> None:
+    """Give every dropout of an encoder, that of attention too, another share."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
+        elif isinstance(getattr(module, "dropout", None), float):  # of attention
+            module.dropout = share  # type: ignore[assignment]
+
+
 def depths(model: Model) -> dict[str, int]:
     """Parameter name -> how many layers lie above it: 0 in the top layer, their number in the embeddings.
 

@@ -85,15 +85,6 @@ def head_weights(directory: Path) -> dict[str, Tensor]:
     return {}
 
 
-def set_dropout(model: nn.Module, share: float) -> None:
-    """Give every dropout of an encoder, that of attention too, another share."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = share
-        elif isinstance(getattr(module, "dropout", None), float):  # of attention
-            module.dropout = share  # type: ignore[assignment]
-
-
 def _renamed(name: str, alias: Mapping[str, str]) -> str:
     part, dot, rest = name.partition(".")
     return alias[part] + dot + rest
