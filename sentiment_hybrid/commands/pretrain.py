@@ -15,7 +15,7 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.commands import fitting
 from sentiment_hybrid.commands.train import encoder_files
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.errors import DataError
+from sentiment_hybrid.errors import DatabaseError, DataError
 
 if TYPE_CHECKING:
     from sentiment_hybrid.engine.batches import TokenizedTexts
@@ -135,11 +135,14 @@ def _read(config: Config, *, offline: bool) -> _Texts:
 
     settings = config.pretrain
     if settings.source is None:
-        with open_store(config.paths.data_db) as store:
-            wanted = settings.valid_sample_size
-            held_out = store.read("valid", None if wanted is None else min(wanted, store.count("valid")))
-            train = store.read("train", settings.sample_size)
-            return _checked(_Texts(str(config.paths.data_db), train.texts, held_out.texts, store.fingerprint))
+        try:
+            with open_store(config.paths.data_db) as store:
+                wanted = settings.valid_sample_size
+                held_out = store.read("valid", None if wanted is None else min(wanted, store.count("valid")))
+                train = store.read("train", settings.sample_size)
+                return _checked(_Texts(str(config.paths.data_db), train.texts, held_out.texts, store.fingerprint))
+        except DatabaseError as error:
+            raise DatabaseError(error.message, hint=f"{error.hint} Or give texts of your own: --data FILE.") from error
     normalizer = get_normalizer(config.data.normalizer)
     if normalizer.name == "classic":
         prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline)
