@@ -30,7 +30,17 @@ __all__ = [
     "table",
 ]
 
-_PACKAGES = ("torch", "transformers", "accelerate", "tokenizers", "onnxruntime", "numpy", "pandas")
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "tokenizers",
+    "onnxruntime",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "nltk",
+)
 
 
 def side_by_side(
