@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.commands import fitting, train
 from sentiment_hybrid.config.schema import JOINT, Config
+from sentiment_hybrid.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from sentiment_hybrid.data.store import Examples, Store
+    from sentiment_hybrid.engine.materials import Workshop
+    from sentiment_hybrid.models.classifier import JointClassifier
 
 _PURPOSE = train.Purpose(name="Joint")
 
@@ -89,7 +92,45 @@ def with_further(config: Config, store: Store, rows: Examples, valid: Examples) 
             rows = rows.followed_by(chosen)
         valid = valid.followed_by(further.chosen(np.flatnonzero(free & held_out)))
         note(f"{len(chosen):,} texts of {source.name} are trained on too, {int((free & held_out).sum()):,} validate")
+    if count := round(settings.negations * known):
+        rows = rows.followed_by(_negations(store, rows, count, config.project.seed))
     if count := round(settings.unknowable * known):
         texts = [text for text in map(normalize, unknowable(count, config.project.seed)) if text]
         rows = rows.followed_by(rows.made_up(texts))
     return rows, valid
+
+
+def take_heads(workshop: Workshop, folder: Path) -> None:
+    """Let new heads go on from those of a pack.
+
+    Raises:
+        ModelError: a head is missing there, or has other sizes than the configuration gives.
+    """
+    from sentiment_hybrid.engine.checkpoint import load_model
+
+    joint = cast("JointClassifier", workshop.classifier)
+    for name, head in joint.heads.items():
+        found = load_model(folder / name)
+        try:
+            head.load_state_dict(found.classifier.head.state_dict())
+        except RuntimeError as error:
+            raise ModelError(
+                f"the {name} head in {folder} has other sizes than {name}.head says",
+                hint=f"Give {name}.head the values of {folder / name / paths.MODEL_JSON}.",
+            ) from error
+
+
+def _negations(store: Store, rows: Examples, count: int, seed: int) -> Examples:
+    """Made-up texts in which a negation decides. Raises ConfigError where the labels are not negative and positive."""
+    from sentiment_hybrid.data.clean import from_id
+    from sentiment_hybrid.data.negations import negations
+
+    if set(store.labels) != {"negative", "positive"}:
+        raise ConfigError(
+            f"joint.negations are negative or positive, and the labels here are {', '.join(store.labels)}",
+            hint="Set joint.negations to 0.",
+        )
+    texts, labels = negations(count, seed)
+    codes = np.array([store.labels.index(("negative", "positive")[label]) for label in labels])
+    made_up = rows.made_up([from_id(store.normalizer)(text) for text in texts])
+    return replace(made_up, labels=codes)

@@ -154,7 +154,17 @@ def _joint_facts(config: Config) -> dict[str, Any]:
 
     source = config.joint.further_source
     content = None if source is None else open_source(source, config.data).fingerprint()
-    return {**config.joint.model_dump(mode="json", exclude={"train", "further_source"}), "further": content}
+    facts = config.joint.model_dump(mode="json", exclude={"train", "further_source", "heads_from"})
+    return {**facts, "further": content, "heads_from": _head_files(config)}
+
+
+def _head_files(config: Config) -> list[str]:
+    """Digests of the heads that the training starts from."""
+    from sentiment_hybrid.engine.checkpoint import file_sha256
+
+    folder = config.joint.heads_from
+    files = [] if folder is None else [folder / head / paths.MODEL_WEIGHTS for head in config.joint.models]
+    return [file_sha256(file) for file in files if file.is_file()]
 
 
 def encoder_files(name: str) -> list[str]:
@@ -365,6 +375,10 @@ def _encode(
         compute=compute,
         cache=paths.cache_dir(config.paths.cache_dir),
     )
+    if model == JOINT and config.joint.heads_from is not None:
+        from sentiment_hybrid.commands.joint import take_heads
+
+        take_heads(workshop, config.joint.heads_from)
     train, valid = (None if examples is None else fitting.encoded(workshop, examples) for examples in rows)
     assert train is not None
     return workshop, train, valid

@@ -520,6 +520,15 @@ class Joint(Section):
     )
     further_repeat: int = Field(1, ge=1, le=1000, description="How often an epoch has each of them.")
     further_valid_size: Share = Field(0.1, description="Share of them that validates instead.")
+    negations: float = Field(
+        0.0,
+        ge=0.0,
+        le=10.0,
+        description="Share of made-up English texts with negations beside the training rows.",
+    )
+    heads_from: HomePath | None = Field(
+        None, description="A pack whose heads go on (its encoder is DIR/encoder, for encoder.name); null: new ones."
+    )
     unknowable: float = Field(
         0.0,
         ge=0.0,
