@@ -37,6 +37,7 @@ from sentiment_hybrid.data import clean
 from sentiment_hybrid.data.store import Store, open_store
 from sentiment_hybrid.engine import baseline, metrics
 from sentiment_hybrid.engine.batches import TokenizedTexts, collate, pack, tokenize
+from sentiment_hybrid.engine.checkpoint import read_info
 from sentiment_hybrid.engine.device import Compute, resolve
 from sentiment_hybrid.errors import SenthyError, TrainingError
 from sentiment_hybrid.files import aside_of
@@ -150,7 +151,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
             judge(one, {"test": sets["test"]})
     return {
         "what": "mini",
-        "rows": {name: len(rows) for name, rows in sets.items()},
+        "rows": {name: len(rows) // (2 if name == "negation" else 1) for name, rows in sets.items()},
         "speed": None if arguments.no_speed else {"rows": len(tweets), "repeats": arguments.repeats},
         "contestants": [facts(one, tweets) for one in contestants],
         "ours": [facts(one, tweets) for one in ours],
@@ -373,8 +374,7 @@ def megabytes(path: Path) -> float:
 def race(contestants: Sequence[Contestant], tweets: list[str], arguments: argparse.Namespace) -> dict[str, Any]:
     """Each one's seconds, turn by turn, and how near our encoder comes to the machine's rate."""
     loaded = load_encoder_dir(arguments.models / paths.ENCODER_DIR)
-    info = Predictor(arguments.models / HEADS[0], device="cpu").info
-    torch.set_num_threads(arguments.threads)
+    info = read_info(arguments.models / HEADS[0])
     size = {name: int(getattr(loaded.model.config, name)) for name in ("hidden_size", "intermediate_size")}
     layers = int(loaded.model.config.num_hidden_layers)
     cleaned = [text for text in clean.from_id(info.normalizer).many(tweets) if text]
@@ -487,7 +487,7 @@ def shown(report: dict[str, Any]) -> str:
         said.append(f"speed {speed['rows']:,} tweets, median of {speed['repeats']} turns")
     parts = [table([line(one) for one in report["contestants"]], title=f"rows: {'; '.join(said)}")]
     parts.append("VADER: a compound of 0 counts as positive; it and the logistic regression compute on one core")
-    if rows or speed:
+    if rows:
         parts.append(table([own_line(one) for one in report["ours"]], title="ours, by precision"))
     if report["encoding"]:
         parts.append(table([report["encoding"]], title="encoding alone, beside the rate of its own matrix products"))
@@ -552,13 +552,22 @@ def draw(path: Path, report: dict[str, Any]) -> None:
         for one in contestants:
             accuracy = one["scores"]["test"]["accuracy"]
             color = canvas.BLUE if one["name"].startswith("mini-") else canvas.ORANGE
-            axes.vlines(one["tweets/s"], accuracy["low"], accuracy["high"], color=color, linewidth=2.4, alpha=0.6)
-            axes.plot(one["tweets/s"], accuracy["value"], "o", color=color, markersize=8, markeredgecolor="white")
+            axes.errorbar(
+                one["tweets/s"],
+                accuracy["value"],
+                yerr=[[accuracy["value"] - accuracy["low"]], [accuracy["high"] - accuracy["value"]]],
+                fmt="o",
+                color=color,
+                markersize=4.5,
+                elinewidth=1.4,
+                capsize=4.5,
+                capthick=1.4,
+            )
         axes.set_xscale("log")
         axes.set_xlim(min(speeds) / 2.2, max(speeds) * 2.2)
         low = min(one["scores"]["test"]["accuracy"]["low"] for one in contestants)
         high = max(one["scores"]["test"]["accuracy"]["high"] for one in contestants)
-        room = max(0.01, 0.1 * (high - low))
+        room = max(0.01, 0.12 * (high - low))
         axes.set_ylim(low - room, high + room)
         name_dots(axes, contestants)
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
@@ -573,26 +582,59 @@ def draw(path: Path, report: dict[str, Any]) -> None:
 
 
 def name_dots(axes: Any, contestants: Sequence[dict[str, Any]]) -> None:
-    """Names beside the dots, on the side with more room; those that would lie on each other are moved up."""
-    bottom, top = axes.get_ylim()
-    left, right = (math.log(bound) for bound in axes.get_xlim())
-    gap = 0.085 * (top - bottom)
-    taken: dict[bool, float] = {}
-    for one in contestants:  # by accuracy, from the lowest
+    """A name beside each dot: on the first side where it lies on no other name or dot, moved up where there is none."""
+    dots = [
+        axes.transLimits.transform((math.log10(one["tweets/s"]), one["scores"]["test"]["accuracy"]["value"]))
+        for one in contestants
+    ]
+    taken = [
+        (x - 0.01, y - 0.015, x + 0.01, y + 0.015) for x, y in dots
+    ]  # left, bottom, right, top; shares of the axes
+    for one, (x, y) in zip(contestants, dots, strict=True):
         accuracy, speed = one["scores"]["test"]["accuracy"]["value"], one["tweets/s"]
-        on_the_right = math.log(speed) < (left + right) / 2
-        place = max(accuracy, taken.get(on_the_right, -math.inf) + gap)
-        taken[on_the_right] = place
-        axes.annotate(
-            f"{one['name']}\n{100 * accuracy:.1f} %, {speed:,.0f}/s, {one['MB']:,.1f} MB",
-            (speed, accuracy),
-            xytext=(speed * (1.12 if on_the_right else 1 / 1.12), place),
+        name = f"{one['name']}\n{100 * accuracy:.1f} %, {speed:,.0f}/s, {one['MB']:,.1f} MB"
+        box = free_place(x, y, 0.0112 * max(map(len, name.split("\n"))), taken)
+        taken.append(box)
+        left, bottom, right, top = box
+        on_the_right, middle = left > x, (bottom + top) / 2
+        axes.text(
+            left if on_the_right else right,
+            middle,
+            name,
+            transform=axes.transAxes,
             ha="left" if on_the_right else "right",
             va="center",
             fontsize=9,
             color=canvas.INK,
-            arrowprops={"arrowstyle": "-", "color": canvas.MUTED, "linewidth": 0.7} if place > accuracy else None,
         )
+        if abs(middle - y) > 1e-9:
+            axes.plot(
+                [x, left if on_the_right else right],
+                [y, middle],
+                transform=axes.transAxes,
+                color=canvas.MUTED,
+                linewidth=0.7,
+                zorder=1,
+            )
+
+
+def free_place(
+    x: float, y: float, width: float, taken: Sequence[tuple[float, float, float, float]]
+) -> tuple[float, float, float, float]:
+    """Left, bottom, right and top of a name for a dot, as shares of the axes."""
+    for step in range(40):
+        middle = y + 0.03 * step
+        sides = [(x + 0.02, x + 0.02 + width), (x - 0.02 - width, x - 0.02)]
+        for left, right in sides:
+            box = (left, middle - 0.045, right, middle + 0.045)
+            inside = left >= 0.0 and right <= 1.0
+            if inside and not any(overlap(box, other) for other in taken):
+                return box
+    return (x + 0.02, y - 0.045, x + 0.02 + width, y + 0.045)
+
+
+def overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,82 @@
+"""The hand-written suites beside the benchmarks, and what the comparison that reads them says of bad input."""
+
+from __future__ import annotations
+
+import csv
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+def read(name: str) -> list[dict[str, str]]:
+    with (BENCHMARKS / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def words(text: str) -> Counter[str]:
+    return Counter(re.findall(r"[\w']+", text.lower()))
+
+
+def run_mini(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(BENCHMARKS / "mini.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_negation_has_two_hundred_pairs_of_equally_many_of_each_kind() -> None:
+    pairs = read("negation.tsv")
+    assert len(pairs) == 200
+    assert set(Counter(pair["kind"] for pair in pairs).values()) == {8}
+
+
+def test_no_text_stands_twice_in_the_suites() -> None:
+    texts = [pair[side] for pair in read("negation.tsv") for side in ("negative", "positive")]
+    texts += [row["text"] for row in read("behaviour.tsv")]
+    assert [text for text, count in Counter(texts).items() if count > 1] == []
+    assert all(text and text == " ".join(text.split()) for text in texts)
+
+
+def test_sides_of_a_negation_pair_share_most_of_their_words() -> None:
+    for pair in read("negation.tsv"):
+        negative, positive = words(pair["negative"]), words(pair["positive"])
+        differing = max((negative - positive).total(), (positive - negative).total())
+        assert differing <= 4, pair
+        assert (negative & positive).total() >= 1, pair
+
+
+def test_behaviour_expects_both_labels_equally_often() -> None:
+    rows = read("behaviour.tsv")
+    counts = Counter(row["expected"] for row in rows)
+    assert set(counts) == {"negative", "positive"}
+    assert counts["negative"] == counts["positive"]
+    assert len(rows) >= 200
+
+
+def test_rows_of_an_invariance_stand_in_pairs_that_expect_the_same() -> None:
+    kinds: dict[str, list[dict[str, str]]] = {}
+    for row in read("behaviour.tsv"):
+        if row["kind"].startswith("invariance"):
+            kinds.setdefault(row["kind"], []).append(row)
+    assert len(kinds) >= 3
+    for rows in kinds.values():
+        for plain, changed in zip(rows[::2], rows[1::2], strict=True):
+            assert plain["expected"] == changed["expected"]
+            shared = (words(plain["text"]) & words(changed["text"])).total()
+            assert shared >= words(plain["text"]).total() - 2, (plain, changed)
+
+
+def test_comparison_without_a_database_says_which_command_makes_one(tmp_path: Path) -> None:
+    done = run_mini("--data", tmp_path, "--database", tmp_path / "none.db")
+    assert done.returncode == 1
+    assert "none.db" in done.stderr
+    assert "senthy data" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_comparison_refuses_a_plot_of_what_it_does_not_measure(tmp_path: Path) -> None:
+    done = run_mini("--data", tmp_path, "--database", tmp_path / "none.db", "--no-speed", "--plot", tmp_path / "x.png")
+    assert done.returncode == 2
+    assert "leave out" in done.stderr
