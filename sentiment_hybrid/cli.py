@@ -574,13 +574,14 @@ def train(
     dry_run: DryRun = False,
 ) -> None:
     """Train a model, publish the best epoch, and test it."""
-    from sentiment_hybrid.commands import joint
     from sentiment_hybrid.commands import train as verb
 
     if model == _JOINT and (seeds > 1 or params or dry_run):
         raise UsageError("--seeds, --params and --dry-run are for one model", hint="Leave them out, or name one.")
     config = call.config([model], params=params)
     if model == _JOINT:
+        from sentiment_hybrid.commands import joint
+
         done = joint.run(
             config,
             resume=resume,

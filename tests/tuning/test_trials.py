@@ -14,6 +14,7 @@ from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.store import Store
 from sentiment_hybrid.engine.batches import TokenizedTexts
 from sentiment_hybrid.engine.features import StateStore, window_keys
+from sentiment_hybrid.engine.loop import Fit
 from sentiment_hybrid.engine.tasks import Classification
 from sentiment_hybrid.errors import ConfigError, DataError, EncoderError, TrainingError
 from sentiment_hybrid.tuning.trials import TrialBench
