@@ -475,6 +475,8 @@ def test_train_may_run_in_several_processes_of_which_one_speaks(
         (["trian"], "trian"),
         (["train", "--modl", "lstm"], "--modl"),
         (["train", "--model", "lstn"], "Did you mean lstm?"),
+        (["train", "--model", "jont"], "Did you mean joint?"),
+        (["test", "--model", "joint"], "is not one of lstm, han, linear"),
         (["train", "--seeds", "0"], "--seeds"),
         (["train", "--epochs", "x"], "--epochs"),
         (["test", "--split", "tset"], "--split"),

@@ -78,7 +78,7 @@ def seen_by(
         assert np.array_equal(places >= 0, part.attention_mask.numpy())
         assert set(part.input_ids.numpy()[places < 0].tolist()) <= {texts.pad_id}
         read |= dict(zip(places[places >= 0].tolist(), part.input_ids.numpy()[places >= 0].tolist(), strict=True))
-        asked |= dict(zip(places.reshape(-1)[part.hidden].tolist(), part.targets.tolist(), strict=True))
+        asked |= dict(zip(places.reshape(-1)[part.hidden.numpy()].tolist(), part.targets.tolist(), strict=True))
     return read, asked
 
 
@@ -249,4 +249,4 @@ def test_what_is_held_out_is_measured_the_same_by_any_number_of_processes_and_un
     torch.testing.assert_close(sums(50), whole, atol=1e-3, rtol=0)
     torch.testing.assert_close(sum(sums(50, (rank, 3)) for rank in range(3)), whole, atol=1e-3, rtol=0)
     assert model.training, "given back in the mode it had"
-    torch.testing.assert_close(sums(50, (7, 99)), torch.zeros(3, dtype=torch.float64))
+    torch.testing.assert_close(sums(50, (98, 99)), torch.zeros(3, dtype=torch.float64))
