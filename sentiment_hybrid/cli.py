@@ -451,22 +451,30 @@ _JOINT = "joint"
 
 
 def _model(value: str | None) -> str | None:
-    for name in [value] if isinstance(value, str) else value or []:
-        if name not in MODELS:
-            import difflib
-
-            near = difflib.get_close_matches(name, MODELS, n=1)
-            mean = f" Did you mean {near[0]}?" if near else ""
-            raise typer.BadParameter(f"{name!r} is not one of {', '.join(MODELS)}.{mean}")
-    return value
+    return _one_of(value, MODELS)
 
 
 def _trainable(value: str) -> str:
-    return value if value == _JOINT else cast(str, _model(value))
+    return cast(str, _one_of(value, (*MODELS, _JOINT)))
+
+
+def _one_of(value: str | None, names: tuple[str, ...]) -> str | None:
+    for name in [value] if isinstance(value, str) else value or []:
+        if name not in names:
+            import difflib
+
+            near = difflib.get_close_matches(name, names, n=1)
+            mean = f" Did you mean {near[0]}?" if near else ""
+            raise typer.BadParameter(f"{name!r} is not one of {', '.join(names)}.{mean}")
+    return value
 
 
 def _model_names(incomplete: str) -> list[str]:
     return [name for name in MODELS if name.startswith(incomplete)]
+
+
+def _trainable_names(incomplete: str) -> list[str]:
+    return [name for name in (*MODELS, _JOINT) if name.startswith(incomplete)]
 
 
 def _model_option(words: str) -> Any:
@@ -482,7 +490,7 @@ Trainable = Annotated[
         "-m",
         metavar="|".join([*MODELS, _JOINT]),
         callback=_trainable,
-        autocompletion=_model_names,
+        autocompletion=_trainable_names,
         help="Which head to train; joint: those of joint.models together, on one encoder.",
     ),
 ]
@@ -574,13 +582,14 @@ def train(
     dry_run: DryRun = False,
 ) -> None:
     """Train a model, publish the best epoch, and test it."""
-    from sentiment_hybrid.commands import joint
     from sentiment_hybrid.commands import train as verb
 
     if model == _JOINT and (seeds > 1 or params or dry_run):
         raise UsageError("--seeds, --params and --dry-run are for one model", hint="Leave them out, or name one.")
     config = call.config([model], params=params)
     if model == _JOINT:
+        from sentiment_hybrid.commands import joint
+
         done = joint.run(
             config,
             resume=resume,

@@ -372,7 +372,8 @@ def test_all_verbs_are_there() -> None:
     plain = {"data", "train", "optimize", "test", "finetune", "predict", "run-all", "bench", "fetch", "info"}
     assert plain | {f"config {verb}" for verb in ("show", "check", "init", "schema")} <= names
     files = {path.stem.replace("_", "-") for path in Path(commands.__file__).parent.glob("[a-z]*.py")}
-    shared = {"fitting", "estimating"}  # by the verbs that train
+    shared = {"fitting", "estimating", "joint"}  # by the verbs that train; joint is a model of one
+    shared |= {"packing"}  # a format of export
     assert files - shared == {name.split()[0] for name in names}
 
 
@@ -474,6 +475,8 @@ def test_train_may_run_in_several_processes_of_which_one_speaks(
         (["trian"], "trian"),
         (["train", "--modl", "lstm"], "--modl"),
         (["train", "--model", "lstn"], "Did you mean lstm?"),
+        (["train", "--model", "jont"], "Did you mean joint?"),
+        (["test", "--model", "joint"], "is not one of lstm, han, linear"),
         (["train", "--seeds", "0"], "--seeds"),
         (["train", "--epochs", "x"], "--epochs"),
         (["test", "--split", "tset"], "--split"),

@@ -260,7 +260,7 @@ def estimated(
         todo = _todo(ground, model, verb, store, workshop, seeds=seeds, final=final, test=test)
         speeds = speeds or _speeds(ground, model, verb, workshop, compute.precision)
     head = sum(weight.numel() for weight in workshop.single.head.parameters())
-    inside = bundle or ground.loaded.source != "hub" or config.encoder.trainable_layers != 0
+    inside = bundle or ground.loaded.source not in ("hub", "package") or config.encoder.trainable_layers != 0
     whole = sum(weight.numel() for weight in ground.loaded.model.parameters()) if inside else 0
     made = estimate(
         todo,

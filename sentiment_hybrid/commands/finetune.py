@@ -361,7 +361,8 @@ def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Ru
     resumed = resume and fitting.load_last(fit, run)
     fitting.consume(fit, run, minutes=settings.checkpoint_minutes)
     load_trainable(workshop.classifier, best_weights(run.checkpoints))
-    _publish(task, workshop, store, run, train_rows=len(rows[0]))
+    temperature = fitting.temperature(workshop, workshop.single, fit)
+    _publish(task, workshop, store, run, train_rows=len(rows[0]), temperature=temperature)
     result = _result(task, run, tests, before, valid_before=valid_before, train_rows=len(rows[0]))
     return replace(result, resumed=resumed)
 
@@ -408,7 +409,7 @@ def _figures(workshop: Workshop, material: Material) -> dict[str, float]:
     return metrics.quick(material.labels, probabilities)
 
 
-def _publish(task: _Task, workshop: Workshop, store: Store, run: Run, *, train_rows: int) -> None:
+def _publish(task: _Task, workshop: Workshop, store: Store, run: Run, *, train_rows: int, temperature: float) -> None:
     """Write the model directory; it says what the model is now, and which one it was made from."""
     from sentiment_hybrid.engine.checkpoint import save_model
     from sentiment_hybrid.engine.runs import now, versions
@@ -425,6 +426,7 @@ def _publish(task: _Task, workshop: Workshop, store: Store, run: Run, *, train_r
         created=now(),
         versions=versions(),
         parent=task.lineage,
+        temperature=temperature,
     )
     if trained:
         described = replace(described, encoder_fingerprint=encoder_fingerprint(workshop.encoder.model))

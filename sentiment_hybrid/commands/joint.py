@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
-
 from sentiment_hybrid import paths
 from sentiment_hybrid.commands import fitting, train
 from sentiment_hybrid.config.schema import JOINT, Config
@@ -17,8 +15,6 @@ if TYPE_CHECKING:
     from sentiment_hybrid.data.store import Examples, Store
     from sentiment_hybrid.engine.materials import Workshop
     from sentiment_hybrid.models.classifier import JointClassifier
-
-_PURPOSE = train.Purpose(name="Joint")
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,8 @@ def run(
 
     processes.join(resolve(device).device.type)
     processes.from_main(lambda: fitting.check_writable(config.paths.models_dir, config.paths.results_dir))
-    options = train.Options(device, offline, test, encoder, bundle_encoder, _PURPOSE)
+    purpose = train.Purpose(name="Joint", facts={JOINT: config.joint.model_dump(mode="json")})
+    options = train.Options(device, offline, test, encoder, bundle_encoder, purpose)
     targets = {head: paths.published_model(config.paths.models_dir, head) for head in config.heads(JOINT)}
     with train.trained(config, JOINT, options, resume=resume, targets=targets) as results:
         if not test:
@@ -64,40 +61,51 @@ def run(
 def with_further(config: Config, store: Store, rows: Examples, valid: Examples) -> tuple[Examples, Examples]:
     """Training and validation rows with those of ``joint.further_source`` and texts of which nothing can be known.
 
-    Further texts that stand in the database's validation or test rows are left out.
-
     Raises:
         DataError: and its kinds, as for any labelled file.
     """
     from sentiment_hybrid.console import note
+    from sentiment_hybrid.data.clean import from_id
+    from sentiment_hybrid.data.unknowable import unknowable
+
+    settings = config.joint
+    known = len(rows)
+    if settings.further_source is not None:
+        chosen, held_out = further(config, store)
+        for _ in range(settings.further_repeat):
+            rows = rows.followed_by(chosen)
+        valid = valid.followed_by(held_out)
+        note(f"{len(chosen):,} texts of {settings.further_source} are trained on too, {len(held_out):,} validate")
+    if count := round(settings.negations * known):
+        rows = rows.followed_by(_negations(store, rows, count, config.project.seed))
+    if count := round(settings.unknowable * known):
+        texts = [text for text in map(from_id(store.normalizer), unknowable(count, config.project.seed)) if text]
+        rows = rows.followed_by(rows.made_up(texts))
+    return rows, valid
+
+
+def further(config: Config, store: Store) -> tuple[Examples, Examples]:
+    """Rows of ``joint.further_source`` to train on, and those that validate.
+
+    Texts that stand in the database's validation or test rows are left out.
+    """
+    import numpy as np
+
     from sentiment_hybrid.data import split
     from sentiment_hybrid.data.clean import from_id
     from sentiment_hybrid.data.labelled import read_labelled
     from sentiment_hybrid.data.sources import open_source
-    from sentiment_hybrid.data.unknowable import unknowable
 
     settings = config.joint
-    normalize = from_id(store.normalizer)
-    known = len(rows)
-    if settings.further_source is not None:
-        own = {"text_column": None, "raw_text_column": None, "label_column": None, "unknown_labels": "drop"}
-        data = config.data.model_copy(update={**own, "label_map": settings.further_label_map})
-        source = open_source(settings.further_source, data)
-        further = read_labelled(source, data, labels=store.labels, normalizer=normalize).examples
-        hashes, keys = split.hash_raw(further.raw or further.texts, store.split_seed)
-        free = ~np.isin(keys, np.concatenate([store.key_hashes("valid"), store.key_hashes("test")]))
-        held_out = split.assign(hashes, test_size=0.0, valid_size=settings.further_valid_size) == split.VALID
-        chosen = further.chosen(np.flatnonzero(free & ~held_out))
-        for _ in range(settings.further_repeat):
-            rows = rows.followed_by(chosen)
-        valid = valid.followed_by(further.chosen(np.flatnonzero(free & held_out)))
-        note(f"{len(chosen):,} texts of {source.name} are trained on too, {int((free & held_out).sum()):,} validate")
-    if count := round(settings.negations * known):
-        rows = rows.followed_by(_negations(store, rows, count, config.project.seed))
-    if count := round(settings.unknowable * known):
-        texts = [text for text in map(normalize, unknowable(count, config.project.seed)) if text]
-        rows = rows.followed_by(rows.made_up(texts))
-    return rows, valid
+    assert settings.further_source is not None
+    own = {"text_column": None, "raw_text_column": None, "label_column": None, "unknown_labels": "drop"}
+    data = config.data.model_copy(update={**own, "label_map": settings.further_label_map})
+    source = open_source(settings.further_source, data)
+    rows = read_labelled(source, data, labels=store.labels, normalizer=from_id(store.normalizer)).examples
+    hashes, keys = split.hash_raw(rows.raw or rows.texts, store.split_seed)
+    free = ~np.isin(keys, np.concatenate([store.key_hashes("valid"), store.key_hashes("test")]))
+    held_out = split.assign(hashes, test_size=0.0, valid_size=settings.further_valid_size) == split.VALID
+    return rows.chosen(np.flatnonzero(free & ~held_out)), rows.chosen(np.flatnonzero(free & held_out))
 
 
 def take_heads(workshop: Workshop, folder: Path) -> None:
@@ -122,6 +130,8 @@ def take_heads(workshop: Workshop, folder: Path) -> None:
 
 def _negations(store: Store, rows: Examples, count: int, seed: int) -> Examples:
     """Made-up texts in which a negation decides. Raises ConfigError where the labels are not negative and positive."""
+    import numpy as np
+
     from sentiment_hybrid.data.clean import from_id
     from sentiment_hybrid.data.negations import negations
 

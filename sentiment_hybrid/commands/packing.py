@@ -57,7 +57,10 @@ def _check_target(target: Path) -> None:
     """A pack replaces an older one and nothing else."""
     if target.exists() and not target.is_dir():
         raise UsageError(f"--output {target} is a file", hint="Name a new directory.")
-    if target.is_dir() and any(target.iterdir()) and not (target / paths.ENCODER_DIR).is_dir():
+    there = {entry.name for entry in target.iterdir()} if target.is_dir() else set()
+    # A model directory has an encoder inside too.
+    others = there - {paths.ENCODER_DIR, paths.SEEN_TEXTS, *paths.DISPLAY_NAMES}
+    if others or (there and paths.ENCODER_DIR not in there):
         raise UsageError(f"--output {target} is a directory with other files in it", hint="Name a new directory.")
 
 
@@ -65,11 +68,10 @@ def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
     """The texts of the models' own database, and those of ``joint.further_source``."""
     import numpy as np
 
+    from sentiment_hybrid.commands.joint import further
     from sentiment_hybrid.commands.test import trained_keys
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.data.columns import find_text
     from sentiment_hybrid.data.seen import SeenTexts
-    from sentiment_hybrid.data.sources import open_source
     from sentiment_hybrid.data.split import hash_raw
     from sentiment_hybrid.data.store import open_store
 
@@ -80,13 +82,9 @@ def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
                 return None
             keys = [trained_keys(store, max(model.info.train_rows for model in models))]
             seed = store.split_seed
+            if config.joint.further_source is not None:
+                keys += [hash_raw(rows.raw or rows.texts, seed)[1] for rows in further(config, store)]
     except DatabaseError as error:
         note(f"{error.message}: the pack knows none of the texts that its models were trained on")
         return None
-    if config.joint.further_source is not None:
-        source = open_source(config.joint.further_source, config.data)
-        column = find_text(source.columns, None, source=source.name)
-        keys += [
-            hash_raw([text or "" for text in batch.columns[column]], seed)[1] for batch in source.batches([column])
-        ]
     return SeenTexts.of(np.concatenate(keys), split_seed=seed)

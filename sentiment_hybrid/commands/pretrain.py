@@ -15,12 +15,13 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.commands import fitting
 from sentiment_hybrid.commands.train import encoder_files
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.errors import DatabaseError, DataError
+from sentiment_hybrid.errors import DatabaseError, DataError, UsageError
 
 if TYPE_CHECKING:
     from sentiment_hybrid.engine.batches import TokenizedTexts
     from sentiment_hybrid.engine.device import Compute
     from sentiment_hybrid.engine.loop import Fit
+    from sentiment_hybrid.engine.masking import Masking
     from sentiment_hybrid.engine.runs import Run
     from sentiment_hybrid.models.encoder import LoadedEncoder
     from sentiment_hybrid.models.masked import MaskedLanguageModel
@@ -83,6 +84,7 @@ def run(config: Config, *, resume: bool = False, device: str = "auto", offline: 
 
     processes.join(resolve(device).device.type)
     output = config.pretrain.output_dir
+    processes.from_main(lambda: _check_output(output))
     hint = "Choose another folder: --output DIR, --set paths.results_dir=..."
     processes.from_main(lambda: fitting.check_writable(output.parent, config.paths.results_dir, hint=hint))
     started = time.perf_counter()
@@ -93,6 +95,17 @@ def run(config: Config, *, resume: bool = False, device: str = "auto", offline: 
         result = _run_one(config, run, texts, resume=resume, device=device, offline=offline)
         run.finish()
     return replace(result, seconds=time.perf_counter() - started)
+
+
+def _check_output(output: Path) -> None:
+    """A pretrained encoder replaces an older one and nothing else."""
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"--output {output} is a file", hint="Name a new directory.")
+    if output.is_dir() and any(output.iterdir()) and not (output / paths.PRETRAINED_JSON).is_file():
+        raise UsageError(
+            f"--output {output} is a directory with other files in it, and no encoder that senthy pretrained",
+            hint="Name a new directory.",
+        )
 
 
 @contextmanager
@@ -112,7 +125,10 @@ def _run_one(config: Config, run: Run, texts: _Texts, *, resume: bool, device: s
     compute = fitting.compute_for(run, device=device, precision=config.pretrain.precision)
     if resume:
         before = processes.from_main(run.config)
-        config = before.model_copy(update={"paths": config.paths})
+        output = {"output_dir": config.pretrain.output_dir}
+        config = before.model_copy(
+            update={"paths": config.paths, "pretrain": before.pretrain.model_copy(update=output)}
+        )
     encoder, fit = processes.together(lambda: _prepare(config, texts, compute, offline=offline))
     run.settle(compute.describe(), encoder=encoder.fingerprint)
     resumed = resume and fitting.load_last(fit, run)
@@ -140,9 +156,10 @@ def _read(config: Config, *, offline: bool) -> _Texts:
                 wanted = settings.valid_sample_size
                 held_out = store.read("valid", None if wanted is None else min(wanted, store.count("valid")))
                 train = store.read("train", settings.sample_size)
-                return _checked(_Texts(str(config.paths.data_db), train.texts, held_out.texts, store.fingerprint))
+                texts = _Texts(str(config.paths.data_db), train.texts, held_out.texts, store.fingerprint)
         except DatabaseError as error:
             raise DatabaseError(error.message, hint=f"{error.hint} Or give texts of your own: --data FILE.") from error
+        return _checked(texts, setting="data.valid_size")
     normalizer = get_normalizer(config.data.normalizer)
     if normalizer.name == "classic":
         prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline)
@@ -150,13 +167,18 @@ def _read(config: Config, *, offline: bool) -> _Texts:
     read = read_unlabelled(source, config.data, normalizer=normalizer, valid_size=settings.valid_size)
     facts = (source.fingerprint(), normalizer.id, config.data.split_seed, settings.valid_size, config.data.text_column)
     fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    if (wanted := settings.sample_size) is not None and wanted > len(read.train):
+        raise DataError(
+            f"a sample of {wanted:,} texts was asked for, but {source.name} has {len(read.train):,} to train on",
+            hint=f"Ask for at most {len(read.train)} (pretrain.sample_size), or null for all.",
+        )
     texts = _Texts(
         source.name, read.train[: settings.sample_size], read.valid[: settings.valid_sample_size], fingerprint
     )
-    return _checked(texts, read.dropped)
+    return _checked(texts, read.dropped, setting="pretrain.valid_size")
 
 
-def _checked(texts: _Texts, dropped: dict[str, int] | None = None) -> _Texts:
+def _checked(texts: _Texts, dropped: dict[str, int] | None = None, *, setting: str) -> _Texts:
     """Raises DataError where there is too little to learn from, or nothing to measure it on."""
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in (dropped or {}).items())
     if len(set(texts.train)) < _LEAST_TEXTS:
@@ -167,9 +189,7 @@ def _checked(texts: _Texts, dropped: dict[str, int] | None = None) -> _Texts:
             hint="Give a larger file (--data FILE), or take an encoder as it is.",
         )
     if not texts.valid:
-        raise DataError(
-            f"no text of {texts.name} is held out to measure perplexity on", hint="Raise pretrain.valid_size."
-        )
+        raise DataError(f"no text of {texts.name} is held out to measure perplexity on", hint=f"Raise {setting}.")
     return texts
 
 
@@ -185,7 +205,7 @@ def _fingerprint(config: Config, texts: _Texts) -> str:
         "base": base,
         "base_files": encoder_files(base),
         "scratch": config.encoder.scratch.model_dump(mode="json") if base == "scratch" else None,
-        "revision": config.encoder.revision,
+        "revision": _revision(config),
         "window": [config.encoder.max_length, config.encoder.max_windows],
         "seed": config.project.seed,
         "data": texts.fingerprint,
@@ -195,6 +215,11 @@ def _fingerprint(config: Config, texts: _Texts) -> str:
 
 def _base(config: Config) -> str:
     return config.pretrain.base or config.encoder.name
+
+
+def _revision(config: Config) -> str | None:
+    """Of the encoder to go on from: that of the configuration is of ``encoder.name`` alone."""
+    return config.encoder.revision if _base(config) == config.encoder.name else None
 
 
 def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) -> tuple[LoadedEncoder, Fit]:
@@ -210,7 +235,7 @@ def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) 
     settings, base = config.pretrain, _base(config)
     set_seeds(config.project.seed)
     started_from = config.encoder.model_copy(
-        update={"name": base, "trainable_layers": "all", "revision": config.encoder.revision if base else None}
+        update={"name": base, "trainable_layers": "all", "revision": _revision(config)}
     )
     encoder = load_or_build_encoder(
         config.model_copy(update={"encoder": started_from}), lambda: texts.train, offline=offline
@@ -224,6 +249,7 @@ def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) 
     with progress("tokenising", total=len(texts.train) + len(texts.valid), unit="texts") as bar:
         train, valid = (_tokenized(config, part, encoder.tokenizer) for part in (texts.train, texts.valid))
         bar.advance(len(texts.train) + len(texts.valid))
+    _check_held_out(texts, valid, masking)
     task = MaskedLanguage(train, valid, masking)
     fit = Fit(
         model.to(compute.device),
@@ -249,6 +275,17 @@ def _check_vocabulary(config: Config, encoder: LoadedEncoder, texts: _Texts) -> 
             f"{len(texts.train):,} texts give a vocabulary of {found:,} tokens that occur twice, and "
             f"encoder.scratch.vocab_size asks for {wanted:,}",
             hint=f"Set encoder.scratch.vocab_size to {found} or less (--set), or give more texts.",
+        )
+
+
+def _check_held_out(texts: _Texts, valid: TokenizedTexts, masking: Masking) -> None:
+    from sentiment_hybrid.engine.masking import hidden_when_held_out
+
+    if not hidden_when_held_out(valid, masking):
+        raise DataError(
+            f"the {len(texts.valid):,} texts that are held out have too few tokens: none of them is hidden, so there "
+            "is no perplexity",
+            hint="Raise pretrain.valid_size, or give more texts.",
         )
 
 

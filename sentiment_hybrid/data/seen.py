@@ -1,9 +1,8 @@
-"""Which texts a model has seen, kept in two bytes each: a Bloom filter over the hashes of split keys."""
+"""Which texts a model has seen, kept in ten bits each: a Bloom filter over the hashes of split keys."""
 
 from __future__ import annotations
 
 import math
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +65,8 @@ class SeenTexts:
         try:
             with np.load(path, allow_pickle=False) as content:
                 bits, (version, count, split_seed) = content["bits"], content["facts"].tolist()
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        # What zipfile and numpy raise for damage has no common base.
+        except Exception as error:
             raise DataError(f"{path} cannot be read: {error}", hint="Install the package anew.") from error
         if version != SPLIT_KEY_VERSION:
             raise DataError(f"{path} is of version {version} of the split key, not {SPLIT_KEY_VERSION}")

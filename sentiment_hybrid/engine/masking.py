@@ -163,6 +163,11 @@ def held_out(
     return total
 
 
+def hidden_when_held_out(texts: TokenizedTexts, masking: Masking) -> int:
+    """How many tokens of held-out texts are hidden."""
+    return int(masking.chosen(texts.ids, np.arange(len(texts.ids)), _HELD_OUT).sum())
+
+
 def perplexity(loss: float) -> float:
     """e to the mean loss of a hidden token: among how many tokens the model is, on average, undecided."""
     return math.exp(min(loss, 700.0))

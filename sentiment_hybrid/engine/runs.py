@@ -244,7 +244,7 @@ class Run:
             **{name: (f"{name}.head.", f"{name}.train.") for name in MODEL_NAMES},
         }.get(model, (f"{model}.",))
         sections = ("project.seed", "data.", "encoder.", *own)
-        free = {f"{own[-1]}{name}" for name in FREE_TO_CHANGE}
+        free = {f"{own[-1]}{name}" for name in (*FREE_TO_CHANGE, "output_dir")}
         keys = [key for key in now.keys() | before.keys() if key.startswith(sections) and key not in free]
         shown = {key: (json.dumps(before.get(key)), json.dumps(now.get(key))) for key in sorted(keys)}
         return {key: values for key, values in shown.items() if values[0] != values[1]}

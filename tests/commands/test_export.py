@@ -113,6 +113,17 @@ def test_every_head_labels_as_the_original(head: str, quantize: Any, config: Con
     assert set(done.speed) >= {"torch fp32", f"onnx {quantize or 'fp32'}"}
 
 
+def test_an_export_is_as_sure_as_the_original(tiny_encoder_dir: Path, config: Config, tmp_path: Path) -> None:
+    models = {
+        heat: write_model(tmp_path / str(heat), tiny_encoder_dir, "linear", temperature=heat) for heat in (1.0, 3.0)
+    }
+    done = export.run(config, load_model_path=models[3.0], output=tmp_path / "export", rows=60)
+    plain, warm = (Predictor(models[heat], device="cpu", precision="fp32").predict_proba(TEXTS[:2]) for heat in models)
+    assert (warm.max(axis=1) < plain.max(axis=1) - 1e-3).all()
+    np.testing.assert_allclose(Predictor(done.directory).predict_proba(TEXTS[:2]), warm, atol=1e-4)
+    assert read_info(done.directory).temperature == 3.0
+
+
 def test_a_directory_explains_itself(export_dir: Path, models_dir: Path) -> None:
     source = read_info(paths.published_model(models_dir, "lstm"))
     info = read_info(export_dir)

@@ -21,6 +21,7 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.commands import data, finetune, test, train
 from sentiment_hybrid.data.split import hash_raw
 from sentiment_hybrid.data.store import open_store
+from sentiment_hybrid.engine import metrics
 from sentiment_hybrid.engine.checkpoint import load_model, read_info
 from sentiment_hybrid.engine.predictor import Predictor
 from sentiment_hybrid.engine.runs import Run
@@ -98,6 +99,20 @@ def test_a_fine_tuned_model_is_published_beside_its_parent_with_results_and_line
     assert entry["old_test"]["before"]["accuracy"]["value"] == result.old_test.before.accuracy.value
     for file in result.files.values():
         assert file.stat().st_size > 0
+
+
+def test_the_temperature_is_that_of_the_new_validation_rows(trained):
+    config = trained.config("finetune.epochs=1")
+    document = final(trained) / paths.MODEL_JSON
+    document.write_text(json.dumps({**json.loads(document.read_text()), "temperature": 8.5}))
+    result = finetune.run(config, "linear", data_file=new_texts(trained, rows=200))
+    info = read_info(result.model_dir)
+    assert info.temperature != 8.5
+    with open_store(paths.finetune_db(trained.folder / "cache", info.data_fingerprint)) as store:
+        valid = store.read("valid")
+    said = Predictor(result.model_dir, precision="fp32").predict_proba(valid.texts)
+    if 0.15 < info.temperature < 9.0:
+        assert metrics.temperature(valid.labels, said) == pytest.approx(1.0, abs=0.02)
 
 
 def test_predict_and_test_work_with_the_result(trained):

@@ -253,6 +253,10 @@ def damage(directory: Path, kind: str) -> None:
         ('labels=["a", "a"]', "two or more"),
         ('max_length="x"', "max_length"),
         ("max_windows=0", "max_windows 0"),
+        ("temperature=0.0", "temperature is 0.0"),
+        ("temperature=-2", "temperature is -2"),
+        ("temperature=1e999", "temperature"),
+        ('temperature="warm"', "temperature"),
         ('versions=["1"]', "versions"),
         ('head_config={"hidden": "wide"}', "hidden"),
         ("no encoder weights", "has no weights"),
@@ -279,14 +283,34 @@ def snapshot(step: int) -> FitState:
     return FitState({"model.w": torch.full((3,), float(step))}, {"global_step": step, "epoch": 1})
 
 
-def test_a_model_published_before_lineage_was_kept_still_loads(make_workshop, tmp_path):
+def test_a_model_published_before_lineage_and_temperature_were_kept_still_loads(make_workshop, tmp_path):
     workshop = make_workshop("lstm")
     save(workshop, tmp_path / "model")
     document = tmp_path / "model" / paths.MODEL_JSON
     facts = json.loads(document.read_text())
-    del facts["parent"]
+    for name in ("parent", "temperature"):
+        del facts[name]
     document.write_text(json.dumps(facts))
-    assert load_model(tmp_path / "model").info.parent is None
+    loaded = load_model(tmp_path / "model")
+    assert loaded.info.parent is None
+    assert loaded.info.temperature == loaded.classifier.temperature == 1.0
+
+
+def test_a_loaded_model_divides_its_logits_by_its_temperature(make_workshop, tmp_path):
+    workshop = make_workshop("lstm")
+    for name, temperature in (("plain", 1.0), ("warm", 2.5)):
+        save_model(
+            tmp_path / name,
+            classifier=workshop.classifier,
+            encoder=workshop.encoder,
+            info=replace(describe(workshop, "lstm"), temperature=temperature),
+            bundle=True,
+        )
+    plain, warm = (probabilities(load_model(tmp_path / name).classifier, workshop) for name in ("plain", "warm"))
+    expected = plain ** (1 / 2.5)
+    np.testing.assert_allclose(warm, expected / expected.sum(axis=1, keepdims=True), atol=1e-6)
+    assert not np.allclose(warm, plain, atol=1e-3)
+    assert np.array_equal(warm.argmax(axis=1), plain.argmax(axis=1))
 
 
 def test_checkpoints_keep_the_last_and_the_best_and_nothing_else(tmp_path):

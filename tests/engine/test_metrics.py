@@ -246,6 +246,52 @@ def test_quick_stays_finite_when_the_truth_has_probability_zero() -> None:
     assert math.isfinite(metrics.quick(np.array([0]), np.array([[0.0, 1.0]]))["loss"])
 
 
+def surprise(labels: np.ndarray, probabilities: np.ndarray, heat: float) -> float:
+    """Mean negative log likelihood of probabilities whose logits are divided by a temperature."""
+    scaled = np.log(np.clip(probabilities, 1e-12, 1.0)) / heat
+    scaled -= np.log(np.exp(scaled).sum(axis=1, keepdims=True))
+    return float(-scaled[np.arange(labels.size), labels].mean())
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 1000), classes=st.integers(2, 5), heat=st.floats(0.3, 3.0))
+def test_the_temperature_makes_the_labels_most_likely_and_follows_the_scale_of_the_logits(
+    seed: int, classes: int, heat: float
+) -> None:
+    labels, probabilities = simulate(300, classes, seed=seed)
+    found = metrics.temperature(labels, probabilities)
+    for other in (0.1, 0.5 * found, 0.98 * found, 1.0, 1.02 * found, 2.0 * found, 10.0):
+        assert surprise(labels, probabilities, found) <= surprise(labels, probabilities, other) + 1e-7
+    scaled = probabilities**heat
+    scaled /= scaled.sum(axis=1, keepdims=True)
+    if 0.2 < found < 5.0 and 0.15 < found * heat < 8.0:
+        assert metrics.temperature(labels, scaled) == pytest.approx(found * heat, rel=1e-3)
+
+
+def test_probabilities_that_are_as_often_right_as_they_say_have_a_temperature_of_one() -> None:
+    rng = np.random.default_rng(2)
+    probabilities = rng.dirichlet((1.0, 1.0, 1.0), size=20_000)
+    labels = (probabilities.cumsum(axis=1) < rng.random((20_000, 1))).sum(axis=1)
+    assert metrics.temperature(labels, probabilities) == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize(("right", "expected"), [(True, 0.1), (False, 10.0)])
+def test_a_temperature_stays_in_its_bounds(right: bool, expected: float) -> None:
+    labels = np.arange(50) % 2
+    sure = np.where(np.arange(2) == labels[:, None], 0.9, 0.1)
+    found = metrics.temperature(labels, sure if right else 1.0 - sure)
+    assert found == pytest.approx(expected, rel=1e-3)
+    certain = np.eye(2)[labels if right else 1 - labels]
+    assert math.isfinite(metrics.temperature(labels, certain))
+
+
+def test_no_temperature_is_made_of_what_is_no_probability() -> None:
+    with pytest.raises(ModelError, match="not numbers"):
+        metrics.temperature([0, 1], [[0.5, 0.5], [math.nan, 0.1]])
+    with pytest.raises(ValueError, match="probabilities must be"):
+        metrics.temperature([0, 1, 1], [[0.5, 0.5], [0.4, 0.6]])
+
+
 def test_mcnemar_is_the_exact_binomial_test_written_out() -> None:
     truth = np.zeros(30, dtype=int)
     first, second = truth.copy(), truth.copy()

@@ -109,3 +109,16 @@ def test_ids_or_states_but_not_both_or_neither(make):
         classifier(**rest, states=windows.states, input_ids=torch.ones(1, 3, dtype=torch.long))
     with pytest.raises(ValueError, match="encoder"):
         classifier(**rest, input_ids=torch.ones(1, 3, dtype=torch.long))
+
+
+def test_a_temperature_divides_logits_in_eval_mode_alone_and_changes_no_label(make, head_name):
+    windows = make.windows([[3, 2], [5], [1]])
+    classifier = make.classifier(head_name, dropout=0.0)
+    with torch.no_grad():
+        cold = {mode: windows.classify(classifier.train(mode)) for mode in (True, False)}
+        classifier.temperature = 4.0
+        warm = {mode: windows.classify(classifier.train(mode)) for mode in (True, False)}
+    torch.testing.assert_close(warm[True].logits, cold[True].logits)
+    torch.testing.assert_close(warm[False].logits, cold[False].logits / 4.0)
+    assert torch.equal(warm[False].logits.argmax(-1), cold[False].logits.argmax(-1))
+    assert torch.equal(warm[False].attention, cold[False].attention)

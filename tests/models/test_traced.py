@@ -66,6 +66,19 @@ def test_a_graph_gives_the_logits_of_the_classifier_for_any_windows(
     assert_same_model(classifier_of(load_encoder_dir(tiny_encoder_dir).model, head, section), tmp_path)
 
 
+@pytest.mark.parametrize("head", sorted(HEADS))
+def test_a_graph_has_the_temperature_of_its_model(head: str, tiny_encoder_dir: Path, tmp_path: Path) -> None:
+    classifier = classifier_of(load_encoder_dir(tiny_encoder_dir).model, head, {})
+    plain = TracedClassifier(classifier)
+    classifier.temperature = 2.5
+    ids, mask, text_index = torch.tensor([[0, 9, 8, 2]]), torch.ones(1, 4, dtype=torch.int64), torch.zeros(1).long()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            TracedClassifier(classifier)(ids, mask, text_index) * 2.5, plain(ids, mask, text_index)
+        )
+    assert_same_model(classifier, tmp_path)
+
+
 def test_an_encoder_of_another_family_becomes_a_graph_too(tmp_path: Path) -> None:
     from transformers import DistilBertConfig, DistilBertModel
 

@@ -1,0 +1,279 @@
+"""``senthy train --model joint``: heads that learn together on one encoder, each a whole model afterwards."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from sentiment_hybrid import cli, paths
+from sentiment_hybrid.commands import joint, train
+from sentiment_hybrid.config.schema import JOINT, Config
+from sentiment_hybrid.data.store import open_store
+from sentiment_hybrid.engine import metrics
+from sentiment_hybrid.engine.checkpoint import load_model, read_info
+from sentiment_hybrid.engine.predictor import Predictor
+from sentiment_hybrid.engine.runs import Run
+from sentiment_hybrid.errors import ConfigError, DataError, TrainingError
+from sentiment_hybrid.reporting.results import read_results
+
+HEADS = ("lstm", "linear")
+
+
+def made_joint(project: Any, **changes: Any) -> Any:
+    """The project with a section for two heads on an encoder that is trained whole."""
+    document = yaml.safe_load(project.file.read_text())
+    document["encoder"]["trainable_layers"] = "all"
+    small = {"batch_size": 32, "epochs": 2, "learning_rate": 0.01, "encoder_learning_rate": 0.003, "precision": "fp32"}
+    document["joint"] = {"models": list(HEADS), "train": {**small, **changes}}
+    document["test"]["baseline"] = False
+    project.file.write_text(yaml.safe_dump(document))
+    return project
+
+
+@pytest.fixture
+def together(project: Any) -> Any:
+    return made_joint(project)
+
+
+def final(project: Any, head: str) -> Path:
+    return paths.published_model(project.folder / "models", head)
+
+
+# --- what it publishes
+
+
+def test_every_head_is_published_tested_and_in_the_results_and_their_encoders_are_one(together: Any) -> None:
+    done = joint.run(together.config())
+    files = [(final(together, head) / paths.ENCODER_DIR / "model.safetensors").read_bytes() for head in HEADS]
+    assert files[0] == files[1]
+    infos = [read_info(final(together, head)) for head in HEADS]
+    assert [info.head for info in infos] == list(HEADS)
+    assert infos[0].encoder_fingerprint == infos[1].encoder_fingerprint
+    assert infos[0].run_id == infos[1].run_id
+    assert infos[0].train_rows == infos[1].train_rows == 178
+    entries = read_results(together.folder / "results" / "model_results.json")
+    assert [entry["name"] for entry in entries] == ["LSTMRoBERTa_Joint", "LinearRoBERTa_Joint"]
+    for entry, result in zip(entries, done.results, strict=True):
+        assert entry["test"]["accuracy"]["value"] == result.test.scores.accuracy.value
+        assert entry["joint"]["models"] == list(HEADS)
+        assert entry["joint"]["train"]["epochs"] == 2
+    run = Run(done.results[0].run_dir)
+    assert run.id.startswith("joint-")
+    assert "finished" in run.meta()
+    assert [facts["epoch"] for facts in run.epochs()] == [1, 2]
+
+
+def test_each_model_works_without_the_other(together: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    joint.run(together.config(), test=False)
+    expected = {head: Predictor(final(together, head)).predict_proba(["a lovely day", "awful film"]) for head in HEADS}
+    assert not np.allclose(expected["lstm"], expected["linear"], atol=1e-3)
+    for head, other in zip(HEADS, reversed(HEADS), strict=True):
+        alone = together.folder / f"alone_{head}"
+        shutil.copytree(final(together, head), alone)
+        shutil.move(final(together, other), together.folder / "away")
+        np.testing.assert_array_equal(Predictor(alone).predict_proba(["a lovely day", "awful film"]), expected[head])
+        shutil.move(together.folder / "away", final(together, other))
+
+
+def test_a_frozen_encoder_is_shared_too(project: Any) -> None:
+    made = made_joint(project)
+    done = joint.run(made.config("encoder.trainable_layers=0"), test=False)
+    assert done.results[0].encoder_passes > 0
+    fingerprints = {read_info(final(made, head)).encoder_fingerprint for head in HEADS}
+    assert len(fingerprints) == 1
+    assert (
+        joint.run(made.config("encoder.trainable_layers=0", "project.seed=1"), test=False).results[0].encoder_passes
+        == 0
+    )
+
+
+def test_each_head_has_the_temperature_that_suits_the_validation_rows(together: Any) -> None:
+    joint.run(together.config(), test=False)
+    with open_store(together.config().paths.data_db) as store:
+        valid = store.read("valid")
+    for head in HEADS:
+        predictor = Predictor(final(together, head), precision="fp32")
+        heat = read_info(final(together, head)).temperature
+        said = predictor.predict_proba(valid.texts)
+        if 0.15 < heat < 9.0:
+            assert metrics.temperature(valid.labels, said) == pytest.approx(1.0, abs=0.02)
+        assert heat != 1.0
+
+
+def test_the_command_line_trains_the_heads_and_shows_each(together: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", "--model", "joint", "--config", str(together.file), "--no-test"])
+    assert stop.value.code == 0
+    said = capsys.readouterr().out
+    assert "LSTMRoBERTa" in said
+    assert "LinearRoBERTa" in said
+
+
+@pytest.mark.parametrize("option", [["--seeds", "2"], ["--dry-run"], ["--params", "best.yaml"]], ids=lambda one: one[0])
+def test_options_for_one_model_are_refused(
+    together: Any, option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", "--model", "joint", "--config", str(together.file), *option])
+    assert stop.value.code == 2
+    assert option[0] in capsys.readouterr().err
+    assert not (together.folder / "results").exists()
+
+
+@pytest.mark.parametrize("models", ["[lstm]", "[lstm, lstm]", "[lstm, cnn]"])
+def test_fewer_than_two_different_heads_are_refused(together: Any, models: str) -> None:
+    with pytest.raises(ConfigError):
+        together.config(f"joint.models={models}")
+
+
+# --- stopped and gone on with
+
+KILLED = """
+import os, signal, sys
+from sentiment_hybrid.commands import joint
+from sentiment_hybrid.config.load import load_config
+from sentiment_hybrid.engine import checkpoint
+import torch
+torch.set_num_threads(1)
+real = checkpoint.RunCheckpoints.save
+done = 0
+def save(self, state, **options):
+    global done
+    done += 1
+    real(self, state, **options)
+    if done == 8:
+        os.kill(os.getpid(), signal.SIGKILL)
+checkpoint.RunCheckpoints.save = save
+joint.run(load_config(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_a_joint_training_killed_and_resumed_equals_one_never_killed_bit_for_bit(
+    make_project: Callable[..., Any],
+) -> None:
+    whole, killed = (made_joint(make_project(name), checkpoint_minutes=0) for name in ("whole", "killed"))
+    expected = joint.run(whole.config(), test=False)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(killed.file)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    result = joint.run(killed.config(), resume=True, test=False)
+    assert all(one.resumed for one in result.results)
+    assert [one.valid for one in result.results] == [one.valid for one in expected.results]
+    for head in HEADS:
+        first, second = (read_info(final(project, head)) for project in (whole, killed))
+        assert first.weights_sha256 == second.weights_sha256
+        assert first.encoder_fingerprint == second.encoder_fingerprint
+        assert first.temperature == second.temperature
+
+
+def test_a_run_is_resumed_by_the_same_heads_alone(together: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sentiment_hybrid.engine.checkpoint import RunCheckpoints
+
+    def stop(self: RunCheckpoints, state: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RunCheckpoints, "save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            joint.run(together.config())
+    with pytest.raises(TrainingError, match=r"joint\.models"):
+        joint.run(together.config("joint.models=[lstm, han]"), resume=True)
+    with pytest.raises(TrainingError, match="no unfinished lstm run"):
+        train.run(together.config(), "lstm", resume=True)
+
+
+# --- what it is trained on
+
+
+def further_file(project: Any, config: Config) -> Path:
+    """30 new texts of both labels, 10 of neither, and five each that stand in train, valid and test."""
+    path = project.folder / "further.csv"
+    with open_store(config.paths.data_db) as store:
+        old = [row for split in ("train", "valid", "test") for row in store.read(split, with_raw=True).raw[:5]]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        writer.writerows([f"a new text number {number}", number % 2 * 2] for number in range(30))
+        writer.writerows([f"an indifferent text {number}", 1] for number in range(10))
+        writer.writerows([text.upper() + "!", 2] for text in old)
+    return path
+
+
+def further_config(project: Any, *overrides: str) -> Config:
+    source = further_file(project, project.config())
+    mapped = "joint.further_label_map={0: negative, 2: positive}"
+    return project.config(f"joint.further_source={source}", mapped, *overrides)  # type: ignore[no-any-return]
+
+
+def test_further_texts_are_trained_on_but_for_those_that_validate_or_test(together: Any) -> None:
+    config = further_config(together)
+    with open_store(config.paths.data_db) as store:
+        chosen, held_out = joint.further(config, store)
+        valid, test = (store.read(split, with_raw=True).raw[:5] for split in ("valid", "test"))
+    texts = chosen.texts + held_out.texts
+    assert len(set(texts)) == len(texts) == 35, "30 new ones, and 5 that stand in train"
+    assert 0 < len(held_out) < 12
+    assert not set(texts) & {f"{text.upper()}!" for text in valid + test}
+    labels = dict(zip(texts, [*chosen.labels, *held_out.labels], strict=True))
+    new = {f"a new text number {number}": number % 2 for number in range(30)}
+    assert {text: label for text, label in labels.items() if text in new} == new
+
+
+def test_an_epoch_has_the_rows_the_further_ones_and_unknowable_ones(together: Any) -> None:
+    config = further_config(together, "joint.further_repeat=3", "joint.unknowable=0.1")
+    with open_store(config.paths.data_db) as store:
+        rows, valid = store.read("train"), store.read("valid")
+        chosen, held_out = joint.further(config, store)
+        more, more_valid = joint.with_further(config, store, rows, valid)
+        again, _ = joint.with_further(config, store, rows, valid)
+    known = len(rows) + 3 * len(chosen)
+    assert more.texts[:known] == rows.texts + 3 * chosen.texts
+    assert more.labels[:known].tolist() == [*rows.labels, *np.tile(chosen.labels, 3)]
+    assert more.labels[known:].tolist() == [-1] * len(more.labels[known:])
+    assert 15 <= len(more) - known <= 18, "a tenth of the 178 rows, less what is nothing when it is cleaned"
+    assert more.texts == again.texts
+    assert more_valid.texts == valid.texts + held_out.texts
+    assert -1 not in more_valid.labels
+
+
+def test_training_with_further_and_unknowable_texts_publishes_models(together: Any) -> None:
+    config = further_config(together, "joint.unknowable=0.2", "joint.train.epochs=1")
+    joint.run(config)
+    assert {read_info(final(together, head)).train_rows for head in HEADS} == {178}
+    assert load_model(final(together, "lstm")).info.labels == ("negative", "positive")
+
+
+def test_other_further_texts_are_another_training(together: Any) -> None:
+    config = further_config(together)
+    before = train.train_fingerprint(config, JOINT, "data")
+    assert before == train.train_fingerprint(config, JOINT, "data")
+    with Path(config.joint.further_source).open("a") as file:
+        file.write("one more,2\n")
+    assert train.train_fingerprint(config, JOINT, "data") != before
+    assert train.train_fingerprint(together.config("joint.unknowable=0.1"), JOINT, "data") != train.train_fingerprint(
+        together.config(), JOINT, "data"
+    )
+
+
+def test_further_texts_without_a_label_of_the_data_are_told(together: Any) -> None:
+    source = together.folder / "odd.csv"
+    source.write_text("text,label\nsome words,3\nother words,4\n")
+    with pytest.raises(DataError, match=r"odd\.csv has no row with a label of negative, positive"):
+        joint.run(together.config(f"joint.further_source={source}"))

@@ -1,0 +1,112 @@
+"""The tokenizer that a scratch encoder learns: tweets' own pieces, no text lost, the same for transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sentiment_hybrid.config.schema import ScratchEncoder
+from sentiment_hybrid.models.tokenizer import Tokenizer, train_tokenizer
+
+TWEETS = [
+    "@user can't believe it's over... loved every minute http",
+    "@user @user not bad at all 😀😀😀 http",
+    "why isn't it Friday yet??? 😭😭 I don't know @user!",
+    "Good morning 2024 :) ❤️❤️ http",
+    "GOOD day, good film, won't be long now 😀😀",
+] * 6
+SPECIAL = set(range(5))
+
+
+def learned(*, vocab_size: int = 420, lowercase: bool = False) -> Tokenizer:
+    return train_tokenizer(TWEETS, ScratchEncoder(vocab_size=vocab_size, lowercase=lowercase), max_length=32)
+
+
+CASED, FOLDED = learned(), learned(lowercase=True)
+
+
+def pieces(text: str, tokenizer: Tokenizer = CASED) -> list[str]:
+    """Each token as text."""
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return [tokenizer.decode([number]) for number in ids]
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
+@example(text="</s> <mask> @user")
+@example(text="\r\n\t  two  spaces ")
+@example(text="👩‍👩‍👧🏽‍🇩🇪❤️")
+def test_no_text_is_lost(text: str) -> None:
+    ids = CASED(text, add_special_tokens=False)["input_ids"]
+    assert CASED.decode(ids) == (f" {text}" if text else "")
+    assert SPECIAL.isdisjoint(ids), "a text has no special tokens, whatever it says"
+
+
+@pytest.mark.parametrize(
+    "text", ["@user", "and @user", "@user, you", "so... @user!!", "http", "see http!", "(see http)"]
+)
+def test_masked_handles_and_links_are_one_token_wherever_they_stand(text: str) -> None:
+    mark = "@user" if "@user" in text else "http"
+    assert [piece.strip() for piece in pieces(text)].count(mark) == 1
+
+
+def test_no_token_has_more_of_a_handle_or_link_than_the_mark_itself() -> None:
+    tokens = [CASED.decode([number]) for number in range(5, len(CASED))]
+    for mark in ("@user", "http"):
+        assert {token for token in tokens if mark in token} == {mark, f" {mark}"} & set(tokens)
+    assert "@user" not in {piece.strip() for piece in pieces("@username")}
+
+
+def test_emoji_are_never_joined_and_frequent_ones_are_a_token() -> None:
+    assert pieces("😀😀😀") == [" 😀", "😀", "😀"]
+    assert pieces("so😭😀") == [*pieces("so"), "😭", "😀"]
+    for number in range(5, len(CASED)):
+        token = CASED.decode([number])
+        assert sum(token.count(emoji) for emoji in "😀😭❤") <= 1, token
+
+
+def test_no_token_reaches_over_the_end_of_a_word() -> None:
+    for number in range(5, len(CASED)):
+        token = CASED.decode([number])
+        assert " " not in token.strip(), token
+        assert not (any(map(str.isalpha, token)) and any(map(str.isdigit, token))), token
+        if "'" in token and any(map(str.isalpha, token)):
+            assert token in {"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"}
+
+
+def test_the_negation_of_a_contraction_is_a_token_of_its_own() -> None:
+    assert pieces("isn't")[-1] == pieces("don't")[-1] == "'t"
+
+
+def test_folding_case_is_a_choice() -> None:
+    assert FOLDED("GOOD Day")["input_ids"] == FOLDED("good day")["input_ids"]
+    assert CASED("GOOD Day")["input_ids"] != CASED("good day")["input_ids"]
+    assert FOLDED.decode(FOLDED("Not GREAT")["input_ids"]).strip() == "not great"
+    assert not any(any(map(str.isupper, piece)) for piece in pieces("SHOUTING Ärger", FOLDED))
+
+
+@pytest.mark.parametrize("tokenizer", [CASED, FOLDED], ids=["cased", "folded"])
+def test_a_saved_tokenizer_reads_as_before_here_and_in_transformers(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer.save_pretrained(tmp_path)
+    again = Tokenizer.load(tmp_path)
+    theirs = AutoTokenizer.from_pretrained(str(tmp_path))
+    assert again is not None
+    for text in [*TWEETS[:5], "Never SEEN before: ünïcode 日本 🤷🏽"]:
+        expected = tokenizer(text)["input_ids"]
+        assert again(text)["input_ids"] == expected
+        assert list(theirs(text)["input_ids"]) == expected
+    assert (again.mask_token_id, theirs.mask_token_id) == (4, 4)
+    assert again.all_special_ids == sorted(SPECIAL)
+    assert len(again) == len(tokenizer) == len(theirs)
+
+
+def test_every_byte_has_a_token_though_no_text_had_it() -> None:
+    small = train_tokenizer(["aa"], ScratchEncoder(vocab_size=300), max_length=8)
+    assert len(small) >= 256 + len(SPECIAL)
+    assert small.decode(small("日\x00ß")["input_ids"]) == " 日\x00ß"
+    assert small.all_special_ids == sorted(SPECIAL)
