@@ -128,6 +128,15 @@ def take_heads(workshop: Workshop, folder: Path) -> None:
             ) from error
 
 
+def rows_before(config: Config, store: Store) -> int:
+    """How many of the database's training rows the heads of ``joint.heads_from`` have seen already."""
+    from sentiment_hybrid.engine.checkpoint import read_info
+
+    folder = config.joint.heads_from
+    infos = [] if folder is None else [read_info(folder / head) for head in config.joint.models]
+    return max((info.train_rows for info in infos if info.split_fingerprint == store.split_fingerprint), default=0)
+
+
 def _negations(store: Store, rows: Examples, count: int, seed: int) -> Examples:
     """Made-up texts in which a negation decides. Raises ConfigError where the labels are not negative and positive."""
     import numpy as np
