@@ -261,13 +261,16 @@ def _predictor(
     from sentiment_hybrid.console import note
     from sentiment_hybrid.engine.checkpoint import read_info
     from sentiment_hybrid.engine.onnx_backend import is_export
-    from sentiment_hybrid.engine.predictor import Predictor, model_directory, published_or_mini
+    from sentiment_hybrid.engine.predictor import Predictor, model_directory, published, published_or_mini
 
     models_dir = config.paths.models_dir
     if model_dir is not None:
         directory = model_directory(model_dir)
+    elif backend == "onnx":
+        directory = _exported(models_dir, head)
     else:
-        directory = _exported(models_dir, head) if backend == "onnx" else published_or_mini(models_dir, head)
+        # A head that was asked for by name is not replaced by another model with labels of its own.
+        directory = published_or_mini(models_dir) if head is None else published(models_dir, head)
     if model_dir is None and directory.parent == paths.mini_dir():
         note(f"no trained model in {models_dir}: using mini, the small {directory.name} model of the package")
     elif model_dir is None and backend == "onnx":

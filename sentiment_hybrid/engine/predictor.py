@@ -285,22 +285,16 @@ def published(models_dir: Path, head: str | None = None) -> Path:
     looked_for = " or ".join(paths.published_model(models_dir, name).name for name in heads)
     raise ModelError(
         f"there is no model yet: {models_dir} has no {looked_for}",
-        hint=f"Train one first (senthy train --model {heads[0]}), or name a model directory.",
+        hint=f"Train one first (senthy train --model {heads[0]}), or name a model directory, or mini.",
     )
 
 
-def published_or_mini(models_dir: Path, head: str | None = None) -> Path:
-    """The published model of a head, or of the first that has one; where there is none, mini's.
-
-    Raises ModelError where neither is there.
-    """
+def published_or_mini(models_dir: Path) -> Path:
+    """The published model of the first head that has one; where there is none, mini's."""
     try:
-        return published(models_dir, head)
+        return published(models_dir)
     except ModelError:
-        directory = mini(head)
-        if not directory.is_dir():
-            raise
-        return directory
+        return mini()
 
 
 def mini(head: str | None = None) -> Path:

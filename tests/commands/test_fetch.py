@@ -63,7 +63,7 @@ def test_it_never_brings_a_pickle(network: dict[str, Any], tmp_path: Path) -> No
 def test_what_is_not_needed_is_not_asked_for(network: dict[str, Any]) -> None:
     result = fetch.run(load_config("quickstart"))
     assert [(part.what, part.state) for part in result.parts] == [
-        ("encoder", "not needed"),
+        ("encoder", "there"),
         ("data", "there"),
         ("nltk", "not needed"),
     ]

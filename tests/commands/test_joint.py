@@ -116,7 +116,7 @@ def test_the_command_line_trains_the_heads_and_shows_each(together: Any, capsys:
         cli.main(["train", "--model", "joint", "--config", str(together.file), "--no-test"])
     assert stop.value.code == 0
     said = capsys.readouterr().out
-    assert "LSTMRoBERTa" in said
+    assert "lstm_roberta_model_final" in said
     assert "LinearRoBERTa" in said
 
 

@@ -24,8 +24,8 @@ from sentiment_hybrid.engine.masking import (
     perplexity,
 )
 from sentiment_hybrid.errors import EncoderError
-from sentiment_hybrid.models.encoder import load_encoder_dir
-from sentiment_hybrid.models.masked import MaskedLanguageModel, set_dropout
+from sentiment_hybrid.models.encoder import load_encoder_dir, set_dropout
+from sentiment_hybrid.models.masked import MaskedLanguageModel
 
 from .conftest import toy_texts
 

@@ -21,8 +21,7 @@ from sentiment_hybrid.engine.loop import EpochFacts, Fit, StepFacts, weights_of_
 from sentiment_hybrid.engine.materials import Workshop, new_fit, open_workshop, set_seeds
 from sentiment_hybrid.engine.tasks import Classification, JointClassification, LabelledBatch
 from sentiment_hybrid.models.classifier import Classifier, JointClassifier
-from sentiment_hybrid.models.encoder import load_encoder
-from sentiment_hybrid.models.masked import set_dropout
+from sentiment_hybrid.models.encoder import load_encoder, set_dropout
 
 from .conftest import toy_texts
 

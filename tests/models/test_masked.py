@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from sentiment_hybrid.models.encoder import load_encoder_dir, save_encoder
-from sentiment_hybrid.models.masked import HEAD_FILE, MaskedLanguageModel, head_weights, set_dropout
+from sentiment_hybrid.models.encoder import load_encoder_dir, save_encoder, set_dropout
+from sentiment_hybrid.models.masked import HEAD_FILE, MaskedLanguageModel, head_weights
 
 
 def hidden_of(mask: torch.Tensor) -> torch.Tensor:
