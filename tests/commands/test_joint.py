@@ -116,8 +116,8 @@ def test_the_command_line_trains_the_heads_and_shows_each(together: Any, capsys:
         cli.main(["train", "--model", "joint", "--config", str(together.file), "--no-test"])
     assert stop.value.code == 0
     said = capsys.readouterr().out
-    assert "lstm_roberta_model_final" in said
-    assert "LinearRoBERTa" in said
+    for head in HEADS:
+        assert str(final(together, head)) in said
 
 
 @pytest.mark.parametrize("option", [["--seeds", "2"], ["--dry-run"], ["--params", "best.yaml"]], ids=lambda one: one[0])
