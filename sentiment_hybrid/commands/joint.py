@@ -72,10 +72,15 @@ def with_further(config: Config, store: Store, rows: Examples, valid: Examples) 
     known = len(rows)
     if settings.further_source is not None:
         chosen, held_out = further(config, store)
+        repeated = _balanced(chosen) if settings.further_balanced else chosen
         for _ in range(settings.further_repeat):
-            rows = rows.followed_by(chosen)
+            rows = rows.followed_by(repeated)
         valid = valid.followed_by(held_out)
         note(f"{len(chosen):,} texts of {settings.further_source} are trained on too, {len(held_out):,} validate")
+        if settings.further_neutral:
+            neutral = further_neutral(config, store)
+            rows = rows.followed_by(neutral)
+            note(f"and {len(neutral):,} neutral ones")
     if count := round(settings.negations * known):
         rows = rows.followed_by(_negations(store, rows, count, config.project.seed))
     if count := round(settings.unknowable * known):
@@ -84,11 +89,34 @@ def with_further(config: Config, store: Store, rows: Examples, valid: Examples) 
     return rows, valid
 
 
+def _balanced(rows: Examples) -> Examples:
+    """These rows, and those of rarer labels again until every label has as many as the commonest."""
+    import numpy as np
+
+    places = [np.flatnonzero(rows.labels == label) for label in np.unique(rows.labels)]
+    most = max(map(len, places))
+    return rows.chosen(np.concatenate([np.resize(one, most) for one in places]))
+
+
 def further(config: Config, store: Store) -> tuple[Examples, Examples]:
     """Rows of ``joint.further_source`` to train on, and those that validate.
 
     Texts that stand in the database's validation or test rows are left out.
     """
+    return _further(config, store, store.labels, config.joint.further_label_map)
+
+
+def further_neutral(config: Config, store: Store) -> Examples:
+    """Rows of ``joint.further_source`` to train on whose value is in ``joint.further_neutral``: label -1."""
+    import numpy as np
+
+    chosen, _ = _further(config, store, ("neutral",), dict.fromkeys(config.joint.further_neutral, "neutral"))
+    return replace(chosen, labels=np.full(len(chosen), -1))
+
+
+def _further(
+    config: Config, store: Store, labels: tuple[str, ...], label_map: dict[str, str] | None
+) -> tuple[Examples, Examples]:
     import numpy as np
 
     from sentiment_hybrid.data import split
@@ -96,15 +124,14 @@ def further(config: Config, store: Store) -> tuple[Examples, Examples]:
     from sentiment_hybrid.data.labelled import read_labelled
     from sentiment_hybrid.data.sources import open_source
 
-    settings = config.joint
-    assert settings.further_source is not None
+    assert config.joint.further_source is not None
     own = {"text_column": None, "raw_text_column": None, "label_column": None, "unknown_labels": "drop"}
-    data = config.data.model_copy(update={**own, "label_map": settings.further_label_map})
-    source = open_source(settings.further_source, data)
-    rows = read_labelled(source, data, labels=store.labels, normalizer=from_id(store.normalizer)).examples
+    data = config.data.model_copy(update={**own, "label_map": label_map})
+    source = open_source(config.joint.further_source, data)
+    rows = read_labelled(source, data, labels=labels, normalizer=from_id(store.normalizer)).examples
     hashes, keys = split.hash_raw(rows.raw or rows.texts, store.split_seed)
     free = ~np.isin(keys, np.concatenate([store.key_hashes("valid"), store.key_hashes("test")]))
-    held_out = split.assign(hashes, test_size=0.0, valid_size=settings.further_valid_size) == split.VALID
+    held_out = split.assign(hashes, test_size=0.0, valid_size=config.joint.further_valid_size) == split.VALID
     return rows.chosen(np.flatnonzero(free & ~held_out)), rows.chosen(np.flatnonzero(free & held_out))
 
 

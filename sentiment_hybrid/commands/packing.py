@@ -68,7 +68,7 @@ def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
     """The texts of the models' own database, and those of ``joint.further_source``."""
     import numpy as np
 
-    from sentiment_hybrid.commands.joint import further
+    from sentiment_hybrid.commands.joint import further, further_neutral
     from sentiment_hybrid.commands.test import trained_keys
     from sentiment_hybrid.console import note
     from sentiment_hybrid.data.seen import SeenTexts
@@ -83,7 +83,11 @@ def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
             keys = [trained_keys(store, max(model.info.train_rows for model in models))]
             seed = store.split_seed
             if config.joint.further_source is not None:
-                keys += [hash_raw(rows.raw or rows.texts, seed)[1] for rows in further(config, store)]
+                rows = [
+                    *further(config, store),
+                    *([further_neutral(config, store)] if config.joint.further_neutral else []),
+                ]
+                keys += [hash_raw(part.raw or part.texts, seed)[1] for part in rows]
     except DatabaseError as error:
         note(f"{error.message}: the pack knows none of the texts that its models were trained on")
         return None

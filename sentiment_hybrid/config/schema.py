@@ -518,6 +518,12 @@ class Joint(Section):
     further_label_map: dict[Word, Word] | None = Field(
         None, description="As data.label_map; a value that is not in it leaves its row out."
     )
+    further_neutral: tuple[Word, ...] = Field(
+        (), description="Values that are no label: once an epoch, it learns to be unsure of each."
+    )
+    further_balanced: bool = Field(
+        False, description="Whether rows of rarer labels are repeated until every label has as many."
+    )
     further_repeat: int = Field(1, ge=1, le=1000, description="How often an epoch has each of them.")
     further_valid_size: Share = Field(0.1, description="Share of them that validates instead.")
     negations: float = Field(

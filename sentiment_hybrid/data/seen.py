@@ -1,4 +1,4 @@
-"""Which texts a model has seen, kept in ten bits each: a Bloom filter over the hashes of split keys."""
+"""Which texts a model has seen, kept in sixteen bits each: a Bloom filter over the hashes of split keys."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sentiment_hybrid.data.split import SPLIT_KEY_VERSION, UInt64s, hash_raw
 from sentiment_hybrid.errors import DataError
 from sentiment_hybrid.files import aside_of
 
-#: Bits a text, and of these set for each (Bloom 1970): of texts that were not seen, 0.8 % look as if they were.
-_BITS, _HASHES = 10, 7
+#: Bits a text, and of these set for each (Bloom 1970): of texts that were not seen, 0.05 % look as if they were.
+_BITS, _HASHES = 16, 11
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class SeenTexts:
 
     def save(self, path: Path) -> None:
         """Write it as one file. Raises OSError."""
-        facts = np.array([SPLIT_KEY_VERSION, self.count, self.split_seed], dtype=np.int64)
+        facts = np.array([SPLIT_KEY_VERSION, _HASHES, self.count, self.split_seed], dtype=np.int64)
         with aside_of(path) as aside, aside.open("wb") as file:
             np.savez(file, bits=self.bits, facts=facts)
 
@@ -64,12 +64,12 @@ class SeenTexts:
         """
         try:
             with np.load(path, allow_pickle=False) as content:
-                bits, (version, count, split_seed) = content["bits"], content["facts"].tolist()
+                bits, (version, hashes, count, split_seed) = content["bits"], content["facts"].tolist()
         # What zipfile and numpy raise for damage has no common base.
         except Exception as error:
             raise DataError(f"{path} cannot be read: {error}", hint="Install the package anew.") from error
-        if version != SPLIT_KEY_VERSION:
-            raise DataError(f"{path} is of version {version} of the split key, not {SPLIT_KEY_VERSION}")
+        if (version, hashes) != (SPLIT_KEY_VERSION, _HASHES):
+            raise DataError(f"{path} was made by another version of senthy", hint="Pack the models again.")
         return cls(bits, count, split_seed)
 
 

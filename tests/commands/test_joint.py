@@ -253,6 +253,31 @@ def test_an_epoch_has_the_rows_the_further_ones_and_unknowable_ones(together: An
     assert -1 not in more_valid.labels
 
 
+def test_further_labels_are_balanced_by_repeating_the_rarer_ones(together: Any) -> None:
+    config = further_config(together, "joint.further_repeat=2", "joint.further_balanced=true")
+    with open_store(config.paths.data_db) as store:
+        rows, valid = store.read("train"), store.read("valid")
+        chosen, _ = joint.further(config, store)
+        more, _ = joint.with_further(config, store, rows, valid)
+    counts = np.bincount(chosen.labels)
+    assert counts[0] != counts[1]
+    assert np.bincount(more.labels[len(rows) :]).tolist() == [2 * counts.max()] * 2
+    assert set(more.texts[len(rows) :]) == set(chosen.texts)
+
+
+def test_neutral_texts_teach_to_be_unsure_once_an_epoch_and_never_validate(together: Any) -> None:
+    config = further_config(together, "joint.further_repeat=2", "joint.further_neutral=[1]")
+    with open_store(config.paths.data_db) as store:
+        rows, valid = store.read("train"), store.read("valid")
+        chosen, held_out = joint.further(config, store)
+        more, more_valid = joint.with_further(config, store, rows, valid)
+    neutral = more.texts[len(rows) + 2 * len(chosen) :]
+    assert 5 < len(neutral) <= 10, "a tenth of them is held out, as of the others"
+    assert set(neutral) <= {f"an indifferent text {number}" for number in range(10)}
+    assert more.labels[len(rows) + 2 * len(chosen) :].tolist() == [-1] * len(neutral)
+    assert more_valid.texts == valid.texts + held_out.texts
+
+
 def test_training_with_further_and_unknowable_texts_publishes_models(together: Any) -> None:
     config = further_config(together, "joint.unknowable=0.2", "joint.train.epochs=1")
     joint.run(config)

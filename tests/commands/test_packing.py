@@ -249,15 +249,22 @@ def test_further_texts_were_seen_but_for_those_that_were_left_out(project: Any, 
                 ("text", "label"),
                 *((f"a new text {number}", "positive") for number in range(40)),
                 *((text, "negative") for text in test),
-                ("an indifferent text", "neutral"),
+                *((f"an indifferent text {number}", "neutral") for number in range(30)),
             ]
         )
-    joint = {"further_source": str(path), "further_label_map": {"positive": "positive", "negative": "negative"}}
+    joint: dict[str, Any] = {
+        "further_source": str(path),
+        "further_label_map": {"positive": "positive", "negative": "negative"},
+    }
     done = packing.run(make(joint=joint, **store_facts(project)))
     seen = SeenTexts.load(done.directory / paths.SEEN_TEXTS)
     assert seen.count == 198 + 40
     assert seen.contains([f"a new text {number}" for number in range(40)]).all()
+    neutral = [f"an indifferent text {number}" for number in range(30)]
+    assert not seen.contains(neutral).any()
     assert seen.contains(test).sum() <= 3
+    done = packing.run(make(joint={**joint, "further_neutral": ["neutral"]}, **store_facts(project)))
+    assert SeenTexts.load(done.directory / paths.SEEN_TEXTS).contains(neutral).sum() >= 20, "but for a tenth or so"
 
 
 def test_without_the_database_of_its_models_it_knows_nothing_and_says_so(
