@@ -19,6 +19,8 @@ import yaml
 from sentiment_hybrid import cli, paths
 from sentiment_hybrid.commands import joint, train
 from sentiment_hybrid.config.schema import JOINT, Config
+from sentiment_hybrid.data.clean import from_id
+from sentiment_hybrid.data.negations import negations
 from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine import metrics
 from sentiment_hybrid.engine.checkpoint import load_model, read_info
@@ -263,6 +265,18 @@ def test_further_labels_are_balanced_by_repeating_the_rarer_ones(together: Any) 
     assert counts[0] != counts[1]
     assert np.bincount(more.labels[len(rows) :]).tolist() == [2 * counts.max()] * 2
     assert set(more.texts[len(rows) :]) == set(chosen.texts)
+
+
+def test_negations_are_a_share_of_the_rows_with_the_labels_of_the_data(together: Any) -> None:
+    config = together.config("joint.negations=0.5")
+    with open_store(config.paths.data_db) as store:
+        rows, valid = store.read("train"), store.read("valid")
+        more, more_valid = joint.with_further(config, store, rows, valid)
+        texts, labels = negations(round(0.5 * len(rows)), config.project.seed)
+        assert store.labels == ("negative", "positive")
+        assert more.texts[len(rows) :] == [from_id(store.normalizer)(text) for text in texts]
+    assert more.labels[len(rows) :].tolist() == labels
+    assert more_valid.texts == valid.texts
 
 
 def test_neutral_texts_teach_to_be_unsure_once_an_epoch_and_never_validate(together: Any) -> None:
