@@ -84,10 +84,11 @@ def run(
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from sentiment_hybrid.engine.checkpoint import load_model, published_whole
     from sentiment_hybrid.engine.onnx_backend import PACKAGES, require
-    from sentiment_hybrid.engine.predictor import published
+    from sentiment_hybrid.engine.predictor import model_directory, published
 
     require(*PACKAGES)
-    directory = load_model_path if load_model_path is not None else published(config.paths.models_dir, model)
+    named = load_model_path is not None
+    directory = model_directory(load_model_path) if named else published(config.paths.models_dir, model)
     loaded = load_model(directory, encoder=encoder, offline=offline)
     if model is not None and loaded.info.head != model:
         raise ModelError(f"{directory} is a {loaded.info.head} model, not {model}", hint=f"Use -m {loaded.info.head}.")

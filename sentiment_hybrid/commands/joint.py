@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, cast
 from sentiment_hybrid import paths
 from sentiment_hybrid.commands import fitting, train
 from sentiment_hybrid.config.schema import JOINT, Config
-from sentiment_hybrid.errors import ConfigError, ModelError
+from sentiment_hybrid.errors import ConfigError, DataError, LabelError, ModelError
 
 if TYPE_CHECKING:
+    from sentiment_hybrid.data.seen import SeenTexts
+    from sentiment_hybrid.data.split import UInt64s
     from sentiment_hybrid.data.store import Examples, Store
     from sentiment_hybrid.engine.materials import Workshop
     from sentiment_hybrid.models.classifier import JointClassifier
@@ -72,6 +74,11 @@ def with_further(config: Config, store: Store, rows: Examples, valid: Examples) 
     known = len(rows)
     if settings.further_source is not None:
         chosen, held_out = further(config, store)
+        if not len(chosen):
+            raise DataError(
+                f"no text of {settings.further_source} is left to train on: all validate or stand in the database",
+                hint="Give more texts, or leave joint.further_source out.",
+            )
         repeated = _balanced(chosen) if settings.further_balanced else chosen
         for _ in range(settings.further_repeat):
             rows = rows.followed_by(repeated)
@@ -101,7 +108,7 @@ def _balanced(rows: Examples) -> Examples:
 def further(config: Config, store: Store) -> tuple[Examples, Examples]:
     """Rows of ``joint.further_source`` to train on, and those that validate.
 
-    Texts that stand in the database's validation or test rows are left out.
+    Texts that stand in the database's validation or test rows are left out; those in its training rows never validate.
     """
     return _further(config, store, store.labels, config.joint.further_label_map)
 
@@ -114,13 +121,30 @@ def further_neutral(config: Config, store: Store) -> Examples:
     return replace(chosen, labels=np.full(len(chosen), -1))
 
 
+def further_keys(config: Config, store: Store) -> UInt64s:
+    """Order hashes of all texts of ``joint.further_source`` that are trained on or validate."""
+    import numpy as np
+
+    from sentiment_hybrid.data.split import hash_raw
+
+    parts = [*further(config, store), *([further_neutral(config, store)] if config.joint.further_neutral else [])]
+    return np.concatenate([hash_raw(part.raw or part.texts, store.split_seed)[1] for part in parts])
+
+
+def further_seen(config: Config, store: Store) -> SeenTexts:
+    """The same for a model to keep: its database does not have them."""
+    from sentiment_hybrid.data.seen import SeenTexts
+
+    return SeenTexts.of(further_keys(config, store), split_seed=store.split_seed)
+
+
 def _further(
     config: Config, store: Store, labels: tuple[str, ...], label_map: dict[str, str] | None
 ) -> tuple[Examples, Examples]:
     import numpy as np
 
     from sentiment_hybrid.data import split
-    from sentiment_hybrid.data.clean import from_id
+    from sentiment_hybrid.data.clean import from_id, prepare_nltk
     from sentiment_hybrid.data.labelled import read_labelled
     from sentiment_hybrid.data.sources import open_source
 
@@ -128,17 +152,22 @@ def _further(
     own = {"text_column": None, "raw_text_column": None, "label_column": None, "unknown_labels": "drop"}
     data = config.data.model_copy(update={**own, "label_map": label_map})
     source = open_source(config.joint.further_source, data)
-    rows = read_labelled(source, data, labels=labels, normalizer=from_id(store.normalizer)).examples
+    normalizer = from_id(store.normalizer)
+    if normalizer.name == "classic":
+        prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline=True)  # the database was made with it
+    rows = read_labelled(source, data, labels=labels, normalizer=normalizer).examples
     hashes, keys = split.hash_raw(rows.raw or rows.texts, store.split_seed)
     free = ~np.isin(keys, np.concatenate([store.key_hashes("valid"), store.key_hashes("test")]))
     held_out = split.assign(hashes, test_size=0.0, valid_size=config.joint.further_valid_size) == split.VALID
-    return rows.chosen(np.flatnonzero(free & ~held_out)), rows.chosen(np.flatnonzero(free & held_out))
+    unseen = ~np.isin(keys, store.key_hashes("train"))
+    return rows.chosen(np.flatnonzero(free & ~held_out)), rows.chosen(np.flatnonzero(free & held_out & unseen))
 
 
-def take_heads(workshop: Workshop, folder: Path) -> None:
+def take_heads(workshop: Workshop, folder: Path, labels: tuple[str, ...]) -> None:
     """Let new heads go on from those of a pack.
 
     Raises:
+        LabelError: its labels are others, or in another order.
         ModelError: a head is missing there, or has other sizes than the configuration gives.
     """
     from sentiment_hybrid.engine.checkpoint import load_model
@@ -146,6 +175,12 @@ def take_heads(workshop: Workshop, folder: Path) -> None:
     joint = cast("JointClassifier", workshop.classifier)
     for name, head in joint.heads.items():
         found = load_model(folder / name)
+        if found.info.labels != labels:
+            raise LabelError(
+                f"the {name} head in {folder} tells {', '.join(found.info.labels)}, and the labels here are "
+                f"{', '.join(labels)}",
+                hint="Prepare the data with the same labels in the same order, or leave joint.heads_from out.",
+            )
         try:
             head.load_state_dict(found.classifier.head.state_dict())
         except RuntimeError as error:
@@ -156,11 +191,17 @@ def take_heads(workshop: Workshop, folder: Path) -> None:
 
 
 def rows_before(config: Config, store: Store) -> int:
-    """How many of the database's training rows the heads of ``joint.heads_from`` have seen already."""
+    """How many of the database's training rows the heads of ``joint.heads_from`` have seen already.
+
+    Warns where they learned from another split: rows that test here may have trained there.
+    """
+    from sentiment_hybrid.console import warn
     from sentiment_hybrid.engine.checkpoint import read_info
 
     folder = config.joint.heads_from
     infos = [] if folder is None else [read_info(folder / head) for head in config.joint.models]
+    if any(info.split_fingerprint != store.split_fingerprint for info in infos):
+        warn(f"the heads in {folder} learned from other data or another split: they may have seen rows that test here")
     return max((info.train_rows for info in infos if info.split_fingerprint == store.split_fingerprint), default=0)
 
 

@@ -32,7 +32,7 @@ def run(config: Config, *, output: Path | None = None, offline: bool = False) ->
     that tests on these can be told.
 
     Raises:
-        UsageError: the output is something else than a pack.
+        UsageError: the output is something else than a pack, or the further texts are not those of the training.
         ModelError: a model is missing, or they do not share an encoder.
         EncoderError, OutputError: as their names say.
     """
@@ -65,14 +65,17 @@ def _check_target(target: Path) -> None:
 
 
 def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
-    """The texts of the models' own database, and those of ``joint.further_source``."""
+    """The texts of the models' own database, and those of ``joint.further_source``.
+
+    Raises:
+        UsageError: the models were trained on other further texts than the configuration names.
+    """
     import numpy as np
 
-    from sentiment_hybrid.commands.joint import further, further_neutral
+    from sentiment_hybrid.commands.joint import further_keys
     from sentiment_hybrid.commands.test import trained_keys
     from sentiment_hybrid.console import note
     from sentiment_hybrid.data.seen import SeenTexts
-    from sentiment_hybrid.data.split import hash_raw
     from sentiment_hybrid.data.store import open_store
 
     try:
@@ -82,13 +85,16 @@ def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
                 return None
             keys = [trained_keys(store, max(model.info.train_rows for model in models))]
             seed = store.split_seed
-            if config.joint.further_source is not None:
-                rows = [
-                    *further(config, store),
-                    *([further_neutral(config, store)] if config.joint.further_neutral else []),
-                ]
-                keys += [hash_raw(part.raw or part.texts, seed)[1] for part in rows]
+            beside = further_keys(config, store) if config.joint.further_source is not None else keys[0][:0]
     except DatabaseError as error:
         note(f"{error.message}: the pack knows none of the texts that its models were trained on")
         return None
-    return SeenTexts.of(np.concatenate(keys), split_seed=seed)
+    for model in models:
+        own = model.directory / paths.SEEN_TEXTS
+        if own.is_file() and SeenTexts.load(own).count != len(np.unique(beside)):
+            raise UsageError(
+                f"{model.directory} was trained on further texts too, and joint.further_source names "
+                f"{config.joint.further_source or 'none'}",
+                hint="Name the same ones as in training, so that the pack knows them: --set joint.further_source=FILE",
+            )
+    return SeenTexts.of(np.concatenate([*keys, beside]), split_seed=seed)

@@ -58,6 +58,7 @@ class _Texts:
     name: str
     train: Sequence[str]
     valid: Sequence[str]
+    normalizer: str
     fingerprint: str
 
 
@@ -156,26 +157,47 @@ def _read(config: Config, *, offline: bool) -> _Texts:
                 wanted = settings.valid_sample_size
                 held_out = store.read("valid", None if wanted is None else min(wanted, store.count("valid")))
                 train = store.read("train", settings.sample_size)
-                texts = _Texts(str(config.paths.data_db), train.texts, held_out.texts, store.fingerprint)
+                texts = _Texts(
+                    str(config.paths.data_db), train.texts, held_out.texts, store.normalizer, store.fingerprint
+                )
         except DatabaseError as error:
             raise DatabaseError(error.message, hint=f"{error.hint} Or give texts of your own: --data FILE.") from error
         return _checked(texts, setting="data.valid_size")
+    _check_not_prepared(settings.source)
     normalizer = get_normalizer(config.data.normalizer)
     if normalizer.name == "classic":
         prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline)
     source = open_source(settings.source, config.data, offline=offline)
     read = read_unlabelled(source, config.data, normalizer=normalizer, valid_size=settings.valid_size)
-    facts = (source.fingerprint(), normalizer.id, config.data.split_seed, settings.valid_size, config.data.text_column)
-    fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    # Of the texts themselves: encoding, quotes, table and more decide what a file's bytes say.
+    fingerprint = hashlib.sha256("\0".join([normalizer.id, *read.train, "", *read.valid]).encode()).hexdigest()
     if (wanted := settings.sample_size) is not None and wanted > len(read.train):
         raise DataError(
             f"a sample of {wanted:,} texts was asked for, but {source.name} has {len(read.train):,} to train on",
             hint=f"Ask for at most {len(read.train)} (pretrain.sample_size), or null for all.",
         )
     texts = _Texts(
-        source.name, read.train[: settings.sample_size], read.valid[: settings.valid_sample_size], fingerprint
+        source.name,
+        read.train[: settings.sample_size],
+        read.valid[: settings.valid_sample_size],
+        normalizer.id,
+        fingerprint,
     )
     return _checked(texts, read.dropped, setting="pretrain.valid_size")
+
+
+def _check_not_prepared(source: str) -> None:
+    """Raises UsageError for a prepared database, of which a source would be all splits."""
+    from sentiment_hybrid.data.store import check_ours
+
+    try:
+        check_ours(Path(source).expanduser(), must_exist=True)
+    except DatabaseError:
+        return
+    raise UsageError(
+        f"{source} is a database that senthy prepared, with validation and test rows in it",
+        hint=f"Leave out --data, and say --set paths.data_db={source}: the training split alone is read then.",
+    )
 
 
 def _checked(texts: _Texts, dropped: dict[str, int] | None = None, *, setting: str) -> _Texts:
@@ -342,7 +364,7 @@ def _publish(
             "texts": {"name": texts.name, "train": result.texts, "held_out": result.held_out_texts},
             "tokens": result.tokens,
             "data_fingerprint": texts.fingerprint,
-            "normalizer": config.data.normalizer,
+            "normalizer": texts.normalizer,
             "held_out": {"perplexity": result.perplexity, "before": before, "accuracy": result.accuracy},
             "training_seconds": round(sum(facts["seconds"] for facts in epochs), 1),
             "epochs": epochs,

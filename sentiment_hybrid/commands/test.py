@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.errors import DatabaseError, LabelError, ModelError, OutputError, UsageError
+from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, ModelError, OutputError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -208,6 +208,7 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, *, devi
         note("the model's own database is not at paths.data_db: no baseline, and no check for texts trained on")
     if info.parent is not None:
         seen += _among_those_of_tuning(config, info, examples)
+    seen += _among_those_beside(loaded, examples)
     overlap = {"rows": int(np.any(seen, axis=0).sum()), "of": len(examples)} if seen else None
     return _measure(config, loaded, examples, baseline, split=str(data_file), device=device, overlap=overlap)
 
@@ -234,6 +235,15 @@ def _among_those_of_tuning(config: Config, info: ModelInfo, examples: Examples) 
     except DatabaseError:
         note(f"the texts that the model was fine-tuned on are not at {path}: no check for them")
         return []
+
+
+def _among_those_beside(loaded: LoadedModel, examples: Examples) -> list[np.ndarray]:
+    """The same for texts that a joint training, or a pack, keeps a filter of; mini has a warning of its own."""
+    from sentiment_hybrid.data.seen import SeenTexts
+
+    own = loaded.directory
+    places = [] if own.parent == paths.mini_dir() else [own / paths.SEEN_TEXTS, own.parent / paths.SEEN_TEXTS]
+    return [SeenTexts.load(path).contains(examples.raw or examples.texts) for path in places if path.is_file()]
 
 
 def trained_keys(store: Store, rows: int | None) -> np.ndarray:
@@ -353,27 +363,46 @@ def _measure(
 
 
 def _seen_by_mini(loaded: LoadedModel, examples: Examples) -> int | None:
-    """How many of these texts mini was trained on or chosen by, if the model is mini's or stands on its encoder.
+    """How many of these texts mini was trained on or chosen by, if the model is mini's, or was made from it.
 
     None for another model; 0 where the number is no more than chance makes it look.
     """
-    from sentiment_hybrid.console import warn
+    from sentiment_hybrid.console import note, warn
     from sentiment_hybrid.data.seen import SeenTexts
 
     path = paths.mini_dir() / paths.SEEN_TEXTS
-    of_mini = loaded.directory.parent == paths.mini_dir() or loaded.info.encoder_name == paths.MINI
-    if not of_mini or not path.is_file():
+    if not path.is_file() or not _of_mini(loaded):
         return None
-    texts = SeenTexts.load(path)
+    try:
+        texts = SeenTexts.load(path)
+    except DataError as error:  # a warning is not worth the figures
+        note(error.message)
+        return None
     found = int(texts.contains(examples.raw or examples.texts).sum())
     by_chance = texts.chance * len(examples)
-    if found <= by_chance + 4.0 * max(1.0, by_chance) ** 0.5:
+    if found <= by_chance + 4.0 * by_chance**0.5:
         return 0
     warn(
         f"{found:,} of these {len(examples):,} texts are among those that mini was made from: figures on them flatter "
         "what stands on it"
     )
     return found
+
+
+def _of_mini(loaded: LoadedModel) -> bool:
+    """Whether it is one of mini's models, stands on its encoder, or was fine-tuned from such a one."""
+    from sentiment_hybrid.engine.checkpoint import read_info
+
+    own = paths.mini_dir()
+    if loaded.directory.parent == own or loaded.info.encoder_name == paths.MINI:
+        return True
+    heads = {read_info(own / head).weights_sha256 for head in paths.DISPLAY_NAMES if (own / head).is_dir()}
+    parent = loaded.info.parent
+    while parent is not None:
+        if parent["weights_sha256"] in heads:
+            return True
+        parent = parent.get("parent")
+    return False
 
 
 def level_of(config: Config) -> dict[str, Any]:

@@ -285,13 +285,18 @@ def _publish(
     whole = workshop.classifier
     load_trainable(whole, best_weights(run.checkpoints))
     bundle = options.bundle_encoder or not _stays_with_its_name(config, workshop)
+    seen = None
+    if not isinstance(whole, Classifier) and config.joint.further_source is not None:
+        from sentiment_hybrid.commands.joint import further_seen
+
+        seen = further_seen(config, store)
     for head, target in targets.items():
         one = whole if isinstance(whole, Classifier) else whole.classifier(head)
         info = _describe(config, head, workshop, store, run, train_rows=train_rows)
         info = replace(
             info, trained_on_valid=options.purpose.include_valid, temperature=fitting.temperature(workshop, one, fit)
         )
-        save_model(target, classifier=one, encoder=workshop.encoder, info=info, bundle=bundle)
+        save_model(target, classifier=one, encoder=workshop.encoder, info=info, bundle=bundle, seen=seen)
     epochs = run.epochs()
     best = [facts["epoch"] for facts in epochs if facts["is_best"]][-1]
     title = f"{', '.join(paths.DISPLAY_NAMES[head] for head in targets)} on {config.project.name}"
@@ -382,7 +387,7 @@ def _encode(
     if model == JOINT and config.joint.heads_from is not None:
         from sentiment_hybrid.commands.joint import take_heads
 
-        take_heads(workshop, config.joint.heads_from)
+        take_heads(workshop, config.joint.heads_from, labels)
     train, valid = (None if examples is None else fitting.encoded(workshop, examples) for examples in rows)
     assert train is not None
     return workshop, train, valid

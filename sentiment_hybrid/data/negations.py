@@ -17,13 +17,15 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 _GOOD = _words(
-    "good good good good great great nice lovely fun helpful clean comfortable exciting tasty funny friendly quick easy clever "
+    "good good good good great great nice lovely fun helpful clean comfortable exciting tasty funny friendly quick "
+    "easy clever "
     "beautiful cool reliable useful sweet fresh bright impressive perfect amazing awesome fantastic brilliant "
     "pleasant enjoyable smooth interesting decent excellent wonderful cheerful gentle safe smart solid strong "
     "special delicious"
 )
 _BAD = _words(
-    "bad bad bad bad awful terrible terrible boring rude dirty slow ugly horrible dull sad annoying broken useless noisy painful "
+    "bad bad bad bad awful terrible terrible boring rude dirty slow ugly horrible dull sad annoying broken useless "
+    "noisy painful "
     "stupid scary lame disappointing rubbish crap gross nasty messy weak poor unfair unpleasant stressful "
     "tiring bland pathetic miserable dreadful frustrating confusing cheap grumpy harsh shabby stale sick"
 )

@@ -31,7 +31,8 @@ class SeenTexts:
     def of(cls, keys: UInt64s, *, split_seed: int) -> SeenTexts:
         """From order hashes of split keys (N,), as `Store.key_hashes` and `hash_raw` give them."""
         keys = np.unique(keys)
-        bits = np.zeros(max(8, _BITS * len(keys) + 7) // 8, dtype=np.uint8)
+        # In a smaller one the places of a text fall together too often.
+        bits = np.zeros(max(1024, (_BITS * len(keys) + 7) // 8), dtype=np.uint8)
         for places in _places(keys, 8 * len(bits)):
             np.bitwise_or.at(bits, places >> 3, np.left_shift(1, places & 7).astype(np.uint8))
         return cls(bits, len(keys), split_seed)

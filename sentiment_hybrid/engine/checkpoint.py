@@ -22,6 +22,7 @@ from sentiment_hybrid.files import write_json as _write_json
 if TYPE_CHECKING:
     import torch
 
+    from sentiment_hybrid.data.seen import SeenTexts
     from sentiment_hybrid.engine.loop import FitState
     from sentiment_hybrid.models.classifier import Classifier
     from sentiment_hybrid.models.encoder import LoadedEncoder
@@ -86,12 +87,18 @@ class LoadedModel:
 
 
 def save_model(
-    directory: Path, *, classifier: Classifier, encoder: LoadedEncoder, info: ModelInfo, bundle: bool
+    directory: Path,
+    *,
+    classifier: Classifier,
+    encoder: LoadedEncoder,
+    info: ModelInfo,
+    bundle: bool,
+    seen: SeenTexts | None = None,
 ) -> None:
     """Write a model directory aside and put it in place; an old one is moved aside first, then removed.
 
-    ``bundle`` puts the encoder inside; the tokenizer always is. A stop at any moment leaves the old or the
-    new model to `load_model`.
+    ``bundle`` puts the encoder inside; the tokenizer always is. ``seen`` are texts that it was trained on and that are
+    not of its database. A stop at any moment leaves the old or the new model to `load_model`.
 
     Raises:
         OutputError: the folder cannot be written, or the disk is full; the old model is untouched.
@@ -110,6 +117,8 @@ def save_model(
                 save_encoder(encoder.model, encoder.tokenizer, aside / paths.ENCODER_DIR)
             else:
                 encoder.tokenizer.save_pretrained(aside / paths.TOKENIZER_DIR)
+            if seen is not None:
+                seen.save(aside / paths.SEEN_TEXTS)
             digest = file_sha256(aside / paths.MODEL_WEIGHTS)
             document = {**asdict(info), "encoder_inside": bundle, "weights_sha256": digest}
             _write_json(aside / paths.MODEL_JSON, document)

@@ -151,7 +151,7 @@ def held_out(
         targets = part.targets.to(compute.device)
         loss = F.cross_entropy(logits, targets, reduction="sum")
         right = (logits.argmax(-1) == targets).sum()
-        return torch.stack([loss.double(), right.double()]).cpu()
+        return torch.stack([loss.cpu().double(), right.cpu().double()])  # MPS has no float64
 
     batches = pack(texts.lengths, np.arange(len(texts)), token_budget)[share[0] :: share[1]]
     total = torch.zeros(3, dtype=torch.float64)

@@ -303,11 +303,18 @@ def mini(head: str | None = None) -> Path:
 
 
 def model_directory(name: Path | str) -> Path:
-    """The directory that a model's name means: a path, or ``mini``, ``mini-lstm``, ``mini-han``."""
+    """The directory that a model's name means: a path, or ``mini``, ``mini-lstm``, ``mini-han``.
+
+    A directory of that name in the working directory goes first.
+    """
+    path = Path(name).expanduser()
     first, dash, head = str(name).partition("-")
-    if first == paths.MINI and (not dash or head in paths.DISPLAY_NAMES):
-        return mini(head or None)
-    return Path(name).expanduser()
+    if first == paths.MINI and not path.is_dir():
+        if not dash:
+            return mini()
+        if mini(head).is_dir():
+            return mini(head)
+    return path
 
 
 def _text(value: object, place: int) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sentiment_hybrid.files import save_tensors
 from sentiment_hybrid.models.encoder import Encoder
-from sentiment_hybrid.models.roberta import WEIGHTS_FILE
+from sentiment_hybrid.models.roberta import WEIGHTS_FILE, own_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,17 +43,19 @@ class MaskedLanguageModel(nn.Module):
         self.encoder = Encoder(model, "all")
         embeddings = model.get_input_embeddings()
         size = self.encoder.hidden_size
-        self.dense = nn.Linear(size, size)
+        # Of the embeddings' width, which is smaller than the states' where they are factorised (ALBERT, ELECTRA).
+        vocabulary, width = embeddings.weight.shape
+        self.dense = nn.Linear(size, width)
         nn.init.normal_(self.dense.weight, std=getattr(model.config, "initializer_range", 0.02))
         nn.init.zeros_(self.dense.bias)
-        self.norm = nn.LayerNorm(size, eps=getattr(model.config, "layer_norm_eps", 1e-5))
-        self.bias = nn.Parameter(torch.zeros(embeddings.weight.shape[0]))
+        self.norm = nn.LayerNorm(width, eps=getattr(model.config, "layer_norm_eps", 1e-5))
+        self.bias = nn.Parameter(torch.zeros(vocabulary))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, hidden: Tensor) -> Tensor:
         """Logits (M, V) of the places ``hidden`` (M,) in the flattened ids (W, T) under a mask (W, T)."""
         states = self.encoder(input_ids, attention_mask).flatten(0, 1).index_select(0, hidden)  # (M, H)
         states = self.norm(F.gelu(self.dense(states)))
-        table = cast(Tensor, self.encoder.model.get_input_embeddings().weight)  # (V, H)
+        table = cast(Tensor, self.encoder.model.get_input_embeddings().weight)  # (V, E)
         return F.linear(states, table, self.bias)
 
     def load_head(self, weights: Mapping[str, Tensor]) -> bool:
@@ -81,7 +83,7 @@ def head_weights(directory: Path) -> dict[str, Tensor]:
             with safe_open(directory / name, framework="pt") as file:
                 names = list(file.keys())
                 wanted = [key for key in names if name == HEAD_FILE or key.startswith(("lm_head.", "cls.predictions."))]
-                return {key: file.get_tensor(key) for key in wanted}
+                return {own_name(key): file.get_tensor(key) for key in wanted}
     return {}
 
 

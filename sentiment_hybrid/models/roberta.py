@@ -351,10 +351,10 @@ def _weights(directory: Path) -> dict[str, Tensor]:
     """Tensors by the names that the modules here have; what other files of weights lie beside them is not asked."""
     from safetensors.torch import load_file
 
-    return {_own_name(name): value for name, value in load_file(directory / WEIGHTS_FILE).items()}
+    return {own_name(name): value for name, value in load_file(directory / WEIGHTS_FILE).items()}
 
 
-def _own_name(name: str) -> str:
+def own_name(name: str) -> str:
     """As a task's model or an old checkpoint calls a parameter -> as it is called here."""
     for prefix in FAMILIES:
         name = name.removeprefix(f"{prefix}.")

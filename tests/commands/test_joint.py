@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,8 @@ import pytest
 import yaml
 
 from sentiment_hybrid import cli, paths
-from sentiment_hybrid.commands import joint, train
+from sentiment_hybrid.commands import joint, packing, train
+from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.config.schema import JOINT, Config
 from sentiment_hybrid.data.clean import from_id
 from sentiment_hybrid.data.negations import negations
@@ -26,7 +29,7 @@ from sentiment_hybrid.engine import metrics
 from sentiment_hybrid.engine.checkpoint import load_model, read_info
 from sentiment_hybrid.engine.predictor import Predictor
 from sentiment_hybrid.engine.runs import Run
-from sentiment_hybrid.errors import ConfigError, DataError, TrainingError
+from sentiment_hybrid.errors import ConfigError, DataError, LabelError, ModelError, TrainingError
 from sentiment_hybrid.reporting.results import read_results
 
 HEADS = ("lstm", "linear")
@@ -309,6 +312,110 @@ def test_other_further_texts_are_another_training(together: Any) -> None:
     assert train.train_fingerprint(together.config("joint.unknowable=0.1"), JOINT, "data") != train.train_fingerprint(
         together.config(), JOINT, "data"
     )
+
+
+def test_a_test_tells_how_many_of_its_texts_are_further_ones_that_were_trained_on(together: Any) -> None:
+    config = further_config(together, "joint.train.epochs=1")
+    joint.run(config, test=False)
+    source = Path(config.joint.further_source)
+    answered = test_command.evaluate(
+        config.model_copy(
+            update={
+                "data": config.data.model_copy(
+                    update={"label_map": {"0": "negative", "2": "positive"}, "unknown_labels": "drop"}
+                )
+            }
+        ),
+        "lstm",
+        data_file=source,
+    )
+    # 30 new ones and five each that stand in train and valid; those of test were left out.
+    assert answered.overlap == {"rows": 40, "of": 45}
+
+
+def test_further_texts_of_which_none_is_left_to_train_on_are_told(together: Any) -> None:
+    with open_store(together.config().paths.data_db) as store:
+        held = store.read("test", with_raw=True).raw[:4]
+    source = together.folder / "held.csv"
+    with source.open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *((text, "positive") for text in held)])
+    with pytest.raises(DataError, match="is left to train on"):
+        joint.run(together.config(f"joint.further_source={source}", "joint.further_balanced=true"))
+
+
+def test_further_texts_that_stand_in_train_never_validate(together: Any) -> None:
+    config = further_config(together, "joint.further_valid_size=0.9")
+    with open_store(config.paths.data_db) as store:
+        _, held_out = joint.further(config, store)
+        trained = {text.casefold() for text in store.read("train", with_raw=True).raw}
+    assert len(held_out) > 15
+    assert not {text.rstrip("!").casefold() for text in held_out.texts} & trained
+
+
+# --- going on with packed heads
+
+
+@pytest.fixture
+def pack(together: Any) -> Path:
+    joint.run(together.config("joint.train.epochs=1"), test=False)
+    return packing.run(together.config()).directory
+
+
+def going_on(together: Any, pack: Path, *overrides: str) -> Config:
+    own = (f"joint.heads_from={pack}", f"encoder.name={pack / paths.ENCODER_DIR}", "joint.train.epochs=1")
+    return together.config(*own, *overrides)  # type: ignore[no-any-return]
+
+
+def test_heads_of_a_pack_go_on_from_where_they_stand(together: Any, pack: Path) -> None:
+    texts = ["a lovely day", "awful film"]
+    before = {head: Predictor(pack / head, precision="fp32").predict_proba(texts) for head in HEADS}
+    small = ("joint.train.learning_rate=1e-9", "joint.train.encoder_learning_rate=1e-9", "joint.train.sample_size=40")
+    joint.run(going_on(together, pack, *small), test=False)
+    for head in HEADS:
+        packed, after = load_model(pack / head), load_model(final(together, head))
+        for name, value in packed.classifier.head.state_dict().items():
+            np.testing.assert_allclose(after.classifier.head.state_dict()[name], value, atol=1e-6)
+        assert after.info.train_rows == 178, "what the pack was trained on counts too"
+        heats = packed.info.temperature / after.info.temperature
+        odds = [
+            np.log(said[:, 1] / said[:, 0])
+            for said in (before[head], Predictor(final(together, head), precision="fp32").predict_proba(texts))
+        ]
+        np.testing.assert_allclose(odds[1], odds[0] * heats, atol=1e-3)
+
+
+def test_heads_of_other_sizes_or_labels_or_none_are_told(together: Any, pack: Path) -> None:
+    with pytest.raises(ModelError, match=r"has other sizes than lstm\.head says"):
+        joint.run(going_on(together, pack, "lstm.head.hidden=12"))
+    shutil.move(pack / "linear", together.folder / "away")
+    with pytest.raises(ModelError, match="there is no model"):
+        joint.run(going_on(together, pack))
+    shutil.move(together.folder / "away", pack / "linear")
+    for head in HEADS:
+        document = json.loads((pack / head / paths.MODEL_JSON).read_text())
+        (pack / head / paths.MODEL_JSON).write_text(json.dumps({**document, "labels": ["positive", "negative"]}))
+    with pytest.raises(LabelError, match="tells positive, negative, and the labels here are negative, positive"):
+        joint.run(going_on(together, pack))
+
+
+def test_heads_that_learned_from_another_split_are_warned_of(
+    together: Any, pack: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for head in HEADS:
+        document = json.loads((pack / head / paths.MODEL_JSON).read_text())
+        (pack / head / paths.MODEL_JSON).write_text(json.dumps({**document, "split_fingerprint": "another"}))
+    joint.run(going_on(together, pack), test=False)
+    assert "they may have seen rows that test here" in " ".join(capsys.readouterr().err.split())
+
+
+def test_negations_need_negative_and_positive(together: Any) -> None:
+    with open_store(together.config().paths.data_db) as store:
+        rows = store.read("train")
+        three = SimpleNamespace(labels=("negative", "neutral", "positive"), normalizer=store.normalizer)
+        turned = SimpleNamespace(labels=("positive", "negative"), normalizer=store.normalizer)
+        with pytest.raises(ConfigError, match="negative, neutral, positive"):
+            joint._negations(three, rows, 10, 1)
+        assert joint._negations(turned, rows, 4, 1).labels.tolist() == [1, 0, 1, 0]
 
 
 def test_further_texts_without_a_label_of_the_data_are_told(together: Any) -> None:

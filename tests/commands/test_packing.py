@@ -18,6 +18,7 @@ from sentiment_hybrid import cli, paths
 from sentiment_hybrid.commands import packing
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.seen import SeenTexts
+from sentiment_hybrid.data.split import hash_raw
 from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine.checkpoint import ModelInfo, load_model, save_model
 from sentiment_hybrid.engine.predictor import Predictor
@@ -265,6 +266,23 @@ def test_further_texts_were_seen_but_for_those_that_were_left_out(project: Any, 
     assert seen.contains(test).sum() <= 3
     done = packing.run(make(joint={**joint, "further_neutral": ["neutral"]}, **store_facts(project)))
     assert SeenTexts.load(done.directory / paths.SEEN_TEXTS).contains(neutral).sum() >= 20, "but for a tenth or so"
+
+
+def test_models_that_had_other_further_texts_than_the_configuration_names_are_refused(
+    project: Any, make: Callable[..., Config], tmp_path: Path
+) -> None:
+    path = tmp_path / "further.csv"
+    path.write_text("text,label\n" + "".join(f"a new text {number},positive\n" for number in range(20)))
+    config = make(joint={"further_source": str(path)}, **store_facts(project))
+    for head in HEADS:
+        SeenTexts.of(hash_raw([f"a new text {number}" for number in range(20)], 0)[1], split_seed=0).save(
+            published(config, head) / paths.SEEN_TEXTS
+        )
+    assert packing.run(config).seen_texts == 198 + 20
+    other = config.model_copy(update={"joint": config.joint.model_copy(update={"further_source": None})})
+    with pytest.raises(UsageError, match="was trained on further texts too") as caught:
+        packing.run(other)
+    assert "joint.further_source=FILE" in str(caught.value.hint)
 
 
 def test_without_the_database_of_its_models_it_knows_nothing_and_says_so(

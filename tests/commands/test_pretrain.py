@@ -207,6 +207,21 @@ def test_of_a_prepared_database_only_the_training_rows_are_trained_on(
     assert Run(result.run_dir).meta()["data_fingerprint"] == fingerprint
 
 
+def test_a_prepared_database_is_no_source_of_texts(project: Any, make: Callable[..., Pretraining]) -> None:
+    database = project.folder / "data" / "tweets.db"
+    with pytest.raises(UsageError, match="validation and test rows in it") as caught:
+        pretrain.run(make().config(f"pretrain.source={database}", "data.table=examples"))
+    assert f"paths.data_db={database}" in str(caught.value.hint)
+
+
+def test_of_a_prepared_database_its_own_normaliser_is_told(project: Any, make: Callable[..., Pretraining]) -> None:
+    made = make()
+    database = project.folder / "data" / "tweets.db"
+    pretrain.run(made.config("pretrain.source=null", f"paths.data_db={database}", "data.normalizer=none"))
+    with open_store(database) as store:
+        assert json.loads((made.output / paths.PRETRAINED_JSON).read_text())["normalizer"] == store.normalizer
+
+
 # --- going on from an encoder ----------------------------------------------------------------------------------------
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from sentiment_hybrid.models.encoder import load_encoder_dir, save_encoder, set_dropout
 from sentiment_hybrid.models.masked import HEAD_FILE, MaskedLanguageModel, head_weights
@@ -63,6 +65,32 @@ def test_a_checkpoint_of_transformers_gives_its_logits(family: str, tiny_encoder
     with torch.no_grad():
         expected = reference(input_ids=ids, attention_mask=mask.long()).logits.flatten(0, 1)[hidden]
         torch.testing.assert_close(model(ids, mask, hidden), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_names_of_old_checkpoints_are_understood(tiny_encoder_dir: Path, tmp_path: Path) -> None:
+    as_transformers_saves_it("bert", tmp_path / "hub", tiny_encoder_dir)
+    file = tmp_path / "hub" / "model.safetensors"
+    kept = load_file(file)
+    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    save_file(
+        {functools.reduce(lambda name, pair: name.replace(*pair), old.items(), key): kept[key] for key in kept}, file
+    )
+    model = MaskedLanguageModel(load_encoder_dir(tmp_path / "hub").model)
+    assert model.load_head(head_weights(tmp_path / "hub"))
+    torch.testing.assert_close(model.norm.weight, kept["cls.predictions.transform.LayerNorm.weight"])
+
+
+def test_embeddings_narrower_than_the_states_are_predicted_in_their_own_width() -> None:
+    from transformers import AlbertConfig, AlbertModel
+
+    sizes = {"vocab_size": 50, "embedding_size": 8, "hidden_size": 16, "num_attention_heads": 2}
+    encoder = AlbertModel(AlbertConfig(**sizes, intermediate_size=16, num_hidden_layers=1))
+    model = MaskedLanguageModel(encoder).eval()
+    ids, mask, hidden = batch()
+    logits = model(ids % 50, mask, hidden)
+    assert logits.shape == (len(hidden), 50)
+    logits.sum().backward()
+    assert model.dense.weight.grad is not None
 
 
 def test_an_output_layer_that_is_kept_beside_the_encoder_is_the_same_when_it_is_loaded(
