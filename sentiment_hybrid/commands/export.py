@@ -87,8 +87,10 @@ def run(
     from sentiment_hybrid.engine.predictor import model_directory, published
 
     require(*PACKAGES)
-    named = load_model_path is not None
-    directory = model_directory(load_model_path) if named else published(config.paths.models_dir, model)
+    if load_model_path is not None:
+        directory = model_directory(load_model_path)
+    else:
+        directory = published(config.paths.models_dir, model)
     loaded = load_model(directory, encoder=encoder, offline=offline)
     if model is not None and loaded.info.head != model:
         raise ModelError(f"{directory} is a {loaded.info.head} model, not {model}", hint=f"Use -m {loaded.info.head}.")
