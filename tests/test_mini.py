@@ -125,6 +125,14 @@ def test_a_model_fine_tuned_from_it_knows_what_it_was_made_from(
     assert "cannot be read" in capsys.readouterr().err
 
 
+def test_it_can_be_exported_by_its_name(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    assert run("export", "--format", "onnx", "--load-model-path", "mini-han", "--output", str(tmp_path / "onnx")) == 0
+    ours = Predictor("mini-han", precision="fp32").predict_proba([text for text, _ in CLEAR])
+    exported = Predictor(tmp_path / "onnx").predict_proba([text for text, _ in CLEAR])
+    np.testing.assert_allclose(exported, ours, atol=1e-3)
+
+
 def test_a_directory_of_its_name_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert model_directory("mini") == paths.mini_dir() / "han"
