@@ -82,13 +82,16 @@ def test_balanced_classes_do_not_count_it() -> None:
 def test_training_on_such_texts_makes_a_model_unsure_of_them_and_of_no_other(
     make_workshop: Callable[..., Workshop],
 ) -> None:
-    workshop = make_workshop("lstm")
+    workshop = make_workshop("lstm", trainable_layers="all")
     texts, labels = toy_texts(60)
     odd = ["zzz qqq 77", "81 9 xx", "qx zv", "##"] * 10
     train = workshop.material([*texts, *odd], np.concatenate([labels, np.full(len(odd), -1)]))
     fit = new_fit(
         workshop, train, workshop.material(texts, labels),
-        settings=Train(batch_size=10, epochs=12, precision="fp32", learning_rate=0.02), labels=("n", "p"), seed=1,
+        settings=Train(
+            batch_size=10, epochs=40, patience=None, precision="fp32", learning_rate=0.01, encoder_learning_rate=0.003
+        ),
+        labels=("n", "p"), seed=1,
     )  # fmt: skip
     list(fit.facts())
 
