@@ -496,7 +496,10 @@ Trainable = Annotated[
 ]
 AnyModel = Annotated[str | None, _model_option("Which published model; that of --load-model-path otherwise.")]
 ModelList = Annotated[list[str] | None, _model_option("Which heads; repeat it. lstm and han otherwise.")]
-ModelPath = Annotated[Path | None, typer.Option("--load-model-path", metavar="DIR", help="A model directory.")]
+ModelPath = Annotated[
+    Path | None,
+    typer.Option("--load-model-path", metavar="DIR", help="A model directory; or mini, mini-lstm, mini-han."),
+]
 EncoderPath = Annotated[
     Path | None,
     typer.Option("--encoder", metavar="DIR", help="Where the encoder that a model names lies on this disk."),

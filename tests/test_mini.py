@@ -125,6 +125,30 @@ def test_a_model_fine_tuned_from_it_knows_what_it_was_made_from(
     assert "cannot be read" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("overrides", [[], ["encoder.max_length=128"], ["encoder.max_length=512"]])
+def test_it_stands_for_the_encoder_of_any_configuration(overrides: list[str]) -> None:
+    assert load_config("default", ["encoder.name=mini", *overrides]).encoder.max_length == 64
+    assert load_config("default", ["encoder.name=mini", "encoder.max_length=32"]).encoder.max_length == 32
+    assert load_config("default", overrides).encoder.max_length != 64
+
+
+def test_an_encoder_can_be_pretrained_on_from_it(tmp_path: Path) -> None:
+    texts = tmp_path / "texts.csv"
+    with texts.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("text",), *((f"a day with number {number} in it",) for number in range(300))])
+    output = tmp_path / "adapted"
+    sizes = ("--set", "pretrain.valid_size=0.1", "--epochs", "1", "--sample-size", "120")
+    assert run("pretrain", "--from", "mini", "--data", str(texts), "--output", str(output), *sizes) == 0
+    assert load_encoder_dir(output).fingerprint != load_encoder_dir(paths.mini_dir() / paths.ENCODER_DIR).fingerprint
+
+
+def test_a_pack_named_as_a_model_tells_what_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("predict", "--load-model-path", str(paths.mini_dir()), "what a day") == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "is a pack of several models" in said
+    assert "mini/han" in said.replace(" ", "")
+
+
 def test_it_can_be_exported_by_its_name(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     assert run("export", "--format", "onnx", "--load-model-path", "mini-han", "--output", str(tmp_path / "onnx")) == 0
@@ -218,4 +242,6 @@ def test_it_knows_the_texts_that_it_was_made_from(
     config = load_config("default", ["test.resamples=100"])
     result = test.evaluate(config, None, load_model_path=Path("mini"), data_file=file_of)
     assert result.entry["seen_by_mini"] > 250
-    assert "flatter" in capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
+    assert "flatter" in said
+    assert "no check for texts" not in said, "there is one"

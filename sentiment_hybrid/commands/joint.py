@@ -172,6 +172,10 @@ def take_heads(workshop: Workshop, folder: Path, labels: tuple[str, ...]) -> Non
     """
     from sentiment_hybrid.engine.checkpoint import load_model
 
+    if not folder.is_dir():
+        raise ModelError(
+            f"joint.heads_from is {folder}, and there is no such pack", hint="Make one: senthy export --format pack"
+        )
     joint = cast("JointClassifier", workshop.classifier)
     for name, head in joint.heads.items():
         found = load_model(folder / name)

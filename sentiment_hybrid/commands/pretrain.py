@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sentiment_hybrid import paths
 from sentiment_hybrid.commands import fitting
 from sentiment_hybrid.commands.train import encoder_files
-from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.config.schema import MINI_MAX_LENGTH, Config
 from sentiment_hybrid.errors import DatabaseError, DataError, UsageError
 
 if TYPE_CHECKING:
@@ -84,6 +84,9 @@ def run(config: Config, *, resume: bool = False, device: str = "auto", offline: 
     from sentiment_hybrid.engine.device import resolve
 
     processes.join(resolve(device).device.type)
+    if _base(config) == paths.MINI:
+        window = min(config.encoder.max_length, MINI_MAX_LENGTH)
+        config = config.model_copy(update={"encoder": config.encoder.model_copy(update={"max_length": window})})
     output = config.pretrain.output_dir
     processes.from_main(lambda: _check_output(output))
     hint = "Choose another folder: --output DIR, --set paths.results_dir=..."

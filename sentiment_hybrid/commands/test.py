@@ -196,19 +196,21 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, *, devi
     examples = labelled.examples.first(config.test.sample_size)
     if labelled.dropped:
         note("left out: " + ", ".join(f"{count:,} {reason}" for reason, count in labelled.dropped.items()))
-    baseline, seen = None, []
+    baseline, seen, beside = None, [], _among_those_beside(loaded, examples)
+    unchecked = "" if beside or _of_mini(loaded) else ", and no check for texts trained on"
     try:
         with open_store(config.paths.data_db) as store:
             if store.split_fingerprint == info.split_fingerprint:
                 seen.append(_among(examples, store, rows=info.train_rows))
                 baseline = _baseline(config, loaded, store, examples)
     except DatabaseError as error:
-        note(error.message)
+        if unchecked:
+            note(error.message)
     if not seen:
-        note("the model's own database is not at paths.data_db: no baseline, and no check for texts trained on")
+        note(f"the model's own database is not at paths.data_db: no baseline{unchecked}")
     if info.parent is not None:
         seen += _among_those_of_tuning(config, info, examples)
-    seen += _among_those_beside(loaded, examples)
+    seen += beside
     overlap = {"rows": int(np.any(seen, axis=0).sum()), "of": len(examples)} if seen else None
     return _measure(config, loaded, examples, baseline, split=str(data_file), device=device, overlap=overlap)
 
@@ -383,8 +385,8 @@ def _seen_by_mini(loaded: LoadedModel, examples: Examples) -> int | None:
     if found <= by_chance + 4.0 * by_chance**0.5:
         return 0
     warn(
-        f"{found:,} of these {len(examples):,} texts are among those that mini was made from: figures on them flatter "
-        "what stands on it"
+        f"{found:,} of these {len(examples):,} texts are among those that mini was made from (short ones may be "
+        "others of the same words): figures on them flatter what stands on it"
     )
     return found
 

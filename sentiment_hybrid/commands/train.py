@@ -252,14 +252,14 @@ def _run_one(
     workshop, fit = _prepare(config, model, options, store.labels, rows, compute)
     run.settle(compute.describe(), encoder=workshop.encoder.fingerprint)
     resumed = resume and fitting.load_last(fit, run)
-    fitting.consume(fit, run, minutes=config.training(model).checkpoint_minutes)
-    passes = sum(processes.gather(workshop.states.passes if workshop.states else 0))
     wanted = config.training(model).sample_size
     train_rows = store.count("train") if wanted is None else wanted
     if model == JOINT:
         from sentiment_hybrid.commands.joint import rows_before
 
         train_rows = max(train_rows, rows_before(config, store))
+    fitting.consume(fit, run, minutes=config.training(model).checkpoint_minutes)
+    passes = sum(processes.gather(workshop.states.passes if workshop.states else 0))
     processes.from_main(lambda: _publish(config, options, store, workshop, fit, run, train_rows, targets))
     return processes.from_main(
         lambda: [_result(run, head, target, resumed=resumed, passes=passes) for head, target in targets.items()]

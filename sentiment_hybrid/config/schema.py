@@ -181,6 +181,10 @@ class ScratchEncoder(Section):
         return self
 
 
+#: Tokens that the encoder in the package reads at once.
+MINI_MAX_LENGTH = 64
+
+
 class Encoder(Section):
     """The shared encoder under every head."""
 
@@ -196,9 +200,21 @@ class Encoder(Section):
     dropout: Dropout | None = Field(
         None, description="Dropout of the layers that are trained; null is the encoder's own."
     )
-    max_length: int = Field(128, ge=8, le=8192, description="Tokens per window, special tokens included.")
+    max_length: int = Field(
+        128, ge=8, le=8192, description="Tokens per window, special tokens included; mini reads 64 at most."
+    )
     max_windows: int = Field(32, ge=1, le=4096, description="Windows per text; what lies beyond is cut, and counted.")
     scratch: ScratchEncoder = Field(ScratchEncoder(), description="Used when name is scratch.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _windows_of_mini(cls, value: Any) -> Any:
+        """It stands for any encoder in any configuration, and reads shorter windows than others."""
+        if isinstance(value, dict) and value.get("name") == "mini":
+            length = value.get("max_length", MINI_MAX_LENGTH + 1)
+            if isinstance(length, int) and length > MINI_MAX_LENGTH:
+                return {**value, "max_length": MINI_MAX_LENGTH}
+        return value
 
     @model_validator(mode="after")
     def _sensible(self) -> Encoder:

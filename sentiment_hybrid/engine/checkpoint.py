@@ -373,11 +373,17 @@ def _no_model(directory: Path) -> ModelError:
     if not directory.exists():
         return ModelError(
             f"there is no model at {directory}",
-            hint="Train one first (senthy train), or name the directory of another.",
+            hint="Train one first (senthy train), or name the directory of another, or mini, mini-lstm, mini-han.",
         )
     if not directory.is_dir():
         return ModelError(
             f"{directory} is a file, not a model directory", hint="Name the directory that `senthy train` wrote."
+        )
+    heads = sorted(head for head in paths.DISPLAY_NAMES if (directory / head / paths.MODEL_JSON).is_file())
+    if heads:
+        return ModelError(
+            f"{directory} is a pack of several models",
+            hint=f"Name one of them: {', '.join(str(directory / head) for head in heads)}",
         )
     pickles = sorted(p.name for p in directory.iterdir() if p.suffix in _PICKLES)
     if pickles:

@@ -387,6 +387,8 @@ def test_heads_of_a_pack_go_on_from_where_they_stand(together: Any, pack: Path) 
 def test_heads_of_other_sizes_or_labels_or_none_are_told(together: Any, pack: Path) -> None:
     with pytest.raises(ModelError, match=r"has other sizes than lstm\.head says"):
         joint.run(going_on(together, pack, "lstm.head.hidden=12"))
+    with pytest.raises(ModelError, match=r"joint\.heads_from is .*nowhere, and there is no such pack"):
+        joint.run(together.config(f"joint.heads_from={together.folder / 'nowhere'}"))
     shutil.move(pack / "linear", together.folder / "away")
     with pytest.raises(ModelError, match="there is no model"):
         joint.run(going_on(together, pack))
