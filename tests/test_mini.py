@@ -119,6 +119,11 @@ def test_a_model_fine_tuned_from_it_knows_what_it_was_made_from(
         csv.writer(file).writerows([("text", "target"), *known])
     config = load_config("default", ["test.resamples=100", "test.baseline=false"])
     assert test.evaluate(config, None, load_model_path=child, data_file=file_of).entry["seen_by_mini"] == 60
+    capsys.readouterr()
+    small = ("--finetune-epochs", "1", "--set", "test.resamples=100", "--set", "test.baseline=false")
+    where = ("--save-finetuned-model-path", str(tmp_path / "tuned"), "--set", f"paths.cache_dir={tmp_path / 'cache'}")
+    assert run("finetune", "--load-model-path", str(child), "--finetune-data-path", str(file_of), *small, *where) == 0
+    assert "texts are among those that mini was made from" in " ".join(capsys.readouterr().err.split())
     (own / paths.SEEN_TEXTS).write_bytes(b"no filter")
     capsys.readouterr()
     assert test.evaluate(config, None, load_model_path=child, data_file=file_of).entry["seen_by_mini"] is None

@@ -305,6 +305,7 @@ def _tune(task: _Task, store: Store, *, resume: bool) -> FinetuneResult:
 
     started = time.perf_counter()
     rows = _rows(task, store)
+    test_command.warned_of_mini(task.loaded, store.read("test", with_raw=True))
     kind, fingerprint = f"{task.info.head}-finetune", task.fingerprint()
     run = Run.unfinished(task.config, kind, fingerprint) if resume else Run.start(task.config, kind, fingerprint)
     with fitting.held(run, resume=resume):

@@ -118,7 +118,8 @@ def consume(fit: Fit, run: Run, *, minutes: float) -> None:
     saved = time.monotonic()
     rows = fit.rows
     with Interrupts() as interrupts, progress("training", total=rows * fit.settings.epochs, unit="texts") as bar:
-        bar.update(completed=rows * (fit.progress.epoch - 1) + fit.rows_per_step * fit.progress.step)
+        in_epoch = min(fit.rows_per_step * fit.progress.step, rows)  # the last step of an epoch may have fewer
+        bar.update(completed=rows * (fit.progress.epoch - 1) + in_epoch)
         for facts in fit.facts():
             stopping = processes.agree(interrupts.pending)
             if isinstance(facts, EpochFacts):

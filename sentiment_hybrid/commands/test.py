@@ -320,7 +320,7 @@ def _measure(
     from sentiment_hybrid.engine import metrics
     from sentiment_hybrid.engine.checkpoint import file_sha256
 
-    seen_by_mini = _seen_by_mini(loaded, examples)
+    seen_by_mini = warned_of_mini(loaded, examples)
     probabilities, passes = probabilities_of(config, loaded, examples, split=split, device=device)
     info = loaded.info
     level = level_of(config)
@@ -364,8 +364,8 @@ def _measure(
     )
 
 
-def _seen_by_mini(loaded: LoadedModel, examples: Examples) -> int | None:
-    """How many of these texts mini was trained on or chosen by, if the model is mini's, or was made from it.
+def warned_of_mini(loaded: LoadedModel, examples: Examples) -> int | None:
+    """How many of these texts mini was trained on or chosen by, if the model is mini's, or was made from it: warns.
 
     None for another model; 0 where the number is no more than chance makes it look.
     """
