@@ -29,9 +29,9 @@ def test_every_tunable_setting_goes_where_it_belongs(model: str) -> None:
 
 def test_parameters_change_what_they_name_and_nothing_else() -> None:
     before = load_config("quickstart")
-    after = with_params(before, "lstm", {"hidden": 12, "learning_rate": 0.02, "max_length": 99, "dropout": 0.25})
+    after = with_params(before, "lstm", {"hidden": 12, "learning_rate": 0.02, "max_length": 48, "dropout": 0.25})
     assert (after.lstm.head.hidden, after.lstm.head.dropout) == (12, 0.25)
-    assert (after.lstm.train.learning_rate, after.encoder.max_length) == (0.02, 99)
+    assert (after.lstm.train.learning_rate, after.encoder.max_length) == (0.02, 48)
     back = {
         "hidden": before.lstm.head.hidden,
         "learning_rate": before.lstm.train.learning_rate,
