@@ -305,7 +305,6 @@ def _tune(task: _Task, store: Store, *, resume: bool) -> FinetuneResult:
 
     started = time.perf_counter()
     rows = _rows(task, store)
-    test_command.warned_of_mini(task.loaded, store.read("test", with_raw=True))
     kind, fingerprint = f"{task.info.head}-finetune", task.fingerprint()
     run = Run.unfinished(task.config, kind, fingerprint) if resume else Run.start(task.config, kind, fingerprint)
     with fitting.held(run, resume=resume):
@@ -346,6 +345,7 @@ def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Ru
     run.settle(compute.describe(), encoder=task.loaded.encoder.fingerprint)
     run.note(parent=task.lineage, data={"source": task.data.source, "fingerprint": store.fingerprint})
     tests = _tests(task, store)
+    test_command.warned_of_mini(task.loaded, tests[_NEW])
     before = {} if task.renewed else {name: _said(task, task.loaded, name, one) for name, one in tests.items()}
     workshop = _workshop(task, compute)
     train, valid = (fitting.encoded(workshop, examples) for examples in rows)
@@ -440,6 +440,7 @@ def _publish(task: _Task, workshop: Workshop, store: Store, run: Run, *, train_r
         encoder=workshop.encoder,
         info=described,
         bundle=task.options.bundle_encoder or info.encoder_inside or trained,
+        seen=test_command.texts_beside(task.loaded),
     )
 
 

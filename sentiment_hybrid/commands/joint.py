@@ -117,7 +117,8 @@ def further_neutral(config: Config, store: Store) -> Examples:
     """Rows of ``joint.further_source`` to train on whose value is in ``joint.further_neutral``: label -1."""
     import numpy as np
 
-    chosen, _ = _further(config, store, ("neutral",), dict.fromkeys(config.joint.further_neutral, "neutral"))
+    name = "joint.further_neutral"  # what an error about a value that never occurs speaks of
+    chosen, _ = _further(config, store, (name,), dict.fromkeys(config.joint.further_neutral, name))
     return replace(chosen, labels=np.full(len(chosen), -1))
 
 

@@ -89,12 +89,15 @@ def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
     except DatabaseError as error:
         note(f"{error.message}: the pack knows none of the texts that its models were trained on")
         return None
+    named = SeenTexts.of(beside, split_seed=seed)
     for model in models:
         own = model.directory / paths.SEEN_TEXTS
-        if own.is_file() and SeenTexts.load(own).count != len(np.unique(beside)):
+        if own.is_file() and not np.array_equal(SeenTexts.load(own).bits, named.bits):
             raise UsageError(
-                f"{model.directory} was trained on further texts too, and joint.further_source names "
-                f"{config.joint.further_source or 'none'}",
-                hint="Name the same ones as in training, so that the pack knows them: --set joint.further_source=FILE",
+                f"{model.directory} was trained on further texts too, and not on those that joint.further_source "
+                f"({config.joint.further_source or 'none'}) gives with joint.further_label_map and "
+                "joint.further_neutral",
+                hint="Give the settings of the training, so that the pack knows its texts: "
+                "--set joint.further_source=FILE",
             )
     return SeenTexts.of(np.concatenate([*keys, beside]), split_seed=seed)

@@ -15,6 +15,7 @@ from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, ModelE
 if TYPE_CHECKING:
     import numpy as np
 
+    from sentiment_hybrid.data.seen import SeenTexts
     from sentiment_hybrid.data.store import Examples, Split, Store
     from sentiment_hybrid.engine.checkpoint import LoadedModel, ModelInfo
     from sentiment_hybrid.engine.metrics import Comparison, Scores
@@ -196,7 +197,8 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, *, devi
     examples = labelled.examples.first(config.test.sample_size)
     if labelled.dropped:
         note("left out: " + ", ".join(f"{count:,} {reason}" for reason, count in labelled.dropped.items()))
-    baseline, seen, beside = None, [], _among_those_beside(loaded, examples)
+    baseline, seen = None, []
+    beside = [texts.contains(examples.raw or examples.texts) for texts in [texts_beside(loaded)] if texts is not None]
     unchecked = "" if beside or _of_mini(loaded) else ", and no check for texts trained on"
     try:
         with open_store(config.paths.data_db) as store:
@@ -239,13 +241,23 @@ def _among_those_of_tuning(config: Config, info: ModelInfo, examples: Examples) 
         return []
 
 
-def _among_those_beside(loaded: LoadedModel, examples: Examples) -> list[np.ndarray]:
-    """The same for texts that a joint training, or a pack, keeps a filter of; mini has a warning of its own."""
-    from sentiment_hybrid.data.seen import SeenTexts
-
+def texts_beside(loaded: LoadedModel) -> SeenTexts | None:
+    """Texts of no database that the model was trained on, or all that its pack knows; mini has a warning of its own."""
     own = loaded.directory
     places = [] if own.parent == paths.mini_dir() else [own / paths.SEEN_TEXTS, own.parent / paths.SEEN_TEXTS]
-    return [SeenTexts.load(path).contains(examples.raw or examples.texts) for path in places if path.is_file()]
+    return next((_readable(path) for path in places if path.is_file()), None)
+
+
+def _readable(path: Path) -> SeenTexts | None:
+    """None for a damaged filter, which is said: a warning is not worth the figures."""
+    from sentiment_hybrid.console import note
+    from sentiment_hybrid.data.seen import SeenTexts
+
+    try:
+        return SeenTexts.load(path)
+    except DataError as error:
+        note(f"{error.message}: no check for texts trained on")
+        return None
 
 
 def trained_keys(store: Store, rows: int | None) -> np.ndarray:
@@ -369,16 +381,11 @@ def warned_of_mini(loaded: LoadedModel, examples: Examples) -> int | None:
 
     None for another model; 0 where the number is no more than chance makes it look.
     """
-    from sentiment_hybrid.console import note, warn
-    from sentiment_hybrid.data.seen import SeenTexts
+    from sentiment_hybrid.console import warn
 
     path = paths.mini_dir() / paths.SEEN_TEXTS
-    if not path.is_file() or not _of_mini(loaded):
-        return None
-    try:
-        texts = SeenTexts.load(path)
-    except DataError as error:  # a warning is not worth the figures
-        note(error.message)
+    texts = _readable(path) if path.is_file() and _of_mini(loaded) else None
+    if texts is None:
         return None
     found = int(texts.contains(examples.raw or examples.texts).sum())
     by_chance = texts.chance * len(examples)

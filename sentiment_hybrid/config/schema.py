@@ -21,6 +21,8 @@ from pydantic import (
     model_validator,
 )
 
+from sentiment_hybrid import paths
+
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -210,7 +212,7 @@ class Encoder(Section):
     @classmethod
     def _windows_of_mini(cls, value: Any) -> Any:
         """It stands for any encoder in any configuration, and reads shorter windows than others."""
-        if isinstance(value, dict) and value.get("name") == "mini":
+        if isinstance(value, dict) and value.get("name") == paths.MINI:
             length = value.get("max_length", MINI_MAX_LENGTH + 1)
             if isinstance(length, int) and length > MINI_MAX_LENGTH:
                 return {**value, "max_length": MINI_MAX_LENGTH}
@@ -557,6 +559,12 @@ class Joint(Section):
         le=1.0,
         description="Share of made-up texts without meaning beside the training rows: they teach it to be unsure.",
     )
+
+    @model_validator(mode="after")
+    def _neutral_or_labelled(self) -> Joint:
+        if both := sorted(set(self.further_neutral) & set(self.further_label_map or {})):
+            raise ValueError(f"{', '.join(both)} stands in further_neutral and in further_label_map: name it once")
+        return self
 
     @field_validator("models")
     @classmethod

@@ -192,7 +192,6 @@ def _cannot(dice: _Dice, label: int) -> str:
         "wait for",
         "beat",
         "resist",
-        "praise",
         "imagine life without",
         "hate",
     )

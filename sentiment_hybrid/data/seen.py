@@ -68,9 +68,9 @@ class SeenTexts:
                 bits, (version, hashes, count, split_seed) = content["bits"], content["facts"].tolist()
         # What zipfile and numpy raise for damage has no common base.
         except Exception as error:
-            raise DataError(f"{path} cannot be read: {error}", hint="Install the package anew.") from error
+            raise DataError(f"{path} cannot be read: {error}", hint="Install, train or pack it again.") from error
         if (version, hashes) != (SPLIT_KEY_VERSION, _HASHES):
-            raise DataError(f"{path} was made by another version of senthy", hint="Pack the models again.")
+            raise DataError(f"{path} was made by another version of senthy", hint="Install, train or pack it again.")
         return cls(bits, count, split_seed)
 
 

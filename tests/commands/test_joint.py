@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from sentiment_hybrid import cli, paths
-from sentiment_hybrid.commands import joint, packing, train
+from sentiment_hybrid.commands import finetune, joint, packing, train
 from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.config.schema import JOINT, Config
 from sentiment_hybrid.data.clean import from_id
@@ -227,6 +227,15 @@ def further_config(project: Any, *overrides: str) -> Config:
     return project.config(f"joint.further_source={source}", mapped, *overrides)  # type: ignore[no-any-return]
 
 
+def epoch_of(config: Config) -> SimpleNamespace:
+    """Rows of the database, further ones, and what an epoch has of all."""
+    with open_store(config.paths.data_db) as store:
+        rows, valid = store.read("train"), store.read("valid")
+        chosen, held_out = joint.further(config, store)
+        more, more_valid = joint.with_further(config, store, rows, valid)
+    return SimpleNamespace(rows=rows, valid=valid, chosen=chosen, held_out=held_out, more=more, more_valid=more_valid)
+
+
 def test_further_texts_are_trained_on_but_for_those_that_validate_or_test(together: Any) -> None:
     config = further_config(together)
     with open_store(config.paths.data_db) as store:
@@ -243,31 +252,25 @@ def test_further_texts_are_trained_on_but_for_those_that_validate_or_test(togeth
 
 def test_an_epoch_has_the_rows_the_further_ones_and_unknowable_ones(together: Any) -> None:
     config = further_config(together, "joint.further_repeat=3", "joint.unknowable=0.1")
-    with open_store(config.paths.data_db) as store:
-        rows, valid = store.read("train"), store.read("valid")
-        chosen, held_out = joint.further(config, store)
-        more, more_valid = joint.with_further(config, store, rows, valid)
-        again, _ = joint.with_further(config, store, rows, valid)
+    made, again = epoch_of(config), epoch_of(config)
+    rows, chosen, more = made.rows, made.chosen, made.more
     known = len(rows) + 3 * len(chosen)
     assert more.texts[:known] == rows.texts + 3 * chosen.texts
     assert more.labels[:known].tolist() == [*rows.labels, *np.tile(chosen.labels, 3)]
     assert more.labels[known:].tolist() == [-1] * len(more.labels[known:])
     assert 15 <= len(more) - known <= 18, "a tenth of the 178 rows, less what is nothing when it is cleaned"
-    assert more.texts == again.texts
-    assert more_valid.texts == valid.texts + held_out.texts
-    assert -1 not in more_valid.labels
+    assert more.texts == again.more.texts
+    assert made.more_valid.texts == made.valid.texts + made.held_out.texts
+    assert -1 not in made.more_valid.labels
 
 
 def test_further_labels_are_balanced_by_repeating_the_rarer_ones(together: Any) -> None:
     config = further_config(together, "joint.further_repeat=2", "joint.further_balanced=true")
-    with open_store(config.paths.data_db) as store:
-        rows, valid = store.read("train"), store.read("valid")
-        chosen, _ = joint.further(config, store)
-        more, _ = joint.with_further(config, store, rows, valid)
-    counts = np.bincount(chosen.labels)
+    made = epoch_of(config)
+    counts, added = np.bincount(made.chosen.labels), len(made.rows)
     assert counts[0] != counts[1]
-    assert np.bincount(more.labels[len(rows) :]).tolist() == [2 * counts.max()] * 2
-    assert set(more.texts[len(rows) :]) == set(chosen.texts)
+    assert np.bincount(made.more.labels[added:]).tolist() == [2 * counts.max()] * 2
+    assert set(made.more.texts[added:]) == set(made.chosen.texts)
 
 
 def test_negations_are_a_share_of_the_rows_with_the_labels_of_the_data(together: Any) -> None:
@@ -284,15 +287,21 @@ def test_negations_are_a_share_of_the_rows_with_the_labels_of_the_data(together:
 
 def test_neutral_texts_teach_to_be_unsure_once_an_epoch_and_never_validate(together: Any) -> None:
     config = further_config(together, "joint.further_repeat=2", "joint.further_neutral=[1]")
-    with open_store(config.paths.data_db) as store:
-        rows, valid = store.read("train"), store.read("valid")
-        chosen, held_out = joint.further(config, store)
-        more, more_valid = joint.with_further(config, store, rows, valid)
-    neutral = more.texts[len(rows) + 2 * len(chosen) :]
+    made = epoch_of(config)
+    known = len(made.rows) + 2 * len(made.chosen)
+    neutral = made.more.texts[known:]
     assert 5 < len(neutral) <= 10, "a tenth of them is held out, as of the others"
     assert set(neutral) <= {f"an indifferent text {number}" for number in range(10)}
-    assert more.labels[len(rows) + 2 * len(chosen) :].tolist() == [-1] * len(neutral)
-    assert more_valid.texts == valid.texts + held_out.texts
+    assert made.more.labels[known:].tolist() == [-1] * len(neutral)
+    assert made.more_valid.texts == made.valid.texts + made.held_out.texts
+
+
+def test_neutral_values_that_never_occur_or_are_labels_too_are_told(together: Any) -> None:
+    with pytest.raises(DataError, match=r"has no row with a label of joint\.further_neutral"):
+        joint.run(further_config(together, "joint.further_neutral=[meh]"))
+    with pytest.raises(ConfigError) as caught:
+        further_config(together, "joint.further_neutral=['0']")
+    assert "0 stands in further_neutral and in further_label_map" in "".join(caught.value.problems)
 
 
 def test_training_with_further_and_unknowable_texts_publishes_models(together: Any) -> None:
@@ -318,19 +327,17 @@ def test_a_test_tells_how_many_of_its_texts_are_further_ones_that_were_trained_o
     config = further_config(together, "joint.train.epochs=1")
     joint.run(config, test=False)
     source = Path(config.joint.further_source)
-    answered = test_command.evaluate(
-        config.model_copy(
-            update={
-                "data": config.data.model_copy(
-                    update={"label_map": {"0": "negative", "2": "positive"}, "unknown_labels": "drop"}
-                )
-            }
-        ),
-        "lstm",
-        data_file=source,
-    )
+    how = {"label_map": {"0": "negative", "2": "positive"}, "unknown_labels": "drop"}
+    mapped = config.model_copy(update={"data": config.data.model_copy(update=how)})
+    answered = test_command.evaluate(mapped, "lstm", data_file=source)
     # 30 new ones and five each that stand in train and valid; those of test were left out.
     assert answered.overlap == {"rows": 40, "of": 45}
+    tuned = finetune.run(config, "lstm", data_file=str(together.folder / "texts.csv"))
+    kept = final(together, "lstm") / paths.SEEN_TEXTS
+    assert (tuned.model_dir / paths.SEEN_TEXTS).read_bytes() == kept.read_bytes()
+    kept.write_bytes(b"no filter")
+    damaged = test_command.evaluate(mapped, "lstm", data_file=source)
+    assert damaged.overlap == {"rows": 10, "of": 45}, "those of the database alone"
 
 
 def test_further_texts_of_which_none_is_left_to_train_on_are_told(together: Any) -> None:

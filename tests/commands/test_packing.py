@@ -279,6 +279,9 @@ def test_models_that_had_other_further_texts_than_the_configuration_names_are_re
             published(config, head) / paths.SEEN_TEXTS
         )
     assert packing.run(config).seen_texts == 198 + 20
+    path.write_text("text,label\n" + "".join(f"another text {number},positive\n" for number in range(20)))
+    with pytest.raises(UsageError, match=r"not on those that joint\.further_source"):
+        packing.run(config)
     other = config.model_copy(update={"joint": config.joint.model_copy(update={"further_source": None})})
     with pytest.raises(UsageError, match="was trained on further texts too") as caught:
         packing.run(other)
