@@ -13,8 +13,10 @@ from sentiment_hybrid.config.schema import SHARED
 
 #: Settings that no longer exist -> what to use instead.
 REMOVED = {
-    "joint.negations": "generate such texts with recipes/mini/negations.py and add them with joint.further_source",
-    "joint.unknowable": "generate such texts with recipes/mini/unknowable.py and add them with joint.further_source",
+    "joint.further_neutral": "prepare data with a label neutral, which joint.further_label_map may map to",
+    "joint.further_balanced": "use joint.train.class_weights, or a file with equally many rows of each label",
+    "joint.negations": "write such texts with recipes/mini/negations.py and add them with joint.further_source",
+    "joint.unknowable": "write such texts with recipes/mini/unknowable.py and add them with joint.further_source",
 }
 
 _RANGE_KEYS = ["type", "low", "high", "log", "step", "choices"]

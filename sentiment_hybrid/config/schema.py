@@ -572,28 +572,15 @@ class Joint(Section):
     further_label_map: dict[LabelText, LabelText] | None = Field(
         None, description="As data.label_map; rows with other values are left out."
     )
-    further_neutral: tuple[LabelText, ...] = Field(
-        (), description="Values that are not labels: these texts are trained towards equal probabilities."
+    further_partial: bool = Field(
+        False, description="These texts teach nothing about labels that do not occur in them."
     )
-    further_balanced: bool = Field(False, description="Repeat rows of rarer labels until every label has equally many.")
     further_repeat: int = Field(1, ge=1, le=1000, description="How often each additional text occurs in an epoch.")
-    further_valid_size: Fraction = Field(0.1, description="Fraction of them for validation.")
-    negations: float = Field(
-        0.0, ge=0.0, le=10.0, description="Generated English texts with negations, as a multiple of the training rows."
-    )
+    further_valid_size: Fraction = Field(0.1, description="Fraction of them for validation; none if they are partial.")
     heads_from: HomePath | None = Field(
         None,
         description="Continue the heads of this pack; its encoder is DIR/encoder, for encoder.name. null: new heads.",
     )
-    unknowable: float = Field(
-        0.0, ge=0.0, le=1.0, description="Generated texts without meaning, as a multiple of the training rows."
-    )
-
-    @model_validator(mode="after")
-    def _neutral_or_labelled(self) -> Joint:
-        if both := sorted(set(self.further_neutral) & set(self.further_label_map or {})):
-            raise ValueError(f"{', '.join(both)} is in both further_neutral and further_label_map")
-        return self
 
     @field_validator("models")
     @classmethod
