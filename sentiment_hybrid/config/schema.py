@@ -588,6 +588,9 @@ class Pretrain(Section):
     source: str | None = Field(
         None, min_length=1, description="Texts, as in data.source; null is the training split of paths.data_db."
     )
+    added_tokens: HomePath | None = Field(
+        None, description="A UTF-8 file, one per line, of texts that become tokens of their own, such as emoji."
+    )
     valid_size: float = Field(
         0.01, gt=0.0, lt=0.5, description="Share of a source's texts held out to measure perplexity on."
     )
