@@ -10,6 +10,14 @@ from pydantic import BaseModel, ValidationError
 
 from sentiment_hybrid.config.describe import allowed, choices, field_at, section_at, settings
 
+#: Settings of earlier versions: what replaces each.
+RETIRED = {
+    "joint.further_neutral": "prepare the data with a label neutral, which joint.further_label_map may name",
+    "joint.further_balanced": "use joint.train.class_weights, or a file that has as many rows of each label",
+    "joint.negations": "put made-up texts into joint.further_source (recipes/mini/negations.py writes such a file)",
+    "joint.unknowable": "put such texts, labelled neutral, into joint.further_source (recipes/mini/unknowable.py)",
+}
+
 
 def tell(error: ValidationError, document: Mapping[str, Any], origins: Mapping[str, str]) -> list[str]:
     """One line per wrong setting.
@@ -131,6 +139,8 @@ def _members(annotation: Any) -> tuple[Any, ...]:
 
 def _near_key(place: tuple[str, ...]) -> str:
     """What an unknown key may have been meant for: a name beside it, or the same name elsewhere."""
+    if instead := RETIRED.get(".".join(place)):
+        return instead
     *above, name = place
     section = section_at(above)
     here = list(section.model_fields) if section is not None else _range_keys()

@@ -536,35 +536,15 @@ class Joint(Section):
     further_label_map: dict[Word, Word] | None = Field(
         None, description="As data.label_map; a value that is not in it leaves its row out."
     )
-    further_neutral: tuple[Word, ...] = Field(
-        (), description="Values that are no label: once an epoch, it learns to be unsure of each."
-    )
-    further_balanced: bool = Field(
-        False, description="Whether rows of rarer labels are repeated until every label has as many."
+    further_partial: bool = Field(
+        False,
+        description="Whether their labels were chosen among those that occur alone: nothing is learned of the others.",
     )
     further_repeat: int = Field(1, ge=1, le=1000, description="How often an epoch has each of them.")
-    further_valid_size: Share = Field(0.1, description="Share of them that validates instead.")
-    negations: float = Field(
-        0.0,
-        ge=0.0,
-        le=10.0,
-        description="Share of made-up English texts with negations beside the training rows.",
-    )
+    further_valid_size: Share = Field(0.1, description="Share of them that validates instead; of partial ones none.")
     heads_from: HomePath | None = Field(
         None, description="A pack whose heads go on (its encoder is DIR/encoder, for encoder.name); null: new ones."
     )
-    unknowable: float = Field(
-        0.0,
-        ge=0.0,
-        le=1.0,
-        description="Share of made-up texts without meaning beside the training rows: they teach it to be unsure.",
-    )
-
-    @model_validator(mode="after")
-    def _neutral_or_labelled(self) -> Joint:
-        if both := sorted(set(self.further_neutral) & set(self.further_label_map or {})):
-            raise ValueError(f"{', '.join(both)} stands in further_neutral and in further_label_map: name it once")
-        return self
 
     @field_validator("models")
     @classmethod

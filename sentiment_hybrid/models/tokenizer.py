@@ -237,7 +237,7 @@ def _added_token(line: bytes, place: str) -> str:
     unified = re.sub(_DROPPED, "", token).strip()
     if (token and not unified) or any(unicodedata.category(character) == "Cc" for character in token):
         raise DataError(
-            f"{place}: {ascii(token)} has a control character, or is only a variation selector or skin tone, which "
+            f"{place}: {token!a} has a control character, or is only a variation selector or skin tone, which "
             "the tokenizer drops",
             hint="Remove the line.",
         )
