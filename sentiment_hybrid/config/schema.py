@@ -608,6 +608,9 @@ class Pretrain(Optimization):
     source: str | None = Field(
         None, min_length=1, description="Texts, as in data.source; null is the training split of paths.data_db."
     )
+    added_tokens: HomePath | None = Field(
+        None, description="UTF-8 file of texts that become tokens, such as emoji, one per line."
+    )
     valid_size: float = Field(
         0.01, gt=0.0, lt=0.5, description="Fraction of a source's texts held out to measure perplexity."
     )
