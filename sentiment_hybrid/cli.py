@@ -747,6 +747,9 @@ def predict(
     backend: Annotated[
         Backend | None, typer.Option("--backend", help="onnx runs what senthy export wrote; told by the directory.")
     ] = None,
+    labels: Annotated[
+        str | None, typer.Option("--labels", metavar="A,B", help="Answer among these labels of the model alone.")
+    ] = None,
 ) -> None:
     """Label new texts: those named, a file, or standard input."""
     from sentiment_hybrid.commands import predict as verb
@@ -767,6 +770,7 @@ def predict(
         offline=call.offline,
         encoder=encoder,
         backend=cast(Any, backend.value if backend else "auto"),
+        labels=None if labels is None else labels.split(","),
     )
     console.show_predictions(result)
 

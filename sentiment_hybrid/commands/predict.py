@@ -94,6 +94,7 @@ def run(
     offline: bool = False,
     encoder: Path | str | None = None,
     backend: Backend = "auto",
+    labels: Sequence[str] | None = None,
 ) -> PredictResult:
     """Label texts and write each row with ``prediction``, ``score`` and ``p_<label>`` added, in the order they came.
 
@@ -110,9 +111,11 @@ def run(
         table: of an SQLite input.
         precision: auto, fp32, bf16, fp16 or int8; None is that of ``<model>.train.precision``.
         backend: ``onnx`` runs an export, the one of ``head`` or the first there is where no directory is named.
+        labels: answer among these labels of the model alone; None is all.
 
     Raises:
         UsageError: options that contradict each other.
+        LabelError: the model does not have one of ``labels``, or fewer than two are given.
         SourceError, ColumnError: the input cannot be read, lacks the text column, or has a column that would be added.
         ModelError, EncoderError, OutputError: as their names say.
         TrainingError: the device is not there, or does not compute in that precision.
@@ -123,7 +126,7 @@ def run(
     with contextlib.ExitStack() as stack:
         given = [] if list(texts) == [STDIN] else [_argument(text) for text in texts]
         incoming = _of_texts(given) if given else _open(stack, input_file, data, file_format)
-        computing: dict[str, Any] = {"precision": precision, "device": device, "backend": backend}
+        computing: dict[str, Any] = {"precision": precision, "device": device, "backend": backend, "labels": labels}
         predictor, directory = _predictor(config, model_dir, head, offline=offline, encoder=encoder, **computing)
         if given and output_file is None and not as_json:
             predictions = tuple(predictor.predict(given))
@@ -257,6 +260,7 @@ def _predictor(
     offline: bool,
     encoder: Path | str | None,
     backend: Backend,
+    labels: Sequence[str] | None,
 ) -> tuple[Predictor, Path]:
     from sentiment_hybrid.console import note
     from sentiment_hybrid.engine.checkpoint import read_info
@@ -293,6 +297,7 @@ def _predictor(
         token_budget=settings.token_budget,
         precision=precision or ("auto" if is_export(directory) else settings.precision),
         backend=backend,
+        labels=labels,
     )
     return predictor, directory
 
