@@ -373,7 +373,7 @@ def test_all_verbs_are_there() -> None:
     plain = {"data", "train", "optimize", "test", "finetune", "predict", "run-all", "bench", "fetch", "info"}
     assert plain | {f"config {verb}" for verb in ("show", "check", "init", "schema")} <= names
     files = {path.stem.replace("_", "-") for path in Path(commands.__file__).parent.glob("[a-z]*.py")}
-    shared = {"fitting", "dry_run", "joint"}  # by the verbs that train; joint is a model of one
+    shared = {"fitting", "dry-run", "joint"}  # by the verbs that train; joint is a model of one
     shared |= {"packing"}  # a format of export
     assert files - shared == {name.split()[0] for name in names}
 
@@ -404,11 +404,11 @@ def test_config_commands_print_to_stdout(capsys: pytest.CaptureFixture[str], tmp
     shown = load_config(tmp_path / "shown.yaml")
     assert (shown.project.seed, shown.lstm.train.epochs) == (5, 2)
     assert senthy("config", "check", "quickstart") == 0
-    assert capsys.readouterr().out.endswith("quickstart.yaml: ok\n")
+    assert capsys.readouterr().out.endswith("quickstart.yaml: valid\n")
     assert senthy("config", "init", "--from", "quickstart") == 0
     assert capsys.readouterr().out == "wrote senthy.yaml\n"
     assert senthy("config", "check", "-q") == 0
-    assert capsys.readouterr().out == "senthy.yaml: ok\n"
+    assert capsys.readouterr().out == "senthy.yaml: valid\n"
     assert senthy("config", "schema") == 0
     assert "han.hpo.search_space" in capsys.readouterr().out
 
