@@ -18,7 +18,6 @@ from sentiment_hybrid.reporting.results import read_results
 
 from .conftest import write_toy_csv
 
-
 THREE = ("negative", "neutral", "positive")
 
 
