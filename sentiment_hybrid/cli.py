@@ -977,11 +977,21 @@ def init(
 
 @config_app.command()
 @options()
-def schema(call: Call, *, json_: Json = False) -> None:
-    """List every setting: type, bounds, default, meaning; --json prints the JSON Schema for editors."""
+def schema(
+    call: Call,
+    *,
+    json_: Annotated[bool, _switch("--json", "Print the JSON Schema, for editors.")] = False,
+    markdown: Annotated[bool, _switch("--markdown", "Print the documentation page.")] = False,
+) -> None:
+    """List every setting: allowed values, default, meaning."""
     from sentiment_hybrid.commands import config as verb
 
-    console.as_json(verb.json_schema()) if json_ else console.show_schema(verb.schema())
+    if json_:
+        console.as_json(verb.json_schema())
+    elif markdown:
+        console.raw(verb.markdown())
+    else:
+        console.show_schema(verb.schema())
 
 
 @cache_app.command("info")
