@@ -694,82 +694,6 @@ def show_run_all(result: Any) -> None:
         error(f"{name}: {getattr(failure, 'message', None) or failure}", hint=getattr(failure, "hint", ""))
 
 
-def show_bench(result: Any) -> None:
-    """Rates by kind of work and precision, the limits beside them, and what train and optimize would take."""
-    layers = {0: "frozen", "all": "all layers trained"}.get(
-        result.trainable_layers, f"last {result.trainable_layers} layers trained"
-    )
-    threads = "1 thread" if result.threads == 1 else f"{result.threads} threads"
-    say(f"{result.model} over {result.encoder} ({layers}), {result.device}, {threads}; {result.texts}")
-    rows = [
-        [
-            rate.work,
-            rate.precision,
-            f"{rate.tokens:,.0f}",
-            f"{rate.texts:,.0f}" if rate.texts >= 10 else f"{rate.texts:.1f}",
-            "-" if rate.share is None else f"{100 * rate.share:.0f} %",
-        ]
-        for rate in result.rates
-    ]
-    table("Rates", ["work", "precision", "tokens/s", "texts/s", "of the matrix rate"], rows, left=2)
-    limits = [f"{rate / 1e9:,.0f} GFLOP/s in {name}" for name, rate in result.matrix_rates.items()]
-    say(f"limits: the encoder's matrix products {', '.join(limits)}; copying {result.copy_rate / 1e9:.1f} GB/s")
-    for what, why in result.missing.items():
-        warn(f"not measured: {what}: {why}")
-    for text in result.notes:
-        say(text)
-    for estimate in result.estimates:
-        show_estimate(estimate)
-    say(f"measured in {duration(result.seconds)}")
-
-
-def show_dry_run(results: Sequence[Any]) -> None:
-    """Estimates of a command for each model, and their sum."""
-    for result in results:
-        show_estimate(result)
-    if len(results) > 1:
-        say(f"together about {duration(sum(one.estimate.total_seconds for one in results))}")
-    spent = duration(sum(one.seconds for one in results))
-    say(f"a dry run: counted and measured on this machine in {spent}; nothing was changed")
-
-
-def show_estimate(result: Any) -> None:
-    """What there is to do, and the time and disk that it takes."""
-    made = result.estimate
-    table(f"{result.verb} --model {result.model}: to do", ["", ""], [list(row) for row in _todo(made.todo)])
-    rows = [[f"time of {what}", duration(seconds)] for what, seconds in made.seconds.items()]
-    rows += [["time in all, about", duration(made.total_seconds)]]
-    rows += [[f"disk for {what}", size(count)] for what, count in made.bytes.items()]
-    table(f"Estimate, {result.precision}", ["", ""], rows)
-    if made.notes:
-        say(f"not certain: {'; '.join(made.notes)}")
-
-
-def _todo(todo: Any) -> Iterator[tuple[str, str]]:
-    """The counts of an estimate, line by line."""
-    if todo.trials is not None:
-        done = f" ({todo.trials_done:,} done already)" if todo.trials_done else ""
-        trials = todo.trials
-        yield "trials x epochs", f"{trials.runs:,} x {trials.epochs:,}{done}"
-        yield "rows of a trial", f"{trials.train.rows:,} train, {trials.valid.rows:,} valid"
-        yield "steps of all trials", f"{trials.steps:,}"
-    if todo.training is not None:
-        one = todo.training
-        times = f"{one.runs:,} x " if one.runs > 1 else ""
-        yield "trainings x epochs", f"{times}{one.epochs:,}"
-        yield (
-            "rows",
-            f"{one.train.rows:,} train, {one.valid.rows:,} valid"
-            + (f", {todo.test.rows:,} test" if todo.test is not None else ""),
-        )
-        yield "tokens of an epoch", f"{one.train.tokens:,.0f} train, {one.valid.tokens:,.0f} valid"
-        yield "steps", f"{one.steps:,}"
-    if todo.windows:
-        yield "windows", f"{todo.windows:,}, {todo.distinct:,} of them distinct"
-        stored = todo.distinct - todo.missing
-        yield "their states", f"{stored:,} stored, {todo.missing:,} to encode ({todo.missing_tokens:,.0f} tokens)"
-
-
 def show_info(facts: Mapping[str, Mapping[str, object]]) -> None:
     """Facts by section, as ``senthy info`` gathers them."""
     for section, rows in facts.items():
@@ -840,9 +764,9 @@ def show_fetch(result: Any) -> None:
 
 
 def show_schema(settings: Sequence[Any]) -> None:
-    """Every setting, one line each where stdout is a pipe."""
+    """Every setting; in a pipe, one per line."""
     rows = [[one.key, one.allowed, one.default, one.meaning] for one in settings]
-    table("", ["setting", "may be", "default", "meaning"], rows, left=4)
+    table("", ["setting", "allowed", "default", "meaning"], rows, left=4)
 
 
 def show_files(files: Mapping[str, object]) -> None:
