@@ -8,7 +8,7 @@ model with the best parameters beside one with the default values: same training
 test of the difference. Then the recorded trials are played to the default pruner once more, epoch by epoch: what it
 would have saved on identical parameters, and whether the best trial is still the same.
 
-`seed`: configs/seed.yaml (its values, its cleaned column, its 20 epochs) beside configs/default.yaml, trained on the
+`seed`: configs/predecessor.yaml (its values, its cleaned column, its 20 epochs) beside configs/default.yaml, trained on the
 same rows over the same frozen encoder. FOLDER keeps everything; running again goes on from there.
 """
 
@@ -29,9 +29,9 @@ from sentiment_hybrid.commands import data, optimize, train
 from sentiment_hybrid.commands.test import TestResult, kept_result
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config, Hpo
-from sentiment_hybrid.engine import metrics
-from sentiment_hybrid.engine.checkpoint import read_info
-from sentiment_hybrid.engine.runs import versions
+from sentiment_hybrid.engine.evaluation import metrics
+from sentiment_hybrid.engine.inference.model_directory import read_info
+from sentiment_hybrid.engine.training.runs import versions
 from sentiment_hybrid.paths import published_model
 from sentiment_hybrid.reporting.predictions import read_predictions
 from sentiment_hybrid.tuning.study import TrialFacts, pruner_of
@@ -128,13 +128,13 @@ def replay(trials: list[TrialFacts], hpo: Hpo) -> dict[str, Any]:
 
 def seed(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
     rows = rows_of(arguments, model)
-    theirs = configure(arguments, "seed", "seed", {**rows, "data.valid_size": 0.1})
+    theirs = configure(arguments, "seed", "predecessor", {**rows, "data.valid_size": 0.1})
     ours = configure(arguments, "ours", None, rows)
     results = {}
-    for name, config in (("configs/seed.yaml", theirs), ("configs/default.yaml", ours)):
+    for name, config in (("configs/predecessor.yaml", theirs), ("configs/default.yaml", ours)):
         data.run(config)
         results[name] = trained(config, model)
-    first, second = (results[name] for name in ("configs/default.yaml", "configs/seed.yaml"))
+    first, second = (results[name] for name in ("configs/default.yaml", "configs/predecessor.yaml"))
     return {"table": table(results), "difference": paired(first, second)}
 
 

@@ -71,7 +71,7 @@ def run(
     """
     from sentiment_hybrid.engine import limits
     from sentiment_hybrid.engine.device import resolve
-    from sentiment_hybrid.engine.runs import versions
+    from sentiment_hybrid.engine.training.runs import versions
 
     started = time.perf_counter()
     compute = resolve(device, config.model(model).train.precision)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from sentiment_hybrid.engine.batches import TokenizedTexts
     from sentiment_hybrid.engine.bench import Bench
     from sentiment_hybrid.engine.estimate import Amount, Estimate, Speeds, Todo, Training
-    from sentiment_hybrid.engine.materials import Workshop
-    from sentiment_hybrid.models.encoder import LoadedEncoder
+    from sentiment_hybrid.engine.training.session import Session
+    from sentiment_hybrid.models.encoder.hub import LoadedEncoder
 
 Verb = Literal["train", "optimize"]
 
@@ -89,21 +89,21 @@ class Ground:
             self._texts[split] = (rows, examples.texts)
             self._labels[split] = examples.labels.tolist()
 
-    def amount(self, workshop: Workshop, split: Split, rows: int) -> Amount:
+    def amount(self, session: Session, split: Split, rows: int) -> Amount:
         """The first so many rows of a split."""
         from sentiment_hybrid.engine.estimate import Amount
 
-        tokens = self._of(workshop, split).lengths[:rows]
+        tokens = self._of(session, split).lengths[:rows]
         return Amount(rows, float(tokens.sum()) * rows / max(len(tokens), 1))
 
-    def windows(self, workshop: Workshop) -> dict[str, float]:
+    def windows(self, session: Session) -> dict[str, float]:
         """Windows of all rows, the distinct ones, and those that are not stored, as `Todo` names them."""
         from sentiment_hybrid.engine.estimate import survey
 
-        if workshop.states is None:
+        if session.states is None:
             return {}
-        texts = [self._of(workshop, split) for split in self._texts]
-        found = survey(workshop.states.folder, texts, known=self.known)
+        texts = [self._of(session, split) for split in self._texts]
+        found = survey(session.states.folder, texts, known=self.known)
         self.known |= found.keys
         counted = sum(len(texts) for _, texts in self._texts.values())
         beyond = sum(rows for rows, _ in self._texts.values()) / max(counted, 1)
@@ -121,10 +121,10 @@ class Ground:
             return []
         return [f"counted on the first {self.most:,} texts of {' and '.join(beyond)}, and taken to go on so"]
 
-    def _of(self, workshop: Workshop, split: Split) -> TokenizedTexts:
+    def _of(self, session: Session, split: Split) -> TokenizedTexts:
         key = (split, len(self._texts[split][1]))
         if key not in self._tokenized:
-            self._tokenized[key] = workshop.tokenize(self._texts[split][1])
+            self._tokenized[key] = session.tokenize(self._texts[split][1])
         return self._tokenized[key]
 
 
@@ -149,10 +149,10 @@ def run(
         SenthyError: what the command itself would say of the same config, database and encoder.
         UsageError: started in several processes.
     """
+    from sentiment_hybrid import distributed
     from sentiment_hybrid.data.store import open_store
-    from sentiment_hybrid.engine import processes
 
-    processes.refuse("a dry run", hint="Leave out torchrun or accelerate launch for --dry-run.")
+    distributed.refuse("a dry run", hint="Leave out torchrun or accelerate launch for --dry-run.")
     results = []
     with open_store(config.paths.data_db) as store, temporary() as folder:
         ground = None
@@ -199,7 +199,7 @@ def opened(
 ) -> Ground:
     """Read texts and encoder; ``before`` is the ground of another model, whose encoder and states are shared."""
     from sentiment_hybrid.console import progress
-    from sentiment_hybrid.engine.materials import load_or_build_encoder, set_seeds
+    from sentiment_hybrid.engine.training.session import load_or_build_encoder, set_seeds
 
     with progress("reading texts and encoder", unit="parts"):
         set_seeds(config.project.seed)
@@ -243,11 +243,11 @@ def estimated(
     from sentiment_hybrid.console import progress
     from sentiment_hybrid.engine.device import resolve
     from sentiment_hybrid.engine.estimate import estimate
-    from sentiment_hybrid.engine.materials import open_workshop
+    from sentiment_hybrid.engine.training.session import open_session
 
     config = ground.config
     compute = resolve(ground.device, config.model(model).train.precision)
-    workshop = open_workshop(
+    session = open_session(
         config,
         model,
         ground.loaded,
@@ -255,11 +255,11 @@ def estimated(
         compute=compute,
         cache=paths.cache_dir(config.paths.cache_dir),
     )
-    trained = sum(weight.numel() for weight in workshop.classifier.parameters() if weight.requires_grad)
+    trained = sum(weight.numel() for weight in session.classifier.parameters() if weight.requires_grad)
     with progress(f"counting and measuring {model}", unit="parts"):
-        todo = _todo(ground, model, verb, store, workshop, seeds=seeds, final=final, test=test)
-        speeds = speeds or _speeds(ground, model, verb, workshop, compute.precision)
-    head = sum(weight.numel() for weight in workshop.single.head.parameters())
+        todo = _todo(ground, model, verb, store, session, seeds=seeds, final=final, test=test)
+        speeds = speeds or _speeds(ground, model, verb, session, compute.precision)
+    head = sum(weight.numel() for weight in session.single.head.parameters())
     inside = bundle or ground.loaded.source not in ("hub", "package") or config.encoder.trainable_layers != 0
     whole = sum(weight.numel() for weight in ground.loaded.model.parameters()) if inside else 0
     made = estimate(
@@ -304,7 +304,7 @@ def _check(config: Config, model: str, verb: Verb, store: Store, *, test: bool, 
 
 
 def _todo(
-    ground: Ground, model: str, verb: Verb, store: Store, workshop: Workshop, *, seeds: int, final: bool, test: bool
+    ground: Ground, model: str, verb: Verb, store: Store, session: Session, *, seeds: int, final: bool, test: bool
 ) -> Todo:
     from sentiment_hybrid.engine.estimate import Amount, Todo, Training
 
@@ -314,7 +314,7 @@ def _todo(
 
     def training(train: int | None, valid: int | None, epochs: int, runs: int) -> Training:
         rows = _least(train, store.count("train")), _least(valid, store.count("valid"))
-        amounts = ground.amount(workshop, "train", rows[0]), ground.amount(workshop, "valid", rows[1])
+        amounts = ground.amount(session, "train", rows[0]), ground.amount(session, "valid", rows[1])
         return Training(*amounts, epochs, rows_per_step, runs)
 
     trials, done = None, 0
@@ -322,17 +322,17 @@ def _todo(
         done = trials_done(ground, model)
         runs = max(0, hpo.n_trials - done)
         trials = training(hpo.sample_size, hpo.valid_sample_size, hpo.epochs, runs)
-    fit = None
+    trainer = None
     if verb == "train" or final:
-        fit = training(settings.sample_size, settings.valid_sample_size, settings.epochs, seeds)
+        trainer = training(settings.sample_size, settings.valid_sample_size, settings.epochs, seeds)
         if verb == "optimize" and hpo.final.include_valid:
-            rest = ground.amount(workshop, "valid", store.count("valid"))
-            both = Amount(fit.train.rows + rest.rows, fit.train.tokens + rest.tokens)
-            fit = replace(fit, train=both, valid=Amount(0, 0.0), epochs=hpo.epochs)
+            rest = ground.amount(session, "valid", store.count("valid"))
+            both = Amount(trainer.train.rows + rest.rows, trainer.train.tokens + rest.tokens)
+            trainer = replace(trainer, train=both, valid=Amount(0, 0.0), epochs=hpo.epochs)
     tested = None
-    if test and fit is not None:
-        tested = ground.amount(workshop, "test", _least(ground.config.test.sample_size, store.count("test")))
-    return Todo(fit, trials, done, tested, seeds, **ground.windows(workshop))  # type: ignore[arg-type]
+    if test and trainer is not None:
+        tested = ground.amount(session, "test", _least(ground.config.test.sample_size, store.count("test")))
+    return Todo(trainer, trials, done, tested, seeds, **ground.windows(session))  # type: ignore[arg-type]
 
 
 def trials_done(ground: Ground, model: str) -> int:
@@ -350,11 +350,11 @@ def trials_done(ground: Ground, model: str) -> int:
     return trials_in_copy(hpo.storage, ground.config, model, bench.facts(), default=default)
 
 
-def _speeds(ground: Ground, model: str, verb: Verb, workshop: Workshop, precision: str) -> Speeds:
+def _speeds(ground: Ground, model: str, verb: Verb, session: Session, precision: str) -> Speeds:
     from sentiment_hybrid.engine.estimate import Speeds
 
     bench = ground.bench(model)
-    encode = bench.encode(precision).tokens if workshop.states is not None else 0.0
+    encode = bench.encode(precision).tokens if session.states is not None else 0.0
     validate = bench.validate(precision).tokens
     ends = _ends(ground.config, model) if verb == "optimize" else []
     trials = tuple(bench.train(precision, config=end).tokens for end in ends)
@@ -397,7 +397,7 @@ def _notes(ground: Ground, model: str, verb: Verb, *, test: bool) -> list[str]:
 
 def _without_room(config: Config, needed: int) -> list[str]:
     """That so many bytes of token states are more than the budget leaves, if so."""
-    from sentiment_hybrid.engine.shards import size_of
+    from sentiment_hybrid.engine.states.shards import size_of
 
     most = config.cache.max_gb
     used = size_of(paths.states_dir(paths.cache_dir(config.paths.cache_dir)))

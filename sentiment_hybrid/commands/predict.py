@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from sentiment_hybrid.config.schema import Config, Data
-    from sentiment_hybrid.data.sinks import Sink
     from sentiment_hybrid.data.sources import Batch, Source
-    from sentiment_hybrid.engine.predictor import Backend, Prediction, Predictor
+    from sentiment_hybrid.data.writers import Sink
+    from sentiment_hybrid.engine.inference.predictor import Backend, Prediction, Predictor
 
 Format = Literal["lines", "csv", "tsv", "jsonl"]
 
@@ -151,7 +151,7 @@ def _check_usage(
     text_column: str | None,
 ) -> None:
     """Say what makes no sense before anything heavy is loaded."""
-    from sentiment_hybrid.data.sinks import kind_of_output
+    from sentiment_hybrid.data.writers import kind_of_output
 
     if isinstance(texts, str):
         raise UsageError("texts is one str", hint="Put it in a list.")
@@ -237,7 +237,7 @@ def _opened(stack: contextlib.ExitStack, path: Path) -> BinaryIO:
 
 def _batches(stack: contextlib.ExitStack, source: Source) -> Iterator[Batch]:
     """Whole rows, a chunk at a time; let go of with the stack, whatever happens in between."""
-    from sentiment_hybrid.engine.predictor import CHUNK
+    from sentiment_hybrid.engine.inference.predictor import CHUNK
 
     batches = source.batches(native=True, size=min(CHUNK, _READ))
     stack.enter_context(contextlib.closing(batches))  # type: ignore[type-var]
@@ -259,9 +259,9 @@ def _predictor(
     backend: Backend,
 ) -> tuple[Predictor, Path]:
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.engine.checkpoint import read_info
-    from sentiment_hybrid.engine.onnx_backend import is_export
-    from sentiment_hybrid.engine.predictor import Predictor, model_directory, published, published_or_mini
+    from sentiment_hybrid.engine.inference.model_directory import read_info
+    from sentiment_hybrid.engine.inference.onnx_runtime import is_export
+    from sentiment_hybrid.engine.inference.predictor import Predictor, model_directory, published, published_or_mini
 
     models_dir = config.paths.models_dir
     if model_dir is not None:
@@ -324,8 +324,8 @@ def _label(
     Reading, preparing and writing each have a thread, at most a group or two ahead of or behind the model; what may
     wait for another program for ever, a pipe, is read and written here, where Ctrl-C is heard.
     """
-    from sentiment_hybrid.data.sinks import open_sink
-    from sentiment_hybrid.engine import overlap
+    from sentiment_hybrid.data.writers import open_sink
+    from sentiment_hybrid.engine.inference import overlap
 
     predictor.check_columns(incoming.columns, source=incoming.name)
     column = _text_column(incoming, text_column, data)
@@ -352,7 +352,7 @@ def _label(
 def _groups(predictor: Predictor, incoming: _Incoming, column: str) -> Iterator[_Group]:
     """Batches put together until there are enough rows, or enough text."""
     from sentiment_hybrid.data.sources import value_text
-    from sentiment_hybrid.engine.predictor import CHUNK
+    from sentiment_hybrid.engine.inference.predictor import CHUNK
 
     batches: list[Batch] = []
     texts: list[str | None] = []
@@ -389,7 +389,7 @@ def _joined(batches: list[Batch]) -> list[Batch]:
 def _writing(
     write: Callable[[tuple[_Group, np.ndarray]], None], *, here: bool
 ) -> contextlib.AbstractContextManager[Callable[[tuple[_Group, np.ndarray]], None]]:
-    from sentiment_hybrid.engine import overlap
+    from sentiment_hybrid.engine.inference import overlap
 
     return contextlib.nullcontext(write) if here else overlap.behind(write)
 
@@ -417,7 +417,7 @@ def _text_column(incoming: _Incoming, wanted: str | None, data: Data) -> str:
 
 def _types(incoming: _Incoming, predictor: Predictor, output: Path | None) -> dict[str, Any]:
     """Arrow types for a parquet output: the input's own where it has some; plain text is text."""
-    from sentiment_hybrid.data.sinks import kind_of_output
+    from sentiment_hybrid.data.writers import kind_of_output
 
     if output is None or kind_of_output(output) != "parquet":
         return {}

@@ -20,11 +20,11 @@ from sentiment_hybrid.errors import DatabaseError, DataError, UsageError
 if TYPE_CHECKING:
     from sentiment_hybrid.engine.batches import TokenizedTexts
     from sentiment_hybrid.engine.device import Compute
-    from sentiment_hybrid.engine.loop import Fit
-    from sentiment_hybrid.engine.masking import Masking
-    from sentiment_hybrid.engine.runs import Run
-    from sentiment_hybrid.models.encoder import LoadedEncoder
-    from sentiment_hybrid.models.masked import MaskedLanguageModel
+    from sentiment_hybrid.engine.training.mlm import Masking
+    from sentiment_hybrid.engine.training.runs import Run
+    from sentiment_hybrid.engine.training.trainer import Trainer
+    from sentiment_hybrid.models.encoder.hub import LoadedEncoder
+    from sentiment_hybrid.models.encoder.mlm import MaskedLanguageModel
 
 #: How runs of it are called.
 RUN_NAME = "pretrain"
@@ -80,21 +80,21 @@ def run(config: Config, *, resume: bool = False, device: str = "auto", offline: 
         EncoderError: the encoder to go on from cannot be had, or has no token that hides others.
         SenthyError: of the kind that fits; see `sentiment_hybrid.errors`.
     """
-    from sentiment_hybrid.engine import processes
+    from sentiment_hybrid import distributed
     from sentiment_hybrid.engine.device import resolve
 
-    processes.join(resolve(device).device.type)
+    distributed.join(resolve(device).device.type)
     if _base(config) == paths.MINI:
         window = min(config.encoder.max_length, MINI_MAX_LENGTH)
         config = config.model_copy(update={"encoder": config.encoder.model_copy(update={"max_length": window})})
     output = config.pretrain.output_dir
-    processes.from_main(lambda: _check_output(output))
+    distributed.from_main(lambda: _check_output(output))
     hint = "Choose another folder: --output DIR, --set paths.results_dir=..."
-    processes.from_main(lambda: fitting.check_writable(output.parent, config.paths.results_dir, hint=hint))
+    distributed.from_main(lambda: fitting.check_writable(output.parent, config.paths.results_dir, hint=hint))
     started = time.perf_counter()
-    texts = processes.together(lambda: _read(config, offline=offline))
-    fingerprint = processes.together(lambda: _fingerprint(config, texts))
-    processes.check_same(fingerprint, "settings, texts or an encoder")
+    texts = distributed.together(lambda: _read(config, offline=offline))
+    fingerprint = distributed.together(lambda: _fingerprint(config, texts))
+    distributed.check_same(fingerprint, "settings, texts or an encoder")
     with _run(config, fingerprint, texts, resume=resume) as run, fitting.held(run, resume=resume):
         result = _run_one(config, run, texts, resume=resume, device=device, offline=offline)
         run.finish()
@@ -114,7 +114,7 @@ def _check_output(output: Path) -> None:
 
 @contextmanager
 def _run(config: Config, fingerprint: str, texts: _Texts, *, resume: bool) -> Iterator[Run]:
-    from sentiment_hybrid.engine.runs import Run
+    from sentiment_hybrid.engine.training.runs import Run
 
     if resume:
         yield Run.unfinished(config, RUN_NAME, fingerprint)
@@ -123,32 +123,32 @@ def _run(config: Config, fingerprint: str, texts: _Texts, *, resume: bool) -> It
 
 
 def _run_one(config: Config, run: Run, texts: _Texts, *, resume: bool, device: str, offline: bool) -> PretrainResult:
-    from sentiment_hybrid.engine import processes
-    from sentiment_hybrid.engine.masking import perplexity
+    from sentiment_hybrid import distributed
+    from sentiment_hybrid.engine.training.mlm import perplexity
 
     compute = fitting.compute_for(run, device=device, precision=config.pretrain.precision)
     if resume:
-        before = processes.from_main(run.config)
+        before = distributed.from_main(run.config)
         output = {"output_dir": config.pretrain.output_dir}
         config = before.model_copy(
             update={"paths": config.paths, "pretrain": before.pretrain.model_copy(update=output)}
         )
-    encoder, fit = processes.together(lambda: _prepare(config, texts, compute, offline=offline))
+    encoder, trainer = distributed.together(lambda: _prepare(config, texts, compute, offline=offline))
     run.settle(compute.describe(), encoder=encoder.fingerprint)
-    resumed = resume and fitting.load_last(fit, run)
+    resumed = resume and fitting.load_last(trainer, run)
     if not resumed and encoder.source != "scratch":
-        before_training = fit.task.validate(
-            fit.bare, compute=compute, token_budget=fit.token_budget, accelerator=fit.accelerator
+        before_training = trainer.task.validate(
+            trainer.bare, compute=compute, token_budget=trainer.token_budget, accelerator=trainer.accelerator
         )
-        if before_training and processes.is_main():
+        if before_training and distributed.is_main():
             run.note(perplexity_before=perplexity(before_training["loss"]))
-    fitting.consume(fit, run, minutes=config.pretrain.checkpoint_minutes)
-    return processes.from_main(lambda: _publish(config, run, texts, encoder, fit, resumed=resumed))
+    fitting.consume(trainer, run, minutes=config.pretrain.checkpoint_minutes)
+    return distributed.from_main(lambda: _publish(config, run, texts, encoder, trainer, resumed=resumed))
 
 
 def _read(config: Config, *, offline: bool) -> _Texts:
     """The texts of a source, or those that were prepared; never the validation or test rows of a database."""
-    from sentiment_hybrid.data.clean import get_normalizer, prepare_nltk
+    from sentiment_hybrid.data.normalizers import get_normalizer, prepare_nltk
     from sentiment_hybrid.data.sources import open_source
     from sentiment_hybrid.data.store import open_store
     from sentiment_hybrid.data.unlabelled import read_unlabelled
@@ -220,7 +220,7 @@ def _checked(texts: _Texts, dropped: dict[str, int] | None = None, *, setting: s
 
 def _fingerprint(config: Config, texts: _Texts) -> str:
     """Of everything that the encoder depends on."""
-    from sentiment_hybrid.engine.runs import FREE_TO_CHANGE
+    from sentiment_hybrid.engine.training.runs import FREE_TO_CHANGE
 
     base = _base(config)
     free = {*FREE_TO_CHANGE, "output_dir", "source", "base"}
@@ -247,15 +247,15 @@ def _revision(config: Config) -> str | None:
     return config.encoder.revision if _base(config) == config.encoder.name else None
 
 
-def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) -> tuple[LoadedEncoder, Fit]:
+def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) -> tuple[LoadedEncoder, Trainer]:
     """Everything up to the first step."""
     from sentiment_hybrid.console import progress
     from sentiment_hybrid.engine import device
-    from sentiment_hybrid.engine.loop import Fit
-    from sentiment_hybrid.engine.masking import MaskedLanguage, Masking
-    from sentiment_hybrid.engine.materials import load_or_build_encoder, set_seeds
-    from sentiment_hybrid.models.encoder import set_dropout
-    from sentiment_hybrid.models.masked import MaskedLanguageModel
+    from sentiment_hybrid.engine.training.mlm import MaskedLanguage, Masking
+    from sentiment_hybrid.engine.training.session import load_or_build_encoder, set_seeds
+    from sentiment_hybrid.engine.training.trainer import Trainer
+    from sentiment_hybrid.models.encoder.mlm import MaskedLanguageModel
+    from sentiment_hybrid.models.encoder.module import set_dropout
 
     settings, base = config.pretrain, _base(config)
     set_seeds(config.project.seed)
@@ -276,7 +276,7 @@ def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) 
         bar.advance(len(texts.train) + len(texts.valid))
     _check_held_out(texts, valid, masking)
     task = MaskedLanguage(train, valid, masking)
-    fit = Fit(
+    trainer = Trainer(
         model.to(compute.device),
         task,
         settings=settings.as_train(),
@@ -284,7 +284,7 @@ def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) 
         compute=compute,
         accelerator=device.accelerator(compute),
     )
-    return encoder, fit
+    return encoder, trainer
 
 
 def _tokenized(config: Config, texts: Sequence[str], tokenizer: Any) -> TokenizedTexts:
@@ -304,7 +304,7 @@ def _check_vocabulary(config: Config, encoder: LoadedEncoder, texts: _Texts) -> 
 
 
 def _check_held_out(texts: _Texts, valid: TokenizedTexts, masking: Masking) -> None:
-    from sentiment_hybrid.engine.masking import hidden_when_held_out
+    from sentiment_hybrid.engine.training.mlm import hidden_when_held_out
 
     if not hidden_when_held_out(valid, masking):
         raise DataError(
@@ -317,8 +317,8 @@ def _check_held_out(texts: _Texts, valid: TokenizedTexts, masking: Masking) -> N
 def _load_head(model: MaskedLanguageModel, encoder: LoadedEncoder, base: str) -> None:
     """Go on with the output layer that the encoder was pretrained with, where it can be had."""
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.models.encoder import directory_of
-    from sentiment_hybrid.models.masked import head_weights
+    from sentiment_hybrid.models.encoder.hub import directory_of
+    from sentiment_hybrid.models.encoder.mlm import head_weights
 
     if encoder.source == "scratch":
         return
@@ -328,18 +328,20 @@ def _load_head(model: MaskedLanguageModel, encoder: LoadedEncoder, base: str) ->
 
 
 def _publish(
-    config: Config, run: Run, texts: _Texts, encoder: LoadedEncoder, fit: Fit, *, resumed: bool
+    config: Config, run: Run, texts: _Texts, encoder: LoadedEncoder, trainer: Trainer, *, resumed: bool
 ) -> PretrainResult:
     """Write the best epoch's encoder, its output layer and what they were made from."""
-    from sentiment_hybrid.engine.checkpoint import best_weights, published_whole
-    from sentiment_hybrid.engine.loop import load_trainable
-    from sentiment_hybrid.engine.masking import perplexity
-    from sentiment_hybrid.engine.runs import now, versions
+    from sentiment_hybrid.engine.inference.model_directory import published_whole
+    from sentiment_hybrid.engine.training.checkpoints import best_weights
+    from sentiment_hybrid.engine.training.mlm import perplexity
+    from sentiment_hybrid.engine.training.runs import now, versions
+    from sentiment_hybrid.engine.training.trainer import load_trainable
     from sentiment_hybrid.files import write_json
-    from sentiment_hybrid.models.encoder import encoder_fingerprint, save_encoder
+    from sentiment_hybrid.models.encoder.hub import save_encoder
+    from sentiment_hybrid.models.encoder.module import encoder_fingerprint
     from sentiment_hybrid.reporting.plots import learning_curves
 
-    load_trainable(fit.bare, best_weights(run.checkpoints))
+    load_trainable(trainer.bare, best_weights(run.checkpoints))
     best, valid = fitting.best_epoch(run)
     epochs, before = run.epochs(), run.meta().get("perplexity_before")
     result = PretrainResult(
@@ -347,7 +349,7 @@ def _publish(
         run_dir=run.folder,
         base=_base(config),
         texts=len(texts.train),
-        tokens=int(fit.task.tokenized.ids.size),
+        tokens=int(trainer.task.tokenized.ids.size),
         held_out_texts=len(texts.valid),
         epochs=len(epochs),
         best_epoch=best["epoch"],
@@ -359,7 +361,7 @@ def _publish(
     )
     with published_whole(config.pretrain.output_dir) as aside:
         save_encoder(encoder.model, encoder.tokenizer, aside)
-        fit.bare.save_head(aside)
+        trainer.bare.save_head(aside)
         document = {
             "base": result.base,
             "base_revision": encoder.revision,

@@ -23,10 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sentiment_hybrid.config.schema import Data
-from sentiment_hybrid.data import split
-from sentiment_hybrid.data.clean import Normalizer
+from sentiment_hybrid.data import splits as split
 from sentiment_hybrid.data.columns import Columns, Labelling, LabelValues, all_mean, choose, codes_in, resolve
 from sentiment_hybrid.data.crew import Crew, Prepared, Recipe
+from sentiment_hybrid.data.normalizers import Normalizer
 from sentiment_hybrid.data.sources import Batch, Source
 from sentiment_hybrid.data.spool import CONFLICT, LEFT_OUT, OTHER_SPLIT, REPEAT, Rows, Spool
 from sentiment_hybrid.data.store import APPLICATION_ID, FORMAT_VERSION, check_ours

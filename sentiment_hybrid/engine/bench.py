@@ -17,13 +17,14 @@ from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.engine import limits
 from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
 from sentiment_hybrid.engine.device import resolve
-from sentiment_hybrid.engine.evaluate import predict_probabilities
-from sentiment_hybrid.engine.loop import Fit, StepFacts
-from sentiment_hybrid.engine.materials import Workshop, furnish, new_fit, set_seeds
+from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
+from sentiment_hybrid.engine.training.session import Session, new_trainer, session_for, set_seeds
+from sentiment_hybrid.engine.training.trainer import StepEvent, Trainer
 from sentiment_hybrid.errors import OutputError, TrainingError
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
-from sentiment_hybrid.models.encoder import Encoder, LoadedEncoder, encoder_fingerprint
+from sentiment_hybrid.models.encoder.hub import LoadedEncoder
+from sentiment_hybrid.models.encoder.module import Encoder, encoder_fingerprint
 
 Work = Literal["encode", "validate", "predict", "train"]
 
@@ -103,11 +104,11 @@ class Bench:
 
     def encode(self, precision: str) -> Rate:
         """Of filling the state store: token ids in, states of a frozen encoder on disk."""
-        workshop = self._workshop(precision, frozen=True)
-        assert workshop.states is not None
-        store = workshop.states
+        session = self._session(precision, frozen=True)
+        assert session.states is not None
+        store = session.states
         part, seconds = self._grown(
-            lambda part: store.ensure(self._tokens_of(part, workshop), token_budget=workshop.token_budget)
+            lambda part: store.ensure(self._tokens_of(part, session), token_budget=session.token_budget)
         )
         if store.passes == 0:
             raise OutputError(f"no states could be written into {store.folder}", hint="Is there room for them?")
@@ -116,29 +117,29 @@ class Bench:
 
     def validate(self, precision: str) -> Rate:
         """Of judging a model while it trains: over stored states where there are any, else through the encoder."""
-        workshop = self._workshop(precision)
+        session = self._session(precision)
 
         def probabilities(tokenized: TokenizedTexts, **states: Any) -> None:
             predict_probabilities(
-                workshop.classifier,
+                session.classifier,
                 tokenized,
-                compute=workshop.compute,
-                token_budget=workshop.token_budget,
+                compute=session.compute,
+                token_budget=session.token_budget,
                 **states,
             )
 
-        if workshop.states is None:
-            part, seconds = self._grown(lambda part: probabilities(self._tokens_of(part, workshop)))
+        if session.states is None:
+            part, seconds = self._grown(lambda part: probabilities(self._tokens_of(part, session)))
             return self._rate("validate", precision, part, seconds, of_encoder=True)
         part = slice(0, self._stored.get(precision, _FIRST))
-        material = workshop.material(self.texts[part], self.labels[part])
-        probabilities(material.tokenized, states=material.states)
-        seconds = self._repeated(lambda: probabilities(material.tokenized, states=material.states))
+        dataset = session.dataset(self.texts[part], self.labels[part])
+        probabilities(dataset.tokenized, states=dataset.states)
+        seconds = self._repeated(lambda: probabilities(dataset.tokenized, states=dataset.states))
         return self._rate("validate", precision, part, seconds)
 
     def predict(self, precision: str) -> Rate:
         """Of ``senthy predict``: raw texts in, probabilities out."""
-        from sentiment_hybrid.engine.predictor import Predictor
+        from sentiment_hybrid.engine.inference.predictor import Predictor
 
         bundled = self.loaded.source == "scratch"
         predictor = Predictor(
@@ -157,18 +158,18 @@ class Bench:
 
         ``config`` is another one than the bench's own that differs in the head alone.
         """
-        workshop = self._workshop(precision, config=config)
+        session = self._session(precision, config=config)
         per_step = self._settings.batch_size * self._settings.accumulation
         first = slice(0, min(per_step, len(self.texts)))
-        fit = self._fit(workshop, first)
-        self._epochs(fit, 0.0)  # what is done once, at the first step, is not counted
-        seconds = self._epochs(fit, 0.0)
+        trainer = self._fit(session, first)
+        self._epochs(trainer, 0.0)  # what is done once, at the first step, is not counted
+        seconds = self._epochs(trainer, 0.0)
         steps = int(self.seconds / 2 / seconds)
         if steps > 1:
-            most = self._stored.get(precision, first.stop) if workshop.states is not None else len(self.texts)
+            most = self._stored.get(precision, first.stop) if session.states is not None else len(self.texts)
             first = slice(0, max(first.stop, min(steps * per_step, most)))
-            seconds = self._epochs(self._fit(workshop, first), self.seconds)
-        return self._rate("train", precision, first, seconds, passes=self._training_passes(workshop))
+            seconds = self._epochs(self._fit(session, first), self.seconds)
+        return self._rate("train", precision, first, seconds, passes=self._training_passes(session))
 
     def ceiling(self, precision: str) -> float | None:
         """The best rate of the encoder's own matrix products in this process, FLOP/s; None for int8."""
@@ -186,13 +187,13 @@ class Bench:
     def _settings(self) -> Any:
         return self.config.model(self.model).train
 
-    def _workshop(self, precision: str, *, frozen: bool = False, config: Config | None = None) -> Workshop:
-        """As `open_workshop`, over this bench's own folder, in which no budget of the user's holds."""
+    def _session(self, precision: str, *, frozen: bool = False, config: Config | None = None) -> Session:
+        """As `open_session`, over this bench's own folder, in which no budget of the user's holds."""
         config = config or self.config
         set_seeds(config.project.seed)
         shared = Encoder(self.loaded.model, 0 if frozen else config.encoder.trainable_layers)
         head = config.model(self.model).head
-        return furnish(
+        return session_for(
             Classifier(
                 shared, build_head(self.model, head, input_size=shared.hidden_size, num_classes=len(self.names))
             ),
@@ -204,26 +205,26 @@ class Bench:
             max_windows=config.encoder.max_windows,
         )
 
-    def _tokens_of(self, part: slice, workshop: Workshop) -> TokenizedTexts:
-        return workshop.tokenize(self.texts[part])
+    def _tokens_of(self, part: slice, session: Session) -> TokenizedTexts:
+        return session.tokenize(self.texts[part])
 
-    def _fit(self, workshop: Workshop, part: slice) -> Fit:
+    def _fit(self, session: Session, part: slice) -> Trainer:
         still = {"learning_rate": _STANDSTILL, "encoder_learning_rate": _STANDSTILL, "weight_decay": 0.0}
         endless = {"epochs": 10_000, "patience": None, "class_weights": "none"}
-        return new_fit(
-            workshop,
-            workshop.material(self.texts[part], self.labels[part]),
+        return new_trainer(
+            session,
+            session.dataset(self.texts[part], self.labels[part]),
             None,
             settings=self._settings.model_copy(update={**still, **endless}),
             labels=self.names,
             seed=self.config.project.seed,
         )
 
-    def _epochs(self, fit: Fit, seconds: float) -> float:
+    def _epochs(self, trainer: Trainer, seconds: float) -> float:
         """Seconds of an epoch: whole ones are run, because the texts of a step are alike, until the time is up."""
         started, epochs = time.perf_counter(), 0
-        for facts in fit.facts():
-            if isinstance(facts, StepFacts) and facts.step == facts.steps:
+        for facts in trainer.events():
+            if isinstance(facts, StepEvent) and facts.step == facts.steps:
                 epochs += 1
                 self._finish()
                 if time.perf_counter() - started >= seconds:
@@ -269,12 +270,12 @@ class Bench:
         flops = passes * limits.encoder_flops(tokens, **self._widths(), layers=1)
         return Rate(work, precision, tokens / seconds, count / seconds, flops / seconds / ceiling if ceiling else None)
 
-    def _training_passes(self, workshop: Workshop) -> float:
+    def _training_passes(self, session: Session) -> float:
         """Forward passes of one encoder layer that a token's training costs; a backward pass counts as two."""
         trained = self.config.encoder.trainable_layers
         layers = self._layers()
         trained = layers if trained == "all" else int(trained)
-        live = trained if workshop.states is not None else layers
+        live = trained if session.states is not None else layers
         return float(live + 2 * trained)
 
     def _widths(self) -> dict[str, int]:
@@ -288,9 +289,9 @@ class Bench:
 
     def _saved(self, *, bundle: bool) -> Path:
         """A model directory of a fresh head on this encoder; saved once."""
-        from sentiment_hybrid.data.clean import get_normalizer
-        from sentiment_hybrid.engine.checkpoint import ModelInfo, save_model
-        from sentiment_hybrid.engine.runs import now
+        from sentiment_hybrid.data.normalizers import get_normalizer
+        from sentiment_hybrid.engine.inference.model_directory import ModelInfo, save_model
+        from sentiment_hybrid.engine.training.runs import now
 
         directory = self.folder / "model"
         if directory.is_dir():
@@ -316,6 +317,6 @@ class Bench:
             created=now(),
             train_rows=0,
         )
-        classifier = self._workshop("fp32", frozen=True).single
+        classifier = self._session("fp32", frozen=True).single
         save_model(directory, classifier=classifier, encoder=loaded, info=info, bundle=bundle)
         return directory

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sentiment_hybrid.engine.batches import TokenizedTexts
-from sentiment_hybrid.engine.features import window_keys
+from sentiment_hybrid.engine.states.store import window_keys
 
 #: A checkpoint holds weights and two moments of what is trained, float32.
 _CHECKPOINT_BYTES = 3 * 4

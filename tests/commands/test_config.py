@@ -22,7 +22,7 @@ def test_what_show_prints_loads_to_the_same_config(tmp_path: Path) -> None:
 
 def test_check_says_ok_or_raises_with_every_problem(tmp_path: Path) -> None:
     assert config.check(None) == "the defaults: ok"
-    assert config.check("seed").endswith("seed.yaml: ok")
+    assert config.check("predecessor").endswith("predecessor.yaml: ok")
     bad = tmp_path / "bad.yaml"
     bad.write_text("a: 1\nb: 2\n")
     with pytest.raises(ConfigError) as caught:

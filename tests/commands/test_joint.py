@@ -22,13 +22,13 @@ from sentiment_hybrid import cli, paths
 from sentiment_hybrid.commands import finetune, joint, packing, train
 from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.config.schema import JOINT, Config
-from sentiment_hybrid.data.clean import from_id
 from sentiment_hybrid.data.negations import negations
+from sentiment_hybrid.data.normalizers import from_id
 from sentiment_hybrid.data.store import open_store
-from sentiment_hybrid.engine import metrics
-from sentiment_hybrid.engine.checkpoint import load_model, read_info
-from sentiment_hybrid.engine.predictor import Predictor
-from sentiment_hybrid.engine.runs import Run
+from sentiment_hybrid.engine.evaluation import metrics
+from sentiment_hybrid.engine.inference.model_directory import load_model, read_info
+from sentiment_hybrid.engine.inference.predictor import Predictor
+from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.errors import ConfigError, DataError, LabelError, ModelError, TrainingError
 from sentiment_hybrid.reporting.results import read_results
 
@@ -148,10 +148,10 @@ KILLED = """
 import os, signal, sys
 from sentiment_hybrid.commands import joint
 from sentiment_hybrid.config.load import load_config
-from sentiment_hybrid.engine import checkpoint
+from sentiment_hybrid.engine.training import checkpoints
 import torch
 torch.set_num_threads(1)
-real = checkpoint.RunCheckpoints.save
+real = checkpoints.RunCheckpoints.save
 done = 0
 def save(self, state, **options):
     global done
@@ -159,7 +159,7 @@ def save(self, state, **options):
     real(self, state, **options)
     if done == 8:
         os.kill(os.getpid(), signal.SIGKILL)
-checkpoint.RunCheckpoints.save = save
+checkpoints.RunCheckpoints.save = save
 joint.run(load_config(sys.argv[1]))
 """
 
@@ -189,7 +189,7 @@ def test_a_joint_training_killed_and_resumed_equals_one_never_killed_bit_for_bit
 
 
 def test_a_run_is_resumed_by_the_same_heads_alone(together: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sentiment_hybrid.engine.checkpoint import RunCheckpoints
+    from sentiment_hybrid.engine.training.checkpoints import RunCheckpoints
 
     def stop(self: RunCheckpoints, state: Any, **options: Any) -> None:
         raise KeyboardInterrupt

@@ -24,8 +24,8 @@ from sentiment_hybrid.commands import pretrain, train
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.store import open_store
-from sentiment_hybrid.engine.checkpoint import read_info
-from sentiment_hybrid.engine.runs import Run
+from sentiment_hybrid.engine.inference.model_directory import read_info
+from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.errors import (
     DatabaseError,
     DataError,
@@ -35,8 +35,8 @@ from sentiment_hybrid.errors import (
     TrainingError,
     UsageError,
 )
-from sentiment_hybrid.models.encoder import load_encoder
-from sentiment_hybrid.models.masked import HEAD_FILE
+from sentiment_hybrid.models.encoder.hub import load_encoder
+from sentiment_hybrid.models.encoder.mlm import HEAD_FILE
 
 ANIMALS = {"cat": "mat", "dog": "rug", "cow": "hay", "hen": "egg"}
 
@@ -277,11 +277,11 @@ KILLED = """
 import os, signal, sys
 from sentiment_hybrid.commands import pretrain
 from sentiment_hybrid.config.load import load_config
-from sentiment_hybrid.engine import checkpoint
+from sentiment_hybrid.engine.training import checkpoints
 import torch
 torch.set_num_threads(1)
 moment, saves = sys.argv[2], int(sys.argv[3])
-real = checkpoint.RunCheckpoints.save
+real = checkpoints.RunCheckpoints.save
 done = 0
 def save(self, state, **options):
     global done
@@ -291,7 +291,7 @@ def save(self, state, **options):
     real(self, state, **options)
     if moment == "after" and done == saves:
         os.kill(os.getpid(), signal.SIGKILL)
-checkpoint.RunCheckpoints.save = save
+checkpoints.RunCheckpoints.save = save
 pretrain.run(load_config(sys.argv[1]))
 """
 
@@ -323,10 +323,10 @@ def test_a_pretraining_killed_and_resumed_equals_one_never_killed_bit_for_bit(
 
 INTERRUPTED = """
 import os, signal, sys
-from sentiment_hybrid.engine import loop
+from sentiment_hybrid.engine.training import trainer
 import torch
 torch.set_num_threads(1)
-real = loop.Fit._step
+real = trainer.Trainer._step
 steps = 0
 def step(self, *arguments):
     global steps
@@ -334,7 +334,7 @@ def step(self, *arguments):
     if steps == 3:
         os.kill(os.getpid(), signal.SIGINT)
     return real(self, *arguments)
-loop.Fit._step = step
+trainer.Trainer._step = step
 from sentiment_hybrid.cli import main
 main(sys.argv[1:])
 """
@@ -368,7 +368,7 @@ def test_an_interrupt_saves_the_step_and_the_same_command_with_resume_goes_on(
 
 def stopped(monkeypatch: pytest.MonkeyPatch, config: Config) -> None:
     """A pretraining that was interrupted after its first checkpoint."""
-    from sentiment_hybrid.engine.checkpoint import RunCheckpoints
+    from sentiment_hybrid.engine.training.checkpoints import RunCheckpoints
 
     real = RunCheckpoints.save
 

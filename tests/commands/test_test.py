@@ -96,7 +96,7 @@ def test_sizes_come_from_the_model_and_not_from_the_config(project):
 
 
 def test_the_baseline_is_fitted_once_per_training_set(trained, monkeypatch):
-    from sentiment_hybrid.engine import baseline
+    from sentiment_hybrid.engine.evaluation import baseline
 
     first = test.evaluate(trained.config(), "linear")
     monkeypatch.setattr(baseline, "fit", lambda *a, **k: pytest.fail("fitted again"))

@@ -12,7 +12,7 @@ from sentiment_hybrid.config.describe import field_at
 from sentiment_hybrid.config.load import load_config, read, shipped
 from sentiment_hybrid.config.schema import Config
 
-NAMES = ("default", "quickstart", "seed")
+NAMES = ("default", "quickstart", "predecessor")
 
 
 def keys(value: Any, prefix: str = "") -> set[str]:
@@ -53,7 +53,7 @@ def test_default_yaml_holds_the_defaults() -> None:
 
 @pytest.mark.parametrize("model", ["lstm", "han"])
 def test_seed_yaml_keeps_the_predecessors_values(model: str) -> None:
-    config = load_config("seed")
+    config = load_config("predecessor")
     section = config.model(model)
     train, hpo = section.train, section.hpo
     assert (config.encoder.name, config.encoder.trainable_layers, config.encoder.max_length) == ("roberta-base", 0, 128)

@@ -7,7 +7,7 @@ import unicodedata
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentiment_hybrid.data.clean import get_normalizer
+from sentiment_hybrid.data.normalizers import get_normalizer
 from sentiment_hybrid.data.unknowable import unknowable
 
 

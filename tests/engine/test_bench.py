@@ -8,7 +8,8 @@ import pytest
 
 from sentiment_hybrid.engine.bench import Bench
 from sentiment_hybrid.errors import OutputError
-from sentiment_hybrid.models.encoder import encoder_fingerprint, load_encoder
+from sentiment_hybrid.models.encoder.hub import load_encoder
+from sentiment_hybrid.models.encoder.module import encoder_fingerprint
 
 from .conftest import toy_texts
 
@@ -76,7 +77,7 @@ def test_whole_epochs_are_counted_so_that_no_length_is_preferred(make_bench):
 
 
 def test_states_that_cannot_be_written_are_no_rate(make_bench, monkeypatch):
-    from sentiment_hybrid.engine.features import StateStore
+    from sentiment_hybrid.engine.states.store import StateStore
 
     monkeypatch.setattr(StateStore, "ensure", lambda *_, **__: None)
     with pytest.raises(OutputError, match="no states"):

@@ -45,19 +45,19 @@ def tokenized(*texts):
     )
 
 
-def test_a_survey_counts_each_distinct_window_once_and_those_stored_not_at_all(make_workshop):
-    workshop = make_workshop()
-    workshop.states.ensure(tokenized([0, 5, 2]), token_budget=64)
-    found = survey(workshop.states.folder, [tokenized([0, 5, 2], [0, 6, 7, 2]), tokenized([0, 6, 7, 2], [0, 2])])
+def test_a_survey_counts_each_distinct_window_once_and_those_stored_not_at_all(make_session):
+    session = make_session()
+    session.states.ensure(tokenized([0, 5, 2]), token_budget=64)
+    found = survey(session.states.folder, [tokenized([0, 5, 2], [0, 6, 7, 2]), tokenized([0, 6, 7, 2], [0, 2])])
     assert (found.windows, found.distinct, found.missing, found.missing_tokens) == (4, 3, 2, 6)
-    then = survey(workshop.states.folder, [tokenized([0, 2], [0, 8, 2])], known=found.keys)
+    then = survey(session.states.folder, [tokenized([0, 2], [0, 8, 2])], known=found.keys)
     assert (then.missing, then.missing_tokens) == (1, 3)
 
 
-def test_a_survey_leaves_a_damaged_shard_where_it_is(make_workshop):
-    workshop = make_workshop()
-    workshop.states.ensure(tokenized([0, 5, 2]), token_budget=64)
-    (keys,) = workshop.states.folder.glob("shard-*/keys.npy")
+def test_a_survey_leaves_a_damaged_shard_where_it_is(make_session):
+    session = make_session()
+    session.states.ensure(tokenized([0, 5, 2]), token_budget=64)
+    (keys,) = session.states.folder.glob("shard-*/keys.npy")
     keys.write_bytes(b"no array")
-    assert survey(workshop.states.folder, [tokenized([0, 5, 2])]).missing == 1
+    assert survey(session.states.folder, [tokenized([0, 5, 2])]).missing == 1
     assert keys.read_bytes() == b"no array"
