@@ -8,8 +8,8 @@ model with the best parameters beside one with the default values: same training
 test of the difference. Then the recorded trials are played to the default pruner once more, epoch by epoch: what it
 would have saved on identical parameters, and whether the best trial is still the same.
 
-`seed`: configs/predecessor.yaml (its values, its cleaned column, its 20 epochs) beside configs/default.yaml, trained on the
-same rows over the same frozen encoder. FOLDER keeps everything; running again goes on from there.
+`seed`: configs/predecessor.yaml (its values, its cleaned column, its 20 epochs) beside configs/default.yaml, trained
+on the same rows over the same frozen encoder. FOLDER keeps everything; running again goes on from there.
 """
 
 from __future__ import annotations

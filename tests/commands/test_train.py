@@ -517,8 +517,8 @@ def test_a_budget_that_had_to_be_lowered_is_told_kept_and_gone_on_with(project, 
     assert Run(folder).config().linear.train == config.linear.train.model_copy(update={"token_budget": kept})
 
     budgets = []
-    facts = trainer.Trainer.facts
-    monkeypatch.setattr(trainer.Trainer, "facts", lambda self: budgets.append(self.token_budget) or facts(self))
+    events = trainer.Trainer.events
+    monkeypatch.setattr(trainer.Trainer, "events", lambda self: budgets.append(self.token_budget) or events(self))
     assert train.run(config, "linear", resume=True, test=False).resumed
     assert budgets == [kept]
     assert 0.0 <= Run(folder).meta()["padding"] < 1.0

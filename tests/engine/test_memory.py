@@ -201,13 +201,13 @@ class Table(torch.nn.Module):
 head = build_head("linear", config.linear.head, input_size=4096, num_classes=2)
 compute = device.resolve("cpu", "fp32")
 task = Classification(EncodedDataset(texts, np.arange(512) % 2), None, class_weights=np.ones(2))
-fit = Trainer(Classifier(Table(), head), task, settings=settings,
+trainer = Trainer(Classifier(Table(), head), task, settings=settings,
           seed=1, compute=compute, accelerator=device.accelerator(compute))
 with open("/proc/self/statm") as file:
     used = int(file.read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, used + 2**30))
-facts = list(fit.facts())
-print(sum(isinstance(one, BudgetEvent) for one in facts), [one.rows for one in facts if isinstance(one, StepEvent)])
+events = list(trainer.events())
+print(sum(isinstance(one, BudgetEvent) for one in events), [one.rows for one in events if isinstance(one, StepEvent)])
 """
 
 

@@ -325,7 +325,7 @@ def test_a_fit_with_the_optimiser_state_of_an_older_version_goes_on(make_session
     assert {value.dtype for name, value in state.tensors.items() if name.endswith(".step")} == {torch.float32}
     other = make_trainer(make_session("linear"))
     other.load(state)
-    assert len(list(other.facts())) == 2 * trainer.steps + 2 - 1
+    assert len(list(other.events())) == 2 * trainer.steps + 2 - 1
 
 
 def test_what_is_made_ahead_comes_in_order_with_its_failures():

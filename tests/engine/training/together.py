@@ -183,7 +183,7 @@ def stored_here_alone(encoder: Path, cache: Path) -> dict[str, Any]:
     dataset = session.dataset(*texts_of(20, 7))
     session.states.max_bytes = None
     assert session.dataset(*texts_of(6, 8)).states is not None  # as of the validation split: there is room for that
-    agreed = session.in_step(session, dataset)
+    agreed = sessions.in_step(session, dataset)
     return {"own": dataset.states is not None, "agreed": agreed.states is not None, "said": said}
 
 
