@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+SUITES = ("behaviour.tsv", "emoji.tsv", "facts.tsv", "neutral_sentences.tsv", "plain_words.tsv")
 
 
 def read(name: str) -> list[dict[str, str]]:
@@ -32,11 +33,42 @@ def test_negation_has_two_hundred_pairs_of_equally_many_of_each_kind() -> None:
     assert set(Counter(pair["kind"] for pair in pairs).values()) == {8}
 
 
+def texts_of_the_suites() -> list[str]:
+    sides = [pair[side] for pair in read("negation.tsv") for side in ("negative", "positive")]
+    return sides + [row["text"] for name in SUITES for row in read(name)]
+
+
 def test_no_text_stands_twice_in_the_suites() -> None:
-    texts = [pair[side] for pair in read("negation.tsv") for side in ("negative", "positive")]
-    texts += [row["text"] for row in read("behaviour.tsv")]
+    texts = texts_of_the_suites()
     assert [text for text, count in Counter(texts).items() if count > 1] == []
     assert all(text and text == " ".join(text.split()) for text in texts)
+
+
+def test_two_hundred_facts_are_of_twenty_kinds_and_begin_in_many_ways() -> None:
+    rows = read("facts.tsv")
+    assert len(rows) == 200
+    assert set(Counter(row["kind"] for row in rows).values()) == {10}
+    beginnings = Counter(" ".join(row["text"].lower().split()[:2]) for row in rows)
+    assert max(beginnings.values()) <= 2
+
+
+def test_hundred_emoji_and_hundred_plain_words_have_one_of_two_labels() -> None:
+    for name, least in (("emoji.tsv", 30), ("plain_words.tsv", 50)):
+        counts = Counter(row["label"] for row in read(name))
+        assert counts.total() == 100
+        assert set(counts) == {"negative", "positive"}
+        assert min(counts.values()) >= least
+    assert all(not re.search(r"\w|\s", row["text"]) for row in read("emoji.tsv"))
+    assert all(row["text"].isalpha() for row in read("plain_words.tsv"))
+
+
+def test_forty_templates_have_one_slot_each_and_sixty_terms_are_of_five_kinds() -> None:
+    templates = [row["template"] for row in read("identity.tsv")]
+    assert len(set(templates)) == 40
+    assert all(template.count("{}") == 1 for template in templates)
+    terms = read("identity_terms.tsv")
+    assert len({row["term"] for row in terms}) == len(terms) == 60
+    assert set(Counter(row["kind"] for row in terms).values()) == {12}
 
 
 def test_sides_of_a_negation_pair_share_most_of_their_words() -> None:

@@ -73,7 +73,7 @@ def encoded(session: Session, examples: Examples) -> EncodedDataset:
     from sentiment_hybrid.console import note, progress
 
     with progress(f"encoding {examples.split}", unit="windows") as bar:
-        dataset = session.dataset(examples.texts, examples.labels, progress=bar.advance)
+        dataset = session.dataset(examples.texts, examples.labels, examples.compared, progress=bar.advance)
     if cut := dataset.tokenized.truncated:
         note(f"{cut:,} {examples.split} texts are longer than {session.max_windows} windows and were cut")
     return dataset

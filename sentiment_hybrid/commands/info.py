@@ -56,7 +56,7 @@ def _compute(config: Config, device: str) -> dict[str, Any]:
 
     from sentiment_hybrid.engine.device import resolve
 
-    compute = resolve(device, config.lstm.train.precision)
+    compute = resolve(device, config.model("lstm").train.precision)
     name = torch.cuda.get_device_name(compute.device) if compute.device.type == "cuda" else platform.processor()
     shown = f"{compute.device.type} ({name})" if name else compute.device.type
     return {"device": shown, "precision": compute.precision, "threads": torch.get_num_threads()}

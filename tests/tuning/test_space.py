@@ -105,7 +105,7 @@ def test_the_shipped_spaces_are_usable() -> None:
     [
         ({"type": "int", "low": 1, "high": 8, "log": True, "step": 2}, "log and step"),
         ({"type": "int", "low": 1, "high": 3, "step": 5}, "step"),
-        ({"type": "categorical", "choices": [1, 2, 1]}, "named twice"),
+        ({"type": "categorical", "choices": [1, 2, 1]}, "listed twice"),
         ({"type": "int", "low": 3, "high": 3}, "must be below"),
     ],
 )

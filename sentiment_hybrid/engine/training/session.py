@@ -51,6 +51,7 @@ class Session:
         self,
         texts: Sequence[str],
         labels: np.ndarray,
+        compared: np.ndarray | None = None,
         *,
         progress: Callable[[int], object] = lambda windows: None,
     ) -> EncodedDataset:
@@ -60,9 +61,9 @@ class Session:
         """
         tokenized = self.tokenize(texts)
         if self.states is None:
-            return EncodedDataset(tokenized, labels)
+            return EncodedDataset(tokenized, labels, compared=compared)
         stored = self.states.ensure(tokenized, token_budget=self.token_budget, progress=progress)
-        return EncodedDataset(tokenized, labels, stored)
+        return EncodedDataset(tokenized, labels, stored, compared)
 
     def tokenize(self, texts: Sequence[str]) -> TokenizedTexts:
         """Texts as flat windows of token ids."""
@@ -180,7 +181,7 @@ def new_trainer(
         kind(
             train,
             valid,
-            class_weights=weights_of_classes(settings.class_weights, train.labels, labels),
+            class_weights=weights_of_classes(settings.class_weights, train.full_labels, labels),
             label_smoothing=settings.label_smoothing,
         ),
         settings=settings,
