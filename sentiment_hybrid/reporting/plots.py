@@ -23,7 +23,7 @@ from sentiment_hybrid.reporting.canvas import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from sentiment_hybrid.engine.metrics import Interval, ReliabilityBin
+    from sentiment_hybrid.engine.evaluation.metrics import Interval, ReliabilityBin
 
 #: More classes than this leave no room for numbers in the cells.
 _MOST_WRITTEN_CLASSES = 25

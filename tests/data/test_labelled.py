@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sentiment_hybrid.config.schema import Data
-from sentiment_hybrid.data.clean import get_normalizer
 from sentiment_hybrid.data.labelled import Labelled, read_labelled
+from sentiment_hybrid.data.normalizers import get_normalizer
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.errors import LabelError
 
