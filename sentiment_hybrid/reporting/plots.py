@@ -23,7 +23,7 @@ from sentiment_hybrid.reporting.canvas import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from sentiment_hybrid.engine.metrics import Interval, ReliabilityBin
+    from sentiment_hybrid.engine.evaluation.metrics import Interval, ReliabilityBin
 
 #: With more classes, there is no room for numbers in the cells.
 _MOST_WRITTEN_CLASSES = 25
