@@ -22,6 +22,7 @@ from typer.core import TyperGroup
 
 from sentiment_hybrid import __version__, console, distributed, paths
 from sentiment_hybrid.errors import ConfigError, SenthyError, UsageError
+from sentiment_hybrid.runtime import Runtime
 
 if TYPE_CHECKING:
     from sentiment_hybrid.config.schema import Config
@@ -326,6 +327,10 @@ class Call:
         renamed = {_SAMPLED[mode] if key == _OF_THE_MODE else key: value for key, value in self.flags.items()}
         return replace(self, flags=renamed)
 
+    def runtime(self, **more: Any) -> Runtime:
+        """The shared options beside the Config, and those of this command."""
+        return Runtime(device=self.device, offline=self.offline, **more)
+
     @property
     def file(self) -> str | None:
         """The configuration in use: --config, else senthy.yaml of the working directory, else none."""
@@ -566,7 +571,7 @@ def pretrain(call: Call, *, resume: Resume = False) -> None:
     """Train an encoder on texts without labels: from scratch, or on from another (domain adaptation)."""
     from sentiment_hybrid.commands import pretrain as verb
 
-    console.show_pretrain(verb.run(call.config(), resume=resume, device=call.device, offline=call.offline))
+    console.show_pretrain(verb.run(call.config(), call.runtime(resume=resume)))
 
 
 @app.command()
@@ -589,36 +594,15 @@ def train(
     if model == _JOINT and (seeds > 1 or params or dry_run):
         raise UsageError("--seeds, --params and --dry-run are for one model", hint="Leave them out, or name one.")
     config = call.config([model], params=params)
+    runtime = call.runtime(encoder=encoder, bundle_encoder=bundle_encoder, resume=resume)
     if model == _JOINT:
-        from sentiment_hybrid.commands import joint
-
-        done = joint.run(
-            config,
-            resume=resume,
-            device=call.device,
-            offline=call.offline,
-            test=not no_test,
-            encoder=encoder,
-            bundle_encoder=bundle_encoder,
-        )
-        for result in done.results:
+        for result in verb.run_joint(config, runtime, test=not no_test):
             console.show_train(result)
         return
     if dry_run:
-        _dry_run(call, config, [model], "train", encoder, bundle_encoder, seeds=seeds, test=not no_test)
+        _dry_run(config, [model], "train", runtime, seeds=seeds, test=not no_test)
         return
-    result = verb.run(
-        config,
-        model,
-        resume=resume,
-        device=call.device,
-        offline=call.offline,
-        seeds=seeds,
-        test=not no_test,
-        encoder=encoder,
-        bundle_encoder=bundle_encoder,
-    )
-    console.show_train(result)
+    console.show_train(verb.run(config, model, runtime, seeds=seeds, test=not no_test))
 
 
 @app.command()
@@ -636,19 +620,11 @@ def optimize(
     from sentiment_hybrid.commands import optimize as verb
 
     config = call.config([model])
+    runtime = call.runtime(encoder=encoder, bundle_encoder=bundle_encoder)
     if dry_run:
-        _dry_run(call, config, [model], "optimize", encoder, bundle_encoder, final=not no_final)
+        _dry_run(config, [model], "optimize", runtime, final=not no_final)
         return
-    result = verb.run(
-        config,
-        model,
-        device=call.device,
-        offline=call.offline,
-        encoder=encoder,
-        bundle_encoder=bundle_encoder,
-        final=not no_final,
-    )
-    console.show_optimize(result)
+    console.show_optimize(verb.run(config, model, runtime, final=not no_final))
 
 
 @app.command()
@@ -668,12 +644,10 @@ def test(
     result = verb.run(
         call.config(),
         model,
+        call.runtime(encoder=encoder),
         load_model_path=load_model_path,
         split=cast(Any, split.value),
         data_file=data,
-        device=call.device,
-        offline=call.offline,
-        encoder=encoder,
     )
     console.show_test(result)
 
@@ -699,21 +673,17 @@ def finetune(
     encoder: EncoderPath = None,
     bundle_encoder: Bundle = False,
 ) -> None:
-    """Trainer a trained model to further texts, and measure it before and after, on new and old ones."""
+    """Adapt a trained model to further texts, and measure it before and after, on new and old ones."""
     from sentiment_hybrid.commands import finetune as verb
 
     result = verb.run(
         call.config(),
         model,
+        call.runtime(encoder=encoder, bundle_encoder=bundle_encoder, resume=resume),
         data_file=data,
         load_model_path=load_model_path,
         save_path=save_path,
         new_labels=new_labels,
-        resume=resume,
-        device=call.device,
-        offline=call.offline,
-        encoder=encoder,
-        bundle_encoder=bundle_encoder,
     )
     console.show_finetune(result)
 
@@ -836,52 +806,31 @@ def run_all(
 
     models = list(dict.fromkeys(model or ("lstm", "han")))
     config = call.in_mode(mode).config(models, params=params)
+    runtime = call.runtime(encoder=encoder, bundle_encoder=bundle_encoder, resume=resume)
     if dry_run:
         if mode is Mode.test:
             raise UsageError("--dry-run is for trainings and searches", hint="Leave it out, or change --mode.")
-        _dry_run(call, config, models, mode.value, encoder, bundle_encoder, seeds=seeds)
+        _dry_run(config, models, mode.value, runtime, seeds=seeds)
         return
     result = verb.run(
         config,
         models,
+        runtime,
         mode=mode.value,
         seeds=seeds,
         force=force,
         refresh=refresh,
-        device=call.device,
-        offline=call.offline,
-        encoder=encoder,
-        bundle_encoder=bundle_encoder,
-        resume=resume,
     )
     console.show_run_all(result)
     if result.failures:
         raise typer.Exit(1)
 
 
-def _dry_run(
-    call: Call,
-    config: Config,
-    models: Sequence[str],
-    what: str,
-    encoder: Path | None,
-    bundle_encoder: bool,
-    **more: Any,
-) -> None:
+def _dry_run(config: Config, models: Sequence[str], what: str, runtime: Runtime, **more: Any) -> None:
     """Say what a command would do and take."""
     from sentiment_hybrid.commands import dry_run
 
-    results = dry_run.run(
-        config,
-        models,
-        cast(Any, what),
-        device=call.device,
-        offline=call.offline,
-        encoder=encoder,
-        bundle_encoder=bundle_encoder,
-        **more,
-    )
-    dry_run.show(results)
+    dry_run.show(dry_run.run(config, models, cast(Any, what), runtime, **more))
 
 
 @app.command()
@@ -899,9 +848,7 @@ def bench(
     """Measure how fast this machine works with a config, and estimate what train and optimize would take."""
     from sentiment_hybrid.commands import bench as verb
 
-    result = verb.run(
-        call.config([model]), model, seconds=seconds, device=call.device, offline=call.offline, encoder=encoder
-    )
+    result = verb.run(call.config([model]), model, call.runtime(encoder=encoder), seconds=seconds)
     console.as_json(result.as_dict()) if json_ else verb.show(result)
 
 
