@@ -73,7 +73,9 @@ def test_unknown_labels_are_left_out_and_counted_when_asked_for(tmp_path, values
     ],
 )
 def test_a_value_that_is_no_label_of_the_model_is_an_error_with_its_row(tmp_path, values, labels, settings):
-    with pytest.raises(LabelError, match=r"own\.csv, line [23], data row [12]: .*none of the model's") as caught:
+    with pytest.raises(
+        LabelError, match=r"own\.csv, line [23], data row [12]: .*is not one of the labels of the model"
+    ) as caught:
         read(tmp_path, values, labels, **settings)
     assert "--label-map" in caught.value.hint
 

@@ -274,7 +274,7 @@ def test_without_an_official_valid_split_a_part_of_train_serves(tmp_path: Path) 
     ("given_rows", "error", "message"),
     [
         ([], DataError, "has no rows"),
-        ([("a", "positive"), ("b", "positive")], LabelError, "one class only"),
+        ([("a", "positive"), ("b", "positive")], LabelError, "only one class"),
         ([("", "positive"), (" ", "negative")], DataError, "no row is left of 2"),
         ([("same", "positive"), ("same", "negative")], DataError, "no row is left"),
         ([("a", "x"), ("b", "y"), ("", "z")], DataError, "fewer than the 3 classes"),
