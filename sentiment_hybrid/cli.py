@@ -719,6 +719,7 @@ def predict(
         Literal["torch", "onnx"] | None,
         _option("--backend", "onnx runs what `senthy export` wrote. [default: detected from the directory]"),
     ] = None,
+    labels: Annotated[str | None, _option("--labels", "Choose among these labels only.", "A,B")] = None,
 ) -> None:
     """Label texts from the command line, a file, or standard input."""
     from sentiment_hybrid.commands import predict as verb
@@ -739,6 +740,7 @@ def predict(
         offline=call.offline,
         encoder=encoder,
         backend=backend or "auto",
+        labels=None if labels is None else labels.split(","),
     )
     console.show_predictions(result)
 

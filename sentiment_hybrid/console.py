@@ -1,6 +1,6 @@
 """What a person sees: results on stdout; notes, warnings, errors, logs and progress on stderr.
 
-Of several processes that train together the main one alone speaks; an error is for `cli.tell` to leave to it.
+Of several processes that train together the main one alone speaks; an error is for `cli.report` to leave to it.
 """
 
 from __future__ import annotations

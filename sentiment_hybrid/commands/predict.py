@@ -94,6 +94,7 @@ def run(
     offline: bool = False,
     encoder: Path | str | None = None,
     backend: Backend = "auto",
+    labels: Sequence[str] | None = None,
 ) -> PredictResult:
     """Label texts and write each row with ``prediction``, ``score`` and ``p_<label>`` added, in input order.
 
@@ -110,9 +111,11 @@ def run(
         table: table of an SQLite input.
         precision: auto, fp32, bf16, fp16 or int8; None means ``<model>.train.precision``.
         backend: ``onnx`` runs an export: without ``model_dir``, that of ``head`` or the first one found.
+        labels: choose among these labels of the model only, with renormalised probabilities; None means all.
 
     Raises:
         UsageError: the options contradict each other.
+        LabelError: the model lacks one of ``labels``, or fewer than two are given.
         SourceError, ColumnError: the input cannot be read, has no text column, or has a column that would be added.
         ModelError, EncoderError: the model or its encoder cannot be loaded.
         OutputError: the output cannot be written.
@@ -124,7 +127,7 @@ def run(
     with contextlib.ExitStack() as stack:
         given = [] if list(texts) == [STDIN] else [_argument(text) for text in texts]
         incoming = _of_texts(given) if given else _open(stack, input_file, data, file_format)
-        computing: dict[str, Any] = {"precision": precision, "device": device, "backend": backend}
+        computing: dict[str, Any] = {"precision": precision, "device": device, "backend": backend, "labels": labels}
         predictor, directory = _predictor(config, model_dir, head, offline=offline, encoder=encoder, **computing)
         if given and output_file is None and not as_json:
             predictions = tuple(predictor.predict(given))
@@ -258,6 +261,7 @@ def _predictor(
     offline: bool,
     encoder: Path | str | None,
     backend: Backend,
+    labels: Sequence[str] | None,
 ) -> tuple[Predictor, Path]:
     from sentiment_hybrid.console import note
     from sentiment_hybrid.engine.checkpoint import read_info
@@ -294,6 +298,7 @@ def _predictor(
         token_budget=settings.token_budget,
         precision=precision or ("auto" if is_export(directory) else settings.precision),
         backend=backend,
+        labels=labels,
     )
     return predictor, directory
 

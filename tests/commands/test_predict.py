@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from sentiment_hybrid import paths
+from sentiment_hybrid import cli, paths
 from sentiment_hybrid.commands import predict
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data import clean
@@ -807,3 +807,15 @@ def test_a_model_that_cannot_be_used_is_told_and_nothing_is_written(
     assert isinstance(caught.value, ModelError)
     assert caught.value.hint
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_the_command_line_answers_among_the_labels_named(model_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def called(labels: str) -> int:
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["predict", "--load-model-path", str(model_dir), "--json", "--labels", labels, "a fine day"])
+        return int(stop.value.code or 0)
+
+    assert called("positive, negative") == 0
+    assert {"p_negative", "p_positive"} < set(json.loads(capsys.readouterr().out))
+    assert called("positive,neutral") == 1
+    assert "no label 'neutral'; its labels are negative, positive" in " ".join(capsys.readouterr().err.split())
