@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn, c
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from sentiment_hybrid import __version__, console, paths
-from sentiment_hybrid.engine import processes
+from sentiment_hybrid import __version__, console, distributed, paths
 from sentiment_hybrid.errors import ConfigError, SenthyError, UsageError
 
 if TYPE_CHECKING:
@@ -47,8 +46,8 @@ _OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFF
 
 def report(failure: BaseException) -> int:
     """Print an error and return the exit code: 1 cannot be done, 2 usage or configuration, 130 interrupted."""
-    if not processes.tells(failure):
-        processes.let_it_be_told()
+    if not distributed.tells(failure):
+        distributed.let_it_be_told()
         return INTERRUPTED if isinstance(failure, KeyboardInterrupt) else getattr(failure, "exit_code", 1)
     if console.verbosity() > 0 and not isinstance(failure, KeyboardInterrupt):
         console.traceback(failure)
@@ -128,9 +127,9 @@ class _Group(_Help, TyperGroup):
             # Typer handles its own exits and usage errors; anything else is a bug.
             if type(failure).__module__.split(".")[0] in {"typer", "click"}:
                 code = getattr(failure, "exit_code", 0)
-                if code == 0 or processes.tells(failure):
+                if code == 0 or distributed.tells(failure):
                     raise
-                processes.let_it_be_told()
+                distributed.let_it_be_told()
                 raise typer.Exit(code) from None
             code = report(failure)
         raise typer.Exit(code)
@@ -360,7 +359,7 @@ def command(
 
         def run(**given: Any) -> None:
             if verb.__name__ not in _DISTRIBUTED:
-                processes.refuse(verb.__name__.replace("_", "-"))
+                distributed.refuse(verb.__name__.replace("_", "-"))
             settings = {flag.key: _value(flag, given.pop(flag.name)) for flag, _ in flags}
             verb(_call(given, settings), **given)
 
@@ -1035,7 +1034,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (KeyboardInterrupt, OSError) as failure:
         code = report(failure)
     if code == 0:
-        processes.leave()
+        distributed.leave()
     sys.exit(_flushed(code))
 
 

@@ -18,8 +18,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from sentiment_hybrid.data import split
-from sentiment_hybrid.data.clean import get_normalizer
+from sentiment_hybrid.data import splits as split
+from sentiment_hybrid.data.normalizers import get_normalizer
 from sentiment_hybrid.data.spool import Sheaf, bind
 
 Int64s = npt.NDArray[np.int64]

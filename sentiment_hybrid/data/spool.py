@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sentiment_hybrid.data import split
+from sentiment_hybrid.data import splits as split
 
 Int64s = npt.NDArray[np.int64]
 Records = npt.NDArray[np.void]
@@ -50,7 +50,12 @@ class Sheaf:
 
 
 def bind(
-    kept: Int64s, splits: Int64s, keys: split.UInt64s, texts: Sequence[str], raws: Sequence[str], buckets: int = BUCKETS
+    kept: Int64s,
+    splits: Int64s,
+    keys: split.UInt64s,
+    texts: Sequence[str],
+    raws: Sequence[str],
+    buckets: int = BUCKETS,
 ) -> Sheaf:
     """Bind up the rows of a batch that are ``kept`` (N,).
 
