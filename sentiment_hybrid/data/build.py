@@ -25,14 +25,10 @@ import numpy.typing as npt
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data import splits as split
 from sentiment_hybrid.data.columns import Columns, Labelling, LabelValues, all_mean, choose, codes_in, resolve
-<<<<<<< HEAD
 from sentiment_hybrid.data.hashing import Hasher
+from sentiment_hybrid.data.normalizers import Normalizer
 from sentiment_hybrid.data.ordering import CONFLICT, OTHER_SPLIT, REPEAT, Rows, class_counts, find_drops, positions
 from sentiment_hybrid.data.partitions import Partitions
-=======
-from sentiment_hybrid.data.crew import Crew, Prepared, Recipe
-from sentiment_hybrid.data.normalizers import Normalizer
->>>>>>> 8dcbd491e07983223d9cbf54be8a1a63b6a2aa9c
 from sentiment_hybrid.data.sources import Batch, Source
 from sentiment_hybrid.data.store import APPLICATION_ID, FORMAT_VERSION, check_ours
 from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, OutputError

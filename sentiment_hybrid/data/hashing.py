@@ -11,7 +11,7 @@ from types import TracebackType
 import joblib
 from joblib.externals.loky import ProcessPoolExecutor
 
-from sentiment_hybrid.data import split
+from sentiment_hybrid.data import splits as split
 
 #: A small file is done before a helper process has started.
 ALONE = 30_000

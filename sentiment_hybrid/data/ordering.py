@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sentiment_hybrid.data import split
+from sentiment_hybrid.data import splits as split
 
 Int64s = npt.NDArray[np.int64]
 

@@ -12,7 +12,7 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from sentiment_hybrid.data import split
+from sentiment_hybrid.data import splits as split
 
 Int64s = npt.NDArray[np.int64]
 

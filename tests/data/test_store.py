@@ -75,21 +75,6 @@ def dropped(path: Path) -> dict[str, int]:
         return {reason: count for reason, count in store.report["dropped"].items() if count}
 
 
-<<<<<<< HEAD
-=======
-def fill(
-    spool: Spool, *, splits: Any, values: Any, rows: Sequence[int], keys: Any, texts: list[str], buckets: int
-) -> None:
-    sheaf = bind(np.arange(len(texts)), splits, keys, texts, texts, buckets)
-    identities = np.frombuffer(splits.identities(texts), dtype=np.int64)
-    spool.add(sheaf, splits=splits, values=values, rows=rows, keys=keys, identities=identities)
-
-
-def placed_rows(spool: Spool, label_of: Any, reasons: Any, counts: Any) -> list[tuple[Any, ...]]:
-    return [row for columns in spool.ordered(label_of, reasons, counts) for row in zip(*columns, strict=True)]
-
-
->>>>>>> 8dcbd491e07983223d9cbf54be8a1a63b6a2aa9c
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
@@ -124,42 +109,6 @@ def test_a_sample_beyond_the_split_is_refused(tmp_path: Path) -> None:
         assert str(count) in caught.value.hint
 
 
-<<<<<<< HEAD
-=======
-@settings(max_examples=25, deadline=None)
-@given(sizes=st.lists(st.integers(1, 400), min_size=1, max_size=4), seed=st.integers(0, 10**6))
-def test_samples_are_nested_and_keep_the_class_shares(
-    sizes: list[int], seed: int, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tmp_path_factory.mktemp("spool")
-    draw = np.random.default_rng(seed)
-    labels = draw.permutation(np.repeat(np.arange(len(sizes)), sizes))
-    count = len(labels)
-    with Spool(folder, buckets=4, records_at_once=100) as spool:
-        fill(
-            spool,
-            splits=np.full(count, splits.TRAIN),
-            values=labels,
-            rows=range(1, count + 1),
-            keys=draw.integers(0, 2**64, count, dtype=np.uint64),
-            texts=[f"text {n}" for n in range(count)],
-            buckets=4,
-        )
-        label_of = np.arange(len(sizes))
-        reasons = spool.find_drops(label_of, official=False, drop_conflicts=True, drop_repeats=True)
-        counts = spool.class_counts(label_of, reasons, len(sizes))
-        ordered = placed_rows(spool, label_of, reasons, counts)
-    assert [row[0] for row in ordered] == list(range(1, count + 1))
-    assert sorted(row[2] for row in ordered) == list(range(1, count + 1))
-    taken = np.zeros(len(sizes))
-    for number, row in enumerate(ordered, 1):
-        taken[row[1]] += 1
-        assert np.abs(taken - number * np.array(sizes) / count).max() <= len(sizes) / 2 + 1e-9
-    expected = sorted(((rank - 0.5) / size, label) for label, size in enumerate(sizes) for rank in range(1, size + 1))
-    assert [row[1] for row in ordered] == [label for _, label in expected]
-
-
->>>>>>> 8dcbd491e07983223d9cbf54be8a1a63b6a2aa9c
 def test_key_hashes_find_texts_that_were_trained_on(tmp_path: Path) -> None:
     path = make(tmp_path, rows())
     train = everything(path)["train"].raw or []
