@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from sentiment_hybrid.engine.limits import copy_rate, encoder_flops, encoder_shapes, fastest, finisher, matmul_rate
+from peak import copy_rate, encoder_flops, encoder_shapes, fastest, finisher, matmul_rate
 
 __all__ = [
     "as_json",

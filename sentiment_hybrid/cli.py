@@ -512,7 +512,7 @@ Params = Annotated[
 ]
 Refresh = Annotated[bool, _switch("--refresh", "Build the database anew though nothing has changed.")]
 Resume = Annotated[bool, _switch("--resume", "Go on with the newest unfinished run of the same settings.")]
-DryRun = Annotated[bool, _switch("--dry-run", "Only say what it would do and take: counted, measured for seconds.")]
+DryRun = Annotated[bool, _switch("--dry-run", "Only estimate what it would do and take, in seconds.")]
 Bundle = Annotated[bool, _switch("--bundle-encoder", "Put a frozen hub encoder into the model directory too.")]
 
 
@@ -866,9 +866,9 @@ def _dry_run(
     **more: Any,
 ) -> None:
     """Say what a command would do and take."""
-    from sentiment_hybrid.commands import estimating
+    from sentiment_hybrid.commands import dry_run
 
-    results = estimating.run(
+    results = dry_run.run(
         config,
         models,
         cast(Any, what),
@@ -878,7 +878,7 @@ def _dry_run(
         bundle_encoder=bundle_encoder,
         **more,
     )
-    console.show_dry_run(results)
+    dry_run.show(results)
 
 
 @app.command()
@@ -893,13 +893,13 @@ def bench(
     encoder: EncoderPath = None,
     json_: Json = False,
 ) -> None:
-    """Measure what this machine does with a config, and reckon what train and optimize will take."""
+    """Measure how fast this machine works with a config, and estimate what train and optimize would take."""
     from sentiment_hybrid.commands import bench as verb
 
     result = verb.run(
         call.config([model]), model, seconds=seconds, device=call.device, offline=call.offline, encoder=encoder
     )
-    console.as_json(verb.as_document(result)) if json_ else console.show_bench(result)
+    console.as_json(result.as_dict()) if json_ else verb.show(result)
 
 
 @app.command()

@@ -1,34 +1,35 @@
-"""``senthy bench``: what this machine does with a config, by kind of work and precision, and what that means for it."""
+"""``senthy bench``: how fast this machine works with a config, and what train and optimize would take."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentiment_hybrid import paths
+from sentiment_hybrid import console, paths
 from sentiment_hybrid.commands import data as data_command
-from sentiment_hybrid.commands import estimating
-from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.commands import dry_run
+from sentiment_hybrid.config.schema import Config, Data
 from sentiment_hybrid.errors import SenthyError
 
 if TYPE_CHECKING:
-    from sentiment_hybrid.commands.estimating import DryRun, Ground
+    from sentiment_hybrid.commands.dry_run import DryRun
     from sentiment_hybrid.data.store import Store
-    from sentiment_hybrid.engine.bench import Bench, Rate
+    from sentiment_hybrid.engine.device import Compute
+    from sentiment_hybrid.engine.probe import Probe, Rate
 
-#: Texts of a split that are tokenised to count their windows; a dry run counts more.
-_MOST_COUNTED = 20_000
+_MOST_COUNTED = 20_000  # texts of a split; a dry run counts more
 
 
 @dataclass(frozen=True)
 class BenchResult:
-    """Rates, the machine's limits beside them, and what `train` and `optimize` of this config would take.
+    """Rates by kind of work and precision, and estimates of ``train`` and ``optimize``.
 
-    ``matrix_rates`` are FLOP/s by precision, ``copy_rate`` is bytes/s. ``missing`` says why a measurement is not there.
+    ``missing`` says why a measurement is not there.
     """
 
     model: str
@@ -38,57 +39,38 @@ class BenchResult:
     device: str
     threads: int
     rates: list[Rate]
-    matrix_rates: dict[str, float]
-    copy_rate: float
     estimates: list[DryRun]
     missing: dict[str, str]
     notes: list[str]
     versions: dict[str, str]
     seconds: float
 
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "estimates": [one.as_dict() for one in self.estimates]}
 
-def run(
-    config: Config,
-    model: str = "lstm",
-    *,
-    seconds: float = 3.0,
-    device: str = "auto",
-    offline: bool = False,
-    encoder: str | Path | None = None,
-) -> BenchResult:
-    """Measure encoding, judging, predicting and training at each precision that this machine has; nothing is kept.
+
+def run(config: Config, model: str = "lstm", *, seconds: float = 3.0, **options: Any) -> BenchResult:
+    """Measure encoding, training, validation and prediction at each precision that this machine has; keep nothing.
 
     Args:
         config: the whole configuration; texts come from its database, else from the bundled sample.
         model: ``lstm``, ``han`` or ``linear``.
         seconds: of each measurement, about.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        offline: never reach a network.
-        encoder: where a copy of the encoder lies that the config names.
+        options: ``device``, ``offline`` and ``encoder``, as for ``train``.
 
     Raises:
         SenthyError: the database is damaged, or the encoder or the device cannot be had.
     """
-    from sentiment_hybrid.engine import limits
-    from sentiment_hybrid.engine.device import resolve
     from sentiment_hybrid.engine.runs import versions
 
     started = time.perf_counter()
-    compute = resolve(device, config.model(model).train.precision)
-    with estimating.temporary() as folder, _texts(config, folder) as (store, config, notes):
-        wanted = estimating.rows_of(config, model, "optimize", store)
-        ground = estimating.opened(
-            config,
-            store,
-            wanted,
-            device=device,
-            offline=offline,
-            place=encoder,
-            folder=folder,
-            seconds=seconds,
-            most=_MOST_COUNTED,
-        )
-        rates, missing, matrix_rates = _measured(ground, model)
+    with dry_run.temporary() as folder, _texts(config, folder) as (store, config, notes):
+        verbs: list[dry_run.Verb] = ["train", "optimize"] if config.model(model).hpo.enabled else ["train"]
+        surveys = [dry_run.Survey(config, model, verb, store, most=_MOST_COUNTED, **options) for verb in verbs]
+        compute = surveys[-1].compute
+        rates, missing = _measured(surveys[-1].probe(folder, seconds), compute)
+        usable = {rate.work for rate in rates if rate.precision == compute.precision} >= {"train", "validate"}
         return BenchResult(
             model=paths.DISPLAY_NAMES[model],
             encoder=config.encoder.name,
@@ -97,9 +79,7 @@ def run(
             device=compute.device.type,
             threads=int(compute.describe()["threads"]),
             rates=rates,
-            matrix_rates=matrix_rates,
-            copy_rate=limits.copy_rate(seconds=min(1.0, seconds), device=compute.device),
-            estimates=_estimates(ground, model, store, rates, compute.precision),
+            estimates=[one.estimate(rates, set()) for one in surveys] if usable else [],
             missing=missing,
             notes=notes,
             versions=versions(),
@@ -109,74 +89,54 @@ def run(
 
 @contextmanager
 def _texts(config: Config, folder: Path) -> Iterator[tuple[Store, Config, list[str]]]:
-    """The config's database, else one of the bundled sample in ``folder``, and what to say of that."""
+    """The config's database, else one of the bundled sample in ``folder``, and a note about that."""
     from sentiment_hybrid.data.store import open_store
 
     notes = []
     if not config.paths.data_db.exists():
-        notes.append(f"there is no {config.paths.data_db} yet: measured and reckoned with the bundled sample's texts")
-        plain = {"source": "sample", "train_source": None, "valid_source": None, "test_source": None, "table": None}
-        columns = {"text_column": None, "raw_text_column": None, "label_column": None, "label_map": None}
-        data = config.data.model_copy(update={**plain, **columns, "normalizer": "tweet", "encoding": "utf-8"})
+        notes.append(f"there is no {config.paths.data_db} yet: measured and estimated with the bundled sample's texts")
         place = config.paths.model_copy(update={"data_db": folder / "sample.db"})
-        sample = config.model_copy(update={"data": data, "paths": place})
-        data_command.run(sample, offline=True)
         config = config.model_copy(update={"paths": place})
+        data_command.run(config.model_copy(update={"data": Data(source="sample")}), offline=True)
     with open_store(config.paths.data_db) as store:
         yield store, config, notes
 
 
-def _measured(ground: Ground, model: str) -> tuple[list[Rate], dict[str, str], dict[str, float]]:
-    """Each kind of work at each precision; predicting may have a precision more."""
-    from sentiment_hybrid.console import progress
+def _measured(probe: Probe, compute: Compute) -> tuple[list[Rate], dict[str, str]]:
+    """Training and prediction in fp32 and in the config's precision; prediction in int8 too, where there is that."""
+    from sentiment_hybrid.models.fast import int8_engine
 
-    bench = ground.bench(model)
-    rates, missing = [], {}
+    precisions = list(dict.fromkeys(("fp32", compute.precision)))
+    int8 = ["int8"] if compute.device.type == "cpu" and int8_engine() is not None else []
     # Training last: it moves the weights, if only by rounding.
-    todo = [(work, precision) for work, precisions in _works(bench) for precision in precisions]
-    with progress("measuring", total=len(todo), unit="measurements") as bar:
-        for work, precision in todo:
-            bar.update(description=f"measuring {work} in {precision}")
+    work = [(f"prediction in {one}", partial(probe.prediction, one)) for one in (*precisions, *int8)]
+    work += [(f"training in {one}", partial(probe.training, one)) for one in precisions]
+    rates: list[Rate] = []
+    missing: dict[str, str] = {}
+    with console.progress("measuring", total=len(work), unit="measurements") as bar:
+        for what, measure in work:
+            bar.update(description=f"measuring {what}")
             try:
-                rates.append(getattr(bench, work)(precision))
+                rates += measure()
             except (SenthyError, RuntimeError) as error:
-                missing[f"{work} in {precision}"] = str(error).strip().splitlines()[0]
+                missing[what] = str(error).strip().splitlines()[0]
             bar.advance()
-        ceilings = {precision: bench.ceiling(precision) for precision in bench.precisions()}
-    return rates, missing, {name: rate for name, rate in ceilings.items() if rate}
+    return rates, missing
 
 
-def _works(bench: Bench) -> list[tuple[str, tuple[str, ...]]]:
-    usual = bench.precisions()
-    return [
-        ("encode", usual),
-        ("validate", usual),
-        ("predict", bench.predict_precisions()),
-        ("train", usual),
-    ]
-
-
-def _estimates(ground: Ground, model: str, store: Store, rates: list[Rate], precision: str) -> list[DryRun]:
-    """Of `train` and of `optimize`, from the rates at the config's precision; none where one of them is missing."""
-    from sentiment_hybrid.engine.estimate import Speeds
-
-    found = {rate.work: rate.tokens for rate in rates if rate.precision == precision}
-    if not {"encode", "validate", "train"} <= found.keys():
-        return []
-    speeds = Speeds(found["train"], found["validate"], found["encode"], trials=(found["train"],))
-    verbs: list[estimating.Verb] = ["train"]
-    if ground.config.model(model).hpo.enabled:
-        verbs.append("optimize")
-    made = []
-    for verb in verbs:
-        ground.known = frozenset()
-        made.append(estimating.estimated(ground, model, verb, store, speeds=speeds))
-    return made
-
-
-def as_document(result: BenchResult) -> dict[str, Any]:
-    """The result as JSON-able facts."""
-    from dataclasses import asdict
-
-    document = {**asdict(result), "rates": [asdict(rate) for rate in result.rates]}
-    return {**document, "estimates": [estimating.as_document(one) for one in result.estimates]}
+def show(result: BenchResult) -> None:
+    """Rates by kind of work and precision, and what train and optimize would take."""
+    layers = {0: "frozen", "all": "all layers trained"}.get(
+        result.trainable_layers, f"last {result.trainable_layers} layers trained"
+    )
+    threads = "1 thread" if result.threads == 1 else f"{result.threads} threads"
+    console.say(f"{result.model} over {result.encoder} ({layers}), {result.device}, {threads}; {result.texts}")
+    rows = [[one.work, one.precision, f"{one.tokens:,.0f}", f"{one.texts:,.4g}"] for one in result.rates]
+    console.table("Rates", ["work", "precision", "tokens/s", "texts/s"], rows, left=2)
+    for what, why in result.missing.items():
+        console.warn(f"not measured: {what}: {why}")
+    for text in result.notes:
+        console.say(text)
+    for estimate in result.estimates:
+        dry_run.show_estimate(estimate)
+    console.say(f"measured in {console.duration(result.seconds)}")

@@ -73,7 +73,7 @@ def encoded(workshop: Workshop, examples: Examples) -> Material:
     from sentiment_hybrid.console import note, progress
 
     with progress(f"encoding {examples.split}", unit="windows") as bar:
-        material = workshop.material(examples.texts, examples.labels, progress=bar.advance)
+        material = workshop.material(examples.texts, examples.labels, examples.compared, progress=bar.advance)
     if cut := material.tokenized.truncated:
         note(f"{cut:,} {examples.split} texts are longer than {workshop.max_windows} windows and were cut")
     return material

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, cast
 from sentiment_hybrid import paths
 from sentiment_hybrid.commands import fitting, train
 from sentiment_hybrid.config.schema import JOINT, Config
-from sentiment_hybrid.errors import ConfigError, DataError, LabelError, ModelError
+from sentiment_hybrid.errors import DataError, LabelError, ModelError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from sentiment_hybrid.data.seen import SeenTexts
     from sentiment_hybrid.data.split import UInt64s
     from sentiment_hybrid.data.store import Examples, Store
@@ -61,65 +64,76 @@ def run(
 
 
 def with_further(config: Config, store: Store, rows: Examples, valid: Examples) -> tuple[Examples, Examples]:
-    """Training and validation rows with those of ``joint.further_source`` and texts of which nothing can be known.
+    """Training and validation rows with those of ``joint.further_source``.
 
     Raises:
         DataError: and its kinds, as for any labelled file.
     """
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.data.clean import from_id
-    from sentiment_hybrid.data.unknowable import unknowable
 
     settings = config.joint
-    known = len(rows)
-    if settings.further_source is not None:
-        chosen, held_out = further(config, store)
-        if not len(chosen):
-            raise DataError(
-                f"no text of {settings.further_source} is left to train on: all validate or stand in the database",
-                hint="Give more texts, or leave joint.further_source out.",
-            )
-        repeated = _balanced(chosen) if settings.further_balanced else chosen
-        for _ in range(settings.further_repeat):
-            rows = rows.followed_by(repeated)
-        valid = valid.followed_by(held_out)
-        note(f"{len(chosen):,} texts of {settings.further_source} are trained on too, {len(held_out):,} validate")
-        if settings.further_neutral:
-            neutral = further_neutral(config, store)
-            rows = rows.followed_by(neutral)
-            note(f"and {len(neutral):,} neutral ones")
-    if count := round(settings.negations * known):
-        rows = rows.followed_by(_negations(store, rows, count, config.project.seed))
-    if count := round(settings.unknowable * known):
-        texts = [text for text in map(from_id(store.normalizer), unknowable(count, config.project.seed)) if text]
-        rows = rows.followed_by(rows.made_up(texts))
-    return rows, valid
+    if settings.further_source is None:
+        return rows, valid
+    chosen, held_out = further(config, store)
+    if not len(chosen):
+        raise DataError(
+            f"no text of {settings.further_source} is left to train on: all validate or stand in the database",
+            hint="Give more texts, or leave joint.further_source out.",
+        )
+    for _ in range(settings.further_repeat):
+        rows = rows.followed_by(chosen)
+    among = "" if chosen.compared is None else f", among {_names(store, chosen.compared[0])} alone"
+    note(f"{len(chosen):,} texts of {settings.further_source} are trained on too{among}, {len(held_out):,} validate")
+    return rows, valid.followed_by(held_out)
 
 
-def _balanced(rows: Examples) -> Examples:
-    """These rows, and those of rarer labels again until every label has as many as the commonest."""
-    import numpy as np
-
-    places = [np.flatnonzero(rows.labels == label) for label in np.unique(rows.labels)]
-    most = max(map(len, places))
-    return rows.chosen(np.concatenate([np.resize(one, most) for one in places]))
+def _names(store: Store, compared: npt.NDArray[np.bool_]) -> str:
+    return " and ".join(label for label, asked in zip(store.labels, compared, strict=True) if asked)
 
 
 def further(config: Config, store: Store) -> tuple[Examples, Examples]:
     """Rows of ``joint.further_source`` to train on, and those that validate.
 
     Texts that stand in the database's validation or test rows are left out; those in its training rows never validate.
+    With ``joint.further_partial`` none validates: they cannot say whether a text is rightly given another label.
     """
-    return _further(config, store, store.labels, config.joint.further_label_map)
-
-
-def further_neutral(config: Config, store: Store) -> Examples:
-    """Rows of ``joint.further_source`` to train on whose value is in ``joint.further_neutral``: label -1."""
     import numpy as np
 
-    name = "joint.further_neutral"  # what an error about a value that never occurs speaks of
-    chosen, _ = _further(config, store, (name,), dict.fromkeys(config.joint.further_neutral, name))
-    return replace(chosen, labels=np.full(len(chosen), -1))
+    from sentiment_hybrid.data import split
+    from sentiment_hybrid.data.clean import from_id, prepare_nltk
+    from sentiment_hybrid.data.labelled import read_labelled
+    from sentiment_hybrid.data.sources import open_source
+
+    settings = config.joint
+    assert settings.further_source is not None
+    own = {"text_column": None, "raw_text_column": None, "label_column": None, "unknown_labels": "drop"}
+    data = config.data.model_copy(update={**own, "label_map": settings.further_label_map})
+    source = open_source(settings.further_source, data)
+    normalizer = from_id(store.normalizer)
+    if normalizer.name == "classic":
+        prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline=True)  # the database was made with it
+    rows = read_labelled(source, data, labels=store.labels, normalizer=normalizer).examples
+    if settings.further_partial:
+        rows = _partial(rows, store.labels, settings.further_source)
+    hashes, keys = split.hash_raw(rows.raw or rows.texts, store.split_seed)
+    free = ~np.isin(keys, np.concatenate([store.key_hashes("valid"), store.key_hashes("test")]))
+    valid_size = 0.0 if settings.further_partial else settings.further_valid_size
+    held_out = split.assign(hashes, test_size=0.0, valid_size=valid_size) == split.VALID
+    unseen = ~np.isin(keys, store.key_hashes("train"))
+    return rows.chosen(np.flatnonzero(free & ~held_out)), rows.chosen(np.flatnonzero(free & held_out & unseen))
+
+
+def _partial(rows: Examples, labels: tuple[str, ...], source: str) -> Examples:
+    """These rows, each label of which was chosen among those that occur. Raises DataError where one alone occurs."""
+    import numpy as np
+
+    asked = np.isin(np.arange(len(labels)), rows.labels)
+    if asked.sum() < 2:
+        raise DataError(
+            f"every row of {source} is {labels[rows.labels[0]]}: with joint.further_partial such a row teaches nothing",
+            hint="Give rows of two labels or more, or leave joint.further_partial out.",
+        )
+    return replace(rows, compared=np.tile(asked, (len(rows), 1)))
 
 
 def further_keys(config: Config, store: Store) -> UInt64s:
@@ -128,8 +142,7 @@ def further_keys(config: Config, store: Store) -> UInt64s:
 
     from sentiment_hybrid.data.split import hash_raw
 
-    parts = [*further(config, store), *([further_neutral(config, store)] if config.joint.further_neutral else [])]
-    return np.concatenate([hash_raw(part.raw or part.texts, store.split_seed)[1] for part in parts])
+    return np.concatenate([hash_raw(part.raw or part.texts, store.split_seed)[1] for part in further(config, store)])
 
 
 def further_seen(config: Config, store: Store) -> SeenTexts:
@@ -137,31 +150,6 @@ def further_seen(config: Config, store: Store) -> SeenTexts:
     from sentiment_hybrid.data.seen import SeenTexts
 
     return SeenTexts.of(further_keys(config, store), split_seed=store.split_seed)
-
-
-def _further(
-    config: Config, store: Store, labels: tuple[str, ...], label_map: dict[str, str] | None
-) -> tuple[Examples, Examples]:
-    import numpy as np
-
-    from sentiment_hybrid.data import split
-    from sentiment_hybrid.data.clean import from_id, prepare_nltk
-    from sentiment_hybrid.data.labelled import read_labelled
-    from sentiment_hybrid.data.sources import open_source
-
-    assert config.joint.further_source is not None
-    own = {"text_column": None, "raw_text_column": None, "label_column": None, "unknown_labels": "drop"}
-    data = config.data.model_copy(update={**own, "label_map": label_map})
-    source = open_source(config.joint.further_source, data)
-    normalizer = from_id(store.normalizer)
-    if normalizer.name == "classic":
-        prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline=True)  # the database was made with it
-    rows = read_labelled(source, data, labels=labels, normalizer=normalizer).examples
-    hashes, keys = split.hash_raw(rows.raw or rows.texts, store.split_seed)
-    free = ~np.isin(keys, np.concatenate([store.key_hashes("valid"), store.key_hashes("test")]))
-    held_out = split.assign(hashes, test_size=0.0, valid_size=config.joint.further_valid_size) == split.VALID
-    unseen = ~np.isin(keys, store.key_hashes("train"))
-    return rows.chosen(np.flatnonzero(free & ~held_out)), rows.chosen(np.flatnonzero(free & held_out & unseen))
 
 
 def take_heads(workshop: Workshop, folder: Path, labels: tuple[str, ...]) -> None:
@@ -208,21 +196,3 @@ def rows_before(config: Config, store: Store) -> int:
     if any(info.split_fingerprint != store.split_fingerprint for info in infos):
         warn(f"the heads in {folder} learned from other data or another split: they may have seen rows that test here")
     return max((info.train_rows for info in infos if info.split_fingerprint == store.split_fingerprint), default=0)
-
-
-def _negations(store: Store, rows: Examples, count: int, seed: int) -> Examples:
-    """Made-up texts in which a negation decides. Raises ConfigError where the labels are not negative and positive."""
-    import numpy as np
-
-    from sentiment_hybrid.data.clean import from_id
-    from sentiment_hybrid.data.negations import negations
-
-    if set(store.labels) != {"negative", "positive"}:
-        raise ConfigError(
-            f"joint.negations are negative or positive, and the labels here are {', '.join(store.labels)}",
-            hint="Set joint.negations to 0.",
-        )
-    texts, labels = negations(count, seed)
-    codes = np.array([store.labels.index(("negative", "positive")[label]) for label in labels])
-    made_up = rows.made_up([from_id(store.normalizer)(text) for text in texts])
-    return replace(made_up, labels=codes)

@@ -15,7 +15,7 @@ from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.commands import train as train_command
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.engine import processes
-from sentiment_hybrid.errors import StudyError, UsageError
+from sentiment_hybrid.errors import StudyError
 
 if TYPE_CHECKING:
     import optuna
@@ -100,8 +100,10 @@ def run(
     from sentiment_hybrid.tuning.space import check_space
 
     started = time.perf_counter()
-    _check_call(config, model)
     check_space(config, model)
+    processes.refuse(
+        "optimize", hint="Start one per machine: --workers N for several GPUs, --storage URL for several machines."
+    )
     fitting.check_writable(config.paths.models_dir, config.paths.results_dir)
     found = _search(config, model, device=device, offline=offline, encoder=encoder)
     files = {"best_params": _write_best(config, model, found), **_draw(config, model, found)}
@@ -111,17 +113,6 @@ def run(
         trained, test = _train_final(config, model, found, options, bundle_encoder=bundle_encoder)
         result = replace(result, trained=trained, test=test)
     return replace(result, seconds=time.perf_counter() - started)
-
-
-def _check_call(config: Config, model: str) -> None:
-    if not config.model(model).hpo.enabled:
-        raise UsageError(
-            f"{model}.hpo.enabled is false: a search of {model} is switched off",
-            hint=f"Switch it on with --set {model}.hpo.enabled=true, or train with `senthy train --model {model}`.",
-        )
-    processes.refuse(
-        "optimize", hint="Start one per machine: --workers N for several GPUs, --storage URL for several machines."
-    )
 
 
 # --- the search ------------------------------------------------------------------------------------------------------

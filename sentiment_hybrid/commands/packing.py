@@ -96,7 +96,7 @@ def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
             raise UsageError(
                 f"{model.directory} was trained on further texts too, and not on those that joint.further_source "
                 f"({config.joint.further_source or 'none'}) gives with joint.further_label_map and "
-                "joint.further_neutral",
+                "joint.further_partial",
                 hint="Give the settings of the training, so that the pack knows its texts: "
                 "--set joint.further_source=FILE",
             )

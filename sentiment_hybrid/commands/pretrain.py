@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sentiment_hybrid import paths
 from sentiment_hybrid.commands import fitting
 from sentiment_hybrid.commands.train import encoder_files
-from sentiment_hybrid.config.schema import MINI_MAX_LENGTH, Config
+from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.errors import DatabaseError, DataError, UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sentiment_hybrid.engine.runs import Run
     from sentiment_hybrid.models.encoder import LoadedEncoder
     from sentiment_hybrid.models.masked import MaskedLanguageModel
+    from sentiment_hybrid.models.tokenizer import Tokenizer
 
 #: How runs of it are called.
 RUN_NAME = "pretrain"
@@ -60,6 +61,7 @@ class _Texts:
     valid: Sequence[str]
     normalizer: str
     fingerprint: str
+    added_tokens: tuple[str, ...] = ()
 
 
 def run(config: Config, *, resume: bool = False, device: str = "auto", offline: bool = False) -> PretrainResult:
@@ -84,15 +86,12 @@ def run(config: Config, *, resume: bool = False, device: str = "auto", offline: 
     from sentiment_hybrid.engine.device import resolve
 
     processes.join(resolve(device).device.type)
-    if _base(config) == paths.MINI:
-        window = min(config.encoder.max_length, MINI_MAX_LENGTH)
-        config = config.model_copy(update={"encoder": config.encoder.model_copy(update={"max_length": window})})
     output = config.pretrain.output_dir
     processes.from_main(lambda: _check_output(output))
     hint = "Choose another folder: --output DIR, --set paths.results_dir=..."
     processes.from_main(lambda: fitting.check_writable(output.parent, config.paths.results_dir, hint=hint))
     started = time.perf_counter()
-    texts = processes.together(lambda: _read(config, offline=offline))
+    texts = processes.together(lambda: replace(_read(config, offline=offline), added_tokens=_added_tokens(config)))
     fingerprint = processes.together(lambda: _fingerprint(config, texts))
     processes.check_same(fingerprint, "settings, texts or an encoder")
     with _run(config, fingerprint, texts, resume=resume) as run, fitting.held(run, resume=resume):
@@ -129,7 +128,7 @@ def _run_one(config: Config, run: Run, texts: _Texts, *, resume: bool, device: s
     compute = fitting.compute_for(run, device=device, precision=config.pretrain.precision)
     if resume:
         before = processes.from_main(run.config)
-        output = {"output_dir": config.pretrain.output_dir}
+        output = {"output_dir": config.pretrain.output_dir, "added_tokens": config.pretrain.added_tokens}
         config = before.model_copy(
             update={"paths": config.paths, "pretrain": before.pretrain.model_copy(update=output)}
         )
@@ -189,6 +188,13 @@ def _read(config: Config, *, offline: bool) -> _Texts:
     return _checked(texts, read.dropped, setting="pretrain.valid_size")
 
 
+def _added_tokens(config: Config) -> tuple[str, ...]:
+    from sentiment_hybrid.models.tokenizer import read_added_tokens
+
+    file = config.pretrain.added_tokens
+    return read_added_tokens(file) if file else ()
+
+
 def _check_not_prepared(source: str) -> None:
     """Raises UsageError for a prepared database, of which a source would be all splits."""
     from sentiment_hybrid.data.store import check_ours
@@ -223,8 +229,9 @@ def _fingerprint(config: Config, texts: _Texts) -> str:
     from sentiment_hybrid.engine.runs import FREE_TO_CHANGE
 
     base = _base(config)
-    free = {*FREE_TO_CHANGE, "output_dir", "source", "base"}
+    free = {*FREE_TO_CHANGE, "output_dir", "source", "base", "added_tokens"}
     facts = {
+        "added_tokens": texts.added_tokens,
         "format": 1,
         "pretrain": config.pretrain.model_dump(mode="json", exclude=free),
         "base": base,
@@ -253,21 +260,17 @@ def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) 
     from sentiment_hybrid.engine import device
     from sentiment_hybrid.engine.loop import Fit
     from sentiment_hybrid.engine.masking import MaskedLanguage, Masking
-    from sentiment_hybrid.engine.materials import load_or_build_encoder, set_seeds
-    from sentiment_hybrid.models.encoder import set_dropout
+    from sentiment_hybrid.engine.materials import set_seeds
+    from sentiment_hybrid.models.encoder import SCRATCH, set_dropout
     from sentiment_hybrid.models.masked import MaskedLanguageModel
 
     settings, base = config.pretrain, _base(config)
     set_seeds(config.project.seed)
-    started_from = config.encoder.model_copy(
-        update={"name": base, "trainable_layers": "all", "revision": _revision(config)}
-    )
-    encoder = load_or_build_encoder(
-        config.model_copy(update={"encoder": started_from}), lambda: texts.train, offline=offline
-    )
-    _check_vocabulary(config, encoder, texts)
+    encoder = _start(config, texts, offline=offline)
     model = MaskedLanguageModel(encoder.model)
-    _load_head(model, encoder, base)
+    if base != SCRATCH:
+        _load_head(model, encoder, base)
+        encoder = _extended(encoder, model, texts, max_length=config.encoder.max_length)
     if settings.dropout is not None:
         set_dropout(model, settings.dropout)
     masking = Masking(encoder.tokenizer, probability=settings.mask_probability, seed=config.project.seed)
@@ -293,9 +296,41 @@ def _tokenized(config: Config, texts: Sequence[str], tokenizer: Any) -> Tokenize
     return tokenize(texts, tokenizer, max_length=config.encoder.max_length, max_windows=config.encoder.max_windows)
 
 
-def _check_vocabulary(config: Config, encoder: LoadedEncoder, texts: _Texts) -> None:
-    wanted, found = config.encoder.scratch.vocab_size, len(encoder.tokenizer)
-    if encoder.source == "scratch" and found < wanted:
+def _start(config: Config, texts: _Texts, *, offline: bool) -> LoadedEncoder:
+    """The encoder before any training: loaded, or with random weights and a tokenizer learned from the texts."""
+    from sentiment_hybrid.models.encoder import SCRATCH, build_scratch, load_encoder
+    from sentiment_hybrid.models.tokenizer import train_tokenizer
+
+    base, sizes, window = _base(config), config.encoder.scratch, config.encoder.max_length
+    if base != SCRATCH:
+        settings = config.encoder.model_copy(update={"name": base, "revision": _revision(config)})
+        return load_encoder(settings, offline=offline, check_length=False)
+    tokenizer = train_tokenizer(texts.train, sizes, max_length=window, added_tokens=texts.added_tokens)
+    _check_vocabulary(config, tokenizer, texts)
+    return build_scratch(sizes, tokenizer=tokenizer, max_length=window)
+
+
+def _extended(encoder: LoadedEncoder, model: MaskedLanguageModel, texts: _Texts, *, max_length: int) -> LoadedEncoder:
+    """The encoder with the tokens and positions that it lacks; its output layer follows."""
+    from sentiment_hybrid.console import note
+    from sentiment_hybrid.models.encoder import encoder_fingerprint, extend, max_positions
+
+    before = max_positions(encoder.model)
+    former = extend(encoder, added_tokens=texts.added_tokens, max_length=max_length)
+    after = max_positions(encoder.model)
+    if former:
+        model.grow_bias(former)
+        note(f"{len(former)} tokens are added to those of {encoder.name}")
+    if before != after:
+        note(f"{encoder.name} reads {before} tokens at once; positions for {after} are added (encoder.max_length)")
+    changed = former or before != after
+    return replace(encoder, fingerprint=encoder_fingerprint(encoder.model)) if changed else encoder
+
+
+def _check_vocabulary(config: Config, tokenizer: Tokenizer, texts: _Texts) -> None:
+    wanted = config.encoder.scratch.vocab_size
+    found = tokenizer.backend_tokenizer.get_vocab_size(with_added_tokens=False)
+    if found < wanted:
         raise DataError(
             f"{len(texts.train):,} texts give a vocabulary of {found:,} tokens that occur twice, and "
             f"encoder.scratch.vocab_size asks for {wanted:,}",
@@ -320,8 +355,6 @@ def _load_head(model: MaskedLanguageModel, encoder: LoadedEncoder, base: str) ->
     from sentiment_hybrid.models.encoder import directory_of
     from sentiment_hybrid.models.masked import head_weights
 
-    if encoder.source == "scratch":
-        return
     directory = directory_of(base, encoder.revision)
     if directory is None or not model.load_head(head_weights(directory)):
         note(f"{base} comes without its output layer, so that one starts fresh")
@@ -372,6 +405,7 @@ def _publish(
             "training_seconds": round(sum(facts["seconds"] for facts in epochs), 1),
             "epochs": epochs,
             "seed": config.project.seed,
+            "added_tokens": len(texts.added_tokens),
             "settings": config.pretrain.model_dump(mode="json"),
             "compute": run.meta().get("compute"),
             "run": run.id,

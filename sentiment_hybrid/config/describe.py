@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.config.schema import ConfigFile
 from sentiment_hybrid.config.syntax import dump
 
 _SIMPLE = {
@@ -35,7 +35,7 @@ class Setting:
     meaning: str
 
 
-def settings(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[Setting]:
+def settings(section: type[BaseModel] = ConfigFile, prefix: str = "") -> Iterator[Setting]:
     """Every setting with its dotted key, in the order of the schema."""
     defaults = section()
     for name, field in section.model_fields.items():
@@ -57,7 +57,7 @@ def json_schema() -> dict[str, Any]:
     """The JSON Schema of a configuration file."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **Config.model_json_schema(),
+        **ConfigFile.model_json_schema(),
         "title": "senthy configuration",
     }
 
@@ -69,7 +69,7 @@ def section_of(annotation: Any) -> type[BaseModel] | None:
 
 def field_at(location: Sequence[Any]) -> FieldInfo | None:
     """The field at a dotted place of the configuration; None inside a value, or where there is none."""
-    section: type[BaseModel] | None = Config
+    section: type[BaseModel] | None = ConfigFile
     field: FieldInfo | None = None
     for part in location:
         field = section.model_fields.get(str(part)) if section is not None else None
@@ -82,7 +82,7 @@ def field_at(location: Sequence[Any]) -> FieldInfo | None:
 def section_at(location: Sequence[Any]) -> type[BaseModel] | None:
     """The section class at a dotted place; None where there is a value, or nothing."""
     if not location:
-        return Config
+        return ConfigFile
     field = field_at(location)
     return section_of(field.annotation) if field is not None else None
 

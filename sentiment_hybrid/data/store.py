@@ -28,13 +28,17 @@ _ADVICE = "Run `senthy data --refresh`."
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows of one split: cleaned texts, label indices (N,), row numbers in the source (N,), and raw texts if asked."""
+    """Rows of one split: cleaned texts, label indices (N,), row numbers in the source (N,), and raw texts if asked.
+
+    ``compared`` (N, C) says among which labels each row's label was chosen; None: among all.
+    """
 
     split: str
     texts: list[str]
     labels: npt.NDArray[np.int64]
     rows: npt.NDArray[np.int64]
     raw: list[str] | None = None
+    compared: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -43,21 +47,28 @@ class Examples:
         """These rows and then the other ones, under this split's name."""
         raw = None if self.raw is None or other.raw is None else self.raw + other.raw
         labels, rows = (np.concatenate([getattr(one, name) for one in (self, other)]) for name in ("labels", "rows"))
-        return Examples(self.split, self.texts + other.texts, labels, rows, raw)
+        compared = _stacked(self, other)
+        return Examples(self.split, self.texts + other.texts, labels, rows, raw, compared)
 
     def chosen(self, places: npt.NDArray[np.int64]) -> Examples:
         """The rows at these places, in this order."""
-        texts, raw = ([one[at] for at in places] for one in (self.texts, self.raw or self.texts))
-        return Examples(self.split, texts, self.labels[places], self.rows[places], None if self.raw is None else raw)
-
-    def made_up(self, texts: list[str]) -> Examples:
-        """Texts of no source, and without a label: -1."""
-        return Examples(self.split, texts, np.full(len(texts), -1), np.zeros(len(texts), dtype=np.int64))
+        raw = None if self.raw is None else [self.raw[at] for at in places]
+        compared = None if self.compared is None else self.compared[places]
+        texts = [self.texts[at] for at in places]
+        return Examples(self.split, texts, self.labels[places], self.rows[places], raw, compared)
 
     def first(self, rows: int | None) -> Examples:
-        """The first so many rows; all for None, or where there are fewer."""
-        raw = None if self.raw is None else self.raw[:rows]
-        return Examples(self.split, self.texts[:rows], self.labels[:rows], self.rows[:rows], raw)
+        """The first rows, at most this many; all for None."""
+        return self if rows is None else self.chosen(np.arange(min(rows, len(self))))
+
+
+def _stacked(*parts: Examples) -> npt.NDArray[np.bool_] | None:
+    """``compared`` of several examples; None where none has any."""
+    known = [part.compared for part in parts if part.compared is not None]
+    if not known:
+        return None
+    full = (np.ones((len(part), known[0].shape[1]), bool) if part.compared is None else part.compared for part in parts)
+    return np.concatenate(list(full))
 
 
 class Store:

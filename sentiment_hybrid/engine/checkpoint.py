@@ -147,7 +147,7 @@ def read_info(directory: Path) -> ModelInfo:
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise ModelError(
             f"{directory} has model format {version}, and this senthy reads up to {FORMAT_VERSION}",
-            hint="Upgrade: pip install --upgrade sentiment-hybrid",
+            hint="Upgrade senthy.",
         )
     missing = {f.name for f in fields(ModelInfo)} - document.keys() - _LATER_FIELDS
     if missing:
@@ -180,7 +180,7 @@ def _checked(document: dict[str, Any], path: Path) -> ModelInfo:
     if info.head not in HEADS:
         raise ModelError(
             f"{path} names a head that this senthy does not have: {info.head}",
-            hint=f"It has {', '.join(HEADS)}. Upgrade (pip install --upgrade sentiment-hybrid), or train again.",
+            hint=f"It has {', '.join(HEADS)}. Upgrade senthy, or train again.",
         )
     return info
 

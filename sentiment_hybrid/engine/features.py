@@ -17,6 +17,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -307,6 +308,15 @@ def window_keys(tokenized: TokenizedTexts) -> np.ndarray:
         hashlib.blake2b(ids[start:end], digest_size=KEY_BYTES).digest() for start, end in itertools.pairwise(bounds)
     )
     return np.frombuffer(digests, dtype=f"S{KEY_BYTES}")
+
+
+def stored_keys(folder: Path) -> set[bytes]:
+    """Keys of the windows in a store's folder; a look alone: not even a damaged shard is removed."""
+    found: set[bytes] = set()
+    for path in folder.glob("shard-*/keys.npy"):
+        with suppress(OSError, ValueError, EOFError):  # damaged, or just cleared: its windows will be encoded again
+            found.update(np.load(path, allow_pickle=False).tolist())
+    return found
 
 
 def _half(keys: np.ndarray) -> np.ndarray:

@@ -50,6 +50,7 @@ class Workshop:
         self,
         texts: Sequence[str],
         labels: np.ndarray,
+        compared: np.ndarray | None = None,
         *,
         progress: Callable[[int], object] = lambda windows: None,
     ) -> Material:
@@ -59,9 +60,9 @@ class Workshop:
         """
         tokenized = self.tokenize(texts)
         if self.states is None:
-            return Material(tokenized, labels)
+            return Material(tokenized, labels, compared=compared)
         stored = self.states.ensure(tokenized, token_budget=self.token_budget, progress=progress)
-        return Material(tokenized, labels, stored)
+        return Material(tokenized, labels, stored, compared)
 
     def tokenize(self, texts: Sequence[str]) -> TokenizedTexts:
         """Texts as flat windows of token ids."""
@@ -179,7 +180,7 @@ def new_fit(
         kind(
             train,
             valid,
-            class_weights=weights_of_classes(settings.class_weights, train.labels, labels),
+            class_weights=weights_of_classes(settings.class_weights, train.full_labels, labels),
             label_smoothing=settings.label_smoothing,
         ),
         settings=settings,

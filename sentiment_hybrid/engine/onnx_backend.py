@@ -16,7 +16,7 @@ from sentiment_hybrid.engine.checkpoint import ModelInfo, file_sha256, read_info
 from sentiment_hybrid.errors import ModelError
 from sentiment_hybrid.models.tokenizer import Tokenizer
 
-#: What `pip install "sentiment-hybrid[onnx]"` brings; the name of each package is that of its module.
+#: What `pip install ".[onnx]"` brings; the name of each package is that of its module.
 PACKAGES = ("onnx", "onnxruntime")
 
 #: Tokens of a run on a CPU, at most: what lies between two products stays in the caches.
@@ -37,7 +37,7 @@ def require(*packages: str) -> None:
             importlib.import_module(name)
         except ImportError as error:
             raise ModelError(
-                f"exported models need {name}, which is not installed", hint='pip install "sentiment-hybrid[onnx]"'
+                f"exported models need {name}, which is not installed", hint='In the checkout: pip install ".[onnx]"'
             ) from error
 
 

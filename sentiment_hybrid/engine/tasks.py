@@ -56,25 +56,29 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class LabelledBatch:
-    """Texts and their labels; a target of -1 says that none is right."""
+    """Texts, their labels, and among which labels each was chosen."""
 
     rows: np.ndarray
     batch: Batch
     targets: torch.Tensor  # (B,) int64
     weights: torch.Tensor  # (B,) float32
+    compared: torch.Tensor | None = None  # (B, C) bool; None: among all
 
     def pinned(self) -> LabelledBatch:
         """The same in memory from which a GPU fetches by itself."""
-        return replace(
-            self, batch=self.batch.pinned(), targets=self.targets.pin_memory(), weights=self.weights.pin_memory()
-        )
+        tensors = {
+            name: value.pin_memory()
+            for name in ("targets", "weights", "compared")
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(self, batch=self.batch.pinned(), **tensors)
 
 
 class Classification:
     """Labels of texts: cross-entropy, weighted by class; validated unless ``valid`` is None.
 
-    A training text of label -1 has none: the model is to give every label the same probability (Hendrycks et al.
-    2019, "Outlier Exposure", equation 1).
+    A label that was chosen among some labels only says nothing about the others: the probabilities of those some are
+    renormalised before they are compared with it (partial labels, as in Cour et al. 2011).
     """
 
     def __init__(
@@ -91,20 +95,17 @@ class Classification:
 
     def weight(self, rows: np.ndarray, epoch: int) -> float:
         """The summed class weights of these rows."""
-        return float(self._weights(self.train.labels[rows]).sum())
-
-    def _weights(self, targets: np.ndarray) -> np.ndarray:
-        weights: np.ndarray = np.where(targets < 0, np.float32(1.0), self.class_weights[targets])
-        return weights
+        return float(self.class_weights[self.train.labels[rows]].sum())
 
     def micro_batch(self, rows: np.ndarray, epoch: int) -> LabelledBatch:
         """Padded ids or stored states, and the labels."""
-        targets = self.train.labels[rows]
+        targets, compared = self.train.labels[rows], self.train.compared
         return LabelledBatch(
             rows,
             collate(self.train.tokenized, rows, self.train.states),
             torch.from_numpy(targets),
-            torch.from_numpy(self._weights(targets)),
+            torch.from_numpy(self.class_weights[targets]),
+            None if compared is None else torch.from_numpy(compared[rows]),
         )
 
     def summed_loss(
@@ -118,11 +119,13 @@ class Classification:
     def per_row(self, logits: torch.Tensor, part: LabelledBatch, device: torch.device) -> torch.Tensor:
         """Cross-entropy of each row, (B,), of logits (B, C)."""
         targets = part.targets.to(device, non_blocking=True)
-        how: dict[str, Any] = {"reduction": "none", "label_smoothing": self.label_smoothing}
-        if not bool((part.targets < 0).any()):
-            return F.cross_entropy(logits.float(), targets, **how)
-        known = F.cross_entropy(logits.float(), targets.clamp(min=0), **how)
-        return torch.where(targets < 0, -logits.float().log_softmax(-1).mean(-1), known)
+        if part.compared is None:
+            return F.cross_entropy(logits.float(), targets, reduction="none", label_smoothing=self.label_smoothing)
+        compared = part.compared.to(device, non_blocking=True)
+        surprise = -logits.float().masked_fill(~compared, -torch.inf).log_softmax(-1)
+        spread = surprise.masked_fill(~compared, 0.0).sum(-1) / compared.sum(-1)
+        right = surprise.gather(-1, targets[:, None])[:, 0]
+        return (1.0 - self.label_smoothing) * right + self.label_smoothing * spread
 
     def validate(
         self, model: torch.nn.Module, *, compute: Compute, token_budget: int, accelerator: Accelerator

@@ -6,9 +6,9 @@ import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sentiment_hybrid.config.problems import tell
+from sentiment_hybrid.config.errors import explain
 from sentiment_hybrid.config.schema import CategoricalSpace, Config, FloatSpace, IntSpace, SearchSpace, Train
-from sentiment_hybrid.errors import ConfigError
+from sentiment_hybrid.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -47,7 +47,7 @@ def with_params(config: Config, model: str, params: Mapping[str, Any]) -> Config
     try:
         return Config.model_validate(document)
     except ValidationError as error:
-        problems = tell(error, document, {})
+        problems = explain(error, document, {})
         raise ConfigError(
             f"these parameters do not go together: {'; '.join(problems)}", hint=f"Mend {model}.hpo.search_space."
         ) from error
@@ -74,7 +74,16 @@ def fragment(model: str, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_space(config: Config, model: str) -> None:
-    """Refuse a space in which there is nothing to find, before anything runs. Raises ConfigError."""
+    """Refuse a search that is switched off, or that has nothing to find, before anything runs.
+
+    Raises:
+        UsageError, ConfigError: in that order.
+    """
+    if not config.model(model).hpo.enabled:
+        raise UsageError(
+            f"{model}.hpo.enabled is false: a search of {model} is switched off",
+            hint=f"Switch it on with --set {model}.hpo.enabled=true, or train with `senthy train --model {model}`.",
+        )
     space = config.model(model).hpo.search_space
     place = f"{model}.hpo.search_space"
     if not space:
@@ -105,13 +114,6 @@ def largest(entry: FloatSpace | IntSpace | CategoricalSpace) -> float | None:
     if not isinstance(entry, CategoricalSpace):
         return entry.high
     return max((one for one in entry.choices if isinstance(one, int | float)), default=None)
-
-
-def smallest(entry: FloatSpace | IntSpace | CategoricalSpace) -> float | None:
-    """The smallest number that an entry can give; None where it gives none."""
-    if not isinstance(entry, CategoricalSpace):
-        return entry.low
-    return min((one for one in entry.choices if isinstance(one, int | float)), default=None)
 
 
 def _any_of(entry: FloatSpace | IntSpace | CategoricalSpace, draw: random.Random) -> Any:

@@ -203,7 +203,7 @@ def _no_driver(place: URL) -> StudyError:
     if place.get_backend_name() == "postgresql":
         return StudyError(
             f"the driver of {place.drivername} is not installed",
-            hint='Install it: pip install "sentiment-hybrid[postgres]", and write postgresql+psycopg://...',
+            hint='Install it in the checkout: pip install ".[postgres]". Then write postgresql+psycopg://...',
         )
     return StudyError(
         f"the driver of {place.drivername} is not installed",

@@ -15,18 +15,30 @@ import yaml
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config
 
-WORDS = {"positive": ["good", "great", "lovely", "fine"], "negative": ["bad", "awful", "nasty", "poor"]}
+WORDS = {
+    "positive": ["good", "great", "lovely", "fine"],
+    "negative": ["bad", "awful", "nasty", "poor"],
+    "neutral": ["blue", "round", "early", "wooden"],
+}
+TWO = ("negative", "positive")
 FILLER = "the day was it and so then we all saw that film with my old friend".split()  # noqa: SIM905
 
 
-def write_toy_csv(path: Path, rows: int = 240, *, seed: int = 0, header: tuple[str, str] = ("text", "label")) -> Path:
+def write_toy_csv(
+    path: Path,
+    rows: int = 240,
+    *,
+    seed: int = 0,
+    header: tuple[str, str] = ("text", "label"),
+    labels: tuple[str, ...] = TWO,
+) -> Path:
     """Distinct texts that one word decides."""
     random = np.random.default_rng(seed)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         for number in range(rows):
-            label = ("negative", "positive")[number % 2]
+            label = labels[number % len(labels)]
             words = [str(word) for word in random.choice(FILLER, size=int(random.integers(2, 9)))]
             words.insert(int(random.integers(0, len(words))), str(random.choice(WORDS[label])))
             writer.writerow([f"{' '.join(words)} n{seed}x{number}", label])
@@ -51,10 +63,10 @@ def make_project(tmp_path: Path, tiny_encoder_dir: Path) -> Callable[..., Projec
 
     torch.set_num_threads(1)
 
-    def make(name: str = "project", *, rows: int = 240, prepare: bool = True) -> Project:
+    def make(name: str = "project", *, rows: int = 240, prepare: bool = True, labels: tuple[str, ...] = TWO) -> Project:
         folder = tmp_path / name
         folder.mkdir()
-        source = write_toy_csv(folder / "texts.csv", rows)
+        source = write_toy_csv(folder / "texts.csv", rows, labels=labels)
         small: dict[str, Any] = {"batch_size": 16, "epochs": 2, "learning_rate": 0.01, "precision": "fp32"}
         document = {
             "paths": {

@@ -230,7 +230,7 @@ def test_a_missing_package_is_one_sentence_and_the_command(
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ModelError, match=f"need {package}, which is not installed") as caught:
         export.run(config, "linear")
-    assert caught.value.hint == 'pip install "sentiment-hybrid[onnx]"'
+    assert caught.value.hint == 'In the checkout: pip install ".[onnx]"'
     if package == "onnxruntime":
         with pytest.raises(ModelError, match="need onnxruntime"):
             Predictor(export_dir)

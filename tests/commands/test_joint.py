@@ -21,9 +21,8 @@ import yaml
 from sentiment_hybrid import cli, paths
 from sentiment_hybrid.commands import finetune, joint, packing, train
 from sentiment_hybrid.commands import test as test_command
+from sentiment_hybrid.config.errors import REMOVED
 from sentiment_hybrid.config.schema import JOINT, Config
-from sentiment_hybrid.data.clean import from_id
-from sentiment_hybrid.data.negations import negations
 from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine import metrics
 from sentiment_hybrid.engine.checkpoint import load_model, read_info
@@ -250,65 +249,58 @@ def test_further_texts_are_trained_on_but_for_those_that_validate_or_test(togeth
     assert {text: label for text, label in labels.items() if text in new} == new
 
 
-def test_an_epoch_has_the_rows_the_further_ones_and_unknowable_ones(together: Any) -> None:
-    config = further_config(together, "joint.further_repeat=3", "joint.unknowable=0.1")
-    made, again = epoch_of(config), epoch_of(config)
-    rows, chosen, more = made.rows, made.chosen, made.more
-    known = len(rows) + 3 * len(chosen)
-    assert more.texts[:known] == rows.texts + 3 * chosen.texts
-    assert more.labels[:known].tolist() == [*rows.labels, *np.tile(chosen.labels, 3)]
-    assert more.labels[known:].tolist() == [-1] * len(more.labels[known:])
-    assert 15 <= len(more) - known <= 18, "a tenth of the 178 rows, less what is nothing when it is cleaned"
-    assert more.texts == again.more.texts
+def test_an_epoch_has_the_rows_and_the_further_ones(together: Any) -> None:
+    made = epoch_of(further_config(together, "joint.further_repeat=3"))
+    assert made.more.texts == made.rows.texts + 3 * made.chosen.texts
+    assert made.more.labels.tolist() == [*made.rows.labels, *np.tile(made.chosen.labels, 3)]
     assert made.more_valid.texts == made.valid.texts + made.held_out.texts
-    assert -1 not in made.more_valid.labels
+    assert made.more.compared is None
 
 
-def test_further_labels_are_balanced_by_repeating_the_rarer_ones(together: Any) -> None:
-    config = further_config(together, "joint.further_repeat=2", "joint.further_balanced=true")
-    made = epoch_of(config)
-    counts, added = np.bincount(made.chosen.labels), len(made.rows)
-    assert counts[0] != counts[1]
-    assert np.bincount(made.more.labels[added:]).tolist() == [2 * counts.max()] * 2
-    assert set(made.more.texts[added:]) == set(made.chosen.texts)
-
-
-def test_negations_are_a_share_of_the_rows_with_the_labels_of_the_data(together: Any) -> None:
-    config = together.config("joint.negations=0.5")
-    with open_store(config.paths.data_db) as store:
-        rows, valid = store.read("train"), store.read("valid")
-        more, more_valid = joint.with_further(config, store, rows, valid)
-        texts, labels = negations(round(0.5 * len(rows)), config.project.seed)
-        assert store.labels == ("negative", "positive")
-        assert more.texts[len(rows) :] == [from_id(store.normalizer)(text) for text in texts]
-    assert more.labels[len(rows) :].tolist() == labels
-    assert more_valid.texts == valid.texts
-
-
-def test_neutral_texts_teach_to_be_unsure_once_an_epoch_and_never_validate(together: Any) -> None:
-    config = further_config(together, "joint.further_repeat=2", "joint.further_neutral=[1]")
-    made = epoch_of(config)
-    known = len(made.rows) + 2 * len(made.chosen)
-    neutral = made.more.texts[known:]
-    assert 5 < len(neutral) <= 10, "a tenth of them is held out, as of the others"
-    assert set(neutral) <= {f"an indifferent text {number}" for number in range(10)}
-    assert made.more.labels[known:].tolist() == [-1] * len(neutral)
-    assert made.more_valid.texts == made.valid.texts + made.held_out.texts
-
-
-def test_neutral_values_that_never_occur_or_are_labels_too_are_told(together: Any) -> None:
-    with pytest.raises(DataError, match=r"has no row with a label of joint\.further_neutral"):
-        joint.run(further_config(together, "joint.further_neutral=[meh]"))
+@pytest.mark.parametrize("name", ["further_neutral", "further_balanced", "negations", "unknowable"])
+def test_settings_that_went_name_what_replaces_them(together: Any, name: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        further_config(together, "joint.further_neutral=['0']")
-    assert "0 stands in further_neutral and in further_label_map" in "".join(caught.value.problems)
+        together.config(f"joint.{name}=0.1")
+    assert REMOVED[f"joint.{name}"] in "".join(caught.value.problems)
 
 
-def test_training_with_further_and_unknowable_texts_publishes_models(together: Any) -> None:
-    config = further_config(together, "joint.unknowable=0.2", "joint.train.epochs=1")
-    joint.run(config)
-    assert {read_info(final(together, head)).train_rows for head in HEADS} == {178}
-    assert load_model(final(together, "lstm")).info.labels == ("negative", "positive")
+# --- texts of which not every label was asked
+
+
+@pytest.fixture
+def three(make_project: Any) -> Any:
+    return made_joint(make_project(labels=("negative", "neutral", "positive")))
+
+
+def partial_config(project: Any, *overrides: str) -> Config:
+    path = project.folder / "emoticons.csv"
+    rows = "".join(f"an emoticon text {number},{('negative', 'positive')[number % 2]}\n" for number in range(30))
+    path.write_text(f"text,label\n{rows}")
+    return project.config(f"joint.further_source={path}", "joint.further_partial=true", *overrides)  # type: ignore[no-any-return]
+
+
+def test_partial_rows_are_compared_among_the_labels_that_occur_and_all_are_trained_on(
+    three: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = epoch_of(partial_config(three))
+    assert len(made.chosen) == 30
+    assert made.more_valid.texts == made.valid.texts
+    assert made.more.compared[: len(made.rows)].all()
+    assert made.more.compared[len(made.rows) :].tolist() == [[True, False, True]] * 30
+    assert "trained on too, among negative and positive alone" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_partial_source_of_one_label_is_refused(three: Any) -> None:
+    path = three.folder / "happy.csv"
+    path.write_text("text,label\nso happy,positive\nvery glad,positive\n")
+    with pytest.raises(DataError, match=r"every row of .*happy\.csv is positive"):
+        joint.run(three.config(f"joint.further_source={path}", "joint.further_partial=true"))
+
+
+def test_a_training_with_partial_rows_publishes_models_that_know_every_label(three: Any) -> None:
+    joint.run(partial_config(three, "joint.train.class_weights=balanced", "joint.train.label_smoothing=0.1"))
+    for head in HEADS:
+        assert load_model(final(three, head)).info.labels == ("negative", "neutral", "positive")
 
 
 def test_other_further_texts_are_another_training(together: Any) -> None:
@@ -318,9 +310,8 @@ def test_other_further_texts_are_another_training(together: Any) -> None:
     with Path(config.joint.further_source).open("a") as file:
         file.write("one more,2\n")
     assert train.train_fingerprint(config, JOINT, "data") != before
-    assert train.train_fingerprint(together.config("joint.unknowable=0.1"), JOINT, "data") != train.train_fingerprint(
-        together.config(), JOINT, "data"
-    )
+    partial = train.train_fingerprint(together.config("joint.further_partial=true"), JOINT, "data")
+    assert partial != train.train_fingerprint(together.config(), JOINT, "data")
 
 
 def test_a_test_tells_how_many_of_its_texts_are_further_ones_that_were_trained_on(together: Any) -> None:
@@ -347,7 +338,7 @@ def test_further_texts_of_which_none_is_left_to_train_on_are_told(together: Any)
     with source.open("w", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *((text, "positive") for text in held)])
     with pytest.raises(DataError, match="is left to train on"):
-        joint.run(together.config(f"joint.further_source={source}", "joint.further_balanced=true"))
+        joint.run(together.config(f"joint.further_source={source}"))
 
 
 def test_further_texts_that_stand_in_train_never_validate(together: Any) -> None:
@@ -415,16 +406,6 @@ def test_heads_that_learned_from_another_split_are_warned_of(
         (pack / head / paths.MODEL_JSON).write_text(json.dumps({**document, "split_fingerprint": "another"}))
     joint.run(going_on(together, pack), test=False)
     assert "they may have seen rows that test here" in " ".join(capsys.readouterr().err.split())
-
-
-def test_negations_need_negative_and_positive(together: Any) -> None:
-    with open_store(together.config().paths.data_db) as store:
-        rows = store.read("train")
-        three = SimpleNamespace(labels=("negative", "neutral", "positive"), normalizer=store.normalizer)
-        turned = SimpleNamespace(labels=("positive", "negative"), normalizer=store.normalizer)
-        with pytest.raises(ConfigError, match="negative, neutral, positive"):
-            joint._negations(three, rows, 10, 1)
-        assert joint._negations(turned, rows, 4, 1).labels.tolist() == [1, 0, 1, 0]
 
 
 def test_further_texts_without_a_label_of_the_data_are_told(together: Any) -> None:

@@ -449,7 +449,7 @@ def test_a_real_pipe_through_a_real_process(model_dir: Path, expected: dict[str,
     done = senthy("--json", "--device", "cpu", model_dir=model_dir, input="\n".join(TEXTS).encode())
     assert done.returncode == 0, done.stderr.decode()
     assert_labelled(parse(done.stdout.decode(), "jsonl"), TEXTS, expected)
-    assert "1 texts have nothing in them" in done.stderr.decode()
+    assert "1 text (empty after cleaning)" in done.stderr.decode()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="other systems tell a reader that went away otherwise")
@@ -675,8 +675,8 @@ def test_unreadable_rows_can_be_left_out_and_are_counted(
         ({"texts": ["good"], "output_file": Path("out.docx")}, r"out\.docx"),
         ({"texts": ["good"], "output_file": Path("out.parquet.gz")}, r"out\.parquet\.gz"),
         ({"texts": ["good"], "output_file": Path("out.csv"), "as_json": True}, "--json"),
-        ({"input_file": Path("in.csv"), "output_file": Path("in.csv")}, "input itself"),
-        ({"input_file": Path("in.csv"), "output_file": Path("link.csv")}, "input itself"),
+        ({"input_file": Path("in.csv"), "output_file": Path("in.csv")}, "same file as --input"),
+        ({"input_file": Path("in.csv"), "output_file": Path("link.csv")}, "same file as --input"),
     ],
 )
 def test_what_makes_no_sense_is_told_before_the_model_is_loaded(

@@ -1,4 +1,4 @@
-"""What a step minimises: the losses of several heads summed, and the same for every label where none is right."""
+"""What a step minimises: the losses of several heads summed, and labels among which some only were compared."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sentiment_hybrid.config.schema import JOINT, Config, Train
 from sentiment_hybrid.engine import device, metrics
 from sentiment_hybrid.engine.batches import TokenizedTexts
 from sentiment_hybrid.engine.evaluate import Material, predict_probabilities
-from sentiment_hybrid.engine.loop import EpochFacts, Fit, StepFacts, weights_of_classes
+from sentiment_hybrid.engine.loop import EpochFacts, Fit, StepFacts
 from sentiment_hybrid.engine.materials import Workshop, new_fit, open_workshop, set_seeds
 from sentiment_hybrid.engine.tasks import Classification, JointClassification, LabelledBatch
 from sentiment_hybrid.models.classifier import Classifier, JointClassifier
@@ -28,81 +28,56 @@ from .conftest import toy_texts
 CPU = torch.device("cpu")
 
 
-# --- texts of which nothing can be known
+# --- labels that were chosen among some only
 
 
-def task_of(labels: list[int], *, weights: tuple[float, ...] = (1.0, 1.0), smoothing: float = 0.0) -> Classification:
-    """Texts of two tokens each."""
+def task_of(
+    labels: list[int], compared: list[tuple[bool, ...]] | None = None, *, smoothing: float = 0.0
+) -> Classification:
+    """Texts of two tokens each, of three labels."""
     count = len(labels)
     tokenized = TokenizedTexts(np.zeros(2 * count, np.int32), np.arange(count + 1) * 2, np.arange(count + 1), 1, 0)
-    material = Material(tokenized, np.array(labels, dtype=np.int64))
-    return Classification(material, None, class_weights=np.array(weights), label_smoothing=smoothing)
+    mask = None if compared is None else np.array(compared)
+    material = Material(tokenized, np.array(labels, dtype=np.int64), compared=mask)
+    return Classification(material, None, class_weights=np.array([0.5, 1.0, 7.0]), label_smoothing=smoothing)
 
 
 @settings(max_examples=50, deadline=None)
 @given(
-    logits=st.lists(st.tuples(*[st.floats(-8, 8)] * 3), min_size=1, max_size=6), smoothing=st.sampled_from([0.0, 0.3]),
+    logits=st.lists(st.tuples(*[st.floats(-8, 8)] * 3), min_size=1, max_size=6),
+    smoothing=st.sampled_from([0.0, 0.3]),
     data=st.data(),
-)  # fmt: skip
-def test_a_text_without_a_label_costs_the_distance_from_the_same_for_all(
+)
+def test_the_loss_is_that_of_a_classifier_of_the_compared_labels_alone(
     logits: list[tuple[float, ...]], smoothing: float, data: st.DataObject
 ) -> None:
-    labels = data.draw(st.lists(st.integers(-1, 2), min_size=len(logits), max_size=len(logits)))
-    task = task_of(labels, weights=(1.0, 1.0, 1.0), smoothing=smoothing)
-    said = torch.tensor(logits, dtype=torch.float64)
+    among = st.sampled_from([(0, 1), (0, 2), (1, 2), (0, 1, 2)])
+    rows = data.draw(st.lists(among, min_size=len(logits), max_size=len(logits)))
+    labels = [data.draw(st.sampled_from(row)) for row in rows]
+    task = task_of(labels, [tuple(label in row for label in range(3)) for row in rows], smoothing=smoothing)
+    said = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
     losses = task.per_row(said, task.micro_batch(np.arange(len(labels)), 1), CPU)
-    probabilities = said.softmax(-1)
-    for row, label in enumerate(labels):
-        surprise = -probabilities[row].log()
-        expected = surprise.mean() if label < 0 else (1 - smoothing) * surprise[label] + smoothing * surprise.mean()
-        assert float(losses[row]) == pytest.approx(float(expected), abs=1e-3)
+    losses.sum().backward()
+    for place, (row, label) in enumerate(zip(rows, labels, strict=True)):
+        own = said[place, list(row)].detach()
+        expected = F.cross_entropy(own, torch.tensor(row.index(label)), label_smoothing=smoothing)
+        assert float(losses[place].detach()) == pytest.approx(float(expected), abs=1e-3)
+        others = [other for other in range(3) if other not in row]
+        assert said.grad is not None
+        assert not said.grad[place, others].any()
 
 
-def test_it_is_least_where_every_label_is_as_likely() -> None:
-    task = task_of([-1])
-    logits = torch.tensor([[0.4, 0.4]], requires_grad=True)
-    loss = task.per_row(logits, task.micro_batch(np.arange(1), 1), CPU)
-    loss.sum().backward()
-    assert loss.item() == pytest.approx(np.log(2))
-    assert torch.allclose(logits.grad, torch.zeros(1, 2), atol=1e-6)
+def test_rows_that_all_labels_were_compared_for_cost_the_same_with_a_mask() -> None:
+    logits = torch.tensor([[0.1, 2.0, -1.0], [3.0, 0.0, 0.5]])
+    plain, masked = (task_of([1, 2], mask, smoothing=0.1) for mask in (None, [(True,) * 3] * 2))
+    losses = [task.per_row(logits, task.micro_batch(np.arange(2), 1), CPU) for task in (plain, masked)]
+    torch.testing.assert_close(losses[0], losses[1])
 
 
-def test_it_weighs_as_one_text_whatever_classes_weigh() -> None:
-    task = task_of([0, -1, 1, -1], weights=(0.5, 7.0))
-    part = task.micro_batch(np.arange(4), 1)
-    assert part.weights.tolist() == [0.5, 1.0, 7.0, 1.0]
-    assert task.weight(np.arange(4), 1) == 9.5
-
-
-def test_balanced_classes_do_not_count_it() -> None:
-    labels = np.array([0, 0, 0, 1, -1, -1, -1])
-    np.testing.assert_allclose(weights_of_classes("balanced", labels, ("a", "b")), [4 / 6, 4 / 2])
-
-
-def test_training_on_such_texts_makes_a_model_unsure_of_them_and_of_no_other(
-    make_workshop: Callable[..., Workshop],
-) -> None:
-    workshop = make_workshop("lstm", trainable_layers="all")
-    texts, labels = toy_texts(60)
-    odd = ["zzz qqq 77", "81 9 xx", "qx zv", "##"] * 10
-    train = workshop.material([*texts, *odd], np.concatenate([labels, np.full(len(odd), -1)]))
-    fit = new_fit(
-        workshop, train, workshop.material(texts, labels),
-        settings=Train(
-            batch_size=10, epochs=40, patience=None, precision="fp32", learning_rate=0.01, encoder_learning_rate=0.003
-        ),
-        labels=("n", "p"), seed=1,
-    )  # fmt: skip
-    list(fit.facts())
-
-    def surest(some: list[str]) -> np.ndarray:
-        found = predict_probabilities(
-            workshop.classifier, workshop.tokenize(some), compute=workshop.compute, token_budget=1000
-        )
-        return found.max(axis=1)
-
-    assert surest(odd[:4]).max() < 0.7
-    assert surest(texts).mean() > surest(odd[:4]).mean() + 0.15
+def test_a_partial_row_weighs_as_its_label_does_and_balance_is_of_the_others() -> None:
+    task = task_of([0, 2, 2], [(True, True, True), (True, False, True), (True, True, True)])
+    assert task.weight(np.arange(3), 1) == 14.5
+    assert task.train.full_labels.tolist() == [0, 2]
 
 
 # --- several heads
@@ -133,7 +108,7 @@ def joint_task(workshop: Workshop, **options: Any) -> JointClassification:
     texts, labels = toy_texts(24)
     valid_texts, valid_labels = toy_texts(30, seed=1)
     return JointClassification(
-        workshop.material(texts, np.where(np.arange(24) < 3, -1, labels)),
+        workshop.material(texts, labels),
         workshop.material(valid_texts, valid_labels),
         **{"class_weights": np.array([1.0, 3.0]), "label_smoothing": 0.1, **options},
     )
@@ -189,9 +164,8 @@ def test_a_step_reports_the_sum_of_the_losses_over_the_weight_of_its_rows(make_j
     expected = 0.0
     with torch.no_grad():
         for output in joint_of(workshop).train()(**part.batch.inputs(CPU)):
-            known = F.cross_entropy(output.logits, part.targets.clamp(min=0), reduction="none", label_smoothing=0.1)
-            unsure = -output.logits.log_softmax(-1).mean(-1)
-            expected += float((torch.where(part.targets < 0, unsure, known) * part.weights).sum())
+            losses = F.cross_entropy(output.logits, part.targets, reduction="none", label_smoothing=0.1)
+            expected += float((losses * part.weights).sum())
     fit = Fit(
         workshop.classifier, task, settings=Train(batch_size=24, epochs=1, precision="fp32"), seed=5,
         compute=workshop.compute, accelerator=device.accelerator(workshop.compute),

@@ -51,7 +51,7 @@ def server() -> Iterator[str]:
     """The URL of an empty database; it listens on a socket in a folder of its own only."""
     if os.name != "posix":
         pytest.skip("starts the server over a Unix socket")
-    pytest.importorskip("psycopg", reason="the driver is not installed: pip install 'sentiment-hybrid[postgres]'")
+    pytest.importorskip("psycopg", reason="the driver is not installed: pip install '.[postgres]'")
     programs = _programs()
     if programs is None:
         pytest.skip("PostgreSQL's programs (initdb, pg_ctl) are not installed")

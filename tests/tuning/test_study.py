@@ -65,7 +65,7 @@ def test_without_the_driver_the_command_to_install_it_is_told(tmp_path: Path, mo
     monkeypatch.setitem(__import__("sys").modules, "psycopg", None)
     with pytest.raises(StudyError, match="not installed") as caught, opened(tmp_path / "x.db", "postgresql://h/db"):
         pass
-    assert 'pip install "sentiment-hybrid[postgres]"' in caught.value.hint
+    assert 'pip install ".[postgres]"' in caught.value.hint
 
 
 def test_a_second_process_on_an_sqlite_file_is_refused_with_the_way_out(tmp_path: Path) -> None:

@@ -1,6 +1,12 @@
-"""Made-up texts of which nothing can be known: what teaches a model to be unsure where it has no reason not to be."""
+"""Made-up texts of which nothing can be known, labelled neutral.
+
+python recipes/mini/unknowable.py COUNT SEED >unknowable.csv
+"""
 
 from __future__ import annotations
+
+import csv
+import sys
 
 import numpy as np
 
@@ -58,3 +64,14 @@ def _pictographs(random: np.random.Generator) -> str:
 
 def _masked(random: np.random.Generator) -> str:
     return " ".join(random.choice(_MASKED) for _ in _words(random, 4))
+
+
+def main(count: int, seed: int) -> None:
+    """Write a CSV with the columns text and label to stdout."""
+    writer = csv.writer(sys.stdout)
+    writer.writerow(["text", "label"])
+    writer.writerows((text, "neutral") for text in unknowable(count, seed))
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -1,10 +1,14 @@
 """Made-up English texts in which a negation decides: what smileys teach badly, for "not" goes with sad ones.
 
 Every rule gives as many positive texts as negative ones, from word lists of its own.
+
+    python recipes/mini/negations.py COUNT SEED >negations.csv
 """
 
 from __future__ import annotations
 
+import csv
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -419,3 +423,15 @@ _RULES: tuple[Callable[[_Dice, int], str], ...] = (
     _none, _nothing, _nobody, _could_not_be, _far_from, _less, _no_longer, _stopped, _but, _not_this_but, _twice, _wish,
     _never, _never, _never, _feeling, _feeling, _hardly_any, _hardly_any, _enough, _question, _litotes, _although,
 )  # fmt: skip
+
+
+def main(count: int, seed: int) -> None:
+    """Write a CSV with the columns text and label to stdout."""
+    writer = csv.writer(sys.stdout)
+    writer.writerow(["text", "label"])
+    texts, labels = negations(count, seed)
+    writer.writerows((text, ("negative", "positive")[label]) for text, label in zip(texts, labels, strict=True))
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
+import negations as rules
 import numpy as np
 import pytest
-
-from sentiment_hybrid.data import negations as rules
-from sentiment_hybrid.data.negations import negations
+from negations import negations
 
 SUITE = Path(__file__).parents[2] / "benchmarks" / "negation.tsv"
 
@@ -51,3 +52,13 @@ def test_a_good_word_alone_does_not_tell_the_label() -> None:
     for word in ("good", "fun", "bad", "boring"):
         found = Counter(label for text, label in zip(texts, labels, strict=True) if word in text.casefold().split())
         assert 0.1 < found[1] / sum(found.values()) < 0.9, (word, found)
+
+
+def test_the_script_writes_a_labelled_file() -> None:
+    done = subprocess.run([sys.executable, rules.__file__, "4", "3"], capture_output=True, text=True, check=True)
+    texts, _ = negations(4, 3)
+    labels = ["negative", "positive"] * 2
+    assert list(csv.reader(done.stdout.splitlines())) == [
+        ["text", "label"],
+        *map(list, zip(texts, labels, strict=True)),
+    ]

@@ -6,9 +6,9 @@ import unicodedata
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unknowable import unknowable
 
 from sentiment_hybrid.data.clean import get_normalizer
-from sentiment_hybrid.data.unknowable import unknowable
 
 
 @settings(max_examples=40, deadline=None)
