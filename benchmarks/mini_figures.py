@@ -79,7 +79,8 @@ def balanced(classes: Sequence[int], *, copies: int = 1) -> Callable[[Rows, np.n
 
 
 def mean_recall(items: np.ndarray) -> float:
-    return float(np.mean([items[items[:, 1] == label, 0].mean() for label in POLAR]))
+    """Of items (N, 2): the share that is right, and the label."""
+    return float(np.mean([items[items[:, 1] == label, 0].mean() for label in POLAR if label in items[:, 1]]))
 
 
 def right(rows: Rows, probabilities: np.ndarray) -> np.ndarray:
