@@ -36,7 +36,7 @@ from mini_figures import MEASURES, Measure, against, apart, calibration_error, m
 from mini_rows import LABELS, NEUTRAL, THREE, Rows, by_set, identity_terms, others, read_recipe, suites, words_of
 
 from sentiment_hybrid import Predictor, paths
-from sentiment_hybrid.engine import baseline
+from sentiment_hybrid.engine.evaluation import baseline
 from sentiment_hybrid.errors import SenthyError
 from sentiment_hybrid.files import aside_of
 from sentiment_hybrid.reporting import canvas

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from mini_rows import LABELS, NEGATIVE, POLAR, POSITIVE, THREE, Rows, identity_terms
 
-from sentiment_hybrid.engine import metrics
-from sentiment_hybrid.engine.metrics import Interval
+from sentiment_hybrid.engine.evaluation import metrics
+from sentiment_hybrid.engine.evaluation.metrics import Interval
 
 _RESAMPLES = 2000
 #: Of a difference between two contestants: p-values are no smaller than two in this many, times the number of sets.

@@ -8,6 +8,7 @@ the texts of --held-out files (column `text`) are trained on nowhere. OUT receiv
 - train.tsv (text, label, set): rows of the labelled sets, repeated or sampled by the weights of sets.tsv, and made-up ones.
 - valid.tsv, report.tsv: a tenth of each set's texts each. The first selects and calibrates; the second only reports.
 - tweets_train.tsv: emoticon-labelled tweets of the database's training split; tweets_test.tsv: its test split.
+- pretrain.tsv (text): all of these training texts once, for the encoder.
 - emoji.txt: one token per line, for pretrain.added_tokens.
 
 Rules: a text's part follows from the hash of its split key, so that copies in several sets fall into one part. What is
@@ -39,7 +40,7 @@ if str(HERE) not in sys.path:  # the recipe's files are scripts beside each othe
 
 import made_up
 
-from sentiment_hybrid.data import split
+from sentiment_hybrid.data import splits
 from sentiment_hybrid.data.store import open_store
 
 LABELS = ("negative", "neutral", "positive")
@@ -97,7 +98,7 @@ def main() -> None:
         test = store.read("test", with_raw=True)
         tweet_labels = store.labels
     outside = [text for path in arguments.held_out for text in column(path, "text")]
-    outside_keys = split.hash_raw(outside, 0)[1]
+    outside_keys = splits.hash_raw(outside, 0)[1]
 
     phrase = np.array([row.set in PHRASES for row in rows])
     inside = (
@@ -173,12 +174,14 @@ def main() -> None:
     raws = tweets.raw or tweets.texts
     tweet_order, _ = keys_of(raws)
     free = ~np.isin(tweet_order, np.concatenate([seen_by_people, outside_keys]))
-    chosen = [
+    usable = [
         Row(raws[place], tweet_labels[tweets.labels[place]], "tweets")
         for place in np.flatnonzero(free)
         if not _ODD.search(raws[place]) and not is_contained(raws[place], inside)
-    ][: arguments.tweets]
+    ]
+    chosen = usable[: arguments.tweets]
     write(arguments.out / "tweets_train.tsv", chosen)
+    write(arguments.out / "pretrain.tsv", shuffled([*distinct(parts["train"]), *made, *usable]))
     write(
         arguments.out / "tweets_test.tsv",
         [Row(text, tweet_labels[label], "tweets") for text, label in zip(test.raw or [], test.labels, strict=True)],
@@ -232,13 +235,13 @@ def column(path: Path, name: str) -> list[str]:
 
 def keys_of(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Order hash (N,) and place within the hash's range (N,), 0 to 1, of each text."""
-    hashes, order = split.hash_raw(texts, 0)
+    hashes, order = splits.hash_raw(texts, 0)
     return order, hashes.astype(np.float64) / 2.0**64
 
 
 def key_of(text: str) -> str:
     """A single word's identity."""
-    return split.split_key(text)
+    return splits.split_key(text)
 
 
 def words_of(text: str) -> list[str]:

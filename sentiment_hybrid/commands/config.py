@@ -46,7 +46,12 @@ def init(path: Path, *, name: str = "default", force: bool = False) -> Path:
 
 def schema() -> list[describe.Setting]:
     """Every setting: dotted key, allowed values, default, meaning."""
-    return list(describe.settings())
+    return describe.listed()
+
+
+def markdown() -> str:
+    """The documentation page of every setting."""
+    return describe.markdown()
 
 
 def json_schema() -> dict[str, Any]:

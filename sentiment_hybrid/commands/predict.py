@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from sentiment_hybrid.config.schema import Config, Data
-    from sentiment_hybrid.data.sinks import Sink
     from sentiment_hybrid.data.sources import Batch, Source
-    from sentiment_hybrid.engine.predictor import Backend, Prediction, Predictor
+    from sentiment_hybrid.data.writers import Sink
+    from sentiment_hybrid.engine.inference.predictor import Backend, Prediction, Predictor
 
 Format = Literal["lines", "csv", "tsv", "jsonl"]
 
@@ -94,6 +94,7 @@ def run(
     offline: bool = False,
     encoder: Path | str | None = None,
     backend: Backend = "auto",
+    labels: Sequence[str] | None = None,
 ) -> PredictResult:
     """Label texts and write each row with ``prediction``, ``score`` and ``p_<label>`` added, in input order.
 
@@ -110,9 +111,11 @@ def run(
         table: table of an SQLite input.
         precision: auto, fp32, bf16, fp16 or int8; None means ``<model>.train.precision``.
         backend: ``onnx`` runs an export: without ``model_dir``, that of ``head`` or the first one found.
+        labels: choose among these labels of the model only, with renormalised probabilities; None means all.
 
     Raises:
         UsageError: the options contradict each other.
+        LabelError: the model lacks one of ``labels``, or fewer than two are given.
         SourceError, ColumnError: the input cannot be read, has no text column, or has a column that would be added.
         ModelError, EncoderError: the model or its encoder cannot be loaded.
         OutputError: the output cannot be written.
@@ -124,7 +127,7 @@ def run(
     with contextlib.ExitStack() as stack:
         given = [] if list(texts) == [STDIN] else [_argument(text) for text in texts]
         incoming = _of_texts(given) if given else _open(stack, input_file, data, file_format)
-        computing: dict[str, Any] = {"precision": precision, "device": device, "backend": backend}
+        computing: dict[str, Any] = {"precision": precision, "device": device, "backend": backend, "labels": labels}
         predictor, directory = _predictor(config, model_dir, head, offline=offline, encoder=encoder, **computing)
         if given and output_file is None and not as_json:
             predictions = tuple(predictor.predict(given))
@@ -152,7 +155,7 @@ def _check_usage(
     text_column: str | None,
 ) -> None:
     """Reject contradictory options before anything heavy is loaded."""
-    from sentiment_hybrid.data.sinks import kind_of_output
+    from sentiment_hybrid.data.writers import kind_of_output
 
     if isinstance(texts, str):
         raise UsageError("texts must be a list, not a single str", hint="Pass [text].")
@@ -238,7 +241,7 @@ def _opened(stack: contextlib.ExitStack, path: Path) -> BinaryIO:
 
 def _batches(stack: contextlib.ExitStack, source: Source) -> Iterator[Batch]:
     """Whole rows in batches; closed together with the stack."""
-    from sentiment_hybrid.engine.predictor import CHUNK
+    from sentiment_hybrid.engine.inference.predictor import CHUNK
 
     batches = source.batches(native=True, size=min(CHUNK, _READ))
     stack.enter_context(contextlib.closing(batches))  # type: ignore[type-var]
@@ -258,11 +261,12 @@ def _predictor(
     offline: bool,
     encoder: Path | str | None,
     backend: Backend,
+    labels: Sequence[str] | None,
 ) -> tuple[Predictor, Path]:
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.engine.checkpoint import read_info
-    from sentiment_hybrid.engine.onnx_backend import is_export
-    from sentiment_hybrid.engine.predictor import Predictor, model_directory, published, published_or_mini
+    from sentiment_hybrid.engine.inference.model_directory import read_info
+    from sentiment_hybrid.engine.inference.onnx_runtime import is_export
+    from sentiment_hybrid.engine.inference.predictor import Predictor, model_directory, published, published_or_mini
 
     models_dir = config.paths.models_dir
     if model_dir is not None:
@@ -294,6 +298,7 @@ def _predictor(
         token_budget=settings.token_budget,
         precision=precision or ("auto" if is_export(directory) else settings.precision),
         backend=backend,
+        labels=labels,
     )
     return predictor, directory
 
@@ -325,8 +330,8 @@ def _label(
     Reading, preparing and writing run in threads of their own, at most a group or two ahead of or behind the model.
     Pipes, which may block forever, are read and written in the main thread, so that Ctrl-C works.
     """
-    from sentiment_hybrid.data.sinks import open_sink
-    from sentiment_hybrid.engine import overlap
+    from sentiment_hybrid.data.writers import open_sink
+    from sentiment_hybrid.engine.inference import overlap
 
     predictor.check_columns(incoming.columns, source=incoming.name)
     column = _text_column(incoming, text_column, data)
@@ -353,7 +358,7 @@ def _label(
 def _groups(predictor: Predictor, incoming: _Incoming, column: str) -> Iterator[_Group]:
     """Batches joined into groups until there are enough rows or characters."""
     from sentiment_hybrid.data.sources import value_text
-    from sentiment_hybrid.engine.predictor import CHUNK
+    from sentiment_hybrid.engine.inference.predictor import CHUNK
 
     batches: list[Batch] = []
     texts: list[str | None] = []
@@ -390,7 +395,7 @@ def _joined(batches: list[Batch]) -> list[Batch]:
 def _writing(
     write: Callable[[tuple[_Group, np.ndarray]], None], *, here: bool
 ) -> contextlib.AbstractContextManager[Callable[[tuple[_Group, np.ndarray]], None]]:
-    from sentiment_hybrid.engine import overlap
+    from sentiment_hybrid.engine.inference import overlap
 
     return contextlib.nullcontext(write) if here else overlap.behind(write)
 
@@ -418,7 +423,7 @@ def _text_column(incoming: _Incoming, wanted: str | None, data: Data) -> str:
 
 def _types(incoming: _Incoming, predictor: Predictor, output: Path | None) -> dict[str, Any]:
     """Arrow types for a parquet output: those of the input if it has types, otherwise string."""
-    from sentiment_hybrid.data.sinks import kind_of_output
+    from sentiment_hybrid.data.writers import kind_of_output
 
     if output is None or kind_of_output(output) != "parquet":
         return {}

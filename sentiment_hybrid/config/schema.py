@@ -71,6 +71,11 @@ TrainableLayers = Annotated[int, Field(ge=0, le=1000)] | Literal["all"]
 Metric = Literal["macro_f1", "accuracy", "loss"]
 
 
+def default(value: Any, description: str, **bounds: Any) -> Any:
+    """A setting's default and meaning, and what pydantic is to check."""
+    return Field(value, description=description, **bounds)
+
+
 class Strict(BaseModel):
     """Frozen; unknown keys are refused."""
 
@@ -104,79 +109,66 @@ def _leaves_training_rows(section: Any) -> Any:
 class Project(Section):
     """Name of the project, and its random seed."""
 
-    name: str = Field("senthy", min_length=1, max_length=100, description="Shown in results and figures.")
-    seed: Seed = Field(42, description="Seed of weights, dropout and batch order; it never affects the splits.")
+    name: str = default("senthy", "Shown in results and figures.", min_length=1, max_length=100)
+    seed: Seed = default(42, "Seed of weights, dropout and batch order; it never affects the splits.")
 
 
 class Paths(Section):
     """Where files are read and written. Relative paths start at the working directory; ~ is the home directory."""
 
-    data_db: HomePath = Field(
-        Path("data/tweets.db"), description="Database of prepared texts that `senthy data` writes."
-    )
-    models_dir: HomePath = Field(Path("models"), description="Trained models: lstm_roberta_model_final/ and so on.")
-    results_dir: HomePath = Field(Path("results"), description="model_results.json, figures, predictions and runs/.")
-    cache_dir: HomePath | None = Field(
-        None, description="Cached token states, fitted baselines, NLTK data; null is the system's cache directory."
+    data_db: HomePath = default(Path("data/tweets.db"), "Database of prepared texts that `senthy data` writes.")
+    models_dir: HomePath = default(Path("models"), "Trained models: lstm_roberta_model_final/ and so on.")
+    results_dir: HomePath = default(Path("results"), "model_results.json, figures, predictions and runs/.")
+    cache_dir: HomePath | None = default(
+        None, "Cached token states, fitted baselines, NLTK data; null is the system's cache directory."
     )
 
 
 class Cache(Section):
-    """Size of the cache directory. `senthy cache` shows and clears it."""
+    """Size of the cache directory. `senthy cache info` shows it, `senthy cache clear` empties it."""
 
-    max_gb: float | None = Field(
+    max_gb: float | None = default(
         50.0,
+        "Limit in GB for all cached token states; beyond it the encoder runs in every epoch. null: no limit.",
         gt=0.0,
         le=1e6,
-        description="Limit in GB for all cached token states; beyond it the encoder runs in every epoch, which is "
-        "slow. null is limited by free disk space only.",
     )
 
 
 class Data(Section):
     """Where texts come from, which rows are dropped, and how they are split."""
 
-    source: str = Field(
+    source: str = default(
         "kaggle:zphudzz/tweets-clean-posneg-v1",
+        "kaggle[:OWNER/NAME[/versions/N]], a csv, tsv, jsonl or parquet file (or .gz), an SQLite database, or sample.",
         min_length=1,
-        description="kaggle[:OWNER/NAME[/versions/N]], a csv, tsv, jsonl or parquet file (or .gz), an SQLite database, "
-        "or sample.",
     )
-    train_source: str | None = Field(None, description="Official training split; with test_source it replaces source.")
-    valid_source: str | None = Field(
-        None, description="Official validation split; null takes valid_size from the training rows."
+    train_source: str | None = default(None, "Official training split; with test_source it replaces source.")
+    valid_source: str | None = default(None, "Official validation split; null takes valid_size from the training rows.")
+    test_source: str | None = default(None, "Official test split; training rows that also occur in it are left out.")
+    table: str | None = default(None, "Table of an SQLite source; null detects it.")
+    encoding: Encoding = default("utf-8", "Encoding of text files; Sentiment140's own file is latin-1.")
+    quoting: Literal["auto", "minimal", "none"] = default(
+        "auto", "Quote characters in csv and tsv: auto is minimal for csv and none for tsv."
     )
-    test_source: str | None = Field(
-        None, description="Official test split; training rows that also occur in it are left out."
+    text_column: str | None = default(None, "Column to train on; null detects it and prefers raw text to cleaned text.")
+    raw_text_column: str | None = default(
+        None, "Column that determines the split; null is the raw text beside text_column, or itself."
     )
-    table: str | None = Field(None, description="Table of an SQLite source; null detects it.")
-    encoding: Encoding = Field("utf-8", description="Encoding of text files; Sentiment140's own file is latin-1.")
-    quoting: Literal["auto", "minimal", "none"] = Field(
-        "auto", description="Quote characters in csv and tsv: auto is minimal for csv and none for tsv."
+    label_column: str | None = default(None, "Column of labels; null detects it.")
+    label_map: dict[LabelText, LabelText] | None = default(
+        None, "Value in the file -> label, in label order, e.g. {0: negative, 4: positive}."
     )
-    text_column: str | None = Field(
-        None, description="Column to train on; null detects it and prefers raw text to cleaned text."
+    unknown_labels: Literal["error", "drop"] = default("error", "What to do with a label not in the map.")
+    bad_rows: Literal["error", "skip"] = default("error", "What to do with an unreadable row; skip counts it.")
+    conflicts: Literal["drop", "keep"] = default("drop", "Identical texts with different labels.")
+    repeats: Literal["drop", "keep"] = default("drop", "Identical texts with the same label after the first.")
+    normalizer: Literal["tweet", "classic", "none"] = default(
+        "tweet", "Text cleaning: tweet keeps case, emoji and negation; classic removes stopwords and lemmatizes."
     )
-    raw_text_column: str | None = Field(
-        None, description="Column that determines the split; null is the raw text beside text_column, or itself."
-    )
-    label_column: str | None = Field(None, description="Column of labels; null detects it.")
-    label_map: dict[LabelText, LabelText] | None = Field(
-        None, description="Value in the file -> label, in label order, e.g. {0: negative, 4: positive}."
-    )
-    unknown_labels: Literal["error", "drop"] = Field("error", description="What to do with a label not in the map.")
-    bad_rows: Literal["error", "skip"] = Field(
-        "error", description="What to do with an unreadable row; skip counts it."
-    )
-    conflicts: Literal["drop", "keep"] = Field("drop", description="Identical texts with different labels.")
-    repeats: Literal["drop", "keep"] = Field("drop", description="Identical texts with the same label after the first.")
-    normalizer: Literal["tweet", "classic", "none"] = Field(
-        "tweet",
-        description="Text cleaning: tweet keeps case, emoji and negation; classic removes stopwords and lemmatizes.",
-    )
-    valid_size: Fraction = Field(0.1, description="Fraction of the rows for validation.")
-    test_size: Fraction = Field(0.2, description="Fraction of the rows held out for testing.")
-    split_seed: Seed = Field(0, description="Seed of the splits alone.")
+    valid_size: Fraction = default(0.1, "Fraction of the rows for validation.")
+    test_size: Fraction = default(0.2, "Fraction of the rows held out for testing.")
+    split_seed: Seed = default(0, "Seed of the splits alone.")
 
     _leaves_training_rows = model_validator(mode="after")(_leaves_training_rows)
 
@@ -199,15 +191,13 @@ class Data(Section):
 class ScratchEncoder(Section):
     """The small RoBERTa that `encoder.name: scratch` builds and trains on the data."""
 
-    vocab_size: int = Field(
-        8000, ge=300, le=100_000, description="Byte-level BPE tokens, learned on the training rows."
-    )
-    hidden_size: int = Field(128, ge=8, le=4096, description="Size of a token state.")
-    layers: int = Field(2, ge=1, le=48, description="Transformer layers.")
-    attention_heads: AttentionHeads = Field(4, description="Heads per layer; must divide hidden_size.")
-    intermediate_size: int = Field(512, ge=8, le=16_384, description="Size of the feed-forward layers.")
-    dropout: Dropout = Field(0.1, description="Dropout inside the encoder while it trains.")
-    lowercase: bool = Field(False, description="Lowercase texts: more whole words in a small vocabulary.")
+    vocab_size: int = default(8000, "Byte-level BPE tokens, learned on the training rows.", ge=300, le=100_000)
+    hidden_size: int = default(128, "Size of a token state.", ge=8, le=4096)
+    layers: int = default(2, "Transformer layers.", ge=1, le=48)
+    attention_heads: AttentionHeads = default(4, "Heads per layer; must divide hidden_size.")
+    intermediate_size: int = default(512, "Size of the feed-forward layers.", ge=8, le=16_384)
+    dropout: Dropout = default(0.1, "Dropout inside the encoder while it trains.")
+    lowercase: bool = default(False, "Lowercase texts: more whole words in a small vocabulary.")
 
     @model_validator(mode="after")
     def _heads_divide(self) -> ScratchEncoder:
@@ -223,24 +213,17 @@ MINI_MAX_LENGTH = 64
 class Encoder(Section):
     """The encoder that all heads share."""
 
-    name: str = Field(
-        "roberta-base",
-        min_length=1,
-        description="Hugging Face name, local directory, mini (ships in the package), or scratch.",
+    name: str = default(
+        "roberta-base", "Hugging Face name, local directory, mini (ships in the package), or scratch.", min_length=1
     )
-    revision: str | None = Field(None, description="Branch, tag or commit on the hub; pin it for reproducible runs.")
-    trainable_layers: TrainableLayers = Field(
-        0, description="0 freezes the encoder, which is fast; N trains its last N layers; all trains everything."
+    revision: str | None = default(None, "Branch, tag or commit on the hub; pin it for reproducible runs.")
+    trainable_layers: TrainableLayers = default(
+        0, "0 freezes the encoder, which is fast; N trains its last N layers; all trains everything."
     )
-    dropout: Dropout | None = Field(None, description="Dropout of trainable layers; null is the encoder's own.")
-    max_length: int = Field(
-        128,
-        ge=8,
-        le=8192,
-        description=f"Tokens per window, including special tokens; mini takes {MINI_MAX_LENGTH} at most.",
-    )
-    max_windows: int = Field(32, ge=1, le=4096, description="Windows per text; longer texts are cut, and counted.")
-    scratch: ScratchEncoder = Field(ScratchEncoder(), description="Used when name is scratch.")
+    dropout: Dropout | None = default(None, "Dropout of trainable layers; null is the encoder's own.")
+    max_length: int = default(128, "Tokens per window, including special tokens.", ge=8, le=8192)
+    max_windows: int = default(32, "Windows per text; longer texts are cut, and counted.", ge=1, le=4096)
+    scratch: ScratchEncoder = default(ScratchEncoder(), "Used when name is scratch.")
 
     @model_validator(mode="before")
     @classmethod
@@ -265,44 +248,42 @@ class Encoder(Section):
 class Optimization(Section):
     """What every training needs, of labels or of an encoder."""
 
-    learning_rate: Rate = Field(
-        1e-3, description="Peak learning rate of the head; 1e-4 to 5e-3 suits a new head on a frozen encoder."
+    learning_rate: Rate = default(
+        1e-3, "Peak learning rate of the head; 1e-4 to 5e-3 suits a new head on a frozen encoder."
     )
-    weight_decay: float = Field(0.01, ge=0.0, le=1.0, description="AdamW weight decay; not for biases and norms.")
-    batch_size: BatchSize = Field(32, description="Texts per batch.")
-    accumulation: int = Field(1, ge=1, le=4096, description="Batches per optimizer step.")
-    epochs: Epochs = Field(5, description="Passes over the training rows.")
-    warmup_steps: int = Field(100, ge=0, le=10_000_000, description="Steps over which the rate rises from 0.")
-    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="Learning rate after warm-up.")
-    clip_norm: float | None = Field(1.0, gt=0.0, le=1e6, description="Maximum gradient norm; null does not clip.")
-    sample_size: Rows | None = Field(
-        None, description="Train on the first N rows of the split's fixed order; null is all."
+    weight_decay: float = default(0.01, "AdamW weight decay; not for biases and norms.", ge=0.0, le=1.0)
+    batch_size: BatchSize = default(32, "Texts per batch.")
+    accumulation: int = default(1, "Batches per optimizer step.", ge=1, le=4096)
+    epochs: Epochs = default(5, "Passes over the training rows.")
+    warmup_steps: int = default(100, "Steps over which the rate rises from 0.", ge=0, le=10_000_000)
+    schedule: Literal["linear", "cosine", "constant"] = default("linear", "Learning rate after warm-up.")
+    clip_norm: float | None = default(1.0, "Maximum gradient norm; null does not clip.", gt=0.0, le=1e6)
+    sample_size: Rows | None = default(None, "Train on the first N rows of the split's fixed order; null is all.")
+    valid_sample_size: Rows | None = default(20_000, "Rows to validate on after each epoch; null is all.")
+    patience: Epochs | None = default(3, "Stop after N epochs without improvement; null never stops early.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = default(
+        "auto", "auto: bf16 if the device supports it, else fp16 on a GPU and fp32 on a CPU."
     )
-    valid_sample_size: Rows | None = Field(20_000, description="Rows to validate on after each epoch; null is all.")
-    patience: Epochs | None = Field(3, description="Stop after N epochs without improvement; null never stops early.")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 if the device supports it, else fp16 on a GPU and fp32 on a CPU."
-    )
-    token_budget: int = Field(
+    token_budget: int = default(
         16_384,
+        "Tokens per forward pass, including padding; lower it to save memory. It does not change results.",
         ge=64,
         le=10**9,
-        description="Tokens per forward pass, including padding; lower it to save memory. It does not change results.",
     )
-    checkpoint_minutes: float = Field(
-        5.0, ge=0.0, le=1440.0, description="Minutes between checkpoints: what a killed process loses at most."
+    checkpoint_minutes: float = default(
+        5.0, "Minutes between checkpoints: what a killed process loses at most.", ge=0.0, le=1440.0
     )
 
 
 class Train(Optimization):
     """How a model is trained."""
 
-    encoder_learning_rate: Rate = Field(2e-5, description="Peak learning rate of trainable encoder layers.")
-    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="Probability mass spread over all labels.")
-    class_weights: Literal["none", "balanced"] | dict[LabelText, Annotated[float, Field(gt=0.0, le=1e6)]] = Field(
-        "none", description="none, balanced (inverse frequency), or a map of label to weight."
+    encoder_learning_rate: Rate = default(2e-5, "Peak learning rate of trainable encoder layers.")
+    label_smoothing: float = default(0.0, "Probability mass spread over all labels.", ge=0.0, lt=1.0)
+    class_weights: Literal["none", "balanced"] | dict[LabelText, Annotated[float, Field(gt=0.0, le=1e6)]] = default(
+        "none", "none, balanced (inverse frequency), or a map of label to weight."
     )
-    metric: Metric = Field("macro_f1", description="Selects the best epoch, on the validation split.")
+    metric: Metric = default("macro_f1", "Selects the best epoch, on the validation split.")
 
 
 # --- hyperparameter search -------------------------------------------------------------------------------------------
@@ -381,18 +362,12 @@ _NOT_TUNABLE = {"epochs", "sample_size", "valid_sample_size", "metric", "patienc
 class HpoFinal(Section):
     """The model that is trained with the best hyperparameters after the search."""
 
-    include_valid: bool = Field(
-        False, description="Train it on the validation rows too, for the best trial's number of epochs."
-    )
+    include_valid: bool = default(False, "Train it on the validation rows too, for the best trial's number of epochs.")
 
 
-def _search_space(default: Mapping[str, Any]) -> Any:
-    return Field(
-        dict(default),
-        description="Hyperparameter -> range: {type: float or int, low, high, log, step} or {type: categorical, "
-        "choices}.",
-        validate_default=True,
-    )
+def _search_space(ranges: Mapping[str, Any]) -> Any:
+    meaning = "Hyperparameter -> range: {type: float or int, low, high, log, step} or {type: categorical, choices}."
+    return default(dict(ranges), meaning, validate_default=True)
 
 
 class Hpo(Section):
@@ -401,24 +376,22 @@ class Hpo(Section):
     #: The heads whose settings the search space may name.
     heads: ClassVar[tuple[type[Section], ...]]
 
-    enabled: bool = Field(True, description="false makes the search refuse to run.")
-    n_trials: int = Field(50, ge=1, le=100_000, description="Trials in all, including pruned ones.")
-    epochs: Epochs = Field(10, description="Epochs per trial.")
-    sample_size: Rows | None = Field(10_000, description="Training rows per trial; null is all.")
-    valid_sample_size: Rows | None = Field(10_000, description="Validation rows per trial; null is all.")
-    sampler: Literal["tpe", "random", "gp", "qmc", "nsgaii"] = Field("tpe", description="Optuna sampler.")
-    pruner: Literal["median", "hyperband", "none"] = Field(
-        "median", description="Optuna pruner: median for short trials, hyperband for long ones."
+    enabled: bool = default(True, "false makes the search refuse to run.")
+    n_trials: int = default(50, "Trials in all, including pruned ones.", ge=1, le=100_000)
+    epochs: Epochs = default(10, "Epochs per trial.")
+    sample_size: Rows | None = default(10_000, "Training rows per trial; null is all.")
+    valid_sample_size: Rows | None = default(10_000, "Validation rows per trial; null is all.")
+    sampler: Literal["tpe", "random", "gp", "qmc", "nsgaii"] = default("tpe", "Optuna sampler.")
+    pruner: Literal["median", "hyperband", "none"] = default(
+        "median", "Optuna pruner: median for short trials, hyperband for long ones."
     )
-    workers: int = Field(
-        1, ge=1, le=256, description="Parallel trials on this machine: one per GPU, or sharing the CPU's cores."
+    workers: int = default(1, "Parallel trials on this machine: one per GPU, or sharing the CPU's cores.", ge=1, le=256)
+    storage: str | None = default(None, "Optuna storage URL; null is an SQLite file in results_dir.")
+    study_name: str | None = default(
+        None, "null derives it from model, space and data, so that the same search resumes."
     )
-    storage: str | None = Field(None, description="Optuna storage URL; null is an SQLite file in results_dir.")
-    study_name: str | None = Field(
-        None, description="null derives it from model, space and data, so that the same search resumes."
-    )
-    timeout: float | None = Field(None, gt=0.0, le=1e9, description="Seconds after which no new trial starts.")
-    final: HpoFinal = Field(HpoFinal(), description="The model trained with the best hyperparameters.")
+    timeout: float | None = default(None, "Seconds after which no new trial starts.", gt=0.0, le=1e9)
+    final: HpoFinal = default(HpoFinal(), "The model trained with the best hyperparameters.")
     search_space: SearchSpace = _search_space(_COMMON_SPACE)
 
     @field_validator("search_space", mode="wrap")
@@ -478,12 +451,12 @@ def _beyond_bounds(field: Any, space: FloatSpace | IntSpace | CategoricalSpace) 
 class LstmHead(Section):
     """BiLSTM, multi-head self-attention, masked pooling and an MLP over the encoder's token states."""
 
-    hidden: Width = Field(256, description="LSTM units per direction.")
-    layers: Layers = Field(2, description="Stacked LSTM layers.")
-    dropout: Dropout = Field(
-        0.3, description="Dropout of token states (one mask per text), between layers and before the output."
+    hidden: Width = default(256, "LSTM units per direction.")
+    layers: Layers = default(2, "Stacked LSTM layers.")
+    dropout: Dropout = default(
+        0.3, "Dropout of token states (one mask per text), between layers and before the output."
     )
-    attention_heads: AttentionHeads = Field(4, description="Self-attention heads; must divide 2 x hidden.")
+    attention_heads: AttentionHeads = default(4, "Self-attention heads; must divide 2 x hidden.")
 
     @model_validator(mode="after")
     def _heads_divide(self) -> LstmHead:
@@ -495,18 +468,18 @@ class LstmHead(Section):
 class HanHead(Section):
     """Hierarchical attention: over the words of a window, then over the windows of a text."""
 
-    hidden: Width = Field(256, description="Recurrent units per direction.")
-    layers: Layers = Field(1, description="Stacked recurrent layers over words.")
-    dropout: Dropout = Field(
-        0.3, description="Dropout of token states (one mask per text), between layers and before the output."
+    hidden: Width = default(256, "Recurrent units per direction.")
+    layers: Layers = default(1, "Stacked recurrent layers over words.")
+    dropout: Dropout = default(
+        0.3, "Dropout of token states (one mask per text), between layers and before the output."
     )
-    cell: Literal["gru", "lstm"] = Field("gru", description="Recurrent cell; the paper uses gru.")
+    cell: Literal["gru", "lstm"] = default("gru", "Recurrent cell; the paper uses gru.")
 
 
 class LinearHead(Section):
     """Masked mean of the token states and one linear layer: the baseline for the other heads."""
 
-    dropout: Dropout = Field(0.1, description="Dropout before the output.")
+    dropout: Dropout = default(0.1, "Dropout before the output.")
 
 
 #: Name -> the head's section, and what its search space has beside what all heads share.
@@ -535,7 +508,7 @@ class Model(Section):
     """A head on the encoder. What `train` and `hpo` do not set here is as in the shared sections of these names."""
 
     head: Section
-    train: Train = Field(Train(), description="Training of this model.")
+    train: Train = default(Train(), "Training of this model.")
     hpo: Hpo
 
 
@@ -547,7 +520,7 @@ def _model_section(name: str) -> type[Model]:
     return create_model(
         f"{title}Model",
         __base__=Model,
-        __doc__=Model.__doc__,
+        __doc__=head.__doc__,
         head=(head, Field(head(), description="Architecture.")),
         hpo=(hpo, Field(hpo(), description="Search for this model.")),
     )
@@ -562,24 +535,19 @@ else:
 class Joint(Section):
     """Several heads trained together on one encoder (`--model joint`), each configured in its own section."""
 
-    models: tuple[ModelName, ...] = Field(
-        ("lstm", "han"), min_length=2, description="The heads; their losses are added."
+    models: tuple[ModelName, ...] = default(("lstm", "han"), "The heads; their losses are added.", min_length=2)
+    train: Train = default(Train(), "Training of these heads.")
+    further_source: str | None = default(
+        None, "Additional labelled texts, as in data.source, in every epoch.", min_length=1
     )
-    train: Train = Field(Train(), description="Training of these heads.")
-    further_source: str | None = Field(
-        None, min_length=1, description="Additional labelled texts, as in data.source, in every epoch."
+    further_label_map: dict[LabelText, LabelText] | None = default(
+        None, "As data.label_map; rows with other values are left out."
     )
-    further_label_map: dict[LabelText, LabelText] | None = Field(
-        None, description="As data.label_map; rows with other values are left out."
-    )
-    further_partial: bool = Field(
-        False, description="These texts teach nothing about labels that do not occur in them."
-    )
-    further_repeat: int = Field(1, ge=1, le=1000, description="How often each additional text occurs in an epoch.")
-    further_valid_size: Fraction = Field(0.1, description="Fraction of them for validation; none if they are partial.")
-    heads_from: HomePath | None = Field(
-        None,
-        description="Continue the heads of this pack; its encoder is DIR/encoder, for encoder.name. null: new heads.",
+    further_partial: bool = default(False, "These texts teach nothing about labels that do not occur in them.")
+    further_repeat: int = default(1, "How often each additional text occurs in an epoch.", ge=1, le=1000)
+    further_valid_size: Fraction = default(0.1, "Fraction of them for validation; none if they are partial.")
+    heads_from: HomePath | None = default(
+        None, "Continue the heads of this pack; its encoder is DIR/encoder, for encoder.name. null: new heads."
     )
 
     @field_validator("models")
@@ -596,41 +564,32 @@ class Joint(Section):
 class Pretrain(Optimization):
     """Masked-language-model training of an encoder on texts without labels (`senthy pretrain`)."""
 
-    base: str | None = Field(
+    base: str | None = default(
         None,
+        "Initial weights: scratch (sizes in encoder.scratch), a Hugging Face name, a directory; null is encoder.name.",
         min_length=1,
-        description="Initial weights: scratch (sizes in encoder.scratch), a Hugging Face name, a directory; null is "
-        "encoder.name.",
     )
-    output_dir: HomePath = Field(
-        Path("models/pretrained_encoder"), description="Directory of the new encoder, for encoder.name."
+    output_dir: HomePath = default(Path("models/pretrained_encoder"), "Directory of the new encoder, for encoder.name.")
+    source: str | None = default(
+        None, "Texts, as in data.source; null is the training split of paths.data_db.", min_length=1
     )
-    source: str | None = Field(
-        None, min_length=1, description="Texts, as in data.source; null is the training split of paths.data_db."
+    added_tokens: HomePath | None = default(
+        None, "UTF-8 file of texts that become tokens, such as emoji, one per line."
     )
-    added_tokens: HomePath | None = Field(
-        None, description="UTF-8 file of texts that become tokens, such as emoji, one per line."
+    valid_size: float = default(0.01, "Fraction of a source's texts held out to measure perplexity.", gt=0.0, lt=0.5)
+    mask_probability: float = default(
+        0.15, "Fraction of tokens to predict: 80 % masked, 10 % replaced, 10 % unchanged.", gt=0.0, le=0.9
     )
-    valid_size: float = Field(
-        0.01, gt=0.0, lt=0.5, description="Fraction of a source's texts held out to measure perplexity."
+    dropout: Dropout | None = default(
+        None, "Dropout while pretraining; null is the encoder's own, 0 suits few epochs over many texts."
     )
-    mask_probability: float = Field(
-        0.15, gt=0.0, le=0.9, description="Fraction of tokens to predict: 80 % masked, 10 % replaced, 10 % unchanged."
-    )
-    dropout: Dropout | None = Field(
-        None, description="Dropout while pretraining; null is the encoder's own, 0 suits few epochs over many texts."
-    )
-    learning_rate: Rate = Field(5e-4, description="Peak learning rate; 1e-4 or less for a pretrained encoder.")
-    batch_size: BatchSize = Field(256, description="Texts per batch.")
-    epochs: Epochs = Field(1, description="Passes over the texts; each masks other tokens.")
-    warmup_steps: int = Field(500, ge=0, le=10_000_000, description="Steps over which the rate rises from 0.")
-    sample_size: Rows | None = Field(None, description="Train on the first N texts in a fixed order; null is all.")
-    valid_sample_size: Rows | None = Field(
-        10_000, description="Held-out texts to evaluate after each epoch; null is all."
-    )
-    patience: Epochs | None = Field(
-        None, description="Stop after N epochs without improvement; null never stops early."
-    )
+    learning_rate: Rate = default(5e-4, "Peak learning rate; 1e-4 or less for a pretrained encoder.")
+    batch_size: BatchSize = default(256, "Texts per batch.")
+    epochs: Epochs = default(1, "Passes over the texts; each masks other tokens.")
+    warmup_steps: int = default(500, "Steps over which the rate rises from 0.", ge=0, le=10_000_000)
+    sample_size: Rows | None = default(None, "Train on the first N texts in a fixed order; null is all.")
+    valid_sample_size: Rows | None = default(10_000, "Held-out texts to evaluate after each epoch; null is all.")
+    patience: Epochs | None = default(None, "Stop after N epochs without improvement; null never stops early.")
 
     def as_train(self) -> Train:
         """The same for the trainer: it minimizes the held-out loss; encoder and LM head learn at one rate."""
@@ -641,28 +600,25 @@ class Pretrain(Optimization):
 class Finetune(Section):
     """Further training of a trained model on new texts; all else is as in the model's own `train`."""
 
-    epochs: Epochs = Field(3, description="Passes over the new training rows.")
-    learning_rate: Rate = Field(2e-4, description="Peak learning rate of the head, lower than for a new one.")
-    encoder_learning_rate: Rate = Field(
-        1e-5, description="Peak learning rate of the encoder's top layer, if encoder layers are trained."
+    epochs: Epochs = default(3, "Passes over the new training rows.")
+    learning_rate: Rate = default(2e-4, "Peak learning rate of the head, lower than for a new one.")
+    encoder_learning_rate: Rate = default(
+        1e-5, "Peak learning rate of the encoder's top layer, if encoder layers are trained."
     )
-    layer_decay: Rate | None = Field(
-        None,
-        description="Factor on the rate of each layer below the top: 0.4 as in ULMFiT, 0.8 as in ELECTRA; null is 1.",
+    layer_decay: Rate | None = default(
+        None, "Factor on the rate of each layer below the top: 0.4 as in ULMFiT, 0.8 as in ELECTRA; null is 1."
     )
-    trainable_layers: TrainableLayers | None = Field(
-        None, description="Encoder layers to train, as in encoder; null is as the model was trained."
+    trainable_layers: TrainableLayers | None = default(
+        None, "Encoder layers to train, as in encoder; null is as the model was trained."
     )
-    batch_size: BatchSize | None = Field(None, description="Texts per batch; null is the model's own.")
-    sample_size: Rows | None = Field(
-        None, description="Train on the first N new rows of the split's fixed order; null is all."
+    batch_size: BatchSize | None = default(None, "Texts per batch; null is the model's own.")
+    sample_size: Rows | None = default(None, "Train on the first N new rows of the split's fixed order; null is all.")
+    valid_size: Fraction = default(0.1, "Fraction of the new rows that selects the best epoch.")
+    test_size: Fraction = default(0.2, "Fraction of the new rows held out for tests before and after.")
+    metric: Metric | None = default(
+        None, "Selects the best epoch, on the new validation rows; null is the model's own."
     )
-    valid_size: Fraction = Field(0.1, description="Fraction of the new rows that selects the best epoch.")
-    test_size: Fraction = Field(0.2, description="Fraction of the new rows held out for tests before and after.")
-    metric: Metric | None = Field(
-        None, description="Selects the best epoch, on the new validation rows; null is the model's own."
-    )
-    patience: Epochs | None = Field(2, description="Stop after N epochs without improvement; null never stops early.")
+    patience: Epochs | None = default(2, "Stop after N epochs without improvement; null never stops early.")
 
     _leaves_training_rows = model_validator(mode="after")(_leaves_training_rows)
 
@@ -672,12 +628,10 @@ class Test(Section):
 
     __test__ = False  # tells pytest that this is not a test class
 
-    sample_size: Rows | None = Field(
-        None, description="Test on the first N rows of the split's fixed order; null is all."
-    )
-    confidence: float = Field(0.95, gt=0.5, lt=1.0, description="Confidence level of the intervals.")
-    resamples: int = Field(2000, ge=100, le=100_000, description="Bootstrap resamples per interval.")
-    baseline: bool = Field(True, description="Also test TF-IDF + logistic regression on the same rows.")
+    sample_size: Rows | None = default(None, "Test on the first N rows of the split's fixed order; null is all.")
+    confidence: float = default(0.95, "Confidence level of the intervals.", gt=0.5, lt=1.0)
+    resamples: int = default(2000, "Bootstrap resamples per interval.", ge=100, le=100_000)
+    baseline: bool = default(True, "Also test TF-IDF + logistic regression on the same rows.")
 
 
 # --- all of it -------------------------------------------------------------------------------------------------------
@@ -687,11 +641,11 @@ JOINT = "joint"
 
 
 class _BeforeModels(Section):
-    project: Project = Field(Project(), description="Name and seed.")
-    paths: Paths = Field(Paths(), description="Files and directories.")
-    cache: Cache = Field(Cache(), description="Size of the cache.")
-    data: Data = Field(Data(), description="Sources, cleaning, splits.")
-    encoder: Encoder = Field(Encoder(), description="The shared encoder.")
+    project: Project = default(Project(), "Name and seed.")
+    paths: Paths = default(Paths(), "Files and directories.")
+    cache: Cache = default(Cache(), "Size of the cache.")
+    data: Data = default(Data(), "Sources, cleaning, splits.")
+    encoder: Encoder = default(Encoder(), "The shared encoder.")
 
 
 if TYPE_CHECKING:
@@ -707,10 +661,10 @@ else:
 class Config(_WithModels):
     """Everything that a command needs to know."""
 
-    joint: Joint = Field(Joint(), description="Heads trained together.")
-    pretrain: Pretrain = Field(Pretrain(), description="Pretraining of an encoder.")
-    finetune: Finetune = Field(Finetune(), description="Fine-tuning.")
-    test: Test = Field(Test(), description="Testing.")
+    joint: Joint = default(Joint(), "Heads trained together.")
+    pretrain: Pretrain = default(Pretrain(), "Pretraining of an encoder.")
+    finetune: Finetune = default(Finetune(), "Fine-tuning.")
+    test: Test = default(Test(), "Testing.")
 
     def model(self, name: str) -> Model:
         """The section of one model. Raises KeyError for a name that is not in MODEL_NAMES."""
@@ -745,8 +699,8 @@ class SharedHpo(Hpo):
 class ConfigFile(Config):
     """What a YAML file may contain: a Config, and the sections that models share."""
 
-    train: Train = Field(Train(), description="Training of every model; `lstm.train` and the like override it.")
-    hpo: SharedHpo = Field(SharedHpo(), description="Search of every model; `lstm.hpo` and the like override it.")
+    train: Train = default(Train(), "Training of every model; `lstm.train` and the like override it.")
+    hpo: SharedHpo = default(SharedHpo(), "Search of every model; `lstm.hpo` and the like override it.")
 
 
 #: Shared section -> the sections that inherit from it.

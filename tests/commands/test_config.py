@@ -66,7 +66,14 @@ def test_init_below_a_file_is_told(tmp_path: Path) -> None:
 
 def test_schema_lists_every_setting_of_the_default_yaml() -> None:
     listed = {setting.key: setting for setting in config.schema()}
-    assert listed["lstm.train.learning_rate"].default == "0.001"
+    assert listed["train.learning_rate"].default == "0.001"
+    assert "lstm.train.learning_rate" not in listed
+    assert listed["lstm.hpo.search_space"].default.endswith("attention_heads")
     assert listed["data.label_map"].default == "null"
     assert listed["encoder.trainable_layers"].allowed == "a whole number from 0 to 1,000, or all"
     assert set(config.json_schema()["properties"]) == {key.split(".")[0] for key in listed}
+
+
+def test_the_documentation_of_the_settings_is_up_to_date() -> None:
+    page = Path(__file__).parents[2] / "docs" / "configuration.md"
+    assert page.read_text(encoding="utf-8") == config.markdown(), "run: senthy config schema --markdown > " + page.name
