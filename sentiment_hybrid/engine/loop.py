@@ -8,8 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +22,7 @@ from sentiment_hybrid.engine.batches import pack, padding_share, plan_epoch, ste
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.memory import exhausted, keep_freed, padded_size, ran_out, release, smaller
 from sentiment_hybrid.engine.optim import Schedule, build_optimizer
+from sentiment_hybrid.engine.prefetch import one_ahead
 from sentiment_hybrid.engine.tasks import MicroBatch, Task
 from sentiment_hybrid.errors import TrainingError
 
@@ -431,19 +431,6 @@ class _RandomState:
         torch.set_rng_state(self.cpu)
         if self.cuda is not None and self.device is not None:
             torch.cuda.set_rng_state(self.cuda, self.device)
-
-
-def one_ahead(make: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """What ``make`` makes of each item, in order; the next one is being made in a thread while one is used."""
-    with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
-        waiting: Future[R] | None = None
-        for item in items:
-            following = thread.submit(make, item)
-            if waiting is not None:
-                yield waiting.result()
-            waiting = following
-        if waiting is not None:
-            yield waiting.result()
 
 
 def goodness(valid: Mapping[str, float], metric: str) -> float:
