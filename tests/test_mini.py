@@ -20,7 +20,7 @@ from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.data.seen import SeenTexts
 from sentiment_hybrid.engine.checkpoint import load_model, read_info
 from sentiment_hybrid.engine.predictor import model_directory
-from sentiment_hybrid.models.encoder import load_encoder_dir
+from sentiment_hybrid.models.encoder import load_encoder_dir, max_positions
 
 HEADS = ("lstm", "han")
 CLEAR = [
@@ -145,6 +145,13 @@ def test_an_encoder_can_be_pretrained_on_from_it(tmp_path: Path) -> None:
     sizes = ("--set", "pretrain.valid_size=0.1", "--epochs", "1", "--sample-size", "120")
     assert run("pretrain", "--from", "mini", "--data", str(texts), "--output", str(output), *sizes) == 0
     assert load_encoder_dir(output).fingerprint != load_encoder_dir(paths.mini_dir() / paths.ENCODER_DIR).fingerprint
+    emoji = tmp_path / "emoji.txt"
+    emoji.write_text("😍\n❤️\n", encoding="utf-8")
+    more = ("--set", f"pretrain.added_tokens={emoji}", "--set", "encoder.max_length=128")
+    assert run("pretrain", "--from", "mini", "--data", str(texts), "--output", str(output), *sizes, *more) == 0
+    grown = load_encoder_dir(output)
+    assert len(grown.tokenizer("so ❤️", add_special_tokens=False)["input_ids"]) == 2
+    assert max_positions(grown.model) == 128
 
 
 def test_a_pack_named_as_a_model_tells_what_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:

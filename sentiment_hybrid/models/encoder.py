@@ -8,7 +8,7 @@ import inspect
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
@@ -174,14 +174,14 @@ class Encoder(nn.Module):
         return self
 
 
-def load_encoder(encoder_config: EncoderConfig, *, offline: bool = False) -> LoadedEncoder:
+def load_encoder(encoder_config: EncoderConfig, *, offline: bool = False, check_length: bool = True) -> LoadedEncoder:
     """Load the encoder that a config names: a hub model, a local directory, or ``mini``, which ships in the package.
 
     Weights come as float32 from safetensors alone, with SDPA attention and no pooler; code from the hub is never run.
 
     Raises:
         EncoderError: it cannot be had, is no safe or complete encoder, or lacks a tokenizer.
-        ConfigError: ``max_length`` is more than the encoder has positions for.
+        ConfigError: ``max_length`` is more than the encoder has positions for, unless ``check_length`` is False.
         ValueError: the name is ``scratch``; see :func:`build_scratch`.
     """
     name = encoder_config.name
@@ -194,7 +194,8 @@ def load_encoder(encoder_config: EncoderConfig, *, offline: bool = False) -> Loa
         loaded = load_encoder_dir(directory)
     else:
         loaded = _load_hub(name, encoder_config.revision, offline=offline or _offline_environment())
-    check_max_length(loaded.model, encoder_config.max_length, name=name)
+    if check_length:
+        check_max_length(loaded.model, encoder_config.max_length, name=name)
     return loaded
 
 
@@ -278,6 +279,35 @@ def build_scratch(scratch_config: ScratchEncoder, *, tokenizer: Tokenizer, max_l
     }
     model = Roberta(Architecture(document)).eval()
     return LoadedEncoder(model, tokenizer, SCRATCH, None, encoder_fingerprint(model), "scratch")
+
+
+def extend(loaded: LoadedEncoder, *, added_tokens: Sequence[str] = (), max_length: int) -> dict[int, list[int]]:
+    """Add tokens to an encoder and its tokenizer, and let it read windows of ``max_length``, in place.
+
+    The row of an added token starts as the mean of the rows that its text had before, which are returned (id -> ids).
+    The encoder's fingerprint is that of before; :func:`encoder_fingerprint` tells the new one.
+
+    Raises:
+        EncoderError: something is to be added, and this is no RoBERTa or BERT encoder with a tokenizer.json.
+    """
+    model, tokenizer = loaded.model, loaded.tokenizer
+    most = max_positions(model)
+    longer = most is not None and max_length > most
+    if not (added_tokens or longer):
+        return {}
+    if not isinstance(model, Roberta) or not isinstance(tokenizer, Tokenizer):
+        raise EncoderError(
+            f"{loaded.name} is a {model.config.model_type} encoder"
+            + (f" that reads at most {most} tokens" if longer else "")
+            + "; tokens and positions can only be added to RoBERTa and BERT encoders with a tokenizer.json",
+            hint=f"Leave out pretrain.added_tokens, and set encoder.max_length to {most or max_length} or less.",
+        )
+    former = tokenizer.add_tokens(added_tokens)
+    model.grow_vocabulary(len(tokenizer), former)
+    if longer:
+        model.grow_positions(max_length)
+        tokenizer.settings["model_max_length"] = max_length
+    return former
 
 
 def freeze(model: Model, trainable_layers: int | Literal["all"]) -> int:

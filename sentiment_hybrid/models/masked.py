@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from sentiment_hybrid.files import save_tensors
 from sentiment_hybrid.models.encoder import Encoder
-from sentiment_hybrid.models.roberta import WEIGHTS_FILE, own_name
+from sentiment_hybrid.models.roberta import WEIGHTS_FILE, own_name, with_means
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sentiment_hybrid.models.encoder import Model
 
@@ -67,6 +67,11 @@ class MaskedLanguageModel(nn.Module):
                 self.load_state_dict({name: value.float() for name, value in found.items() if value is not None}, False)
                 return True
         return False
+
+    def grow_bias(self, former: Mapping[int, Sequence[int]]) -> None:
+        """Follow the word embeddings after :meth:`Roberta.grow_vocabulary` with the same ``former``."""
+        entries = self.encoder.model.get_input_embeddings().num_embeddings
+        self.bias = nn.Parameter(with_means(self.bias.detach(), entries, former))
 
     def save_head(self, directory: Path) -> None:
         """Write the output layer beside the encoder. Raises OSError."""

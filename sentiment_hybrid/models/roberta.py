@@ -8,7 +8,7 @@ padding. Importing transformers costs several times what importing torch does; t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -63,6 +63,12 @@ class Architecture:
         for name, value in {**family, **self.document}.items():
             if name != "is_encoder_decoder":
                 setattr(self, name, value)
+
+    def update(self, **fields: Any) -> None:
+        """Change fields of the document and of this."""
+        self.document.update(fields)
+        for name, value in fields.items():
+            setattr(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"the encoder's config.json says nothing of {name}")
@@ -147,6 +153,26 @@ class Roberta(nn.Module):
         """The table of word embeddings."""
         return self.embeddings.word_embeddings
 
+    @torch.no_grad()
+    def grow_vocabulary(self, entries: int, former: Mapping[int, Sequence[int]]) -> None:
+        """Give the word embeddings ``entries`` rows or more; a row in ``former`` becomes the mean of those rows."""
+        table = self.embeddings.word_embeddings
+        grown = _table(max(entries, table.num_embeddings), table.embedding_dim, table.padding_idx)
+        grown.weight.copy_(with_means(table.weight, grown.num_embeddings, former))
+        self.embeddings.word_embeddings = grown
+        self.config.update(vocab_size=grown.num_embeddings)
+
+    @torch.no_grad()
+    def grow_positions(self, tokens: int) -> None:
+        """Read windows of ``tokens``; new positions copy those that are there in turn (Beltagy et al. 2020, 5)."""
+        table, first = self.embeddings.position_embeddings, self.embeddings.first_position
+        there = table.num_embeddings - first
+        grown = _table(first + max(tokens, there), table.embedding_dim, table.padding_idx)
+        grown.weight[:first] = table.weight[:first]
+        grown.weight[first:] = table.weight[first + torch.arange(max(tokens, there)) % there]
+        self.embeddings.position_embeddings = grown
+        self.config.update(max_position_embeddings=grown.num_embeddings)
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
@@ -228,6 +254,16 @@ class _Embeddings(nn.Module):
 def _table(entries: int, size: int, padding: int | None) -> nn.Embedding:
     """Weights that are not drawn yet; `Roberta` does so."""
     return nn.Embedding(entries, size, padding_idx=padding, _weight=torch.empty(entries, size))
+
+
+def with_means(table: Tensor, entries: int, former: Mapping[int, Sequence[int]]) -> Tensor:
+    """Rows (entries, ...) of a table (V, ...); those in ``former`` are the mean of the rows named, other new ones 0."""
+    grown = table.new_zeros(entries, *table.shape[1:])
+    grown[: len(table)] = table
+    for row, pieces in former.items():
+        if pieces:
+            grown[row] = table[torch.tensor(pieces)].mean(0)
+    return grown
 
 
 class _Layers(nn.Module):

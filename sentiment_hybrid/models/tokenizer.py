@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from sentiment_hybrid.config.schema import ScratchEncoder
+from sentiment_hybrid.errors import DataError, SourceError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -17,6 +20,10 @@ SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
 TOKENIZER_FILE, SETTINGS_FILE = "tokenizer.json", "tokenizer_config.json"
 _SPECIAL_FILE = "special_tokens_map.json"
+
+#: Variation selectors and skin tones, which a tokenizer drops so that an emoji is one token in all its forms.
+_DROPPED = "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]"
+_LONGEST_ADDED = 100
 
 
 class Tokenizer:
@@ -110,6 +117,31 @@ class Tokenizer:
         encoded = self.backend_tokenizer.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
         return {"input_ids": [one.ids for one in encoded]}
 
+    def add_tokens(self, tokens: Iterable[str]) -> dict[int, list[int]]:
+        """Give each text of ``tokens`` an id of its own; returns id -> the ids that stood for the text before.
+
+        They are matched in the normalised text, the longest first, and absorb the space before them. A token that
+        begins or ends with a letter or digit is matched as a whole word, and left out if it is one token already.
+        Tokens that were added before are kept.
+        """
+        from tokenizers import AddedToken
+
+        backend = self.backend_tokenizer
+        backend.normalizer = _unified_emoji(backend.normalizer)
+        there = {token.content for token in backend.get_added_tokens_decoder().values()} | {""}
+        normalized = dict.fromkeys(backend.normalizer.normalize_str(token).strip() for token in tokens)
+        unknown = [token for token in normalized if token not in there]
+        pieces = zip(unknown, self(unknown, add_special_tokens=False)["input_ids"], strict=True)
+        former = {token: ids for token, ids in pieces if len(ids) > 1 or not _is_word(token)}
+        if not former:
+            return {}
+        backend.normalizer = _without_space_before(list(former), backend.normalizer)
+        backend.add_tokens(
+            [AddedToken(token, lstrip=True, normalized=True, single_word=_is_word(token)) for token in former]
+        )
+        number_of = self.get_vocab()
+        return {number_of[token]: ids for token, ids in former.items()}
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, special tokens left out."""
         return str(self.backend_tokenizer.decode(list(ids)))
@@ -131,11 +163,13 @@ _PIECES = (
 )
 
 
-def train_tokenizer(texts: Iterable[str], scratch_config: ScratchEncoder, *, max_length: int) -> Tokenizer:
+def train_tokenizer(
+    texts: Iterable[str], scratch_config: ScratchEncoder, *, max_length: int, added_tokens: Sequence[str] = ()
+) -> Tokenizer:
     """Learn a byte-level BPE with RoBERTa's special tokens; the same texts give the same tokenizer.
 
     ``@user`` and ``http`` are tokens, and emoji are never joined. A vocabulary smaller than asked for is what few
-    texts give.
+    texts give. ``added_tokens`` (see :func:`read_added_tokens`) get ids above it, and the BPE learns nothing of them.
     """
     from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from tokenizers import Tokenizer as Backend
@@ -143,7 +177,9 @@ def train_tokenizer(texts: Iterable[str], scratch_config: ScratchEncoder, *, max
     bpe = Backend(models.BPE())
     # A space before the first word makes it the same token as in the middle of a text.
     folded = [normalizers.Lowercase()] if scratch_config.lowercase else []
-    bpe.normalizer = normalizers.Sequence([*folded, normalizers.Prepend(" ")])
+    cleaned = [normalizers.Replace(Regex(_DROPPED), ""), *folded]
+    without_added = [normalizers.Replace(Regex(_any_of(added_tokens)), " ")] if added_tokens else []
+    bpe.normalizer = normalizers.Sequence([*cleaned, *without_added, normalizers.Prepend(" ")])
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_PIECES), behavior="isolated"),
@@ -159,9 +195,81 @@ def train_tokenizer(texts: Iterable[str], scratch_config: ScratchEncoder, *, max
         show_progress=False,
     )
     bpe.train_from_iterator(texts, trainer)
+    bpe.normalizer = normalizers.Sequence([*cleaned, normalizers.Prepend(" ")])
     bpe.post_processor = processors.RobertaProcessing(
         ("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=False
     )
     start, pad, end, unknown, mask = SPECIAL_TOKENS
     tokens = {"bos_token": start, "cls_token": start, "pad_token": pad, "eos_token": end, "sep_token": end}
-    return Tokenizer(bpe, {**tokens, "unk_token": unknown, "mask_token": mask, "model_max_length": max_length})
+    settings = {**tokens, "unk_token": unknown, "mask_token": mask, "model_max_length": max_length}
+    tokenizer = Tokenizer(bpe, settings)
+    tokenizer.add_tokens(added_tokens)
+    return tokenizer
+
+
+def read_added_tokens(file: Path) -> tuple[str, ...]:
+    """The tokens of a UTF-8 file with one on each line; blank lines and repetitions are skipped.
+
+    Emoji come without variation selectors and skin tones.
+
+    Raises:
+        SourceError: the file cannot be read.
+        DataError: a line is not UTF-8, too long, or nothing that a tokenizer could match.
+    """
+    try:
+        lines = file.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
+    except OSError as error:
+        raise SourceError(f"{file} cannot be read: {error.strerror}", hint="Check pretrain.added_tokens.") from error
+    tokens = (_added_token(line, f"{file}, line {number}") for number, line in enumerate(lines, 1))
+    return tuple(dict.fromkeys(token for token in tokens if token))
+
+
+def _added_token(line: bytes, place: str) -> str:
+    try:
+        token = line.decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{place} is not UTF-8", hint="Save the file as UTF-8, one token per line.") from error
+    if len(token) > _LONGEST_ADDED:
+        raise DataError(
+            f"{place} has {len(token)} characters; an added token has at most {_LONGEST_ADDED}",
+            hint="Write one token per line.",
+        )
+    unified = re.sub(_DROPPED, "", token).strip()
+    if (token and not unified) or any(unicodedata.category(character) == "Cc" for character in token):
+        raise DataError(
+            f"{place}: {token!a} has a control character, or is only a variation selector or skin tone, which "
+            "the tokenizer drops",
+            hint="Remove the line.",
+        )
+    return unified
+
+
+def _unified_emoji(normalizer: Any) -> Any:
+    """A normalizer that drops variation selectors and skin tones, then does what this one does."""
+    from tokenizers import Regex, normalizers
+
+    if normalizer is not None and _DROPPED.encode() in normalizer.__getstate__():
+        return normalizer
+    return normalizers.Sequence([normalizers.Replace(Regex(_DROPPED), ""), *([normalizer] if normalizer else [])])
+
+
+def _without_space_before(tokens: Sequence[str], normalizer: Any) -> Any:
+    """Undo the space that a normalizer puts before a text where the text begins with one of the tokens.
+
+    Tokens are normalised before they are matched: with that space, they would be found behind a space only.
+    """
+    from tokenizers import Regex, normalizers
+
+    return normalizers.Sequence([normalizer, normalizers.Replace(Regex(rf"\A (?={_any_of(tokens)})"), "")])
+
+
+def _any_of(tokens: Sequence[str]) -> str:
+    """A regular expression for any of the tokens, the longest first."""
+    return "|".join(
+        rf"(?<!\w){re.escape(token)}(?!\w)" if _is_word(token) else re.escape(token)
+        for token in sorted(tokens, key=len, reverse=True)
+    )
+
+
+def _is_word(token: str) -> bool:
+    return re.match(r"\w", token[0]) is not None or re.match(r"\w", token[-1]) is not None

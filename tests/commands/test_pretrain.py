@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from sentiment_hybrid import cli, paths
 from sentiment_hybrid.commands import pretrain, train
@@ -35,7 +36,7 @@ from sentiment_hybrid.errors import (
     TrainingError,
     UsageError,
 )
-from sentiment_hybrid.models.encoder import load_encoder
+from sentiment_hybrid.models.encoder import load_encoder, load_encoder_dir, max_positions
 from sentiment_hybrid.models.masked import HEAD_FILE
 
 ANIMALS = {"cat": "mat", "dog": "rug", "cow": "hay", "hen": "egg"}
@@ -209,7 +210,7 @@ def test_of_a_prepared_database_only_the_training_rows_are_trained_on(
 
 def test_a_prepared_database_is_no_source_of_texts(project: Any, make: Callable[..., Pretraining]) -> None:
     database = project.folder / "data" / "tweets.db"
-    with pytest.raises(UsageError, match="validation and test rows in it") as caught:
+    with pytest.raises(UsageError, match="includes validation and test rows") as caught:
         pretrain.run(make().config(f"pretrain.source={database}", "data.table=examples"))
     assert f"paths.data_db={database}" in str(caught.value.hint)
 
@@ -247,7 +248,7 @@ def test_an_encoder_without_its_output_layer_gets_a_fresh_one_and_that_is_said(
 ) -> None:
     made = make(base=None)
     result = pretrain.run(made.config(f"encoder.name={tiny_encoder_dir}"))
-    assert "without its output layer" in " ".join(capsys.readouterr().err.split())
+    assert "without its LM head" in " ".join(capsys.readouterr().err.split())
     assert result.perplexity_before > 100, "a fresh layer knows nothing"
     assert (made.output / HEAD_FILE).is_file()
     assert result.base == str(tiny_encoder_dir)
@@ -411,14 +412,94 @@ def test_resuming_without_an_unfinished_run_is_refused(make: Callable[..., Pretr
         pretrain.run(make().config(), resume=True)
 
 
+# --- more tokens, longer windows -------------------------------------------------------------------------------------
+
+HAPPY = [f"{text} {'😍' if number % 2 else '❤️'}" for number, text in enumerate(texts_of(150))]
+
+
+def with_emoji(made: Pretraining) -> Path:
+    file = made.folder / "emoji.txt"
+    file.write_text("😍\n\n❤️\n❤\n", encoding="utf-8")
+    return file
+
+
+def test_added_tokens_of_a_scratch_encoder_are_single_ids_above_its_vocabulary(
+    make: Callable[..., Pretraining],
+) -> None:
+    made = make(texts=HAPPY)
+    pretrain.run(made.config(f"pretrain.added_tokens={with_emoji(made)}"))
+    loaded = load_encoder_dir(made.output)
+    assert len(loaded.tokenizer) == 302 == loaded.model.get_input_embeddings().num_embeddings
+    assert loaded.tokenizer("❤️", add_special_tokens=False)["input_ids"] == [301]
+    assert loaded.tokenizer("a 😍", add_special_tokens=False)["input_ids"][-1] == 300
+    assert json.loads((made.output / paths.PRETRAINED_JSON).read_text())["added_tokens"] == 2
+
+
+def test_an_encoder_gains_tokens_and_positions_and_goes_on_from_there(
+    make: Callable[..., Pretraining], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = make("first"), make("second", texts=HAPPY)
+    pretrain.run(first.config())
+    grown = ("encoder.max_length=24", f"pretrain.added_tokens={with_emoji(second)}", f"pretrain.base={first.output}")
+    result = pretrain.run(second.config(*grown, "pretrain.learning_rate=1e-30"))
+    said = " ".join(capsys.readouterr().err.split())
+    assert "2 tokens are added" in said
+    assert "reads 16 tokens at once; positions for 24 are added" in said
+    before, after = load_encoder_dir(first.output), load_encoder_dir(second.output)
+    assert (max_positions(before.model), max_positions(after.model)) == (16, 24)
+    size, pieces = len(before.tokenizer), before.tokenizer("😍", add_special_tokens=False)["input_ids"]
+    assert after.tokenizer("so 😍", add_special_tokens=False)["input_ids"][-1] == size
+    old, new = (encoder.model.get_input_embeddings().weight for encoder in (before, after))
+    torch.testing.assert_close(new[:size], old)
+    torch.testing.assert_close(new[size], old[pieces].mean(0))
+    biases = [load_file(folder / HEAD_FILE)["bias"] for folder in (first.output, second.output)]
+    torch.testing.assert_close(biases[1][:size], biases[0])
+    assert result.perplexity == pytest.approx(result.perplexity_before, rel=1e-3), "its output layer was taken over"
+    again = make("again", texts=HAPPY)
+    changed = pretrain.run(again.config(*grown[1:2], f"pretrain.base={second.output}", "encoder.max_length=24"))
+    assert changed.encoder_dir == again.output
+    assert len(load_encoder_dir(again.output).tokenizer) == size + 2, "none is added twice"
+
+
+def test_other_added_tokens_are_another_training(
+    make: Callable[..., Pretraining], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(texts=HAPPY)
+    file = with_emoji(made)
+    with_tokens = f"pretrain.added_tokens={file}"
+    stopped(monkeypatch, made.config(with_tokens))
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text + "😡\n", encoding="utf-8")
+    with pytest.raises(TrainingError, match="other settings or other data"):
+        pretrain.run(made.config(with_tokens), resume=True)
+    moved = made.folder / "moved.txt"
+    moved.write_text(text, encoding="utf-8")
+    file.unlink()
+    assert pretrain.run(made.config(f"pretrain.added_tokens={moved}"), resume=True).resumed
+
+
+def test_an_encoder_of_another_family_cannot_grow(make: Callable[..., Pretraining], tmp_path: Path) -> None:
+    from transformers import DistilBertConfig, DistilBertModel
+
+    made = make()
+    pretrain.run(made.config())
+    sizes = {"vocab_size": 300, "dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32}
+    base = tmp_path / "distil"
+    DistilBertModel(DistilBertConfig(**sizes, max_position_embeddings=16, pad_token_id=1)).save_pretrained(base)
+    for file in made.output.glob("token*.json"):
+        shutil.copy(file, base / file.name)
+    with pytest.raises(EncoderError, match="a distilbert encoder that reads at most 16 tokens"):
+        pretrain.run(make("longer").config(f"pretrain.base={base}", "encoder.max_length=24"))
+
+
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("texts", "told"),
     [
-        (texts_of(60), r"has \d+ distinct texts to train on"),
-        (["the very same text"] * 500, r"has [01] distinct texts to train on \(left out: 499 repeat\)"),
+        (texts_of(60), r"has \d+ distinct texts? to train on"),
+        (["the very same text"] * 500, r"has [01] distinct texts? to train on \(left out: 499 repeat\)"),
         (["", " ", "http"] * 100, "distinct texts"),
     ],
     ids=["few", "repeats", "nothing"],
@@ -437,7 +518,7 @@ def test_a_vocabulary_larger_than_the_texts_support_is_refused_with_one_that_fit
     make: Callable[..., Pretraining],
 ) -> None:
     made = make()
-    with pytest.raises(DataError, match=r"vocab_size asks for 8,000") as caught:
+    with pytest.raises(DataError, match=r"vocab_size is 8,000") as caught:
         pretrain.run(made.config("encoder.scratch.vocab_size=8000"))
     fits = caught.value.hint.split(" to ")[1].split()[0]
     assert 300 < int(fits) < 1000
@@ -470,14 +551,14 @@ def test_nothing_held_out_is_refused_with_the_setting(make: Callable[..., Pretra
 
 
 def test_held_out_texts_of_which_no_token_is_hidden_are_refused(make: Callable[..., Pretraining]) -> None:
-    with pytest.raises(DataError, match="no perplexity") as caught:
+    with pytest.raises(DataError, match="perplexity cannot be measured") as caught:
         pretrain.run(make(mask_probability=1e-6).config("pretrain.valid_sample_size=2"))
     assert "pretrain.valid_size" in caught.value.hint
 
 
 def test_a_sample_above_what_there_is_is_refused_with_the_number(make: Callable[..., Pretraining]) -> None:
     made = make()
-    with pytest.raises(DataError, match="5,000 texts was asked for"):
+    with pytest.raises(DataError, match="sample size is 5,000"):
         pretrain.run(made.config("pretrain.sample_size=5000"))
     assert pretrain.run(made.config("pretrain.sample_size=100", "pretrain.epochs=1")).texts == 100
 

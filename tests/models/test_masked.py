@@ -167,3 +167,14 @@ def test_dropout_can_be_set_of_every_part_attention_too(model: MaskedLanguageMod
     shares += [module.dropout for module in model.modules() if isinstance(getattr(module, "dropout", None), float)]
     assert set(shares) == {share}
     assert len(shares) >= 3
+
+
+def test_the_output_layer_follows_a_vocabulary_that_grows(model: MaskedLanguageModel) -> None:
+    ids, mask, hidden = batch()
+    with torch.no_grad():
+        before = model(ids, mask, hidden)
+        model.encoder.model.grow_vocabulary(before.shape[1] + 2, {before.shape[1]: [7, 9]})
+        model.grow_bias({before.shape[1]: [7, 9]})
+        after = model(ids, mask, hidden)
+    torch.testing.assert_close(after[:, :-2], before)
+    torch.testing.assert_close(after[:, -2], before[:, [7, 9]].mean(1))

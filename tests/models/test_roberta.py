@@ -216,3 +216,46 @@ def test_loading_a_roberta_imports_no_transformers(tiny_encoder_dir: Path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+# --- growing ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_positions_that_are_added_repeat_those_there_and_transformers_reads_them(family, tmp_path):
+    from transformers import AutoModel
+
+    own = ours(theirs(family))
+    ids, mask = batch([18, 7])
+    with torch.no_grad():
+        before = own(ids, mask)
+        own.grow_positions(50)
+        assert torch.equal(own(ids, mask), before)
+        longer, its_mask = batch([50])
+        own.save_pretrained(tmp_path)
+        expected = AutoModel.from_pretrained(tmp_path)(input_ids=longer).last_hidden_state
+        torch.testing.assert_close(own(longer, its_mask), expected, atol=2e-5, rtol=1e-4)
+    table = own.embeddings.position_embeddings.weight[own.embeddings.first_position :]
+    assert torch.equal(table[20:40], table[:20])
+    assert torch.equal(table[40:50], table[:10])
+    assert own.config.max_position_embeddings == own.config.document["max_position_embeddings"]
+    assert own.embeddings.position_embeddings.num_embeddings == own.config.max_position_embeddings
+
+
+def test_rows_that_are_added_start_as_the_mean_of_those_they_replace():
+    own = ours(theirs("roberta"))
+    table = own.get_input_embeddings().weight.detach().clone()
+    own.grow_vocabulary(63, {60: [7, 9, 9], 61: [5], 62: [8, 6]})
+    grown = own.get_input_embeddings().weight
+    assert torch.equal(grown[:60], table)
+    torch.testing.assert_close(grown[60:], torch.stack([table[[7, 9, 9]].mean(0), table[5], table[[8, 6]].mean(0)]))
+    assert grown.requires_grad
+    assert own.config.vocab_size == own.config.document["vocab_size"] == 63
+
+
+def test_rows_a_table_has_beyond_its_tokens_are_used_before_it_grows():
+    own = ours(theirs("roberta"))
+    own.grow_vocabulary(50, {49: [5]})
+    grown = own.get_input_embeddings().weight
+    assert len(grown) == 60
+    assert torch.equal(grown[49], grown[5])

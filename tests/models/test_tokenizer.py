@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sentiment_hybrid.config.schema import ScratchEncoder
-from sentiment_hybrid.models.tokenizer import Tokenizer, train_tokenizer
+from sentiment_hybrid.errors import DataError, SourceError
+from sentiment_hybrid.models.tokenizer import Tokenizer, read_added_tokens, train_tokenizer
 
 TWEETS = [
     "@user can't believe it's over... loved every minute http",
@@ -41,7 +43,8 @@ def pieces(text: str, tokenizer: Tokenizer = CASED) -> list[str]:
 @example(text="👩‍👩‍👧🏽‍🇩🇪❤️")
 def test_no_text_is_lost(text: str) -> None:
     ids = CASED(text, add_special_tokens=False)["input_ids"]
-    assert CASED.decode(ids) == (f" {text}" if text else "")
+    kept = re.sub("[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]", "", text)
+    assert CASED.decode(ids) == (f" {kept}" if kept else "")
     assert SPECIAL.isdisjoint(ids), "a text has no special tokens, whatever it says"
 
 
@@ -110,3 +113,103 @@ def test_every_byte_has_a_token_though_no_text_had_it() -> None:
     assert len(small) >= 256 + len(SPECIAL)
     assert small.decode(small("日\x00ß")["input_ids"]) == " 日\x00ß"
     assert small.all_special_ids == sorted(SPECIAL)
+
+
+# --- added tokens ----------------------------------------------------------------------------------------------------
+
+ADDED = ["❤️", "😍", "👩‍❤️‍👨", ":)", "🇩🇪", "YOLO"]
+
+
+@pytest.fixture(params=["scratch", "existing"])
+def extended(request: pytest.FixtureRequest) -> Tokenizer:
+    """A tokenizer with the added tokens, from the beginning or later."""
+    if request.param == "scratch":
+        sizes = ScratchEncoder(vocab_size=420, lowercase=True)
+        return train_tokenizer(TWEETS, sizes, max_length=32, added_tokens=ADDED)
+    tokenizer = learned(lowercase=True)
+    tokenizer.add_tokens(ADDED)
+    return tokenizer
+
+
+@pytest.mark.parametrize("emoji", ["❤️", "❤", "😍", "👩‍❤️‍👨", ":)", "🇩🇪", "yolo", "Yolo"])
+@pytest.mark.parametrize("around", ["{}", "good {}", "{} good", "\n  {}", "good {}!", "{} {} good"])
+def test_an_added_token_is_one_id_in_all_its_forms_and_places(extended: Tokenizer, emoji: str, around: str) -> None:
+    ids = extended(around.replace("{}", emoji), add_special_tokens=False)["input_ids"]
+    without = extended(around.replace(" {}", "").replace("{}", "").strip(), add_special_tokens=False)["input_ids"]
+    number = extended.get_vocab()[emoji.replace("\ufe0f", "").lower()]
+    assert ids.count(number) == around.count("{}")
+    assert set(ids) - {number} <= set(without), "the space before it is part of it"
+
+
+def test_added_emoji_need_no_space_and_added_words_are_not_found_in_others(extended: Tokenizer) -> None:
+    heart = extended("❤", add_special_tokens=False)["input_ids"]
+    good = extended("good", add_special_tokens=False)["input_ids"]
+    assert extended("good❤️❤", add_special_tokens=False)["input_ids"] == [*good, *heart, *heart]
+    yolo = extended("yolo", add_special_tokens=False)["input_ids"][0]
+    assert yolo not in extended("yolos swayolo", add_special_tokens=False)["input_ids"]
+
+
+def test_texts_without_added_tokens_read_as_before() -> None:
+    before, after = learned(lowercase=True), learned(lowercase=True)
+    after.add_tokens(ADDED)
+    for text in ["", "@user not bad at all http", "Why :( ...", "  two\n lines", "yo lo"]:
+        assert after(text) == before(text)
+
+
+def test_the_ids_that_stood_for_an_added_token_before_are_told() -> None:
+    tokenizer = learned(lowercase=True)
+    pieces = tokenizer("😍", add_special_tokens=False)["input_ids"]
+    size = len(tokenizer)
+    assert tokenizer.add_tokens(["😍"]) == {size: pieces}
+    assert tokenizer.add_tokens(["😍"]) == {}, "it is there"
+    assert len(tokenizer) == size + 1
+    assert tokenizer.add_tokens(["user", "good"]).keys() <= {size + 1}, "a word that is one token stays that one"
+
+
+def test_a_second_addition_keeps_the_first(extended: Tokenizer) -> None:
+    before = extended("❤ good 😍")["input_ids"]
+    extended.add_tokens(["🔥"])
+    assert extended("❤️ good 😍")["input_ids"] == before
+    fire = extended("🔥", add_special_tokens=False)["input_ids"]
+    assert extended("good 🔥", add_special_tokens=False)["input_ids"][-1:] == fire == [len(extended) - 1]
+
+
+def test_added_tokens_are_saved_here_and_for_transformers(extended: Tokenizer, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    extended.save_pretrained(tmp_path)
+    again, theirs = Tokenizer.load(tmp_path), AutoTokenizer.from_pretrained(str(tmp_path))
+    assert again is not None
+    for text in ["❤️ it, 😍😍", "so :) YOLO", "👩‍❤️‍👨🇩🇪 👍🏽 </s>"]:
+        assert again(text) == extended(text)
+    for text in ["❤️ it, 😍😍", "so :) YOLO", "👩‍❤️‍👨🇩🇪 👍🏽"]:
+        assert list(theirs(text)["input_ids"]) == extended(text)["input_ids"]
+    assert again.all_special_ids == sorted(SPECIAL)
+
+
+def test_a_scratch_vocabulary_learns_nothing_of_what_is_added() -> None:
+    texts = ["good 😀😀 day"] * 50
+    sizes = ScratchEncoder(vocab_size=300)
+    plain, added = (train_tokenizer(texts, sizes, max_length=32, added_tokens=tokens) for tokens in ([], ["😀"]))
+    assert len(plain("😀", add_special_tokens=False)["input_ids"]) == 1
+    assert "ðŁĺĢ" not in added.get_vocab()
+    assert added("😀", add_special_tokens=False)["input_ids"] == [len(added) - 1]
+
+
+def test_a_file_of_added_tokens_may_have_blank_lines_and_repetitions(tmp_path: Path) -> None:
+    file = tmp_path / "emoji.txt"
+    file.write_bytes("\ufeff❤️\r\n\n  😍  \n❤\n:)\n👍🏽".encode())
+    assert read_added_tokens(file) == ("❤", "😍", ":)", "👍")
+
+
+@pytest.mark.parametrize("line", [b"\xff", b"a" * 101, "\ufe0f".encode(), "🏽".encode(), b"a\x00b"])
+def test_a_line_that_can_be_no_token_is_named(line: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "emoji.txt"
+    file.write_bytes(b"ok\n\n" + line + b"\nmore")
+    with pytest.raises(DataError, match="line 3"):
+        read_added_tokens(file)
+
+
+def test_a_file_of_added_tokens_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"none\.txt"):
+        read_added_tokens(tmp_path / "none.txt")
