@@ -17,6 +17,7 @@ from sentiment_hybrid.engine.inference.testing import TestResult, kept_result
 from sentiment_hybrid.engine.training.fingerprint import can_resume, is_published
 from sentiment_hybrid.errors import StudyError
 from sentiment_hybrid.files import check_writable
+from sentiment_hybrid.heads import display_name
 from sentiment_hybrid.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -257,7 +258,7 @@ def _draw(config: Config, model: str, found: _Found) -> dict[str, Path]:
         found.importances,
         metric={"loss": "negative valid loss", "macro_f1": "valid macro F1"}.get(metric, f"valid {metric}"),
         log_params=[name for name, entry in section.hpo.search_space.items() if getattr(entry, "log", False)],
-        title=f"{paths.DISPLAY_NAMES[model]} on {config.project.name}",
+        title=f"{display_name(model)} on {config.project.name}",
     )
 
 
@@ -273,7 +274,7 @@ def _result(config: Config, model: str, found: _Found, files: dict[str, Path]) -
     states = [trial.state for trial in found.trials]
     scored = [trial for trial in found.trials if trial.state != "failed"]
     return OptimizeResult(
-        model=paths.DISPLAY_NAMES[model],
+        model=display_name(model),
         study=found.study,
         storage=found.storage,
         metric=section.train.metric,
@@ -369,7 +370,7 @@ def _is_done(
     if not is_published(config, model, data_fingerprint, include_valid=purpose.include_valid, bundle=bundle):
         return False
     run_id = read_info(paths.published_model(config.paths.models_dir, model)).run_id
-    name = f"{paths.DISPLAY_NAMES[model]}_{purpose.name}"
+    name = f"{display_name(model)}_{purpose.name}"
     try:
         entries = read_results(paths.results_json(config.paths.results_dir))
     except OutputError:

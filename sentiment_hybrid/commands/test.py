@@ -1,4 +1,4 @@
-"""``senthy test``: measure one model on rows that it never saw."""
+"""``senthy test``: evaluates a model on held-out rows, with intervals and a baseline on the same rows."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def evaluate(
     offline: bool = False,
     encoder: str | Path | None = None,
 ) -> TestResult:
-    """Test a model with its own labels, normaliser and encoder; draws figures, writes predictions.
+    """Test a model with its own labels, normaliser and encoder; writes figures and predictions.
 
     Args:
-        config: says where the database and the results are, and how to test.
-        model: whose published model to test when ``load_model_path`` is None (``lstm``).
+        config: locations of the database and the results, and test settings.
+        model: the published model to test if ``load_model_path`` is None (default ``lstm``).
         load_model_path: a model directory.
         split: ``test``, ``valid`` or ``train``.
-        data_file: labelled texts of one's own instead of the database's split.
+        data_file: a file with labelled texts, instead of a split of the database.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         offline: never use the network.
-        encoder: a local copy of the encoder that the model was trained on.
+        encoder: directory of the encoder that the model was trained on.
 
     Raises:
-        ModelError, EncoderError: the model cannot be loaded, or is not the kind asked for.
+        ModelError, EncoderError: the model cannot be loaded, or has another head.
         LabelError: the data has other labels than the model.
         DatabaseError: the model was trained on another split, so its test rows may be among its training rows.
     """

@@ -24,6 +24,7 @@ from sentiment_hybrid.engine.training.runner import best_epoch, fit, held, load_
 from sentiment_hybrid.engine.training.runs import Run, now, versions
 from sentiment_hybrid.engine.training.trainer import selection_score
 from sentiment_hybrid.files import check_writable
+from sentiment_hybrid.heads import display_name
 from sentiment_hybrid.reporting.results import append_result
 from sentiment_hybrid.runtime import Runtime
 
@@ -195,7 +196,7 @@ def _as_started(config: Config, run: Run) -> Config:
 def _result(run: Run, model: str, model_dir: Path, *, resumed: bool, passes: int, seconds: float) -> TrainResult:
     best, valid = best_epoch(run)
     return TrainResult(
-        model=paths.DISPLAY_NAMES[model],
+        model=display_name(model),
         model_dir=model_dir,
         run_dir=run.folder,
         best_epoch=best["epoch"],

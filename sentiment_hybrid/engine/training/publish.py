@@ -18,6 +18,7 @@ from sentiment_hybrid.engine.training.joint import further_seen, rows_before
 from sentiment_hybrid.engine.training.runs import Run, now, versions
 from sentiment_hybrid.engine.training.tasks import Classification
 from sentiment_hybrid.engine.training.trainer import Trainer, load_trainable
+from sentiment_hybrid.heads import display_name
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder.module import encoder_fingerprint
 from sentiment_hybrid.reporting.plots import learning_curves
@@ -59,7 +60,7 @@ def publish(
         save_model(target, classifier=classifier, encoder=session.encoder, info=info, bundle=inside, seen=seen)
     epochs = run.epochs()
     best = [epoch["epoch"] for epoch in epochs if epoch["is_best"]][-1]
-    title = f"{', '.join(paths.DISPLAY_NAMES[head] for head in targets)} on {config.project.name}"
+    title = f"{', '.join(display_name(head) for head in targets)} on {config.project.name}"
     learning_curves(run.folder / paths.RUN_CURVES, epochs, title=title, best=best)
 
 
