@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import IO, Any, Protocol
 
+import joblib
+
 from sentiment_hybrid.runtime import Runtime
 from sentiment_hybrid.tuning.trials import Outcome, TrialBench
 
