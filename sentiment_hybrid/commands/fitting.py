@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from sentiment_hybrid.config.schema import METRICS
+from sentiment_hybrid.config.sections import METRICS
 from sentiment_hybrid.errors import OutputError, SenthyError, TrainingError
 
 if TYPE_CHECKING:
