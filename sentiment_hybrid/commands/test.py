@@ -221,9 +221,7 @@ def _among(examples: Examples, store: Store, *, rows: int | None) -> np.ndarray:
     """Which of these texts have the split key of a text in the first ``rows`` of train, or in valid: (N,) bool."""
     import numpy as np
 
-    from sentiment_hybrid.data.split import hash_raw
-
-    _, keys = hash_raw(examples.raw or examples.texts, store.split_seed)
+    _, keys = store.hash_raw(examples.raw or examples.texts)
     return np.isin(keys, trained_keys(store, rows))
 
 

@@ -144,6 +144,9 @@ class Data(Section):
     valid_size: Share = Field(0.1, description="Share of rows (of the training rows, with official tests).")
     test_size: Share = Field(0.2, description="Share of rows held back for the test.")
     split_seed: int = Field(0, ge=0, lt=2**32, description="Seed of the split alone; project.seed never moves a row.")
+    split_key_version: Literal[1, 2] = Field(
+        2, description="1 splits as databases were split before version 2 mended the rules for handles and links."
+    )
 
     @model_validator(mode="after")
     def _splits_leave_rows(self) -> Data:

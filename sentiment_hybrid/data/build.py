@@ -135,12 +135,12 @@ def name_of(parts: Sequence[Part]) -> str:
 
 def fingerprint(parts: Sequence[Part], data: Data, normalizer: Normalizer, *, demands: Demands | None = None) -> str:
     """Names everything that decides what the database holds: content of the sources, settings, versions."""
-    places = {"source", "train_source", "valid_source", "test_source"}
+    apart = {"source", "train_source", "valid_source", "test_source", "split_key_version"}
     facts = {
         "format": FORMAT_VERSION,
-        "split_key": split.SPLIT_KEY_VERSION,
+        "split_key": data.split_key_version,
         "normalizer": normalizer.id,
-        "data": data.model_dump(mode="json", exclude=places),
+        "data": data.model_dump(mode="json", exclude=apart),
         "sources": [[part.split, part.source.fingerprint()] for part in parts],
     }
     if demands is not None:
@@ -286,12 +286,12 @@ class _Builder:
         return values
 
     def _recipe(self, part: Part) -> Recipe:
-        name, seed = self.normalizer.name, self.data.split_seed
+        versions = self.normalizer.id, self.data.split_seed, self.data.split_key_version
         if part.split is None:
-            return Recipe(name, seed, (self.data.test_size, self.data.valid_size))
+            return Recipe(*versions, (self.data.test_size, self.data.valid_size))
         if part.split == split.TRAIN and not self.has_valid:
-            return Recipe(name, seed, (0.0, self.data.valid_size))
-        return Recipe(name, seed, None, part.split)
+            return Recipe(*versions, (0.0, self.data.valid_size))
+        return Recipe(*versions, None, part.split)
 
     def _count_empty(self, values: Int64s, texts: list[str]) -> None:
         """Texts of which cleaning leaves nothing."""
@@ -434,6 +434,7 @@ class _Builder:
             "normalizer": self.normalizer.id,
             "split_fingerprint": self._split_fingerprint(),
             "split_seed": self.data.split_seed,
+            "split_key_version": self.data.split_key_version,
             "source": name_of([intake.part for intake in self.intakes]),
             "text_column": columns.text,
             "splits": splits,
@@ -449,7 +450,9 @@ class _Builder:
         sizes = f"{self.data.test_size!r}/{self.data.valid_size!r}"
         if self.official:
             sizes = "official" if self.has_valid else f"official/{self.data.valid_size!r}"
-        return split.fingerprint(sums, split_seed=self.data.split_seed, sizes=sizes)
+        return split.fingerprint(
+            sums, split_seed=self.data.split_seed, sizes=sizes, version=self.data.split_key_version
+        )
 
     def _report(self, splits: dict[str, Any], dropped: dict[str, int]) -> dict[str, Any]:
         kept = sum(item["rows"] for item in splits.values())

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentiment_hybrid.data import split
-from sentiment_hybrid.data.clean import get_normalizer
+from sentiment_hybrid.data.clean import from_id
 from sentiment_hybrid.data.spool import Sheaf, bind
 
 Int64s = npt.NDArray[np.int64]
@@ -37,6 +37,7 @@ class Recipe:
 
     normalizer: str
     split_seed: int
+    split_key_version: int
     #: Share of the test and of the validation split; None where its ``code`` is given.
     sizes: tuple[float, float] | None
     code: int | None = None
@@ -63,8 +64,8 @@ class Prepared:
 def prepare(recipe: Recipe, texts: Sequence[str], raws: Sequence[str] | None) -> Prepared:
     """Clean the texts, hash them and the raw ones, which are the same where ``raws`` is None, and bind them up."""
     raws = texts if raws is None else raws
-    cleaned = get_normalizer(recipe.normalizer).many(texts)
-    digests = split.digests(raws, recipe.split_seed)
+    cleaned = from_id(recipe.normalizer).many(texts)
+    digests = split.digests(raws, recipe.split_seed, version=recipe.split_key_version)
     first, second = split.from_digests(digests)
     kept = np.flatnonzero(np.fromiter(map(bool, cleaned), dtype=bool, count=len(cleaned)))
     sheaf = bind(kept, recipe.splits(first), second, cleaned, raws)

@@ -9,7 +9,7 @@ import pytest
 from sentiment_hybrid.data import split
 from sentiment_hybrid.data.crew import Crew, Recipe, prepare
 
-RECIPE = Recipe("tweet", 3, (0.1, 0.2))
+RECIPE = Recipe("tweet@2", 3, 2, (0.1, 0.2))
 BATCHES = [[f"@anna text {batch} {n} cafÃ© & more http://x.y" for n in range(50)] for batch in range(7)]
 
 
@@ -55,6 +55,6 @@ def test_helpers_end_with_the_crew() -> None:
 
 
 def test_a_text_with_half_a_character_travels_too() -> None:
-    texts, recipe = ["odd \ud800 half"] * 3, Recipe("none", 0, None, split.TEST)
+    texts, recipe = ["odd \ud800 half"] * 3, Recipe("none@1", 0, 2, None, split.TEST)
     with Crew(helpers=1, alone=0) as crew:
         assert crew.submit(recipe, texts, None)() == prepare(recipe, texts, None)
