@@ -1,15 +1,15 @@
 """Does a search help, what does pruning save, and how do the public predecessor's values do? All on the same rows.
 
     python benchmarks/search.py search FILE.csv.gz --encoder DIR --work FOLDER [--models lstm han] [--json]
-    python benchmarks/search.py seed FILE.csv.gz --encoder DIR --work FOLDER [--rows 10000] [--json]
+    python benchmarks/search.py predecessor FILE.csv.gz --encoder DIR --work FOLDER [--rows 10000] [--json]
 
 `search`: for each head, `--trials` trials of `--epochs` epochs without pruning on `--trial-rows` rows, then a final
 model with the best parameters beside one with the default values: same training rows, epochs and test rows, a paired
 test of the difference. Then the recorded trials are played to the default pruner once more, epoch by epoch: what it
 would have saved on identical parameters, and whether the best trial is still the same.
 
-`seed`: configs/seed.yaml (its values, its cleaned column, its 20 epochs) beside configs/default.yaml, trained on the
-same rows over the same frozen encoder. FOLDER keeps everything; running again goes on from there.
+`predecessor`: configs/predecessor.yaml (its values, its cleaned column, its 20 epochs) beside configs/default.yaml,
+trained on the same rows over the same frozen encoder. FOLDER keeps everything; running again goes on from there.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from sentiment_hybrid.tuning.study import TrialFacts, pruner_of
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["search", "seed"])
+    parser.add_argument("what", choices=["search", "predecessor"])
     parser.add_argument("file", type=Path)
     parser.add_argument("--encoder", required=True, help="a local directory or a hub name")
     parser.add_argument("--work", type=Path, required=True)
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     started = time.perf_counter()
-    contest = search if arguments.what == "search" else seed
+    contest = search if arguments.what == "search" else predecessor
     report: dict[str, Any] = {model: contest(arguments, model) for model in arguments.models}
     report["machine"] = {"processor": platform.processor() or platform.machine(), "system": platform.platform()}
     report["versions"] = versions()
@@ -126,15 +126,15 @@ def replay(trials: list[TrialFacts], hpo: Hpo) -> dict[str, Any]:
     }
 
 
-def seed(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
+def predecessor(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
     rows = rows_of(arguments, model)
-    theirs = configure(arguments, "seed", "seed", {**rows, "data.valid_size": 0.1})
+    theirs = configure(arguments, "seed", "predecessor", {**rows, "data.valid_size": 0.1})
     ours = configure(arguments, "ours", None, rows)
     results = {}
-    for name, config in (("configs/seed.yaml", theirs), ("configs/default.yaml", ours)):
+    for name, config in (("configs/predecessor.yaml", theirs), ("configs/default.yaml", ours)):
         data.run(config)
         results[name] = trained(config, model)
-    first, second = (results[name] for name in ("configs/default.yaml", "configs/seed.yaml"))
+    first, second = (results[name] for name in ("configs/default.yaml", "configs/predecessor.yaml"))
     return {"table": table(results), "difference": paired(first, second)}
 
 
@@ -144,7 +144,7 @@ def rows_of(arguments: argparse.Namespace, model: str) -> dict[str, Any]:
 
 def configure(arguments: argparse.Namespace, name: str, base: str | None, flags: dict[str, Any]) -> Config:
     everywhere = {"data.source": str(arguments.file), "encoder.name": arguments.encoder}
-    column = {} if base == "seed" else {"data.text_column": "text"}
+    column = {} if base == "predecessor" else {"data.text_column": "text"}
     folders = places(arguments.work / name, cache=arguments.work / "cache")
     if base is None:
         # The database is of the same texts for every contestant but the predecessor.

@@ -764,9 +764,9 @@ def show_fetch(result: Any) -> None:
 
 
 def show_schema(settings: Sequence[Any]) -> None:
-    """Every setting, one line each where stdout is a pipe."""
+    """Every setting; in a pipe, one per line."""
     rows = [[one.key, one.allowed, one.default, one.meaning] for one in settings]
-    table("", ["setting", "may be", "default", "meaning"], rows, left=4)
+    table("", ["setting", "allowed", "default", "meaning"], rows, left=4)
 
 
 def show_files(files: Mapping[str, object]) -> None:

@@ -1,26 +1,26 @@
-"""Every error that a user can meet, as one tree; each has a message (what is wrong) and a hint (what to do).
+"""The exception hierarchy; every error has a message (what is wrong) and a hint (how to fix it).
 
-SenthyError                 exit code 1: it cannot be done
-├── ConfigError             exit code 2: the YAML file, a --set or a flag is wrong (lists every problem at once)
-├── UsageError              exit code 2: the command was called in a way that makes no sense
+SenthyError                 exit code 1: the operation failed
+├── ConfigError             exit code 2: the YAML file, a --set or an option is invalid (lists every problem)
+├── UsageError              exit code 2: the options contradict each other or are incomplete
 ├── DataError               the texts cannot be used
-│   ├── SourceError         a source cannot be read: missing, damaged, wrong encoding, not reachable
-│   ├── ColumnError         no such text or label column, or a clash of column names
-│   ├── LabelError          an unknown label, one class only, or labels that differ from a model's
-│   └── DatabaseError       the prepared database is damaged, foreign, or of another version or split
-│       └── LockedError     another program holds the prepared database
-├── ModelError              a model directory is damaged, unsafe, newer than this program, or does not fit
-├── EncoderError            an encoder cannot be had: not there, offline, changed since the model was trained
-├── TrainingError           training cannot start, go on, or produced values that are not numbers
-├── StudyError              a search cannot be stored, joined or gone on with, or none of its trials finished
-└── OutputError             a result cannot be written: no permission, disk full, path in the way
+│   ├── SourceError         a source cannot be read: missing, damaged, wrong encoding, unreachable
+│   ├── ColumnError         a text or label column is missing or ambiguous, or column names clash
+│   ├── LabelError          an unknown label, a single class, or labels that differ from those of a model
+│   └── DatabaseError       the prepared database is damaged, not ours, or has another version or split
+│       └── LockedError     another program has locked the prepared database
+├── ModelError              a model directory is damaged, unsafe, too new, or incompatible
+├── EncoderError            an encoder is unavailable, or has changed since the model was trained
+├── TrainingError           training cannot start or continue, or produced NaN
+├── StudyError              a search cannot be stored, joined or continued, or no trial finished
+└── OutputError             a result cannot be written: no permission, disk full, path exists
 """
 
 from __future__ import annotations
 
 
 class SenthyError(Exception):
-    """Base of all errors that are told to the user without a traceback."""
+    """Base of all errors that are shown to the user without a traceback."""
 
     exit_code = 1
 
@@ -31,7 +31,7 @@ class SenthyError(Exception):
 
 
 class ConfigError(SenthyError):
-    """One or more settings are wrong; ``problems`` has a line for each."""
+    """One or more settings are invalid; ``problems`` has one line for each."""
 
     exit_code = 2
 
@@ -41,7 +41,7 @@ class ConfigError(SenthyError):
 
 
 class UsageError(SenthyError):
-    """The options given contradict each other or lack something."""
+    """The options contradict each other or are incomplete."""
 
     exit_code = 2
 
@@ -67,7 +67,7 @@ class DatabaseError(DataError):
 
 
 class LockedError(DatabaseError):
-    """Another program holds the prepared database."""
+    """Another program has locked the prepared database."""
 
 
 class ModelError(SenthyError):
@@ -75,16 +75,21 @@ class ModelError(SenthyError):
 
 
 class EncoderError(SenthyError):
-    """An encoder cannot be had or is not the one that a model was trained on."""
+    """An encoder is unavailable, or is not the one that a model was trained on."""
 
 
 class TrainingError(SenthyError):
-    """Training cannot start or go on."""
+    """Training cannot start or continue."""
 
 
 class StudyError(SenthyError):
-    """A search cannot be stored, joined or gone on with, or came to nothing."""
+    """A search cannot be stored, joined or continued, or no trial finished."""
 
 
 class OutputError(SenthyError):
     """A result cannot be written."""
+
+
+def count(number: int, noun: str) -> str:
+    """``1 text`` or ``1,204 texts``, for messages."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

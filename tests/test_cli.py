@@ -404,11 +404,11 @@ def test_config_commands_print_to_stdout(capsys: pytest.CaptureFixture[str], tmp
     shown = load_config(tmp_path / "shown.yaml")
     assert (shown.project.seed, shown.lstm.train.epochs) == (5, 2)
     assert senthy("config", "check", "quickstart") == 0
-    assert capsys.readouterr().out.endswith("quickstart.yaml: ok\n")
+    assert capsys.readouterr().out.endswith("quickstart.yaml: valid\n")
     assert senthy("config", "init", "--from", "quickstart") == 0
     assert capsys.readouterr().out == "wrote senthy.yaml\n"
     assert senthy("config", "check", "-q") == 0
-    assert capsys.readouterr().out == "senthy.yaml: ok\n"
+    assert capsys.readouterr().out == "senthy.yaml: valid\n"
     assert senthy("config", "schema") == 0
     assert "han.hpo.search_space" in capsys.readouterr().out
 

@@ -8,6 +8,7 @@ the texts of --held-out files (column `text`) are trained on nowhere. OUT receiv
 - train.tsv (text, label, set): rows of the labelled sets, repeated or sampled by the weights of sets.tsv, and made-up ones.
 - valid.tsv, report.tsv: a tenth of each set's texts each. The first selects and calibrates; the second only reports.
 - tweets_train.tsv: emoticon-labelled tweets of the database's training split; tweets_test.tsv: its test split.
+- pretrain.tsv (text): all of these training texts once, for the encoder.
 - emoji.txt: one token per line, for pretrain.added_tokens.
 
 Rules: a text's part follows from the hash of its split key, so that copies in several sets fall into one part. What is
@@ -175,12 +176,14 @@ def main() -> None:
     raws = tweets.raw or tweets.texts
     tweet_order, _ = keys_of(raws)
     free = ~np.isin(tweet_order, np.concatenate([seen_by_people, outside_keys]))
-    chosen = [
+    usable = [
         Row(raws[place], tweet_labels[tweets.labels[place]], "tweets")
         for place in np.flatnonzero(free)
         if not _ODD.search(raws[place]) and not is_contained(raws[place], inside)
-    ][: arguments.tweets]
+    ]
+    chosen = usable[: arguments.tweets]
     write(arguments.out / "tweets_train.tsv", chosen)
+    write(arguments.out / "pretrain.tsv", shuffled([*distinct(parts["train"]), *made, *usable]))
     write(
         arguments.out / "tweets_test.tsv",
         [Row(text, tweet_labels[label], "tweets") for text, label in zip(test.raw or [], test.labels, strict=True)],

@@ -1,4 +1,4 @@
-"""``senthy config show|check|init|schema``: what the settings are, and a file to start from."""
+"""``senthy config show|check|init|schema``: shows, checks and explains settings, and writes a file to start from."""
 
 from __future__ import annotations
 
@@ -19,34 +19,39 @@ def show(config: Config) -> str:
 
 
 def check(source: str | None, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> str:
-    """A sentence that says that all is well. Raises ConfigError with every problem."""
+    """A sentence that says the configuration is valid. Raises ConfigError with every problem."""
     load_config(source, overrides, flags=flags)
-    return f"{resolve(source) if source is not None else 'the defaults'}: ok"
+    return f"{resolve(source) if source is not None else 'defaults'}: valid"
 
 
 def init(path: Path, *, name: str = "default", force: bool = False) -> Path:
-    """Write a commented copy of a shipped config; a directory gets a ``senthy.yaml``.
+    """Write a commented copy of a shipped configuration; in a directory, as ``senthy.yaml``.
 
     Raises:
-        ConfigError: no shipped config has this name.
-        OutputError: the file is there already (and not ``force``), or cannot be written.
+        ConfigError: no shipped configuration has this name.
+        OutputError: the file exists (without ``force``), or cannot be written.
     """
     if name not in shipped():
-        raise ConfigError(f"no shipped config is called {name!r}", hint=f"There are: {', '.join(shipped())}.")
+        raise ConfigError(f"there is no shipped configuration {name!r}", hint=f"Available: {', '.join(shipped())}.")
     target = path / "senthy.yaml" if path.is_dir() else path
     if target.exists() and not force:
-        raise OutputError(f"{target} is there already", hint="Name another file, or replace it with --force.")
+        raise OutputError(f"{target} already exists", hint="Choose another name, or overwrite it with --force.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text((paths.shipped_configs() / f"{name}.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror}", hint="Choose another place.") from error
+        raise OutputError(f"cannot write {target}: {error.strerror}", hint="Choose another location.") from error
     return target
 
 
 def schema() -> list[describe.Setting]:
-    """Every setting: dotted key, what it may be, default, meaning."""
-    return list(describe.settings())
+    """Every setting: dotted key, allowed values, default, meaning."""
+    return describe.listed()
+
+
+def markdown() -> str:
+    """The documentation page of every setting."""
+    return describe.markdown()
 
 
 def json_schema() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`senthy export`: a trained model as one ONNX graph with its tokenizer, checked and timed against the original."""
+"""`senthy export`: writes a model as one ONNX graph with its tokenizer, checked and timed against the original."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 Format = Literal["onnx"]
 Quantize = Literal["int8"]
 
-#: Rows that the export is checked on, at most.
+#: Maximum number of rows that the export is checked on.
 ROWS = 1000
-#: Of these, so many are also put together into texts of several windows, which tweets never are.
+#: Number of these that are also joined into texts of several windows, which tweets rarely are.
 _JOINED = 64
-#: Real tokens of a timed turn: seconds, also for a large encoder.
+#: Tokens per timed turn, without padding: a few seconds even for a large encoder.
 _TIMED_TOKENS = 2048
-#: A turn's batches are small: what onnxruntime computes it keeps in the processor's cache or not.
+#: Timed batches are small, because the speed of onnxruntime depends on the processor's cache.
 _TOKEN_BUDGET = 4096
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """Where the export lies, how it compares with the original, and tokens per second of both."""
+    """The location of the export, how it compares with the original, and the tokens per second of both."""
 
     directory: Path
     model_dir: Path
@@ -45,7 +45,7 @@ class ExportResult:
 
     @property
     def factor(self) -> float:
-        """Its speed over the best of the original's."""
+        """Its speed divided by the best speed of the original."""
         export = self.speed[f"onnx {self.kind}"]
         return export / max(speed for name, speed in self.speed.items() if name.startswith("torch"))
 
@@ -62,25 +62,25 @@ def run(
     encoder: Path | str | None = None,
     rows: int = ROWS,
 ) -> ExportResult:
-    """Write encoder and head as one graph, beside tokenizer and facts; put in place when it agrees with the original.
+    """Write encoder and head as one graph with tokenizer and metadata; published once it agrees with the original.
 
     Args:
-        config: for its ``paths``, and ``data`` to check on.
-        model: whose published model; None takes the first there is.
+        config: its ``paths``, and the ``data`` to check on.
+        model: name of a published model; None takes the first one.
         load_model_path: a model directory instead.
         output: the new directory; ``models/<model>_roberta_model_onnx[_int8]`` otherwise.
         file_format: ``onnx``.
-        quantize: ``int8``: weights of the matrix products.
-        offline: never reach a network.
-        encoder: where a copy of the encoder lies, for a model that names one and does not hold it.
-        rows: of the prepared test split, else of the bundled sample, that it is checked on.
+        quantize: ``int8`` quantizes the weights of matrix products.
+        offline: never use the network.
+        encoder: directory of the encoder, for a model that does not include it.
+        rows: number of rows to check on, from the prepared test split, else from the sample in the package.
 
     Raises:
-        UsageError: the output is something else than an export.
+        UsageError: the output exists and is not an export.
         ModelError: there is no model, onnx or onnxruntime is missing, or the export differs too much.
-        EncoderError, OutputError: as their names say.
+        EncoderError, OutputError: the encoder cannot be loaded, or the export cannot be written.
     """
-    # torch tells its own developers what its recording does not know; it reads this when it is imported.
+    # Silences internal warnings of torch's tracer; torch reads this variable when it is imported.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from sentiment_hybrid.engine.checkpoint import load_model, published_whole
     from sentiment_hybrid.engine.onnx_backend import PACKAGES, require
@@ -106,18 +106,18 @@ def run(
 
 
 def _check_target(target: Path, source: Path) -> None:
-    """An export replaces an older one and nothing else."""
+    """An export may replace only an older export."""
     from sentiment_hybrid.engine.onnx_backend import is_export
 
     if target.exists() and not target.is_dir():
-        raise UsageError(f"--output {target} is a file", hint="Name a new directory.")
+        raise UsageError(f"--output {target} is a file", hint="Choose a new directory.")
     if target.is_dir() and any(target.iterdir()) and not is_export(target):
-        what = "the model itself" if target.resolve() == source.resolve() else "a directory with other files in it"
-        raise UsageError(f"--output {target} is {what}", hint="Name a new directory.")
+        what = "the model itself" if target.resolve() == source.resolve() else "a directory that contains other files"
+        raise UsageError(f"--output {target} is {what}", hint="Choose a new directory.")
 
 
 def _write(loaded: LoadedModel, aside: Path, *, quantize: Quantize | None) -> None:
-    """Graph, tokenizer and facts; what is measured comes to the facts later."""
+    """Write graph, tokenizer and metadata; measurements are added later."""
     from sentiment_hybrid.console import note
     from sentiment_hybrid.engine import export
 
@@ -125,14 +125,14 @@ def _write(loaded: LoadedModel, aside: Path, *, quantize: Quantize | None) -> No
     if not (aside / paths.TOKENIZER_DIR / paths.TOKENIZER_JSON).is_file():
         raise ModelError(
             f"the tokenizer of {loaded.info.encoder_name} has no {paths.TOKENIZER_JSON}, which an export needs",
-            hint="Take an encoder with a fast tokenizer, such as roberta-base.",
+            hint="Use an encoder with a fast tokenizer, such as roberta-base.",
         )
     note("writing the graph")
     place = aside / "fp32" if quantize else aside / "graph"
     place.mkdir()
     export.write_graph(loaded.classifier, place / paths.ONNX_MODEL, max_length=loaded.info.max_length)
     if quantize:
-        note(f"quantising to {quantize}")
+        note(f"quantizing to {quantize}")
         export.quantize(place / paths.ONNX_MODEL, aside / paths.ONNX_MODEL)
         for file in place.iterdir():
             file.unlink()
@@ -144,7 +144,7 @@ def _write(loaded: LoadedModel, aside: Path, *, quantize: Quantize | None) -> No
 
 
 def _describe(aside: Path, loaded: LoadedModel, facts: dict[str, Any]) -> None:
-    """model.json: that of the model, and what the graph is, reads, gives and was made of; ``facts`` are added."""
+    """Write model.json: that of the model, plus inputs, outputs and origin of the graph; ``facts`` are added."""
     import json
 
     from sentiment_hybrid.engine import export
@@ -179,7 +179,7 @@ def _describe(aside: Path, loaded: LoadedModel, facts: dict[str, Any]) -> None:
 def _measure(
     loaded: LoadedModel, aside: Path, config: Config, *, rows: int, offline: bool
 ) -> tuple[Check, str, dict[str, float]]:
-    """The export that was written beside the original; raises ModelError when it is not the same model."""
+    """Compare the export with the original; raises ModelError if the predictions differ."""
     from sentiment_hybrid.console import note, progress
     from sentiment_hybrid.engine import export
     from sentiment_hybrid.engine.onnx_backend import OnnxBackend
@@ -193,10 +193,10 @@ def _measure(
         )
     if refused is not None:
         raise ModelError(
-            f"the export is not the same model: {refused} ({check.rows:,} texts of {checked_on})",
+            f"the export does not reproduce the model: {refused} ({check.rows:,} texts of {checked_on})",
             hint="Export without --quantize."
             if backend.kind == "int8"
-            else "Nothing was written; use the model as it is.",
+            else "Nothing was written; use the original model.",
         )
     note("timing")
     few = backend.tokenize(texts[: _first(backend.tokenize(texts).lengths.cumsum(), _TIMED_TOKENS)])
@@ -204,7 +204,7 @@ def _measure(
 
 
 def _tokenized_alike(loaded: LoadedModel, backend: OnnxBackend, texts: list[str]) -> TokenizedTexts:
-    """The texts by the tokenizer that was written, which must give what the model's own gives."""
+    """The texts tokenized by the exported tokenizer, which must agree with the model's own."""
     import numpy as np
 
     from sentiment_hybrid.engine.batches import tokenize
@@ -214,28 +214,28 @@ def _tokenized_alike(loaded: LoadedModel, backend: OnnxBackend, texts: list[str]
     written = backend.tokenize(texts)
     if not (np.array_equal(own.ids, written.ids) and np.array_equal(own.window_offsets, written.window_offsets)):
         raise ModelError(
-            f"the tokenizer of {info.encoder_name} is another one when it is read from its {paths.TOKENIZER_JSON}",
-            hint="Nothing was written; use the model as it is.",
+            f"the tokenizer of {info.encoder_name} gives other tokens when loaded from its {paths.TOKENIZER_JSON}",
+            hint="Nothing was written; use the original model.",
         )
     return written
 
 
 def _first(total: Any, tokens: int) -> int:
-    """How many texts have so many tokens together."""
+    """The number of texts that together have this number of tokens."""
     return int((total < tokens).sum()) + 1
 
 
 def _texts(loaded: LoadedModel, config: Config, *, rows: int, offline: bool) -> tuple[list[str], str]:
-    """Cleaned texts of the prepared test split, else of the bundled sample; and which."""
+    """Cleaned texts of the prepared test split, else of the sample in the package; and the name of the source."""
     from sentiment_hybrid.data import clean
 
     normalizer = clean.from_id(loaded.info.normalizer)
     if normalizer.name == "classic":
         clean.prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline=offline)
-    for name, raw in (("the test split", _test_split(config, rows)), ("the bundled sample", _sample(config, rows))):
+    for name, raw in (("the test split", _test_split(config, rows)), ("the sample", _sample(config, rows))):
         if texts := [text for text in map(normalizer, raw) if text]:
             return texts, name
-    raise ModelError(f"the normaliser {loaded.info.normalizer} leaves nothing of any text")
+    raise ModelError(f"all texts are empty after the normaliser {loaded.info.normalizer}")
 
 
 def _test_split(config: Config, rows: int) -> list[str]:
@@ -245,7 +245,7 @@ def _test_split(config: Config, rows: int) -> list[str]:
         with open_store(config.paths.data_db) as store:
             return store.read("test", min(rows, store.count("test")), with_raw=True).raw or []
     except DatabaseError:
-        return []  # any texts will do
+        return []  # the sample is used instead
 
 
 def _sample(config: Config, rows: int) -> list[str]:
@@ -258,6 +258,6 @@ def _sample(config: Config, rows: int) -> list[str]:
 
 
 def _long(texts: list[str]) -> list[str]:
-    """Texts of several windows: the first few put together, more and more of them."""
+    """Texts of several windows, made by joining the first few texts."""
     few = texts[:_JOINED]
     return [" ".join(few[: len(few) // part]) for part in (4, 2, 1) if len(few) >= part]

@@ -1,4 +1,4 @@
-"""``senthy fetch``: bring encoder, data and nltk data for later work without a network, or say what is missing."""
+"""``senthy fetch``: downloads the encoder, the data and nltk data for offline use, or reports what is missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ENCODER_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt"
 
 @dataclass(frozen=True)
 class Part:
-    """One thing that work without a network needs: where it lies, or the ``problem`` why it does not."""
+    """One requirement of offline use: its location, or the ``problem`` if it is missing."""
 
     what: str
     state: str
@@ -28,30 +28,30 @@ class Part:
 
 @dataclass(frozen=True)
 class FetchResult:
-    """Everything that was asked for, in order."""
+    """Everything that was requested, in order."""
 
     parts: tuple[Part, ...]
 
     @property
     def missing(self) -> tuple[Part, ...]:
-        """What is not there, and why."""
+        """The missing parts; ``problem`` says why."""
         return tuple(part for part in self.parts if part.problem)
 
 
 def run(config: Config, *, what: Sequence[str] = (), offline: bool = False) -> FetchResult:
-    """Bring what the config needs; one failure does not keep the others from being brought.
+    """Download what the configuration needs; a failure does not stop the other downloads.
 
     Args:
         config: names the encoder, the sources and the normaliser.
-        what: ``encoder``, ``data``, ``nltk``; empty is all that the config needs.
-        offline: look only at what is there.
+        what: ``encoder``, ``data``, ``nltk``; empty means everything that the configuration needs.
+        offline: only check what is available.
 
     Raises:
-        UsageError: a kind that there is not.
+        UsageError: an unknown kind.
     """
     unknown = [kind for kind in what if kind not in KINDS]
     if unknown:
-        raise UsageError(f"--what {unknown[0]}: there is no such thing to fetch", hint=f"Known: {', '.join(KINDS)}.")
+        raise UsageError(f"--what {unknown[0]}: unknown", hint=f"Choose from: {', '.join(KINDS)}.")
     steps: dict[str, Callable[[], Part]] = {
         "encoder": lambda: _encoder(config, offline=offline),
         "data": lambda: _data(config, offline=offline),
@@ -75,16 +75,16 @@ def _encoder(config: Config, *, offline: bool) -> Part:
     if name == "scratch":
         return Part("encoder", "not needed", "built from the data")
     if name == paths.MINI:
-        return Part("encoder", "there", "it ships in the package")
+        return Part("encoder", "available", "ships in the package")
     if Path(name).expanduser().is_dir():
-        return Part("encoder", "there", str(Path(name).expanduser()))
+        return Part("encoder", "available", str(Path(name).expanduser()))
     folder = _snapshot(name, revision, offline=offline)
     if not any(folder.glob("*.safetensors")):
         raise EncoderError(
             f"{name} has no safetensors weights at {folder}",
-            hint="Only safetensors are loaded, never a pickle: choose another encoder or revision.",
+            hint="senthy never loads pickle files. Choose another encoder or revision.",
         )
-    return Part("encoder", "there", str(folder))
+    return Part("encoder", "available", str(folder))
 
 
 def _snapshot(name: str, revision: str | None, *, offline: bool) -> Path:
@@ -96,17 +96,17 @@ def _snapshot(name: str, revision: str | None, *, offline: bool) -> Path:
             snapshot_download(name, revision=revision, allow_patterns=list(_ENCODER_FILES), local_files_only=offline)
         )
     except HFValidationError as error:
-        raise EncoderError(f"there is no directory {name}, and it is no hub name either") from error
+        raise EncoderError(f"{name} is neither a directory nor a valid hub name") from error
     except LocalEntryNotFoundError as error:
-        where = "is not in the hub's cache on this disk" if offline else "cannot be reached on the hub: no network?"
+        where = "is not in the local hub cache" if offline else "cannot be downloaded: is there a network connection?"
         raise EncoderError(
             f"the encoder {name} {where}",
-            hint="Run `senthy fetch` with a network, or set encoder.name to a directory that holds it.",
+            hint="Run `senthy fetch` while online, or set encoder.name to a local directory.",
         ) from error
     except (HfHubHTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EncoderError(
-            f"the hub does not give {name}: {reason}", hint="Check encoder.name and encoder.revision."
+            f"cannot download {name} from the hub: {reason}", hint="Check encoder.name and encoder.revision."
         ) from error
 
 
@@ -116,14 +116,14 @@ def _data(config: Config, *, offline: bool) -> Part:
     data = config.data
     specs = [data.train_source, data.valid_source, data.test_source] if data.train_source else [data.source]
     names = [open_source(spec, data, offline=offline).name for spec in specs if spec is not None]
-    return Part("data", "there", ", ".join(names))
+    return Part("data", "available", ", ".join(names))
 
 
 def _nltk(config: Config, *, offline: bool, asked: bool) -> Part:
     from sentiment_hybrid.data.clean import prepare_nltk
 
     if config.data.normalizer != "classic" and not asked:
-        return Part("nltk", "not needed", f"for the normaliser {config.data.normalizer}")
+        return Part("nltk", "not needed", f"by the normaliser {config.data.normalizer}")
     cache = paths.cache_dir(config.paths.cache_dir)
     prepare_nltk(cache, offline)
-    return Part("nltk", "there", f"NLTK_DATA or {paths.nltk_dir(cache)}")
+    return Part("nltk", "available", f"NLTK_DATA or {paths.nltk_dir(cache)}")

@@ -502,8 +502,9 @@ def _result(
     title = f"{info.display_name} fine-tuned on {task.data.source}"
     learning_curves(run.folder / paths.RUN_CURVES, run.epochs(), title=title, best=best["epoch"])
     files = test_command.write_files(
-        config, published, tests[_NEW], after[_NEW], None, measured[_NEW].after, name="finetune"
-    )
+        config, published, tests[_NEW], after[_NEW], None, measured[_NEW].after, name="finetune",
+        labels=published.info.labels,
+    )  # fmt: skip
     return FinetuneResult(
         model=info.display_name,
         model_dir=task.target,

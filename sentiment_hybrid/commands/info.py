@@ -1,4 +1,4 @@
-"""``senthy info``: versions, device, and where files lie."""
+"""``senthy info``: versions, device, and file locations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PACKAGES = (
 
 
 def run(config: Config, *, config_file: str | None = None, device: str = "auto") -> dict[str, dict[str, Any]]:
-    """Facts by section: versions, machine, files. A section that cannot be told says why instead."""
+    """Versions, machine and files, by section; if the device is unavailable, its entry says why."""
     return {
         "versions": _versions(),
         "machine": _machine(config, device),
@@ -56,14 +56,14 @@ def _compute(config: Config, device: str) -> dict[str, Any]:
 
     from sentiment_hybrid.engine.device import resolve
 
-    compute = resolve(device, config.lstm.train.precision)
+    compute = resolve(device, config.model("lstm").train.precision)
     name = torch.cuda.get_device_name(compute.device) if compute.device.type == "cuda" else platform.processor()
     shown = f"{compute.device.type} ({name})" if name else compute.device.type
     return {"device": shown, "precision": compute.precision, "threads": torch.get_num_threads()}
 
 
 def _cores() -> int:
-    # Those that this process may use, where the system tells: a container often has fewer than the machine.
+    # A container often has fewer cores than the machine; only some systems report those that this process may use.
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -83,7 +83,7 @@ def _files(config: Config, config_file: str | None) -> dict[str, Any]:
     models = config.paths.models_dir
     published = [name for name in paths.DISPLAY_NAMES if paths.published_model(models, name).is_dir()]
     return {
-        "config": config_file or "the defaults",
+        "config": config_file or "defaults",
         "shipped configs": str(paths.shipped_configs()),
         "database": _place(config.paths.data_db),
         "models": f"{models} ({', '.join(published) if published else 'none published'})",
@@ -105,7 +105,7 @@ def _place(path: Path, *, sized: bool = True) -> str:
     from sentiment_hybrid.console import size
 
     if not path.exists():
-        return f"{path} (not there yet)"
+        return f"{path} (does not exist yet)"
     if not sized:
         return str(path)
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]

@@ -1,4 +1,4 @@
-"""`senthy predict`: texts in from arguments, a file or a pipe, the same rows with their predictions out."""
+"""`senthy predict`: labels texts from arguments, a file or a pipe, and writes each row with its prediction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from sentiment_hybrid import paths
-from sentiment_hybrid.errors import ModelError, SourceError, UsageError
+from sentiment_hybrid.errors import ModelError, SourceError, UsageError, count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 Format = Literal["lines", "csv", "tsv", "jsonl"]
 
 STDIN = "-"
-#: Digits of a probability that are written: more is noise of the arithmetic.
+#: Digits written for a probability; further digits are rounding noise.
 _DIGITS = 6
-#: Rows that are read at once; as many of these as fit are labelled together.
+#: Rows read at a time; several of these batches are labelled together.
 _READ = 1024
-#: Characters of texts that are labelled together, at most: rows of a file may be long.
+#: Maximum number of characters labelled together, since texts may be long.
 _CHARACTERS = 4_000_000
 
 
 @dataclass(frozen=True)
 class PredictResult:
-    """What was labelled, and where the rows went.
+    """Counts of what was labelled, and the output.
 
-    ``texts`` and ``predictions`` are there for texts given as arguments that went nowhere else.
+    ``texts`` and ``predictions`` are set for texts given as arguments whose predictions were not written.
     """
 
     model_dir: Path
@@ -56,9 +56,9 @@ class PredictResult:
 
 @dataclass(frozen=True)
 class _Incoming:
-    """Rows on their way in: where from, in which format, their columns and, for parquet, Arrow types.
+    """The rows of an input: name, format, columns and, for parquet, Arrow types.
 
-    ``live``: who writes them may keep us waiting.
+    ``live``: reading may block, because another program writes the input.
     """
 
     name: str
@@ -71,7 +71,7 @@ class _Incoming:
 
 @dataclass(frozen=True)
 class _Group:
-    """Rows that are labelled together, as they were read, and their texts one after the other."""
+    """Rows that are labelled together, as read, and their texts in order."""
 
     batches: list[Batch]
     texts: list[str | None]
@@ -94,28 +94,32 @@ def run(
     offline: bool = False,
     encoder: Path | str | None = None,
     backend: Backend = "auto",
+    labels: Sequence[str] | None = None,
 ) -> PredictResult:
-    """Label texts and write each row with ``prediction``, ``score`` and ``p_<label>`` added, in the order they came.
+    """Label texts and write each row with ``prediction``, ``score`` and ``p_<label>`` added, in input order.
 
     Args:
-        texts: the texts themselves; ``-`` alone is standard input, as nothing at all is when that is no terminal.
+        texts: the texts; ``-`` alone means standard input, as does an empty list if standard input is not a terminal.
         config: for its ``paths.models_dir``, how files are read (``data.encoding``, ``quoting``, ``bad_rows``), and
             ``<model>.train.precision`` and ``token_budget``.
-        model_dir: a model directory; otherwise the published model of ``head``, or the first there is.
+        model_dir: a model directory; otherwise the published model of ``head``, or the first published one.
         input_file: csv, tsv, jsonl, parquet, lines (.txt), each also gzipped, SQLite, or ``-``.
-        output_file: written by its suffix and put in place when complete; None is stdout, in the input's format.
-        as_json: one JSON object a line.
-        file_format: of a pipe (lines otherwise), or of a file whose suffix does not tell.
-        text_column: the column to label; None is that of the config if it is there, else found by name.
-        table: of an SQLite input.
-        precision: auto, fp32, bf16, fp16 or int8; None is that of ``<model>.train.precision``.
-        backend: ``onnx`` runs an export, the one of ``head`` or the first there is where no directory is named.
+        output_file: its suffix sets the format, and it appears once complete; None means stdout, in the input's format.
+        as_json: write JSON Lines.
+        file_format: format of a pipe (default: lines), or of a file with an unknown suffix.
+        text_column: the column to label; None means the configured one if it exists, else detected by name.
+        table: table of an SQLite input.
+        precision: auto, fp32, bf16, fp16 or int8; None means ``<model>.train.precision``.
+        backend: ``onnx`` runs an export: without ``model_dir``, that of ``head`` or the first one found.
+        labels: choose among these labels of the model only, with renormalised probabilities; None means all.
 
     Raises:
-        UsageError: options that contradict each other.
-        SourceError, ColumnError: the input cannot be read, lacks the text column, or has a column that would be added.
-        ModelError, EncoderError, OutputError: as their names say.
-        TrainingError: the device is not there, or does not compute in that precision.
+        UsageError: the options contradict each other.
+        LabelError: the model lacks one of ``labels``, or fewer than two are given.
+        SourceError, ColumnError: the input cannot be read, has no text column, or has a column that would be added.
+        ModelError, EncoderError: the model or its encoder cannot be loaded.
+        OutputError: the output cannot be written.
+        TrainingError: the device is unavailable, or does not support the precision.
     """
     started = time.perf_counter()
     _check_usage(texts, input_file, output_file, as_json=as_json, file_format=file_format, text_column=text_column)
@@ -123,7 +127,7 @@ def run(
     with contextlib.ExitStack() as stack:
         given = [] if list(texts) == [STDIN] else [_argument(text) for text in texts]
         incoming = _of_texts(given) if given else _open(stack, input_file, data, file_format)
-        computing: dict[str, Any] = {"precision": precision, "device": device, "backend": backend}
+        computing: dict[str, Any] = {"precision": precision, "device": device, "backend": backend, "labels": labels}
         predictor, directory = _predictor(config, model_dir, head, offline=offline, encoder=encoder, **computing)
         if given and output_file is None and not as_json:
             predictions = tuple(predictor.predict(given))
@@ -132,7 +136,7 @@ def run(
             predictions, given = (), []
             kind = "jsonl" if as_json else incoming.kind
             rows, skipped = _label(predictor, incoming, output_file, data, kind=kind, text_column=text_column)
-    _tell(predictor, skipped)
+    _report(predictor, skipped)
     counts = {"rows": rows, "empty": predictor.empty, "truncated": predictor.truncated, "skipped": skipped}
     seconds = time.perf_counter() - started
     return PredictResult(
@@ -150,25 +154,25 @@ def _check_usage(
     file_format: str | None,
     text_column: str | None,
 ) -> None:
-    """Say what makes no sense before anything heavy is loaded."""
+    """Reject contradictory options before anything heavy is loaded."""
     from sentiment_hybrid.data.sinks import kind_of_output
 
     if isinstance(texts, str):
-        raise UsageError("texts is one str", hint="Put it in a list.")
+        raise UsageError("texts must be a list, not a single str", hint="Pass [text].")
     named = bool(texts) and list(texts) != [STDIN]
     if texts and input_file is not None:
-        raise UsageError("texts and --input were given", hint="Use one of them.")
+        raise UsageError("both texts and --input were given", hint="Use only one of them.")
     if named and (file_format or text_column):
-        raise UsageError("--format and --text-column describe a file or a pipe, and texts were given")
+        raise UsageError("--format and --text-column apply to a file or a pipe, but texts were given as arguments")
     if not texts and input_file is None and _is_terminal(sys.stdin):
-        raise UsageError("nothing to label", hint='Give texts ("what a day"), --input FILE, or pipe lines into senthy.')
+        raise UsageError("nothing to label", hint='Give texts ("what a day") or --input FILE, or use a pipe.')
     if output_file is None:
         return
     kind = kind_of_output(output_file)
     if as_json and kind != "jsonl":
         raise UsageError(f"--json and --output {output_file} contradict each other", hint="Name the output .jsonl.")
     if input_file is not None and _is_same(input_file, output_file):
-        raise UsageError(f"--output is the input itself, {input_file}", hint="Name another file.")
+        raise UsageError(f"--output is the same file as --input: {input_file}", hint="Choose another output file.")
 
 
 def _is_terminal(stream: Any) -> bool:
@@ -181,7 +185,7 @@ def _is_same(first: Path, second: Path) -> bool:
 
 
 def _argument(text: str) -> str:
-    """An argument as text: bytes that are no UTF-8 reach a program as half characters, which no file can hold."""
+    """An argument as valid text: bytes that are not UTF-8 arrive as surrogates, which cannot be written to a file."""
     return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -201,7 +205,7 @@ def _open(stack: contextlib.ExitStack, path: Path | None, data: Data, file_forma
 
     if path is None or str(path) == STDIN:
         if sys.stdin is None:
-            raise UsageError("there is no standard input here", hint="Use --input FILE.")
+            raise UsageError("standard input is not available", hint="Use --input FILE.")
         kind = file_format or "lines"
         return _streamed(stack, open_stream(sys.stdin.buffer, data, kind=kind), kind, live=True)
     path = path.expanduser()
@@ -210,7 +214,7 @@ def _open(stack: contextlib.ExitStack, path: Path | None, data: Data, file_forma
         source = open_stream(stream, data, kind=file_format, name=str(path))
         return _streamed(stack, source, file_format, live=not path.is_file())
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise UsageError(f"{path} is a pipe, whose name does not tell what is in it", hint="Say so with --format.")
+        raise UsageError(f"{path} is a pipe, so its format cannot be detected", hint="Set --format.")
     found = "csv" if str(path) == "sample" else kind_of(path)
     source = open_source(str(path), data, offline=True)
     types = source.types if isinstance(source, ParquetSource) else {}
@@ -218,7 +222,7 @@ def _open(stack: contextlib.ExitStack, path: Path | None, data: Data, file_forma
 
 
 def _streamed(stack: contextlib.ExitStack, source: Source, kind: str, *, live: bool) -> _Incoming:
-    """Rows that can be read once: the first batch tells the columns."""
+    """Rows that can be read only once: the columns come from the first batch."""
     batches = _batches(stack, source)
     first = list(itertools.islice(batches, 1))
     columns = list(first[0].columns) if first else list(source.columns)
@@ -236,7 +240,7 @@ def _opened(stack: contextlib.ExitStack, path: Path) -> BinaryIO:
 
 
 def _batches(stack: contextlib.ExitStack, source: Source) -> Iterator[Batch]:
-    """Whole rows, a chunk at a time; let go of with the stack, whatever happens in between."""
+    """Whole rows in batches; closed together with the stack."""
     from sentiment_hybrid.engine.predictor import CHUNK
 
     batches = source.batches(native=True, size=min(CHUNK, _READ))
@@ -257,6 +261,7 @@ def _predictor(
     offline: bool,
     encoder: Path | str | None,
     backend: Backend,
+    labels: Sequence[str] | None,
 ) -> tuple[Predictor, Path]:
     from sentiment_hybrid.console import note
     from sentiment_hybrid.engine.checkpoint import read_info
@@ -269,17 +274,17 @@ def _predictor(
     elif backend == "onnx":
         directory = _exported(models_dir, head)
     else:
-        # A head that was asked for by name is not replaced by another model with labels of its own.
+        # A head requested by name is not replaced by another model with other labels.
         directory = published_or_mini(models_dir) if head is None else published(models_dir, head)
     if model_dir is None and directory.parent == paths.mini_dir():
-        note(f"no trained model in {models_dir}: using mini, the small {directory.name} model of the package")
+        note(f"no trained model in {models_dir}; using mini, the small {directory.name} model that ships with senthy")
     elif model_dir is None and backend == "onnx":
         note(f"using {directory}")
     elif model_dir is None and head is None:
         others = [name for name in paths.DISPLAY_NAMES if paths.published_model(models_dir, name).is_dir()]
         others = [name for name in others if paths.published_model(models_dir, name) != directory]
         if others:
-            note(f"using {directory} (--model takes another: {', '.join(others)})")
+            note(f"using {directory} (--model selects another: {', '.join(others)})")
     known = read_info(directory).head
     if head is not None and known != head:
         raise ModelError(f"{directory} is a {known} model, not {head}", hint=f"Use --model {known}.")
@@ -293,20 +298,21 @@ def _predictor(
         token_budget=settings.token_budget,
         precision=precision or ("auto" if is_export(directory) else settings.precision),
         backend=backend,
+        labels=labels,
     )
     return predictor, directory
 
 
 def _exported(models_dir: Path, head: str | None) -> Path:
-    """The export of a head, or of the first head that has one; in float32 before int8. Raises ModelError."""
+    """The export of a head, or of the first head that has one; float32 before int8. Raises ModelError."""
     heads = list(paths.DISPLAY_NAMES) if head is None else [head]
     places = [paths.exported_model(models_dir, name, kind) for name in heads for kind in (None, "int8")]
     for place in places:
         if place.is_dir():
             return place
     raise ModelError(
-        f"there is no export yet: {models_dir} has no {' or '.join(place.name for place in places)}",
-        hint="Make one first (senthy export), or name its directory with --load-model-path.",
+        f"no exported model found: {models_dir} has no {' or '.join(place.name for place in places)}",
+        hint="Create one with senthy export, or give its directory with --load-model-path.",
     )
 
 
@@ -319,10 +325,10 @@ def _label(
     kind: str,
     text_column: str | None,
 ) -> tuple[int, int]:
-    """Stream the rows through the model; returns how many were written, and how many were left out as unreadable.
+    """Stream the rows through the model; returns the numbers of rows written and of unreadable rows skipped.
 
-    Reading, preparing and writing each have a thread, at most a group or two ahead of or behind the model; what may
-    wait for another program for ever, a pipe, is read and written here, where Ctrl-C is heard.
+    Reading, preparing and writing run in threads of their own, at most a group or two ahead of or behind the model.
+    Pipes, which may block forever, are read and written in the main thread, so that Ctrl-C works.
     """
     from sentiment_hybrid.data.sinks import open_sink
     from sentiment_hybrid.engine import overlap
@@ -350,7 +356,7 @@ def _label(
 
 
 def _groups(predictor: Predictor, incoming: _Incoming, column: str) -> Iterator[_Group]:
-    """Batches put together until there are enough rows, or enough text."""
+    """Batches joined into groups until there are enough rows or characters."""
     from sentiment_hybrid.data.sources import value_text
     from sentiment_hybrid.engine.predictor import CHUNK
 
@@ -373,7 +379,7 @@ def _groups(predictor: Predictor, incoming: _Incoming, column: str) -> Iterator[
 
 
 def _joined(batches: list[Batch]) -> list[Batch]:
-    """One batch of all where they have the same columns, which is quicker to write; objects may have others."""
+    """One batch if all have the same columns, which is faster to write; JSON objects may differ."""
     from sentiment_hybrid.data.sources import Batch
 
     names = list(batches[0].columns)
@@ -395,7 +401,7 @@ def _writing(
 
 
 def _write(sink: Sink, predictor: Predictor, group: _Group, probabilities: np.ndarray) -> None:
-    """The rows as they came, with what was found of each."""
+    """Write the rows of a group with their predictions."""
     start = 0
     for batch in group.batches:
         end = start + len(batch)
@@ -409,14 +415,14 @@ def _text_column(incoming: _Incoming, wanted: str | None, data: Data) -> str:
     from sentiment_hybrid.data.columns import find_text
 
     if not incoming.columns:
-        return wanted or "text"  # no rows at all: nothing to find, and nothing wrong
+        return wanted or "text"  # no rows at all, which is not an error
     if wanted is None and data.text_column in incoming.columns:
         wanted = data.text_column
     return find_text(incoming.columns, wanted, source=incoming.name)
 
 
 def _types(incoming: _Incoming, predictor: Predictor, output: Path | None) -> dict[str, Any]:
-    """Arrow types for a parquet output: the input's own where it has some; plain text is text."""
+    """Arrow types for a parquet output: those of the input if it has types, otherwise string."""
     from sentiment_hybrid.data.sinks import kind_of_output
 
     if output is None or kind_of_output(output) != "parquet":
@@ -431,7 +437,7 @@ def _types(incoming: _Incoming, predictor: Predictor, output: Path | None) -> di
 
 
 def _plain(values: np.ndarray) -> list[str | float | None]:
-    """Labels as they are, probabilities rounded, NaN as null."""
+    """Labels unchanged, probabilities rounded, NaN as null."""
     if values.dtype == object:
         return list(values)
     return [None if value != value else round(value, _DIGITS) for value in values.astype(float).tolist()]
@@ -439,7 +445,7 @@ def _plain(values: np.ndarray) -> list[str | float | None]:
 
 @contextlib.contextmanager
 def _progress(output: Path | None) -> Iterator[Callable[[int], object]]:
-    """A bar on stderr, unless the rows themselves run over the same terminal."""
+    """A progress bar on stderr, unless the rows are printed on the same terminal."""
     from sentiment_hybrid.console import progress
 
     if output is None and _is_terminal(sys.stdout):
@@ -449,14 +455,14 @@ def _progress(output: Path | None) -> Iterator[Callable[[int], object]]:
         yield bar.advance
 
 
-def _tell(predictor: Predictor, skipped: int) -> None:
-    """What a reader of the output would not see."""
+def _report(predictor: Predictor, skipped: int) -> None:
+    """Print what the output does not show."""
     from sentiment_hybrid.console import note, warn
 
     if predictor.empty:
-        note(f"{predictor.empty:,} texts have nothing in them and got no prediction")
+        note(f"no prediction for {count(predictor.empty, 'text')} (empty after cleaning)")
     if predictor.truncated:
         windows, length = predictor.info.max_windows, predictor.info.max_length
-        note(f"{predictor.truncated:,} texts are longer than {windows} x {length} tokens: their rest was not read")
+        note(f"{count(predictor.truncated, 'text')} cut after {windows} x {length} tokens")
     if skipped:
-        warn(f"{skipped:,} unreadable rows were left out")
+        warn(f"{count(skipped, 'unreadable row')} skipped")

@@ -1,4 +1,4 @@
-"""``senthy pretrain``: an encoder learns from texts without labels, from scratch or from where another stands."""
+"""``senthy pretrain``: trains an encoder on texts without labels, from scratch or an existing encoder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.commands import fitting
 from sentiment_hybrid.commands.train import encoder_files
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.errors import DatabaseError, DataError, UsageError
+from sentiment_hybrid.errors import DatabaseError, DataError, UsageError, count
 
 if TYPE_CHECKING:
     from sentiment_hybrid.engine.batches import TokenizedTexts
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from sentiment_hybrid.models.masked import MaskedLanguageModel
     from sentiment_hybrid.models.tokenizer import Tokenizer
 
-#: How runs of it are called.
+#: Name of its runs.
 RUN_NAME = "pretrain"
-#: Fewer texts teach an encoder nothing but themselves.
+#: With fewer texts, an encoder only memorizes them.
 _LEAST_TEXTS = 100
 
 
 @dataclass(frozen=True)
 class PretrainResult:
-    """The pretrained encoder; perplexities are of held-out texts, ``before`` only where an encoder was continued."""
+    """The pretrained encoder; perplexities are those of held-out texts (``before`` is None from scratch)."""
 
     encoder_dir: Path
     run_dir: Path
@@ -54,7 +54,7 @@ class PretrainResult:
 
 @dataclass(frozen=True)
 class _Texts:
-    """What there is to learn from; ``fingerprint`` names it and how it was split."""
+    """The texts to train on; ``fingerprint`` identifies them and their split."""
 
     name: str
     train: Sequence[str]
@@ -67,20 +67,20 @@ class _Texts:
 def run(config: Config, *, resume: bool = False, device: str = "auto", offline: bool = False) -> PretrainResult:
     """Train an encoder by masked language modelling and write it as a directory for ``encoder.name``.
 
-    "From scratch" learns a tokenizer from the texts too; going on from an encoder that was trained on other texts is
-    domain adaptation (Gururangan et al. 2020). Started in several processes by torchrun or accelerate launch, it trains
-    one encoder with all of them.
+    "From scratch" also learns a tokenizer from the texts; continuing from an encoder that was trained on other texts
+    is domain adaptation (Gururangan et al. 2020). When started by torchrun or accelerate launch, all processes train
+    one encoder together.
 
     Args:
-        config: ``pretrain``, ``encoder``, ``paths``, and ``data`` for how texts are read and cleaned.
-        resume: go on from the newest unfinished run of the same configuration and texts.
+        config: ``pretrain``, ``encoder``, ``paths``, and ``data``, which says how texts are read and cleaned.
+        resume: continue the newest unfinished run with the same configuration and texts.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        offline: never reach a network.
+        offline: never use the network.
 
     Raises:
-        DataError: too few distinct texts, or too few for a vocabulary of that size; and its kinds.
-        EncoderError: the encoder to go on from cannot be had, or has no token that hides others.
-        SenthyError: of the kind that fits; see `sentiment_hybrid.errors`.
+        DataError: too few distinct texts, or too few for the vocabulary size.
+        EncoderError: the base encoder cannot be loaded, or has no mask token.
+        SenthyError: other failures; see `sentiment_hybrid.errors`.
     """
     from sentiment_hybrid.engine import processes
     from sentiment_hybrid.engine.device import resolve
@@ -88,7 +88,7 @@ def run(config: Config, *, resume: bool = False, device: str = "auto", offline: 
     processes.join(resolve(device).device.type)
     output = config.pretrain.output_dir
     processes.from_main(lambda: _check_output(output))
-    hint = "Choose another folder: --output DIR, --set paths.results_dir=..."
+    hint = "Choose another directory: --output DIR, --set paths.results_dir=..."
     processes.from_main(lambda: fitting.check_writable(output.parent, config.paths.results_dir, hint=hint))
     started = time.perf_counter()
     texts = processes.together(lambda: replace(_read(config, offline=offline), added_tokens=_added_tokens(config)))
@@ -101,13 +101,13 @@ def run(config: Config, *, resume: bool = False, device: str = "auto", offline: 
 
 
 def _check_output(output: Path) -> None:
-    """A pretrained encoder replaces an older one and nothing else."""
+    """A pretrained encoder may replace only an older pretrained encoder."""
     if output.exists() and not output.is_dir():
-        raise UsageError(f"--output {output} is a file", hint="Name a new directory.")
+        raise UsageError(f"--output {output} is a file", hint="Choose a new directory.")
     if output.is_dir() and any(output.iterdir()) and not (output / paths.PRETRAINED_JSON).is_file():
         raise UsageError(
-            f"--output {output} is a directory with other files in it, and no encoder that senthy pretrained",
-            hint="Name a new directory.",
+            f"--output {output} contains other files, and is not an encoder pretrained by senthy",
+            hint="Choose a new directory.",
         )
 
 
@@ -146,7 +146,7 @@ def _run_one(config: Config, run: Run, texts: _Texts, *, resume: bool, device: s
 
 
 def _read(config: Config, *, offline: bool) -> _Texts:
-    """The texts of a source, or those that were prepared; never the validation or test rows of a database."""
+    """The texts of a source, or the prepared ones; but only training rows of a database."""
     from sentiment_hybrid.data.clean import get_normalizer, prepare_nltk
     from sentiment_hybrid.data.sources import open_source
     from sentiment_hybrid.data.store import open_store
@@ -163,7 +163,7 @@ def _read(config: Config, *, offline: bool) -> _Texts:
                     str(config.paths.data_db), train.texts, held_out.texts, store.normalizer, store.fingerprint
                 )
         except DatabaseError as error:
-            raise DatabaseError(error.message, hint=f"{error.hint} Or give texts of your own: --data FILE.") from error
+            raise DatabaseError(error.message, hint=f"{error.hint} Or use texts of your own: --data FILE.") from error
         return _checked(texts, setting="data.valid_size")
     _check_not_prepared(settings.source)
     normalizer = get_normalizer(config.data.normalizer)
@@ -171,12 +171,12 @@ def _read(config: Config, *, offline: bool) -> _Texts:
         prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline)
     source = open_source(settings.source, config.data, offline=offline)
     read = read_unlabelled(source, config.data, normalizer=normalizer, valid_size=settings.valid_size)
-    # Of the texts themselves: encoding, quotes, table and more decide what a file's bytes say.
+    # Of the texts rather than the file: encoding, quoting, table and so on change how a file is read.
     fingerprint = hashlib.sha256("\0".join([normalizer.id, *read.train, "", *read.valid]).encode()).hexdigest()
     if (wanted := settings.sample_size) is not None and wanted > len(read.train):
         raise DataError(
-            f"a sample of {wanted:,} texts was asked for, but {source.name} has {len(read.train):,} to train on",
-            hint=f"Ask for at most {len(read.train)} (pretrain.sample_size), or null for all.",
+            f"the sample size is {wanted:,}, but {source.name} has only {count(len(read.train), 'text')} to train on",
+            hint=f"Set pretrain.sample_size to at most {len(read.train)}, or to null for all.",
         )
     texts = _Texts(
         source.name,
@@ -196,7 +196,7 @@ def _added_tokens(config: Config) -> tuple[str, ...]:
 
 
 def _check_not_prepared(source: str) -> None:
-    """Raises UsageError for a prepared database, of which a source would be all splits."""
+    """Raises UsageError for a prepared database: as a source, all of its splits would be read."""
     from sentiment_hybrid.data.store import check_ours
 
     try:
@@ -204,28 +204,30 @@ def _check_not_prepared(source: str) -> None:
     except DatabaseError:
         return
     raise UsageError(
-        f"{source} is a database that senthy prepared, with validation and test rows in it",
-        hint=f"Leave out --data, and say --set paths.data_db={source}: the training split alone is read then.",
+        f"{source} is a database prepared by senthy, which includes validation and test rows",
+        hint=f"Replace --data by --set paths.data_db={source}; then only the training split is read.",
     )
 
 
 def _checked(texts: _Texts, dropped: dict[str, int] | None = None, *, setting: str) -> _Texts:
-    """Raises DataError where there is too little to learn from, or nothing to measure it on."""
+    """Raises DataError if there are too few texts to train on, or none to validate on."""
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in (dropped or {}).items())
     if len(set(texts.train)) < _LEAST_TEXTS:
         raise DataError(
-            f"{texts.name} has {len(set(texts.train)):,} distinct texts to train on"
+            f"{texts.name} has {count(len(set(texts.train)), 'distinct text')} to train on"
             + (f" (left out: {left_out})" if left_out else "")
-            + f"; pretraining needs {_LEAST_TEXTS} at least, and thousands to be of use",
-            hint="Give a larger file (--data FILE), or take an encoder as it is.",
+            + f"; pretraining needs at least {_LEAST_TEXTS}, and thousands to be useful",
+            hint="Use a larger file (--data FILE), or an existing encoder.",
         )
     if not texts.valid:
-        raise DataError(f"no text of {texts.name} is held out to measure perplexity on", hint=f"Raise {setting}.")
+        raise DataError(
+            f"no text of {texts.name} is held out, so perplexity cannot be measured", hint=f"Raise {setting}."
+        )
     return texts
 
 
 def _fingerprint(config: Config, texts: _Texts) -> str:
-    """Of everything that the encoder depends on."""
+    """A hash of everything that the encoder depends on."""
     from sentiment_hybrid.engine.runs import FREE_TO_CHANGE
 
     base = _base(config)
@@ -250,12 +252,12 @@ def _base(config: Config) -> str:
 
 
 def _revision(config: Config) -> str | None:
-    """Of the encoder to go on from: that of the configuration is of ``encoder.name`` alone."""
+    """The revision of the base encoder; ``encoder.revision`` applies to ``encoder.name`` only."""
     return config.encoder.revision if _base(config) == config.encoder.name else None
 
 
 def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) -> tuple[LoadedEncoder, Fit]:
-    """Everything up to the first step."""
+    """Prepare everything up to the first step."""
     from sentiment_hybrid.console import progress
     from sentiment_hybrid.engine import device
     from sentiment_hybrid.engine.loop import Fit
@@ -274,7 +276,7 @@ def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) 
     if settings.dropout is not None:
         set_dropout(model, settings.dropout)
     masking = Masking(encoder.tokenizer, probability=settings.mask_probability, seed=config.project.seed)
-    with progress("tokenising", total=len(texts.train) + len(texts.valid), unit="texts") as bar:
+    with progress("tokenizing", total=len(texts.train) + len(texts.valid), unit="texts") as bar:
         train, valid = (_tokenized(config, part, encoder.tokenizer) for part in (texts.train, texts.valid))
         bar.advance(len(texts.train) + len(texts.valid))
     _check_held_out(texts, valid, masking)
@@ -332,9 +334,9 @@ def _check_vocabulary(config: Config, tokenizer: Tokenizer, texts: _Texts) -> No
     found = tokenizer.backend_tokenizer.get_vocab_size(with_added_tokens=False)
     if found < wanted:
         raise DataError(
-            f"{len(texts.train):,} texts give a vocabulary of {found:,} tokens that occur twice, and "
-            f"encoder.scratch.vocab_size asks for {wanted:,}",
-            hint=f"Set encoder.scratch.vocab_size to {found} or less (--set), or give more texts.",
+            f"{len(texts.train):,} texts give a vocabulary of only {found:,} tokens that occur at least twice, but "
+            f"encoder.scratch.vocab_size is {wanted:,}",
+            hint=f"Use --set encoder.scratch.vocab_size={found} or less, or more texts.",
         )
 
 
@@ -343,27 +345,27 @@ def _check_held_out(texts: _Texts, valid: TokenizedTexts, masking: Masking) -> N
 
     if not hidden_when_held_out(valid, masking):
         raise DataError(
-            f"the {len(texts.valid):,} texts that are held out have too few tokens: none of them is hidden, so there "
-            "is no perplexity",
-            hint="Raise pretrain.valid_size, or give more texts.",
+            f"too few tokens in {count(len(texts.valid), 'held-out text')}: none is masked, so perplexity cannot be "
+            "measured",
+            hint="Raise pretrain.valid_size, or use more texts.",
         )
 
 
 def _load_head(model: MaskedLanguageModel, encoder: LoadedEncoder, base: str) -> None:
-    """Go on with the output layer that the encoder was pretrained with, where it can be had."""
+    """Load the language-modelling head that the encoder was pretrained with, if available."""
     from sentiment_hybrid.console import note
     from sentiment_hybrid.models.encoder import directory_of
     from sentiment_hybrid.models.masked import head_weights
 
     directory = directory_of(base, encoder.revision)
     if directory is None or not model.load_head(head_weights(directory)):
-        note(f"{base} comes without its output layer, so that one starts fresh")
+        note(f"{base} comes without its LM head; a new one is trained")
 
 
 def _publish(
     config: Config, run: Run, texts: _Texts, encoder: LoadedEncoder, fit: Fit, *, resumed: bool
 ) -> PretrainResult:
-    """Write the best epoch's encoder, its output layer and what they were made from."""
+    """Write the encoder and LM head of the best epoch, and how they were made."""
     from sentiment_hybrid.engine.checkpoint import best_weights, published_whole
     from sentiment_hybrid.engine.loop import load_trainable
     from sentiment_hybrid.engine.masking import perplexity

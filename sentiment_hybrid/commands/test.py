@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,9 +107,10 @@ def evaluate(
         _check_fits(loaded, store)
         if split == "valid" and loaded.info.trained_on_valid:
             warn(f"{loaded.directory} was trained on the validation rows too: figures on them flatter it")
-        examples = own_texts(loaded, store, store.read(split, config.test.sample_size, with_raw=True))
-        baseline = _baseline(config, loaded, store, examples)
-    return _measure(config, loaded, examples, baseline, split=split, device=device)
+        examples, answers = _in_labels(loaded, store, store.read(split, config.test.sample_size, with_raw=True))
+        examples = own_texts(loaded, store, examples)
+        baseline = _baseline(config, loaded, store, examples) if store.labels == loaded.info.labels else None
+    return _measure(config, loaded, examples, baseline, answers, split=split, device=device)
 
 
 def open_model(
@@ -170,7 +172,7 @@ def kept_result(config: Config, directory: Path, info: ModelInfo) -> TestResult 
         model_dir=directory,
         split="test",
         rows=entry["rows"],
-        labels=info.labels,
+        labels=tuple(entry["labels"]),
         scores=Scores.from_dict(entry["test"]),
         baseline=Scores.from_dict(baseline) if baseline else None,
         comparison=Comparison.from_dict(comparison) if comparison else None,
@@ -193,7 +195,9 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, *, devi
     info = loaded.info
     if info.normalizer.startswith("classic"):
         prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline)
-    labelled = read_labelled(source, config.data, labels=info.labels, normalizer=from_id(info.normalizer))
+    data = config.data.model_copy(update={"unknown_labels": "drop"})
+    labelled = read_labelled(source, data, labels=info.labels, normalizer=from_id(info.normalizer))
+    answers = _answers(info.labels, np.unique(labelled.examples.labels), labelled.unknown)
     examples = labelled.examples.first(config.test.sample_size)
     if labelled.dropped:
         note("left out: " + ", ".join(f"{count:,} {reason}" for reason, count in labelled.dropped.items()))
@@ -214,7 +218,34 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, *, devi
         seen += _among_those_of_tuning(config, info, examples)
     seen += beside
     overlap = {"rows": int(np.any(seen, axis=0).sum()), "of": len(examples)} if seen else None
-    return _measure(config, loaded, examples, baseline, split=str(data_file), device=device, overlap=overlap)
+    return _measure(config, loaded, examples, baseline, answers, split=str(data_file), device=device, overlap=overlap)
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """Places of the model's labels that a test is among, and rows that the model cannot answer, by their label."""
+
+    places: tuple[int, ...]
+    unanswered: dict[str, int]
+
+
+def _answers(labels: tuple[str, ...], occurring: Iterable[int], unanswered: dict[str, int]) -> _Answers:
+    """What a test of a model with these labels is among: those that occur, if there are two or more. Says so."""
+    from sentiment_hybrid.console import note, warn
+
+    places = tuple(map(int, occurring))
+    if len(places) < 2:
+        places = tuple(range(len(labels)))
+    elif len(places) < len(labels):
+        names = ", ".join(labels[place] for place in places)
+        note(f"the rows are labelled {names} alone: the model's probabilities of these are renormalised")
+    if unanswered:
+        which = ", ".join(f"{label or 'nothing'} ({rows:,})" for label, rows in list(unanswered.items())[:12])
+        warn(
+            f"the model cannot answer {sum(unanswered.values()):,} rows, labelled {which}: its labels are "
+            f"{', '.join(labels)}; they are left out"
+        )
+    return _Answers(places, unanswered)
 
 
 def _among(examples: Examples, store: Store, *, rows: int | None) -> np.ndarray:
@@ -276,12 +307,28 @@ def _check_fits(loaded: LoadedModel, store: Store) -> None:
 
 
 def _check_labels(loaded: LoadedModel, labels: tuple[str, ...]) -> None:
-    if tuple(labels) != loaded.info.labels:
+    """Raises LabelError where the data and the model do not have two labels in common."""
+    if len(set(labels) & set(loaded.info.labels)) < 2:
         raise LabelError(
             f"the data has the labels {', '.join(labels)}, and the model {', '.join(loaded.info.labels)}",
             hint="Test the model on labelled texts of its own kind with --data FILE; or prepare the data again with "
             "--label-map, so that its labels are the model's.",
         )
+
+
+def _in_labels(loaded: LoadedModel, store: Store, examples: Examples) -> tuple[Examples, _Answers]:
+    """Rows of a database in the model's labels; those of other labels are left out."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    own = loaded.info.labels
+    codes = np.array([own.index(label) if label in own else -1 for label in store.labels])
+    counts = np.bincount(examples.labels[codes[examples.labels] < 0], minlength=len(store.labels))
+    unanswered = {label: int(count) for label, count in zip(store.labels, counts, strict=True) if count}
+    answers = _answers(own, sorted(code for code in codes if code >= 0), unanswered)
+    kept = examples.chosen(np.flatnonzero(codes[examples.labels] >= 0)) if unanswered else examples
+    return replace(kept, labels=codes[kept.labels]), answers
 
 
 def own_texts(loaded: LoadedModel, store: Store, examples: Examples) -> Examples:
@@ -322,30 +369,43 @@ def _measure(
     loaded: LoadedModel,
     examples: Examples,
     baseline: np.ndarray | None,
+    answers: _Answers,
     *,
     split: str,
     device: str,
     overlap: dict[str, Any] | None = None,
 ) -> TestResult:
+    from dataclasses import replace
+
+    import numpy as np
+
     from sentiment_hybrid.engine import metrics
+    from sentiment_hybrid.engine.answers import among
     from sentiment_hybrid.engine.checkpoint import file_sha256
 
     seen_by_mini = warned_of_mini(loaded, examples)
     probabilities, passes = probabilities_of(config, loaded, examples, split=split, device=device)
     info = loaded.info
+    labels = tuple(info.labels[place] for place in answers.places)
+    if labels != info.labels:
+        examples = replace(examples, labels=np.searchsorted(answers.places, examples.labels))
+        probabilities = among(probabilities, answers.places)
+        baseline = None if baseline is None else among(baseline, answers.places)
     level = level_of(config)
-    scores = metrics.score(examples.labels, probabilities, info.labels, **level)
+    scores = metrics.score(examples.labels, probabilities, labels, **level)
     baseline_scores, comparison = None, None
     if baseline is not None:
-        baseline_scores = metrics.score(examples.labels, baseline, info.labels, **level)
+        baseline_scores = metrics.score(examples.labels, baseline, labels, **level)
         comparison = metrics.compare(examples.labels, probabilities.argmax(1), baseline.argmax(1), **level)
     # A file of the user's is told by its name alone: a path does not belong into the name of a figure.
     name = split if split in ("train", "valid", "test") else f"file_{Path(split).stem}"
-    files = write_files(config, loaded, examples, probabilities, baseline, scores, name=name)
+    files = write_files(config, loaded, examples, probabilities, baseline, scores, name=name, labels=labels)
     entry = {
         "split": split,
         "rows": len(examples.labels),
-        "labels": list(info.labels),
+        "labels": list(labels),
+        "model_labels": list(info.labels),
+        "unanswered": answers.unanswered,
         "model_fingerprint": info.weights_sha256,
         "train_fingerprint": info.train_fingerprint,
         "data_fingerprint": info.data_fingerprint,
@@ -363,7 +423,7 @@ def _measure(
         model_dir=loaded.directory,
         split=split,
         rows=len(examples.labels),
-        labels=info.labels,
+        labels=labels,
         scores=scores,
         baseline=baseline_scores,
         comparison=comparison,
@@ -470,6 +530,7 @@ def write_files(
     scores: Scores,
     *,
     name: str,
+    labels: tuple[str, ...],
 ) -> dict[str, Path]:
     """Predictions and figures of a model on these rows; ``name`` says in the names of the files which rows."""
     from sentiment_hybrid.reporting import plots
@@ -487,10 +548,10 @@ def write_files(
         texts=examples.raw if examples.raw is not None else examples.texts,
         labels=examples.labels,
         probabilities=probabilities,
-        names=info.labels,
+        names=labels,
         baseline=None if baseline is None else baseline.argmax(1),
     )
     title = f"{info.display_name} on {scores.rows:,} {name} texts"
-    plots.confusion_matrix(files["confusion_matrix"], scores.confusion, info.labels, title=title)
+    plots.confusion_matrix(files["confusion_matrix"], scores.confusion, labels, title=title)
     plots.reliability(files["reliability"], scores.reliability, title=title)
     return files

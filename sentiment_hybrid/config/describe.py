@@ -1,7 +1,8 @@
-"""What a setting may be, in words: for error messages, for `senthy config schema`, and as JSON Schema for editors."""
+"""What a setting may be: in words, for error messages and documentation, and as JSON Schema for editors."""
 
 from __future__ import annotations
 
+import inspect
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.config.schema import MODEL_NAMES, SHARED, Config, ConfigFile
 from sentiment_hybrid.config.syntax import dump
 
 _SIMPLE = {
@@ -25,30 +26,72 @@ _SIMPLE = {
 }
 
 
+_PAGE = """# Configuration settings
+
+<!-- Written by `senthy config schema --markdown`; a test fails when it is out of date. -->
+
+Every setting with its default. [Data and configuration](data.md#the-configuration-file) explains the file.
+
+`train` and `hpo` apply to every model. What differs for one model goes into its own section: `lstm.train.epochs` or
+`han.hpo.n_trials`. `joint` has a section `train`, too. Ranges of a search space are merged in the same way, and each
+model uses those of the hyperparameters that it has.
+"""
+
+
 @dataclass(frozen=True)
 class Setting:
-    """One line of `senthy config schema`."""
+    """A setting as `senthy config schema` lists it."""
 
     key: str
     allowed: str
     default: str
     meaning: str
 
+    @property
+    def shared_key(self) -> str:
+        """The shared setting of which this is one model's own; empty if it is not."""
+        section, _, shared = self.key.partition(".")
+        return shared if section in SHARED.get(shared.partition(".")[0], ()) else ""
 
-def settings(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[Setting]:
+
+def settings(section: type[BaseModel] = ConfigFile, prefix: str = "") -> Iterator[Setting]:
     """Every setting with its dotted key, in the order of the schema."""
-    defaults = section()
-    for name, field in section.model_fields.items():
+    defaults = section().model_dump(mode="json")
+    for name in section.model_fields if prefix else _sections():
+        field = section.model_fields[name]
         inner = section_of(field.annotation)
         if inner is not None:
             yield from settings(inner, f"{prefix}{name}.")
         else:
-            value = defaults.model_dump(mode="json")[name]
-            yield Setting(f"{prefix}{name}", allowed(field), _inline(value), field.description or "")
+            yield Setting(f"{prefix}{name}", allowed(field), _inline(defaults[name]), field.description or "")
+
+
+def _sections() -> list[str]:
+    """The sections of a file; what models share stands before them."""
+    names = list(Config.model_fields)
+    first = names.index(MODEL_NAMES[0])
+    return [*names[:first], *SHARED, *names[first:]]
+
+
+def listed() -> list[Setting]:
+    """Every setting once: a model's own copy of a shared setting only where the defaults differ."""
+    default = {setting.key: setting.default for setting in settings()}
+    return [one for one in settings() if not one.shared_key or one.default != default[one.shared_key]]
+
+
+def markdown() -> str:
+    """The documentation of every setting: a table for each section."""
+    page, every = _PAGE, listed()
+    for name in _sections():
+        meaning = inspect.getdoc(ConfigFile.model_fields[name].annotation)
+        page += f"\n## {name}\n\n{meaning}\n\n| setting | allowed | default | meaning |\n|---|---|---|---|\n"
+        for one in (one for one in every if one.key.startswith(f"{name}.")):
+            page += f"| `{one.key}` | {one.allowed} | `{one.default}` | {one.meaning} |\n"
+    return page
 
 
 def _inline(value: Any) -> str:
-    if isinstance(value, dict):
+    if isinstance(value, dict | list):
         return ", ".join(value)
     return dump(value).removesuffix("\n").removesuffix("...").strip()
 
@@ -57,7 +100,7 @@ def json_schema() -> dict[str, Any]:
     """The JSON Schema of a configuration file."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **Config.model_json_schema(),
+        **ConfigFile.model_json_schema(),
         "title": "senthy configuration",
     }
 
@@ -69,7 +112,7 @@ def section_of(annotation: Any) -> type[BaseModel] | None:
 
 def field_at(location: Sequence[Any]) -> FieldInfo | None:
     """The field at a dotted place of the configuration; None inside a value, or where there is none."""
-    section: type[BaseModel] | None = Config
+    section: type[BaseModel] | None = ConfigFile
     field: FieldInfo | None = None
     for part in location:
         field = section.model_fields.get(str(part)) if section is not None else None
@@ -82,7 +125,7 @@ def field_at(location: Sequence[Any]) -> FieldInfo | None:
 def section_at(location: Sequence[Any]) -> type[BaseModel] | None:
     """The section class at a dotted place; None where there is a value, or nothing."""
     if not location:
-        return Config
+        return ConfigFile
     field = field_at(location)
     return section_of(field.annotation) if field is not None else None
 

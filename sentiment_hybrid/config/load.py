@@ -1,4 +1,4 @@
-"""Defaults < YAML < parameters of a search < --set < flags, validated once; all problems at once, in its own words."""
+"""Defaults < YAML < parameters of a search < --set < options, validated once; all errors are reported at once."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from pydantic import ValidationError
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.describe import field_at, section_at
-from sentiment_hybrid.config.problems import tell
-from sentiment_hybrid.config.schema import MODEL_NAMES, Config
+from sentiment_hybrid.config.errors import explain
+from sentiment_hybrid.config.schema import MODEL_NAMES, SHARED, Config, ConfigFile
 from sentiment_hybrid.config.syntax import dump, parse, parse_with_lines
 from sentiment_hybrid.errors import ConfigError
 
 #: Where a setting came from, if not from a line of a file.
 _SET, _OPTION = "--set", "option"
+
+#: Shipped configs that were renamed.
+_RENAMED = {"seed": "predecessor"}
 
 
 def load_config(
@@ -33,10 +36,10 @@ def load_config(
 
     Args:
         source: a YAML file, the name of a shipped config (``quickstart``), or None for the defaults.
-        overrides: ``a.b=value`` strings, as ``--set`` gives them; the value is YAML.
-        flags: dotted key -> value, from command-line options; None values are left out.
-        params: a part of a configuration that is laid over ``source``: the best parameters of a search.
-        params_for: models of which ``params`` must hold at least one.
+        overrides: ``a.b=value`` strings, as ``--set`` takes them; the value is YAML.
+        flags: dotted key -> value, from command-line options; None values are ignored.
+        params: a YAML file merged over ``source``: the best parameters of a search.
+        params_for: models of which ``params`` must contain at least one.
 
     Raises:
         ConfigError: a file cannot be read, or any setting is wrong; ``problems`` lists all of them.
@@ -45,30 +48,32 @@ def load_config(
     origins = {key: f"line {line}" for key, line in lines.items()}
     if params is not None:
         over, lines = _read_params(params, params_for)
-        document = _laid_over(document, over)
+        document = _merged(document, over)
         origins |= {key: f"{params}, line {line}" for key, line in lines.items()}
     problems = [problem for text in overrides if (problem := _override(document, text, origins))]
     for key, value in (flags or {}).items():
         if value is not None and not _assign(document, key, value):
             origins[key] = _OPTION
     try:
-        config = Config.model_validate(document)
+        file = ConfigFile.model_validate(document)
     except ValidationError as error:
-        problems += tell(error, document, origins)
+        problems += explain(error, document, origins)
     if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        by_file = source is not None and not all(_is_typed(problem) for problem in problems)
+        count = "1 error" if len(problems) == 1 else f"{len(problems)} errors"
+        in_file = source is not None and not all(_is_typed(problem) for problem in problems)
         raise ConfigError(
-            f"{count} in {source}" if by_file else f"{count} in the settings",
+            f"{count} in {source}" if in_file else f"{count} in the settings",
             problems=tuple(problems),
-            hint="`senthy config schema` lists every setting with its meaning and bounds.",
+            hint="`senthy config schema` lists every setting with its meaning and allowed values.",
         )
-    return config
+    return Config(**{name: getattr(file, name) for name in Config.model_fields})
 
 
 def resolve(source: str | Path) -> Path:
     """The file behind a path or the name of a shipped config. Raises ConfigError when there is neither."""
     path = Path(source).expanduser()
+    if str(source) in _RENAMED and not path.exists():
+        raise ConfigError(f"the config `{source}` is now called `{_RENAMED[str(source)]}`", hint="Use the new name.")
     if path.is_file():
         return path
     names = shipped()
@@ -95,7 +100,7 @@ def read(source: str | Path) -> tuple[dict[str, Any], dict[str, int]]:
     """A configuration file as plain data, and dotted key -> line. Raises ConfigError."""
     path = resolve(source)
     try:
-        # Windows editors like to begin a file with a byte order mark.
+        # Windows editors may begin a file with a byte order mark.
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
@@ -106,35 +111,59 @@ def read(source: str | Path) -> tuple[dict[str, Any], dict[str, int]]:
         return {}, {}
     if not isinstance(document, dict):
         raise ConfigError(
-            f"{path} holds a {type(document).__name__}, not sections",
-            hint="A configuration begins with lines such as `data:`; `senthy config init` writes one to start from.",
+            f"{path} contains a {type(document).__name__}, not sections",
+            hint="A configuration has lines such as `data:`; `senthy config init` writes one to start from.",
         )
     sections: dict[str, Any] = _sections(document, ())
-    return sections, lines
+    return _inherited(sections), lines
 
 
 def _read_params(path: str | Path, models: Sequence[str]) -> tuple[dict[str, Any], dict[str, int]]:
-    """A part of a configuration. Raises ConfigError when it is about other models than those wanted."""
+    """A part of a configuration. Raises ConfigError when it is for other models than those wanted."""
     document, lines = read(path)
-    held = [name for name in MODEL_NAMES if name in document]
-    if models and not set(held) & set(models):
-        what = f"parameters of {', '.join(held)}" if held else "parameters of no model"
+    found = [name for name in MODEL_NAMES if name in document]
+    if models and not set(found) & set(models):
+        what = f"parameters of {', '.join(found)}" if found else "parameters of no model"
         raise ConfigError(
-            f"{path} holds {what}, and nothing for {', '.join(models)}",
-            hint=f"Use --model {held[0]}." if held else "`senthy optimize` writes such a file for each model.",
+            f"{path} contains {what}, none of {', '.join(models)}",
+            hint=f"Use --model {found[0]}." if found else "`senthy optimize` writes such a file for each model.",
         )
     return document, lines
 
 
-def _laid_over(below: Any, above: Any) -> Any:
-    """Sections merged key by key; where both have a value, that of ``above``."""
-    if not isinstance(below, dict) or not isinstance(above, dict):
-        return above
-    return {**below, **{key: _laid_over(below.get(key), value) for key, value in above.items()}}
+def _merged(below: Any, above: Any) -> Any:
+    """Sections merged key by key; where both have a value, that of ``above``. A range is replaced as a whole."""
+    if not isinstance(below, dict) or not isinstance(above, dict) or "type" in above:
+        return copy.deepcopy(above)
+    keys = [*below, *(key for key in above if key not in below)]
+    return {key: _merged(below.get(key), above[key]) if key in above else copy.deepcopy(below[key]) for key in keys}
+
+
+def _inherited(document: dict[str, Any]) -> dict[str, Any]:
+    """The same with what `train` and `hpo` share in the section of each model, where its own settings win."""
+    for part, names in SHARED.items():
+        shared = document.get(part)
+        for name in names:
+            if isinstance(shared, dict) and isinstance(own := document.setdefault(name, {}), dict):
+                fitting = {key: _fitting(name, f"{part}.{key}", value) for key, value in shared.items()}
+                own[part] = _merged(fitting, own.get(part, {}))
+    return document
+
+
+def _fitting(name: str, key: str, value: Any) -> Any:
+    """What a model takes of a shared setting: of a search space, the hyperparameters that the model has."""
+    if key != "hpo.search_space" or not isinstance(value, dict):
+        return value
+    return {parameter: space for parameter, space in value.items() if _has(name, parameter)}
+
+
+def _has(name: str, parameter: str) -> bool:
+    """Whether a model has a hyperparameter; what no model has is an error of the shared section alone."""
+    return parameter in Config().model(name).hpo.tunable()
 
 
 def _sections(value: Any, above: tuple[Any, ...]) -> Any:
-    """A copy in which aliases are shared no more, and a section with nothing below it is an empty one."""
+    """A copy in which aliases are independent, and a section with nothing below it is an empty map."""
     if isinstance(value, dict):
         return {key: _sections(inner, (*above, key)) for key, inner in value.items()}
     if isinstance(value, list):
@@ -148,29 +177,45 @@ def _override(document: dict[str, Any], text: str, origins: dict[str, str]) -> s
     if not equals or not all(key.split(".")):
         return f"--set {text}: write it as section.key=value"
     try:
-        problem = _assign(document, key, parse(value))
+        settings = _spread(key, parse(value))
     except ConfigError as error:
         return f"--set {text}: {error.message}"
-    for inside in [known for known in origins if known.startswith(f"{key}.")]:
-        del origins[inside]
-    origins[key] = _SET
+    problem = ""
+    for place, one in settings.items():
+        problem = _assign(document, place, one) or problem
+        for known in [known for known in origins if f"{known}.".startswith(f"{place}.")]:
+            del origins[known]
+    origins |= dict.fromkeys([place for place in settings if place.startswith(key)] or settings, _SET)
     return f"--set {text}: {problem}" if problem else ""
 
 
+def _spread(key: str, value: Any) -> dict[str, Any]:
+    """A setting and, if models share it, the same setting of each of them."""
+    part, *below = key.split(".")
+    names = SHARED.get(part, ())
+    if names and not below and isinstance(value, dict):
+        return {place: one for name, inner in value.items() for place, one in _spread(f"{key}.{name}", inner).items()}
+    if below[:1] == ["search_space"] and len(below) > 1:
+        # Each model changes its own search space: their defaults differ.
+        names = tuple(name for name in names if _has(name, below[1]))
+        return {f"{name}.{key}": copy.deepcopy(value) for name in names} or {key: value}
+    return {key: value} | {f"{name}.{key}": _fitting(name, key, copy.deepcopy(value)) for name in names}
+
+
 def _default_map(place: Sequence[str]) -> dict[str, Any]:
-    """What a change inside a map begins with: the ranges of a default search space stay where one is changed."""
+    """What a change inside a map starts from: changing one range keeps the others of the default search space."""
     field = field_at(place)
     default = field.get_default() if field is not None and section_at(place) is None else None
     return copy.deepcopy(dict(default)) if isinstance(default, Mapping) else {}
 
 
 def _is_typed(problem: str) -> bool:
-    """Whether a problem is about what was typed on the command line, and not about a file."""
+    """Whether an error is in what was typed on the command line, and not in a file."""
     return problem.startswith(f"{_SET} ") or any(f" ({origin}): " in problem for origin in (_SET, _OPTION))
 
 
 def _assign(document: dict[str, Any], dotted: str, value: Any) -> str:
-    """Put a value at a dotted key; returns what stands in the way, or nothing."""
+    """Set a dotted key; returns what prevents it, or nothing."""
     *parents, last = dotted.split(".")
     for depth, parent in enumerate(parents, start=1):
         child = document.setdefault(parent, _default_map(parents[:depth]))

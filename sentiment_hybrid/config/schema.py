@@ -1,12 +1,13 @@
-"""The one ``Config``: frozen, bounded, documented; a name that it does not know is an error."""
+"""``Config``: every setting with its type, bounds, default and meaning; frozen, and unknown names are errors."""
 
 from __future__ import annotations
 
 import codecs
 import difflib
 import typing
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -17,14 +18,14 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     ValidationInfo,
+    create_model,
     field_validator,
     model_validator,
 )
 
 from sentiment_hybrid import paths
 
-Share = Annotated[float, Field(gt=0.0, lt=1.0)]
-Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
+# --- types of values -------------------------------------------------------------------------------------------------
 
 
 def _as_text(value: Any) -> Any:
@@ -34,19 +35,49 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) else value
 
 
-#: A label, or a value of a column: numbers are taken as they are written.
-Word = Annotated[str, BeforeValidator(_as_text)]
-
-
-def _no_truth_value(value: Any) -> Any:
-    # Pydantic would take true for 1.
+def _not_a_bool(value: Any) -> Any:
+    # Pydantic would accept true as 1.
     if isinstance(value, bool):
-        raise ValueError("true and false are no numbers")
+        raise ValueError("true and false are not numbers")
     return value
 
 
+def _known_encoding(name: str) -> str:
+    try:
+        codecs.lookup(name)
+    except LookupError as error:
+        raise ValueError(
+            f"{name!r} is not an encoding that Python knows; common ones are utf-8, latin-1, cp1252, utf-16"
+        ) from error
+    return name
+
+
+#: A label, or a value of a column: numbers are kept as they are written.
+LabelText = Annotated[str, BeforeValidator(_as_text)]
+#: A path in which ~ is the home directory.
+HomePath = Annotated[Path, AfterValidator(Path.expanduser)]
+Encoding = Annotated[str, AfterValidator(_known_encoding)]
+Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
+Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+Epochs = Annotated[int, Field(ge=1, le=10_000)]
+BatchSize = Annotated[int, Field(ge=1, le=65_536)]
+Rows = Annotated[int, Field(ge=2, le=10**12)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Width = Annotated[int, Field(ge=4, le=4096)]
+Layers = Annotated[int, Field(ge=1, le=8)]
+AttentionHeads = Annotated[int, Field(ge=1, le=64)]
+TrainableLayers = Annotated[int, Field(ge=0, le=1000)] | Literal["all"]
+Metric = Literal["macro_f1", "accuracy", "loss"]
+
+
+def default(value: Any, description: str, **bounds: Any) -> Any:
+    """A setting's default and meaning, and what pydantic is to check."""
+    return Field(value, description=description, **bounds)
+
+
 class Strict(BaseModel):
-    """Frozen, and unknown keys are refused."""
+    """Frozen; unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -56,9 +87,9 @@ class Section(Strict):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        kinds = _plain_types(cls.model_fields[info.field_name or ""].annotation)
-        return value if bool in kinds or not {int, float} & kinds else _no_truth_value(value)
+    def _bools_are_not_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        types = _plain_types(cls.model_fields[info.field_name or ""].annotation)
+        return value if bool in types or not {int, float} & types else _not_a_bool(value)
 
 
 def _plain_types(annotation: Any) -> frozenset[Any]:
@@ -66,94 +97,89 @@ def _plain_types(annotation: Any) -> frozenset[Any]:
     return frozenset({annotation}).union(*(_plain_types(one) for one in inside)) if inside else frozenset({annotation})
 
 
+def _leaves_training_rows(section: Any) -> Any:
+    if section.valid_size + section.test_size >= 0.95:
+        raise ValueError("valid_size + test_size must leave at least 5 % of the rows for training")
+    return section
+
+
+# --- project, files, data, encoder -----------------------------------------------------------------------------------
+
+
 class Project(Section):
-    """Who this is, and the seed of everything random."""
+    """Name of the project, and its random seed."""
 
-    name: str = Field("senthy", min_length=1, max_length=100, description="Shown in results and figures.")
-    seed: int = Field(42, ge=0, lt=2**32, description="Seeds weights, dropout and the order of batches.")
-
-
-#: A path in which ~ is the home directory.
-HomePath = Annotated[Path, AfterValidator(Path.expanduser)]
+    name: str = default("senthy", "Shown in results and figures.", min_length=1, max_length=100)
+    seed: Seed = default(42, "Seed of weights, dropout and batch order; it never affects the splits.")
 
 
 class Paths(Section):
-    """Where things are read and written; relative paths count from the working directory, ~ is the home directory."""
+    """Where files are read and written. Relative paths start at the working directory; ~ is the home directory."""
 
-    data_db: HomePath = Field(Path("data/tweets.db"), description="The prepared database that `senthy data` writes.")
-    models_dir: HomePath = Field(Path("models"), description="Published models: <dir>/lstm_roberta_model_final, ...")
-    results_dir: HomePath = Field(Path("results"), description="model_results.json, figures, predictions and runs/.")
-    cache_dir: HomePath | None = Field(
-        None, description="Stored token states and fitted baselines; null is the system's cache folder."
+    data_db: HomePath = default(Path("data/tweets.db"), "Database of prepared texts that `senthy data` writes.")
+    models_dir: HomePath = default(Path("models"), "Trained models: lstm_roberta_model_final/ and so on.")
+    results_dir: HomePath = default(Path("results"), "model_results.json, figures, predictions and runs/.")
+    cache_dir: HomePath | None = default(
+        None, "Cached token states, fitted baselines, NLTK data; null is the system's cache directory."
     )
 
 
 class Cache(Section):
-    """What the cache folder may grow to; `senthy cache` shows and clears it."""
+    """Size of the cache directory. `senthy cache info` shows it, `senthy cache clear` empties it."""
 
-    max_gb: float | None = Field(
+    max_gb: float | None = default(
         50.0,
+        "Limit in GB for all cached token states; beyond it the encoder runs in every epoch. null: no limit.",
         gt=0.0,
         le=1e6,
-        description="Most that stored token states may take, all together; beyond it the encoder runs live. null is "
-        "the disk's own room.",
     )
-
-
-def _known_encoding(name: str) -> str:
-    try:
-        codecs.lookup(name)
-    except LookupError as error:
-        raise ValueError(
-            f"Python knows no encoding {name!r}; common ones are utf-8, latin-1, cp1252, utf-16"
-        ) from error
-    return name
 
 
 class Data(Section):
-    """Where texts come from, what is dropped, and how they are split."""
+    """Where texts come from, which rows are dropped, and how they are split."""
 
-    source: str = Field(
+    source: str = default(
         "kaggle:zphudzz/tweets-clean-posneg-v1",
+        "kaggle[:OWNER/NAME[/versions/N]], a csv, tsv, jsonl or parquet file (or .gz), an SQLite database, or sample.",
         min_length=1,
-        description="kaggle[:OWNER/NAME[/versions/N]], csv/tsv/jsonl/parquet file (or .gz), SQLite file, or sample.",
     )
-    train_source: str | None = Field(None, description="Official training split; with test_source it replaces source.")
-    valid_source: str | None = Field(None, description="Official validation split; without it, a part of train.")
-    test_source: str | None = Field(None, description="Official test split.")
-    table: str | None = Field(None, description="Table of an SQLite source; null detects it.")
-    encoding: Annotated[str, AfterValidator(_known_encoding)] = Field(
-        "utf-8", description="Character encoding of text files; Sentiment140's own file is latin-1."
+    train_source: str | None = default(None, "Official training split; with test_source it replaces source.")
+    valid_source: str | None = default(None, "Official validation split; null takes valid_size from the training rows.")
+    test_source: str | None = default(None, "Official test split; training rows that also occur in it are left out.")
+    table: str | None = default(None, "Table of an SQLite source; null detects it.")
+    encoding: Encoding = default("utf-8", "Encoding of text files; Sentiment140's own file is latin-1.")
+    quoting: Literal["auto", "minimal", "none"] = default(
+        "auto", "Quote characters in csv and tsv: auto is minimal for csv and none for tsv."
     )
-    quoting: Literal["auto", "minimal", "none"] = Field(
-        "auto", description="Quote characters in csv/tsv: auto is minimal for csv and none for tsv."
+    text_column: str | None = default(None, "Column to train on; null detects it and prefers raw text to cleaned text.")
+    raw_text_column: str | None = default(
+        None, "Column that determines the split; null is the raw text beside text_column, or itself."
     )
-    text_column: str | None = Field(None, description="Column to train on; null detects it.")
-    raw_text_column: str | None = Field(
-        None, description="Column whose text decides the split; null is the raw text beside text_column, or itself."
+    label_column: str | None = default(None, "Column of labels; null detects it.")
+    label_map: dict[LabelText, LabelText] | None = default(
+        None, "Value in the file -> label, in label order, e.g. {0: negative, 4: positive}."
     )
-    label_column: str | None = Field(None, description="Column of labels; null detects it.")
-    label_map: dict[Word, Word] | None = Field(
-        None, description="Value in the file -> label, in label order, e.g. {'0': negative, '4': positive}."
+    unknown_labels: Literal["error", "drop"] = default("error", "What to do with a label not in the map.")
+    bad_rows: Literal["error", "skip"] = default("error", "What to do with an unreadable row; skip counts it.")
+    conflicts: Literal["drop", "keep"] = default("drop", "Identical texts with different labels.")
+    repeats: Literal["drop", "keep"] = default("drop", "Identical texts with the same label after the first.")
+    normalizer: Literal["tweet", "classic", "none"] = default(
+        "tweet", "Text cleaning: tweet keeps case, emoji and negation; classic removes stopwords and lemmatizes."
     )
-    unknown_labels: Literal["error", "drop"] = Field("error", description="A label not in the map: stop or drop.")
-    bad_rows: Literal["error", "skip"] = Field("error", description="An unreadable row: stop, or skip and count.")
-    conflicts: Literal["drop", "keep"] = Field("drop", description="Identical texts with different labels.")
-    repeats: Literal["drop", "keep"] = Field("drop", description="Identical texts with one label: keep the first only.")
-    normalizer: Literal["tweet", "classic", "none"] = Field("tweet", description="How texts are cleaned; see README.")
-    valid_size: Share = Field(0.1, description="Share of rows (of the training rows, with official tests).")
-    test_size: Share = Field(0.2, description="Share of rows held back for the test.")
-    split_seed: int = Field(0, ge=0, lt=2**32, description="Seed of the split alone; project.seed never moves a row.")
-    split_key_version: Literal[1, 2] = Field(
-        2, description="1 splits as databases were split before version 2 mended the rules for handles and links."
+    valid_size: Fraction = default(0.1, "Fraction of the rows for validation.")
+    test_size: Fraction = default(0.2, "Fraction of the rows held out for testing.")
+    split_seed: Seed = default(0, "Seed of the splits alone.")
+    split_key_version: Literal[1, 2] = default(
+        2,
+        "Rules that decide which texts count as equal; 1 reproduces splits made before handles and links ended sooner.",
     )
+
+    _leaves_training_rows = model_validator(mode="after")(_leaves_training_rows)
 
     @model_validator(mode="after")
-    def _splits_leave_rows(self) -> Data:
-        if self.valid_size + self.test_size >= 0.95:
-            raise ValueError("valid_size + test_size must leave at least 5 % of the rows for training")
+    def _official_splits_belong_together(self) -> Data:
         if (self.train_source is None) != (self.test_source is None):
-            raise ValueError("train_source and test_source belong together")
+            raise ValueError("train_source and test_source must be given together")
         if self.valid_source is not None and self.train_source is None:
             raise ValueError("valid_source needs train_source and test_source")
         return self
@@ -162,22 +188,20 @@ class Data(Section):
     @classmethod
     def _two_labels(cls, value: dict[str, str] | None) -> dict[str, str] | None:
         if value is not None and len(set(value.values())) < 2:
-            raise ValueError("must name at least two labels: it is the whole map, of every value in the file")
+            raise ValueError("must map to at least two labels: it lists every value in the file")
         return value
 
 
 class ScratchEncoder(Section):
-    """Size of the small RoBERTa that `encoder.name: scratch` builds and trains from the data."""
+    """The small RoBERTa that `encoder.name: scratch` builds and trains on the data."""
 
-    vocab_size: int = Field(
-        8000, ge=300, le=100_000, description="Byte-level BPE entries, learned on the training rows."
-    )
-    hidden_size: int = Field(128, ge=8, le=4096, description="Width of a token state.")
-    layers: int = Field(2, ge=1, le=48, description="Transformer layers.")
-    attention_heads: int = Field(4, ge=1, le=64, description="Heads per layer; must divide hidden_size.")
-    intermediate_size: int = Field(512, ge=8, le=16_384, description="Width of the feed-forward layers.")
-    dropout: Dropout = Field(0.1, description="Dropout inside the encoder while it trains.")
-    lowercase: bool = Field(False, description="The tokenizer folds case: more whole words in a small vocabulary.")
+    vocab_size: int = default(8000, "Byte-level BPE tokens, learned on the training rows.", ge=300, le=100_000)
+    hidden_size: int = default(128, "Size of a token state.", ge=8, le=4096)
+    layers: int = default(2, "Transformer layers.", ge=1, le=48)
+    attention_heads: AttentionHeads = default(4, "Heads per layer; must divide hidden_size.")
+    intermediate_size: int = default(512, "Size of the feed-forward layers.", ge=8, le=16_384)
+    dropout: Dropout = default(0.1, "Dropout inside the encoder while it trains.")
+    lowercase: bool = default(False, "Lowercase texts: more whole words in a small vocabulary.")
 
     @model_validator(mode="after")
     def _heads_divide(self) -> ScratchEncoder:
@@ -186,35 +210,29 @@ class ScratchEncoder(Section):
         return self
 
 
-#: Tokens that the encoder in the package reads at once.
+#: Tokens per window of the encoder in the package.
 MINI_MAX_LENGTH = 64
 
 
 class Encoder(Section):
-    """The shared encoder under every head."""
+    """The encoder that all heads share."""
 
-    name: str = Field(
-        "roberta-base",
-        min_length=1,
-        description="Hub name, local directory, mini (ships in the package), or scratch.",
+    name: str = default(
+        "roberta-base", "Hugging Face name, local directory, mini (ships in the package), or scratch.", min_length=1
     )
-    revision: str | None = Field(None, description="Branch, tag or commit on the hub; pin it for reproducible runs.")
-    trainable_layers: Annotated[int, Field(ge=0, le=1000)] | Literal["all"] = Field(
-        0, description="0 freezes the encoder, N trains its last N layers, all trains everything."
+    revision: str | None = default(None, "Branch, tag or commit on the hub; pin it for reproducible runs.")
+    trainable_layers: TrainableLayers = default(
+        0, "0 freezes the encoder, which is fast; N trains its last N layers; all trains everything."
     )
-    dropout: Dropout | None = Field(
-        None, description="Dropout of the layers that are trained; null is the encoder's own."
-    )
-    max_length: int = Field(
-        128, ge=8, le=8192, description="Tokens per window, special tokens included; mini reads 64 at most."
-    )
-    max_windows: int = Field(32, ge=1, le=4096, description="Windows per text; what lies beyond is cut, and counted.")
-    scratch: ScratchEncoder = Field(ScratchEncoder(), description="Used when name is scratch.")
+    dropout: Dropout | None = default(None, "Dropout of trainable layers; null is the encoder's own.")
+    max_length: int = default(128, "Tokens per window, including special tokens.", ge=8, le=8192)
+    max_windows: int = default(32, "Windows per text; longer texts are cut, and counted.", ge=1, le=4096)
+    scratch: ScratchEncoder = default(ScratchEncoder(), "Used when name is scratch.")
 
     @model_validator(mode="before")
     @classmethod
     def _windows_of_mini(cls, value: Any) -> Any:
-        """It stands for any encoder in any configuration, and reads shorter windows than others."""
+        """It can replace the encoder of any configuration, and its windows are shorter than others."""
         if isinstance(value, dict) and value.get("name") == paths.MINI:
             length = value.get("max_length", MINI_MAX_LENGTH + 1)
             if isinstance(length, int) and length > MINI_MAX_LENGTH:
@@ -222,93 +240,80 @@ class Encoder(Section):
         return value
 
     @model_validator(mode="after")
-    def _sensible(self) -> Encoder:
+    def _scratch_is_trained(self) -> Encoder:
         if self.name == "scratch" and self.trainable_layers != "all":
             raise ValueError("a scratch encoder starts from random weights: set trainable_layers to all")
         return self
 
 
-class LstmHead(Section):
-    """BiLSTM, multi-head self-attention, masked pooling, MLP."""
+# --- training --------------------------------------------------------------------------------------------------------
 
-    hidden: int = Field(256, ge=4, le=4096, description="LSTM units per direction.")
-    layers: int = Field(2, ge=1, le=8, description="Stacked LSTM layers.")
-    dropout: Dropout = Field(
-        0.3, description="Dropout of token states (one mask per text), between layers and before the output."
+
+class Optimization(Section):
+    """What every training needs, of labels or of an encoder."""
+
+    learning_rate: Rate = default(
+        1e-3, "Peak learning rate of the head; 1e-4 to 5e-3 suits a new head on a frozen encoder."
     )
-    attention_heads: int = Field(4, ge=1, le=64, description="Self-attention heads; must divide 2 x hidden.")
+    weight_decay: float = default(0.01, "AdamW weight decay; not for biases and norms.", ge=0.0, le=1.0)
+    batch_size: BatchSize = default(32, "Texts per batch.")
+    accumulation: int = default(1, "Batches per optimizer step.", ge=1, le=4096)
+    epochs: Epochs = default(5, "Passes over the training rows.")
+    warmup_steps: int = default(100, "Steps over which the rate rises from 0.", ge=0, le=10_000_000)
+    schedule: Literal["linear", "cosine", "constant"] = default("linear", "Learning rate after warm-up.")
+    clip_norm: float | None = default(1.0, "Maximum gradient norm; null does not clip.", gt=0.0, le=1e6)
+    sample_size: Rows | None = default(None, "Train on the first N rows of the split's fixed order; null is all.")
+    valid_sample_size: Rows | None = default(20_000, "Rows to validate on after each epoch; null is all.")
+    patience: Epochs | None = default(3, "Stop after N epochs without improvement; null never stops early.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = default(
+        "auto", "auto: bf16 if the device supports it, else fp16 on a GPU and fp32 on a CPU."
+    )
+    token_budget: int = default(
+        16_384,
+        "Tokens per forward pass, including padding; lower it to save memory. It does not change results.",
+        ge=64,
+        le=10**9,
+    )
+    checkpoint_minutes: float = default(
+        5.0, "Minutes between checkpoints: what a killed process loses at most.", ge=0.0, le=1440.0
+    )
+
+
+class Train(Optimization):
+    """How a model is trained."""
+
+    encoder_learning_rate: Rate = default(2e-5, "Peak learning rate of trainable encoder layers.")
+    label_smoothing: float = default(0.0, "Probability mass spread over all labels.", ge=0.0, lt=1.0)
+    class_weights: Literal["none", "balanced"] | dict[LabelText, Annotated[float, Field(gt=0.0, le=1e6)]] = default(
+        "none", "none, balanced (inverse frequency), or a map of label to weight."
+    )
+    metric: Metric = default("macro_f1", "Selects the best epoch, on the validation split.")
+
+
+# --- hyperparameter search -------------------------------------------------------------------------------------------
+
+Real = Annotated[float, BeforeValidator(_not_a_bool)]
+Whole = Annotated[int, BeforeValidator(_not_a_bool)]
+
+
+class _Range(Strict):
+    """The checks of both kinds of range."""
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> LstmHead:
-        if (2 * self.hidden) % self.attention_heads:
-            raise ValueError(f"attention_heads ({self.attention_heads}) must divide 2 x hidden ({2 * self.hidden})")
+    def _consistent(self) -> Any:
+        low, high, log, step = (getattr(self, name) for name in ("low", "high", "log", "step"))
+        if not low < high:
+            raise ValueError(f"low ({low}) must be below high ({high})")
+        if log and low <= 0:
+            raise ValueError("a log range must start above 0")
+        if log and step != type(self).model_fields["step"].default:
+            raise ValueError("log and step cannot be combined")
+        if step is not None and step > high - low:
+            raise ValueError(f"step ({step}) is larger than the range from low to high")
         return self
 
 
-class HanHead(Section):
-    """Hierarchical attention: words of a window, then windows of a text."""
-
-    hidden: int = Field(256, ge=4, le=4096, description="Recurrent units per direction.")
-    layers: int = Field(1, ge=1, le=8, description="Stacked recurrent layers over words.")
-    dropout: Dropout = Field(
-        0.3, description="Dropout of token states (one mask per text), between layers and before the output."
-    )
-    cell: Literal["gru", "lstm"] = Field("gru", description="Recurrent cell; gru is the paper's.")
-
-
-class LinearHead(Section):
-    """Masked mean of the token states and one linear layer."""
-
-    dropout: Dropout = Field(0.1, description="Dropout before the output.")
-
-
-class Train(Section):
-    """How a model is trained."""
-
-    learning_rate: float = Field(1e-3, gt=0.0, le=1.0, description="Peak rate of the head.")
-    encoder_learning_rate: float = Field(2e-5, gt=0.0, le=1.0, description="Peak rate of trainable encoder layers.")
-    weight_decay: float = Field(0.01, ge=0.0, le=1.0, description="AdamW decay; not on biases and norms.")
-    batch_size: int = Field(32, ge=1, le=65_536, description="Texts per forward pass before accumulation.")
-    accumulation: int = Field(1, ge=1, le=4096, description="A step is batch_size x accumulation texts, exactly.")
-    epochs: int = Field(5, ge=1, le=10_000, description="Passes over the training rows.")
-    warmup_steps: int = Field(100, ge=0, le=10_000_000, description="Steps over which the rate rises from 0.")
-    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="What the rate does after warm-up.")
-    clip_norm: float | None = Field(1.0, gt=0.0, le=1e6, description="Largest gradient norm; null does not clip.")
-    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0, description="Probability mass spread over all labels.")
-    class_weights: Literal["none", "balanced"] | dict[Word, Annotated[float, Field(gt=0.0, le=1e6)]] = Field(
-        "none", description="none, balanced (inverse frequency), or a map of label -> weight."
-    )
-    sample_size: int | None = Field(
-        None, ge=2, le=10**12, description="First n of the training split's fixed order; null is all."
-    )
-    valid_sample_size: int | None = Field(
-        20_000, ge=2, le=10**12, description="Bounds what validation costs; null is all."
-    )
-    metric: Literal["macro_f1", "accuracy", "loss"] = Field(
-        "macro_f1", description="Chooses the best epoch, on the validation split."
-    )
-    patience: int | None = Field(
-        3, ge=1, le=10_000, description="Stop after so many epochs without a better one; null never."
-    )
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 where the device has it, else fp16 on a GPU and fp32 on a CPU."
-    )
-    token_budget: int = Field(
-        16_384,
-        ge=64,
-        le=10**9,
-        description="Tokens per forward pass, padding included; subdivides a step, changes no result.",
-    )
-    checkpoint_minutes: float = Field(
-        5.0, ge=0.0, le=1440.0, description="Between step checkpoints; bounds what a kill costs."
-    )
-
-
-Real = Annotated[float, BeforeValidator(_no_truth_value)]
-Whole = Annotated[int, BeforeValidator(_no_truth_value)]
-
-
-class FloatSpace(Strict):
+class FloatSpace(_Range):
     """A range of real numbers."""
 
     type: Literal["float"]
@@ -317,20 +322,8 @@ class FloatSpace(Strict):
     log: bool = False
     step: Annotated[Real, Field(gt=0.0)] | None = None
 
-    @model_validator(mode="after")
-    def _ordered(self) -> FloatSpace:
-        if not self.low < self.high:
-            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
-        if self.log and self.low <= 0:
-            raise ValueError("a log range must start above 0")
-        if self.log and self.step is not None:
-            raise ValueError("log and step exclude each other")
-        if self.step is not None and self.step > self.high - self.low:
-            raise ValueError(f"step ({self.step}) is more than there is between low and high")
-        return self
 
-
-class IntSpace(Strict):
+class IntSpace(_Range):
     """A range of whole numbers, both ends included."""
 
     type: Literal["int"]
@@ -338,18 +331,6 @@ class IntSpace(Strict):
     high: Whole
     log: bool = False
     step: Annotated[Whole, Field(ge=1)] = 1
-
-    @model_validator(mode="after")
-    def _ordered(self) -> IntSpace:
-        if not self.low < self.high:
-            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
-        if self.log and self.low <= 0:
-            raise ValueError("a log range must start above 0")
-        if self.log and self.step != 1:
-            raise ValueError("log and step exclude each other")
-        if self.step > self.high - self.low:
-            raise ValueError(f"step ({self.step}) is more than there is between low and high")
-        return self
 
 
 class CategoricalSpace(Strict):
@@ -361,32 +342,20 @@ class CategoricalSpace(Strict):
     @model_validator(mode="after")
     def _distinct(self) -> CategoricalSpace:
         if len(set(self.choices)) < len(self.choices):
-            raise ValueError("a choice is named twice")
+            raise ValueError("a choice is listed twice")
         return self
 
 
 Space = Annotated[FloatSpace | IntSpace | CategoricalSpace, Field(discriminator="type")]
 SearchSpace = dict[str, Space]
 
-_LR: dict[str, Any] = {"type": "float", "low": 1e-4, "high": 5e-3, "log": True}
 _COMMON_SPACE: dict[str, Any] = {
-    "learning_rate": _LR,
+    "learning_rate": {"type": "float", "low": 1e-4, "high": 5e-3, "log": True},
     "dropout": {"type": "float", "low": 0.1, "high": 0.5},
     "weight_decay": {"type": "float", "low": 0.0, "high": 0.1},
 }
-_LSTM_SPACE: dict[str, Any] = {
-    **_COMMON_SPACE,
-    "hidden": {"type": "categorical", "choices": [128, 256, 512]},
-    "layers": {"type": "int", "low": 1, "high": 3},
-    "attention_heads": {"type": "categorical", "choices": [2, 4, 8]},
-}
-_HAN_SPACE: dict[str, Any] = {
-    **_COMMON_SPACE,
-    "hidden": {"type": "categorical", "choices": [128, 256, 384]},
-    "layers": {"type": "int", "low": 1, "high": 2},
-}
 
-#: Settings of `train` that a search must leave alone: they bound its cost, or choose what it is judged by.
+#: Settings of `train` that a search must not vary: they bound its cost, or define what it is judged by.
 _NOT_TUNABLE = {"epochs", "sample_size", "valid_sample_size", "metric", "patience"} | {
     "precision",
     "checkpoint_minutes",
@@ -395,58 +364,57 @@ _NOT_TUNABLE = {"epochs", "sample_size", "valid_sample_size", "metric", "patienc
 
 
 class HpoFinal(Section):
-    """The model that is trained with the best parameters after the search."""
+    """The model that is trained with the best hyperparameters after the search."""
 
-    include_valid: bool = Field(
-        False, description="Train it on the validation rows too, for the best trial's number of epochs."
-    )
+    include_valid: bool = default(False, "Train it on the validation rows too, for the best trial's number of epochs.")
+
+
+def _search_space(ranges: Mapping[str, Any]) -> Any:
+    meaning = "Hyperparameter -> range: {type: float or int, low, high, log, step} or {type: categorical, choices}."
+    return default(dict(ranges), meaning, validate_default=True)
 
 
 class Hpo(Section):
-    """The hyper-parameter search of one model."""
+    """The hyperparameter search."""
 
-    head: typing.ClassVar[type[Section]]
+    #: The heads whose settings the search space may name.
+    heads: ClassVar[tuple[type[Section], ...]]
 
-    enabled: bool = Field(True, description="false makes the search refuse to run.")
-    n_trials: int = Field(50, ge=1, le=100_000, description="Finished and pruned trials in all.")
-    epochs: int = Field(10, ge=1, le=10_000, description="Epochs of a trial.")
-    sample_size: int | None = Field(10_000, ge=2, le=10**12, description="Training rows of a trial; null is all.")
-    valid_sample_size: int | None = Field(
-        10_000, ge=2, le=10**12, description="Validation rows of a trial; null is all."
+    enabled: bool = default(True, "false makes the search refuse to run.")
+    n_trials: int = default(50, "Trials in all, including pruned ones.", ge=1, le=100_000)
+    epochs: Epochs = default(10, "Epochs per trial.")
+    sample_size: Rows | None = default(10_000, "Training rows per trial; null is all.")
+    valid_sample_size: Rows | None = default(10_000, "Validation rows per trial; null is all.")
+    sampler: Literal["tpe", "random", "gp", "qmc", "nsgaii"] = default("tpe", "Optuna sampler.")
+    pruner: Literal["median", "hyperband", "none"] = default(
+        "median", "Optuna pruner: median for short trials, hyperband for long ones."
     )
-    sampler: Literal["tpe", "random", "gp", "qmc", "nsgaii"] = Field(
-        "tpe", description="Optuna's sampler, which draws a trial's parameters."
+    workers: int = default(1, "Parallel trials on this machine: one per GPU, or sharing the CPU's cores.", ge=1, le=256)
+    storage: str | None = default(None, "Optuna storage URL; null is an SQLite file in results_dir.")
+    study_name: str | None = default(
+        None, "null derives it from model, space and data, so that the same search resumes."
     )
-    pruner: Literal["median", "hyperband", "none"] = Field(
-        "median", description="Optuna's pruner, which gives up bad trials: median for short ones, hyperband for long."
-    )
-    workers: int = Field(
-        1, ge=1, le=256, description="Trials at a time on this machine: one per GPU, or sharing the CPU's cores."
-    )
-    storage: str | None = Field(None, description="Optuna storage URL; null is an SQLite file in results_dir.")
-    study_name: str | None = Field(None, description="null derives it from model, space and data.")
-    timeout: float | None = Field(None, gt=0.0, le=1e9, description="Seconds after which no new trial starts.")
-    final: HpoFinal = Field(HpoFinal(), description="The model trained with what the search found.")
-    search_space: SearchSpace = Field(_COMMON_SPACE, description="Hyper-parameter -> range.", validate_default=True)
+    timeout: float | None = default(None, "Seconds after which no new trial starts.", gt=0.0, le=1e9)
+    final: HpoFinal = default(HpoFinal(), "The model trained with the best hyperparameters.")
+    search_space: SearchSpace = _search_space(_COMMON_SPACE)
 
     @field_validator("search_space", mode="wrap")
     @classmethod
     def _names_and_ranges_fit(cls, value: Any, handler: Any) -> Any:
-        """All that is wrong with a search space at once: its shape, its names, and ranges beyond a setting's bounds."""
+        """Report all errors of a search space at once: its form, its names, and ranges beyond a setting's bounds."""
         if not isinstance(value, dict):
             return handler(value)
         space: dict[str, Any] = {}
-        problems: list[Any] = []
+        errors: list[Any] = []
         for name, entry in value.items():
             try:
                 space |= handler({name: entry})
             except ValidationError as error:
-                problems += [{**item, "ctx": item.get("ctx", {})} for item in error.errors()]
-            wrong = cls._misfit(name, space.get(name))
-            if wrong:
-                problems.append({"type": "value_error", "loc": (name,), "input": entry, "ctx": {"error": wrong}})
-        if problems:
-            raise ValidationError.from_exception_data("search_space", problems)
+                errors += [{**item, "ctx": item.get("ctx", {})} for item in error.errors()]
+            if misfit := cls._misfit(name, space.get(name)):
+                errors.append({"type": "value_error", "loc": (name,), "input": entry, "ctx": {"error": misfit}})
+        if errors:
+            raise ValidationError.from_exception_data("search_space", errors)
         return space
 
     @classmethod
@@ -455,15 +423,16 @@ class Hpo(Section):
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
             mean = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(sorted(known))}"
-            return f"is no hyper-parameter of this model; {mean}"
+            return f"is not a hyperparameter of {'this' if len(cls.heads) == 1 else 'any'} model; {mean}"
         return _beyond_bounds(known[name], space) if space is not None else ""
 
     @classmethod
     def tunable(cls) -> dict[str, Any]:
         """Name -> field of what a search may vary: of the head, of the training, and of the encoder."""
+        heads = {name: field for head in cls.heads for name, field in head.model_fields.items()}
         train = {name: field for name, field in Train.model_fields.items() if name not in _NOT_TUNABLE}
         encoder = {name: Encoder.model_fields[name] for name in ("trainable_layers", "max_length")}
-        return {**cls.head.model_fields, **train, **encoder}
+        return {**heads, **train, **encoder}
 
 
 def _beyond_bounds(field: Any, space: FloatSpace | IntSpace | CategoricalSpace) -> str:
@@ -471,7 +440,7 @@ def _beyond_bounds(field: Any, space: FloatSpace | IntSpace | CategoricalSpace) 
     tried = space.choices if isinstance(space, CategoricalSpace) else (space.low, space.high)
     adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, Field(), *field.metadata])
     if isinstance(space, FloatSpace) and float not in _plain_types(field.annotation):
-        return "takes no fractions: use `type: int`, or `type: categorical` with choices"
+        return "takes whole numbers only: use `type: int`, or `type: categorical` with choices"
     for value in tried:
         try:
             adapter.validate_python(value)
@@ -480,214 +449,232 @@ def _beyond_bounds(field: Any, space: FloatSpace | IntSpace | CategoricalSpace) 
     return ""
 
 
-class LstmHpo(Hpo):
-    """The search of `lstm`."""
-
-    head = LstmHead
-    search_space: SearchSpace = Field(_LSTM_SPACE, description="Hyper-parameter -> range.", validate_default=True)
+# --- models ----------------------------------------------------------------------------------------------------------
 
 
-class HanHpo(Hpo):
-    """The search of `han`."""
+class LstmHead(Section):
+    """BiLSTM, multi-head self-attention, masked pooling and an MLP over the encoder's token states."""
 
-    head = HanHead
-    search_space: SearchSpace = Field(_HAN_SPACE, description="Hyper-parameter -> range.", validate_default=True)
+    hidden: Width = default(256, "LSTM units per direction.")
+    layers: Layers = default(2, "Stacked LSTM layers.")
+    dropout: Dropout = default(
+        0.3, "Dropout of token states (one mask per text), between layers and before the output."
+    )
+    attention_heads: AttentionHeads = default(4, "Self-attention heads; must divide 2 x hidden.")
 
-
-class LinearHpo(Hpo):
-    """The search of `linear`."""
-
-    head = LinearHead
-
-
-class LstmModel(Section):
-    """Everything about the `lstm` model."""
-
-    head: LstmHead = Field(LstmHead(), description="Architecture.")
-    train: Train = Field(Train(), description="Training.")
-    hpo: LstmHpo = Field(LstmHpo(), description="Search.")
+    @model_validator(mode="after")
+    def _heads_divide(self) -> LstmHead:
+        if (2 * self.hidden) % self.attention_heads:
+            raise ValueError(f"attention_heads ({self.attention_heads}) must divide 2 x hidden ({2 * self.hidden})")
+        return self
 
 
-class HanModel(Section):
-    """Everything about the `han` model."""
+class HanHead(Section):
+    """Hierarchical attention: over the words of a window, then over the windows of a text."""
 
-    head: HanHead = Field(HanHead(), description="Architecture.")
-    train: Train = Field(Train(), description="Training.")
-    hpo: HanHpo = Field(HanHpo(), description="Search.")
+    hidden: Width = default(256, "Recurrent units per direction.")
+    layers: Layers = default(1, "Stacked recurrent layers over words.")
+    dropout: Dropout = default(
+        0.3, "Dropout of token states (one mask per text), between layers and before the output."
+    )
+    cell: Literal["gru", "lstm"] = default("gru", "Recurrent cell; the paper uses gru.")
 
 
-class LinearModel(Section):
-    """Everything about the `linear` model, the rung that the others must beat."""
+class LinearHead(Section):
+    """Masked mean of the token states and one linear layer: the baseline for the other heads."""
 
-    head: LinearHead = Field(LinearHead(), description="Architecture.")
-    train: Train = Field(Train(), description="Training.")
-    hpo: LinearHpo = Field(LinearHpo(), description="Search.")
+    dropout: Dropout = default(0.1, "Dropout before the output.")
+
+
+#: Name -> the head's section, and what its search space has beside what all heads share.
+HEADS: dict[str, tuple[type[Section], dict[str, Any]]] = {
+    "lstm": (
+        LstmHead,
+        {
+            "hidden": {"type": "categorical", "choices": [128, 256, 512]},
+            "layers": {"type": "int", "low": 1, "high": 3},
+            "attention_heads": {"type": "categorical", "choices": [2, 4, 8]},
+        },
+    ),
+    "han": (
+        HanHead,
+        {
+            "hidden": {"type": "categorical", "choices": [128, 256, 384]},
+            "layers": {"type": "int", "low": 1, "high": 2},
+        },
+    ),
+    "linear": (LinearHead, {}),
+}
+MODEL_NAMES: tuple[str, ...] = tuple(HEADS)
+
+
+class Model(Section):
+    """A head on the encoder. What `train` and `hpo` do not set here is as in the shared sections of these names."""
+
+    head: Section
+    train: Train = default(Train(), "Training of this model.")
+    hpo: Hpo
+
+
+def _model_section(name: str) -> type[Model]:
+    head, space = HEADS[name]
+    title = name.capitalize()
+    hpo = create_model(f"{title}Hpo", __base__=Hpo, search_space=(SearchSpace, _search_space(_COMMON_SPACE | space)))
+    hpo.heads = (head,)
+    return create_model(
+        f"{title}Model",
+        __base__=Model,
+        __doc__=head.__doc__,
+        head=(head, Field(head(), description="Architecture.")),
+        hpo=(hpo, Field(hpo(), description="Search for this model.")),
+    )
+
+
+if TYPE_CHECKING:
+    ModelName = str
+else:
+    ModelName = Literal[MODEL_NAMES]
 
 
 class Joint(Section):
-    """Several heads trained together on one encoder, `--model joint`; their architectures stand in their sections."""
+    """Several heads trained together on one encoder (`--model joint`), each configured in its own section."""
 
-    models: tuple[Literal["lstm", "han", "linear"], ...] = Field(
-        ("lstm", "han"), min_length=2, description="The heads; their losses are summed."
+    models: tuple[ModelName, ...] = default(("lstm", "han"), "The heads; their losses are added.", min_length=2)
+    train: Train = default(Train(), "Training of these heads.")
+    further_source: str | None = default(
+        None, "Additional labelled texts, as in data.source, in every epoch.", min_length=1
     )
-    train: Train = Field(Train(), description="Training.")
-    further_source: str | None = Field(
-        None,
-        min_length=1,
-        description="Labelled texts, as in data.source, beside the training rows in every epoch.",
+    further_label_map: dict[LabelText, LabelText] | None = default(
+        None, "As data.label_map; rows with other values are left out."
     )
-    further_label_map: dict[Word, Word] | None = Field(
-        None, description="As data.label_map; a value that is not in it leaves its row out."
-    )
-    further_partial: bool = Field(
-        False,
-        description="Whether their labels were chosen among those that occur alone: nothing is learned of the others.",
-    )
-    further_repeat: int = Field(1, ge=1, le=1000, description="How often an epoch has each of them.")
-    further_valid_size: Share = Field(0.1, description="Share of them that validates instead; of partial ones none.")
-    heads_from: HomePath | None = Field(
-        None, description="A pack whose heads go on (its encoder is DIR/encoder, for encoder.name); null: new ones."
+    further_partial: bool = default(False, "These texts teach nothing about labels that do not occur in them.")
+    further_repeat: int = default(1, "How often each additional text occurs in an epoch.", ge=1, le=1000)
+    further_valid_size: Fraction = default(0.1, "Fraction of them for validation; none if they are partial.")
+    heads_from: HomePath | None = default(
+        None, "Continue the heads of this pack; its encoder is DIR/encoder, for encoder.name. null: new heads."
     )
 
     @field_validator("models")
     @classmethod
-    def _named_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) < len(value):
-            raise ValueError("a model is named twice")
+            raise ValueError("a model is listed twice")
         return value
 
 
-class Pretrain(Section):
-    """Masked-language-model training of an encoder on texts without labels."""
+# --- pretraining, fine-tuning, testing -------------------------------------------------------------------------------
 
-    base: str | None = Field(
+
+class Pretrain(Optimization):
+    """Masked-language-model training of an encoder on texts without labels (`senthy pretrain`)."""
+
+    base: str | None = default(
         None,
+        "Initial weights: scratch (sizes in encoder.scratch), a Hugging Face name, a directory; null is encoder.name.",
         min_length=1,
-        description="Where it starts: scratch (sizes in encoder.scratch), a hub name, a directory; null: encoder.name.",
     )
-    output_dir: HomePath = Field(
-        Path("models/pretrained_encoder"), description="The encoder's directory, for encoder.name."
+    output_dir: HomePath = default(Path("models/pretrained_encoder"), "Directory of the new encoder, for encoder.name.")
+    source: str | None = default(
+        None, "Texts, as in data.source; null is the training split of paths.data_db.", min_length=1
     )
-    source: str | None = Field(
-        None, min_length=1, description="Texts, as in data.source; null is the training split of paths.data_db."
+    added_tokens: HomePath | None = default(
+        None, "UTF-8 file of texts that become tokens, such as emoji, one per line."
     )
-    added_tokens: HomePath | None = Field(
-        None, description="A UTF-8 file, one per line, of texts that become tokens of their own, such as emoji."
+    valid_size: float = default(0.01, "Fraction of a source's texts held out to measure perplexity.", gt=0.0, lt=0.5)
+    mask_probability: float = default(
+        0.15, "Fraction of tokens to predict: 80 % masked, 10 % replaced, 10 % unchanged.", gt=0.0, le=0.9
     )
-    valid_size: float = Field(
-        0.01, gt=0.0, lt=0.5, description="Share of a source's texts held out to measure perplexity on."
+    dropout: Dropout | None = default(
+        None, "Dropout while pretraining; null is the encoder's own, 0 suits few epochs over many texts."
     )
-    mask_probability: float = Field(
-        0.15, gt=0.0, le=0.9, description="Share of tokens to predict; of these 80 % are hidden, 10 % exchanged."
-    )
-    dropout: Dropout | None = Field(
-        None, description="Dropout while pretraining; null is the encoder's own, 0 suits few passes over much text."
-    )
-    learning_rate: float = Field(5e-4, gt=0.0, le=1.0, description="Peak rate; 1e-4 or less for a trained encoder.")
-    weight_decay: float = Field(0.01, ge=0.0, le=1.0, description="AdamW decay; not on biases and norms.")
-    batch_size: int = Field(256, ge=1, le=65_536, description="Texts per forward pass before accumulation.")
-    accumulation: int = Field(1, ge=1, le=4096, description="A step is batch_size x accumulation texts, exactly.")
-    epochs: int = Field(1, ge=1, le=10_000, description="Passes over the texts; each hides other tokens.")
-    warmup_steps: int = Field(500, ge=0, le=10_000_000, description="Steps over which the rate rises from 0.")
-    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="What the rate does after warm-up.")
-    clip_norm: float | None = Field(1.0, gt=0.0, le=1e6, description="Largest gradient norm; null does not clip.")
-    sample_size: int | None = Field(None, ge=2, le=10**12, description="First n texts in a fixed order; null is all.")
-    valid_sample_size: int | None = Field(
-        10_000, ge=2, le=10**12, description="Held-out texts that are measured after each epoch; null is all."
-    )
-    patience: int | None = Field(
-        None, ge=1, le=10_000, description="Stop after so many epochs without a better one; null never."
-    )
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 where the device has it, else fp16 on a GPU and fp32 on a CPU."
-    )
-    token_budget: int = Field(
-        16_384, ge=64, le=10**9, description="Tokens per forward pass, padding included; changes no result."
-    )
-    checkpoint_minutes: float = Field(
-        5.0, ge=0.0, le=1440.0, description="Between step checkpoints; bounds what a kill costs."
-    )
+    learning_rate: Rate = default(5e-4, "Peak learning rate; 1e-4 or less for a pretrained encoder.")
+    batch_size: BatchSize = default(256, "Texts per batch.")
+    epochs: Epochs = default(1, "Passes over the texts; each masks other tokens.")
+    warmup_steps: int = default(500, "Steps over which the rate rises from 0.", ge=0, le=10_000_000)
+    sample_size: Rows | None = default(None, "Train on the first N texts in a fixed order; null is all.")
+    valid_sample_size: Rows | None = default(10_000, "Held-out texts to evaluate after each epoch; null is all.")
+    patience: Epochs | None = default(None, "Stop after N epochs without improvement; null never stops early.")
 
     def as_train(self) -> Train:
-        """The same for the loop, which minimises the held-out loss; encoder and output layer learn at one rate."""
-        shared = {name: getattr(self, name) for name in Train.model_fields if name in type(self).model_fields}
+        """The same for the trainer: it minimizes the held-out loss; encoder and LM head learn at one rate."""
+        shared = {name: getattr(self, name) for name in Optimization.model_fields}
         return Train(**shared, encoder_learning_rate=self.learning_rate, metric="loss")
 
 
 class Finetune(Section):
-    """How a trained model is fitted to further texts; all that is not here is as in the model's own `train`."""
+    """Further training of a trained model on new texts; all else is as in the model's own `train`."""
 
-    epochs: int = Field(3, ge=1, le=10_000, description="Passes over the new training rows.")
-    learning_rate: float = Field(
-        2e-4, gt=0.0, le=1.0, description="Peak rate of the head; it has learned already, so less than a fresh one's."
+    epochs: Epochs = default(3, "Passes over the new training rows.")
+    learning_rate: Rate = default(2e-4, "Peak learning rate of the head, lower than for a new one.")
+    encoder_learning_rate: Rate = default(
+        1e-5, "Peak learning rate of the encoder's top layer, if encoder layers are trained."
     )
-    encoder_learning_rate: float = Field(
-        1e-5, gt=0.0, le=1.0, description="Peak rate of the encoder's top trainable layer."
+    layer_decay: Rate | None = default(
+        None, "Factor on the rate of each layer below the top: 0.4 as in ULMFiT, 0.8 as in ELECTRA; null is 1."
     )
-    layer_decay: float | None = Field(
-        None, gt=0.0, le=1.0, description="Rate of a layer k below the top: encoder rate x layer_decay^k; null is 1."
+    trainable_layers: TrainableLayers | None = default(
+        None, "Encoder layers to train, as in encoder; null is as the model was trained."
     )
-    trainable_layers: Annotated[int, Field(ge=0, le=1000)] | Literal["all"] | None = Field(
-        None, description="Encoder layers to train, as in encoder; null: as the model was trained."
+    batch_size: BatchSize | None = default(None, "Texts per batch; null is the model's own.")
+    sample_size: Rows | None = default(None, "Train on the first N new rows of the split's fixed order; null is all.")
+    valid_size: Fraction = default(0.1, "Fraction of the new rows that selects the best epoch.")
+    test_size: Fraction = default(0.2, "Fraction of the new rows held out for tests before and after.")
+    metric: Metric | None = default(
+        None, "Selects the best epoch, on the new validation rows; null is the model's own."
     )
-    batch_size: int | None = Field(None, ge=1, le=65_536, description="Texts per batch; null is the model's own.")
-    sample_size: int | None = Field(
-        None, ge=2, le=10**12, description="First n of the new training rows' fixed order; null is all."
-    )
-    valid_size: Share = Field(0.1, description="Share of the new rows that chooses the best epoch.")
-    test_size: Share = Field(0.2, description="Share of the new rows held back for testing before and after.")
-    metric: Literal["macro_f1", "accuracy", "loss"] | None = Field(
-        None, description="Chooses the best epoch, on the new validation rows; null is the model's own."
-    )
-    patience: int | None = Field(
-        2, ge=1, le=10_000, description="Stop after so many epochs without a better one; null never."
-    )
+    patience: Epochs | None = default(2, "Stop after N epochs without improvement; null never stops early.")
 
-    @model_validator(mode="after")
-    def _splits_leave_rows(self) -> Finetune:
-        if self.valid_size + self.test_size >= 0.95:
-            raise ValueError("valid_size + test_size must leave at least 5 % of the rows for training")
-        return self
+    _leaves_training_rows = model_validator(mode="after")(_leaves_training_rows)
 
 
 class Test(Section):
     """How a model is tested."""
 
-    __test__ = False  # pytest, this is no test class
+    __test__ = False  # tells pytest that this is not a test class
 
-    sample_size: int | None = Field(
-        None, ge=2, le=10**12, description="First n of the split's fixed order; null is all."
-    )
-    confidence: float = Field(0.95, gt=0.5, lt=1.0, description="Level of the intervals.")
-    resamples: int = Field(2000, ge=100, le=100_000, description="Bootstrap resamples behind each interval.")
-    baseline: bool = Field(True, description="Test TF-IDF + logistic regression on the same rows.")
+    sample_size: Rows | None = default(None, "Test on the first N rows of the split's fixed order; null is all.")
+    confidence: float = default(0.95, "Confidence level of the intervals.", gt=0.5, lt=1.0)
+    resamples: int = default(2000, "Bootstrap resamples per interval.", ge=100, le=100_000)
+    baseline: bool = default(True, "Also test TF-IDF + logistic regression on the same rows.")
 
+
+# --- all of it -------------------------------------------------------------------------------------------------------
 
 #: The training of several heads together, where a model is named.
 JOINT = "joint"
 
 
-class Config(Section):
+class _BeforeModels(Section):
+    project: Project = default(Project(), "Name and seed.")
+    paths: Paths = default(Paths(), "Files and directories.")
+    cache: Cache = default(Cache(), "Size of the cache.")
+    data: Data = default(Data(), "Sources, cleaning, splits.")
+    encoder: Encoder = default(Encoder(), "The shared encoder.")
+
+
+if TYPE_CHECKING:
+
+    class _WithModels(_BeforeModels):
+        pass
+else:
+    _models = {name: _model_section(name) for name in MODEL_NAMES}
+    _fields = {name: (model, Field(model(), description=f"The {name} model.")) for name, model in _models.items()}
+    _WithModels = create_model("_WithModels", __base__=_BeforeModels, **_fields)
+
+
+class Config(_WithModels):
     """Everything that a command needs to know."""
 
-    project: Project = Field(Project(), description="Name and seed.")
-    paths: Paths = Field(Paths(), description="Files and folders.")
-    cache: Cache = Field(Cache(), description="Room for stored token states.")
-    data: Data = Field(Data(), description="Sources, cleaning, splits.")
-    encoder: Encoder = Field(Encoder(), description="The shared encoder.")
-    lstm: LstmModel = Field(LstmModel(), description="The LSTM model.")
-    han: HanModel = Field(HanModel(), description="The hierarchical-attention model.")
-    linear: LinearModel = Field(LinearModel(), description="The linear model.")
-    joint: Joint = Field(Joint(), description="Heads trained together.")
-    pretrain: Pretrain = Field(Pretrain(), description="Pretraining of an encoder.")
-    finetune: Finetune = Field(Finetune(), description="Fine-tuning.")
-    test: Test = Field(Test(), description="Testing.")
+    joint: Joint = default(Joint(), "Heads trained together.")
+    pretrain: Pretrain = default(Pretrain(), "Pretraining of an encoder.")
+    finetune: Finetune = default(Finetune(), "Fine-tuning.")
+    test: Test = default(Test(), "Testing.")
 
-    def model(self, name: str) -> LstmModel | HanModel | LinearModel:
+    def model(self, name: str) -> Model:
         """The section of one model. Raises KeyError for a name that is not in MODEL_NAMES."""
         if name not in MODEL_NAMES:
             raise KeyError(name)
-        section: LstmModel | HanModel | LinearModel = getattr(self, name)
+        section: Model = getattr(self, name)
         return section
 
     def heads(self, name: str) -> tuple[str, ...]:
@@ -699,7 +686,7 @@ class Config(Section):
         return self.joint.train if name == JOINT else self.model(name).train
 
     def to_keep(self) -> Config:
-        """The same for a run or a result, without the storages of searches: a URL may hold a password."""
+        """The same without the storages of searches, for a run or a result: a URL may contain a password."""
         sections = {}
         for name in MODEL_NAMES:
             section = self.model(name)
@@ -707,7 +694,23 @@ class Config(Section):
         return self.model_copy(update=sections)
 
 
-#: Names of the heads: the sections of Config that have one. The registry of heads must name the same (a test says so).
-MODEL_NAMES: tuple[str, ...] = tuple(
-    name for name, field in Config.model_fields.items() if "head" in getattr(field.annotation, "model_fields", ())
-)
+class SharedHpo(Hpo):
+    """The hyperparameter search of every model."""
+
+    heads = tuple(head for head, _ in HEADS.values())
+
+
+class ConfigFile(Config):
+    """What a YAML file may contain: a Config, and the sections that models share."""
+
+    train: Train = default(Train(), "Training of every model; `lstm.train` and the like override it.")
+    hpo: SharedHpo = default(SharedHpo(), "Search of every model; `lstm.hpo` and the like override it.")
+
+
+#: Shared section -> the sections that inherit from it.
+SHARED: dict[str, tuple[str, ...]] = {
+    part: tuple(
+        name for name, field in Config.model_fields.items() if part in getattr(field.annotation, "model_fields", ())
+    )
+    for part in ("train", "hpo")
+}

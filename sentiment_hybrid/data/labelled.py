@@ -9,7 +9,7 @@ import numpy as np
 
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data.clean import Normalizer
-from sentiment_hybrid.data.columns import LabelValues, choose, codes_in
+from sentiment_hybrid.data.columns import LabelValues, canonical, choose, codes_in
 from sentiment_hybrid.data.sources import Source
 from sentiment_hybrid.data.store import Examples
 from sentiment_hybrid.errors import DataError
@@ -17,10 +17,11 @@ from sentiment_hybrid.errors import DataError
 
 @dataclass(frozen=True)
 class Labelled:
-    """Usable rows, and how many were left out by reason."""
+    """Usable rows; how many others were left out by reason, and for a label that is not known, by that label."""
 
     examples: Examples
     dropped: dict[str, int]
+    unknown: dict[str, int]
 
 
 def read_labelled(source: Source, data: Data, *, labels: tuple[str, ...], normalizer: Normalizer) -> Labelled:
@@ -65,9 +66,13 @@ def read_labelled(source: Source, data: Data, *, labels: tuple[str, ...], normal
         raise DataError(f"{source.name} has no row with a text", hint="Is it the right text column (--text-column)?")
     codes = codes_in(values, data, labels)
     keep = [index for index, label in enumerate(given) if label in codes]
-    dropped["unknown label"] += len(given) - len(keep)
+    unknown = Counter(canonical(label) for label in given if label not in codes)
     if not keep:
-        raise DataError(f"{source.name} has no row with a label of {', '.join(labels)}")
+        raise DataError(
+            f"{source.name} has no row with a label of {', '.join(labels)}; column {columns.label!r} holds "
+            f"{', '.join(repr(label[:40]) for label in list(unknown)[:12])}",
+            hint="Map values with --label-map VALUE=LABEL (data.label_map), or name the column with --label-column.",
+        )
     examples = Examples(
         split="test",
         texts=[texts[index] for index in keep],
@@ -75,4 +80,4 @@ def read_labelled(source: Source, data: Data, *, labels: tuple[str, ...], normal
         rows=np.array([rows[index] for index in keep], dtype=np.int64),
         raw=[raws[index] for index in keep],
     )
-    return Labelled(examples, {reason: count for reason, count in dropped.items() if count})
+    return Labelled(examples, {reason: count for reason, count in dropped.items() if count}, dict(unknown))

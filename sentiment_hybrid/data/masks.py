@@ -1,4 +1,4 @@
-"""Handles and links in tweets, by version: what normalisers and split keys replace by `@user` and `http`."""
+"""Masks handles and links of tweets, by version: what normalisers and split keys replace by `@user` and `http`."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.data import clean, columns
+from sentiment_hybrid.engine.answers import among, places_of
 from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
 from sentiment_hybrid.engine.checkpoint import load_model, recover
 from sentiment_hybrid.engine.onnx_backend import OnnxBackend, is_export
@@ -73,8 +74,11 @@ class Predictor:
             computes the encoder's products with eight bits, on CPUs, and preparing it takes seconds.
         backend: ``onnx`` runs what ``senthy export`` wrote, in the precision that it was written in; ``auto`` sees
             which it is.
+        labels: answer among these labels of the model alone (two or more), their probabilities renormalised; None is
+            all.
 
     Raises:
+        LabelError: the model does not have one of ``labels``, or fewer than two are given.
         ModelError: there is no model, or it is damaged, unsafe or newer than this program.
         EncoderError: the encoder that it names cannot be had, or is another one.
         DataError: the model's normaliser needs nltk data that are not there.
@@ -91,6 +95,7 @@ class Predictor:
         token_budget: int = 16_384,
         precision: str = "auto",
         backend: Backend = "auto",
+        labels: Sequence[str] | None = None,
     ) -> None:
         directory = published_or_mini(Path("models")) if model is None else model_directory(model)
         if backend == "onnx" or (backend == "auto" and is_export(directory)):
@@ -109,6 +114,7 @@ class Predictor:
             loaded = load_model(directory, encoder=encoder, offline=offline)
             self._classifier = loaded.classifier.to(self._compute.device)
             self.info, self._tokenizer = loaded.info, loaded.tokenizer
+        self._answers = range(len(self.info.labels)) if labels is None else places_of(self.info.labels, labels)
         self._normalizer = clean.from_id(self.info.normalizer)
         if self._normalizer.name == "classic":
             clean.prepare_nltk(paths.cache_dir(cache_dir), offline=offline)
@@ -122,8 +128,8 @@ class Predictor:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The model's labels, in the order of the probabilities."""
-        return self.info.labels
+        """The labels it answers with, in the order of the probabilities, which is the model's."""
+        return tuple(self.info.labels[place] for place in self._answers)
 
     @property
     def added_columns(self) -> list[str]:
@@ -261,6 +267,10 @@ class Predictor:
         """(M, C) of texts that differ."""
         if len(tokenized) == 0:
             return np.empty((0, len(self.labels)), dtype=np.float32)
+        found = self._of_all_labels(tokenized)
+        return found if len(self._answers) == found.shape[1] else among(found, self._answers)
+
+    def _of_all_labels(self, tokenized: TokenizedTexts) -> np.ndarray:
         if self._onnx is not None:
             return self._onnx.probabilities(tokenized, token_budget=self._token_budget)
         from sentiment_hybrid.engine.evaluate import predict_probabilities

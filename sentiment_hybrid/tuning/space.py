@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sentiment_hybrid.config.problems import tell
+from sentiment_hybrid.config.errors import explain
 from sentiment_hybrid.config.schema import CategoricalSpace, Config, FloatSpace, IntSpace, SearchSpace, Train
 from sentiment_hybrid.errors import ConfigError, UsageError
 
@@ -47,7 +47,7 @@ def with_params(config: Config, model: str, params: Mapping[str, Any]) -> Config
     try:
         return Config.model_validate(document)
     except ValidationError as error:
-        problems = tell(error, document, {})
+        problems = explain(error, document, {})
         raise ConfigError(
             f"these parameters do not go together: {'; '.join(problems)}", hint=f"Mend {model}.hpo.search_space."
         ) from error

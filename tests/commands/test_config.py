@@ -21,8 +21,8 @@ def test_what_show_prints_loads_to_the_same_config(tmp_path: Path) -> None:
 
 
 def test_check_says_ok_or_raises_with_every_problem(tmp_path: Path) -> None:
-    assert config.check(None) == "the defaults: ok"
-    assert config.check("seed").endswith("seed.yaml: ok")
+    assert config.check(None) == "defaults: valid"
+    assert config.check("predecessor").endswith("predecessor.yaml: valid")
     bad = tmp_path / "bad.yaml"
     bad.write_text("a: 1\nb: 2\n")
     with pytest.raises(ConfigError) as caught:
@@ -45,7 +45,7 @@ def test_init_into_a_folder_writes_senthy_yaml(tmp_path: Path) -> None:
 def test_init_replaces_nothing_unless_forced(tmp_path: Path) -> None:
     file = tmp_path / "senthy.yaml"
     file.write_text("mine\n")
-    with pytest.raises(OutputError, match="there already") as caught:
+    with pytest.raises(OutputError, match="already exists") as caught:
         config.init(file)
     assert "--force" in caught.value.hint
     assert file.read_text() == "mine\n"
@@ -66,7 +66,14 @@ def test_init_below_a_file_is_told(tmp_path: Path) -> None:
 
 def test_schema_lists_every_setting_of_the_default_yaml() -> None:
     listed = {setting.key: setting for setting in config.schema()}
-    assert listed["lstm.train.learning_rate"].default == "0.001"
+    assert listed["train.learning_rate"].default == "0.001"
+    assert "lstm.train.learning_rate" not in listed
+    assert listed["lstm.hpo.search_space"].default.endswith("attention_heads")
     assert listed["data.label_map"].default == "null"
     assert listed["encoder.trainable_layers"].allowed == "a whole number from 0 to 1,000, or all"
     assert set(config.json_schema()["properties"]) == {key.split(".")[0] for key in listed}
+
+
+def test_the_documentation_of_the_settings_is_up_to_date() -> None:
+    page = Path(__file__).parents[2] / "docs" / "configuration.md"
+    assert page.read_text(encoding="utf-8") == config.markdown(), "run: senthy config schema --markdown > " + page.name

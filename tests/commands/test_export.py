@@ -108,7 +108,7 @@ def test_every_head_labels_as_the_original(head: str, quantize: Any, config: Con
     np.testing.assert_allclose(found, expected, atol=1e-4 if quantize is None else 0.05)
     assert (exported.empty, exported.truncated) == (original.empty, original.truncated) == (1, 1)
     assert exported.labels == original.labels
-    assert (done.kind, done.checked_on) == (quantize or "fp32", "the bundled sample")
+    assert (done.kind, done.checked_on) == (quantize or "fp32", "the sample")
     assert done.check.rows >= 100
     assert set(done.speed) >= {"torch fp32", f"onnx {quantize or 'fp32'}"}
 
@@ -144,7 +144,7 @@ def test_without_an_output_it_goes_beside_the_model_and_predict_finds_it(config:
 
     place = Path(shutil.copytree(config.paths.models_dir, tmp_path / "models"))
     config = config.model_copy(update={"paths": config.paths.model_copy(update={"models_dir": place})})
-    with pytest.raises(ModelError, match="no export yet") as caught:
+    with pytest.raises(ModelError, match="no exported model found") as caught:
         predict.run(["good"], config=config, backend="onnx")
     assert "senthy export" in caught.value.hint
     done = export.run(config, "linear", quantize="int8", rows=20)
@@ -185,7 +185,7 @@ def test_an_export_that_is_another_model_is_refused_and_nothing_is_left(
     quantize: Any, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong_graph(monkeypatch)
-    with pytest.raises(ModelError, match="not the same model"):
+    with pytest.raises(ModelError, match="does not reproduce the model"):
         export.run(config, "linear", output=tmp_path / "new" / "export", quantize=quantize, rows=40)
     assert list((tmp_path / "new").iterdir()) == []
 
@@ -194,7 +194,7 @@ def test_a_failed_export_leaves_the_one_before(config: Config, tmp_path: Path, m
     place = export.run(config, "linear", output=tmp_path / "export", rows=20).directory
     before = (place / "model.onnx").read_bytes()
     wrong_graph(monkeypatch)
-    with pytest.raises(ModelError, match="not the same model"):
+    with pytest.raises(ModelError, match="does not reproduce the model"):
         export.run(config, "linear", output=place, rows=20)
     assert (place / "model.onnx").read_bytes() == before
     Predictor(place)
@@ -239,7 +239,10 @@ def test_a_missing_package_is_one_sentence_and_the_command(
 # --- predict on an export --------------------------------------------------------------------------------------------
 
 
-def test_rows_of_a_file_are_labelled_as_by_the_original(config: Config, models_dir: Path, export_dir: Path) -> None:
+@pytest.mark.parametrize("labels", [None, ["positive", "negative"]])
+def test_rows_of_a_file_are_labelled_as_by_the_original(
+    labels: list[str] | None, config: Config, models_dir: Path, export_dir: Path
+) -> None:
     with Path("in.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerows([("id", "text"), *enumerate(TEXTS * 3)])
@@ -247,10 +250,15 @@ def test_rows_of_a_file_are_labelled_as_by_the_original(config: Config, models_d
     config = config.model_copy(update={"lstm": config.lstm.model_copy(update={"train": train})})
     rows = {}
     for name, directory in (("torch", paths.published_model(models_dir, "lstm")), ("onnx", export_dir)):
-        predict.run(config=config, model_dir=directory, input_file=Path("in.csv"), output_file=Path(f"{name}.csv"))
+        predict.run(
+            config=config, model_dir=directory, input_file=Path("in.csv"), output_file=Path(f"{name}.csv"),
+            labels=labels,
+        )  # fmt: skip
         with Path(f"{name}.csv").open(encoding="utf-8", newline="") as file:
             rows[name] = list(csv.DictReader(file))
     assert [list(row) for row in rows["onnx"]] == [list(row) for row in rows["torch"]]
+    shown = [f"p_{label}" for label in LABELS if labels is None or label in labels]
+    assert list(rows["onnx"][0]) == ["id", "text", "prediction", "score", *shown]
     for one, other in zip(rows["onnx"], rows["torch"], strict=True):
         assert (one["id"], one["text"], one["prediction"]) == (other["id"], other["text"], other["prediction"])
         if one["prediction"]:

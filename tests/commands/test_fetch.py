@@ -63,8 +63,8 @@ def test_it_never_brings_a_pickle(network: dict[str, Any], tmp_path: Path) -> No
 def test_what_is_not_needed_is_not_asked_for(network: dict[str, Any]) -> None:
     result = fetch.run(load_config("quickstart"))
     assert [(part.what, part.state) for part in result.parts] == [
-        ("encoder", "there"),
-        ("data", "there"),
+        ("encoder", "available"),
+        ("data", "available"),
         ("nltk", "not needed"),
     ]
     assert "encoder" not in network
@@ -86,7 +86,7 @@ def test_offline_only_looks_and_one_failure_does_not_hide_the_others(
     result = fetch.run(load_config(None, ["data.normalizer=classic"]), offline=True)
     assert network["encoder"][1]["local_files_only"] is True
     assert [(part.what, part.state) for part in result.parts] == [
-        ("encoder", "there"),
+        ("encoder", "available"),
         ("data", "missing"),
         ("nltk", "missing"),
     ]
@@ -106,9 +106,10 @@ def test_an_encoder_that_is_not_in_the_cache_is_missing_offline(
 
 def test_a_local_encoder_and_a_name_that_is_none(tmp_path: Path) -> None:
     here = load_config(None, [], flags={"encoder.name": str(tmp_path)})
-    assert fetch.run(here, what=["encoder"], offline=True).parts[0].state == "there"
+    assert fetch.run(here, what=["encoder"], offline=True).parts[0].state == "available"
     nowhere = load_config(None, [], flags={"encoder.name": "a/b/c"})
-    assert "no directory a/b/c" in fetch.run(nowhere, what=["encoder"], offline=True).missing[0].problem
+    missing = fetch.run(nowhere, what=["encoder"], offline=True).missing
+    assert "neither a directory nor a valid hub name" in missing[0].problem
 
 
 def test_official_splits_are_all_brought(network: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ def test_it_tells_versions_device_and_places() -> None:
     assert facts["machine"]["precision"] in ("fp32", "bf16")
     assert facts["machine"]["cores"] >= 1
     assert facts["files"]["config"] == "my.yaml"
-    assert facts["files"]["database"].endswith("(not there yet)")
+    assert facts["files"]["database"].endswith("(does not exist yet)")
     json.dumps(facts)
 
 

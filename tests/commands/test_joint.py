@@ -21,7 +21,7 @@ import yaml
 from sentiment_hybrid import cli, paths
 from sentiment_hybrid.commands import finetune, joint, packing, train
 from sentiment_hybrid.commands import test as test_command
-from sentiment_hybrid.config.problems import RETIRED
+from sentiment_hybrid.config.errors import REMOVED
 from sentiment_hybrid.config.schema import JOINT, Config
 from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine import metrics
@@ -261,7 +261,7 @@ def test_an_epoch_has_the_rows_and_the_further_ones(together: Any) -> None:
 def test_settings_that_went_name_what_replaces_them(together: Any, name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         together.config(f"joint.{name}=0.1")
-    assert RETIRED[f"joint.{name}"] in "".join(caught.value.problems)
+    assert REMOVED[f"joint.{name}"] in "".join(caught.value.problems)
 
 
 # --- texts of which not every label was asked

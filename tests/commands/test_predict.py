@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from sentiment_hybrid import paths
+from sentiment_hybrid import cli, paths
 from sentiment_hybrid.commands import predict
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data import clean
@@ -449,7 +449,7 @@ def test_a_real_pipe_through_a_real_process(model_dir: Path, expected: dict[str,
     done = senthy("--json", "--device", "cpu", model_dir=model_dir, input="\n".join(TEXTS).encode())
     assert done.returncode == 0, done.stderr.decode()
     assert_labelled(parse(done.stdout.decode(), "jsonl"), TEXTS, expected)
-    assert "1 texts have nothing in them" in done.stderr.decode()
+    assert "1 text (empty after cleaning)" in done.stderr.decode()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="other systems tell a reader that went away otherwise")
@@ -675,8 +675,8 @@ def test_unreadable_rows_can_be_left_out_and_are_counted(
         ({"texts": ["good"], "output_file": Path("out.docx")}, r"out\.docx"),
         ({"texts": ["good"], "output_file": Path("out.parquet.gz")}, r"out\.parquet\.gz"),
         ({"texts": ["good"], "output_file": Path("out.csv"), "as_json": True}, "--json"),
-        ({"input_file": Path("in.csv"), "output_file": Path("in.csv")}, "input itself"),
-        ({"input_file": Path("in.csv"), "output_file": Path("link.csv")}, "input itself"),
+        ({"input_file": Path("in.csv"), "output_file": Path("in.csv")}, "same file as --input"),
+        ({"input_file": Path("in.csv"), "output_file": Path("link.csv")}, "same file as --input"),
     ],
 )
 def test_what_makes_no_sense_is_told_before_the_model_is_loaded(
@@ -807,3 +807,15 @@ def test_a_model_that_cannot_be_used_is_told_and_nothing_is_written(
     assert isinstance(caught.value, ModelError)
     assert caught.value.hint
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_the_command_line_answers_among_the_labels_named(model_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def called(labels: str) -> int:
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["predict", "--load-model-path", str(model_dir), "--json", "--labels", labels, "a fine day"])
+        return int(stop.value.code or 0)
+
+    assert called("positive, negative") == 0
+    assert {"p_negative", "p_positive"} < set(json.loads(capsys.readouterr().out))
+    assert called("positive,neutral") == 1
+    assert "no label 'neutral'; its labels are negative, positive" in " ".join(capsys.readouterr().err.split())

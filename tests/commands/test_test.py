@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 
 import numpy as np
 import pytest
 
 from sentiment_hybrid.commands import data, test, train
+from sentiment_hybrid.data.store import open_store
+from sentiment_hybrid.engine.predictor import Predictor
 from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, ModelError, OutputError
 from sentiment_hybrid.reporting.predictions import read_predictions
 from sentiment_hybrid.reporting.results import read_results
 
 from .conftest import write_toy_csv
+
+THREE = ("negative", "neutral", "positive")
 
 
 @pytest.fixture
@@ -124,7 +129,7 @@ def test_labels_of_a_file_are_read_as_senthy_data_would(trained):
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [
-        ("text,label\nfine,positive\nmeh,neutral\nbad,negative\n", LabelError, "neutral"),
+        ("text,label\nfine,glad\nmeh,neutral\nbad,sad\n", DataError, "holds 'glad', 'neutral', 'sad'"),
         ("text,label\n,positive\n  ,negative\n", DataError, "no row with a text"),
         ("words,label\nfine,positive\n", DataError, "text"),
     ],
@@ -143,11 +148,67 @@ def test_a_file_with_one_class_only_can_be_tested(trained):
     assert result.rows == 2
 
 
-def test_rows_with_unknown_labels_are_left_out_when_asked_for(trained):
+def test_rows_that_a_model_cannot_answer_are_counted_and_the_others_tested(trained, capsys):
     file = trained.folder / "own.csv"
-    file.write_text("text,label\nfine,positive\nmeh,neutral\nbad,negative\n", encoding="utf-8")
-    result = test.evaluate(trained.config("data.unknown_labels=drop"), "linear", data_file=file)
+    file.write_text("text,label\nfine,positive\nmeh,neutral\nbad,negative\nso so,Neutral\nwell,\n", encoding="utf-8")
+    result = test.run(trained.config(), "linear", data_file=file)
     assert result.rows == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "cannot answer 3 rows, labelled neutral (1), Neutral (1), nothing (1)" in said
+    entry = read_results(trained.folder / "results" / "model_results.json")[-1]
+    assert entry["unanswered"] == {"neutral": 1, "Neutral": 1, "": 1}
+
+
+@pytest.fixture
+def of_three(make_project):
+    project = make_project(labels=THREE)
+    train.run(project.config(), "linear", test=False)
+    return project
+
+
+def test_a_model_of_three_labels_answers_rows_of_two_among_these(of_three, capsys):
+    two = write_toy_csv(of_three.folder / "two.csv", 40, seed=9)
+    result = test.run(of_three.config(), "linear", data_file=two)
+    assert result.labels == ("negative", "positive")
+    assert np.array(result.scores.confusion).shape == (2, 2)
+    assert result.baseline is not None
+    assert "labelled negative, positive alone" in " ".join(capsys.readouterr().err.split())
+    with result.files["predictions"].open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    among = Predictor(result.model_dir, precision="fp32", labels=result.labels)
+    expected = among.predict_proba([row["text"] for row in rows])
+    assert [name for name in rows[0] if name.startswith("p_")] == ["p_negative", "p_positive"]
+    np.testing.assert_allclose([float(row["p_positive"]) for row in rows], expected[:, 1], atol=1e-4)
+    entry = read_results(of_three.folder / "results" / "model_results.json")[-1]
+    assert (entry["labels"], entry["model_labels"]) == (["negative", "positive"], ["negative", "neutral", "positive"])
+
+
+def test_a_model_of_three_labels_answers_a_file_of_one_among_all(of_three):
+    file = of_three.folder / "own.csv"
+    file.write_text("text,label\na good day,positive\na fine film,positive\n", encoding="utf-8")
+    assert test.evaluate(of_three.config(), "linear", data_file=file).labels == ("negative", "neutral", "positive")
+
+
+@pytest.mark.parametrize("labels", [THREE[::2], THREE])
+def test_a_database_of_fewer_or_more_labels_is_tested_among_those_in_common(make_project, capsys, labels):
+    model = make_project(labels=THREE if len(labels) == 2 else THREE[::2])
+    train.run(model.config(), "linear", test=False)
+    config = model.config(f"paths.data_db={make_project('other', labels=labels).config().paths.data_db}")
+    document = model.folder / "models" / "linear_roberta_model_final" / "model.json"
+    with open_store(config.paths.data_db) as store:
+        facts = json.loads(document.read_text()) | {"split_fingerprint": store.split_fingerprint}
+        in_test = store.count("test")
+    document.write_text(json.dumps(facts))
+    result = test.evaluate(config, "linear")
+    assert result.labels == ("negative", "positive")
+    assert result.baseline is None, "it would be trained on other rows than the model"
+    said = " ".join(capsys.readouterr().err.split())
+    if labels == THREE:
+        assert 0 < result.rows < in_test
+        assert f"cannot answer {in_test - result.rows:,} rows, labelled neutral" in said
+    else:
+        assert result.rows == in_test
+        assert "labelled negative, positive alone" in said
 
 
 def test_a_missing_model_says_what_to_type(project):

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sentiment_hybrid.config import errors
 from sentiment_hybrid.config.load import load_config, resolve, to_yaml
-from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.config.schema import JOINT, MODEL_NAMES, Config
 from sentiment_hybrid.config.syntax import dump, parse
 from sentiment_hybrid.errors import ConfigError
 
@@ -68,33 +69,33 @@ def test_setting_one_bound_of_a_range_keeps_the_rest_of_it() -> None:
 def test_a_file_is_not_blamed_for_what_was_typed(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("lstm: {hpo: {search_space: {hidden: {type: int, low: 8, high: 16}}}}\n")
-    with pytest.raises(ConfigError, match="1 problem in the settings"):
+    with pytest.raises(ConfigError, match="1 error in the settings"):
         load_config(file, flags={"lstm.hpo.n_trials": 0})
-    with pytest.raises(ConfigError, match="1 problem in the settings") as caught:
+    with pytest.raises(ConfigError, match="1 error in the settings") as caught:
         load_config(file, ["lstm.hpo.search_space={hidden: {type: categorical, choices: []}}"])
     assert caught.value.problems == ("lstm.hpo.search_space.hidden.choices (--set): is too short: it needs at least 1",)
     file.write_text("lstm: {hpo: {epochs: 0}}\n")
-    with pytest.raises(ConfigError, match=r"2 problems in .*c\.yaml"):
+    with pytest.raises(ConfigError, match=r"2 errors in .*c\.yaml"):
         load_config(file, flags={"lstm.hpo.n_trials": 0})
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "expected"),
     [
-        ("x.low=1", "x (--set): is no hyper-parameter of this model"),
-        ("hidden.low=1", "hidden.low (--set): no such setting; this type of range has none"),
+        ("x.low=1", "x (--set): is not a hyperparameter of this model"),
+        ("hidden.low=1", "hidden.low (--set): no such setting; this type of range does not have it"),
         ("learning_rate.log=maybe", "learning_rate.log (--set): 'maybe' is not allowed; it should be true or false"),
     ],
 )
-def test_a_wrong_part_of_a_range_is_told_where_it_was_typed(override: str, told: str) -> None:
+def test_a_wrong_part_of_a_range_is_reported_where_it_was_typed(override: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config("quickstart", [f"han.hpo.search_space.{override}"])
-    assert caught.value.problems[0].startswith(f"han.hpo.search_space.{told}")
+    assert caught.value.problems[0].startswith(f"han.hpo.search_space.{expected}")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("han: {head: {hidden: 64}}", "parameters of han, and nothing for lstm"), ("project: {seed: 1}", "of no model")],
+    [("han: {head: {hidden: 64}}", "parameters of han, none of lstm"), ("project: {seed: 1}", "of no model")],
 )
 def test_parameters_of_another_model_are_refused(tmp_path: Path, text: str, message: str) -> None:
     best = tmp_path / "best.yaml"
@@ -103,7 +104,7 @@ def test_parameters_of_another_model_are_refused(tmp_path: Path, text: str, mess
         load_config(None, params=best, params_for=["lstm"])
 
 
-def test_a_wrong_parameter_is_told_with_the_line_of_its_own_file(tmp_path: Path) -> None:
+def test_a_wrong_parameter_is_reported_with_the_line_of_its_own_file(tmp_path: Path) -> None:
     best = tmp_path / "best.yaml"
     best.write_text("lstm:\n  head:\n    hiden: 64\n")
     with pytest.raises(ConfigError) as caught:
@@ -151,36 +152,36 @@ def test_a_directory_and_bytes_that_are_no_text_are_refused(tmp_path: Path) -> N
         load_config(tmp_path / "list.yaml")
 
 
-def test_all_problems_come_at_once_each_with_its_line(tmp_path: Path) -> None:
+def test_all_errors_are_reported_at_once_each_with_its_line(tmp_path: Path) -> None:
     train = "lstm:\n  train:\n    epochs: 0\n    schedule: liner\n"
     text = f"projct: {{}}\n{train}han:\n  hpo:\n    search_space:\n      lr: 3\n"
-    told = problems(tmp_path, text, "a", "project.seed=-1")
-    joined = "\n".join(told)
-    assert len(told) == 6
-    assert "projct (line 1): no such setting; did you mean `project`?" in told
-    assert "lstm.train.epochs (line 4): 0 is not allowed; it should be a whole number from 1 to 10,000" in told
+    found = problems(tmp_path, text, "a", "project.seed=-1")
+    joined = "\n".join(found)
+    assert len(found) == 6
+    assert "projct (line 1): no such setting; did you mean `project`?" in found
+    assert "lstm.train.epochs (line 4): 0 is not allowed; it should be a whole number from 1 to 10,000" in found
     assert "lstm.train.schedule (line 5): 'liner' is not allowed" in joined
     assert "did you mean `linear`?" in joined
     assert "han.hpo.search_space.lr (line 9)" in joined
     assert "project.seed (--set): -1 is not allowed" in joined
-    assert "--set a: write it as section.key=value" in told
+    assert "--set a: write it as section.key=value" in found
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("lstm: {head: {layers: 2.5}}", "lstm.head.layers (line 1): 2.5 is not allowed; it should be a whole number"),
-        ("lstm: {head: {layers: true}}", "true and false are no numbers"),
-        ("lstm: {train: {learning_rate: false}}", "true and false are no numbers"),
+        ("lstm: {head: {layers: true}}", "true and false are not numbers"),
+        ("lstm: {train: {learning_rate: false}}", "true and false are not numbers"),
         ("lstm: {head: {layers: null}}", "null is not allowed; it should be a whole number from 1 to 8"),
         ("lstm: {head: {dropout: 1}}", "1 is not allowed; it should be a number of at least 0 and below 1"),
         ("lstm: {head: {dropout: .nan}}", "nan is not allowed"),
         ("lstm: {head: {dropout: [0.1]}}", "a list is not allowed"),
-        ("lstm: 3", "lstm (line 1): is a section, not 3; its settings stand below it, indented: head, train, hpo"),
+        ("lstm: 3", "lstm (line 1): is a section, not 3; its settings go below it, indented: head, train, hpo"),
         ("lstm: {head: [1]}", "lstm.head (line 1): is a section, not a list"),
         ("lstm: {head: {hidden: {a: 1}}}", "a map is not allowed"),
         ("test: {baseline: maybe}", "'maybe' is not allowed; it should be true or false"),
-        ("project: {name: 5}", "5 is not allowed; it should be text (in quotes, if it is one)"),
+        ("project: {name: 5}", "5 is not allowed; it should be text (put it in quotes)"),
         ("encoder: {trainable_layers: al}", "a whole number from 0 to 1,000, or all; did you mean `all`?"),
         ("encoder: {trainable_layers: -1}", "encoder.trainable_layers (line 1): -1 is not allowed"),
         ("encoder: {name: scratch}", "a scratch encoder starts from random weights: set trainable_layers to all"),
@@ -193,61 +194,64 @@ def test_all_problems_come_at_once_each_with_its_line(tmp_path: Path) -> None:
         ("lstm: {head: {attention_heads: 3}}", "lstm.head (line 1): attention_heads (3) must divide 2 x hidden (512)"),
         ("lstm: {train: {class_weights: 3}}", "it should be none or balanced, or a map of text to a number above 0"),
         ("lstm: {train: {class_weights: {a: -1}}}", "lstm.train.class_weights.a (line 1): -1 is not allowed"),
-        ("data: {label_map: {0: a, 1: a}}", "data.label_map (line 1): must name at least two labels"),
+        ("data: {label_map: {0: a, 1: a}}", "data.label_map (line 1): must map to at least two labels"),
         ("data: {valid_size: 0.5, test_size: 0.5}", "must leave at least 5 %"),
-        ("data: {train_source: a}", "train_source and test_source belong together"),
-        ("data: {encoding: utf-9}", "knows no encoding 'utf-9'"),
+        ("data: {train_source: a}", "train_source and test_source must be given together"),
+        ("data: {encoding: utf-9}", "'utf-9' is not an encoding"),
         ("1: 2", "1 (line 1): no such setting"),
     ],
 )
 def test_one_mistake_is_one_line_in_plain_words(tmp_path: Path, text: str, words: str) -> None:
-    told = problems(tmp_path, text)
-    assert len(told) == 1
-    assert words in told[0]
+    found = problems(tmp_path, text)
+    assert len(found) == 1
+    assert words in found[0]
     for jargon in ("Input", "constrained", "literal", "function-", "pydantic", "validat", "dict["):
-        assert jargon not in told[0]
+        assert jargon not in found[0]
 
 
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
-        ("lr: {type: float, low: 1, high: 2}", "lr (line 1): is no hyper-parameter of this model; known: accumulation"),
+        (
+            "lr: {type: float, low: 1, high: 2}",
+            "lr (line 1): is not a hyperparameter of this model; known: accumulation",
+        ),
         ("learning_rat: {type: float, low: 1, high: 2}", "did you mean `learning_rate`?"),
-        ("epochs: {type: int, low: 1, high: 2}", "is no hyper-parameter of this model"),
-        ("layers: {type: inte, low: 1, high: 2}", "type inte is not known; it should be float, int or categorical"),
+        ("epochs: {type: int, low: 1, high: 2}", "is not a hyperparameter of this model"),
+        ("layers: {type: inte, low: 1, high: 2}", "type inte does not exist; it should be float, int or categorical"),
         ("layers: {low: 1, high: 2}", "`type` is missing; it should be float, int or categorical"),
-        ("layers: 5", "5 is no range; write it as {type: float"),
+        ("layers: 5", "5 is not a range; write it as {type: float"),
         ("layers: {type: int, low: 3, high: 2}", "low (3) must be below high (2)"),
         ("layers: {type: int, low: 1}", "layers.high (line 1): is missing"),
         ("layers: {type: int, low: 1, hgh: 2, high: 3}", "layers.hgh (line 1): no such setting; did you mean `high`?"),
         ("layers: {type: int, low: 1, high: 30}", "30 is outside what the setting allows"),
-        ("layers: {type: float, low: 1, high: 3}", "takes no fractions: use `type: int`"),
+        ("layers: {type: float, low: 1, high: 3}", "takes whole numbers only: use `type: int`"),
         ("dropout: {type: float, low: 0.1, high: 1.5}", "1.5 is outside what the setting allows"),
         ("dropout: {type: float, low: 0.0, high: 0.5, log: true}", "a log range must start above 0"),
-        ("dropout: {type: float, low: 0.1, high: true}", "true and false are no numbers"),
+        ("dropout: {type: float, low: 0.1, high: true}", "true and false are not numbers"),
         ("schedule: {type: categorical, choices: [linear, cos]}", "'cos' is outside what the setting allows"),
         ("schedule: {type: categorical, choices: []}", "schedule.choices (line 1)"),
     ],
 )
 def test_a_wrong_search_space_is_one_line_in_plain_words(tmp_path: Path, entry: str, words: str) -> None:
-    told = problems(tmp_path, f"lstm: {{hpo: {{search_space: {{{entry}}}}}}}")
-    assert len(told) == 1, told
-    assert words in told[0]
+    found = problems(tmp_path, f"lstm: {{hpo: {{search_space: {{{entry}}}}}}}")
+    assert len(found) == 1, found
+    assert words in found[0]
 
 
 def test_wrong_search_spaces_of_all_models_come_with_all_other_problems(tmp_path: Path) -> None:
     space = "{lr: {type: float, low: 1, high: 2}, dropout: {type: float, low: 1, high: 0}}"
     entry = f"{{hpo: {{n_trials: 0, search_space: {space}}}}}"
-    told = problems(tmp_path, f"project: {{seed: x}}\nlstm: {entry}\nhan: {entry}\nlinear: {entry}\n")
-    assert len(told) == 10
+    found = problems(tmp_path, f"project: {{seed: x}}\nlstm: {entry}\nhan: {entry}\nlinear: {entry}\n")
+    assert len(found) == 10
 
 
-def test_a_flag_is_told_as_an_option(tmp_path: Path) -> None:
-    told = problems(tmp_path, "", **{"lstm.train.epochs": 0})
-    assert told[0].startswith("lstm.train.epochs (option): 0 is not allowed")
+def test_a_flag_is_reported_as_an_option(tmp_path: Path) -> None:
+    found = problems(tmp_path, "", **{"lstm.train.epochs": 0})
+    assert found[0].startswith("lstm.train.epochs (option): 0 is not allowed")
 
 
-def test_set_into_a_value_is_told(tmp_path: Path) -> None:
+def test_set_into_a_value_is_reported(tmp_path: Path) -> None:
     assert "`source` is a value, not a section" in problems(tmp_path, "", "data.source=a", "data.source.x=1")[0]
     assert "--set project.seed=[1: line 1" in problems(tmp_path, "", "project.seed=[1")[0]
 
@@ -257,6 +261,95 @@ def test_aliases_in_a_file_do_not_tie_sections_together(tmp_path: Path) -> None:
     file.write_text("lstm: {train: &t {epochs: 2}}\nhan: {train: *t}\n")
     config = load_config(file, ["lstm.train.epochs=9"])
     assert (config.lstm.train.epochs, config.han.train.epochs) == (9, 2)
+
+
+# --- sections that models share --------------------------------------------------------------------------------------
+
+
+def test_what_models_share_is_in_every_model_and_joint_unless_they_say_otherwise(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "train: {epochs: 2, batch_size: 8}\nhpo: {n_trials: 3}\nlstm: {train: {epochs: 7}, hpo: {workers: 2}}\n"
+    )
+    config = load_config(file)
+    assert [config.training(name).epochs for name in (*MODEL_NAMES, JOINT)] == [7, 2, 2, 2]
+    assert {config.training(name).batch_size for name in (*MODEL_NAMES, JOINT)} == {8}
+    assert [(config.model(name).hpo.n_trials, config.model(name).hpo.workers) for name in MODEL_NAMES] == [
+        (3, 2),
+        (3, 1),
+        (3, 1),
+    ]
+    assert config.finetune == Config().finetune
+    assert config.pretrain == Config().pretrain
+
+
+def test_of_a_shared_search_space_each_model_takes_what_it_has_and_its_own_is_added(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "hpo:\n  search_space:\n    dropout: {type: float, low: 0.1, high: 0.2}\n"
+        "    hidden: {type: int, low: 8, high: 16}\n"
+        "han:\n  hpo:\n    search_space:\n      dropout: {type: categorical, choices: [0.3]}\n"
+        "      layers: {type: int, low: 1, high: 2}\n"
+    )
+    config = load_config(file)
+    spaces = {name: config.model(name).hpo.search_space for name in MODEL_NAMES}
+    assert {name: list(space) for name, space in spaces.items()} == {
+        "lstm": ["dropout", "hidden"],
+        "han": ["dropout", "hidden", "layers"],
+        "linear": ["dropout"],
+    }
+    assert spaces["han"]["dropout"].choices == (0.3,)
+
+
+def test_set_of_a_shared_setting_wins_over_the_file_and_the_order_of_set_counts(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("lstm: {train: {epochs: 7}}\n")
+    assert load_config(file, ["train.epochs=3"]).lstm.train.epochs == 3
+    config = load_config(file, ["train.epochs=3", "han.train.epochs=4"], flags={"linear.train.epochs": 5})
+    assert [config.training(name).epochs for name in (*MODEL_NAMES, JOINT)] == [3, 4, 5, 3]
+    config = load_config(file, ["train={epochs: 2}", "hpo.search_space.hidden={type: int, low: 8, high: 16}"])
+    assert config.han.train == config.lstm.train
+    assert config.lstm.hpo.search_space.keys() == Config().lstm.hpo.search_space.keys()
+    assert config.linear.hpo == Config().linear.hpo
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("train: {epochs: 0}", "train.epochs (line 1): 0 is not allowed; it should be a whole number from 1 to 10,000"),
+        ("train: {epoch: 1}", "train.epoch (line 1): no such setting; did you mean `epochs`?"),
+        ("train: 5", "train (line 1): is a section, not 5; its settings go below it, indented: learning_rate"),
+        ("hpo: {search_space: {lr: 1}}", "hpo.search_space.lr (line 1): is not a hyperparameter of any model"),
+        ("hpo: {search_space: {dropout: 1}}", "hpo.search_space.dropout (line 1): 1 is not a range"),
+        ("hpo: {search_space: {layers: {type: int, low: 1}}}", "hpo.search_space.layers.high (line 1): is missing"),
+    ],
+)
+def test_an_error_in_a_shared_section_is_reported_once_where_it_was_written(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    found = problems(tmp_path, text)
+    assert [line[: len(expected)] for line in found] == [expected]
+
+
+def test_errors_of_a_model_and_of_the_shared_section_are_both_reported(tmp_path: Path) -> None:
+    found = problems(tmp_path, "train:\n  epochs: 0\nlstm:\n  train:\n    epochs: 0\n", "hpo.n_trials=0")
+    assert sorted(line.partition(":")[0] for line in found) == [
+        "hpo.n_trials (--set)",
+        "lstm.train.epochs (line 5)",
+        "train.epochs (line 2)",
+    ]
+
+
+def test_a_removed_setting_and_a_renamed_config_are_refused_with_what_replaces_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(errors.REMOVED, "lstm.head.old", "use hidden")
+    assert problems(tmp_path, "lstm: {head: {old: 1}}") == ["lstm.head.old (line 1): was removed; use hidden"]
+    with pytest.raises(ConfigError, match="`seed` is now called `predecessor`"):
+        load_config("seed")
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
 
 
 def test_labels_and_values_may_be_written_as_numbers(tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from pydantic.fields import FieldInfo
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.describe import json_schema, section_of
 from sentiment_hybrid.config.describe import settings as all_settings
-from sentiment_hybrid.config.schema import MODEL_NAMES, Config
+from sentiment_hybrid.config.schema import MODEL_NAMES, Config, ConfigFile
 from sentiment_hybrid.models import HEADS
 
 
-def fields(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+def fields(section: type[BaseModel] = ConfigFile, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     for name, field in section.model_fields.items():
         inner = section_of(field.annotation)
         if inner is None:
@@ -68,7 +68,7 @@ def test_a_tilde_in_a_path_is_the_home_directory() -> None:
 
 def test_the_json_schema_is_json_and_knows_every_section() -> None:
     document = json.loads(json.dumps(json_schema()))
-    assert set(document["properties"]) == set(Config.model_fields)
+    assert set(document["properties"]) == set(ConfigFile.model_fields)
     assert document["additionalProperties"] is False
 
 

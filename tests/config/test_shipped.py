@@ -1,4 +1,4 @@
-"""The shipped configs: complete, commented, valid."""
+"""The shipped configs: short, commented, valid."""
 
 from __future__ import annotations
 
@@ -8,19 +8,29 @@ from typing import Any
 import pytest
 
 from sentiment_hybrid import paths
-from sentiment_hybrid.config.describe import field_at
-from sentiment_hybrid.config.load import load_config, read, shipped
-from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.config.describe import section_at
+from sentiment_hybrid.config.load import load_config, shipped
+from sentiment_hybrid.config.schema import SHARED, Config, ConfigFile
+from sentiment_hybrid.config.syntax import parse
 
-NAMES = ("default", "quickstart", "seed")
+NAMES = ("default", "predecessor", "quickstart")
 
 
-def keys(value: Any, prefix: str = "") -> set[str]:
-    """Dotted keys of settings; what lies inside a setting's value (a map, a search space) is not one."""
-    if not isinstance(value, dict) or (prefix and field_at(prefix.split(".")) is None):
-        return set()
-    below = {key for name, inner in value.items() for key in keys(inner, f"{prefix}.{name}".lstrip("."))}
-    return below | ({prefix} if prefix else set())
+def text(name: str) -> str:
+    return (paths.shipped_configs() / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def values(document: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> value of each setting; what is inside a setting's value (a map, a search space) is not one."""
+    if prefix and section_at(prefix.split(".")) is None:
+        return {prefix: document}
+    places = {f"{prefix}.{name}".lstrip("."): inner for name, inner in document.items()}
+    return {key: value for place, inner in places.items() for key, value in values(inner, place).items()}
+
+
+def inherited(key: str) -> bool:
+    section, _, rest = key.partition(".")
+    return section in SHARED.get(rest.partition(".")[0], ())
 
 
 def test_the_named_ones_are_shipped() -> None:
@@ -28,23 +38,28 @@ def test_the_named_ones_are_shipped() -> None:
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_it_is_valid_and_names_every_setting(name: str) -> None:
-    config = load_config(name)
-    document, _ = read(name)
-    assert keys(document) == keys(config.model_dump(mode="json"))
+def test_it_is_valid_and_begins_with_what_it_is_for(name: str) -> None:
+    assert load_config(name)
+    assert text(name).startswith("# ")
+    assert max(map(len, text(name).splitlines())) <= 120
 
 
-@pytest.mark.parametrize("name", shipped())
-def test_every_line_is_commented_there_or_above(name: str) -> None:
-    text = (paths.shipped_configs() / f"{name}.yaml").read_text(encoding="utf-8")
-    assert text.startswith("# ")
-    before = ""
-    for line in text.splitlines():
-        inside_a_space = re.match(r" {6}", line)
-        if line.strip() and not line.lstrip().startswith("#") and not inside_a_space:
-            assert "  # " in line or before.lstrip().startswith("#"), line
-        assert len(line) <= 120
-        before = line
+def test_default_yaml_names_every_setting_once() -> None:
+    every = {key for key in values(ConfigFile().model_dump(mode="json")) if not inherited(key)}
+    assert {key for key in values(parse(text("default"))) if not inherited(key)} == every
+
+
+def test_every_setting_of_default_yaml_is_commented() -> None:
+    settings = [line for line in text("default").splitlines() if re.match(r" {2,4}[a-z_]+: *[^ {#]", line)]
+    assert len(settings) > 90
+    assert [line for line in settings if "  # " not in line] == []
+
+
+@pytest.mark.parametrize("name", sorted({*shipped()} - {"default"}))
+def test_the_others_contain_only_what_differs_from_default_yaml(name: str) -> None:
+    defaults = values(ConfigFile().model_dump(mode="json"))
+    for key, value in values(parse(text(name))).items():
+        assert "search_space" in key or value != defaults[key], key
 
 
 def test_default_yaml_holds_the_defaults() -> None:
@@ -52,8 +67,8 @@ def test_default_yaml_holds_the_defaults() -> None:
 
 
 @pytest.mark.parametrize("model", ["lstm", "han"])
-def test_seed_yaml_keeps_the_predecessors_values(model: str) -> None:
-    config = load_config("seed")
+def test_predecessor_yaml_keeps_the_predecessors_values(model: str) -> None:
+    config = load_config("predecessor")
     section = config.model(model)
     train, hpo = section.train, section.hpo
     assert (config.encoder.name, config.encoder.trainable_layers, config.encoder.max_length) == ("roberta-base", 0, 128)

@@ -48,18 +48,18 @@ def test_values_are_read_as_labels_of_the_model(tmp_path, values, labels, settin
 
 
 @pytest.mark.parametrize(
-    ("values", "expected", "dropped"),
+    ("values", "expected", "unknown"),
     [
-        (["0", "2", "4"], [0, 1], 1),
-        (["0", "1", "2"], [0, 1], 1),
-        (["positive", "mixed", "", "negative"], [1, 0], 2),
-        (["1", "maybe"], [1], 1),
+        (["0", "2.0", "4"], [0, 1], {"2": 1}),
+        (["0", "1", "2"], [0, 1], {"1": 1}),
+        (["positive", "mixed", "", "mixed", "negative"], [1, 0], {"mixed": 2, "": 1}),
+        (["1", "maybe"], [1], {"maybe": 1}),
     ],
 )
-def test_unknown_labels_are_left_out_and_counted_when_asked_for(tmp_path, values, expected, dropped):
+def test_unknown_labels_are_left_out_and_counted_when_asked_for(tmp_path, values, expected, unknown):
     labelled = read(tmp_path, values, unknown_labels="drop")
     assert labelled.examples.labels.tolist() == expected
-    assert labelled.dropped == {"unknown label": dropped}
+    assert labelled.unknown == unknown
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.engine.checkpoint import ModelInfo, save_model
 from sentiment_hybrid.engine.predictor import Predictor, mini, published, published_or_mini
-from sentiment_hybrid.errors import ColumnError, DataError, EncoderError, ModelError, TrainingError
+from sentiment_hybrid.errors import ColumnError, DataError, EncoderError, LabelError, ModelError, TrainingError
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder import Encoder, LoadedEncoder, load_encoder_dir
@@ -101,6 +101,22 @@ def test_every_head_gives_one_prediction_per_text(head: str, tiny_encoder: Loade
         assert list(one.probabilities) == list(labels)
         assert sum(one.probabilities.values()) == pytest.approx(1.0, abs=1e-5)
         assert one.score == max(one.probabilities.values()) == one.probabilities[one.label or ""]
+
+
+def test_answers_among_some_labels_are_renormalised(tiny_encoder: LoadedEncoder, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", tiny_encoder, labels=("negative", "neutral", "positive"))
+    texts = ["good film", "very bad food", "", "good film"]
+    whole = Predictor(model, device="cpu", precision="fp32").predict_proba(texts)
+    some = Predictor(model, device="cpu", precision="fp32", labels=["positive", "Negative"])
+    assert some.labels == ("negative", "positive")
+    assert some.added_columns == ["prediction", "score", "p_negative", "p_positive"]
+    expected = whole[:, [0, 2]] / whole[:, [0, 2]].sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(some.predict_proba(texts), expected, atol=1e-5)
+    assert [one.label for one in some.predict(texts)] == [
+        None if np.isnan(row[0]) else some.labels[row.argmax()] for row in expected
+    ]
+    with pytest.raises(LabelError, match=r"no label 'mixed'; its labels are negative, neutral, positive"):
+        Predictor(model, labels=["negative", "mixed"])
 
 
 def test_one_text_gives_one_prediction_and_a_list_gives_a_list(predictor: Predictor) -> None:

@@ -97,7 +97,7 @@ def test_a_space_in_which_there_is_nothing_to_find_is_refused(space: dict[str, A
 def test_the_shipped_spaces_are_usable() -> None:
     for model in MODEL_NAMES:
         check_space(Config(), model)
-        check_space(load_config("seed"), model)
+        check_space(load_config("predecessor"), model)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_the_shipped_spaces_are_usable() -> None:
     [
         ({"type": "int", "low": 1, "high": 8, "log": True, "step": 2}, "log and step"),
         ({"type": "int", "low": 1, "high": 3, "step": 5}, "step"),
-        ({"type": "categorical", "choices": [1, 2, 1]}, "named twice"),
+        ({"type": "categorical", "choices": [1, 2, 1]}, "listed twice"),
         ({"type": "int", "low": 3, "high": 3}, "must be below"),
     ],
 )

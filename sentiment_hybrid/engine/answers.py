@@ -1,0 +1,42 @@
+"""Answers among some of a model's labels: their probabilities, renormalised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sentiment_hybrid.data.columns import canonical
+from sentiment_hybrid.errors import LabelError
+
+
+def places_of(labels: tuple[str, ...], wanted: Sequence[str]) -> tuple[int, ...]:
+    """Places of the wanted labels, in the model's order; case does not matter.
+
+    Raises:
+        LabelError: the model does not have one of them, or fewer than two are wanted.
+    """
+    known = {label.casefold(): place for place, label in enumerate(labels)}
+    names = [canonical(name) for name in wanted]
+    strangers = [name for name in names if name.casefold() not in known]
+    if strangers:
+        raise LabelError(
+            f"the model has no label {', '.join(map(repr, strangers))}; its labels are {', '.join(labels)}",
+            hint="Name two or more of these.",
+        )
+    places = tuple(sorted({known[name.casefold()] for name in names}))
+    if len(places) < 2:
+        raise LabelError(
+            f"answers among {' and '.join(map(repr, names)) or 'no label'} alone would always be the same",
+            hint=f"Name two or more of the model's labels: {', '.join(labels)}.",
+        )
+    return places
+
+
+def among(probabilities: np.ndarray, places: Sequence[int]) -> np.ndarray:
+    """Probabilities (N, C) of these places alone, (N, k), each row summing to 1 again; NaN stays NaN."""
+    chosen = probabilities[:, list(places)]
+    total = chosen.sum(axis=1, keepdims=True)
+    # Where all of them are 0 in this precision, none is preferred.
+    shares = np.where(total == 0.0, 1.0 / len(places), chosen / np.where(total == 0.0, 1.0, total))
+    return np.asarray(shares, dtype=probabilities.dtype)
