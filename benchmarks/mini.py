@@ -33,15 +33,16 @@ from limits import as_json, encoder_flops, machine, machine_lines, side_by_side,
 from predict import limits
 
 from sentiment_hybrid import Predictor, paths
-from sentiment_hybrid.data import clean
+from sentiment_hybrid.data import normalizers
 from sentiment_hybrid.data.store import Store, open_store
-from sentiment_hybrid.engine import baseline, metrics
 from sentiment_hybrid.engine.batches import TokenizedTexts, collate, pack, tokenize
-from sentiment_hybrid.engine.checkpoint import read_info
 from sentiment_hybrid.engine.device import Compute, resolve
+from sentiment_hybrid.engine.evaluation import baseline, metrics
+from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.errors import SenthyError, TrainingError
 from sentiment_hybrid.files import aside_of
-from sentiment_hybrid.models.encoder import Encoder, LoadedEncoder, load_encoder_dir
+from sentiment_hybrid.models.encoder.hub import LoadedEncoder, load_encoder_dir
+from sentiment_hybrid.models.encoder.module import Encoder
 from sentiment_hybrid.reporting import canvas
 
 LABELS = ("negative", "positive")
@@ -264,7 +265,7 @@ def logistic(arguments: argparse.Namespace, store: Store) -> Contestant:
     if fitted is None:
         train = store.read("train", rows)
         fitted = baseline.fit_or_load(train.texts, train.labels, num_classes=2, folder=folder, fingerprint=fingerprint)
-    normalizer = clean.from_id(store.normalizer)
+    normalizer = normalizers.from_id(store.normalizer)
     order = [store.labels.index(label) for label in LABELS]
     size = megabytes(baseline._directory(folder, fingerprint))
     return Contestant(LOGISTIC, "fp64", lambda texts: fitted.predict_proba(normalizer.many(texts))[:, order], size)
@@ -294,7 +295,7 @@ def minilm(arguments: argparse.Namespace, store: Store) -> Contestant | None:
         print(f"without all-MiniLM-L6-v2: the package {_PACKAGE} is not installed")
         return None
     loaded = load_encoder_dir(directory)
-    compute, normalizer = resolve("cpu"), clean.from_id(store.normalizer)
+    compute, normalizer = resolve("cpu"), normalizers.from_id(store.normalizer)
     encoder = Encoder(loaded.model, 0).eval()
 
     def pooled(cleaned: Sequence[str]) -> np.ndarray:
@@ -377,7 +378,7 @@ def race(contestants: Sequence[Contestant], tweets: list[str], arguments: argpar
     info = read_info(arguments.models / HEADS[0])
     size = {name: int(getattr(loaded.model.config, name)) for name in ("hidden_size", "intermediate_size")}
     layers = int(loaded.model.config.num_hidden_layers)
-    cleaned = [text for text in clean.from_id(info.normalizer).many(tweets) if text]
+    cleaned = [text for text in normalizers.from_id(info.normalizer).many(tweets) if text]
     tokenized = tokenize(cleaned, loaded.tokenizer, max_length=info.max_length, max_windows=info.max_windows)
     encoder, compute = Encoder(loaded.model, 0).eval(), resolve("cpu")
 

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 import typer
 from typer.core import TyperGroup
 
-from sentiment_hybrid import __version__, console, paths
-from sentiment_hybrid.engine import processes
+from sentiment_hybrid import __version__, console, distributed, paths
 from sentiment_hybrid.errors import ConfigError, SenthyError, UsageError
 
 if TYPE_CHECKING:
@@ -58,9 +57,9 @@ class Told(TyperGroup):
             # Typer's own exits and usage errors are its business; anything else is a bug, told in one sentence.
             if type(failure).__module__.split(".")[0] in {"typer", "click"}:
                 code = getattr(failure, "exit_code", 0)
-                if code == 0 or processes.tells(failure):
+                if code == 0 or distributed.tells(failure):
                     raise
-                processes.let_it_be_told()
+                distributed.let_it_be_told()
                 raise typer.Exit(code) from None
             code = tell(failure)
         raise typer.Exit(code)
@@ -68,8 +67,8 @@ class Told(TyperGroup):
 
 def tell(failure: BaseException) -> int:
     """Print what went wrong and return the exit code: 1 cannot be done, 2 usage or config, 130 interrupted."""
-    if not processes.tells(failure):
-        processes.let_it_be_told()
+    if not distributed.tells(failure):
+        distributed.let_it_be_told()
         return INTERRUPTED if isinstance(failure, KeyboardInterrupt) else getattr(failure, "exit_code", 1)
     if console.verbosity() > 0 and not isinstance(failure, KeyboardInterrupt):
         console.traceback(failure)
@@ -386,7 +385,7 @@ def options(*groups: str) -> Callable[[Callable[..., None]], Callable[..., None]
 
         def command(**given: Any) -> None:
             if verb.__name__ not in _TOGETHER:
-                processes.refuse(verb.__name__.replace("_", "-"))
+                distributed.refuse(verb.__name__.replace("_", "-"))
             settings = {flag.key: _value(flag, given.pop(flag.name)) for flag, _ in flags}
             call = _call(given, settings)
             verb(call, **given)
@@ -700,7 +699,7 @@ def finetune(
     encoder: EncoderPath = None,
     bundle_encoder: Bundle = False,
 ) -> None:
-    """Fit a trained model to further texts, and measure it before and after, on new and old ones."""
+    """Trainer a trained model to further texts, and measure it before and after, on new and old ones."""
     from sentiment_hybrid.commands import finetune as verb
 
     result = verb.run(
@@ -1073,7 +1072,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (KeyboardInterrupt, OSError) as failure:
         code = tell(failure)
     if code == 0:
-        processes.leave()
+        distributed.leave()
     sys.exit(_flushed(code))
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sentiment_hybrid.engine import processes
+from sentiment_hybrid import distributed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -120,7 +120,7 @@ class _LogLines(logging.Handler):
     """Log records as plain lines on stderr, above a running progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not processes.is_main():
+        if not distributed.is_main():
             return
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
         name = "" if record.name.startswith("sentiment_hybrid") else f"{record.name}: "
@@ -138,13 +138,13 @@ def note(message: str) -> None:
 
 def warn(message: str) -> None:
     """One line on stderr about something to look at; shown with -q too."""
-    if processes.is_main():
+    if distributed.is_main():
         _line(message, head="warning: ", head_style="bold yellow")
 
 
 def error(message: str, *, problems: Sequence[str] = (), hint: str = "") -> None:
     """An error on stderr: what is wrong, each problem on its line, and what to do."""
-    of_process = "" if processes.is_main() else f" of {processes.name()}"
+    of_process = "" if distributed.is_main() else f" of {distributed.name()}"
     _line(message, head=f"Error{of_process}: ", head_style="bold red")
     for problem in problems:
         _line(f"  - {problem}")
@@ -160,7 +160,7 @@ def traceback(failure: BaseException) -> None:
 
 
 def _is_talkative() -> bool:
-    return _verbosity >= 0 and processes.is_main()
+    return _verbosity >= 0 and distributed.is_main()
 
 
 def _line(message: str, *, head: str = "", head_style: str = "", style: str = "") -> None:
@@ -172,13 +172,13 @@ def _line(message: str, *, head: str = "", head_style: str = "", style: str = ""
 
 def say(message: str = "") -> None:
     """One line of a result on stdout."""
-    if processes.is_main():
+    if distributed.is_main():
         out().print(safe(message), soft_wrap=True)
 
 
 def raw(text: str) -> None:
     """Text on stdout exactly as it is, for files and other programs: no wrapping, no escapes."""
-    if not processes.is_main():
+    if not distributed.is_main():
         return
     sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
     sys.stdout.flush()
@@ -191,7 +191,7 @@ def as_json(value: object) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1) -> None:
     """A table on stdout; the first ``left`` columns are words, the others figures."""
-    if not processes.is_main():
+    if not distributed.is_main():
         return
     from rich import box
     from rich.table import Table

@@ -20,10 +20,9 @@ import pytest
 from typer.main import get_command
 
 import sentiment_hybrid
-from sentiment_hybrid import cli, commands, console, paths
+from sentiment_hybrid import cli, commands, console, distributed, paths
 from sentiment_hybrid.config.describe import settings
 from sentiment_hybrid.config.load import load_config
-from sentiment_hybrid.engine import processes
 from sentiment_hybrid.errors import ConfigError, DataError, SenthyError, UsageError
 
 
@@ -428,7 +427,7 @@ def one_of_two(monkeypatch: pytest.MonkeyPatch, rank: int) -> list[str]:
     waited: list[str] = []
     for name, value in {"WORLD_SIZE": 2, "RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": 2}.items():
         monkeypatch.setenv(name, str(value))
-    monkeypatch.setattr(processes, "let_it_be_told", lambda: waited.append("waited"))
+    monkeypatch.setattr(distributed, "let_it_be_told", lambda: waited.append("waited"))
     return waited
 
 

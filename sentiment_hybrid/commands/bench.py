@@ -62,7 +62,7 @@ def run(config: Config, model: str = "lstm", *, seconds: float = 3.0, **options:
     Raises:
         SenthyError: the database is damaged, or the encoder or the device cannot be had.
     """
-    from sentiment_hybrid.engine.runs import versions
+    from sentiment_hybrid.engine.training.runs import versions
 
     started = time.perf_counter()
     with dry_run.temporary() as folder, _texts(config, folder) as (store, config, notes):
@@ -104,7 +104,7 @@ def _texts(config: Config, folder: Path) -> Iterator[tuple[Store, Config, list[s
 
 def _measured(probe: Probe, compute: Compute) -> tuple[list[Rate], dict[str, str]]:
     """Training and prediction in fp32 and in the config's precision; prediction in int8 too, where there is that."""
-    from sentiment_hybrid.models.fast import int8_engine
+    from sentiment_hybrid.models.encoder.cpu_inference import int8_engine
 
     precisions = list(dict.fromkeys(("fp32", compute.precision)))
     int8 = ["int8"] if compute.device.type == "cpu" and int8_engine() is not None else []

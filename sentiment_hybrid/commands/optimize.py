@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentiment_hybrid import paths
+from sentiment_hybrid import distributed, paths
 from sentiment_hybrid.commands import fitting
 from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.commands import train as train_command
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.engine import processes
 from sentiment_hybrid.errors import StudyError
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 class OptimizeResult:
     """What a search came to.
 
-    Values of trials are goodness: a loss counts negative. ``epochs_saved`` is what pruning spared. ``trained`` is None
+    Values of trials are scores: a loss counts negative. ``epochs_saved`` is what pruning spared. ``trained`` is None
     without a final model, and where it was published before; then ``test`` alone is there.
     """
 
@@ -101,7 +100,7 @@ def run(
 
     started = time.perf_counter()
     check_space(config, model)
-    processes.refuse(
+    distributed.refuse(
         "optimize", hint="Start one per machine: --workers N for several GPUs, --storage URL for several machines."
     )
     fitting.check_writable(config.paths.models_dir, config.paths.results_dir)
@@ -195,7 +194,7 @@ def _shown_by(update: Callable[..., object], metric: str) -> Callable[[Standing]
 
 
 def figure(value: float, metric: str) -> float:
-    """A goodness as the metric itself."""
+    """A selection_score as the metric itself."""
     return -value if metric == "loss" else value
 
 
@@ -302,7 +301,7 @@ def _train_final(
 ) -> tuple[TrainResult | None, TestResult | None]:
     """Train with the best parameters, or go on with that; only its test where that model is published already."""
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.engine.checkpoint import read_info
+    from sentiment_hybrid.engine.inference.model_directory import read_info
 
     config, purpose = final_training(config, model, found.best[0], _counts(found.trials), found.study, found.storage)
     include_valid = purpose.include_valid
@@ -365,7 +364,7 @@ def _is_done(
     config: Config, model: str, data_fingerprint: str, purpose: train_command.Purpose, *, bundle: bool
 ) -> bool:
     """Whether the published model is this one and its entry is in the results."""
-    from sentiment_hybrid.engine.checkpoint import read_info
+    from sentiment_hybrid.engine.inference.model_directory import read_info
     from sentiment_hybrid.errors import OutputError
     from sentiment_hybrid.reporting.results import read_results
 

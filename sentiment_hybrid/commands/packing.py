@@ -11,8 +11,8 @@ from sentiment_hybrid.config.schema import JOINT, Config
 from sentiment_hybrid.errors import DatabaseError, UsageError
 
 if TYPE_CHECKING:
-    from sentiment_hybrid.data.seen import SeenTexts
-    from sentiment_hybrid.engine.checkpoint import LoadedModel
+    from sentiment_hybrid.engine.evaluation.seen import SeenTexts
+    from sentiment_hybrid.engine.inference.model_directory import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ def run(config: Config, *, output: Path | None = None, offline: bool = False) ->
         ModelError: a model is missing, or they do not share an encoder.
         EncoderError, OutputError: as their names say.
     """
-    from sentiment_hybrid.engine.checkpoint import load_model, published_whole
-    from sentiment_hybrid.engine.pack import pack
-    from sentiment_hybrid.engine.predictor import published
+    from sentiment_hybrid.engine.inference.model_directory import load_model, published_whole
+    from sentiment_hybrid.engine.inference.pack import pack
+    from sentiment_hybrid.engine.inference.predictor import published
 
     heads = config.heads(JOINT)
     models = [load_model(published(config.paths.models_dir, head), offline=offline) for head in heads]
@@ -75,8 +75,8 @@ def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
     from sentiment_hybrid.commands.joint import further_keys
     from sentiment_hybrid.commands.test import trained_keys
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.data.seen import SeenTexts
     from sentiment_hybrid.data.store import open_store
+    from sentiment_hybrid.engine.evaluation.seen import SeenTexts
 
     try:
         with open_store(config.paths.data_db) as store:

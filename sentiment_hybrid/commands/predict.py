@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from sentiment_hybrid.config.schema import Config, Data
-    from sentiment_hybrid.data.sinks import Sink
     from sentiment_hybrid.data.sources import Batch, Source
-    from sentiment_hybrid.engine.predictor import Backend, Prediction, Predictor
+    from sentiment_hybrid.data.writers import Sink
+    from sentiment_hybrid.engine.inference.predictor import Backend, Prediction, Predictor
 
 Format = Literal["lines", "csv", "tsv", "jsonl"]
 
@@ -155,7 +155,7 @@ def _check_usage(
     text_column: str | None,
 ) -> None:
     """Reject contradictory options before anything heavy is loaded."""
-    from sentiment_hybrid.data.sinks import kind_of_output
+    from sentiment_hybrid.data.writers import kind_of_output
 
     if isinstance(texts, str):
         raise UsageError("texts must be a list, not a single str", hint="Pass [text].")
@@ -241,7 +241,7 @@ def _opened(stack: contextlib.ExitStack, path: Path) -> BinaryIO:
 
 def _batches(stack: contextlib.ExitStack, source: Source) -> Iterator[Batch]:
     """Whole rows in batches; closed together with the stack."""
-    from sentiment_hybrid.engine.predictor import CHUNK
+    from sentiment_hybrid.engine.inference.predictor import CHUNK
 
     batches = source.batches(native=True, size=min(CHUNK, _READ))
     stack.enter_context(contextlib.closing(batches))  # type: ignore[type-var]
@@ -264,9 +264,9 @@ def _predictor(
     labels: Sequence[str] | None,
 ) -> tuple[Predictor, Path]:
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.engine.checkpoint import read_info
-    from sentiment_hybrid.engine.onnx_backend import is_export
-    from sentiment_hybrid.engine.predictor import Predictor, model_directory, published, published_or_mini
+    from sentiment_hybrid.engine.inference.model_directory import read_info
+    from sentiment_hybrid.engine.inference.onnx_runtime import is_export
+    from sentiment_hybrid.engine.inference.predictor import Predictor, model_directory, published, published_or_mini
 
     models_dir = config.paths.models_dir
     if model_dir is not None:
@@ -330,8 +330,8 @@ def _label(
     Reading, preparing and writing run in threads of their own, at most a group or two ahead of or behind the model.
     Pipes, which may block forever, are read and written in the main thread, so that Ctrl-C works.
     """
-    from sentiment_hybrid.data.sinks import open_sink
-    from sentiment_hybrid.engine import overlap
+    from sentiment_hybrid.data.writers import open_sink
+    from sentiment_hybrid.engine.inference import overlap
 
     predictor.check_columns(incoming.columns, source=incoming.name)
     column = _text_column(incoming, text_column, data)
@@ -358,7 +358,7 @@ def _label(
 def _groups(predictor: Predictor, incoming: _Incoming, column: str) -> Iterator[_Group]:
     """Batches joined into groups until there are enough rows or characters."""
     from sentiment_hybrid.data.sources import value_text
-    from sentiment_hybrid.engine.predictor import CHUNK
+    from sentiment_hybrid.engine.inference.predictor import CHUNK
 
     batches: list[Batch] = []
     texts: list[str | None] = []
@@ -395,7 +395,7 @@ def _joined(batches: list[Batch]) -> list[Batch]:
 def _writing(
     write: Callable[[tuple[_Group, np.ndarray]], None], *, here: bool
 ) -> contextlib.AbstractContextManager[Callable[[tuple[_Group, np.ndarray]], None]]:
-    from sentiment_hybrid.engine import overlap
+    from sentiment_hybrid.engine.inference import overlap
 
     return contextlib.nullcontext(write) if here else overlap.behind(write)
 
@@ -423,7 +423,7 @@ def _text_column(incoming: _Incoming, wanted: str | None, data: Data) -> str:
 
 def _types(incoming: _Incoming, predictor: Predictor, output: Path | None) -> dict[str, Any]:
     """Arrow types for a parquet output: those of the input if it has types, otherwise string."""
-    from sentiment_hybrid.data.sinks import kind_of_output
+    from sentiment_hybrid.data.writers import kind_of_output
 
     if output is None or kind_of_output(output) != "parquet":
         return {}

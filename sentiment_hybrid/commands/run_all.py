@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sentiment_hybrid.commands.optimize import OptimizeResult
     from sentiment_hybrid.commands.test import TestResult
     from sentiment_hybrid.commands.train import TrainResult
-    from sentiment_hybrid.engine.metrics import Comparison
+    from sentiment_hybrid.engine.evaluation.metrics import Comparison
 
 Mode = Literal["train", "optimize", "test"]
 
@@ -168,7 +168,7 @@ def _is_trained(config: Config, model: str, data_fingerprint: str, *, bundle: bo
 
 def _test(config: Config, model: str, options: _Options, result: RunAllResult) -> TestResult:
     """The last test of the published model if nothing has changed since, else a new one."""
-    from sentiment_hybrid.engine.checkpoint import read_info
+    from sentiment_hybrid.engine.inference.model_directory import read_info
 
     directory = paths.published_model(config.paths.models_dir, model)
     kept = None if options.force else test_command.kept_result(config, directory, read_info(directory))
@@ -189,7 +189,7 @@ def _compare(config: Config, tests: dict[str, TestResult]) -> list[tuple[Compari
     """Each pair of models, and each model against the baseline, on the rows that both were tested on."""
     import numpy as np
 
-    from sentiment_hybrid.engine import metrics
+    from sentiment_hybrid.engine.evaluation import metrics
     from sentiment_hybrid.reporting.predictions import read_predictions
 
     level: dict[str, Any] = {

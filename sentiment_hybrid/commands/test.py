@@ -16,10 +16,10 @@ from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, ModelE
 if TYPE_CHECKING:
     import numpy as np
 
-    from sentiment_hybrid.data.seen import SeenTexts
     from sentiment_hybrid.data.store import Examples, Split, Store
-    from sentiment_hybrid.engine.checkpoint import LoadedModel, ModelInfo
-    from sentiment_hybrid.engine.metrics import Comparison, Scores
+    from sentiment_hybrid.engine.evaluation.metrics import Comparison, Scores
+    from sentiment_hybrid.engine.evaluation.seen import SeenTexts
+    from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo
 
 __test__ = False  # pytest, this module is a verb
 
@@ -52,7 +52,7 @@ def run(config: Config, model: str | None = None, **options: Any) -> TestResult:
     """``evaluate``, whose options these are, and an entry ``LSTMRoBERTa_Test`` in the results file."""
     from dataclasses import replace
 
-    from sentiment_hybrid.engine.runs import now, versions
+    from sentiment_hybrid.engine.training.runs import now, versions
     from sentiment_hybrid.reporting.results import append_result
 
     result = evaluate(config, model, **options)
@@ -126,8 +126,8 @@ def open_model(
     Raises:
         ModelError, EncoderError: it cannot be loaded, or is not the kind asked for.
     """
-    from sentiment_hybrid.engine.checkpoint import load_model, read_info
-    from sentiment_hybrid.engine.predictor import model_directory
+    from sentiment_hybrid.engine.inference.model_directory import load_model, read_info
+    from sentiment_hybrid.engine.inference.predictor import model_directory
 
     directory = (
         model_directory(load_model_path)
@@ -141,8 +141,8 @@ def open_model(
 
 def kept_result(config: Config, directory: Path, info: ModelInfo) -> TestResult | None:
     """The last result on the test split if the same model was tested in the same way and its files are there."""
-    from sentiment_hybrid.engine.checkpoint import file_sha256
-    from sentiment_hybrid.engine.metrics import Comparison, Scores
+    from sentiment_hybrid.engine.evaluation.metrics import Comparison, Scores
+    from sentiment_hybrid.files import sha256
     from sentiment_hybrid.reporting.results import read_results
 
     wanted = {
@@ -164,7 +164,7 @@ def kept_result(config: Config, directory: Path, info: ModelInfo) -> TestResult 
     if not all(path.is_file() for path in files.values()):
         return None
     # Another model of the same head may have been tested since, and have left its predictions there.
-    if file_sha256(files["predictions"]) != entry.get("predictions_sha256"):
+    if sha256(files["predictions"]) != entry.get("predictions_sha256"):
         return None
     baseline, comparison = entry["baseline"], entry["comparison_with_baseline"]
     return TestResult(
@@ -186,8 +186,8 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, *, devi
     import numpy as np
 
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.data.clean import from_id, prepare_nltk
     from sentiment_hybrid.data.labelled import read_labelled
+    from sentiment_hybrid.data.normalizers import from_id, prepare_nltk
     from sentiment_hybrid.data.sources import open_source
     from sentiment_hybrid.data.store import open_store
 
@@ -280,7 +280,7 @@ def texts_beside(loaded: LoadedModel) -> SeenTexts | None:
 def _readable(path: Path) -> SeenTexts | None:
     """None for a damaged filter, which is said: a warning is not worth the figures."""
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.data.seen import SeenTexts
+    from sentiment_hybrid.engine.evaluation.seen import SeenTexts
 
     try:
         return SeenTexts.load(path)
@@ -335,7 +335,7 @@ def own_texts(loaded: LoadedModel, store: Store, examples: Examples) -> Examples
     """The texts as the model's own normaliser gives them, when the database was cleaned with another one."""
     from dataclasses import replace
 
-    from sentiment_hybrid.data.clean import from_id
+    from sentiment_hybrid.data.normalizers import from_id
 
     if store.normalizer == loaded.info.normalizer or examples.raw is None:
         return examples
@@ -348,7 +348,7 @@ def _baseline(config: Config, loaded: LoadedModel, store: Store, examples: Examp
     if not config.test.baseline:
         return None
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.engine import baseline
+    from sentiment_hybrid.engine.evaluation import baseline
 
     rows = min(loaded.info.train_rows, store.count("train"))
     facts = [store.fingerprint, rows, list(store.labels), loaded.info.normalizer]
@@ -379,9 +379,9 @@ def _measure(
 
     import numpy as np
 
-    from sentiment_hybrid.engine import metrics
-    from sentiment_hybrid.engine.answers import among
-    from sentiment_hybrid.engine.checkpoint import file_sha256
+    from sentiment_hybrid.engine.evaluation import metrics
+    from sentiment_hybrid.engine.inference.answers import among
+    from sentiment_hybrid.files import sha256
 
     seen_by_mini = warned_of_mini(loaded, examples)
     probabilities, passes = probabilities_of(config, loaded, examples, split=split, device=device)
@@ -415,7 +415,7 @@ def _measure(
         "comparison_with_baseline": comparison.to_dict() if comparison else None,
         "overlap_with_training": overlap,
         "seen_by_mini": seen_by_mini,
-        "predictions_sha256": file_sha256(files["predictions"]),
+        "predictions_sha256": sha256(files["predictions"]),
         "files": {name: str(path) for name, path in files.items()},
     }
     return TestResult(
@@ -458,7 +458,7 @@ def warned_of_mini(loaded: LoadedModel, examples: Examples) -> int | None:
 
 def _of_mini(loaded: LoadedModel) -> bool:
     """Whether it is one of mini's models, stands on its encoder, or was fine-tuned from such a one."""
-    from sentiment_hybrid.engine.checkpoint import read_info
+    from sentiment_hybrid.engine.inference.model_directory import read_info
 
     own = paths.mini_dir()
     if loaded.directory.parent == own or loaded.info.encoder_name == paths.MINI:
@@ -487,12 +487,12 @@ def probabilities_of(
     """Probabilities (N, C), and how many windows went through the encoder for them."""
     from sentiment_hybrid.console import note, progress
     from sentiment_hybrid.engine.device import resolve
-    from sentiment_hybrid.engine.evaluate import predict_probabilities
-    from sentiment_hybrid.engine.materials import furnish
+    from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
+    from sentiment_hybrid.engine.training.session import session_for
 
     info, settings = loaded.info, config.model(loaded.info.head).train
     compute = resolve(device, settings.precision)
-    workshop = furnish(
+    session = session_for(
         loaded.classifier,
         loaded.encoder,
         compute=compute,
@@ -505,20 +505,20 @@ def probabilities_of(
         max_windows=info.max_windows,
     )
     with progress(f"encoding {split}", unit="windows") as bar:
-        material = workshop.material(examples.texts, examples.labels, progress=bar.advance)
-    if cut := material.tokenized.truncated:
+        dataset = session.dataset(examples.texts, examples.labels, progress=bar.advance)
+    if cut := dataset.tokenized.truncated:
         note(f"{cut:,} texts are longer than {info.max_windows} windows and were cut")
-    with progress(f"testing on {split}", total=len(material), unit="texts") as bar:
+    with progress(f"testing on {split}", total=len(dataset), unit="texts") as bar:
         probabilities = predict_probabilities(
-            workshop.classifier,
-            material.tokenized,
+            session.classifier,
+            dataset.tokenized,
             compute=compute,
             token_budget=settings.token_budget,
-            states=material.states,
+            states=dataset.states,
             progress=bar.advance,
         )
-    live = len(material.tokenized.window_lengths) if material.states is None else 0
-    return probabilities, live + (workshop.states.passes if workshop.states else 0)
+    live = len(dataset.tokenized.window_lengths) if dataset.states is None else 0
+    return probabilities, live + (session.states.passes if session.states else 0)
 
 
 def write_files(

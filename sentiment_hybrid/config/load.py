@@ -81,6 +81,8 @@ def resolve(source: str | Path) -> Path:
         return paths.shipped_configs() / f"{source}.yaml"
     if path.is_dir():
         raise ConfigError(f"{path} is a directory, not a configuration file")
+    if path.stem == "seed":
+        raise ConfigError("the shipped config `seed` is now called `predecessor`", hint="Use --config predecessor.")
     near = difflib.get_close_matches(str(source), names, n=1)
     hint = f"Did you mean `{near[0]}`? " if near else ""
     raise ConfigError(f"no configuration file {source}", hint=f"{hint}Shipped configs: {', '.join(names)}.")

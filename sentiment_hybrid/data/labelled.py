@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sentiment_hybrid.config.schema import Data
-from sentiment_hybrid.data.clean import Normalizer
 from sentiment_hybrid.data.columns import LabelValues, canonical, choose, codes_in
+from sentiment_hybrid.data.normalizers import Normalizer
 from sentiment_hybrid.data.sources import Source
 from sentiment_hybrid.data.store import Examples
 from sentiment_hybrid.errors import DataError

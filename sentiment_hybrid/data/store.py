@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from sentiment_hybrid.data.split import UInt64s, hash_raw
+from sentiment_hybrid.data.splits import UInt64s, hash_raw
 from sentiment_hybrid.errors import DatabaseError, DataError, LockedError
 
 #: In the header of every database of ours: "snth".

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from sentiment_hybrid.config.schema import Data
-from sentiment_hybrid.data import split
-from sentiment_hybrid.data.clean import Normalizer
+from sentiment_hybrid.data import splits
 from sentiment_hybrid.data.columns import find_text
+from sentiment_hybrid.data.normalizers import Normalizer
 from sentiment_hybrid.data.sources import Source
 from sentiment_hybrid.errors import DataError
 
@@ -43,7 +43,8 @@ def read_unlabelled(source: Source, data: Data, *, normalizer: Normalizer, valid
         kept = [place for place, text in enumerate(cleaned) if text]
         dropped["empty text"] += len(raws) - len(kept)
         texts += [cleaned[place] for place in kept]
-        first, second = split.hash_raw([raws[place] for place in kept], data.split_seed, version=data.split_key_version)
+        hashed = [raws[place] for place in kept]
+        first, second = splits.hash_raw(hashed, data.split_seed, version=data.split_key_version)
         hashes.append(first)
         orders.append(second)
     if not texts:
@@ -51,6 +52,6 @@ def read_unlabelled(source: Source, data: Data, *, normalizer: Normalizer, valid
     split_hashes, order_hashes = np.concatenate(hashes), np.concatenate(orders)
     _, distinct = np.unique(order_hashes, return_index=True)
     dropped["repeat"] += len(texts) - len(distinct)
-    held_out = split.assign(split_hashes[distinct], test_size=0.0, valid_size=valid_size) == split.VALID
+    held_out = splits.assign(split_hashes[distinct], test_size=0.0, valid_size=valid_size) == splits.VALID
     parts = [[texts[row] for row in distinct[choice]] for choice in (~held_out, held_out)]
     return Unlabelled(parts[0], parts[1], {reason: count for reason, count in dropped.items() if count})

@@ -14,11 +14,11 @@ import torch
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.store import Examples
 from sentiment_hybrid.engine.device import Compute, resolve
-from sentiment_hybrid.engine.evaluate import predict_probabilities
-from sentiment_hybrid.engine.loop import EpochFacts, Fit, StepFacts
-from sentiment_hybrid.engine.materials import Workshop, new_fit, open_workshop, set_seeds
+from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
+from sentiment_hybrid.engine.training.session import Session, new_trainer, open_session, set_seeds
+from sentiment_hybrid.engine.training.trainer import EpochEvent, StepEvent, Trainer
 from sentiment_hybrid.errors import OutputError
-from sentiment_hybrid.models.encoder import LoadedEncoder
+from sentiment_hybrid.models.encoder.hub import LoadedEncoder
 
 _FIRST = 16  # texts of the first measurement; each further one has twice as many
 #: Learning rates that leave the encoder's weights as they are, and an end that is never reached.
@@ -87,10 +87,10 @@ class Probe:
         with session.compute.layout(session.single.encoder, tokens=sum(map(len, self.examples.texts))):
             return [self._growing("predict", session, probabilities)[0]]
 
-    def _session(self, precision: str) -> Workshop:
+    def _session(self, precision: str) -> Session:
         set_seeds(self.config.project.seed)
         unbounded = self.config.cache.model_copy(update={"max_gb": None})  # the user's bound is for the user's folder
-        return open_workshop(
+        return open_session(
             self.config.model_copy(update={"cache": unbounded}),
             self.model,
             self.loaded,
@@ -99,7 +99,7 @@ class Probe:
             cache=self.folder,
         )
 
-    def _growing(self, work: str, session: Workshop, do: Callable[[list[str]], object]) -> tuple[Rate, int]:
+    def _growing(self, work: str, session: Session, do: Callable[[list[str]], object]) -> tuple[Rate, int]:
         """Work on twice as many texts each time, none of them twice, until one turn fills the time.
 
         Returns the rate of the last turn, and how many texts were used.
@@ -115,34 +115,34 @@ class Probe:
             start, size = part.stop, 2 * size
         return self._rate(work, session, part, took), part.stop
 
-    def _epochs(self, session: Workshop, part: slice) -> tuple[float, float]:
+    def _epochs(self, session: Session, part: slice) -> tuple[float, float]:
         """Mean seconds of an epoch's steps and of its validation, on the same texts; a first epoch is not counted."""
         training: list[float] = []
         validation: list[float] = []
         mark = time.perf_counter()
-        for event in self._fit(session, part).facts():
-            if isinstance(event, EpochFacts) or (isinstance(event, StepFacts) and event.step == event.steps):
+        for event in self._fit(session, part).events():
+            if isinstance(event, EpochEvent) or (isinstance(event, StepEvent) and event.step == event.steps):
                 if session.compute.device.type != "cpu":
                     torch.accelerator.synchronize()
-                took = validation if isinstance(event, EpochFacts) else training
+                took = validation if isinstance(event, EpochEvent) else training
                 took.append(time.perf_counter() - mark)
                 mark = time.perf_counter()
             if len(validation) > 1 and sum(training) + sum(validation) >= self.seconds:
                 break
         return statistics.mean(training[1:]), statistics.mean(validation[1:])
 
-    def _fit(self, session: Workshop, part: slice) -> Fit:
-        material = session.material(self.examples.texts[part], self.examples.labels[part])
+    def _fit(self, session: Session, part: slice) -> Trainer:
+        dataset = session.dataset(self.examples.texts[part], self.examples.labels[part])
         settings = self.config.model(self.model).train.model_copy(update={**_STANDSTILL, **_ENDLESS})
         seed = self.config.project.seed
-        return new_fit(session, material, material, settings=settings, labels=self.names, seed=seed)
+        return new_trainer(session, dataset, dataset, settings=settings, labels=self.names, seed=seed)
 
-    def _rate(self, work: str, session: Workshop, part: slice, seconds: float) -> Rate:
+    def _rate(self, work: str, session: Session, part: slice, seconds: float) -> Rate:
         lengths = session.tokenize(self.examples.texts[part]).lengths
         return Rate(work, session.compute.precision, int(lengths.sum()) / seconds, len(lengths) / seconds)
 
 
-def _encode(session: Workshop, texts: list[str]) -> None:
+def _encode(session: Session, texts: list[str]) -> None:
     assert session.states is not None
     if session.states.ensure(session.tokenize(texts), token_budget=session.token_budget) is None:
         raise OutputError(f"no token states can be stored: {session.states.refusal}")

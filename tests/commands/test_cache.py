@@ -17,7 +17,8 @@ from sentiment_hybrid import cli, console, paths
 from sentiment_hybrid.commands import cache
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.engine import baseline, shards
+from sentiment_hybrid.engine.evaluation import baseline
+from sentiment_hybrid.engine.states import shards
 from sentiment_hybrid.errors import UsageError
 
 from .conftest import Project

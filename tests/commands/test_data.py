@@ -19,7 +19,7 @@ from sentiment_hybrid import console
 from sentiment_hybrid.commands import data as command
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.data import clean, quick
+from sentiment_hybrid.data import normalizers, quick
 from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.errors import DatabaseError, DataError, LockedError, SourceError
 
@@ -77,7 +77,7 @@ def test_a_database_of_the_first_versions_is_kept_until_it_is_refreshed(
 ) -> None:
     rows = write(tmp_path / "rows.csv", 300)
     with monkeypatch.context() as patch:
-        patch.setattr(clean, "get_normalizer", clean.first_version)
+        patch.setattr(normalizers, "get_normalizer", normalizers.first_version)
         first = command.run(config(tmp_path, rows, split_key_version=1))
     capsys.readouterr()
     kept = command.run(config(tmp_path, rows))

@@ -28,11 +28,11 @@ import torch
 from sentiment_hybrid import cli, paths
 from sentiment_hybrid.commands import predict
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.data import clean
-from sentiment_hybrid.engine import predictor as engine
+from sentiment_hybrid.data import normalizers
 from sentiment_hybrid.engine.batches import collate, tokenize
-from sentiment_hybrid.engine.checkpoint import ModelInfo, save_model
-from sentiment_hybrid.engine.predictor import Predictor
+from sentiment_hybrid.engine.inference import predictor as engine
+from sentiment_hybrid.engine.inference.model_directory import ModelInfo, save_model
+from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.errors import (
     ColumnError,
     DataError,
@@ -44,7 +44,8 @@ from sentiment_hybrid.errors import (
 )
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
-from sentiment_hybrid.models.encoder import Encoder, load_encoder_dir
+from sentiment_hybrid.models.encoder.hub import load_encoder_dir
+from sentiment_hybrid.models.encoder.module import Encoder
 
 TEXTS = ["good film", 'bad, "very" bad', "", "ça 😀 food", "not\tgood", "what a day"]
 ADDED = ["prediction", "score", "p_negative", "p_positive"]
@@ -768,7 +769,7 @@ def test_nltk_data_of_the_classic_normaliser_are_looked_for_in_the_configured_ca
     import nltk
 
     monkeypatch.setattr(nltk.data, "path", [])
-    clean._nltk_tools.cache_clear()
+    normalizers._nltk_tools.cache_clear()
     place = Path(shutil.copytree(model_dir, tmp_path / "model"))
     text = (place / paths.MODEL_JSON).read_text(encoding="utf-8")
     (place / paths.MODEL_JSON).write_text(text.replace("tweet@1", "classic@1"), encoding="utf-8")
@@ -784,7 +785,7 @@ def test_nltk_data_of_the_classic_normaliser_are_looked_for_in_the_configured_ca
             target.chmod(0o644)
     config = configured(paths={"cache_dir": tmp_path / "cache"})
     assert predict.run(["good films"], config=config, **options).predictions[0].label is not None
-    clean._nltk_tools.cache_clear()
+    normalizers._nltk_tools.cache_clear()
     for name in [name for name in sys.modules if name.split(".")[0] == "nltk"]:
         del sys.modules[name]
 

@@ -11,7 +11,7 @@ import pytest
 
 from sentiment_hybrid.commands import data, test, train
 from sentiment_hybrid.data.store import open_store
-from sentiment_hybrid.engine.predictor import Predictor
+from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, ModelError, OutputError
 from sentiment_hybrid.reporting.predictions import read_predictions
 from sentiment_hybrid.reporting.results import read_results
@@ -101,7 +101,7 @@ def test_sizes_come_from_the_model_and_not_from_the_config(project):
 
 
 def test_the_baseline_is_fitted_once_per_training_set(trained, monkeypatch):
-    from sentiment_hybrid.engine import baseline
+    from sentiment_hybrid.engine.evaluation import baseline
 
     first = test.evaluate(trained.config(), "linear")
     monkeypatch.setattr(baseline, "fit", lambda *a, **k: pytest.fail("fitted again"))

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sentiment_hybrid.config.schema import Data
-from sentiment_hybrid.data.clean import get_normalizer
+from sentiment_hybrid.data.normalizers import get_normalizer
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.unlabelled import Unlabelled, read_unlabelled
 from sentiment_hybrid.errors import ColumnError, DataError

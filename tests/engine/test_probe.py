@@ -9,10 +9,11 @@ import pytest
 
 from sentiment_hybrid.data.store import Examples
 from sentiment_hybrid.engine.device import resolve
-from sentiment_hybrid.engine.features import StateStore, stored_keys, window_keys
 from sentiment_hybrid.engine.probe import Probe
+from sentiment_hybrid.engine.states.store import StateStore, stored_keys, window_keys
 from sentiment_hybrid.errors import OutputError
-from sentiment_hybrid.models.encoder import encoder_fingerprint, load_encoder
+from sentiment_hybrid.models.encoder.hub import load_encoder
+from sentiment_hybrid.models.encoder.module import encoder_fingerprint
 
 from .conftest import toy_texts
 
@@ -69,12 +70,12 @@ def test_states_that_cannot_be_written_are_no_rate(make_probe, monkeypatch):
         make_probe().training("fp32")
 
 
-def test_looking_for_stored_windows_leaves_a_damaged_shard_where_it_is(make_workshop):
-    workshop = make_workshop()
-    tokenized = workshop.tokenize(["good day", "bad day"])
-    workshop.states.ensure(tokenized, token_budget=64)
-    assert stored_keys(workshop.states.folder) == set(window_keys(tokenized).tolist())
-    for keys in workshop.states.folder.glob("shard-*/keys.npy"):
+def test_looking_for_stored_windows_leaves_a_damaged_shard_where_it_is(make_session):
+    session = make_session()
+    tokenized = session.tokenize(["good day", "bad day"])
+    session.states.ensure(tokenized, token_budget=64)
+    assert stored_keys(session.states.folder) == set(window_keys(tokenized).tolist())
+    for keys in session.states.folder.glob("shard-*/keys.npy"):
         keys.write_bytes(b"no array")
-    assert stored_keys(workshop.states.folder) == set()
-    assert all(keys.read_bytes() == b"no array" for keys in workshop.states.folder.glob("shard-*/keys.npy"))
+    assert stored_keys(session.states.folder) == set()
+    assert all(keys.read_bytes() == b"no array" for keys in session.states.folder.glob("shard-*/keys.npy"))
