@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sentiment_hybrid.commands.dry_run import DryRun
     from sentiment_hybrid.data.store import Store
     from sentiment_hybrid.engine.device import Compute
-    from sentiment_hybrid.engine.probe import Probe, Rate
+    from sentiment_hybrid.engine.training.probe import Probe, Rate
 
 _MOST_COUNTED = 20_000  # texts of a split; a dry run counts more
 

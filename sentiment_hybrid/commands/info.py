@@ -39,9 +39,11 @@ def _versions() -> dict[str, Any]:
 
 
 def _machine(config: Config, device: str) -> dict[str, Any]:
+    import joblib
+
     facts: dict[str, Any] = {
         "system": f"{platform.system()} {platform.release()} ({platform.machine()})",
-        "cores": _cores(),
+        "cores": joblib.cpu_count(),
         "memory": _memory(),
     }
     try:
@@ -60,13 +62,6 @@ def _compute(config: Config, device: str) -> dict[str, Any]:
     name = torch.cuda.get_device_name(compute.device) if compute.device.type == "cuda" else platform.processor()
     shown = f"{compute.device.type} ({name})" if name else compute.device.type
     return {"device": shown, "precision": compute.precision, "threads": torch.get_num_threads()}
-
-
-def _cores() -> int:
-    # A container often has fewer cores than the machine; only some systems report those that this process may use.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _memory() -> str:

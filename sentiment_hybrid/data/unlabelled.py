@@ -1,4 +1,4 @@
-"""Texts of a source without their labels, cleaned, each once, a share of them held out."""
+"""Reads texts without labels, cleaned and deduplicated, and holds out a fraction of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sentiment_hybrid.errors import DataError
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """Texts to train on and held-out ones, each in an order of its own that no order of rows changes."""
+    """Texts to train on and held-out texts, in an order that does not depend on the order of rows."""
 
     train: list[str]
     valid: list[str]
@@ -25,11 +25,11 @@ class Unlabelled:
 
 
 def read_unlabelled(source: Source, data: Data, *, normalizer: Normalizer, valid_size: float) -> Unlabelled:
-    """Read every row's text; empty ones and all but the first of those with one split key are left out, and counted.
+    """Read every row's text; empty texts, and repeats by split key, are dropped and counted.
 
     Raises:
         SourceError, ColumnError: the source cannot be read.
-        DataError: nothing is left.
+        DataError: no text is left.
     """
     column = find_text(source.columns, data.text_column, source=source.name)
     texts: list[str] = []
@@ -48,7 +48,7 @@ def read_unlabelled(source: Source, data: Data, *, normalizer: Normalizer, valid
         hashes.append(first)
         orders.append(second)
     if not texts:
-        raise DataError(f"{source.name} has no row with a text", hint="Is it the right text column (--text-column)?")
+        raise DataError(f"{source.name} has no texts", hint="Is it the right text column (--text-column)?")
     split_hashes, order_hashes = np.concatenate(hashes), np.concatenate(orders)
     _, distinct = np.unique(order_hashes, return_index=True)
     dropped["repeat"] += len(texts) - len(distinct)

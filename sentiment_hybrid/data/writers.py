@@ -1,4 +1,4 @@
-"""Where rows go: csv, tsv, jsonl (each also .gz), parquet, SQLite; streamed aside and put in place when complete."""
+"""Writers for csv, tsv, jsonl (each also .gz), parquet and SQLite; a file appears only when it is complete."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ Quoting = Literal["auto", "minimal", "none"]
 Rows = Mapping[str, Sequence[Any]]
 
 _KNOWN = ".csv, .tsv, .jsonl (each also .gz), .parquet, .db"
-_HINT = "Free some space, or choose another place."
+_HINT = "Free some disk space, or choose another location."
 
 
 class Sink(ABC):
-    """Takes batches of rows as columns; null is None (or MISSING where a JSON object lacks a key)."""
+    """Writes batches of rows, given as columns; None is null, MISSING a key that a JSON object lacks."""
 
     @abstractmethod
     def write(self, rows: Rows) -> None:
         """Append rows; the columns have equal lengths.
 
         Raises:
-            OutputError: the disk is full, or the format cannot hold a value or a column that was not there before.
+            OutputError: the disk is full, or the format cannot represent a value or a new column.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Complete what was written."""
+        """Complete the output."""
 
 
 def kind_of_output(path: Path) -> str:
-    """csv, tsv, jsonl, parquet or sqlite by suffix. Raises UsageError for any other."""
+    """csv, tsv, jsonl, parquet or sqlite, detected from the extension. Raises UsageError for any other."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     zipped = suffixes[-1:] == [".gz"]
     kind = SUFFIXES.get(suffixes[-2] if zipped and len(suffixes) > 1 else suffixes[-1]) if suffixes else None
     if kind is None or kind == "lines" or (zipped and kind in ("parquet", "sqlite")):
-        raise UsageError(f"cannot tell from its suffix how to write {path}", hint=f"Known suffixes: {_KNOWN}.")
+        raise UsageError(f"the extension of {path} is not a known output format", hint=f"Known extensions: {_KNOWN}.")
     return kind
 
 
@@ -65,18 +65,18 @@ def open_sink(
     types: Mapping[str, Any] | None = None,
     quoting: Quoting = "auto",
 ) -> Iterator[Sink]:
-    """A sink that becomes the file ``target`` when the block ends well; None is stdout.
+    """A writer for ``target``, which is replaced when the block ends without an error; None means stdout.
 
     Args:
-        target: its suffix says the format. Until the block ends, and after a failure, what stood there stands there.
-        columns: their names in order; only jsonl takes others later.
+        target: its extension sets the format. Until the block ends, and after an error, an existing file is unchanged.
+        columns: column names in order; only jsonl accepts others later.
         kind: the format on stdout: csv, tsv or jsonl.
-        types: Arrow types of columns, for parquet; those not named are taken from the first batch.
-        quoting: as ``data.quoting``: auto quotes in csv and not in tsv.
+        types: Arrow types of columns, for parquet; others are inferred from the first batch.
+        quoting: as ``data.quoting``: auto quotes in csv but not in tsv.
 
     Raises:
-        UsageError: the suffix is not known.
-        OutputError: the place cannot be written.
+        UsageError: unknown extension.
+        OutputError: the file cannot be written.
     """
     if target is None:
         sink = _text_sink(kind or "csv", sys.stdout, columns, quoting)
@@ -86,7 +86,7 @@ def open_sink(
     kind = kind_of_output(target)
     target = target.expanduser().resolve()
     aside = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
-    with _told_as_output_error(target):
+    with _as_output_error(target):
         _prepare(target, kind)
         try:
             with contextlib.ExitStack() as stack:
@@ -99,9 +99,9 @@ def open_sink(
 
 
 def _prepare(target: Path, kind: str) -> None:
-    """Refuse a place that must not be replaced, and remove what a killed run left beside it."""
+    """Refuse a target that must not be replaced, and remove partial files of killed runs."""
     if target.is_dir():
-        raise OutputError(f"{target} is a directory", hint="Name a file.")
+        raise OutputError(f"{target} is a directory", hint="Choose a file name.")
     if kind == "sqlite" and target.is_file() and target.stat().st_size:
         _check_replaceable(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -110,16 +110,16 @@ def _prepare(target: Path, kind: str) -> None:
 
 
 def _check_replaceable(target: Path) -> None:
-    """A database is replaced whole: one with other tables in it is somebody's data."""
+    """A database is replaced as a whole, so one that contains other tables is refused."""
     try:
         with contextlib.closing(sqlite3.connect(f"{target.as_uri()}?mode=ro", uri=True)) as connection:
             tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.Error as error:
-        raise OutputError(f"{target} is there and is no SQLite database ({error})", hint="Name a new file.") from error
+        raise OutputError(f"{target} is not an SQLite database ({error})", hint="Choose a new file.") from error
     if tables - {TABLE}:
         raise OutputError(
-            f"{target} holds other tables ({', '.join(sorted(tables - {TABLE}))}), which would be lost",
-            hint="Name a new file.",
+            f"{target} contains other tables ({', '.join(sorted(tables - {TABLE}))}), which would be lost",
+            hint="Choose a new file.",
         )
 
 
@@ -162,7 +162,7 @@ class _Delimited(Sink):
         self._columns = list(columns)
         self._stream = stream
         self._kind = "csv" if delimiter == "," else "tsv"
-        # Without a quote character a quote is a character like any other, as the reader of unquoted files takes it.
+        # Without a quote character, quotes are ordinary characters, as for the reader of unquoted files.
         style: dict[str, Any] = {} if quoted else {"quoting": csv.QUOTE_NONE, "quotechar": None}
         self._writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n", **style)
         self._put([self._columns])
@@ -176,7 +176,7 @@ class _Delimited(Sink):
             self._writer.writerows(rows)
         except csv.Error as error:
             raise OutputError(
-                f"a value has a separator or a line break in it, which an unquoted {self._kind} file cannot hold",
+                f"a value contains a delimiter or a line break, which an unquoted {self._kind} file cannot represent",
                 hint="Write .csv or .jsonl, or use --set data.quoting=minimal.",
             ) from error
 
@@ -185,7 +185,7 @@ class _Delimited(Sink):
 
 
 class _JsonLines(Sink):
-    """One object a line; a key that an object did not have is not put in."""
+    """One object per line; a key that an input object lacks is not added."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -203,7 +203,7 @@ class _JsonLines(Sink):
 
 
 class _Parquet(Sink):
-    """A parquet file whose types are those given, else what the first batch holds."""
+    """A parquet file with the given types, else those of the first batch."""
 
     def __init__(self, path: Path, columns: Sequence[str], types: Mapping[str, Any]) -> None:
         self._path = path
@@ -224,7 +224,7 @@ class _Parquet(Sink):
                     array = array.cast(pyarrow.string())
             except (pyarrow.ArrowException, OverflowError) as error:
                 raise OutputError(
-                    f"the values of column {name!r} have no common type, which parquet needs: {error}",
+                    f"the values of column {name!r} have no common type, as parquet requires: {error}",
                     hint="Write .jsonl or .csv.",
                 ) from error
             self._types.setdefault(name, array.type)
@@ -233,7 +233,7 @@ class _Parquet(Sink):
         writer.write_table(pyarrow.table(arrays, schema=writer.schema))
 
     def _plain(self, name: str, column: Sequence[Any] | None) -> list[Any]:
-        """Nested values without a type of their own become JSON: Arrow would drop keys that turn up late."""
+        """Nested values without a declared type become JSON: Arrow would drop keys that first occur later."""
         values = [None if value is MISSING else value for value in column or ()]
         if name in self._types:
             return values
@@ -252,19 +252,19 @@ class _Parquet(Sink):
         self._open().close()
 
     def abandon(self) -> None:
-        """Let go of the file, complete or not."""
+        """Close the file, complete or not."""
         if self._writer is not None and self._writer.is_open:
             self._writer.close()
 
 
 class _Sqlite(Sink):
-    """A new database with one table, whose columns have no declared types: values stay what they are."""
+    """A new database with one table, whose columns have no declared types, so values keep theirs."""
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self._columns = list(columns)
         # Opened and closed by one thread, written by another, never at the same time.
         self.connection = sqlite3.connect(path, check_same_thread=False)
-        # The file is put in place when complete and thrown away otherwise: a journal would guard nothing.
+        # An incomplete file is deleted, so a journal is not needed.
         self.connection.execute("PRAGMA journal_mode = OFF")
         self.connection.execute("PRAGMA synchronous = OFF")
         names = ", ".join(_quoted(name) for name in self._columns)
@@ -280,11 +280,11 @@ class _Sqlite(Sink):
 
 
 def _in_order(rows: Rows, columns: Sequence[str], kind: str) -> list[Sequence[Any]]:
-    """The columns of a batch in their fixed order; one that it lacks is null."""
+    """The columns of a batch in the fixed order; missing ones are null."""
     late = [name for name in rows if name not in columns]
     if late:
         raise OutputError(
-            f"a later row has {late[0]!r}, which the rows before it do not have, and {kind} cannot add a column",
+            f"a later row has {late[0]!r}, which earlier rows do not have, and {kind} cannot add a column",
             hint="Write .jsonl (--json on stdout).",
         )
     count = len(next(iter(rows.values()), ()))
@@ -292,7 +292,7 @@ def _in_order(rows: Rows, columns: Sequence[str], kind: str) -> list[Sequence[An
 
 
 def _cell(value: Any) -> str:
-    """A value as text; null is empty."""
+    """A value as text; null becomes the empty string."""
     if value is None or value is MISSING or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, str):
@@ -321,8 +321,8 @@ def _quoted(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _told_as_output_error(target: Path) -> Iterator[None]:
-    """A failed write in the user's words; what fails on the way into a pipe is no business of this file's."""
+def _as_output_error(target: Path) -> Iterator[None]:
+    """Turn a failed write into an OutputError; broken pipes are handled elsewhere."""
     try:
         yield
     except BrokenPipeError:

@@ -130,7 +130,7 @@ def test_labels_of_a_file_are_read_as_senthy_data_would(trained):
     ("content", "error", "message"),
     [
         ("text,label\nfine,glad\nmeh,neutral\nbad,sad\n", DataError, "holds 'glad', 'neutral', 'sad'"),
-        ("text,label\n,positive\n  ,negative\n", DataError, "no row with a text"),
+        ("text,label\n,positive\n  ,negative\n", DataError, "has no texts"),
         ("words,label\nfine,positive\n", DataError, "text"),
     ],
 )

@@ -108,7 +108,7 @@ def test_about_the_share_asked_for_is_held_out_and_a_larger_one_holds_the_smalle
 
 
 def test_a_file_without_any_text_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no row with a text"):
+    with pytest.raises(DataError, match="has no texts"):
         read(csv_of(tmp_path / "texts.csv", ["", " "]))
 
 
