@@ -22,6 +22,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from sentiment_hybrid import __version__, console, distributed, paths
 from sentiment_hybrid.errors import ConfigError, SenthyError, UsageError
+from sentiment_hybrid.heads import HEADS
 
 if TYPE_CHECKING:
     from sentiment_hybrid.config.schema import Config
@@ -417,7 +418,7 @@ def _label_map(items: Sequence[str]) -> dict[str, str]:
 
 # --- options that are not settings -----------------------------------------------------------------------------------
 
-MODELS = tuple(paths.DISPLAY_NAMES)
+MODELS = tuple(HEADS)
 #: The same as config.schema.JOINT, without loading pydantic.
 _JOINT = "joint"
 

@@ -21,10 +21,11 @@ import pytest
 from typer.main import get_command
 
 import sentiment_hybrid
-from sentiment_hybrid import cli, commands, console, distributed, paths
+from sentiment_hybrid import cli, commands, console, distributed
 from sentiment_hybrid.config.describe import settings
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.errors import ConfigError, DataError, SenthyError, UsageError
+from sentiment_hybrid.heads import HEADS
 
 
 @pytest.fixture(autouse=True)
@@ -345,7 +346,7 @@ def test_every_option_that_is_a_setting_names_a_setting_that_there_is() -> None:
     keys = {setting.key for setting in settings()}
     for flags in (*cli._PANELS.values(), (cli._SEED,)):
         for flag in flags:
-            for model in paths.DISPLAY_NAMES:
+            for model in HEADS:
                 for key in cli._SAMPLED.values() if flag.key == cli._SAMPLE_SIZE_OF_MODE else [flag.key]:
                     assert key.format(model=model) in keys
 

@@ -258,5 +258,5 @@ def test_it_knows_the_texts_that_it_was_made_from(
     result = test.evaluate(config, None, load_model_path=Path("mini"), data_file=file_of)
     assert result.entry["seen_by_mini"] > 250
     said = " ".join(capsys.readouterr().err.split())
-    assert "flatter" in said
-    assert "no check for texts" not in said, "there is one"
+    assert "were used to make mini" in said
+    assert "no check for training texts" not in said, "there is one"

@@ -12,6 +12,7 @@ import sentiment_hybrid
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.errors import SenthyError
+from sentiment_hybrid.heads import HEADS
 
 _PACKAGES = (
     "torch", "transformers", "tokenizers", "accelerate", "safetensors", "numpy", "scikit-learn", "pandas", "pyarrow",
@@ -76,7 +77,7 @@ def _memory() -> str:
 def _files(config: Config, config_file: str | None) -> dict[str, Any]:
     cache = paths.cache_dir(config.paths.cache_dir)
     models = config.paths.models_dir
-    published = [name for name in paths.DISPLAY_NAMES if paths.published_model(models, name).is_dir()]
+    published = [name for name in HEADS if paths.published_model(models, name).is_dir()]
     return {
         "config": config_file or "defaults",
         "shipped configs": str(paths.shipped_configs()),

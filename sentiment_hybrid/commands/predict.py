@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.errors import ModelError, SourceError, UsageError, count
+from sentiment_hybrid.heads import HEADS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -276,7 +277,7 @@ def _predictor(
     elif model_dir is None and backend == "onnx":
         note(f"using {directory}")
     elif model_dir is None and head is None:
-        others = [name for name in paths.DISPLAY_NAMES if paths.published_model(models_dir, name).is_dir()]
+        others = [name for name in HEADS if paths.published_model(models_dir, name).is_dir()]
         others = [name for name in others if paths.published_model(models_dir, name) != directory]
         if others:
             note(f"using {directory} (--model selects another: {', '.join(others)})")
@@ -300,7 +301,7 @@ def _predictor(
 
 def _exported(models_dir: Path, head: str | None) -> Path:
     """The export of a head, or of the first head that has one; float32 before int8. Raises ModelError."""
-    heads = list(paths.DISPLAY_NAMES) if head is None else [head]
+    heads = list(HEADS) if head is None else [head]
     places = [paths.exported_model(models_dir, name, kind) for name in heads for kind in (None, "int8")]
     for place in places:
         if place.is_dir():

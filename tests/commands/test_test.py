@@ -154,7 +154,8 @@ def test_rows_that_a_model_cannot_answer_are_counted_and_the_others_tested(train
     result = test.run(trained.config(), "linear", data_file=file)
     assert result.rows == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert "cannot answer 3 rows, labelled neutral (1), Neutral (1), nothing (1)" in said
+    assert "3 rows skipped" in said
+    assert "neutral (1), Neutral (1), empty (1)" in said
     entry = read_results(trained.folder / "results" / "model_results.json")[-1]
     assert entry["unanswered"] == {"neutral": 1, "Neutral": 1, "": 1}
 
@@ -205,7 +206,7 @@ def test_a_database_of_fewer_or_more_labels_is_tested_among_those_in_common(make
     said = " ".join(capsys.readouterr().err.split())
     if labels == THREE:
         assert 0 < result.rows < in_test
-        assert f"cannot answer {in_test - result.rows:,} rows, labelled neutral" in said
+        assert f"{in_test - result.rows:,} rows skipped" in said
     else:
         assert result.rows == in_test
         assert "labelled negative, positive alone" in said

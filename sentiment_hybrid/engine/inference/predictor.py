@@ -18,6 +18,7 @@ from sentiment_hybrid.engine.inference.answers import among, places_of
 from sentiment_hybrid.engine.inference.model_directory import load_model, recover
 from sentiment_hybrid.engine.inference.onnx_runtime import OnnxBackend, is_export
 from sentiment_hybrid.errors import ColumnError, DataError, ModelError
+from sentiment_hybrid.heads import HEADS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -277,7 +278,7 @@ def published(models_dir: Path, head: str | None = None) -> Path:
 
     Raises ModelError when there is none.
     """
-    heads = list(paths.DISPLAY_NAMES) if head is None else [head]
+    heads = list(HEADS) if head is None else [head]
     for name in heads:
         directory = paths.published_model(models_dir, name)
         recover(directory)
