@@ -15,6 +15,7 @@ from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.commands import train as train_command
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.errors import StudyError
+from sentiment_hybrid.heads import display_name
 
 if TYPE_CHECKING:
     import optuna
@@ -259,7 +260,7 @@ def _draw(config: Config, model: str, found: _Found) -> dict[str, Path]:
         found.importances,
         metric={"loss": "negative valid loss", "macro_f1": "valid macro F1"}.get(metric, f"valid {metric}"),
         log_params=[name for name, entry in section.hpo.search_space.items() if getattr(entry, "log", False)],
-        title=f"{paths.DISPLAY_NAMES[model]} on {config.project.name}",
+        title=f"{display_name(model)} on {config.project.name}",
     )
 
 
@@ -275,7 +276,7 @@ def _result(config: Config, model: str, found: _Found, files: dict[str, Path]) -
     states = [trial.state for trial in found.trials]
     scored = [trial for trial in found.trials if trial.state != "failed"]
     return OptimizeResult(
-        model=paths.DISPLAY_NAMES[model],
+        model=display_name(model),
         study=found.study,
         storage=found.storage,
         metric=section.train.metric,
@@ -373,7 +374,7 @@ def _is_done(
     ):
         return False
     run_id = read_info(paths.published_model(config.paths.models_dir, model)).run_id
-    name = f"{paths.DISPLAY_NAMES[model]}_{purpose.name}"
+    name = f"{display_name(model)}_{purpose.name}"
     try:
         entries = read_results(paths.results_json(config.paths.results_dir))
     except OutputError:

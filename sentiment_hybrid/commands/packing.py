@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import JOINT, Config
 from sentiment_hybrid.errors import DatabaseError, UsageError
+from sentiment_hybrid.heads import HEADS
 
 if TYPE_CHECKING:
     from sentiment_hybrid.engine.evaluation.seen import SeenTexts
@@ -59,7 +60,7 @@ def _check_target(target: Path) -> None:
         raise UsageError(f"--output {target} is a file", hint="Name a new directory.")
     there = {entry.name for entry in target.iterdir()} if target.is_dir() else set()
     # A model directory has an encoder inside too.
-    others = there - {paths.ENCODER_DIR, paths.SEEN_TEXTS, *paths.DISPLAY_NAMES}
+    others = there - {paths.ENCODER_DIR, paths.SEEN_TEXTS, *HEADS}
     if others or (there and paths.ENCODER_DIR not in there):
         raise UsageError(f"--output {target} is a directory with other files in it", hint="Name a new directory.")
 

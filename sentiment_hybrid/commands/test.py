@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, ModelError, OutputError, UsageError
+from sentiment_hybrid.heads import HEADS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -465,7 +466,7 @@ def _of_mini(loaded: LoadedModel) -> bool:
     own = paths.mini_dir()
     if loaded.directory.parent == own or loaded.info.encoder_name == paths.MINI:
         return True
-    heads = {read_info(own / head).weights_sha256 for head in paths.DISPLAY_NAMES if (own / head).is_dir()}
+    heads = {read_info(own / head).weights_sha256 for head in HEADS if (own / head).is_dir()}
     parent = loaded.info.parent
     while parent is not None:
         if parent["weights_sha256"] in heads:

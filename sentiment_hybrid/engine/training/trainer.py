@@ -8,8 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -22,6 +21,7 @@ from sentiment_hybrid.config.schema import Train
 from sentiment_hybrid.engine.batches import pack, padding_share, plan_epoch, steps_per_epoch
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.memory import exhausted, keep_freed, padded_size, ran_out, release, smaller
+from sentiment_hybrid.engine.prefetch import one_ahead
 from sentiment_hybrid.engine.training.checkpoints import TrainerState
 from sentiment_hybrid.engine.training.optim import Schedule, build_optimizer
 from sentiment_hybrid.engine.training.tasks import MicroBatch, Task
@@ -424,19 +424,6 @@ class _RandomState:
         torch.set_rng_state(self.cpu)
         if self.cuda is not None and self.device is not None:
             torch.cuda.set_rng_state(self.cuda, self.device)
-
-
-def one_ahead(make: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """What ``make`` makes of each item, in order; the next one is being made in a thread while one is used."""
-    with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
-        waiting: Future[R] | None = None
-        for item in items:
-            following = thread.submit(make, item)
-            if waiting is not None:
-                yield waiting.result()
-            waiting = following
-        if waiting is not None:
-            yield waiting.result()
 
 
 def selection_score(valid: Mapping[str, float], metric: str) -> float:
