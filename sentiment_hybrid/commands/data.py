@@ -45,7 +45,7 @@ def run(config: Config, *, refresh: bool = False, offline: bool = False) -> Data
         OutputError: the database cannot be written; what was there before still is.
     """
     from sentiment_hybrid.data.build import fingerprint
-    from sentiment_hybrid.data.normalizers import get_normalizer
+    from sentiment_hybrid.data.normalizers import first_version, get_normalizer
     from sentiment_hybrid.data.store import check_ours
 
     target, data = config.paths.data_db, config.data
@@ -54,6 +54,12 @@ def run(config: Config, *, refresh: bool = False, offline: bool = False) -> Data
     parts = _parts(data, offline=offline)
     wanted = fingerprint(parts, data, normalizer)
     cache = paths.cache_dir(config.paths.cache_dir)
+    found = None if refresh else _standing(target, time.perf_counter())
+    if found is not None and found.fingerprint != wanted:
+        first = data.model_copy(update={"split_key_version": 1})
+        if found.fingerprint == fingerprint(parts, first, first_version(data.normalizer)):
+            note(f"{target} keeps version 1 of its normaliser and split; --refresh prepares it by the newest rules")
+            return found
     return prepare(
         target, parts, data, normalizer=normalizer, fingerprint=wanted, cache=cache, refresh=refresh, offline=offline
     )

@@ -144,7 +144,7 @@ class _Options:
 class _Old:
     """Order hashes of what the model is tested on and was trained on; ``missing`` says why they are not known."""
 
-    split_seed: int | None = None
+    split_keys: dict[str, int] | None = None
     tested: np.ndarray | None = None
     trained: np.ndarray | None = None
     missing: str = ""
@@ -247,7 +247,7 @@ def _old_splits(config: Config, info: ModelInfo) -> _Old:
         with open_store(config.paths.data_db) as store:
             if store.split_fingerprint == info.split_fingerprint:
                 trained = test_command.trained_keys(store, info.train_rows)
-                return _Old(store.split_seed, store.key_hashes("test"), trained)
+                return _Old(store.split_keys, store.key_hashes("test"), trained)
             missing = f"{store.path} is not the database that the model was trained on"
     except LockedError:
         raise
@@ -268,8 +268,8 @@ def _prepare(config: Config, info: ModelInfo, source: str, old: _Old, *, new_lab
     from sentiment_hybrid.data.sources import open_source
 
     sizes: dict[str, Any] = {"valid_size": config.finetune.valid_size, "test_size": config.finetune.test_size}
-    if old.split_seed is not None:  # hashes can be compared with those of the old database only if its seed made them
-        sizes["split_seed"] = old.split_seed
+    if old.split_keys is not None:  # hashes can only be compared with those of the old database if they are made alike
+        sizes |= old.split_keys
     data = config.data.model_copy(update=sizes)
     demands = Demands(info.labels, may_differ=new_labels, tested=old.tested, trained=old.trained)
     normalizer = from_id(info.normalizer)
