@@ -14,6 +14,7 @@ from sentiment_hybrid.commands import fitting
 from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.commands import train as train_command
 from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.config.sections import METRICS
 from sentiment_hybrid.errors import StudyError
 from sentiment_hybrid.heads import display_name
 
@@ -196,7 +197,7 @@ def _shown_by(update: Callable[..., object], metric: str) -> Callable[[Standing]
 
 def figure(value: float, metric: str) -> float:
     """A selection_score as the metric itself."""
-    return -value if metric == "loss" else value
+    return value if METRICS[metric] else -value
 
 
 def _found(study: optuna.Study, storage: Storage, data: str) -> _Found:
@@ -258,7 +259,7 @@ def _draw(config: Config, model: str, found: _Found) -> dict[str, Path]:
         f"{model}_roberta_search",
         [_plotted(trial) for trial in found.trials],
         found.importances,
-        metric={"loss": "negative valid loss", "macro_f1": "valid macro F1"}.get(metric, f"valid {metric}"),
+        metric=f"{'' if METRICS[metric] else 'negative '}valid {metric.replace('_', ' ').replace('f1', 'F1')}",
         log_params=[name for name, entry in section.hpo.search_space.items() if getattr(entry, "log", False)],
         title=f"{display_name(model)} on {config.project.name}",
     )
