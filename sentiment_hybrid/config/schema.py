@@ -113,6 +113,10 @@ class Data(Section):
     valid_size: Fraction = default(0.1, "Fraction of the rows for validation.")
     test_size: Fraction = default(0.2, "Fraction of the rows held out for testing.")
     split_seed: Seed = default(0, "Seed of the splits alone.")
+    split_key_version: Literal[1, 2] = default(
+        2,
+        "Rules that decide which texts count as equal; 1 reproduces splits made before handles and links ended sooner.",
+    )
 
     _leaves_training_rows = model_validator(mode="after")(_leaves_training_rows)
 
