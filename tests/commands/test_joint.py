@@ -149,10 +149,10 @@ KILLED = """
 import os, signal, sys
 from sentiment_hybrid.commands import train
 from sentiment_hybrid.config.load import load_config
-from sentiment_hybrid.engine import checkpoint
+from sentiment_hybrid.engine.training import checkpoints
 import torch
 torch.set_num_threads(1)
-real = checkpoint.RunCheckpoints.save
+real = checkpoints.RunCheckpoints.save
 done = 0
 def save(self, state, **options):
     global done
@@ -160,7 +160,7 @@ def save(self, state, **options):
     real(self, state, **options)
     if done == 8:
         os.kill(os.getpid(), signal.SIGKILL)
-checkpoint.RunCheckpoints.save = save
+checkpoints.RunCheckpoints.save = save
 train.run_joint(load_config(sys.argv[1]))
 """
 

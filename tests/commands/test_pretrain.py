@@ -284,7 +284,7 @@ from sentiment_hybrid.engine import checkpoint
 import torch
 torch.set_num_threads(1)
 moment, saves = sys.argv[2], int(sys.argv[3])
-real = checkpoint.RunCheckpoints.save
+real = checkpoints.RunCheckpoints.save
 done = 0
 def save(self, state, **options):
     global done
@@ -294,7 +294,7 @@ def save(self, state, **options):
     real(self, state, **options)
     if moment == "after" and done == saves:
         os.kill(os.getpid(), signal.SIGKILL)
-checkpoint.RunCheckpoints.save = save
+checkpoints.RunCheckpoints.save = save
 pretrain.run(load_config(sys.argv[1]))
 """
 

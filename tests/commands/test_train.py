@@ -295,15 +295,13 @@ def test_a_run_that_another_process_trains_is_not_resumed(project, monkeypatch):
 
 
 def test_a_stop_during_the_final_test_is_resumed_with_the_test_and_its_entry(project, monkeypatch):
-    from sentiment_hybrid.commands import test
-
     config = project.config()
 
     def stop(*arguments, **options):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(test, "evaluate", stop)
+        patched.setattr(train, "evaluate", stop)
         with pytest.raises(KeyboardInterrupt):
             train.run(config, "linear")
     result = train.run(config, "linear", runtime=Runtime(resume=True))

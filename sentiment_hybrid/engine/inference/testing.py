@@ -17,7 +17,6 @@ from sentiment_hybrid.console import note, progress, warn
 from sentiment_hybrid.data.labelled import read_labelled
 from sentiment_hybrid.data.normalizers import from_id, prepare_nltk
 from sentiment_hybrid.data.sources import open_source
-from sentiment_hybrid.data.splits import hash_raw
 from sentiment_hybrid.data.store import Examples, Split, Store, open_store
 from sentiment_hybrid.engine.device import resolve
 from sentiment_hybrid.engine.evaluation import baseline, metrics
@@ -221,7 +220,7 @@ def _answers(labels: tuple[str, ...], occurring: Iterable[int], unanswered: dict
 
 def _among(examples: Examples, store: Store, *, rows: int | None) -> np.ndarray:
     """Whether each text has the split key of one of the first ``rows`` of train, or of valid: (N,) bool."""
-    _, keys = hash_raw(examples.raw or examples.texts, store.split_seed)
+    _, keys = store.hash_raw(examples.raw or examples.texts)
     return np.isin(keys, trained_keys(store, rows))
 
 

@@ -16,7 +16,7 @@ from sentiment_hybrid.data import splits
 from sentiment_hybrid.data.labelled import read_labelled
 from sentiment_hybrid.data.normalizers import from_id, prepare_nltk
 from sentiment_hybrid.data.sources import open_source
-from sentiment_hybrid.data.splits import UInt64s, hash_raw
+from sentiment_hybrid.data.splits import UInt64s
 from sentiment_hybrid.data.store import Examples, Store
 from sentiment_hybrid.engine.evaluation.seen import SeenTexts
 from sentiment_hybrid.engine.inference.model_directory import load_model, read_info
@@ -68,7 +68,7 @@ def further(config: Config, store: Store) -> tuple[Examples, Examples]:
     rows = read_labelled(source, data, labels=store.labels, normalizer=normalizer).examples
     if settings.further_partial:
         rows = _partial(rows, store.labels, settings.further_source)
-    hashes, keys = splits.hash_raw(rows.raw or rows.texts, store.split_seed)
+    hashes, keys = store.hash_raw(rows.raw or rows.texts)
     free = ~np.isin(keys, np.concatenate([store.key_hashes("valid"), store.key_hashes("test")]))
     valid_size = 0.0 if settings.further_partial else settings.further_valid_size
     held_out = splits.assign(hashes, test_size=0.0, valid_size=valid_size) == splits.VALID
@@ -89,12 +89,12 @@ def _partial(rows: Examples, labels: tuple[str, ...], source: str) -> Examples:
 
 def further_keys(config: Config, store: Store) -> UInt64s:
     """Order hashes of all texts of ``joint.further_source`` that are trained on or validate."""
-    return np.concatenate([hash_raw(part.raw or part.texts, store.split_seed)[1] for part in further(config, store)])
+    return np.concatenate([store.hash_raw(part.raw or part.texts)[1] for part in further(config, store)])
 
 
 def further_seen(config: Config, store: Store) -> SeenTexts:
     """The same for a model to keep: its database does not have them."""
-    return SeenTexts.of(further_keys(config, store), split_seed=store.split_seed)
+    return SeenTexts.of(further_keys(config, store), **store.split_keys)
 
 
 def take_heads(session: Session, folder: Path, labels: tuple[str, ...]) -> None:
