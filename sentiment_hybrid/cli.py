@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn, c
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from sentiment_hybrid import __version__, console, distributed, paths
+from sentiment_hybrid import __version__, console, distributed, paths, tables
 from sentiment_hybrid.errors import ConfigError, SenthyError, UsageError
 from sentiment_hybrid.heads import HEADS
 
@@ -506,7 +506,7 @@ def data(
     """Read labelled texts, clean and split them, and store them in a database."""
     from sentiment_hybrid.commands import data as verb
 
-    console.show_data(verb.run(call.config(), refresh=refresh, offline=call.offline))
+    verb.show(verb.run(call.config(), refresh=refresh, offline=call.offline))
 
 
 @command(
@@ -521,7 +521,7 @@ def pretrain(call: Call, *, resume: Resume = False) -> None:
     """Train an encoder on texts without labels, from scratch or from another one (domain adaptation)."""
     from sentiment_hybrid.commands import pretrain as verb
 
-    console.show_pretrain(verb.run(call.config(), resume=resume, device=call.device, offline=call.offline))
+    verb.show(verb.run(call.config(), resume=resume, device=call.device, offline=call.offline))
 
 
 @command(
@@ -560,7 +560,7 @@ def train(
             bundle_encoder=bundle_encoder,
         )
         for result in done.results:
-            console.show_train(result)
+            tables.training(result)
         return
     if dry_run:
         _dry_run(call, config, [model], "train", encoder, bundle_encoder, seeds=seeds, test=not no_test)
@@ -576,7 +576,7 @@ def train(
         encoder=encoder,
         bundle_encoder=bundle_encoder,
     )
-    console.show_train(result)
+    tables.training(result)
 
 
 @command(
@@ -612,7 +612,7 @@ def optimize(
         bundle_encoder=bundle_encoder,
         final=not no_final,
     )
-    console.show_optimize(result)
+    verb.show(result)
 
 
 @command(
@@ -643,7 +643,7 @@ def test(
         offline=call.offline,
         encoder=encoder,
     )
-    console.show_test(result)
+    tables.test(result)
 
 
 @command(
@@ -687,7 +687,7 @@ def finetune(
         encoder=encoder,
         bundle_encoder=bundle_encoder,
     )
-    console.show_finetune(result)
+    verb.show(result)
 
 
 @command(
@@ -742,7 +742,7 @@ def predict(
         backend=backend or "auto",
         labels=None if labels is None else labels.split(","),
     )
-    console.show_predictions(result)
+    verb.show(result)
 
 
 @command(
@@ -771,7 +771,7 @@ def export(
                 "--format pack exports the models in joint.models; the only option for it is --output",
                 hint="Leave out --model, --load-model-path, --quantize and --encoder.",
             )
-        console.show_pack(packing.run(call.config(), output=output, offline=call.offline))
+        packing.show(packing.run(call.config(), output=output, offline=call.offline))
         return
 
     result = verb.run(
@@ -784,7 +784,7 @@ def export(
         offline=call.offline,
         encoder=encoder,
     )
-    console.show_export(result)
+    verb.show(result)
 
 
 @command(
@@ -831,7 +831,7 @@ def run_all(
         bundle_encoder=bundle_encoder,
         resume=resume,
     )
-    console.show_run_all(result)
+    verb.show(result)
     if result.failures:
         raise typer.Exit(1)
 
@@ -891,7 +891,7 @@ def fetch(
     from sentiment_hybrid.commands import fetch as verb
 
     result = verb.run(call.config(), what=what or (), offline=call.offline)
-    console.show_fetch(result)
+    verb.show(result)
     if result.missing:
         raise typer.Exit(1)
 
@@ -902,7 +902,7 @@ def info(call: Call, *, json_: Json = False) -> None:
     from sentiment_hybrid.commands import info as verb
 
     facts = verb.run(call.config(), config_file=call.file, device=call.device)
-    console.as_json(facts) if json_ else console.show_info(facts)
+    console.as_json(facts) if json_ else verb.show(facts)
 
 
 @command(
@@ -958,7 +958,7 @@ def schema(
     elif markdown:
         console.raw(verb.markdown())
     else:
-        console.show_schema(verb.schema())
+        verb.show_schema(verb.schema())
 
 
 @command(cache_app, name="info", examples=("senthy cache info", "senthy cache info --verify"))
@@ -973,7 +973,7 @@ def cache_info(
 
     with console.progress("checking", unit="shards") as bar:
         found = verb.info(call.config(), verify=verify, progress=bar.advance)
-    console.as_json(found.to_dict()) if json_ else console.show_cache(found)
+    console.as_json(found.to_dict()) if json_ else verb.show(found)
     if verify and found.problems:
         raise typer.Exit(1)
 
@@ -999,7 +999,7 @@ def cache_clear(
     chosen = {"states": states, "baselines": baselines, "finetune": finetune}
     kinds = [kind for kind, wanted in chosen.items() if wanted or all_]
     cleared = verb.clear(call.config(), kinds, older_than=older_than, confirm=lambda found: yes or _may_clear(found))
-    console.show_cleared(cleared)
+    verb.show_cleared(cleared)
     if cleared.kept:
         raise typer.Exit(1)
 

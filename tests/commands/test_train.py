@@ -448,7 +448,7 @@ def test_a_training_on_train_and_valid_uses_all_their_rows_for_exactly_its_epoch
     assert (info.train_rows, info.trained_on_valid) == (178, True)
     capsys.readouterr()
     test.evaluate(config, "linear", split="valid")
-    assert "trained on the validation rows too" in capsys.readouterr().err
+    assert "also trained on the validation rows" in capsys.readouterr().err
     epochs = Run(result.run_dir).epochs()
     assert [(facts["epoch"], facts["valid_loss"]) for facts in epochs] == [(1, None), (2, None), (3, None)]
     assert (result.best_epoch, result.valid) == (3, {})
