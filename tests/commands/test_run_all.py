@@ -99,7 +99,7 @@ def test_resuming_goes_on_where_it_can_and_starts_the_models_not_reached_yet(mak
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(train, "_train", stop)
+        patched.setattr(train, "fit", stop)
         with pytest.raises(KeyboardInterrupt):
             run_all.run(project.config(), ("lstm", "linear"))
     resumed = []
