@@ -67,7 +67,7 @@ def test_the_command_prints_a_table_and_with_json_one_document(project, capsys):
     document = json.loads(capsys.readouterr().out)
     assert {"rates", "estimates", "versions"} <= document.keys()
     assert document["estimates"][0]["seconds"]["encoding"] > 0
-    assert document["estimates"][0]["parts"]["training"]["rows"] > 0
+    assert document["estimates"][0]["counts"]["training: rows"] > 0
 
 
 def test_an_encoder_that_is_not_there_is_told(project):
