@@ -100,10 +100,11 @@ class _Help:
         sections: dict[str, list[tuple[str, str]]] = {}
         for param in cast(Any, self).get_params(ctx):
             if record := param.get_help_record(ctx):
-                title = "Arguments" if param.param_type_name == "argument" else "Options"
+                is_argument = param.param_type_name == "argument"
+                title = param.rich_help_panel or ("Arguments" if is_argument else "Options")
                 flag = self.flags.get(param.name)
                 meaning = f"{record[1]} {flag.setting()}" if flag else record[1]
-                sections.setdefault(param.rich_help_panel or title, []).append((record[0], meaning))
+                sections.setdefault(title, []).append((param.metavar if is_argument else record[0], meaning))
         for command in getattr(self, "commands", {}).values():
             sections.setdefault("Commands", []).append((command.name, command.get_short_help_str(limit=1000)))
         for title, rows in sections.items():
@@ -632,7 +633,10 @@ def test(
 def finetune(
     call: Call,
     *,
-    data: Annotated[str, _option("--finetune-data-path", "Labelled texts: a file, sample, or kaggle:....", "SOURCE")],
+    data: Annotated[
+        str,
+        _option("--finetune-data-path", "Labelled texts: a file, an SQLite database, kaggle:..., or sample.", "SOURCE"),
+    ],
     model: AnyModel = None,
     load_model_path: ModelPath = None,
     save_path: Annotated[
@@ -868,7 +872,7 @@ def show(call: Call) -> None:
 def check(
     call: Call,
     *,
-    file: Annotated[str | None, typer.Argument(metavar="[FILE|NAME]", help="What to check, if not --config.")] = None,
+    file: Annotated[str | None, typer.Argument(metavar="FILE|NAME", help="What to check, if not --config.")] = None,
 ) -> None:
     """Check a configuration, and list every error."""
     from sentiment_hybrid.commands import config as verb
@@ -880,7 +884,7 @@ def check(
 def init(
     call: Call,
     *,
-    path: Annotated[Path, typer.Argument(metavar="[PATH]", help="The new file.")] = Path(LOCAL_CONFIG),
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The new file.")] = Path(LOCAL_CONFIG),
     from_: Annotated[
         str, _option("--from", "Which shipped config.", "NAME", autocompletion=_shipped_configs)
     ] = "default",
