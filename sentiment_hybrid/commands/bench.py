@@ -15,6 +15,7 @@ from sentiment_hybrid.commands import dry_run
 from sentiment_hybrid.config.schema import Config, Data
 from sentiment_hybrid.errors import SenthyError
 from sentiment_hybrid.heads import display_name
+from sentiment_hybrid.runtime import Runtime
 
 if TYPE_CHECKING:
     from sentiment_hybrid.commands.dry_run import DryRun
@@ -48,14 +49,14 @@ class BenchResult:
         return {**asdict(self), "estimates": [one.as_dict() for one in self.estimates]}
 
 
-def run(config: Config, model: str = "lstm", *, seconds: float = 3.0, **options: Any) -> BenchResult:
+def run(config: Config, model: str = "lstm", runtime: Runtime = Runtime(), *, seconds: float = 3.0) -> BenchResult:
     """Measure encoding, training, validation and prediction at each precision that this machine has; keep nothing.
 
     Args:
         config: the whole configuration; texts come from its database, else from the bundled sample.
         model: ``lstm``, ``han`` or ``linear``.
         seconds: of each measurement, about.
-        options: ``device``, ``offline`` and ``encoder``, as for ``train``.
+        runtime: where to compute, and where the encoder is.
 
     Raises:
         SenthyError: the database is damaged, or the encoder or the device cannot be had.
@@ -64,7 +65,7 @@ def run(config: Config, model: str = "lstm", *, seconds: float = 3.0, **options:
 
     with dry_run.temporary() as folder, _texts(config, folder) as (store, config, notes):
         verbs: list[dry_run.Verb] = ["train", "optimize"] if config.model(model).hpo.enabled else ["train"]
-        surveys = [dry_run.Survey(config, model, verb, store, most=_MOST_COUNTED, **options) for verb in verbs]
+        surveys = [dry_run.Survey(config, model, verb, store, runtime, most=_MOST_COUNTED) for verb in verbs]
         compute = surveys[-1].compute
         rates, missing = _measured(surveys[-1].probe(folder, seconds), compute)
         usable = {rate.work for rate in rates if rate.precision == compute.precision} >= {"train", "validate"}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sentiment_hybrid import console, paths
 from sentiment_hybrid.config.schema import Config, Hpo, Train
+from sentiment_hybrid.runtime import Runtime
 
 if TYPE_CHECKING:
     from sentiment_hybrid.data.store import Split, Store
@@ -50,7 +51,9 @@ class DryRun:
         return {**asdict(self), "total_seconds": self.total_seconds}
 
 
-def run(config: Config, models: Sequence[str], verb: Verb, **options: Any) -> list[DryRun]:
+def run(
+    config: Config, models: Sequence[str], verb: Verb, runtime: Runtime = Runtime(), **options: Any
+) -> list[DryRun]:
     """What ``train`` or ``optimize`` of each model would do and take; nothing but a temporary folder is written.
 
     A few seconds are spent on each model to measure this machine. ``options`` are those of `Survey`.
@@ -67,7 +70,7 @@ def run(config: Config, models: Sequence[str], verb: Verb, **options: Any) -> li
     with open_store(config.paths.data_db) as store, temporary() as folder:
         for model in dict.fromkeys(models):
             with console.progress(f"counting and measuring {model}", unit="parts"):
-                survey = Survey(config, model, verb, store, **options)
+                survey = Survey(config, model, verb, store, runtime, **options)
                 rates = survey.probe(folder / model, SECONDS).training(survey.compute.precision)
                 results.append(survey.estimate(rates, encoded))
     return results
@@ -109,37 +112,36 @@ class Survey:
         model: str,
         verb: Verb,
         store: Store,
+        runtime: Runtime = Runtime(),
         *,
-        bundle_encoder: bool = False,
         seeds: int = 1,
         test: bool = True,
         final: bool = True,
         most: int | None = None,
-        **options: Any,
     ) -> None:
         from sentiment_hybrid.engine import device
-        from sentiment_hybrid.engine.training import session
+        from sentiment_hybrid.engine.training import prepare
         from sentiment_hybrid.tuning.space import check_space
 
         if verb == "optimize":
             check_space(config, model)
         self.config, self.model, self.verb, self.store = config, model, verb, store
-        self.bundle_encoder, self.seeds, self.options = bundle_encoder, seeds, options
+        self.runtime, self.seeds = runtime, seeds
         self.final = verb == "train" or final
         self.test = test and self.final
         self.settings, self.hpo = config.model(model).train, config.model(model).hpo
         self.rows = self._rows()
         self.examples = {split: store.read(split, min(rows, most or MOST_COUNTED)) for split, rows in self.rows.items()}
-        self.compute = device.resolve(options.get("device", "auto"), self.settings.precision)
-        session.set_seeds(config.project.seed)
-        self.encoder = session.load_or_build_encoder(
+        self.compute = device.resolve(runtime.device, self.settings.precision)
+        prepare.set_seeds(config.project.seed)
+        self.encoder = prepare.load_or_build_encoder(
             config,
             lambda: self.examples["train"].texts,
-            offline=options.get("offline", False),
-            place=options.get("encoder"),
+            offline=runtime.offline,
+            place=runtime.encoder,
         )
         cache, labels = paths.cache_dir(config.paths.cache_dir), len(store.labels)
-        self.session = session.open_session(
+        self.session = prepare.open_session(
             config, model, self.encoder, num_classes=labels, compute=self.compute, cache=cache
         )
         self.tokenized = {split: self.session.tokenize(one.texts) for split, one in self.examples.items()}
@@ -216,8 +218,7 @@ class Survey:
         from sentiment_hybrid.tuning.study import trials_in_copy
         from sentiment_hybrid.tuning.trials import TrialBench
 
-        options = {"compute" if name == "device" else name: value for name, value in self.options.items()}
-        facts = TrialBench(self.config, self.model, **options).facts()
+        facts = TrialBench(self.config, self.model, self.runtime).facts()
         default = paths.study_db(self.config.paths.results_dir, self.model)
         return trials_in_copy(self.hpo.storage, self.config, self.model, facts, default=default)
 
@@ -249,7 +250,7 @@ class Survey:
             classifier, encoder = self.session.single, self.encoder
             trained = sum(weight.numel() for weight in classifier.parameters() if weight.requires_grad)
             named = encoder.source in ("hub", "package") and self.config.encoder.trainable_layers == 0
-            parts = [classifier.head, *([encoder.model] if self.bundle_encoder or not named else [])]
+            parts = [classifier.head, *([encoder.model] if self.runtime.bundle_encoder or not named else [])]
             found["checkpoints, while it trains"] = _CHECKPOINT_BYTES * trained
             found["model"] = 4 * sum(weight.numel() for part in parts for weight in part.parameters())
         return found

@@ -11,6 +11,7 @@ from sentiment_hybrid.commands import dry_run, optimize, train
 from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine.training.probe import Rate
 from sentiment_hybrid.errors import ConfigError, DatabaseError, DataError, StudyError, UsageError
+from sentiment_hybrid.runtime import Runtime
 
 SPACE = "linear.hpo.search_space={learning_rate: {type: float, low: 0.001, high: 0.1, log: true}}"
 
@@ -114,7 +115,7 @@ def test_a_trained_encoder_stores_nothing_and_its_model_holds_it(project):
 def test_states_beyond_the_budget_are_told(project):
     words = "more than cache.max_gb (1e-06) leaves"
     for override, told in (("cache.max_gb=0.000001", True), ("cache.max_gb=1", False)):
-        (result,) = dry_run.run(project.config(override), ["linear"], "train", device="cpu")
+        (result,) = dry_run.run(project.config(override), ["linear"], "train", runtime=Runtime(device="cpu"))
         assert any(words in note for note in result.notes) is told
 
 
