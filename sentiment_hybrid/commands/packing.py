@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sentiment_hybrid import paths
+from sentiment_hybrid import console, paths
 from sentiment_hybrid.config.schema import JOINT, Config
 from sentiment_hybrid.errors import DatabaseError, UsageError
 from sentiment_hybrid.heads import HEADS
@@ -73,11 +73,11 @@ def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
     """
     import numpy as np
 
-    from sentiment_hybrid.commands.joint import further_keys
-    from sentiment_hybrid.commands.test import trained_keys
     from sentiment_hybrid.console import note
     from sentiment_hybrid.data.store import open_store
     from sentiment_hybrid.engine.evaluation.seen import SeenTexts
+    from sentiment_hybrid.engine.inference.testing import trained_keys
+    from sentiment_hybrid.engine.training.joint import further_keys
 
     try:
         with open_store(config.paths.data_db) as store:
@@ -102,3 +102,10 @@ def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
                 "--set joint.further_source=FILE",
             )
     return SeenTexts.of(np.concatenate([*keys, beside]), **made_by)
+
+
+def show(result: PackResult) -> None:
+    """Show the location and content of a pack."""
+    console.say(f"{result.directory}: one encoder, {', '.join(result.heads)}; {console.size(result.bytes)}")
+    if result.seen_texts:
+        console.say(f"it records {result.seen_texts:,} training texts, so that senthy test can report an overlap")

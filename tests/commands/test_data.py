@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from sentiment_hybrid import console
 from sentiment_hybrid.commands import data as command
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config
@@ -211,7 +210,7 @@ def test_a_warning_about_the_texts_is_told_once(tmp_path: Path, capsys: pytest.C
     source.write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
     made = config(tmp_path, source)
     for _ in range(2):
-        console.show_data(command.run(made))
+        command.show(command.run(made))
         assert capsys.readouterr().err.count("negation") == 1
 
 

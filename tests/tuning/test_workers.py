@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.runtime import Runtime
 from sentiment_hybrid.tuning.trials import TrialBench
 from sentiment_hybrid.tuning.workers import WorkerPool, open_runner
 
@@ -42,7 +43,7 @@ def test_a_worker_trains_as_this_process_does_fails_alone_and_is_replaced(config
     bench = TrialBench(config, "lstm")
     bench.prepare()
     expected = list(bench.epochs(params))
-    with closing(open_runner(bench, 2, compute="cpu")) as pool:
+    with closing(open_runner(bench, 2, Runtime(device="cpu"))) as pool:
         assert isinstance(pool, WorkerPool)
         assert pool.idle() == [0, 1]
         pool.start(0, 0, params)
@@ -99,6 +100,7 @@ def test_each_worker_has_a_gpu_or_its_share_of_the_cores(monkeypatch: pytest.Mon
 
 ORPHAN = """
 import os, signal
+from sentiment_hybrid.runtime import Runtime
 from sentiment_hybrid.tuning.workers import WorkerPool
 pool = WorkerPool(1, {"config": {}, "model": "linear", "options": {}})
 pool._workers[0] = pool._spawn(0)
