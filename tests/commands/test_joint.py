@@ -263,7 +263,7 @@ def test_an_epoch_has_the_rows_and_the_further_ones(together: Any) -> None:
 def test_settings_that_went_name_what_replaces_them(together: Any, name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         together.config(f"joint.{name}=0.1")
-    assert REMOVED[f"joint.{name}"] in "".join(caught.value.problems)
+    assert REMOVED[f"joint.{name}"].instead in "".join(caught.value.problems)
 
 
 # --- texts of which not every label was asked
