@@ -27,6 +27,7 @@ from typing import IO, Any, BinaryIO, Literal, TextIO
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data import quick
+from sentiment_hybrid.data.kaggle import DEFAULT_HANDLE, download
 from sentiment_hybrid.errors import ColumnError, SourceError
 
 BATCH_SIZE = 10_000
@@ -746,8 +747,6 @@ def open_source(spec: str, data: Data, *, offline: bool = False) -> Source:
     if spec == "sample":
         return DelimitedSource(paths.sample_csv(), delimiter=",", quoting=True, name="sample", bad_rows=data.bad_rows)
     if spec == "kaggle" or spec.startswith("kaggle:"):
-        from sentiment_hybrid.data.kaggle import DEFAULT_HANDLE, download
-
         handle = spec.partition(":")[2] or DEFAULT_HANDLE
         path = download(handle, offline=offline)
         return _open_file(path, data, name=f"kaggle:{handle} ({path.name})")
