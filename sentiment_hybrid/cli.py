@@ -204,6 +204,13 @@ class Flag:
 
 _SEED = (Flag(("--seed",), "project.seed", int | None, "Seed of weights, dropout and batch order."),)
 
+#: How text files are written, where that is detected wrongly.
+_FILES = (
+    Flag(("--delimiter",), "data.delimiter", str | None, "Character between fields; detected if not named.", "C"),
+    Flag(("--encoding",), "data.encoding", str | None, "Encoding of a text file; detected if not named."),
+    Flag(("--quoting",), "data.quoting", str | None, "Quotes in csv and tsv.", "auto|minimal|none|backslash"),
+)
+
 _DATA = (
     Flag(("--source",), "data.source", str | None, "kaggle[:OWNER/NAME], a file, an SQLite database, or sample."),
     Flag(("--train-source",), "data.train_source", str | None, "Official training split; goes with --test-source."),
@@ -219,6 +226,7 @@ _DATA = (
         "VALUE=LABEL",
     ),
     Flag(("--normalizer",), "data.normalizer", str | None, "How texts are cleaned.", "tweet|classic|none"),
+    *_FILES,
 )
 
 _TRAIN = (
@@ -254,6 +262,7 @@ _PRETRAIN = (
     Flag(("--base", "--from"), "pretrain.base", str | None, "Encoder to go on from, or scratch.", "ENCODER"),
     Flag(("--output",), "pretrain.output_dir", Path | None, "Where the encoder goes.", "DIR"),
     Flag(("--text-column",), "data.text_column", str | None, "Column to train on; detected if not named."),
+    *_FILES,
     Flag(("--epochs",), "pretrain.epochs", int | None, "Passes over the texts."),
     Flag(("--sample-size",), "pretrain.sample_size", int | None, "The first N texts in a fixed order."),
 )
@@ -281,11 +290,12 @@ _RUN_ALL = (
 )
 
 #: How to read a labelled file; the errors about one say to type these.
-_COLUMNS = tuple(flag for flag in _DATA if flag.name in {"text_column", "label_column", "label_map"})
+_COLUMNS = (*(flag for flag in _DATA if flag.name in {"text_column", "label_column", "label_map"}), *_FILES)
 
 _PANELS = {
     "data": _DATA,
     "columns": _COLUMNS,
+    "files": _FILES,
     "training": _TRAIN,
     "search": _SEARCH,
     "pretraining": _PRETRAIN,
@@ -719,7 +729,7 @@ def finetune(
 
 
 @app.command()
-@options()
+@options("files")
 def predict(
     call: Call,
     *,
