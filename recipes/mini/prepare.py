@@ -47,6 +47,8 @@ LABELS = ("negative", "neutral", "positive")
 FILMS = ("sst2_train_phrases", "sst_phrases_train", "sst5_train", "rt_polarity", "hutto_movies", "subj_objective",
          "cad_imdb_train", "uci_imdb")  # fmt: skip
 PHRASES = ("sst2_train_phrases", "sst_phrases_train")
+#: The version of the split key that the tweets' split was made with.
+SPLIT_KEY = 1
 #: Shares of the hash's range: texts above the first select, above the second report.
 SELECT, REPORT = 0.8, 0.9
 #: Of the tweets' split (valid_size + test_size of tweets.yaml).
@@ -98,7 +100,7 @@ def main() -> None:
         test = store.read("test", with_raw=True)
         tweet_labels = store.labels
     outside = [text for path in arguments.held_out for text in column(path, "text")]
-    outside_keys = splits.hash_raw(outside, 0)[1]
+    outside_keys = splits.hash_raw(outside, 0, version=SPLIT_KEY)[1]
 
     phrase = np.array([row.set in PHRASES for row in rows])
     inside = (
@@ -235,13 +237,13 @@ def column(path: Path, name: str) -> list[str]:
 
 def keys_of(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Order hash (N,) and place within the hash's range (N,), 0 to 1, of each text."""
-    hashes, order = splits.hash_raw(texts, 0)
+    hashes, order = splits.hash_raw(texts, 0, version=SPLIT_KEY)
     return order, hashes.astype(np.float64) / 2.0**64
 
 
 def key_of(text: str) -> str:
     """A single word's identity."""
-    return splits.split_key(text)
+    return splits.split_key(text, version=SPLIT_KEY)
 
 
 def words_of(text: str) -> list[str]:

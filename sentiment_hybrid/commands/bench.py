@@ -10,17 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentiment_hybrid import console, paths
+from sentiment_hybrid import console
 from sentiment_hybrid.commands import data as data_command
 from sentiment_hybrid.commands import dry_run
 from sentiment_hybrid.config.schema import Config, Data
 from sentiment_hybrid.errors import SenthyError
+from sentiment_hybrid.heads import display_name
 
 if TYPE_CHECKING:
     from sentiment_hybrid.commands.dry_run import DryRun
     from sentiment_hybrid.data.store import Store
     from sentiment_hybrid.engine.device import Compute
-    from sentiment_hybrid.engine.probe import Probe, Rate
+    from sentiment_hybrid.engine.training.probe import Probe, Rate
 
 _MOST_COUNTED = 20_000  # texts of a split; a dry run counts more
 
@@ -72,7 +73,7 @@ def run(config: Config, model: str = "lstm", *, seconds: float = 3.0, **options:
         rates, missing = _measured(surveys[-1].probe(folder, seconds), compute)
         usable = {rate.work for rate in rates if rate.precision == compute.precision} >= {"train", "validate"}
         return BenchResult(
-            model=paths.DISPLAY_NAMES[model],
+            model=display_name(model),
             encoder=config.encoder.name,
             trainable_layers=config.encoder.trainable_layers,
             texts=store.source,

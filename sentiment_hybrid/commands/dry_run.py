@@ -15,7 +15,7 @@ from sentiment_hybrid.config.schema import Config
 
 if TYPE_CHECKING:
     from sentiment_hybrid.data.store import Split, Store
-    from sentiment_hybrid.engine.probe import Probe, Rate
+    from sentiment_hybrid.engine.training.probe import Probe, Rate
 
 Verb = Literal["train", "optimize"]
 
@@ -188,7 +188,7 @@ class Survey:
 
     def probe(self, folder: Path, seconds: float) -> Probe:
         """A measurement with the first training texts; token states go to ``folder``."""
-        from sentiment_hybrid.engine.probe import Probe
+        from sentiment_hybrid.engine.training.probe import Probe
 
         examples = self.examples["train"].first(_PROBED)
         return Probe(self.config, self.model, self.encoder, examples, self.store.labels, self.compute, seconds, folder)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import sentiment_hybrid
-from sentiment_hybrid import paths
+from sentiment_hybrid import console, paths
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.errors import SenthyError
+from sentiment_hybrid.heads import HEADS
 
 _PACKAGES = (
     "torch", "transformers", "tokenizers", "accelerate", "safetensors", "numpy", "scikit-learn", "pandas", "pyarrow",
@@ -39,9 +41,11 @@ def _versions() -> dict[str, Any]:
 
 
 def _machine(config: Config, device: str) -> dict[str, Any]:
+    import joblib
+
     facts: dict[str, Any] = {
         "system": f"{platform.system()} {platform.release()} ({platform.machine()})",
-        "cores": _cores(),
+        "cores": joblib.cpu_count(),
         "memory": _memory(),
     }
     try:
@@ -62,13 +66,6 @@ def _compute(config: Config, device: str) -> dict[str, Any]:
     return {"device": shown, "precision": compute.precision, "threads": torch.get_num_threads()}
 
 
-def _cores() -> int:
-    # A container often has fewer cores than the machine; only some systems report those that this process may use.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _memory() -> str:
     from sentiment_hybrid.console import size
 
@@ -81,7 +78,7 @@ def _memory() -> str:
 def _files(config: Config, config_file: str | None) -> dict[str, Any]:
     cache = paths.cache_dir(config.paths.cache_dir)
     models = config.paths.models_dir
-    published = [name for name in paths.DISPLAY_NAMES if paths.published_model(models, name).is_dir()]
+    published = [name for name in HEADS if paths.published_model(models, name).is_dir()]
     return {
         "config": config_file or "defaults",
         "shipped configs": str(paths.shipped_configs()),
@@ -110,3 +107,9 @@ def _place(path: Path, *, sized: bool = True) -> str:
         return str(path)
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return f"{path} ({size(sum(file.stat().st_size for file in files))})"
+
+
+def show(facts: Mapping[str, Mapping[str, object]]) -> None:
+    """Show the result of ``senthy info`` by section."""
+    for section, rows in facts.items():
+        console.table(section, ["", ""], [[name, value] for name, value in rows.items()], left=2)

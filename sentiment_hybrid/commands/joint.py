@@ -115,7 +115,7 @@ def further(config: Config, store: Store) -> tuple[Examples, Examples]:
     rows = read_labelled(source, data, labels=store.labels, normalizer=normalizer).examples
     if settings.further_partial:
         rows = _partial(rows, store.labels, settings.further_source)
-    hashes, keys = splits.hash_raw(rows.raw or rows.texts, store.split_seed)
+    hashes, keys = store.hash_raw(rows.raw or rows.texts)
     free = ~np.isin(keys, np.concatenate([store.key_hashes("valid"), store.key_hashes("test")]))
     valid_size = 0.0 if settings.further_partial else settings.further_valid_size
     held_out = splits.assign(hashes, test_size=0.0, valid_size=valid_size) == splits.VALID
@@ -140,16 +140,14 @@ def further_keys(config: Config, store: Store) -> UInt64s:
     """Order hashes of all texts of ``joint.further_source`` that are trained on or validate."""
     import numpy as np
 
-    from sentiment_hybrid.data.splits import hash_raw
-
-    return np.concatenate([hash_raw(part.raw or part.texts, store.split_seed)[1] for part in further(config, store)])
+    return np.concatenate([store.hash_raw(part.raw or part.texts)[1] for part in further(config, store)])
 
 
 def further_seen(config: Config, store: Store) -> SeenTexts:
     """The same for a model to keep: its database does not have them."""
     from sentiment_hybrid.engine.evaluation.seen import SeenTexts
 
-    return SeenTexts.of(further_keys(config, store), split_seed=store.split_seed)
+    return SeenTexts.of(further_keys(config, store), **store.split_keys)
 
 
 def take_heads(session: Session, folder: Path, labels: tuple[str, ...]) -> None:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sentiment_hybrid import paths
+from sentiment_hybrid import console, paths, tables
 from sentiment_hybrid.commands import data as data_command
 from sentiment_hybrid.commands import optimize as optimize_command
 from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.commands import train as train_command
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.errors import SenthyError, UsageError
+from sentiment_hybrid.heads import display_name
 
 if TYPE_CHECKING:
     from sentiment_hybrid.commands.data import DataResult
@@ -96,7 +97,7 @@ def run(
     files = {"results": paths.results_json(config.paths.results_dir)}
     result = RunAllResult(prepared, {}, [], [], {}, files, 0.0)
     for model in dict.fromkeys(models):
-        name = paths.DISPLAY_NAMES[model]
+        name = display_name(model)
         try:
             result.tests[name] = _DONE_BY[mode](config, model, options, result)
         except Exception as error:  # noqa: BLE001 - whatever it is, the other models go on
@@ -140,14 +141,14 @@ def _train(config: Config, model: str, options: _Options, result: RunAllResult) 
         **options.everywhere,
     )
     assert trained.test is not None
-    result.trained[paths.DISPLAY_NAMES[model]] = trained
+    result.trained[display_name(model)] = trained
     return trained.test
 
 
 def _optimize(config: Config, model: str, options: _Options, result: RunAllResult) -> TestResult:
     """Search to the total of trials and train the best; returns the final model's test."""
     found = optimize_command.run(config, model, bundle_encoder=options.bundle_encoder, **options.everywhere)
-    result.searches[paths.DISPLAY_NAMES[model]] = found
+    result.searches[display_name(model)] = found
     if found.trained is None:
         result.skipped.append(f"train {model}")
     test = found.test if found.trained is None else found.trained.test
@@ -161,7 +162,7 @@ def _is_trained(config: Config, model: str, data_fingerprint: str, *, bundle: bo
 
     if not train_command.is_published(config, model, data_fingerprint, bundle=bundle):
         return False
-    name = paths.DISPLAY_NAMES[model]
+    name = display_name(model)
     note(f"{name} is already trained on this data with these settings (--force trains it again)")
     return True
 
@@ -229,3 +230,24 @@ def _tell_failure(name: str, error: Exception) -> None:
 
     warn(f"{name} failed, the others go on: {error}")
     logging.getLogger(__name__).debug("%s failed", name, exc_info=error)
+
+
+def show(result: RunAllResult) -> None:
+    """Show searches, then all models and the baseline in one table, and whether they differ."""
+    for search in result.searches.values():
+        optimize_command.show_search(search)
+    for trained in result.trained.values():
+        if trained.seeds:
+            tables.seeds(trained.seeds)
+    scores = {name: test.scores for name, test in result.tests.items()}
+    baseline = next((test.baseline for test in result.tests.values() if test.baseline is not None), None)
+    if baseline is not None:
+        scores["baseline"] = baseline
+    if scores:
+        rows = next(iter(result.tests.values())).rows
+        tables.scores(f"Tested on {rows:,} texts", scores)
+    for comparison, first, second in result.comparisons:
+        console.say(tables.difference(comparison, first, second))
+    tables.files(result.files)
+    for name, failure in result.failures.items():
+        console.error(f"{name}: {getattr(failure, 'message', None) or failure}", hint=getattr(failure, "hint", ""))

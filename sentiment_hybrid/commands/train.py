@@ -16,6 +16,7 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.commands import fitting
 from sentiment_hybrid.config.schema import JOINT, Config
 from sentiment_hybrid.errors import TrainingError
+from sentiment_hybrid.heads import display_name
 
 if TYPE_CHECKING:
     from sentiment_hybrid.commands.test import TestResult
@@ -301,14 +302,14 @@ def _publish(
         save_model(target, classifier=one, encoder=session.encoder, info=info, bundle=bundle, seen=seen)
     epochs = run.epochs()
     best = [facts["epoch"] for facts in epochs if facts["is_best"]][-1]
-    title = f"{', '.join(paths.DISPLAY_NAMES[head] for head in targets)} on {config.project.name}"
+    title = f"{', '.join(display_name(head) for head in targets)} on {config.project.name}"
     learning_curves(run.folder / paths.RUN_CURVES, epochs, title=title, best=best)
 
 
 def _result(run: Run, model: str, model_dir: Path, *, resumed: bool, passes: int) -> TrainResult:
     best, valid = fitting.best_epoch(run)
     return TrainResult(
-        model=paths.DISPLAY_NAMES[model],
+        model=display_name(model),
         model_dir=model_dir,
         run_dir=run.folder,
         best_epoch=best["epoch"],

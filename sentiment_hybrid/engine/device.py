@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import joblib
 import torch
 
 from sentiment_hybrid import distributed
-from sentiment_hybrid.engine import threads
 from sentiment_hybrid.errors import TrainingError
 from sentiment_hybrid.models.encoder.cpu_inference import int8_engine
 
@@ -67,7 +68,7 @@ def resolve(device: str = "auto", precision: str = "auto") -> Compute:
         # float32 products through the matrix units in TF32: 8 times as fast, and training does not miss the digits.
         torch.set_float32_matmul_precision("high")
     if chosen.type == "cpu":
-        threads.settle()
+        _limit_threads()
     if precision == "auto":
         return Compute(chosen, _best_precision(chosen))
     if precision == "fp16" and chosen.type != "cuda":
@@ -99,6 +100,15 @@ def accelerator(compute: Compute) -> Accelerator:
         # No buffer of ours changes in training, so none needs to be sent at every step.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
+
+
+def _limit_threads() -> None:
+    """Lower torch's number of threads to the cores that this process may use, unless the user has set a number.
+
+    torch also counts hardware threads of one core and cores that a container may not use: waiting for them is slower.
+    """
+    if not any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")):
+        torch.set_num_threads(min(torch.get_num_threads(), joblib.cpu_count(only_physical_cores=True)))
 
 
 def _device(name: str) -> torch.device:

@@ -14,9 +14,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from sentiment_hybrid.errors import ModelError
 from sentiment_hybrid.models.attention import AdditiveAttention, SelfAttention, masked_max, masked_mean, masked_softmax
-from sentiment_hybrid.models.han import HanSequenceHead
-from sentiment_hybrid.models.linear import LinearMeanHead
-from sentiment_hybrid.models.lstm import LstmSequenceHead
+from sentiment_hybrid.models.han import HanHead
+from sentiment_hybrid.models.linear import LinearHead
+from sentiment_hybrid.models.lstm import LstmHead
 
 if TYPE_CHECKING:
     from sentiment_hybrid.models.classifier import Classifier
@@ -34,7 +34,7 @@ class OnnxClassifier(nn.Module):
         super().__init__()
         if classifier.encoder is None:
             raise ModelError("this classifier has no encoder", hint="Export a model that was loaded whole.")
-        if not isinstance(classifier.head, LstmSequenceHead | HanSequenceHead | LinearMeanHead):
+        if not isinstance(classifier.head, LstmHead | HanHead | LinearHead):
             raise ModelError(f"there is no export for a {type(classifier.head).__name__}")
         self.encoder = classifier.encoder
         self.head = classifier.head
@@ -49,21 +49,21 @@ class OnnxClassifier(nn.Module):
         """
         mask = attention_mask.bool()  # (W, T)
         states = self.encoder(input_ids, mask).float()  # (W, T, H)
-        if isinstance(self.head, LstmSequenceHead):
+        if isinstance(self.head, LstmHead):
             logits = _lstm(self.head, states, mask, text_index)
-        elif isinstance(self.head, HanSequenceHead):
+        elif isinstance(self.head, HanHead):
             logits = _han(self.head, states, mask, text_index)
         else:
             logits = _linear(self.head, states, mask, text_index)
         return logits / self.temperature
 
 
-def _linear(head: LinearMeanHead, states: Tensor, mask: Tensor, text_index: Tensor) -> Tensor:
+def _linear(head: LinearHead, states: Tensor, mask: Tensor, text_index: Tensor) -> Tensor:
     tokens, _, real = _rows_of_texts(states, mask, text_index)
     return cast(Tensor, head.output(masked_mean(tokens, real)))
 
 
-def _lstm(head: LstmSequenceHead, states: Tensor, mask: Tensor, text_index: Tensor) -> Tensor:
+def _lstm(head: LstmHead, states: Tensor, mask: Tensor, text_index: Tensor) -> Tensor:
     tokens, counts, real = _rows_of_texts(states, mask, text_index)  # (B, S, H), (B,), (B, S)
     read = _recurrence(head.lstm, head.norm(tokens), counts)  # (B, S, 2 * hidden)
     mixed = head.attention_norm(read + _self_attention(head.attention, read, real))
@@ -71,7 +71,7 @@ def _lstm(head: LstmSequenceHead, states: Tensor, mask: Tensor, text_index: Tens
     return cast(Tensor, head.mlp(pooled))
 
 
-def _han(head: HanSequenceHead, states: Tensor, mask: Tensor, text_index: Tensor) -> Tensor:
+def _han(head: HanHead, states: Tensor, mask: Tensor, text_index: Tensor) -> Tensor:
     read = _recurrence(head.words, head.norm(states), mask.long().sum(1))  # (W, T, D)
     vectors = _attended(head.word_attention, read, mask)  # (W, D)
     one_each = torch.ones_like(mask[:, :1])  # (W, 1): every window has a token

@@ -23,7 +23,8 @@ from sentiment_hybrid.engine.inference.model_directory import ModelInfo, load_mo
 from sentiment_hybrid.engine.inference.onnx_runtime import graph_inputs
 from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.errors import ModelError, OutputError, UsageError
-from sentiment_hybrid.models import HEADS, build_head
+from sentiment_hybrid.heads import HEADS
+from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder.hub import load_encoder_dir
 from sentiment_hybrid.models.encoder.module import Encoder

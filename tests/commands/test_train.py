@@ -448,7 +448,7 @@ def test_a_training_on_train_and_valid_uses_all_their_rows_for_exactly_its_epoch
     assert (info.train_rows, info.trained_on_valid) == (178, True)
     capsys.readouterr()
     test.evaluate(config, "linear", split="valid")
-    assert "trained on the validation rows too" in capsys.readouterr().err
+    assert "also trained on the validation rows" in capsys.readouterr().err
     epochs = Run(result.run_dir).epochs()
     assert [(facts["epoch"], facts["valid_loss"]) for facts in epochs] == [(1, None), (2, None), (3, None)]
     assert (result.best_epoch, result.valid) == (3, {})
@@ -490,10 +490,10 @@ def test_a_published_model_is_known_by_what_it_was_trained_on(project):
 
 def test_a_budget_that_had_to_be_lowered_is_told_kept_and_gone_on_with(project, monkeypatch, capsys):
     from sentiment_hybrid.engine.training import trainer
-    from sentiment_hybrid.models.linear import LinearMeanHead
+    from sentiment_hybrid.models.linear import LinearHead
 
     config = project.config("linear.train.batch_size=64")
-    compute, save = LinearMeanHead.forward, RunCheckpoints.save
+    compute, save = LinearHead.forward, RunCheckpoints.save
 
     def refuse(self, states, *rest):
         if self.training and states.shape[0] * states.shape[1] > 300:
@@ -505,7 +505,7 @@ def test_a_budget_that_had_to_be_lowered_is_told_kept_and_gone_on_with(project, 
         raise OutputError("stopped here")
 
     with monkeypatch.context() as patch:
-        patch.setattr(LinearMeanHead, "forward", refuse)
+        patch.setattr(LinearHead, "forward", refuse)
         patch.setattr(RunCheckpoints, "save", stop)
         with pytest.raises(OutputError, match="stopped here"):
             train.run(config, "linear", test=False)

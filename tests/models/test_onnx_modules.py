@@ -12,7 +12,8 @@ import torch
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.engine.inference.onnx_export import quantize, write_graph
 from sentiment_hybrid.errors import ModelError
-from sentiment_hybrid.models import HEADS, build_head
+from sentiment_hybrid.heads import HEADS
+from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder.hub import load_encoder_dir
 from sentiment_hybrid.models.encoder.module import Encoder

@@ -17,6 +17,7 @@ from sentiment_hybrid.errors import EncoderError, ModelError
 from sentiment_hybrid.files import flush_to_disk as _flush_to_disk
 from sentiment_hybrid.files import save_tensors, sha256, written
 from sentiment_hybrid.files import write_json as _write_json
+from sentiment_hybrid.heads import HEADS, display_name
 
 if TYPE_CHECKING:
     from sentiment_hybrid.engine.evaluation.seen import SeenTexts
@@ -64,7 +65,7 @@ class ModelInfo:
     @property
     def display_name(self) -> str:
         """``LSTMRoBERTa``."""
-        return paths.DISPLAY_NAMES.get(self.head, self.head)
+        return display_name(self.head)
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def _checked(document: dict[str, Any], path: Path) -> ModelInfo:
     """The facts with the right types, and such as can be true. Raises ModelError."""
     from pydantic import TypeAdapter, ValidationError
 
-    from sentiment_hybrid.models import HEADS
+    from sentiment_hybrid.heads import HEADS
 
     try:
         info = TypeAdapter(ModelInfo).validate_json(json.dumps(document), strict=True)
@@ -299,7 +300,7 @@ def _no_model(directory: Path) -> ModelError:
         return ModelError(
             f"{directory} is a file, not a model directory", hint="Name the directory that `senthy train` wrote."
         )
-    heads = sorted(head for head in paths.DISPLAY_NAMES if (directory / head / paths.MODEL_JSON).is_file())
+    heads = sorted(head for head in HEADS if (directory / head / paths.MODEL_JSON).is_file())
     if heads:
         return ModelError(
             f"{directory} is a pack of several models",

@@ -17,8 +17,8 @@ from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
 from sentiment_hybrid.engine.inference.answers import among, places_of
 from sentiment_hybrid.engine.inference.model_directory import load_model, recover
 from sentiment_hybrid.engine.inference.onnx_runtime import OnnxBackend, is_export
-from sentiment_hybrid.engine.inference.remembered import Remembered, Wanted
 from sentiment_hybrid.errors import ColumnError, DataError, ModelError
+from sentiment_hybrid.heads import HEADS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,13 +50,12 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Texts on their way through: which of them are not empty, what is to be computed of them, and its tokens."""
+    """Texts on their way through: which of them are not empty, and the tokens of the M distinct ones of these."""
 
     size: int
     rows: np.ndarray  # (R,) places of those that are not empty
-    places: np.ndarray  # (R,) of each in wanted
-    wanted: Wanted
-    tokenized: TokenizedTexts
+    places: np.ndarray  # (R,) of each among the distinct ones
+    tokenized: TokenizedTexts  # M texts
 
 
 class Predictor:
@@ -159,9 +158,9 @@ class Predictor:
         if isinstance(texts, str):
             raise _not_one(texts)
         source = iter(texts)
-        done, known = 0, self.memory()
+        done = 0
         while part := list(islice(source, chunk)):
-            for row in self.compute(self.prepare(part, known=known, first=done), known=known):
+            for row in self.compute(self.prepare(part, first=done)):
                 yield self._prediction(row)
             done += len(part)
 
@@ -172,19 +171,15 @@ class Predictor:
         """
         if isinstance(texts, str):
             raise _not_one(texts)
-        texts, known = list(texts), self.memory()
+        texts = list(texts)
         parts = [
-            self.compute(self.prepare(texts[start : start + CHUNK], known=known, first=start), known=known)
+            self.compute(self.prepare(texts[start : start + CHUNK], first=start))
             for start in range(0, len(texts), CHUNK)
         ]
         return np.concatenate(parts) if parts else np.empty((0, len(self.labels)), dtype=np.float32)
 
-    def memory(self) -> Remembered:
-        """What `prepare` and `compute` of one stream of texts share, so that none is computed twice."""
-        return Remembered(len(self.labels) + 1)
-
-    def prepare(self, texts: Sequence[object], *, known: Remembered, first: int = 0) -> Prepared:
-        """Clean and tokenise what is not known yet; may run in another thread, ahead of `compute`, in the same order.
+    def prepare(self, texts: Sequence[object], *, first: int = 0) -> Prepared:
+        """Clean and tokenise, each distinct text once; may run in another thread, ahead of `compute`.
 
         ``first`` is how many texts were before. Raises DataError as `predict`.
         """
@@ -192,23 +187,20 @@ class Predictor:
         distinct = {text: place for place, text in enumerate(dict.fromkeys(text for text in cleaned if text))}
         rows = np.array([at for at, text in enumerate(cleaned) if text], dtype=np.int64)
         places = np.array([distinct[cleaned[at]] for at in rows], dtype=np.int64)
-        wanted = known.want(list(distinct))
         tokenized = tokenize(
-            wanted.new, self._tokenizer, max_length=self.info.max_length, max_windows=self.info.max_windows
+            list(distinct), self._tokenizer, max_length=self.info.max_length, max_windows=self.info.max_windows
         )
-        return Prepared(len(texts), rows, places, wanted, tokenized)
+        return Prepared(len(texts), rows, places, tokenized)
 
-    def compute(self, prepared: Prepared, *, known: Remembered) -> np.ndarray:
+    def compute(self, prepared: Prepared) -> np.ndarray:
         """Probabilities (N, C) of the texts of `prepare`, as `predict_proba` gives them."""
-        computed = self._probabilities(prepared.tokenized)  # (M, C)
+        tokenized = prepared.tokenized
         full = self.info.max_length * self.info.max_windows
-        cut = (prepared.tokenized.lengths == full) & (prepared.tokenized.truncated > 0)
-        # Whether a text lost its end is remembered with its probabilities: it is told once for every row.
-        found = known.learn(prepared.wanted, np.column_stack([computed, cut]))[prepared.places]  # (R, C + 1)
+        cut = (tokenized.lengths == full) & (tokenized.truncated > 0)  # (M,)
         self.empty += prepared.size - len(prepared.rows)
-        self.truncated += int(found[:, -1].sum())
+        self.truncated += int(cut[prepared.places].sum())
         result = np.full((prepared.size, len(self.labels)), np.nan, dtype=np.float32)
-        result[prepared.rows] = found[:, :-1]
+        result[prepared.rows] = self._probabilities(tokenized)[prepared.places]
         return result
 
     def predict_frame(self, frame: pd.DataFrame, text_column: str | None = None) -> pd.DataFrame:
@@ -286,7 +278,7 @@ def published(models_dir: Path, head: str | None = None) -> Path:
 
     Raises ModelError when there is none.
     """
-    heads = list(paths.DISPLAY_NAMES) if head is None else [head]
+    heads = list(HEADS) if head is None else [head]
     for name in heads:
         directory = paths.published_model(models_dir, name)
         recover(directory)

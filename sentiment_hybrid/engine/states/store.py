@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
-import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -281,7 +280,7 @@ class StateStore:
             if (shard := self._usable(folder, partial(Shard.read, folder, self.identity))) is not None:
                 found.append(shard)
         needed = [shard for shard in found if np.isin(_half(shard.keys), _half(keys)).any()]
-        with ThreadPoolExecutor(min(_CHECKERS, os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(_CHECKERS) as pool:
             checked = list(pool.map(lambda shard: self._usable(shard.folder, shard.checked), needed))
         return [shard for shard in checked if shard is not None]
 

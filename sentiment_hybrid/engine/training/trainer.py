@@ -8,20 +8,21 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 
 from sentiment_hybrid import distributed
 from sentiment_hybrid.config.schema import Train
+from sentiment_hybrid.config.sections import METRICS
 from sentiment_hybrid.engine.batches import pack, padding_share, plan_epoch, steps_per_epoch
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.memory import exhausted, keep_freed, padded_size, ran_out, release, smaller
+from sentiment_hybrid.engine.prefetch import one_ahead
 from sentiment_hybrid.engine.training.checkpoints import TrainerState
 from sentiment_hybrid.engine.training.optim import Schedule, build_optimizer
 from sentiment_hybrid.engine.training.tasks import MicroBatch, Task
@@ -68,14 +69,18 @@ class EpochEvent:
 
     epoch: int
     train_loss: float
-    valid_loss: float | None
-    valid_accuracy: float | None
-    valid_macro_f1: float | None
+    valid: Mapping[str, float]
     learning_rate: float
     seconds: float
     rows_per_second: float
     is_best: bool
     stop: bool
+
+    def as_record(self) -> dict[str, Any]:
+        """The line of metrics.jsonl: every metric has a key, which is null where it was not measured."""
+        record = dict(vars(self))
+        valid = record.pop("valid")
+        return record | {f"valid_{name}": valid.get(name) for name in METRICS}
 
 
 @dataclass
@@ -394,9 +399,7 @@ class Trainer:
         facts = EpochEvent(
             epoch=progress.epoch,
             train_loss=progress.loss_sum / progress.weight_sum,
-            valid_loss=valid.get("loss"),
-            valid_accuracy=valid.get("accuracy"),
-            valid_macro_f1=valid.get("macro_f1"),
+            valid=valid,
             learning_rate=self.schedule.apply(max(0, progress.global_step - 1)),
             seconds=progress.seconds,
             rows_per_second=self.rows / max(progress.seconds, 1e-9),
@@ -426,22 +429,9 @@ class _RandomState:
             torch.cuda.set_rng_state(self.cuda, self.device)
 
 
-def one_ahead(make: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """What ``make`` makes of each item, in order; the next one is being made in a thread while one is used."""
-    with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
-        waiting: Future[R] | None = None
-        for item in items:
-            following = thread.submit(make, item)
-            if waiting is not None:
-                yield waiting.result()
-            waiting = following
-        if waiting is not None:
-            yield waiting.result()
-
-
 def selection_score(valid: Mapping[str, float], metric: str) -> float:
-    """A validation figure such that more is better: the loss counts negative."""
-    return -valid["loss"] if metric == "loss" else valid[metric]
+    """A validation metric, negated where lower is better."""
+    return valid[metric] if METRICS[metric] else -valid[metric]
 
 
 def trainable_state(classifier: torch.nn.Module) -> dict[str, torch.Tensor]:

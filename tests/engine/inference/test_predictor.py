@@ -20,6 +20,7 @@ from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo, save_model
 from sentiment_hybrid.engine.inference.predictor import Predictor, mini, published, published_or_mini
 from sentiment_hybrid.errors import ColumnError, DataError, EncoderError, LabelError, ModelError, TrainingError
+from sentiment_hybrid.heads import HEADS
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder.hub import LoadedEncoder, load_encoder_dir
@@ -92,7 +93,7 @@ WORDS = ["good", "bad", "not", "very", "film", "food", "😀", "ça", ":(", "#fu
 SENTENCES = st.lists(st.sampled_from(WORDS), min_size=1, max_size=60).map(" ".join)
 
 
-@pytest.mark.parametrize("head", sorted(paths.DISPLAY_NAMES))
+@pytest.mark.parametrize("head", sorted(HEADS))
 def test_every_head_gives_one_prediction_per_text(head: str, tiny_encoder: LoadedEncoder, tmp_path: Path) -> None:
     labels = ("negative", "neutral", "positive")
     predictor = Predictor(write_model(tmp_path / head, tiny_encoder, head=head, labels=labels), device="cpu")

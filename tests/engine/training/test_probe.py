@@ -9,13 +9,13 @@ import pytest
 
 from sentiment_hybrid.data.store import Examples
 from sentiment_hybrid.engine.device import resolve
-from sentiment_hybrid.engine.probe import Probe
 from sentiment_hybrid.engine.states.store import StateStore, stored_keys, window_keys
+from sentiment_hybrid.engine.training.probe import Probe
 from sentiment_hybrid.errors import OutputError
 from sentiment_hybrid.models.encoder.hub import load_encoder
 from sentiment_hybrid.models.encoder.module import encoder_fingerprint
 
-from .conftest import toy_texts
+from ..conftest import toy_texts
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_every_kind_of_work_has_a_rate_and_the_encoder_stays_as_it_was(make_prob
 def test_parts_grow_until_one_fills_the_time_and_none_is_measured_twice(make_probe, monkeypatch):
     probe = make_probe(texts=2000, seconds=1.0)
     now = [0.0]
-    monkeypatch.setattr("sentiment_hybrid.engine.probe.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("sentiment_hybrid.engine.training.probe.time.perf_counter", lambda: now[0])
     seen = []
 
     def work(texts):
