@@ -101,7 +101,7 @@ def further(config: Config, store: Store) -> tuple[Examples, Examples]:
 
     from sentiment_hybrid.data import splits
     from sentiment_hybrid.data.labelled import read_labelled
-    from sentiment_hybrid.data.normalizers import from_id, prepare_nltk
+    from sentiment_hybrid.data.normalizers import from_id
     from sentiment_hybrid.data.sources import open_source
 
     settings = config.joint
@@ -110,8 +110,7 @@ def further(config: Config, store: Store) -> tuple[Examples, Examples]:
     data = config.data.model_copy(update={**own, "label_map": settings.further_label_map})
     source = open_source(settings.further_source, data)
     normalizer = from_id(store.normalizer)
-    if normalizer.name == "classic":
-        prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline=True)  # the database was made with it
+    normalizer.prepare(paths.cache_dir(config.paths.cache_dir), offline=True)  # the database was made with it
     rows = read_labelled(source, data, labels=store.labels, normalizer=normalizer).examples
     if settings.further_partial:
         rows = _partial(rows, store.labels, settings.further_source)

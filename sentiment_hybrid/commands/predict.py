@@ -203,8 +203,7 @@ def _open(stack: contextlib.ExitStack, path: Path | None, data: Data, file_forma
     if path is None or str(path) == STDIN:
         if sys.stdin is None:
             raise UsageError("standard input is not available", hint="Use --input FILE.")
-        kind = file_format or "lines"
-        return _streamed(stack, open_stream(sys.stdin.buffer, data, kind=kind), kind)
+        return _streamed(stack, open_stream(sys.stdin.buffer, data, kind=file_format), file_format or "lines")
     path = path.expanduser()
     if file_format is not None:
         source = open_stream(_opened(stack, path), data, kind=file_format, name=str(path))

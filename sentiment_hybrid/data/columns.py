@@ -22,7 +22,8 @@ LABEL_NAMES = (
 )  # fmt: skip
 MOST_LABELS = 50
 
-_A_NAME = re.compile(r"[^\W\d]\w*(?:[ .-]\w+)?")
+#: What a column may be called; a text or several fields look otherwise.
+A_NAME = re.compile(r"[^\W\d]\w*(?:[ .-]\w+)?")
 _CLEAN_SUFFIX = re.compile(r"[_ ]?clean(?:ed)?$|^clean(?:ed)?[_ ]?")
 _NAMES = {"neg": "negative", "negative": "negative", "neu": "neutral", "neutral": "neutral", "pos": "positive",
           "positive": "positive"}  # fmt: skip
@@ -74,7 +75,7 @@ def find_text(columns: Sequence[str], wanted: str | None, *, source: str) -> str
     """
     if wanted is not None:
         return _named(columns, wanted, setting="text_column", source=source)
-    if len(columns) == 1 and _A_NAME.fullmatch(columns[0]):
+    if len(columns) == 1 and A_NAME.fullmatch(columns[0]):
         return columns[0]
     return _detect(columns, TEXT_NAMES, CLEAN_NAMES, what="text", source=source)
 

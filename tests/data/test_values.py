@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import sqlite3
@@ -114,9 +115,35 @@ def test_rows_in_the_write_ahead_log_count(tmp_path: Path) -> None:
         assert read(path) == ["one", "two"]
 
 
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        ("id,text\n1,fine\n", "csv"),
+        ("id;user;text\n1;a;fine\n", "csv"),
+        ("id\ttweet\n1\tfine\n", "tsv"),
+        ('{"text": "fine"}\n', "jsonl"),
+        ("a fine text, a good review\nsecond\n", None),
+        ("text\nsecond\n", None),
+        ("{not json}\n", None),
+    ],
+)
+def test_a_table_is_not_taken_for_lines_unless_it_is_called_so(content: str, kind: str | None) -> None:
+    def lines(named: Any) -> list[str]:
+        (batch,) = open_stream(io.BytesIO(content.encode()), Data(), kind=named).batches()
+        return batch.columns["text"]
+
+    assert lines("lines") == content.splitlines()
+    if kind is None:
+        assert lines(None) == content.splitlines()
+    else:
+        with pytest.raises(SourceError, match=f"looks like {kind}") as caught:
+            lines(None)
+        assert f"--format {kind}" in caught.value.hint
+
+
 def test_a_stream_has_its_dialect_detected_too(tmp_path: Path) -> None:
     path = tmp_path / "rows"
-    path.write_bytes("id;text\n1;fine, I say é\n".encode("cp1252"))
+    path.write_bytes("id;text\n1;fine, I say é\n".encode("utf-16"))
     with path.open("rb") as stream:
         (batch,) = open_stream(stream, Data(), kind="csv").batches()
     assert batch.columns == {"id": ["1"], "text": ["fine, I say é"]}

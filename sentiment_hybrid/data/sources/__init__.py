@@ -23,6 +23,7 @@ from sentiment_hybrid.data.sources.dialect import (
     detect_dialect,
     detect_encoding,
     refuse_foreign,
+    table_kind,
 )
 from sentiment_hybrid.errors import SourceError
 
@@ -85,12 +86,19 @@ def open_stream(
     stream: BinaryIO,
     data: Data,
     *,
-    kind: Literal["csv", "tsv", "jsonl", "lines"],
+    kind: Literal["csv", "tsv", "jsonl", "lines"] | None,
     name: str = "standard input",
 ) -> Source:
-    """Rows from standard input or a pipe, readable once."""
+    """Rows from standard input or a pipe, readable once.
+
+    Raises SourceError where ``kind`` is None, which means lines, and the first line is that of a table.
+    """
     buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast(Any, stream))
-    return _text_source(kind, Path(name), data, head=buffered.peek(ENCODING_SAMPLE), whole=False, stream=buffered)
+    head = buffered.peek(ENCODING_SAMPLE)
+    found = table_kind(head) if kind is None else None
+    if found is not None:
+        raise SourceError(f"{name} looks like {found}, not like one text per line", hint=f"Set --format {found}.")
+    return _text_source(kind or "lines", Path(name), data, head=head, whole=False, stream=buffered)
 
 
 def _open_file(path: Path, data: Data, *, name: str | None = None) -> Source:
@@ -107,7 +115,7 @@ def _text_source(kind: str, path: Path, data: Data, *, head: bytes, whole: bool,
     """A source of text with the encoding and the dialect that are set or detected, said where they are not usual."""
     name = options.get("name") or path.name
     refuse_foreign(head, name)
-    encoding = data.encoding if data.encoding != "auto" else detect_encoding(head, whole=whole)
+    encoding = data.encoding if data.encoding != "auto" else _encoding(head, whole=whole, live="stream" in options)
     said = [] if encoding in ("utf-8", data.encoding) else [f"text in {encoding}"]
     if kind in DELIMITERS:
         sample = head[:DIALECT_SAMPLE].decode("utf-8-sig" if encoding == "utf-8" else encoding, "replace")
@@ -126,6 +134,12 @@ def _text_source(kind: str, path: Path, data: Data, *, head: bytes, whole: bool,
     if said:
         _log.info("%s: %s (--encoding, --delimiter, --quoting)", name, ", ".join(said))
     return _class(kind)(path, encoding=encoding, bad_rows=data.bad_rows, **options)
+
+
+def _encoding(head: bytes, *, whole: bool, live: bool) -> str:
+    """As detected; the first bytes of a stream may be too few for another one than UTF-8 without a mark of its own."""
+    found = detect_encoding(head, whole=whole)
+    return "utf-8" if live and found in ("cp1252", "latin-1") else found
 
 
 def _class(kind: str) -> Callable[..., Source]:

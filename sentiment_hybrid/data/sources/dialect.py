@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import io
+import json
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sentiment_hybrid.data.columns import A_NAME, CLEAN_NAMES, TEXT_NAMES
 from sentiment_hybrid.errors import SourceError
 
 Quoting = Literal["minimal", "none", "backslash"]
@@ -57,6 +60,21 @@ def refuse_foreign(head: bytes, name: str) -> None:
     for pattern, kind, hint in _FOREIGN:
         if pattern.match(head):
             raise SourceError(f"{name} is {kind}", hint=hint)
+
+
+def table_kind(head: bytes) -> str | None:
+    """jsonl, csv or tsv if a stream starts like one: with an object, or a header that has a column for texts."""
+    line, newline, _ = head.removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace").partition("\n")
+    if line.startswith("{"):
+        with contextlib.suppress(ValueError):
+            return "jsonl" if isinstance(json.loads(line), dict) else None
+    if not newline:
+        return None
+    for delimiter in DELIMITERS["csv"]:
+        names = [name.strip().strip('"').casefold() for name in line.split(delimiter)]
+        if len(names) > 1 and set(names) & {*TEXT_NAMES, *CLEAN_NAMES} and all(map(A_NAME.fullmatch, names)):
+            return "tsv" if delimiter == "\t" else "csv"
+    return None
 
 
 def detect_encoding(head: bytes, *, whole: bool) -> str:
