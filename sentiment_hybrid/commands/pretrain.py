@@ -371,12 +371,11 @@ def _publish(
     config: Config, run: Run, texts: _Texts, encoder: LoadedEncoder, trainer: Trainer, *, resumed: bool
 ) -> PretrainResult:
     """Write the encoder and LM head of the best epoch, and how they were made."""
-    from sentiment_hybrid.engine.inference.model_directory import published_whole
     from sentiment_hybrid.engine.training.checkpoints import best_weights
     from sentiment_hybrid.engine.training.mlm import perplexity
     from sentiment_hybrid.engine.training.runs import now, versions
     from sentiment_hybrid.engine.training.trainer import load_trainable
-    from sentiment_hybrid.files import write_json
+    from sentiment_hybrid.files import atomic_dir, write_json, written
     from sentiment_hybrid.models.encoder.hub import save_encoder
     from sentiment_hybrid.models.encoder.module import encoder_fingerprint
     from sentiment_hybrid.reporting.plots import learning_curves
@@ -399,7 +398,7 @@ def _publish(
         seconds=0.0,
         resumed=resumed,
     )
-    with published_whole(config.pretrain.output_dir) as aside:
+    with written(config.pretrain.output_dir), atomic_dir(config.pretrain.output_dir) as aside:
         save_encoder(encoder.model, encoder.tokenizer, aside)
         trainer.bare.save_head(aside)
         document = {

@@ -10,7 +10,6 @@ import json
 import math
 import sqlite3
 import sys
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, Literal
 
 from sentiment_hybrid.data.sources import MISSING, SUFFIXES
 from sentiment_hybrid.errors import OutputError, UsageError
-from sentiment_hybrid.files import reason
+from sentiment_hybrid.files import atomic_file, reason
 
 #: The table of an SQLite output.
 TABLE = "predictions"
@@ -85,17 +84,12 @@ def open_sink(
         return
     kind = kind_of_output(target)
     target = target.expanduser().resolve()
-    aside = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
     with _as_output_error(target):
         _prepare(target, kind)
-        try:
-            with contextlib.ExitStack() as stack:
-                sink = _file_sink(stack, aside, target, columns, kind=kind, types=types or {}, quoting=quoting)
-                yield sink
-                sink.close()
-            aside.replace(target)
-        finally:
-            aside.unlink(missing_ok=True)
+        with atomic_file(target) as aside, contextlib.ExitStack() as stack:
+            sink = _file_sink(stack, aside, target, columns, kind=kind, types=types or {}, quoting=quoting)
+            yield sink
+            sink.close()
 
 
 def _prepare(target: Path, kind: str) -> None:

@@ -15,9 +15,10 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.data import columns, normalizers
 from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
 from sentiment_hybrid.engine.inference.answers import among, places_of
-from sentiment_hybrid.engine.inference.model_directory import load_model, recover
+from sentiment_hybrid.engine.inference.model_directory import load_model
 from sentiment_hybrid.engine.inference.onnx_runtime import OnnxBackend, is_export
 from sentiment_hybrid.errors import ColumnError, DataError, ModelError
+from sentiment_hybrid.files import recover
 from sentiment_hybrid.heads import HEADS
 
 if TYPE_CHECKING:
