@@ -197,6 +197,12 @@ Mode = Literal["train", "optimize", "test"]
 _SEED = _flag("--seed", "project.seed", int, "Seed of weights, dropout and batch order.")
 _EPOCHS = _flag("--epochs --final-epochs", "{model}.train.epochs", int, "Passes over the training rows.")
 
+#: How text files are written, where that is detected wrongly.
+_FILES = (
+    _flag("--delimiter", "data.delimiter", str, "Character between the fields of csv and tsv.", "C"),
+    _flag("--encoding", "data.encoding", str, "Encoding of a text file."),
+    _flag("--quoting", "data.quoting", str, "Quotes in csv and tsv.", "auto|minimal|none|backslash"),
+)
 #: How to read a labelled file; errors about one refer to these.
 _COLUMNS = (
     _flag("--text-column", "data.text_column", str, "Column to train on."),
@@ -208,6 +214,7 @@ _COLUMNS = (
         "Label of a value, in label order; repeat it, or give one YAML map.",
         "VALUE=LABEL",
     ),
+    *_FILES,
 )
 _DATA = (
     _flag("--source", "data.source", str, "kaggle[:OWNER/NAME], a file, an SQLite database, or sample."),
@@ -240,6 +247,7 @@ _PRETRAIN = (
     _flag("--base --from", "pretrain.base", str, "Encoder to continue training, or scratch.", "ENCODER"),
     _flag("--output", "pretrain.output_dir", Path, "Directory of the new encoder.", "DIR"),
     _COLUMNS[0],
+    *_FILES,
     _flag("--epochs", "pretrain.epochs", int, "Passes over the texts."),
     _flag("--sample-size", "pretrain.sample_size", int, "Train on the first N texts."),
 )
@@ -267,6 +275,7 @@ _RUN_ALL = (
 _PANELS = {
     "data": _DATA,
     "columns": _COLUMNS,
+    "files": _FILES,
     "training": _TRAIN,
     "search": _SEARCH,
     "pretraining": _PRETRAIN,
@@ -650,7 +659,7 @@ def finetune(
     verb.show(result)
 
 
-@command(app, runtime=("encoder",))
+@command(app, "files", runtime=("encoder",))
 def predict(
     call: Call,
     *,

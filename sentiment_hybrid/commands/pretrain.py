@@ -151,7 +151,7 @@ def _run_one(config: Config, run: Run, texts: _Texts, runtime: Runtime) -> Pretr
 
 def _read(config: Config, *, offline: bool) -> _Texts:
     """The texts of a source, or the prepared ones; but only training rows of a database."""
-    from sentiment_hybrid.data.normalizers import get_normalizer, prepare_nltk
+    from sentiment_hybrid.data.normalizers import get_normalizer
     from sentiment_hybrid.data.sources import open_source
     from sentiment_hybrid.data.store import open_store
     from sentiment_hybrid.data.unlabelled import read_unlabelled
@@ -171,8 +171,7 @@ def _read(config: Config, *, offline: bool) -> _Texts:
         return _checked(texts, setting="data.valid_size")
     _check_not_prepared(settings.source)
     normalizer = get_normalizer(config.data.normalizer)
-    if normalizer.name == "classic":
-        prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline)
+    normalizer.prepare(paths.cache_dir(config.paths.cache_dir), offline=offline)
     source = open_source(settings.source, config.data, offline=offline)
     read = read_unlabelled(source, config.data, normalizer=normalizer, valid_size=settings.valid_size)
     # Of the texts rather than the file: encoding, quoting, table and so on change how a file is read.
