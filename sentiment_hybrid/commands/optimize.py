@@ -257,7 +257,7 @@ def _draw(config: Config, model: str, found: _Found) -> dict[str, Path]:
         f"{model}_roberta_search",
         [_plotted(trial) for trial in found.trials],
         found.importances,
-        metric=f"{'' if METRICS[metric] else 'negative '}valid {metric.replace('_', ' ').replace('f1', 'F1')}",
+        metric=f"{'' if METRICS[metric] else 'negative '}valid {tables.metric_name(metric)}",
         log_params=[name for name, entry in section.hpo.search_space.items() if getattr(entry, "log", False)],
         title=f"{display_name(model)} on {config.project.name}",
     )
@@ -395,7 +395,7 @@ def show_search(result: OptimizeResult) -> None:
         f"{result.finished:,} trials finished, {result.pruned:,} pruned, {result.failed:,} failed; "
         f"{result.epochs_run:,} epochs trained, {result.epochs_saved:,} saved by pruning"
     )
-    sign = -1 if result.metric == "loss" else 1
+    sign = 1 if METRICS[result.metric] else -1
     names = list(result.best.params)
     rows = [
         [trial.number, f"{sign * trial.value:.4f}", trial.best_epoch, *(_param(trial.params[name]) for name in names)]

@@ -95,7 +95,7 @@ def fit(trainer: Trainer, run: Run, *, minutes: float) -> None:
 def _tell_epoch(facts: EpochEvent, epochs: int) -> None:
     validated = ""
     if facts.valid:
-        figures = {name.replace("_", " ").replace("f1", "F1"): f"{value:.4f}" for name, value in facts.valid.items()}
+        figures = {name.replace("_f1", "-F1"): f"{value:.4f}" for name, value in facts.valid.items()}
         if "macro_f1" not in facts.valid:  # of masked tokens, not of labels
             figures["perplexity"] = f"{math.exp(min(facts.valid['loss'], 700.0)):,.2f}"
         best = ", the best so far" if facts.is_best else ""
