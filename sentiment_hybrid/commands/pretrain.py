@@ -14,7 +14,7 @@ from typing import Any
 from sentiment_hybrid import console, distributed, paths
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.console import note, progress
-from sentiment_hybrid.data.normalizers import get_normalizer, prepare_nltk
+from sentiment_hybrid.data.normalizers import get_normalizer
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.store import check_ours, open_store
 from sentiment_hybrid.data.unlabelled import read_unlabelled
@@ -173,8 +173,7 @@ def _read(config: Config, *, offline: bool) -> _Texts:
         return _checked(texts, setting="data.valid_size")
     _check_not_prepared(settings.source)
     normalizer = get_normalizer(config.data.normalizer)
-    if normalizer.name == "classic":
-        prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline)
+    normalizer.prepare(paths.cache_dir(config.paths.cache_dir), offline=offline)
     source = open_source(settings.source, config.data, offline=offline)
     read = read_unlabelled(source, config.data, normalizer=normalizer, valid_size=settings.valid_size)
     # Of the texts rather than the file: encoding, quoting, table and so on change how a file is read.

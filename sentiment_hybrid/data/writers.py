@@ -22,7 +22,7 @@ from sentiment_hybrid.files import atomic_file, reason
 #: The table of an SQLite output.
 TABLE = "predictions"
 
-Quoting = Literal["auto", "minimal", "none"]
+Quoting = Literal["auto", "minimal", "none", "backslash"]
 Rows = Mapping[str, Sequence[Any]]
 
 _KNOWN = ".csv, .tsv, .jsonl (each also .gz), .parquet, .db"
@@ -145,7 +145,7 @@ def _file_sink(
 def _text_sink(kind: str, stream: Any, columns: Sequence[str], quoting: Quoting) -> Sink:
     if kind == "jsonl":
         return _JsonLines(stream)
-    quoted = kind == "csv" if quoting == "auto" else quoting == "minimal"
+    quoted = kind == "csv" if quoting == "auto" else quoting != "none"
     return _Delimited(stream, columns, delimiter="," if kind == "csv" else "\t", quoted=quoted)
 
 
@@ -293,7 +293,11 @@ def _cell(value: Any) -> str:
         return value
     if isinstance(value, bool | dict | list):
         return json.dumps(value, ensure_ascii=False, default=_cell)
-    return value.hex() if isinstance(value, bytes) else str(value)
+    if isinstance(value, bytes):
+        with contextlib.suppress(UnicodeDecodeError):
+            return value.decode()
+        return value.hex()
+    return str(value)
 
 
 def _json_value(value: Any) -> Any:

@@ -116,8 +116,7 @@ class Predictor:
             self.info, self._tokenizer = loaded.info, loaded.tokenizer
         self._answers = range(len(self.info.labels)) if labels is None else places_of(self.info.labels, labels)
         self._normalizer = normalizers.from_id(self.info.normalizer)
-        if self._normalizer.name == "classic":
-            normalizers.prepare_nltk(paths.cache_dir(cache_dir), offline=offline)
+        self._normalizer.prepare(paths.cache_dir(cache_dir), offline=offline)
         self._token_budget = token_budget
         self._layout: AbstractContextManager[None] = nullcontext()
         self._tokens = 0
