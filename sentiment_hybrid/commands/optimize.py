@@ -230,7 +230,7 @@ def _found(study: optuna.Study, storage: Storage, data: str) -> _Found:
 def _write_best(config: Config, model: str, found: _Found) -> Path:
     """The best parameters as a fragment of a config, to be merged over any other."""
     from sentiment_hybrid.config.syntax import dump
-    from sentiment_hybrid.files import aside_of, written
+    from sentiment_hybrid.files import atomic_file, written
     from sentiment_hybrid.tuning.space import fragment
 
     metric = config.model(model).train.metric
@@ -242,7 +242,7 @@ def _write_best(config: Config, model: str, found: _Found) -> Path:
         f"# trial {best.number}, validation {metric} {figure(best.value, metric):.4f} in epoch {best.best_epoch}.",
         "# A fragment of a configuration: what is not named here stays as it is.",
     ]
-    with written(path), aside_of(path) as aside:
+    with written(path), atomic_file(path) as aside:
         aside.write_text("\n".join(lines) + "\n" + dump(fragment(model, best.params)), encoding="utf-8")
     return path
 

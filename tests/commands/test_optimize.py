@@ -119,10 +119,10 @@ def test_running_it_again_goes_straight_to_the_end_and_a_larger_total_goes_on(pr
 
 
 def test_a_full_disk_at_the_final_model_keeps_the_study_and_the_parameters(project, tuned, monkeypatch):
-    from sentiment_hybrid.engine.inference import model_directory
+    from sentiment_hybrid import files
     from sentiment_hybrid.tuning.trials import TrialBench
 
-    real = model_directory._flush_to_disk
+    real = files.flush_to_disk
 
     def full(folder):
         if "model_final" in folder.name:
@@ -130,7 +130,7 @@ def test_a_full_disk_at_the_final_model_keeps_the_study_and_the_parameters(proje
         real(folder)
 
     with monkeypatch.context() as patched:
-        patched.setattr(model_directory, "_flush_to_disk", full)
+        patched.setattr(files, "flush_to_disk", full)
         with pytest.raises(OutputError, match="the disk is full"):
             optimize.run(tuned(), "linear")
     assert paths.best_params(project.folder / "results", "linear").is_file()

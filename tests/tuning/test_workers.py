@@ -80,7 +80,7 @@ def test_a_worker_trains_as_this_process_does_fails_alone_and_is_replaced(config
 
 def test_what_a_worker_cannot_open_is_told(config: Config) -> None:
     gone = config.model_copy(update={"paths": config.paths.model_copy(update={"data_db": config.paths.models_dir})})
-    setup = {"config": gone.model_dump(mode="json"), "model": "linear", "options": {}}
+    setup = {"config": gone.model_dump(mode="json"), "model": "linear", "runtime": {}}
     with closing(WorkerPool(1, setup)) as pool:
         pool.start(0, 0, {})
         outcome = event(pool, 0)
@@ -102,7 +102,7 @@ ORPHAN = """
 import os, signal
 from sentiment_hybrid.runtime import Runtime
 from sentiment_hybrid.tuning.workers import WorkerPool
-pool = WorkerPool(1, {"config": {}, "model": "linear", "options": {}})
+pool = WorkerPool(1, {"config": {}, "model": "linear", "runtime": {}})
 pool._workers[0] = pool._spawn(0)
 print(pool._workers[0].process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
