@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -103,8 +104,11 @@ def run(
     kind = quantize or "fp32"
     with written(target), atomic_dir(target) as aside:
         _write(loaded, aside, quantize=quantize)
+        facts = _facts(aside, loaded, kind)
+        _describe(aside, loaded, facts)  # the check reads it
         check, checked_on, speed = _measure(loaded, aside, config, rows=rows, offline=offline)
-        _describe(aside, loaded, {"check": {**asdict(check), "on": checked_on}, "tokens_per_second": speed})
+        facts |= {"check": {**asdict(check), "on": checked_on}, "tokens_per_second": speed}
+        _describe(aside, loaded, facts)
         size = sum(file.stat().st_size for file in aside.rglob("*") if file.is_file())
     return ExportResult(target, directory, kind, size, check, checked_on, speed)
 
@@ -119,7 +123,7 @@ def _check_target(target: Path, source: Path) -> None:
 
 
 def _write(loaded: LoadedModel, aside: Path, *, quantize: Quantize | None) -> None:
-    """Write graph, tokenizer and metadata; measurements are added later."""
+    """Write graph and tokenizer."""
     loaded.tokenizer.save_pretrained(aside / paths.TOKENIZER_DIR)
     if not (aside / paths.TOKENIZER_DIR / paths.TOKENIZER_JSON).is_file():
         raise ModelError(
@@ -127,19 +131,16 @@ def _write(loaded: LoadedModel, aside: Path, *, quantize: Quantize | None) -> No
             hint="Use an encoder with a fast tokenizer, such as roberta-base.",
         )
     note("writing the graph")
-    place = aside / "fp32" if quantize else aside / "graph"
-    place.mkdir()
-    onnx_export.write_graph(loaded.classifier, place / paths.ONNX_MODEL, max_length=loaded.info.max_length)
-    if quantize:
-        note(f"quantizing to {quantize}")
-        onnx_export.quantize(place / paths.ONNX_MODEL, aside / paths.ONNX_MODEL)
-        for file in place.iterdir():
-            file.unlink()
-    else:
-        for file in place.iterdir():
-            file.rename(aside / file.name)
-    place.rmdir()
-    _describe(aside, loaded, {"kind": quantize or "fp32"})
+    # The exporter of torch may write a file per tensor: so it gets a folder of its own.
+    with tempfile.TemporaryDirectory(dir=aside) as folder:
+        graph = Path(folder) / paths.ONNX_MODEL
+        onnx_export.write_graph(loaded.classifier, graph, max_length=loaded.info.max_length)
+        if quantize:
+            note(f"quantizing to {quantize}")
+            onnx_export.quantize(graph, aside / paths.ONNX_MODEL)
+        else:
+            for file in graph.parent.iterdir():
+                file.rename(aside / file.name)
 
 
 def _describe(aside: Path, loaded: LoadedModel, facts: dict[str, Any]) -> None:
