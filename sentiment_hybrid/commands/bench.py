@@ -105,7 +105,7 @@ def _texts(config: Config, folder: Path) -> Iterator[tuple[Store, Config, list[s
 
 def _measured(probe: Probe, compute: Compute) -> tuple[list[Rate], dict[str, str]]:
     """Training and prediction in fp32 and in the config's precision; prediction in int8 too, where there is that."""
-    from sentiment_hybrid.models.encoder.cpu_inference import int8_engine
+    from sentiment_hybrid.models.processor import int8_engine
 
     precisions = list(dict.fromkeys(("fp32", compute.precision)))
     int8 = ["int8"] if compute.device.type == "cpu" and int8_engine() is not None else []

@@ -21,10 +21,12 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, TextIO
 
 from sentiment_hybrid import paths
+from sentiment_hybrid.borrowed import Borrowed
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data import quick
 from sentiment_hybrid.errors import ColumnError, SourceError
@@ -404,6 +406,10 @@ def _codec(encoding: str) -> str:
     return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
 
 
+#: Within, the csv module reads fields of any length that a row may have.
+_LONG_FIELDS = Borrowed(lambda: partial(csv.field_size_limit, csv.field_size_limit(LONGEST_FIELD)))
+
+
 class DelimitedSource(_TextSource):
     """csv or tsv with a header line; quoted fields may hold line breaks."""
 
@@ -445,8 +451,12 @@ class DelimitedSource(_TextSource):
                 self._columns = self._header(self._reader(text))
         return self._columns
 
+    @contextlib.contextmanager
+    def _text(self) -> Iterator[TextIO]:
+        with _LONG_FIELDS, super()._text() as text:
+            yield text
+
     def _reader(self, text: TextIO) -> Iterator[list[str]]:
-        csv.field_size_limit(LONGEST_FIELD)
         return csv.reader(itertools.chain(text, [_END]), **self._format)
 
     def _header(self, reader: Iterator[list[str]]) -> list[str]:
