@@ -406,9 +406,9 @@ def show_search(result: OptimizeResult) -> None:
     if result.importances:
         ordered = sorted(result.importances.items(), key=lambda item: -item[1])
         rows = [[name, f"{100 * value:.1f} %"] for name, value in ordered]
-        console.table("Hyper-parameter importance", ["hyper-parameter", "importance"], rows)
+        console.table("Hyperparameter importance", ["hyperparameter", "importance"], rows)
     else:
-        console.say("hyper-parameter importance is unknown: too few trials, or results that are too similar")
+        console.say("hyperparameter importance is unknown: too few trials, or results that are too similar")
     tables.files(result.files)
 
 
