@@ -20,7 +20,7 @@ from sentiment_hybrid.engine.training.probe import Probe, Rate
 from sentiment_hybrid.engine.training.runs import versions
 from sentiment_hybrid.errors import SenthyError
 from sentiment_hybrid.heads import display_name
-from sentiment_hybrid.models.encoder.cpu_inference import int8_engine
+from sentiment_hybrid.models.processor import int8_engine
 from sentiment_hybrid.runtime import Runtime
 
 _MOST_COUNTED = 20_000  # texts of a split; a dry run counts more

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import tempfile
 from dataclasses import asdict, dataclass
@@ -144,29 +143,25 @@ def _write(loaded: LoadedModel, aside: Path, *, quantize: Quantize | None) -> No
 
 
 def _describe(aside: Path, loaded: LoadedModel, facts: dict[str, Any]) -> None:
-    """Write model.json: that of the model, plus inputs, outputs and origin of the graph; ``facts`` are added."""
-    path = aside / paths.MODEL_JSON
-    known: dict[str, Any] = {}
-    if path.is_file():
-        known = json.loads(path.read_text(encoding="utf-8"))["onnx"]
-    else:
-        known = {
-            "inputs": onnx_export.INPUTS,
-            "outputs": onnx_export.OUTPUTS,
-            "opset": onnx_export.OPSET,
-            "pad_id": int(loaded.tokenizer.pad_token_id),
-            "sha256": digests(aside),
-            "source": {
-                "path": str(loaded.directory),
-                "weights_sha256": loaded.info.weights_sha256,
-                "encoder_fingerprint": loaded.info.encoder_fingerprint,
-                "run_id": loaded.info.run_id,
-                "created": loaded.info.created,
-            },
-            "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "versions": versions(),
-        }
-    write_json(path, {**asdict(loaded.info), "encoder_inside": True, "onnx": {**known, **facts}})
+    """Write model.json: that of the model, plus ``facts`` about the graph."""
+    write_json(aside / paths.MODEL_JSON, {**asdict(loaded.info), "encoder_inside": True, "onnx": facts})
+
+
+def _facts(aside: Path, loaded: LoadedModel, kind: str) -> dict[str, Any]:
+    """Inputs, outputs and origin of the graph."""
+    info = loaded.info
+    origin = ("weights_sha256", "encoder_fingerprint", "run_id", "created")
+    return {
+        "inputs": onnx_export.INPUTS,
+        "outputs": onnx_export.OUTPUTS,
+        "opset": onnx_export.OPSET,
+        "pad_id": int(loaded.tokenizer.pad_token_id),
+        "sha256": digests(aside),
+        "source": {"path": str(loaded.directory), **{name: getattr(info, name) for name in origin}},
+        "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "kind": kind,
+    }
 
 
 def _measure(
