@@ -227,6 +227,7 @@ _TRAIN = (
     Flag(
         ("--sample-size",), "{model}.train.sample_size", int | None, "Train on the first N rows of the split's order."
     ),
+    Flag(("--teacher",), "distill.teacher", str | None, "Model (or file of probabilities) to learn from too.", "DIR"),
 )
 
 _SEARCH = (
@@ -1022,7 +1023,8 @@ def cache_clear(
     states: Annotated[bool, _switch("--states", "Stored token states.")] = False,
     baselines: Annotated[bool, _switch("--baselines", "Fitted baselines.")] = False,
     finetune: Annotated[bool, _switch("--finetune", "Prepared texts of fine-tunings.")] = False,
-    all_: Annotated[bool, _switch("--all", "All three.")] = False,
+    teachers: Annotated[bool, _switch("--teachers", "Answers of teachers.")] = False,
+    all_: Annotated[bool, _switch("--all", "All of these.")] = False,
     older_than: Annotated[
         float | None,
         typer.Option("--older-than", min=0.0, metavar="DAYS", help="Only what was last used longer ago."),
@@ -1032,7 +1034,7 @@ def cache_clear(
     """Remove what is kept, and say what that freed; all of it is computed again when it is needed."""
     from sentiment_hybrid.commands import cache as verb
 
-    chosen = {"states": states, "baselines": baselines, "finetune": finetune}
+    chosen = {"states": states, "baselines": baselines, "finetune": finetune, "teachers": teachers}
     kinds = [kind for kind, wanted in chosen.items() if wanted or all_]
     cleared = verb.clear(call.config(), kinds, older_than=older_than, confirm=lambda found: yes or _may_clear(found))
     console.show_cleared(cleared)

@@ -716,6 +716,13 @@ def show_cache(info: Any) -> None:
     if finetune:
         columns = ["source", "file", "rows", "GB", "last used"]
         table("Prepared texts of fine-tunings", columns, [_texts_row(entry) for entry in finetune], left=2)
+    if teachers := [entry for entry in info.entries if entry.kind == "teachers"]:
+        rows = [
+            [entry.facts.get("teacher", "unknown"), f"{entry.facts.get('texts', 0):,}", f"{entry.bytes / 1e9:.3f}",
+             _day(entry.used)]
+            for entry in teachers
+        ]  # fmt: skip
+        table("Answers of teachers", ["teacher", "texts", "GB", "last used"], rows)
     for problem in info.problems:
         warn(problem)
     if info.verified and not info.problems:

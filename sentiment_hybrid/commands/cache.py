@@ -18,7 +18,7 @@ from sentiment_hybrid.errors import DatabaseError, UsageError
 from sentiment_hybrid.files import reason
 
 #: What can be cleared.
-KINDS = ("states", "baselines", "finetune")
+KINDS = ("states", "baselines", "finetune", "teachers")
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ def clear(
     """
     if not kinds:
         raise UsageError(
-            "nothing is named that could be cleared", hint="Add --states, --baselines, --finetune, or --all."
+            "nothing is named that could be cleared",
+            hint="Add --states, --baselines, --finetune, --teachers, or --all.",
         )
     cache = paths.cache_dir(config.paths.cache_dir)
     before = time.time() - 86_400 * (older_than or 0.0)
@@ -137,6 +138,7 @@ def _entries(
         "states": (paths.states_dir(cache), "[!.]*", partial(_store, verify=verify, progress=progress)),
         "baselines": (paths.baselines_dir(cache), "[!.]*", _baseline),
         "finetune": (paths.finetune_dir(cache), "[!.]*.db", _texts),
+        "teachers": (paths.teachers_dir(cache), "[!.]*", _answers),
     }
     for kind in kinds:
         folder, pattern, look = looks[kind]
@@ -192,6 +194,19 @@ def _texts(path: Path) -> Entry:
     except DatabaseError as error:
         problems = (error.message,)
     return Entry("finetune", path, path.stat().st_size, path.stat().st_mtime, facts, problems)
+
+
+def _answers(path: Path) -> Entry:
+    from sentiment_hybrid.engine.shards import size_of
+    from sentiment_hybrid.engine.training.kept_answers import count_texts
+
+    note = path / paths.TEACHER_JSON
+    facts, problems = _read_json(note), tuple[str, ...]()
+    try:
+        facts["texts"] = count_texts(path)
+    except (OSError, ValueError, EOFError) as error:
+        problems = (f"{path}: {error}",)
+    return Entry("teachers", path, size_of(path), (note if note.is_file() else path).stat().st_mtime, facts, problems)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -263,6 +263,28 @@ class Survey:
         default = paths.study_db(self.config.paths.results_dir, self.model)
         return trials_in_copy(self.hpo.storage, self.config, self.model, facts, default=default)
 
+    def _teaching(self) -> list[str]:
+        """What the teacher would read; its time is not in the estimate."""
+        from sentiment_hybrid.engine.training.distill import unlabelled
+        from sentiment_hybrid.engine.training.teacher import open_teacher
+
+        settings, sample_size = self.config.distill, self.settings.sample_size
+        if settings.teacher is None or not self.final:
+            return []
+        store, notes = self.store, []
+        rows = store.read("train", sample_size, with_raw=True)
+        if settings.source is not None:
+            more = unlabelled(self.config, store, sample_size)
+            rows = rows.followed_by(more)
+            notes.append(f"{len(more):,} texts of {settings.source} come on top of the training rows, also in time")
+        teacher = open_teacher(
+            self.config, store.labels, store.normalizer, compute=self.compute,
+            token_budget=self.settings.token_budget, offline=self.options.get("offline", False),
+        )  # fmt: skip
+        texts, unread = teacher.unread(rows)
+        notes.append(f"the teacher, {teacher.name}, answers {texts:,} texts, of which it reads {unread:,} first")
+        return notes
+
     def _windows(self, encoded: set[bytes]) -> dict[str, Any]:
         """Windows, the distinct ones, those whose states are missing, and their tokens: 0 without a state store."""
         import numpy as np
@@ -310,6 +332,7 @@ class Survey:
                 f"the token states need more than cache.max_gb ({most:g}) leaves: the encoder will run live in every "
                 "epoch, which takes far longer; raise it, or see senthy cache"
             )
+        notes += self._teaching()
         notes.append("not in the estimate: the TF-IDF baseline, figures, and what early stopping or pruning saves")
         if varied := [name for name in _VARIED if self.verb == "optimize" and name in self.hpo.search_space]:
             notes.append(f"the space varies {', '.join(varied)}; estimated with the config's own values")

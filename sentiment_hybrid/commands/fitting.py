@@ -10,16 +10,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from sentiment_hybrid.config.schema import JOINT, Config
 from sentiment_hybrid.errors import OutputError, SenthyError, TrainingError
 
 if TYPE_CHECKING:
-    from sentiment_hybrid.data.store import Examples
+    from sentiment_hybrid.data.split import UInt64s
+    from sentiment_hybrid.data.store import Examples, Store
     from sentiment_hybrid.engine.device import Compute
     from sentiment_hybrid.engine.evaluate import Material
     from sentiment_hybrid.engine.loop import BudgetFacts, EpochFacts, Fit
     from sentiment_hybrid.engine.materials import Workshop
     from sentiment_hybrid.engine.runs import Run
     from sentiment_hybrid.engine.tasks import Classification
+    from sentiment_hybrid.engine.training.distill import Lesson
     from sentiment_hybrid.models.classifier import Classifier
 
 
@@ -77,6 +80,51 @@ def encoded(workshop: Workshop, examples: Examples) -> Material:
     if cut := material.tokenized.truncated:
         note(f"{cut:,} {examples.split} texts are longer than {workshop.max_windows} windows and were cut")
     return material
+
+
+def lesson(
+    config: Config, model: str, store: Store, examples: Examples, compute: Compute, *, offline: bool
+) -> Lesson | None:
+    """What the teacher answers to the training rows, with progress; the main process reads, all get the answers.
+
+    None without a teacher. Errors as of `open_teacher` and `lesson` in ``engine/training``.
+    """
+    from sentiment_hybrid.console import note, progress
+    from sentiment_hybrid.engine import processes
+    from sentiment_hybrid.engine.training import distill
+    from sentiment_hybrid.engine.training.teacher import open_teacher
+
+    if config.distill.teacher is None:
+        return None
+    budget = config.training(model).token_budget
+
+    def taught() -> Lesson:
+        teacher = open_teacher(
+            config, store.labels, store.normalizer, compute=compute, token_budget=budget, offline=offline
+        )
+        with progress("reading by the teacher", unit="texts") as bar:
+            return distill.lesson(teacher, examples, progress=bar.advance)
+
+    found = processes.from_main(taught)
+    note(f"{found.answered:,} of {len(found.kept):,} training texts have the answers of {config.distill.teacher}")
+    return found
+
+
+def keys_beside(config: Config, model: str, store: Store) -> UInt64s:
+    """Order hashes of the texts that a model is trained on beside those of its database."""
+    import numpy as np
+
+    from sentiment_hybrid.commands.joint import further_keys
+    from sentiment_hybrid.data.split import hash_raw
+    from sentiment_hybrid.engine.training.distill import unlabelled
+
+    keys = [np.empty(0, dtype=np.uint64)]
+    if model == JOINT and config.joint.further_source is not None:
+        keys.append(further_keys(config, store))
+    if config.distill.source is not None:
+        texts = unlabelled(config, store, config.training(model).sample_size)
+        keys.append(hash_raw(texts.raw or texts.texts, store.split_seed)[1])
+    return np.concatenate(keys)
 
 
 def load_last(fit: Fit, run: Run) -> bool:

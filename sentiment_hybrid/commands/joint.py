@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from sentiment_hybrid.data.seen import SeenTexts
     from sentiment_hybrid.data.split import UInt64s
     from sentiment_hybrid.data.store import Examples, Store
     from sentiment_hybrid.engine.materials import Workshop
@@ -143,13 +142,6 @@ def further_keys(config: Config, store: Store) -> UInt64s:
     from sentiment_hybrid.data.split import hash_raw
 
     return np.concatenate([hash_raw(part.raw or part.texts, store.split_seed)[1] for part in further(config, store)])
-
-
-def further_seen(config: Config, store: Store) -> SeenTexts:
-    """The same for a model to keep: its database does not have them."""
-    from sentiment_hybrid.data.seen import SeenTexts
-
-    return SeenTexts.of(further_keys(config, store), split_seed=store.split_seed)
 
 
 def take_heads(workshop: Workshop, folder: Path, labels: tuple[str, ...]) -> None:

@@ -72,7 +72,7 @@ def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
     """
     import numpy as np
 
-    from sentiment_hybrid.commands.joint import further_keys
+    from sentiment_hybrid.commands.fitting import keys_beside
     from sentiment_hybrid.commands.test import trained_keys
     from sentiment_hybrid.console import note
     from sentiment_hybrid.data.seen import SeenTexts
@@ -85,7 +85,7 @@ def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
                 return None
             keys = [trained_keys(store, max(model.info.train_rows for model in models))]
             seed = store.split_seed
-            beside = further_keys(config, store) if config.joint.further_source is not None else keys[0][:0]
+            beside = keys_beside(config, JOINT, store)
     except DatabaseError as error:
         note(f"{error.message}: the pack knows none of the texts that its models were trained on")
         return None

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sentiment_hybrid.engine.loop import Fit
     from sentiment_hybrid.engine.materials import Workshop
     from sentiment_hybrid.engine.runs import Run
+    from sentiment_hybrid.engine.training.distill import Lesson
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,7 @@ def train_fingerprint(config: Config, model: str, data_fingerprint: str, *, incl
         "head": heads[model] if joint is None else heads,
         "train": config.training(model).model_dump(mode="json", exclude=set(FREE_TO_CHANGE)),
         **({} if joint is None else {"joint": joint}),
+        **_distill_facts(config),
         "encoder": config.encoder.model_dump(mode="json"),
         "encoder_files": encoder_files(config.encoder.name),
         "seed": config.project.seed,
@@ -156,6 +158,19 @@ def _joint_facts(config: Config) -> dict[str, Any]:
     content = None if source is None else open_source(source, config.data).fingerprint()
     facts = config.joint.model_dump(mode="json", exclude={"train", "further_source", "heads_from"})
     return {**facts, "further": content, "heads_from": _head_files(config)}
+
+
+def _distill_facts(config: Config) -> dict[str, Any]:
+    """The teacher and the unlabelled texts by their content; nothing without a teacher."""
+    from sentiment_hybrid.data.sources import open_source
+    from sentiment_hybrid.engine.training.teacher import teacher_digest
+
+    settings = config.distill
+    if settings.teacher is None:
+        return {}
+    texts = None if settings.source is None else open_source(settings.source, config.data).fingerprint()
+    facts = settings.model_dump(mode="json", exclude={"teacher", "source"})
+    return {"distill": {**facts, "teacher": teacher_digest(config), "texts": texts}}
 
 
 def _head_files(config: Config) -> list[str]:
@@ -249,7 +264,10 @@ def _run_one(
         # What the fingerprint leaves out (the token budget) also goes on as it was resolved at the start.
         before = processes.from_main(run.config)
         config = before.model_copy(update={"paths": config.paths, "cache": config.cache, "test": config.test})
-    workshop, fit = _prepare(config, model, options, store.labels, rows, compute)
+    lesson = fitting.lesson(config, model, store, rows[0], compute, offline=options.offline)
+    if lesson is not None:
+        rows = lesson.rows(rows[0]), rows[1]
+    workshop, fit = _prepare(config, model, options, store.labels, rows, compute, lesson)
     run.settle(compute.describe(), encoder=workshop.encoder.fingerprint)
     resumed = resume and fitting.load_last(fit, run)
     wanted = config.training(model).sample_size
@@ -277,6 +295,7 @@ def _publish(
     targets: Mapping[str, Path],
 ) -> None:
     """Save the best epoch as a model directory for each head, and draw the run's curves."""
+    from sentiment_hybrid.data.seen import SeenTexts
     from sentiment_hybrid.engine.checkpoint import best_weights, save_model
     from sentiment_hybrid.engine.loop import load_trainable
     from sentiment_hybrid.models.classifier import Classifier
@@ -286,10 +305,9 @@ def _publish(
     load_trainable(whole, best_weights(run.checkpoints))
     bundle = options.bundle_encoder or not _stays_with_its_name(config, workshop)
     seen = None
-    if not isinstance(whole, Classifier) and config.joint.further_source is not None:
-        from sentiment_hybrid.commands.joint import further_seen
-
-        seen = further_seen(config, store)
+    model = JOINT if not isinstance(whole, Classifier) else next(iter(targets))
+    if len(keys := fitting.keys_beside(config, model, store)):
+        seen = SeenTexts.of(keys, split_seed=store.split_seed)
     for head, target in targets.items():
         one = whole if isinstance(whole, Classifier) else whole.classifier(head)
         info = _describe(config, head, workshop, store, run, train_rows=train_rows)
@@ -323,10 +341,14 @@ def _examples(
 ) -> tuple[Examples, Examples | None]:
     """Rows to train on and rows to validate on; with ``include_valid`` all of them are to train on."""
     settings = config.training(model)
-    train_rows = store.read("train", settings.sample_size)
+    # A teacher may clean texts in a way of its own.
+    taught = config.distill.teacher is not None
+    train_rows = store.read("train", settings.sample_size, with_raw=taught)
     wanted = settings.valid_sample_size
     if include_valid:
-        return train_rows.followed_by(store.read("valid")), None
+        return _with_unlabelled(
+            config, model, store, train_rows.followed_by(store.read("valid", with_raw=taught))
+        ), None
     valid_rows = store.read("valid", None if wanted is None else min(wanted, store.count("valid")))
     for examples in (train_rows, valid_rows):
         if len(examples.texts) == 0:
@@ -337,8 +359,20 @@ def _examples(
     if model == JOINT:
         from sentiment_hybrid.commands.joint import with_further
 
-        return with_further(config, store, train_rows, valid_rows)
-    return train_rows, valid_rows
+        train_rows, valid_rows = with_further(config, store, train_rows, valid_rows)
+    return _with_unlabelled(config, model, store, train_rows), valid_rows
+
+
+def _with_unlabelled(config: Config, model: str, store: Store, rows: Examples) -> Examples:
+    """These rows and the texts of ``distill.source``."""
+    from sentiment_hybrid.console import note
+    from sentiment_hybrid.engine.training.distill import unlabelled
+
+    if config.distill.source is None:
+        return rows
+    texts = unlabelled(config, store, config.training(model).sample_size)
+    note(f"{len(texts):,} texts of {config.distill.source} are learned from the teacher alone")
+    return rows.followed_by(texts)
 
 
 def _prepare(
@@ -348,6 +382,7 @@ def _prepare(
     labels: tuple[str, ...],
     rows: tuple[Examples, Examples | None],
     compute: Compute,
+    lesson: Lesson | None = None,
 ) -> tuple[Workshop, Fit]:
     """Everything up to the first step."""
     from sentiment_hybrid.engine import processes
@@ -356,7 +391,12 @@ def _prepare(
     settings = config.training(model)
     workshop, train, valid = processes.together(lambda: _encode(config, model, options, labels, rows, compute))
     train, valid = in_step(workshop, train), in_step(workshop, valid) if valid is not None else None
-    fit = new_fit(workshop, train, valid, settings=settings, labels=labels, seed=config.project.seed)
+    if lesson is not None:
+        train = lesson.given_to(train, config.distill.temperature)
+        workshop.project_states(lesson.states)
+    fit = new_fit(
+        workshop, train, valid, settings=settings, labels=labels, seed=config.project.seed, distillation=config.distill
+    )
     return workshop, fit
 
 

@@ -17,9 +17,13 @@ from sentiment_hybrid.errors import DataError
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """Texts to train on and held-out ones, each in an order of its own that no order of rows changes."""
+    """Texts to train on, also as they were before cleaning, and held-out ones.
+
+    Each list has an order of its own that no order of rows changes.
+    """
 
     train: list[str]
+    raw: list[str]
     valid: list[str]
     dropped: dict[str, int]
 
@@ -33,6 +37,7 @@ def read_unlabelled(source: Source, data: Data, *, normalizer: Normalizer, valid
     """
     column = find_text(source.columns, data.text_column, source=source.name)
     texts: list[str] = []
+    kept_raws: list[str] = []
     hashes: list[np.ndarray] = []
     orders: list[np.ndarray] = []
     dropped: Counter[str] = Counter()
@@ -43,7 +48,8 @@ def read_unlabelled(source: Source, data: Data, *, normalizer: Normalizer, valid
         kept = [place for place, text in enumerate(cleaned) if text]
         dropped["empty text"] += len(raws) - len(kept)
         texts += [cleaned[place] for place in kept]
-        first, second = split.hash_raw([raws[place] for place in kept], data.split_seed)
+        kept_raws += [raws[place] for place in kept]
+        first, second = split.hash_raw(kept_raws[-len(kept) :] if kept else [], data.split_seed)
         hashes.append(first)
         orders.append(second)
     if not texts:
@@ -52,5 +58,10 @@ def read_unlabelled(source: Source, data: Data, *, normalizer: Normalizer, valid
     _, distinct = np.unique(order_hashes, return_index=True)
     dropped["repeat"] += len(texts) - len(distinct)
     held_out = split.assign(split_hashes[distinct], test_size=0.0, valid_size=valid_size) == split.VALID
-    parts = [[texts[row] for row in distinct[choice]] for choice in (~held_out, held_out)]
-    return Unlabelled(parts[0], parts[1], {reason: count for reason, count in dropped.items() if count})
+    train, valid = distinct[~held_out], distinct[held_out]
+    return Unlabelled(
+        train=[texts[row] for row in train],
+        raw=[kept_raws[row] for row in train],
+        valid=[texts[row] for row in valid],
+        dropped={reason: count for reason, count in dropped.items() if count},
+    )

@@ -12,19 +12,24 @@ from sentiment_hybrid.engine.batches import TokenizedTexts, collate, pack
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.features import StoredStates
 from sentiment_hybrid.engine.memory import in_batches
+from sentiment_hybrid.models.classifier import HeadOutput
 
 
 @dataclass(frozen=True)
 class Material:
     """Texts ready for a classifier: tokenised, with labels (N,) int64 and, where they are kept, stored states.
 
-    ``compared`` (N, C) bool says among which labels each row's label was chosen; None: among all.
+    ``compared`` (N, C) bool says among which labels each row's label was chosen; None: among all. ``soft`` (N, C)
+    float32 are a teacher's softened probabilities, NaN for none, and ``pooled`` (N, H) its states; with them a label
+    may be missing, -1.
     """
 
     tokenized: TokenizedTexts
     labels: np.ndarray
     states: StoredStates | None = None
     compared: np.ndarray | None = None
+    soft: np.ndarray | None = None
+    pooled: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -32,7 +37,8 @@ class Material:
     @property
     def full_labels(self) -> np.ndarray:
         """Those labels that were chosen among all."""
-        return self.labels if self.compared is None else self.labels[self.compared.all(axis=1)]
+        full = self.labels >= 0
+        return self.labels[full if self.compared is None else full & self.compared.all(axis=1)]
 
 
 def predict_probabilities(
@@ -44,8 +50,11 @@ def predict_probabilities(
     states: StoredStates | None = None,
     progress: Callable[[int], object] = lambda rows: None,
     share: tuple[int, int] = (0, 1),
+    take: Callable[[HeadOutput], torch.Tensor] | None = None,
 ) -> np.ndarray:
     """Softmax probabilities (N, C) float32; sorted by length inside, row order restored outside.
+
+    ``take`` says what to return of a batch's output instead, (B, K).
 
     The classifier is put into eval mode and given back in the mode it had. ``share`` is a process's number and how
     many there are: it computes its part of the batches, and the rows of the others are 0. The batches are the same
@@ -64,8 +73,9 @@ def predict_probabilities(
     def probabilities_of(batch_rows: np.ndarray) -> np.ndarray:
         batch = collate(tokenized, batch_rows, states)
         with compute.autocast():
-            logits = classifier(**batch.inputs(compute.device)).logits  # (B, C)
-        return np.asarray(torch.softmax(logits.float(), dim=-1).cpu().numpy())
+            output = classifier(**batch.inputs(compute.device))
+        taken = torch.softmax(output.logits.float(), dim=-1) if take is None else take(output)
+        return np.asarray(taken.cpu().numpy())
 
     done: list[np.ndarray] = []
     parts: list[np.ndarray] = []

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from sentiment_hybrid import paths
-from sentiment_hybrid.config.schema import JOINT, Config, Train
+from sentiment_hybrid.config.schema import JOINT, Config, Distill, Train
 from sentiment_hybrid.engine import device, processes
 from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
 from sentiment_hybrid.engine.device import Compute
@@ -19,7 +20,7 @@ from sentiment_hybrid.engine.evaluate import Material
 from sentiment_hybrid.engine.features import StateStore
 from sentiment_hybrid.engine.loop import Fit, weights_of_classes
 from sentiment_hybrid.engine.tasks import Classification, JointClassification
-from sentiment_hybrid.errors import UsageError
+from sentiment_hybrid.errors import ConfigError, UsageError
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier, JointClassifier
 from sentiment_hybrid.models.encoder import SCRATCH, Encoder, LoadedEncoder, build_scratch, load_encoder, set_dropout
@@ -63,6 +64,21 @@ class Workshop:
             return Material(tokenized, labels, compared=compared)
         stored = self.states.ensure(tokenized, token_budget=self.token_budget, progress=progress)
         return Material(tokenized, labels, stored, compared)
+
+    def project_states(self, taught: np.ndarray | None) -> None:
+        """Let the classifier learn a linear map to a teacher's pooled states (N, H), which is thrown away afterwards.
+
+        Nothing for None. Raises ConfigError where no layer of the encoder is trained.
+        """
+        if taught is None:
+            return
+        encoder = self.classifier.encoder
+        if encoder is None or encoder.frozen:
+            raise ConfigError(
+                "distill.states teaches the encoder, and encoder.trainable_layers is 0",
+                hint="Train layers of it (--set encoder.trainable_layers=all), or set distill.states to 0.",
+            )
+        self.classifier.projection = torch.nn.Linear(encoder.hidden_size, taught.shape[1]).to(self.compute.device)
 
     def tokenize(self, texts: Sequence[str]) -> TokenizedTexts:
         """Texts as flat windows of token ids."""
@@ -167,6 +183,7 @@ def new_fit(
     labels: tuple[str, ...],
     seed: int,
     layer_decay: float | None = None,
+    distillation: Distill | None = None,
 ) -> Fit:
     """The training of a workshop's classifier, before its first step.
 
@@ -182,6 +199,7 @@ def new_fit(
             valid,
             class_weights=weights_of_classes(settings.class_weights, train.full_labels, labels),
             label_smoothing=settings.label_smoothing,
+            distillation=distillation,
         ),
         settings=settings,
         seed=seed,

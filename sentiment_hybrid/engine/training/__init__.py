@@ -1,0 +1,1 @@
+"""Training: the trainer, its tasks, checkpoints and runs."""
