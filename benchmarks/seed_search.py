@@ -42,12 +42,12 @@ from sentiment_hybrid import console
 from sentiment_hybrid.commands import data, optimize
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.data import clean
+from sentiment_hybrid.data import normalizers
 from sentiment_hybrid.data.store import Examples, open_store
 from sentiment_hybrid.engine.batches import tokenize
 from sentiment_hybrid.engine.device import resolve
-from sentiment_hybrid.engine.features import window_keys
-from sentiment_hybrid.models.encoder import load_encoder_dir
+from sentiment_hybrid.engine.states.store import window_keys
+from sentiment_hybrid.models.encoder.hub import load_encoder_dir
 
 PADDED = 128
 BATCH, ACCUMULATION, WARMUP = 16, 2, 100
@@ -121,7 +121,7 @@ def tweets(file: Path, rows: int) -> tuple[list[str], list[str]]:
     found: dict[str, str] = {}
     for start in range(0, len(chosen), 20_000):
         part = [raw[at] for at in chosen[start : start + 20_000]]
-        for text, (_, target) in zip(clean.tweets([text for text, _ in part]), part, strict=True):
+        for text, (_, target) in zip(normalizers.tweets([text for text, _ in part]), part, strict=True):
             if text:
                 found.setdefault(text, target)
         if len(found) >= rows:

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sentiment_hybrid.engine import shards
 from sentiment_hybrid.engine.batches import TokenizedTexts, pack, plan_epoch
-from sentiment_hybrid.engine.features import StoredStates, _locate, window_keys
+from sentiment_hybrid.engine.states import shards
+from sentiment_hybrid.engine.states.store import StoredStates, _locate, window_keys
 
 Read = Callable[[np.ndarray, np.ndarray], torch.Tensor]
 BATCH = 64

@@ -41,14 +41,15 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from sentiment_hybrid.config.schema import Config, ScratchEncoder
 from sentiment_hybrid.engine import device as devices
 from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
-from sentiment_hybrid.engine.evaluate import Material
-from sentiment_hybrid.engine.loop import Fit, StepFacts
-from sentiment_hybrid.engine.materials import open_workshop
-from sentiment_hybrid.engine.tasks import Classification
+from sentiment_hybrid.engine.inference.evaluate import EncodedDataset
+from sentiment_hybrid.engine.training.session import open_session
+from sentiment_hybrid.engine.training.tasks import Classification
+from sentiment_hybrid.engine.training.trainer import StepEvent, Trainer
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
-from sentiment_hybrid.models.encoder import Encoder, build_scratch
-from sentiment_hybrid.models.roberta import Architecture, Roberta
+from sentiment_hybrid.models.encoder.hub import build_scratch
+from sentiment_hybrid.models.encoder.module import Encoder
+from sentiment_hybrid.models.encoder.roberta import Architecture, Roberta
 from sentiment_hybrid.models.tokenizer import Tokenizer
 
 BATCH = 32
@@ -280,7 +281,7 @@ def our_pass(
     classifier = Classifier(encoder, head).to(compute.device)
     offsets = np.concatenate(([0], np.cumsum([len(row) for row in ids])))
     flat = TokenizedTexts(np.concatenate(ids), offsets, np.arange(len(ids) + 1), pad_id=1, truncated=0)
-    return lambda: epoch_of(classifier, Material(flat, labels), config.linear.train, compute)
+    return lambda: epoch_of(classifier, EncodedDataset(flat, labels), config.linear.train, compute)
 
 
 # --- heads over stored states ----------------------------------------------------------------------------------------
@@ -299,21 +300,21 @@ def heads(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as cache:
         contestants: dict[str, Callable[[], float]] = {}
         for model in ("lstm", "han"):
-            workshop = open_workshop(config, model, loaded, num_classes=2, compute=compute, cache=Path(cache))
+            session = open_session(config, model, loaded, num_classes=2, compute=compute, cache=Path(cache))
             import pandas as pd
 
             texts = pd.read_csv(arguments.file, usecols=["text"], dtype=str, nrows=arguments.rows)["text"].dropna()
-            material = workshop.material(texts.tolist(), np.arange(len(texts)) % 2)
-            contestants[f"senthy {model}, {compute.precision}"] = lambda w=workshop, m=material, n=model: epoch_of(
+            dataset = session.dataset(texts.tolist(), np.arange(len(texts)) % 2)
+            contestants[f"senthy {model}, {compute.precision}"] = lambda w=session, m=dataset, n=model: epoch_of(
                 w.classifier, m, config.model(n).train, compute
             )
             contestants[f"plain loop, packed {'LSTM' if model == 'lstm' else 'GRU'}, fp32"] = plain_pass(
-                material, nn.LSTM if model == "lstm" else nn.GRU
+                dataset, nn.LSTM if model == "lstm" else nn.GRU
             )
         seconds = turns(contestants, arguments.repeats)
     names = list(seconds)
     return {
-        "what": f"{len(texts):,} tweets, {material.tokenized.lengths.mean():.1f} tokens each, batch {BATCH}, "
+        "what": f"{len(texts):,} tweets, {dataset.tokenized.lengths.mean():.1f} tokens each, batch {BATCH}, "
         f"{arguments.repeats} turns",
         "table": [
             {"over stored states": name, "seconds": statistics.median(t), "tweets/s": len(texts) / statistics.median(t)}
@@ -326,14 +327,14 @@ def heads(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def plain_pass(material: Material, kind: type[nn.RNNBase]) -> Callable[[], float]:
+def plain_pass(dataset: EncodedDataset, kind: type[nn.RNNBase]) -> Callable[[], float]:
     """What one writes first: a list of arrays, random batches, packed, fp32; the states on the CPU already."""
     torch.manual_seed(0)
-    assert material.states is not None
-    offsets = material.tokenized.window_offsets
-    windows = np.arange(len(material))
+    assert dataset.states is not None
+    offsets = dataset.tokenized.window_offsets
+    windows = np.arange(len(dataset))
     lengths = np.diff(offsets)
-    states = [material.states.gather(windows[at : at + 1], lengths[at : at + 1])[0] for at in windows]
+    states = [dataset.states.gather(windows[at : at + 1], lengths[at : at + 1])[0] for at in windows]
     rnn, out = kind(384, 192, batch_first=True, bidirectional=True), nn.Linear(384, 2)
     optimizer = torch.optim.AdamW([*rnn.parameters(), *out.parameters()], lr=1e-3)
 
@@ -347,7 +348,7 @@ def plain_pass(material: Material, kind: type[nn.RNNBase]) -> Callable[[], float
             read, _ = rnn(pack_padded_sequence(padded, sizes, batch_first=True, enforce_sorted=False))
             read, _ = pad_packed_sequence(read, batch_first=True)
             loss = nn.functional.cross_entropy(
-                out(read.sum(1) / sizes[:, None]), torch.from_numpy(material.labels[rows])
+                out(read.sum(1) / sizes[:, None]), torch.from_numpy(dataset.labels[rows])
             )
             optimizer.zero_grad()
             loss.backward()
@@ -361,19 +362,19 @@ def plain_pass(material: Material, kind: type[nn.RNNBase]) -> Callable[[], float
 # --- both ------------------------------------------------------------------------------------------------------------
 
 
-def epoch_of(classifier: nn.Module, material: Material, settings: Any, compute: devices.Compute) -> float:
+def epoch_of(classifier: nn.Module, dataset: EncodedDataset, settings: Any, compute: devices.Compute) -> float:
     """Seconds of an epoch of a fresh fit, without validation."""
-    fit = Fit(
+    trainer = Trainer(
         classifier,
-        Classification(material, None, class_weights=np.ones(2)),
+        Classification(dataset, None, class_weights=np.ones(2)),
         settings=settings,
         seed=1,
         compute=compute,
         accelerator=devices.accelerator(compute),
     )
     started = clock()
-    for facts in fit.facts():
-        if not isinstance(facts, StepFacts):
+    for facts in trainer.events():
+        if not isinstance(facts, StepEvent):
             break
     if compute.device.type == "cuda":
         torch.cuda.synchronize()

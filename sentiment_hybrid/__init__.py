@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from sentiment_hybrid.commands.train import train
     from sentiment_hybrid.config.load import load_config
     from sentiment_hybrid.config.schema import Config
-    from sentiment_hybrid.engine.predictor import Predictor
+    from sentiment_hybrid.engine.inference.predictor import Predictor
 
 # Looked up on first touch, so that `import sentiment_hybrid` costs nothing.
 _PUBLIC = {
     "Config": "sentiment_hybrid.config.schema",
-    "Predictor": "sentiment_hybrid.engine.predictor",
+    "Predictor": "sentiment_hybrid.engine.inference.predictor",
     "evaluate": "sentiment_hybrid.commands.test",
     "finetune": "sentiment_hybrid.commands.finetune",
     "load_config": "sentiment_hybrid.config.load",

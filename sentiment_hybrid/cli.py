@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import difflib
 import errno
 import functools
 import gc
@@ -13,63 +14,41 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn, cast
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from sentiment_hybrid import __version__, console, paths
-from sentiment_hybrid.engine import processes
+from sentiment_hybrid import __version__, console, distributed, paths
 from sentiment_hybrid.errors import ConfigError, SenthyError, UsageError
+from sentiment_hybrid.heads import HEADS
 
 if TYPE_CHECKING:
     from sentiment_hybrid.config.schema import Config
 
 INTERRUPTED = 130
 
-#: Read where no --config is given.
+#: Read if there is no --config.
 LOCAL_CONFIG = "senthy.yaml"
 
-#: Commands that several processes, started by torchrun or accelerate launch, run together, or refuse with more to say.
-_TOGETHER = {"train", "optimize", "pretrain"}
+#: Commands that run in several processes at once, started by torchrun or accelerate launch; the others refuse to.
+_DISTRIBUTED = {"train", "optimize", "pretrain"}
 
-#: Python's own number is 700.
+#: Python's default is 700.
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
-#: What tells the libraries below to keep off the network; set before any of them is imported.
+#: Environment variables that keep other libraries off the network; set before any of them is imported.
 _OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY")
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 
-class Told(TyperGroup):
-    """The group of all commands: whatever a command raises is told here, and becomes an exit code."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command that was named."""
-        try:
-            return super().invoke(ctx)
-        except (SenthyError, KeyboardInterrupt, OSError, RecursionError, MemoryError) as failure:
-            code = tell(failure)
-        except Exception as failure:
-            # Typer's own exits and usage errors are its business; anything else is a bug, told in one sentence.
-            if type(failure).__module__.split(".")[0] in {"typer", "click"}:
-                code = getattr(failure, "exit_code", 0)
-                if code == 0 or processes.tells(failure):
-                    raise
-                processes.let_it_be_told()
-                raise typer.Exit(code) from None
-            code = tell(failure)
-        raise typer.Exit(code)
-
-
-def tell(failure: BaseException) -> int:
-    """Print what went wrong and return the exit code: 1 cannot be done, 2 usage or config, 130 interrupted."""
-    if not processes.tells(failure):
-        processes.let_it_be_told()
+def report(failure: BaseException) -> int:
+    """Print an error and return the exit code: 1 cannot be done, 2 usage or configuration, 130 interrupted."""
+    if not distributed.tells(failure):
+        distributed.let_it_be_told()
         return INTERRUPTED if isinstance(failure, KeyboardInterrupt) else getattr(failure, "exit_code", 1)
     if console.verbosity() > 0 and not isinstance(failure, KeyboardInterrupt):
         console.traceback(failure)
@@ -83,101 +62,100 @@ def tell(failure: BaseException) -> int:
     if isinstance(failure, BrokenPipeError):
         console.quiet_broken_pipe()
         return 1
-    # torch tells a full GPU by an error of its own, of this name.
-    if isinstance(failure, MemoryError) or type(failure).__name__ == "OutOfMemoryError":
-        console.error("out of memory", hint="lower `batch_size` or `token_budget` with --set, or take a --sample-size")
-        return 1
-    if isinstance(failure, OSError):
-        message, hint = _os_error(failure)
-        console.error(message, hint=hint)
-        return 1
-    console.error(
-        f"unexpected {type(failure).__name__}: {failure}",
-        hint="this is a fault of the program; the same command with -v shows where it happened",
-    )
+    message, hint = _described(failure)
+    console.error(message, hint=hint)
     return 1
 
 
-def _os_error(failure: OSError) -> tuple[str, str]:
-    where = f" {failure.filename}" if failure.filename else ""
-    if failure.errno == errno.ENOSPC:
-        return f"the disk is full{':' if where else ''}{where}", "free some space, or set another folder under `paths`"
-    if failure.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+def _described(failure: BaseException) -> tuple[str, str]:
+    """Message and hint for an error that is not the program's own."""
+    # torch has an error of its own, of this name, for a full GPU.
+    if isinstance(failure, MemoryError) or type(failure).__name__ == "OutOfMemoryError":
+        return "out of memory", "Lower `batch_size` or `token_budget` with --set, or use --sample-size."
+    if not isinstance(failure, OSError):
         return (
-            f"no permission to use{where or ' a file'}",
-            "choose another place under `paths`, or change its permissions",
+            f"unexpected {type(failure).__name__}: {failure}",
+            "This is a bug in senthy; the same command with -v shows where it happened.",
         )
-    return (
-        f"{failure.strerror or failure}{':' if where else ''}{where}",
-        "the same command with -v shows where it happened",
+    where = f": {failure.filename}" if failure.filename else ""
+    if failure.errno == errno.ENOSPC:
+        return f"the disk is full{where}", "Free some space, or set another directory under `paths`."
+    if failure.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return f"permission denied{where}", "Set another directory under `paths`, or change the permissions."
+    return f"{failure.strerror or failure}{where}", "The same command with -v shows where it happened."
+
+
+# --- help ------------------------------------------------------------------------------------------------------------
+
+
+class _Help:
+    """Help as plain text that fits the terminal: a section per panel, settings with their defaults, examples."""
+
+    flags: ClassVar[Mapping[str, Flag]] = {}
+    examples: ClassVar[Sequence[str]] = ()
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments and options, and the commands of a group."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in cast(Any, self).get_params(ctx):
+            if record := param.get_help_record(ctx):
+                title = "Arguments" if param.param_type_name == "argument" else "Options"
+                flag = self.flags.get(param.name)
+                meaning = f"{record[1]} {flag.setting()}" if flag else record[1]
+                sections.setdefault(param.rich_help_panel or title, []).append((record[0], meaning))
+        for command in getattr(self, "commands", {}).values():
+            sections.setdefault("Commands", []).append((command.name, command.get_short_help_str(limit=1000)))
+        for title, rows in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the examples; they are not wrapped, so that they can be copied."""
+        with formatter.section("Examples"):
+            formatter.write("".join(f"  {example}\n" for example in self.examples))
+
+
+class _Group(_Help, TyperGroup):
+    """A group of commands; what a command raises is reported here, and becomes an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except (SenthyError, KeyboardInterrupt, OSError, RecursionError, MemoryError) as failure:
+            code = report(failure)
+        except Exception as failure:
+            # Typer handles its own exits and usage errors; anything else is a bug.
+            if type(failure).__module__.split(".")[0] in {"typer", "click"}:
+                code = getattr(failure, "exit_code", 0)
+                if code == 0 or distributed.tells(failure):
+                    raise
+                distributed.let_it_be_told()
+                raise typer.Exit(code) from None
+            code = report(failure)
+        raise typer.Exit(code)
+
+
+def _with_help(base: type[Any], examples: Sequence[str], flags: Sequence[Flag] = ()) -> type[Any]:
+    return type(base.__name__, (base,), {"examples": examples, "flags": {flag.name: flag for flag in flags}})
+
+
+class _Command(_Help, TyperCommand):
+    """A command with such help."""
+
+
+def _group(about: str, *examples: str, **more: Any) -> typer.Typer:
+    return typer.Typer(
+        cls=_with_help(_Group, examples),
+        help=about,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        **more,
     )
 
 
 # --- options that are settings ---------------------------------------------------------------------------------------
-
-
-class Device(StrEnum):
-    """Where tensors live."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    mps = "mps"
-
-
-class Split(StrEnum):
-    """Which rows of the database."""
-
-    test = "test"
-    valid = "valid"
-    train = "train"
-
-
-class Mode(StrEnum):
-    """What run-all does with each model."""
-
-    train = "train"
-    optimize = "optimize"
-    test = "test"
-
-
-class Backend(StrEnum):
-    """What computes predictions."""
-
-    torch = "torch"
-    onnx = "onnx"
-
-
-class ExportFormat(StrEnum):
-    """What a model is exported to."""
-
-    onnx = "onnx"
-    pack = "pack"
-
-
-class Quantized(StrEnum):
-    """What the weights of an export become."""
-
-    int8 = "int8"
-
-
-class PredictPrecision(StrEnum):
-    """What the encoder computes in when a model is applied."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-    int8 = "int8"
-
-
-class InputFormat(StrEnum):
-    """How the rows of a pipe are written."""
-
-    lines = "lines"
-    csv = "csv"
-    tsv = "tsv"
-    jsonl = "jsonl"
 
 
 @dataclass(frozen=True)
@@ -186,7 +164,7 @@ class Flag:
 
     options: tuple[str, ...]
     key: str
-    kind: Any
+    type: Any
     help: str
     metavar: str | None = None
 
@@ -195,95 +173,98 @@ class Flag:
         """The parameter's name."""
         return self.options[0].removeprefix("--").replace("-", "_")
 
+    def setting(self) -> str:
+        """The setting and its default, for the help."""
+        from sentiment_hybrid.config.describe import settings
+
+        key = self.key.removeprefix("{model}.")
+        default = {setting.key: setting.default for setting in settings()}.get(key, "null")
+        return f"[{key}]" if default == "null" else f"[{key}; default: {default}]"
+
     def parameter(self, panel: str) -> inspect.Parameter:
         """The parameter that typer makes an option of."""
-        words = f"{self.help} ({self.key})"
-        option = typer.Option(*self.options, help=words, metavar=self.metavar, rich_help_panel=panel)
-        annotation = cast(Any, Annotated)[self.kind, option]
+        option = typer.Option(*self.options, help=self.help, metavar=self.metavar, rich_help_panel=panel)
+        annotation = cast(Any, Annotated)[self.type, option]
         return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-_SEED = (Flag(("--seed",), "project.seed", int | None, "Seed of weights, dropout and batch order."),)
+def _flag(options: str, key: str, type_: Any, words: str, metavar: str | None = None) -> Flag:
+    return Flag(tuple(options.split()), key, type_ | None, words, metavar)
 
-_DATA = (
-    Flag(("--source",), "data.source", str | None, "kaggle[:OWNER/NAME], a file, an SQLite database, or sample."),
-    Flag(("--train-source",), "data.train_source", str | None, "Official training split; goes with --test-source."),
-    Flag(("--valid-source",), "data.valid_source", str | None, "Official validation split."),
-    Flag(("--test-source",), "data.test_source", str | None, "Official test split."),
-    Flag(("--text-column",), "data.text_column", str | None, "Column to train on; detected if not named."),
-    Flag(("--label-column",), "data.label_column", str | None, "Column of labels; detected if not named."),
-    Flag(
-        ("--label-map",),
+
+Mode = Literal["train", "optimize", "test"]
+
+_SEED = _flag("--seed", "project.seed", int, "Seed of weights, dropout and batch order.")
+_EPOCHS = _flag("--epochs --final-epochs", "{model}.train.epochs", int, "Passes over the training rows.")
+
+#: How to read a labelled file; errors about one refer to these.
+_COLUMNS = (
+    _flag("--text-column", "data.text_column", str, "Column to train on."),
+    _flag("--label-column", "data.label_column", str, "Column of labels."),
+    _flag(
+        "--label-map",
         "data.label_map",
-        list[str] | None,
-        "VALUE=LABEL, in label order; repeat it, or give one YAML map.",
+        list[str],
+        "Label of a value, in label order; repeat it, or give one YAML map.",
         "VALUE=LABEL",
     ),
-    Flag(("--normalizer",), "data.normalizer", str | None, "How texts are cleaned.", "tweet|classic|none"),
 )
-
-_TRAIN = (
-    Flag(("--epochs", "--final-epochs"), "{model}.train.epochs", int | None, "Passes over the training rows."),
-    Flag(
-        ("--sample-size",), "{model}.train.sample_size", int | None, "Train on the first N rows of the split's order."
-    ),
-    Flag(("--teacher",), "distill.teacher", str | None, "Model (or file of probabilities) to learn from too.", "DIR"),
+_DATA = (
+    _flag("--source", "data.source", str, "kaggle[:OWNER/NAME], a file, an SQLite database, or sample."),
+    _flag("--train-source", "data.train_source", str, "Official training split; goes with --test-source."),
+    _flag("--valid-source", "data.valid_source", str, "Official validation split."),
+    _flag("--test-source", "data.test_source", str, "Official test split."),
+    *_COLUMNS,
+    _flag("--normalizer", "data.normalizer", str, "How texts are cleaned.", "tweet|classic|none"),
 )
-
-_SEARCH = (
-    Flag(("--n-trials",), "{model}.hpo.n_trials", int | None, "Trials in all, pruned ones included."),
-    Flag(("--sample-size",), "{model}.hpo.sample_size", int | None, "Training rows of a trial."),
-    Flag(("--hpo-epochs",), "{model}.hpo.epochs", int | None, "Epochs of a trial."),
-    Flag(("--timeout",), "{model}.hpo.timeout", float | None, "Seconds after which no new trial starts."),
-    Flag(
-        ("--storage",),
+_TEACHER = _flag("--teacher", "distill.teacher", str, "Model, or file of probabilities, to learn from.", "DIR")
+_TRAIN = (_EPOCHS, _TEACHER, _flag("--sample-size", "{model}.train.sample_size", int, "Train on the first N rows."))
+_HPO = (
+    _flag("--n-trials", "{model}.hpo.n_trials", int, "Trials in all, including pruned ones."),
+    _flag("--hpo-epochs", "{model}.hpo.epochs", int, "Epochs per trial."),
+    _flag("--timeout", "{model}.hpo.timeout", float, "Seconds after which no new trial starts."),
+    _flag(
+        "--storage",
         "{model}.hpo.storage",
-        str | None,
-        "Where the study is kept: sqlite:///FILE, or postgresql+psycopg://... for several machines.",
+        str,
+        "Where the study is stored: sqlite:///FILE, or postgresql+psycopg://... for several machines.",
         "URL",
     ),
-    Flag(("--study-name",), "{model}.hpo.study_name", str | None, "Name of the study; derived if not given."),
-    Flag(("--workers",), "{model}.hpo.workers", int | None, "Trials at a time on this machine."),
-    Flag(("--sampler",), "{model}.hpo.sampler", str | None, "What draws parameters.", "tpe|random|gp|qmc|nsgaii"),
-    Flag(("--pruner",), "{model}.hpo.pruner", str | None, "What gives up bad trials.", "median|hyperband|none"),
-    Flag(
-        ("--epochs", "--final-epochs"), "{model}.train.epochs", int | None, "Passes over all rows, of the final model."
-    ),
+    _flag("--study-name", "{model}.hpo.study_name", str, "Name of the study."),
+    _flag("--workers", "{model}.hpo.workers", int, "Parallel trials on this machine."),
+    _flag("--sampler", "{model}.hpo.sampler", str, "Optuna sampler.", "tpe|random|gp|qmc|nsgaii"),
+    _flag("--pruner", "{model}.hpo.pruner", str, "Optuna pruner.", "median|hyperband|none"),
 )
-
+_SEARCH = (*_HPO, _flag("--sample-size", "{model}.hpo.sample_size", int, "Training rows per trial."), _EPOCHS)
 _PRETRAIN = (
-    Flag(("--data",), "pretrain.source", str | None, "Texts: a file, an SQLite database, kaggle:, sample.", "SOURCE"),
-    Flag(("--base", "--from"), "pretrain.base", str | None, "Encoder to go on from, or scratch.", "ENCODER"),
-    Flag(("--output",), "pretrain.output_dir", Path | None, "Where the encoder goes.", "DIR"),
-    Flag(("--text-column",), "data.text_column", str | None, "Column to train on; detected if not named."),
-    Flag(("--epochs",), "pretrain.epochs", int | None, "Passes over the texts."),
-    Flag(("--sample-size",), "pretrain.sample_size", int | None, "The first N texts in a fixed order."),
+    _flag("--data", "pretrain.source", str, "Texts: a file, an SQLite database, kaggle:..., or sample.", "SOURCE"),
+    _flag("--base --from", "pretrain.base", str, "Encoder to continue training, or scratch.", "ENCODER"),
+    _flag("--output", "pretrain.output_dir", Path, "Directory of the new encoder.", "DIR"),
+    _COLUMNS[0],
+    _flag("--epochs", "pretrain.epochs", int, "Passes over the texts."),
+    _flag("--sample-size", "pretrain.sample_size", int, "Train on the first N texts."),
 )
-
 _FINETUNE = (
-    Flag(("--finetune-epochs",), "finetune.epochs", int | None, "Passes over the new training rows."),
-    Flag(("--sample-size",), "finetune.sample_size", int | None, "Train on the first N new rows of the split's order."),
-    Flag(("--trainable-layers",), "finetune.trainable_layers", str | None, "Encoder layers to train.", "N|all"),
-    Flag(("--layer-decay",), "finetune.layer_decay", float | None, "Each lower encoder layer learns so much slower."),
+    _flag("--finetune-epochs", "finetune.epochs", int, "Passes over the new training rows."),
+    _flag("--sample-size", "finetune.sample_size", int, "Train on the first N new rows."),
+    _flag("--trainable-layers", "finetune.trainable_layers", str, "Encoder layers to train.", "N|all"),
+    _flag("--layer-decay", "finetune.layer_decay", float, "Factor on the rate of each lower encoder layer."),
 )
+_TEST = (_flag("--sample-size", "test.sample_size", int, "Test on the first N rows."),)
 
-_TEST = (Flag(("--sample-size",), "test.sample_size", int | None, "Test on the first N rows of the split's order."),)
-
-#: What run-all's --sample-size bounds, by mode.
-_SAMPLED = {
-    Mode.train: "{model}.train.sample_size",
-    Mode.optimize: "{model}.hpo.sample_size",
-    Mode.test: "test.sample_size",
+#: What run-all's --sample-size limits, by mode.
+_SAMPLED: dict[Mode, str] = {
+    "train": "{model}.train.sample_size",
+    "optimize": "{model}.hpo.sample_size",
+    "test": "test.sample_size",
 }
-_OF_THE_MODE = "train, hpo or test.sample_size, as --mode has it"
+_SAMPLE_SIZE_OF_MODE = "train, hpo or test.sample_size, according to --mode"
 _RUN_ALL = (
-    *(flag for flag in _TRAIN if flag.name != "sample_size"),
-    *(flag for flag in _SEARCH if flag.name not in {"sample_size", "epochs"}),
-    Flag(("--sample-size",), _OF_THE_MODE, int | None, "Rows to train on, of a trial, or to test on."),
+    _EPOCHS,
+    _TEACHER,
+    *_HPO,
+    _flag("--sample-size", _SAMPLE_SIZE_OF_MODE, int, "Rows to train on, per trial, or to test on."),
 )
-
-#: How to read a labelled file; the errors about one say to type these.
-_COLUMNS = tuple(flag for flag in _DATA if flag.name in {"text_column", "label_column", "label_map"})
 
 _PANELS = {
     "data": _DATA,
@@ -295,12 +276,12 @@ _PANELS = {
     "testing": _TEST,
     "each model": _RUN_ALL,
 }
-_EVERYWHERE = "Everywhere"
+_COMMON = "Common options"
 
 
 @dataclass(frozen=True)
 class Call:
-    """What the options that every command shares say."""
+    """The values of the options that every command has."""
 
     source: str | None
     overrides: tuple[str, ...]
@@ -309,28 +290,27 @@ class Call:
     offline: bool
 
     def config(self, models: Sequence[str] = (), *, params: Path | None = None) -> Config:
-        """The Config of this call; training options go to each of ``models``, for which ``params`` are, too."""
+        """The Config of this call; training options and ``params`` go to each of ``models``."""
         from sentiment_hybrid.config.load import load_config
 
         flags: dict[str, Any] = {}
         for key, value in self.flags.items():
             flags |= {key.format(model=model): value for model in (models if "{model}" in key else [""])}
         if self.source is None and self.file is not None:
-            console.note(f"using {LOCAL_CONFIG} of this folder (--config default for the defaults)")
+            console.note(f"using {LOCAL_CONFIG} in this directory (--config default ignores it)")
         return load_config(self.file, self.overrides, flags=flags, params=params, params_for=models)
 
     def in_mode(self, mode: Mode) -> Call:
         """This call with --sample-size as the mode means it. Raises UsageError for an option of another mode."""
-        search = {flag.key: flag.options[0] for flag in _SEARCH if ".hpo." in flag.key}
-        foreign = [option for key, option in search.items() if key in self.flags]
-        if foreign and mode is not Mode.optimize:
+        foreign = [flag.options[0] for flag in _HPO if flag.key in self.flags]
+        if foreign and mode != "optimize":
             raise UsageError(f"{foreign[0]} is for a search", hint="Add --mode optimize, or leave it out.")
-        renamed = {_SAMPLED[mode] if key == _OF_THE_MODE else key: value for key, value in self.flags.items()}
+        renamed = {_SAMPLED[mode] if key == _SAMPLE_SIZE_OF_MODE else key: value for key, value in self.flags.items()}
         return replace(self, flags=renamed)
 
     @property
     def file(self) -> str | None:
-        """The configuration in use: --config, else senthy.yaml of the working directory, else none."""
+        """The configuration in use: --config, else senthy.yaml in the working directory, else none."""
         return self.source or (LOCAL_CONFIG if Path(LOCAL_CONFIG).is_file() else None)
 
 
@@ -338,76 +318,70 @@ def _shipped_configs() -> list[str]:
     return sorted(path.stem for path in paths.shipped_configs().glob("*.yaml"))
 
 
-def _switch(name: str, words: str, *, short: str = "", **more: Any) -> Any:
-    names = (name, short) if short else (name,)
+def _switch(name: str, words: str, **more: Any) -> Any:
     # Some versions of typer would show the type of a switch where a value's placeholder belongs.
-    return typer.Option(*names, help=words, metavar="", show_default=False, **more)
+    return typer.Option(*name.split(), help=words, metavar="", show_default=False, **more)
 
 
-def _shared(
+def _option(name: str, words: str, metavar: str | None = None, **more: Any) -> Any:
+    return typer.Option(*name.split(), help=words, metavar=metavar, **more)
+
+
+def _common(
     *,
     config: Annotated[
         str | None,
-        typer.Option(
-            "--config",
-            "-c",
-            metavar="FILE|NAME",
+        _option(
+            "--config -c",
+            f"YAML file, or a shipped config such as quickstart. [default: {LOCAL_CONFIG}, if there is one]",
+            "FILE|NAME",
             autocompletion=_shipped_configs,
-            help=f"A YAML file, or a shipped config such as quickstart; else {LOCAL_CONFIG} of this folder, if any.",
-            rich_help_panel=_EVERYWHERE,
         ),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="A.B=C", help="Change any setting; repeat it.", rich_help_panel=_EVERYWHERE),
-    ] = None,
-    device: Annotated[Device, typer.Option("--device", help="Where to compute.", rich_help_panel=_EVERYWHERE)] = (
-        Device.auto
-    ),
-    offline: Annotated[bool, _switch("--offline", "Use no network at all.", rich_help_panel=_EVERYWHERE)] = False,
-    verbose: Annotated[
-        int, _switch("--verbose", "Tell more; -vv everything.", short="-v", count=True, rich_help_panel=_EVERYWHERE)
-    ] = 0,
-    quiet: Annotated[
-        bool, _switch("--quiet", "Only warnings and errors.", short="-q", rich_help_panel=_EVERYWHERE)
-    ] = False,
+    set_: Annotated[list[str] | None, _option("--set", "Change any setting; can be repeated.", "KEY=VALUE")] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], _option("--device", "Where to compute.")] = "auto",
+    offline: Annotated[bool, _switch("--offline", "Do not use the network.")] = False,
+    verbose: Annotated[int, _switch("--verbose -v", "More messages; -vv for all.", count=True)] = 0,
+    quiet: Annotated[bool, _switch("--quiet -q", "Only warnings and errors.")] = False,
 ) -> None:
     """The options of every command; ``_call`` acts on them."""
 
 
-def options(*groups: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of ``groups`` and the shared ones; it receives them as its first argument, a Call."""
-    flags = [(flag, f"Settings: {group}") for group in groups for flag in _PANELS[group]]
-    flags += [(flag, _EVERYWHERE) for flag in _SEED]
+def command(
+    app: typer.Typer, *groups: str, name: str | None = None, examples: Sequence[str]
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function a command with the options of ``groups`` and the common ones; its first argument is a Call."""
+    flags = [(flag, f"Settings: {group}") for group in groups for flag in _PANELS[group]] + [(_SEED, _COMMON)]
     added = [flag.parameter(panel) for flag, panel in flags]
-    shared = inspect.signature(_shared, eval_str=True).parameters.values()
+    common = list(inspect.signature(_common, eval_str=True).parameters.values())
+    for parameter in common:
+        parameter.annotation.__metadata__[0].rich_help_panel = _COMMON
 
     def decorate(verb: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(verb, eval_str=True).parameters.values())[1:]
 
-        def command(**given: Any) -> None:
-            if verb.__name__ not in _TOGETHER:
-                processes.refuse(verb.__name__.replace("_", "-"))
+        def run(**given: Any) -> None:
+            if verb.__name__ not in _DISTRIBUTED:
+                distributed.refuse(verb.__name__.replace("_", "-"))
             settings = {flag.key: _value(flag, given.pop(flag.name)) for flag, _ in flags}
-            call = _call(given, settings)
-            verb(call, **given)
+            verb(_call(given, settings), **given)
 
-        parameters = [*own, *added, *shared]
-        functools.update_wrapper(command, verb)
-        del command.__wrapped__  # type: ignore[attr-defined]
-        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        command.__annotations__ = {one.name: one.annotation for one in parameters}
-        return command
+        parameters = [*own, *added, *common]
+        functools.update_wrapper(run, verb)
+        del run.__wrapped__  # type: ignore[attr-defined]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        app.command(name, cls=_with_help(_Command, examples, [flag for flag, _ in flags]))(run)
+        return run
 
     return decorate
 
 
 def _call(given: dict[str, Any], settings: Mapping[str, Any]) -> Call:
-    """Take the shared options out of ``given`` and act on those that must come first."""
-    verbose, quiet = given.pop("verbose"), given.pop("quiet")
-    offline = given.pop("offline")
+    """Remove the common options from ``given``, and act on those that must come first."""
+    verbose, quiet, offline = given.pop("verbose"), given.pop("quiet"), given.pop("offline")
     if verbose and quiet:
-        raise UsageError("-v and -q exclude each other")
+        raise UsageError("-v and -q cannot be combined")
     console.set_verbosity(-1 if quiet else verbose)
     if offline:
         os.environ.update(dict.fromkeys(_OFFLINE_VARIABLES, "1"))
@@ -415,7 +389,7 @@ def _call(given: dict[str, Any], settings: Mapping[str, Any]) -> Call:
         source=given.pop("config"),
         overrides=tuple(given.pop("set_") or ()),
         flags={key: value for key, value in settings.items() if value is not None},
-        device=given.pop("device").value,
+        device=given.pop("device"),
         offline=offline,
     )
 
@@ -435,8 +409,8 @@ def _label_map(items: Sequence[str]) -> dict[str, str]:
             document = parse(item)
             if not isinstance(document, dict):
                 raise ConfigError(
-                    f"--label-map {item}: there is no = in it, and it is no map",
-                    hint="write VALUE=LABEL, or a map such as {0: negative, 4: positive}",
+                    f"--label-map {item} is neither VALUE=LABEL nor a map",
+                    hint="Write VALUE=LABEL, or a map such as {0: negative, 4: positive}.",
                 )
             result |= {str(key): str(name) for key, name in document.items()}
         else:
@@ -444,93 +418,62 @@ def _label_map(items: Sequence[str]) -> dict[str, str]:
     return result
 
 
-# --- choices that are not settings -----------------------------------------------------------------------------------
+# --- options that are not settings -----------------------------------------------------------------------------------
 
-MODELS = tuple(paths.DISPLAY_NAMES)
-#: As config.schema.JOINT, without loading pydantic.
+MODELS = tuple(HEADS)
+#: The same as config.schema.JOINT, without loading pydantic.
 _JOINT = "joint"
 
 
-def _model(value: str | None) -> str | None:
-    return _one_of(value, MODELS)
+def _model_option(words: str, names: Sequence[str] = MODELS) -> Any:
+    def checked(value: Any) -> Any:
+        for name in [value] if isinstance(value, str) else value or []:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1)
+                mean = f" Did you mean {near[0]}?" if near else ""
+                raise typer.BadParameter(f"{name!r} is not one of {', '.join(names)}.{mean}")
+        return value
+
+    def completed(incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete)]
+
+    return _option("--model -m", words, "|".join(names), callback=checked, autocompletion=completed)
 
 
-def _trainable(value: str) -> str:
-    return cast(str, _one_of(value, (*MODELS, _JOINT)))
-
-
-def _one_of(value: str | None, names: tuple[str, ...]) -> str | None:
-    for name in [value] if isinstance(value, str) else value or []:
-        if name not in names:
-            import difflib
-
-            near = difflib.get_close_matches(name, names, n=1)
-            mean = f" Did you mean {near[0]}?" if near else ""
-            raise typer.BadParameter(f"{name!r} is not one of {', '.join(names)}.{mean}")
-    return value
-
-
-def _model_names(incomplete: str) -> list[str]:
-    return [name for name in MODELS if name.startswith(incomplete)]
-
-
-def _trainable_names(incomplete: str) -> list[str]:
-    return [name for name in (*MODELS, _JOINT) if name.startswith(incomplete)]
-
-
-def _model_option(words: str) -> Any:
-    metavar = "|".join(MODELS)
-    return typer.Option("--model", "-m", metavar=metavar, callback=_model, autocompletion=_model_names, help=words)
-
-
-ModelChoice = Annotated[str, _model_option("Which head to train.")]
+ModelChoice = Annotated[str, _model_option("Head to train.")]
 Trainable = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        "-m",
-        metavar="|".join([*MODELS, _JOINT]),
-        callback=_trainable,
-        autocompletion=_trainable_names,
-        help="Which head to train; joint: those of joint.models together, on one encoder.",
-    ),
+    str, _model_option("Head to train; joint trains those of joint.models together.", (*MODELS, _JOINT))
 ]
-AnyModel = Annotated[str | None, _model_option("Which published model; that of --load-model-path otherwise.")]
-ModelList = Annotated[list[str] | None, _model_option("Which heads; repeat it. lstm and han otherwise.")]
+AnyModel = Annotated[str | None, _model_option("Which trained model, if not --load-model-path.")]
+ModelList = Annotated[list[str] | None, _model_option("Heads; can be repeated. [default: lstm, han]")]
 ModelPath = Annotated[
-    Path | None,
-    typer.Option("--load-model-path", metavar="DIR", help="A model directory; or mini, mini-lstm, mini-han."),
+    Path | None, _option("--load-model-path", "Model directory; or mini, mini-lstm, mini-han.", "DIR")
 ]
-EncoderPath = Annotated[
-    Path | None,
-    typer.Option("--encoder", metavar="DIR", help="Where the encoder that a model names lies on this disk."),
-]
+EncoderPath = Annotated[Path | None, _option("--encoder", "Local directory of the encoder that the model uses.", "DIR")]
 Json = Annotated[bool, _switch("--json", "Print JSON.")]
-Seeds = Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Train so many seeds: mean, deviation.")]
-Params = Annotated[
-    Path | None,
-    typer.Option("--params", metavar="FILE", help="Best parameters of a search, laid over the configuration."),
-]
-Refresh = Annotated[bool, _switch("--refresh", "Build the database anew though nothing has changed.")]
-Resume = Annotated[bool, _switch("--resume", "Go on with the newest unfinished run of the same settings.")]
-DryRun = Annotated[bool, _switch("--dry-run", "Only estimate what it would do and take, in seconds.")]
-Bundle = Annotated[bool, _switch("--bundle-encoder", "Put a frozen hub encoder into the model directory too.")]
+Seeds = Annotated[int, _option("--seeds", "Number of seeds; reports mean and standard deviation.", min=1, max=1000)]
+Params = Annotated[Path | None, _option("--params", "Best hyperparameters of a search, merged over --config.", "FILE")]
+Refresh = Annotated[bool, _switch("--refresh", "Rebuild the database even if nothing has changed.")]
+Resume = Annotated[bool, _switch("--resume", "Continue the newest unfinished run with the same settings.")]
+DryRun = Annotated[bool, _switch("--dry-run", "Only estimate time, memory and disk space.")]
+Bundle = Annotated[bool, _switch("--bundle-encoder", "Store a frozen hub encoder in the model directory, too.")]
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
 
-app = typer.Typer(
+app = _group(
+    "Train, test and apply sentiment classifiers: a RoBERTa encoder under an LSTM or hierarchical-attention head.",
+    "senthy run-all --config quickstart",
+    'senthy predict "not bad at all :)"',
     name="senthy",
-    cls=Told,
-    help="Train, test and apply sentiment classifiers: a RoBERTa encoder under an LSTM or hierarchical-attention head.",
-    epilog="To see it work, without a download: senthy run-all --config quickstart",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
-config_app = typer.Typer(help="Show, check, write and explain configurations.", no_args_is_help=True)
-cache_app = typer.Typer(help="Show and clear what is kept between runs: token states above all.", no_args_is_help=True)
+config_app = _group(
+    "Show, check, write and explain configurations.", "senthy config init", "senthy config show --config quickstart"
+)
+cache_app = _group(
+    "Show and clear what is cached, mainly token states.", "senthy cache info", "senthy cache clear --states"
+)
 
 
 def _version(wanted: bool) -> None:
@@ -549,30 +492,43 @@ def _root(
     pass
 
 
-@app.command()
-@options("data")
+@command(
+    app,
+    "data",
+    examples=(
+        "senthy data --source reviews.csv --text-column review",
+        "senthy data --source tweets.csv --label-map 0=negative --label-map 4=positive",
+    ),
+)
 def data(
     call: Call,
     *,
     refresh: Refresh = False,
 ) -> None:
-    """Read labelled texts, clean and split them, and keep them in one database."""
+    """Read labelled texts, clean and split them, and store them in a database."""
     from sentiment_hybrid.commands import data as verb
 
     console.show_data(verb.run(call.config(), refresh=refresh, offline=call.offline))
 
 
-@app.command()
-@options("pretraining")
+@command(
+    app,
+    "pretraining",
+    examples=(
+        "senthy pretrain --data tweets.csv --base roberta-base --output models/tweets",
+        "senthy pretrain --base scratch --epochs 3",
+    ),
+)
 def pretrain(call: Call, *, resume: Resume = False) -> None:
-    """Train an encoder on texts without labels: from scratch, or on from another (domain adaptation)."""
+    """Train an encoder on texts without labels, from scratch or from another one (domain adaptation)."""
     from sentiment_hybrid.commands import pretrain as verb
 
     console.show_pretrain(verb.run(call.config(), resume=resume, device=call.device, offline=call.offline))
 
 
-@app.command()
-@options("training")
+@command(
+    app, "training", examples=("senthy train --model han --epochs 3", "senthy train --sample-size 20000 --seeds 3")
+)
 def train(
     call: Call,
     *,
@@ -582,14 +538,16 @@ def train(
     encoder: EncoderPath = None,
     bundle_encoder: Bundle = False,
     params: Params = None,
-    no_test: Annotated[bool, _switch("--no-test", "Stop after the model is published.")] = False,
+    no_test: Annotated[bool, _switch("--no-test", "Do not test the model.")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Train a model, publish the best epoch, and test it."""
+    """Train a model, save its best epoch, and test it."""
     from sentiment_hybrid.commands import train as verb
 
     if model == _JOINT and (seeds > 1 or params or dry_run):
-        raise UsageError("--seeds, --params and --dry-run are for one model", hint="Leave them out, or name one.")
+        raise UsageError(
+            "--seeds, --params and --dry-run cannot be used with joint", hint="Leave them out, or choose one model."
+        )
     config = call.config([model], params=params)
     if model == _JOINT:
         from sentiment_hybrid.commands import joint
@@ -623,18 +581,24 @@ def train(
     console.show_train(result)
 
 
-@app.command()
-@options("search")
+@command(
+    app,
+    "search",
+    examples=(
+        "senthy optimize --model han --n-trials 30 --workers 2",
+        "senthy optimize --storage sqlite:///study.db --timeout 3600",
+    ),
+)
 def optimize(
     call: Call,
     *,
     model: ModelChoice = "lstm",
-    no_final: Annotated[bool, _switch("--no-final", "Stop after the search; train no final model.")] = False,
+    no_final: Annotated[bool, _switch("--no-final", "Do not train a final model after the search.")] = False,
     encoder: EncoderPath = None,
     bundle_encoder: Bundle = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Search hyper-parameters, then train and test the best model; run again, it goes on where it stopped."""
+    """Search hyperparameters, then train and test the best model. The same command resumes a search."""
     from sentiment_hybrid.commands import optimize as verb
 
     config = call.config([model])
@@ -653,25 +617,29 @@ def optimize(
     console.show_optimize(result)
 
 
-@app.command()
-@options("testing", "columns")
+@command(
+    app,
+    "testing",
+    "columns",
+    examples=("senthy test --model han", "senthy test --load-model-path mini --data reviews.csv"),
+)
 def test(
     call: Call,
     *,
     model: AnyModel = None,
     load_model_path: ModelPath = None,
-    split: Annotated[Split, typer.Option("--split", help="Which rows.")] = Split.test,
-    data: Annotated[Path | None, typer.Option("--data", metavar="FILE", help="A labelled file instead.")] = None,
+    split: Annotated[Literal["test", "valid", "train"], _option("--split", "Which rows.")] = "test",
+    data: Annotated[Path | None, _option("--data", "A labelled file instead of the database.", "FILE")] = None,
     encoder: EncoderPath = None,
 ) -> None:
-    """Measure a model on rows that it has not seen, beside a plain baseline."""
+    """Test a model on held-out rows, beside a simple baseline."""
     from sentiment_hybrid.commands import test as verb
 
     result = verb.run(
         call.config(),
         model,
         load_model_path=load_model_path,
-        split=cast(Any, split.value),
+        split=split,
         data_file=data,
         device=call.device,
         offline=call.offline,
@@ -680,28 +648,32 @@ def test(
     console.show_test(result)
 
 
-@app.command()
-@options("fine-tuning", "columns")
+@command(
+    app,
+    "fine-tuning",
+    "columns",
+    examples=(
+        "senthy finetune --model han --finetune-data-path reviews.csv",
+        "senthy finetune --load-model-path mini --finetune-data-path reviews.csv",
+    ),
+)
 def finetune(
     call: Call,
     *,
-    data: Annotated[
-        str, typer.Option("--finetune-data-path", metavar="SOURCE", help="Labelled texts: a file, sample, or kaggle:.")
-    ],
+    data: Annotated[str, _option("--finetune-data-path", "Labelled texts: a file, sample, or kaggle:....", "SOURCE")],
     model: AnyModel = None,
     load_model_path: ModelPath = None,
     save_path: Annotated[
-        Path | None,
-        typer.Option("--save-finetuned-model-path", metavar="DIR", help="Where the new model goes."),
+        Path | None, _option("--save-finetuned-model-path", "Directory of the new model.", "DIR")
     ] = None,
     new_labels: Annotated[
-        bool, _switch("--new-labels", "Take the data's own labels, with a fresh output layer.")
+        bool, _switch("--new-labels", "Use the labels of the data, with a new output layer.")
     ] = False,
     resume: Resume = False,
     encoder: EncoderPath = None,
     bundle_encoder: Bundle = False,
 ) -> None:
-    """Fit a trained model to further texts, and measure it before and after, on new and old ones."""
+    """Train a model further on new texts, and test it before and after, on new and old ones."""
     from sentiment_hybrid.commands import finetune as verb
 
     result = verb.run(
@@ -720,39 +692,38 @@ def finetune(
     console.show_finetune(result)
 
 
-@app.command()
-@options()
+@command(
+    app, examples=('senthy predict "not bad at all :)"', "senthy predict --input reviews.csv --output labelled.csv")
+)
 def predict(
     call: Call,
     *,
-    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts; or use --input.")] = None,
+    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="Texts, if not --input.")] = None,
     model: AnyModel = None,
     load_model_path: ModelPath = None,
     input_: Annotated[
-        Path | None, typer.Option("--input", "-i", metavar="FILE", help="csv, tsv, jsonl, parquet, .gz, SQLite, or -.")
+        Path | None, _option("--input -i", "csv, tsv, jsonl, parquet, .gz, SQLite, or - for standard input.", "FILE")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Written by its suffix.")
-    ] = None,
-    text_column: Annotated[str | None, typer.Option("--text-column", help="Column to label.")] = None,
+    output: Annotated[Path | None, _option("--output -o", "Format follows the extension.", "FILE")] = None,
+    text_column: Annotated[str | None, _option("--text-column", "Column to label. [default: detected]")] = None,
     format_: Annotated[
-        InputFormat | None, typer.Option("--format", help="What is in a pipe (lines otherwise), or in an odd file.")
+        Literal["lines", "csv", "tsv", "jsonl"] | None,
+        _option("--format", "Format of standard input, or of a file without an extension. [default: lines]"),
     ] = None,
-    table: Annotated[str | None, typer.Option("--table", help="Table of an SQLite input.")] = None,
+    table: Annotated[str | None, _option("--table", "Table of an SQLite input. [default: detected]")] = None,
     precision: Annotated[
-        PredictPrecision | None,
-        typer.Option("--precision", help="Of the encoder; auto is bf16 where the machine has it, int8 is for CPUs."),
+        Literal["auto", "fp32", "bf16", "fp16", "int8"] | None,
+        _option("--precision", "Of the encoder; auto is bf16 where supported, int8 is for CPUs. [default: auto]"),
     ] = None,
     json_: Json = False,
     encoder: EncoderPath = None,
     backend: Annotated[
-        Backend | None, typer.Option("--backend", help="onnx runs what senthy export wrote; told by the directory.")
+        Literal["torch", "onnx"] | None,
+        _option("--backend", "onnx runs what `senthy export` wrote. [default: detected from the directory]"),
     ] = None,
-    labels: Annotated[
-        str | None, typer.Option("--labels", metavar="A,B", help="Answer among these labels of the model alone.")
-    ] = None,
+    labels: Annotated[str | None, _option("--labels", "Choose among these labels only.", "A,B")] = None,
 ) -> None:
-    """Label new texts: those named, a file, or standard input."""
+    """Label texts from the command line, a file, or standard input."""
     from sentiment_hybrid.commands import predict as verb
 
     result = verb.run(
@@ -763,42 +734,43 @@ def predict(
         input_file=input_,
         output_file=output,
         as_json=json_,
-        file_format=cast(Any, format_.value if format_ else None),
+        file_format=format_,
         text_column=text_column,
         table=table,
-        precision=precision.value if precision else None,
+        precision=precision,
         device=call.device,
         offline=call.offline,
         encoder=encoder,
-        backend=cast(Any, backend.value if backend else "auto"),
+        backend=backend or "auto",
         labels=None if labels is None else labels.split(","),
     )
     console.show_predictions(result)
 
 
-@app.command()
-@options()
+@command(
+    app, examples=("senthy export --model han --quantize int8", "senthy export --format pack --output models/pack")
+)
 def export(
     call: Call,
     *,
     model: AnyModel = None,
     load_model_path: ModelPath = None,
-    format_: Annotated[ExportFormat, typer.Option("--format", help="What to write.")] = ExportFormat.onnx,
-    quantize: Annotated[Quantized | None, typer.Option("--quantize", help="Make the weights int8.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="The new directory.")] = None,
+    format_: Annotated[Literal["onnx", "pack"], _option("--format", "What to write.")] = "onnx",
+    quantize: Annotated[Literal["int8"] | None, _option("--quantize", "Quantize the weights to int8.")] = None,
+    output: Annotated[Path | None, _option("--output -o", "The new directory.", "DIR")] = None,
     encoder: EncoderPath = None,
 ) -> None:
-    """Write a model as one ONNX graph with its tokenizer, checked and timed against the original.
+    """Export a model to ONNX with its tokenizer, and compare its results and speed with the original.
 
-    Or with --format pack the models that were trained together, in half precision, with one encoder.
+    With --format pack, export models that were trained together, in half precision, with one encoder.
     """
     from sentiment_hybrid.commands import export as verb
     from sentiment_hybrid.commands import packing
 
-    if format_ is ExportFormat.pack:
+    if format_ == "pack":
         if model or load_model_path or quantize or encoder:
             raise UsageError(
-                "--format pack takes the published models of joint.models, and of these options only --output",
+                "--format pack exports the models in joint.models; the only option for it is --output",
                 hint="Leave out --model, --load-model-path, --quantize and --encoder.",
             )
         console.show_pack(packing.run(call.config(), output=output, offline=call.offline))
@@ -809,44 +781,49 @@ def export(
         model,
         load_model_path=load_model_path,
         output=output,
-        file_format=cast(Any, format_.value),
-        quantize=cast(Any, quantize.value if quantize else None),
+        file_format=format_,
+        quantize=quantize,
         offline=call.offline,
         encoder=encoder,
     )
     console.show_export(result)
 
 
-@app.command("run-all")
-@options("data", "each model")
+@command(
+    app,
+    "data",
+    "each model",
+    name="run-all",
+    examples=("senthy run-all --config quickstart", "senthy run-all --source reviews.csv --mode optimize --model han"),
+)
 def run_all(
     call: Call,
     *,
     model: ModelList = None,
-    mode: Annotated[Mode, typer.Option("--mode", help="What to do with each model, after the data.")] = Mode.train,
+    mode: Annotated[Mode, _option("--mode", "What to do with each model, after preparing the data.")] = "train",
     seeds: Seeds = 1,
     params: Params = None,
-    force: Annotated[bool, _switch("--force", "Repeat steps whose inputs have not changed.")] = False,
+    force: Annotated[bool, _switch("--force", "Repeat steps even if their inputs have not changed.")] = False,
     refresh: Refresh = False,
     resume: Resume = False,
     encoder: EncoderPath = None,
     bundle_encoder: Bundle = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Prepare data, then train, optimize or test every model, and compare them."""
+    """Prepare the data, then train, optimize or test several models, and compare them."""
     from sentiment_hybrid.commands import run_all as verb
 
     models = list(dict.fromkeys(model or ("lstm", "han")))
     config = call.in_mode(mode).config(models, params=params)
     if dry_run:
-        if mode is Mode.test:
-            raise UsageError("--dry-run is for trainings and searches", hint="Leave it out, or change --mode.")
-        _dry_run(call, config, models, mode.value, encoder, bundle_encoder, seeds=seeds)
+        if mode == "test":
+            raise UsageError("--dry-run is for training and search", hint="Leave it out, or change --mode.")
+        _dry_run(call, config, models, mode, encoder, bundle_encoder, seeds=seeds)
         return
     result = verb.run(
         config,
         models,
-        mode=mode.value,
+        mode=mode,
         seeds=seeds,
         force=force,
         refresh=refresh,
@@ -865,18 +842,18 @@ def _dry_run(
     call: Call,
     config: Config,
     models: Sequence[str],
-    what: str,
+    what: Literal["train", "optimize"],
     encoder: Path | None,
     bundle_encoder: bool,
     **more: Any,
 ) -> None:
-    """Say what a command would do and take."""
+    """Show what a command would do, and estimate what it would cost."""
     from sentiment_hybrid.commands import dry_run
 
     results = dry_run.run(
         config,
         models,
-        cast(Any, what),
+        what,
         device=call.device,
         offline=call.offline,
         encoder=encoder,
@@ -886,19 +863,16 @@ def _dry_run(
     dry_run.show(results)
 
 
-@app.command()
-@options()
+@command(app, examples=("senthy bench --model han", "senthy bench --config quickstart --seconds 1 --json"))
 def bench(
     call: Call,
     *,
     model: ModelChoice = "lstm",
-    seconds: Annotated[
-        float, typer.Option("--seconds", min=0.05, max=3600.0, help="Of each measurement, about.")
-    ] = 3.0,
+    seconds: Annotated[float, _option("--seconds", "Duration of each measurement.", min=0.05, max=3600.0)] = 3.0,
     encoder: EncoderPath = None,
     json_: Json = False,
 ) -> None:
-    """Measure how fast this machine works with a config, and estimate what train and optimize would take."""
+    """Measure the speed of this machine, and estimate the time of train and optimize."""
     from sentiment_hybrid.commands import bench as verb
 
     result = verb.run(
@@ -907,16 +881,15 @@ def bench(
     console.as_json(result.as_dict()) if json_ else verb.show(result)
 
 
-@app.command()
-@options("data")
+@command(app, "data", examples=("senthy fetch --what encoder", "senthy fetch --offline"))
 def fetch(
     call: Call,
     *,
     what: Annotated[
-        list[str] | None, typer.Option("--what", metavar="encoder|data|nltk", help="Only this; repeat it.")
+        list[str] | None, _option("--what", "Only this; can be repeated. [default: all]", "encoder|data|nltk")
     ] = None,
 ) -> None:
-    """Bring encoder, data and nltk data for later use without a network; with --offline, say what is missing."""
+    """Download encoder, data and NLTK data for later use offline. With --offline, list what is missing."""
     from sentiment_hybrid.commands import fetch as verb
 
     result = verb.run(call.config(), what=what or (), offline=call.offline)
@@ -925,18 +898,18 @@ def fetch(
         raise typer.Exit(1)
 
 
-@app.command()
-@options()
+@command(app, examples=("senthy info", "senthy info --json --device cpu"))
 def info(call: Call, *, json_: Json = False) -> None:
-    """Show versions, device, and where files lie."""
+    """Show versions, device, and locations of files."""
     from sentiment_hybrid.commands import info as verb
 
     facts = verb.run(call.config(), config_file=call.file, device=call.device)
     console.as_json(facts) if json_ else console.show_info(facts)
 
 
-@config_app.command()
-@options("data")
+@command(
+    config_app, "data", examples=("senthy config show --config quickstart", "senthy config show --set train.epochs=3")
+)
 def show(call: Call) -> None:
     """Print the resolved configuration as YAML."""
     from sentiment_hybrid.commands import config as verb
@@ -944,40 +917,35 @@ def show(call: Call) -> None:
     console.raw(verb.show(call.config()))
 
 
-@config_app.command()
-@options()
+@command(config_app, examples=("senthy config check senthy.yaml", "senthy config check --set lstm.train.epochs=3"))
 def check(
     call: Call,
     *,
-    file: Annotated[
-        str | None, typer.Argument(metavar="[FILE|NAME]", help="What to check; --config otherwise.")
-    ] = None,
+    file: Annotated[str | None, typer.Argument(metavar="[FILE|NAME]", help="What to check, if not --config.")] = None,
 ) -> None:
-    """Say whether a configuration is valid; lists every problem if not."""
+    """Check a configuration, and list every error."""
     from sentiment_hybrid.commands import config as verb
 
     console.say(verb.check(file or call.file, call.overrides, call.flags))
 
 
-@config_app.command()
-@options()
+@command(config_app, examples=("senthy config init", "senthy config init my.yaml --from quickstart"))
 def init(
     call: Call,
     *,
-    path: Annotated[Path, typer.Argument(metavar="[PATH]", help="Where to.")] = Path(LOCAL_CONFIG),
+    path: Annotated[Path, typer.Argument(metavar="[PATH]", help="The new file.")] = Path(LOCAL_CONFIG),
     from_: Annotated[
-        str, typer.Option("--from", metavar="NAME", autocompletion=_shipped_configs, help="Which shipped config.")
+        str, _option("--from", "Which shipped config.", "NAME", autocompletion=_shipped_configs)
     ] = "default",
-    force: Annotated[bool, _switch("--force", "Replace a file that is there.")] = False,
+    force: Annotated[bool, _switch("--force", "Replace an existing file.")] = False,
 ) -> None:
-    """Write a commented copy of a shipped configuration."""
+    """Write a commented configuration to start from."""
     from sentiment_hybrid.commands import config as verb
 
     console.say(f"wrote {verb.init(path, name=from_, force=force)}")
 
 
-@config_app.command()
-@options()
+@command(config_app, examples=("senthy config schema", "senthy config schema --json > senthy.schema.json"))
 def schema(
     call: Call,
     *,
@@ -995,17 +963,14 @@ def schema(
         console.show_schema(verb.schema())
 
 
-@cache_app.command("info")
-@options()
+@command(cache_app, name="info", examples=("senthy cache info", "senthy cache info --verify"))
 def cache_info(
     call: Call,
     *,
-    verify: Annotated[
-        bool, _switch("--verify", "Compare every stored state with its checksum; 1 if one is damaged.")
-    ] = False,
+    verify: Annotated[bool, _switch("--verify", "Check every stored state; exit code 1 if one is damaged.")] = False,
     json_: Json = False,
 ) -> None:
-    """Show what is kept, its size against the budget, and when it was last used."""
+    """Show what is cached, its size and limit, and when it was last used."""
     from sentiment_hybrid.commands import cache as verb
 
     with console.progress("checking", unit="shards") as bar:
@@ -1015,23 +980,23 @@ def cache_info(
         raise typer.Exit(1)
 
 
-@cache_app.command("clear")
-@options()
+@command(
+    cache_app, name="clear", examples=("senthy cache clear --states --older-than 30", "senthy cache clear --all --yes")
+)
 def cache_clear(
     call: Call,
     *,
-    states: Annotated[bool, _switch("--states", "Stored token states.")] = False,
+    states: Annotated[bool, _switch("--states", "Token states.")] = False,
     baselines: Annotated[bool, _switch("--baselines", "Fitted baselines.")] = False,
-    finetune: Annotated[bool, _switch("--finetune", "Prepared texts of fine-tunings.")] = False,
-    teachers: Annotated[bool, _switch("--teachers", "Answers of teachers.")] = False,
+    finetune: Annotated[bool, _switch("--finetune", "Prepared texts of fine-tuning runs.")] = False,
+    teachers: Annotated[bool, _switch("--teachers", "Probabilities computed by teachers.")] = False,
     all_: Annotated[bool, _switch("--all", "All of these.")] = False,
     older_than: Annotated[
-        float | None,
-        typer.Option("--older-than", min=0.0, metavar="DAYS", help="Only what was last used longer ago."),
+        float | None, _option("--older-than", "Only what was last used before.", "DAYS", min=0.0)
     ] = None,
-    yes: Annotated[bool, _switch("--yes", "Do not ask.", short="-y")] = False,
+    yes: Annotated[bool, _switch("--yes -y", "Do not ask for confirmation.")] = False,
 ) -> None:
-    """Remove what is kept, and say what that freed; all of it is computed again when it is needed."""
+    """Remove what is cached. It is computed again when it is needed."""
     from sentiment_hybrid.commands import cache as verb
 
     chosen = {"states": states, "baselines": baselines, "finetune": finetune, "teachers": teachers}
@@ -1044,7 +1009,7 @@ def cache_clear(
 
 def _may_clear(found: Sequence[Any]) -> bool:
     if not sys.stdin.isatty():
-        raise UsageError("clearing asks first, and there is no terminal to answer", hint="Add --yes.")
+        raise UsageError("this needs confirmation, and there is no terminal to ask", hint="Add --yes.")
     for entry in found:
         console.note(f"{entry.bytes / 1e9:.3f} GB  {entry.path}")
     total = sum(entry.bytes for entry in found)
@@ -1060,12 +1025,10 @@ app.add_typer(cache_app, name="cache")
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    _collect_seldom()
+    _collect_garbage_rarely()
     console.prepare_streams()
-    if {"-h", "--help"} & set(sys.argv[1:] if arguments is None else arguments):
-        _show_names_whole()
     if os.name == "posix" and threading.current_thread() is threading.main_thread():
-        # A scheduler's polite stop must save state as Ctrl-C does.
+        # A job scheduler's SIGTERM must save the state as Ctrl-C does.
         signal.signal(signal.SIGTERM, _interrupt)
     try:
         app(args=list(arguments) if arguments is not None else None, prog_name="senthy")
@@ -1073,46 +1036,28 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except SystemExit as exit_:
         code = exit_.code if isinstance(exit_.code, int) else int(bool(exit_.code))
     except (KeyboardInterrupt, OSError) as failure:
-        code = tell(failure)
+        code = report(failure)
     if code == 0:
-        processes.leave()
+        distributed.leave()
     sys.exit(_flushed(code))
 
 
-def _collect_seldom() -> None:
-    """Spare the first answer a third of its time: importing torch makes millions of objects, none of them garbage."""
+def _collect_garbage_rarely() -> None:
+    """Collect garbage less often: importing torch creates millions of objects, none of them garbage.
+
+    The first prediction takes a third less time.
+    """
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 50)
-    atexit.register(gc.freeze)  # nor is anything left to find at the end
-
-
-def _show_names_whole() -> None:
-    """Have the tables of --help cut no option: in a narrow terminal typer would end long names with an ellipsis."""
-    from rich.table import Table
-    from rich.text import Text
-    from typer import rich_utils
-
-    class Whole(Table):
-        """Names keep their line; the last two columns, type and meaning, go on in the next one."""
-
-        def add_row(self, *cells: Any, **more: Any) -> None:
-            if not self.columns:
-                for number in range(len(cells)):
-                    self.add_column(no_wrap=number < len(cells) - 2)
-            for part in [part for cell in cells for part in getattr(cell, "renderables", [cell])]:
-                if isinstance(part, Text):
-                    part.overflow = "fold"
-            super().add_row(*cells, **more)
-
-    rich_utils.Table = Whole  # type: ignore[misc]
+    atexit.register(gc.freeze)  # nor is there any at exit
 
 
 def _flushed(code: int) -> int:
-    """The exit code after stdout took everything; a reader that went away or a full disk shows only now."""
+    """The exit code after flushing stdout: a closed pipe or a full disk shows only now."""
     try:
         sys.stdout.flush()
     except OSError as failure:
         console.quiet_broken_pipe()
-        return code or tell(failure)
+        return code or report(failure)
     return code
 
 

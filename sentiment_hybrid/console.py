@@ -1,6 +1,6 @@
-"""What a person sees: results on stdout; notes, warnings, errors, logs and progress on stderr.
+"""Terminal output: results on stdout; notes, warnings, errors, logs and progress on stderr.
 
-Of several processes that train together the main one alone speaks; an error is for `cli.tell` to leave to it.
+If several processes train together, only the main one prints.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sentiment_hybrid.engine import processes
+from sentiment_hybrid import distributed, errors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
     from rich.text import Text
 
-#: Seconds between two progress lines where stderr is no terminal.
+#: Seconds between two progress lines if stderr is not a terminal.
 PLAIN_INTERVAL = 10.0
 
-#: Columns of a table that goes into a pipe or file: wide, so that nothing is folded.
+#: Width of tables that go to a pipe or file: large, so that nothing is wrapped.
 _PIPE_WIDTH = 1000
 
 _HIDDEN = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
@@ -41,19 +41,19 @@ _clock = time.monotonic
 
 
 def out() -> Console:
-    """The console of results, on stdout."""
+    """The console for results, on stdout."""
     return _console("stdout")
 
 
 def err() -> Console:
-    """The console of everything else, on stderr."""
+    """The console for everything else, on stderr."""
     return _console("stderr")
 
 
 def _console(name: str) -> Console:
     stream = getattr(sys, name)
     made_for, console = _consoles.get(name, (None, None))
-    # A test or a notebook may have put another stream in place since.
+    # A test or a notebook may have replaced the stream.
     if console is None or made_for is not stream:
         from rich.console import Console
 
@@ -64,7 +64,7 @@ def _console(name: str) -> Console:
 
 
 def prepare_streams() -> None:
-    """Let any text reach stdout and stderr: UTF-8 on Windows, and odd characters escaped instead of a crash."""
+    """Allow any text on stdout and stderr: UTF-8 on Windows, and unencodable characters escaped."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is None:
@@ -75,7 +75,7 @@ def prepare_streams() -> None:
 
 
 def quiet_broken_pipe() -> None:
-    """Point stdout at nothing after its reader has gone, so that the interpreter's last flush stays silent."""
+    """Redirect stdout to the null device after its reader has closed it, so that the final flush does not fail."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError, AttributeError):
@@ -83,7 +83,7 @@ def quiet_broken_pipe() -> None:
 
 
 def safe(text: object) -> str:
-    """A text as it may go to a terminal: control characters and lone surrogates are shown, not sent."""
+    """Text that is safe to print on a terminal: control characters and lone surrogates are escaped."""
     return str(text).translate(_HIDDEN).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -91,7 +91,7 @@ def safe(text: object) -> str:
 
 
 def set_verbosity(level: int) -> None:
-    """-1 shows warnings and errors only; 0 is normal; 1 adds debug logging; 2 adds that of libraries."""
+    """-1 shows warnings and errors only; 0 is normal; 1 adds debug messages; 2 adds those of libraries."""
     global _verbosity
     _verbosity = level
     ours = logging.DEBUG if level > 0 else logging.INFO if level == 0 else logging.WARNING
@@ -101,7 +101,7 @@ def set_verbosity(level: int) -> None:
     root.addHandler(_LogLines())
     root.setLevel(libraries)
     logging.getLogger("sentiment_hybrid").setLevel(ours)
-    # Deprecation warnings of libraries are no user's business; -v lets them through as log lines.
+    # Deprecation warnings of libraries do not concern users; -v shows them as log lines.
     logging.captureWarnings(True)
     if level > 0:
         os.environ["TRANSFORMERS_VERBOSITY"] = "info"
@@ -120,7 +120,7 @@ class _LogLines(logging.Handler):
     """Log records as plain lines on stderr, above a running progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not processes.is_main():
+        if not distributed.is_main():
             return
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
         name = "" if record.name.startswith("sentiment_hybrid") else f"{record.name}: "
@@ -131,20 +131,20 @@ class _LogLines(logging.Handler):
 
 
 def note(message: str) -> None:
-    """One line on stderr about what happens; silent with -q."""
+    """Print one line of information on stderr; silent with -q."""
     if _is_talkative():
         _line(message)
 
 
 def warn(message: str) -> None:
-    """One line on stderr about something to look at; shown with -q too."""
-    if processes.is_main():
+    """Print a warning on stderr, also with -q."""
+    if distributed.is_main():
         _line(message, head="warning: ", head_style="bold yellow")
 
 
 def error(message: str, *, problems: Sequence[str] = (), hint: str = "") -> None:
-    """An error on stderr: what is wrong, each problem on its line, and what to do."""
-    of_process = "" if processes.is_main() else f" of {processes.name()}"
+    """Print an error on stderr: the message, one line per problem, and a hint."""
+    of_process = "" if distributed.is_main() else f" of {distributed.name()}"
     _line(message, head=f"Error{of_process}: ", head_style="bold red")
     for problem in problems:
         _line(f"  - {problem}")
@@ -153,14 +153,14 @@ def error(message: str, *, problems: Sequence[str] = (), hint: str = "") -> None
 
 
 def traceback(failure: BaseException) -> None:
-    """Where an error came from, on stderr."""
+    """Print the traceback of an error on stderr."""
     import traceback as standard
 
     _line("".join(standard.format_exception(failure)).rstrip(), style="dim")
 
 
 def _is_talkative() -> bool:
-    return _verbosity >= 0 and processes.is_main()
+    return _verbosity >= 0 and distributed.is_main()
 
 
 def _line(message: str, *, head: str = "", head_style: str = "", style: str = "") -> None:
@@ -171,27 +171,27 @@ def _line(message: str, *, head: str = "", head_style: str = "", style: str = ""
 
 
 def say(message: str = "") -> None:
-    """One line of a result on stdout."""
-    if processes.is_main():
+    """Print one line of a result on stdout."""
+    if distributed.is_main():
         out().print(safe(message), soft_wrap=True)
 
 
 def raw(text: str) -> None:
-    """Text on stdout exactly as it is, for files and other programs: no wrapping, no escapes."""
-    if not processes.is_main():
+    """Print text on stdout unchanged, for files and other programs: no wrapping, no escapes."""
+    if not distributed.is_main():
         return
     sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
     sys.stdout.flush()
 
 
 def as_json(value: object) -> None:
-    """A value on stdout as JSON."""
+    """Print a value on stdout as JSON."""
     raw(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1) -> None:
-    """A table on stdout; the first ``left`` columns are words, the others figures."""
-    if not processes.is_main():
+    """Print a table on stdout; the first ``left`` columns are left-aligned, the others right-aligned."""
+    if not distributed.is_main():
         return
     from rich import box
     from rich.table import Table
@@ -221,7 +221,7 @@ def _cell(value: object) -> Text:
 
 
 class Progress:
-    """One task whose progress is told on stderr: as a bar, or as a line now and then."""
+    """The progress of one task on stderr, as a bar or as a line every few seconds."""
 
     def __init__(self, description: str, total: int | None, *, unit: str, bar: RichProgress | None) -> None:
         self._description = description
@@ -229,14 +229,14 @@ class Progress:
         self._unit = unit
         self._done = 0
         self._facts: dict[str, object] = {}
-        self._started = self._told = _clock()
+        self._started = self._printed = _clock()
         self._bar = bar
         self._task: TaskID | None = None
         if bar is not None:
             self._task = bar.add_task(description, total=total, unit=unit, facts="")
 
     def advance(self, count: int = 1, **facts: object) -> None:
-        """``count`` more are done; facts (loss=0.41) are shown beside the bar."""
+        """Add ``count`` finished units; facts (loss=0.41) are shown next to the bar."""
         self._facts.update(facts)
         self.update(completed=self._done + count)
 
@@ -248,7 +248,7 @@ class Progress:
         description: str | None = None,
         **facts: object,
     ) -> None:
-        """Set what is known anew; what is left out stays."""
+        """Change some values; omitted ones keep theirs."""
         self._done = self._done if completed is None else completed
         self._total = self._total if total is None else total
         self._description = description or self._description
@@ -261,38 +261,38 @@ class Progress:
                 description=self._description,
                 facts=_facts(self._facts),
             )
-        elif _is_talkative() and _clock() - self._told >= PLAIN_INTERVAL:
-            self._told = _clock()
+        elif _is_talkative() and _clock() - self._printed >= PLAIN_INTERVAL:
+            self._printed = _clock()
             _line(self.line())
 
     def line(self) -> str:
-        """The state as one plain line."""
+        """The current state as one line."""
         seconds = max(_clock() - self._started, 1e-9)
         speed = self._done / seconds
         share = f" of {self._total:,} ({100 * self._done / max(self._total, 1):.0f} %)" if self._total else ""
         parts = [f"{self._description}: {self._done:,}{share} {self._unit}"]
         parts += [pace(speed, self._unit)] if speed > 0 else []
         parts += [_facts(self._facts)] if self._facts else []
-        parts += [f"{duration(seconds)} so far"]
+        parts += [f"{duration(seconds)} elapsed"]
         if self._total and speed > 0 and self._done < self._total:
-            parts += [f"{duration((self._total - self._done) / speed)} left"]
+            parts += [f"{duration((self._total - self._done) / speed)} remaining"]
         return ", ".join(parts)
 
     def close(self) -> None:
-        """Take the bar away; a plain task that has spoken says its last line."""
+        """Remove the bar; a task that has printed lines prints its last one."""
         if self._bar is not None and self._task is not None:
             self._bar.remove_task(self._task)
-        elif self._told > self._started and _is_talkative():
+        elif self._printed > self._started and _is_talkative():
             _line(self.line())
 
 
 @contextmanager
 def progress(description: str, total: int | None = None, *, unit: str = "rows") -> Iterator[Progress]:
-    """Tell the progress of a task on stderr; tasks may be nested. Silent with -q.
+    """Show the progress of a task on stderr; tasks may be nested. Silent with -q.
 
     Args:
-        description: what is going on, in two or three words.
-        total: how many there are; None where nobody knows.
+        description: the task, in two or three words.
+        total: number of units; None if unknown.
         unit: what is counted.
     """
     bar = _live[-1] if _live else _new_bar()
@@ -337,7 +337,7 @@ def _speed_column() -> Any:
     from rich.text import Text
 
     class Speed(ProgressColumn):
-        """Rows per second."""
+        """Units per second."""
 
         def render(self, task: Task) -> Text:
             unit = task.fields.get("unit", "rows")
@@ -347,7 +347,7 @@ def _speed_column() -> Any:
 
 
 def pace(speed: float, unit: str) -> str:
-    """``1,204 texts/s``; what is slower than one a second is told by the minute: ``2.4 trials/min``."""
+    """``1,204 texts/s``, or ``2.4 trials/min`` if slower than one per second."""
     return f"{speed:,.0f} {unit}/s" if speed >= 1 else f"{60 * speed:.2g} {unit}/min"
 
 
@@ -357,7 +357,7 @@ def _facts(facts: Mapping[str, object]) -> str:
     )
 
 
-# --- figures as words ------------------------------------------------------------------------------------------------
+# --- formatting ------------------------------------------------------------------------------------------------
 
 
 def duration(seconds: float) -> str:
@@ -374,7 +374,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in the nearest unit."""
+    """A number of bytes in a suitable unit."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -383,14 +383,14 @@ def size(count: float) -> str:
 
 
 def percent(interval: Any) -> str:
-    """``82.41 % [81.90, 82.93]``; a dash where there is no figure."""
+    """``82.41 % [81.90, 82.93]``; a dash for NaN."""
     if math.isnan(interval.value):
         return "-"
     return f"{100 * interval.value:.2f} % [{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
 
 
 def decimal(interval: Any) -> str:
-    """``0.648 [0.638, 0.659]``; a dash where there is no figure."""
+    """``0.648 [0.638, 0.659]``; a dash for NaN."""
     if math.isnan(interval.value):
         return "-"
     return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
@@ -402,16 +402,16 @@ def p_value(value: float) -> str:
 
 
 def difference(comparison: Any, first: str, second: str) -> str:
-    """A paired test in plain words: how far two models differ on the same rows, and whether that means anything."""
+    """A paired test in words: the difference between two models on the same rows, and whether it is significant."""
     gap, level = comparison.accuracy, 100 * comparison.confidence
     low, high, alone = gap.low, gap.high, (comparison.only_a, comparison.only_b)
     if comparison.differs and gap.value < 0:
-        # The better one is named first, and the figures are as seen from it.
+        # The better model is named first, and the numbers are from its perspective.
         first, second, low, high, alone = second, first, -high, -low, alone[::-1]
     value = abs(gap.value) if comparison.differs else gap.value
     facts = (
         f"{100 * value:+.2f} points of accuracy, {level:g} % interval {100 * low:+.2f} to {100 * high:+.2f}; "
-        f"right alone on {alone[0]:,} and {alone[1]:,} of {comparison.rows:,} texts; "
+        f"correct for one model only: {alone[0]:,} and {alone[1]:,} of {comparison.rows:,} texts; "
         f"exact McNemar {p_value(comparison.p_value)}"
     )
     named = f"{first[0].upper()}{first[1:]}"
@@ -424,7 +424,7 @@ def difference(comparison: Any, first: str, second: str) -> str:
 
 _HEADLINES = (
     ("accuracy", "accuracy", percent),
-    ("macro F1", "macro_f1", percent),
+    ("macro-F1", "macro_f1", percent),
     ("macro precision", "macro_precision", percent),
     ("macro recall", "macro_recall", percent),
     ("MCC", "mcc", decimal),
@@ -434,9 +434,9 @@ _HEADLINES = (
 
 
 def show_data(result: Any) -> None:
-    """What ``senthy data`` did: rows per split and class, and what was left out, by reason."""
+    """Show the result of ``senthy data``: rows per split and class, and dropped rows by reason."""
     report = result.report
-    state = "prepared" if result.built else "is up to date (--refresh builds it anew)"
+    state = "prepared" if result.built else "is up to date (--refresh rebuilds it)"
     say(f"{result.path} {state}: {result.source}, {duration(result.seconds)}")
     rows = [_split_row(name, row, result.labels) for name, row in report["splits"].items()]
     table("Rows per split", ["split", "rows", *result.labels], rows)
@@ -447,8 +447,8 @@ def show_data(result: Any) -> None:
         if count
     ]
     if dropped:
-        table(f"Left out of {report['rows_read']:,} rows", ["reason", "rows", "share"], dropped)
-    # Those of a build were told when it was done.
+        table(f"Dropped from {report['rows_read']:,} rows", ["reason", "rows", "share"], dropped)
+    # The warnings of a new build were printed while it ran.
     for warning in () if result.built else report["warnings"]:
         warn(warning)
 
@@ -460,14 +460,14 @@ def _split_row(name: str, counts: Mapping[str, int], labels: Sequence[str]) -> l
 
 
 def show_scores(title: str, scores: Mapping[str, Any]) -> None:
-    """Headline figures with their intervals; one column per model, ``scores`` is name -> Scores."""
+    """Show the main metrics with intervals, one column per model; ``scores`` is name -> Scores."""
     rows = [[words, *(render(getattr(one, field)) for one in scores.values())] for words, field, render in _HEADLINES]
     level = 100 * next(iter(scores.values())).confidence
-    table(title, [f"figure [{level:g} % interval]", *scores], rows)
+    table(title, [f"metric [{level:g} % interval]", *scores], rows)
 
 
 def show_test(result: Any) -> None:
-    """A test: headline figures beside the baseline's, figures per class, the paired test, and the files."""
+    """Show a test: metrics next to the baseline, metrics per class, the paired test, and the files."""
     columns = {result.model: result.scores}
     if result.baseline is not None:
         columns["baseline"] = result.baseline
@@ -489,26 +489,26 @@ def show_test(result: Any) -> None:
     if overlap and overlap.get("rows"):
         warn(
             f"{overlap['rows']:,} of these {result.rows:,} texts ({100 * overlap['rows'] / max(result.rows, 1):.1f} %) "
-            "were in the model's training data: the figures flatter it"
+            "were in the model's training data, so the scores are too high"
         )
     elif overlap:
         say("None of these texts was in the model's training data.")
     show_files(result.files)
     if result.results_file_set_aside is not None:
-        warn(f"the results file was damaged; it was set aside as {result.results_file_set_aside}, and a new one begun")
+        warn(f"the results file was damaged and renamed to {result.results_file_set_aside}; a new one was started")
 
 
 def _name(metric: str) -> str:
-    return metric.replace("_", " ").replace("f1", "F1")
+    return "macro-F1" if metric == "macro_f1" else metric.replace("_", " ")
 
 
 def _best_epoch(result: Any) -> str:
-    """``best of 5 epochs: epoch 3``, or that there was but one."""
+    """``best of 5 epochs: epoch 3``, or ``one epoch``."""
     return f"best of {result.epochs} epochs: epoch {result.best_epoch}" if result.epochs > 1 else "one epoch"
 
 
 def show_pretrain(result: Any) -> None:
-    """Where the pretrained encoder is, what it learned from, and what to type next."""
+    """Show the location of the pretrained encoder, its training data, and the next command."""
     changed = f"{result.perplexity_before:,.2f} -> " if result.perplexity_before is not None else ""
     rows = [
         ("encoder", result.encoder_dir),
@@ -516,15 +516,15 @@ def show_pretrain(result: Any) -> None:
         ("texts", f"{result.texts:,} ({result.tokens:,} tokens), {result.held_out_texts:,} held out"),
         ("best epoch", f"{result.best_epoch} of {result.epochs}"),
         ("held-out perplexity", f"{changed}{result.perplexity:,.2f}"),
-        ("hidden tokens predicted", f"{100 * result.accuracy:.2f} %"),
-        ("took", duration(result.seconds)),
+        ("masked-token accuracy", f"{100 * result.accuracy:.2f} %"),
+        ("time", duration(result.seconds)),
     ]
     table("Pretrained", ("", ""), rows, left=2)
     say(f"use it: senthy train --set encoder.name={result.encoder_dir}")
 
 
 def show_train(result: Any) -> None:
-    """A training: where the model lies, its best epoch, how several seeds agree, and its test."""
+    """Show a training: model directory, best epoch, results over seeds, and test."""
     resumed = " (resumed)" if result.resumed else ""
     say(f"{result.model_dir} trained{resumed} in {duration(result.seconds)}; run {result.run_dir}")
     if result.valid:
@@ -537,7 +537,7 @@ def show_train(result: Any) -> None:
 
 
 def show_optimize(result: Any) -> None:
-    """A search and its final model."""
+    """Show a search and its final model."""
     show_search(result)
     if result.trained is not None:
         show_train(result.trained)
@@ -546,7 +546,7 @@ def show_optimize(result: Any) -> None:
 
 
 def show_search(result: Any) -> None:
-    """The trials of a search: counts, what pruning saved, the best ones, what mattered, and the files."""
+    """Show the trials of a search: counts, savings by pruning, best trials, importances, and files."""
     say(f"study {result.study} in {result.storage}")
     say(
         f"{result.finished:,} trials finished, {result.pruned:,} pruned, {result.failed:,} failed; "
@@ -561,9 +561,10 @@ def show_search(result: Any) -> None:
     table("Best trials", ["trial", f"valid {_name(result.metric)}", "epoch", *names], rows)
     if result.importances:
         ordered = sorted(result.importances.items(), key=lambda item: -item[1])
-        table("What decided", ["hyper-parameter", "share"], [[name, f"{100 * value:.1f} %"] for name, value in ordered])
+        rows = [[name, f"{100 * value:.1f} %"] for name, value in ordered]
+        table("Hyper-parameter importance", ["hyper-parameter", "importance"], rows)
     else:
-        say("which hyper-parameters decided cannot be told: too few trials finished, or too much alike")
+        say("hyper-parameter importance is unknown: too few trials, or results that are too similar")
     show_files(result.files)
 
 
@@ -572,7 +573,7 @@ def _param(value: object) -> str:
 
 
 def show_seeds(summary: Mapping[str, Any]) -> None:
-    """Mean and standard deviation over seeds; ``summary`` is metric -> {mean, deviation, values}."""
+    """Show mean and standard deviation over seeds; ``summary`` is metric -> {mean, deviation, values}."""
     rows = [
         [
             name.replace("_", " "),
@@ -583,11 +584,11 @@ def show_seeds(summary: Mapping[str, Any]) -> None:
         for name, one in summary.items()
         if isinstance(one, Mapping)
     ]
-    table("Over seeds", ["figure", "mean", "deviation", "each"], rows)
+    table("Over seeds", ["metric", "mean", "std", "values"], rows)
 
 
 def show_finetune(result: Any) -> None:
-    """A fine-tuning: where the model lies, its figures before and after on new and old texts, what it forgot."""
+    """Show a fine-tuning: model directory, scores before and after on new and old texts, and forgetting."""
     resumed = " (resumed)" if result.resumed else ""
     say(
         f"{result.model_dir} fine-tuned{resumed} from {result.parent_dir} in {duration(result.seconds)}; "
@@ -596,7 +597,7 @@ def show_finetune(result: Any) -> None:
     best = ", ".join(f"{_name(name)} {value:.4f}" for name, value in result.valid.items())
     say(f"{_best_epoch(result)}, on the new validation rows {best}")
     if result.left_out:
-        say("left out: " + ", ".join(f"{count:,} {reason}" for reason, count in result.left_out.items()))
+        say("dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in result.left_out.items()))
     if result.labels != result.old_labels:
         say(
             f"the output layer was replaced: its labels are {', '.join(result.labels)}, "
@@ -606,12 +607,12 @@ def show_finetune(result: Any) -> None:
     if result.improved is False:
         name = result.metric
         warn(
-            f"no epoch was better than the model as it was, by {_name(name)} on the new validation rows "
-            f"({result.valid[name]:.4f} against {result.valid_before[name]:.4f}); the best of the epochs is published"
+            f"no epoch improved {_name(name)} on the new validation rows "
+            f"({result.valid[name]:.4f}, before: {result.valid_before[name]:.4f}); the best epoch was published anyway"
         )
     show_files(result.files)
     if result.results_file_set_aside is not None:
-        warn(f"the results file was damaged; it was set aside as {result.results_file_set_aside}, and a new one begun")
+        warn(f"the results file was damaged and renamed to {result.results_file_set_aside}; a new one was started")
 
 
 def _show_before_and_after(result: Any) -> None:
@@ -625,25 +626,25 @@ def _show_before_and_after(result: Any) -> None:
             percent(getattr(test.after, field)),
         ]
         for words, test in tests.items()
-        for name, field in (("accuracy", "accuracy"), ("macro F1", "macro_f1"))
+        for name, field in (("accuracy", "accuracy"), ("macro-F1", "macro_f1"))
     ]
     level = 100 * result.new_test.after.confidence
-    table(f"{result.model} before and after", [f"figure [{level:g} % interval]", "before", "after"], rows)
+    table(f"{result.model} before and after", [f"metric [{level:g} % interval]", "before", "after"], rows)
     if result.new_test.comparison is not None:
-        told = difference(result.new_test.comparison, "the fine-tuned model", "the model before")
-        say(f"New texts: {told}")
+        verdict = difference(result.new_test.comparison, "the fine-tuned model", "the model before")
+        say(f"New texts: {verdict}")
     if result.old_test is None:
-        say(f"Old test split: what the model forgot was not measured ({result.old_test_missing})")
+        say(f"Old test split: forgetting was not measured ({result.old_test_missing})")
         return
     gap = result.old_test.comparison
-    forgot = "some of what it knew is forgotten" if gap.differs and gap.accuracy.value < 0 else "no sign of forgetting"
+    forgot = "the model is worse than before" if gap.differs and gap.accuracy.value < 0 else "no sign of forgetting"
     say(f"Old test split: {forgot}. {difference(gap, 'the fine-tuned model', 'the model before')}")
 
 
 def show_predictions(result: Any) -> None:
-    """Predictions of a few texts; those of a file were written while they were made."""
+    """Show the predictions of texts given as arguments; those of a file have been written already."""
     if result.output is not None:
-        say(f"{result.output}: {result.rows:,} texts labelled in {duration(result.seconds)}")
+        say(f"{result.output}: {errors.count(result.rows, 'text')} labelled in {duration(result.seconds)}")
     if not result.texts:
         return
     rows = [
@@ -654,12 +655,12 @@ def show_predictions(result: Any) -> None:
 
 
 def show_export(result: Any) -> None:
-    """Where an export lies, how far it is from the original, and whether it is faster here."""
+    """Show the location of an export, its deviation from the original, and its speed."""
     check = result.check
     say(f"{result.directory}: {result.kind}, {size(result.bytes)}, from {result.model_dir}")
     say(
-        f"on {check.rows:,} texts of {result.checked_on}: {100 * check.agreement:.2f} % of the labels agree, a logit "
-        f"differs by at most {check.logit_difference:.2g}, a probability by {check.probability_difference:.2g}"
+        f"on {check.rows:,} texts of {result.checked_on}: {100 * check.agreement:.2f} % of the labels agree, logits "
+        f"differ by at most {check.logit_difference:.2g}, probabilities by {check.probability_difference:.2g}"
     )
     table("", ["", "tokens/s"], [[name, f"{speed:,.0f}"] for name, speed in result.speed.items()])
     faster = f"{result.factor:.1f} times as fast as" if result.factor >= 1.05 else "not faster than"
@@ -667,14 +668,14 @@ def show_export(result: Any) -> None:
 
 
 def show_pack(result: Any) -> None:
-    """Where a pack lies, and what is in it."""
+    """Show the location and content of a pack."""
     say(f"{result.directory}: one encoder, {', '.join(result.heads)}; {size(result.bytes)}")
     if result.seen_texts:
-        say(f"it knows {result.seen_texts:,} texts that these models have seen; senthy test tells when it meets them")
+        say(f"it records {result.seen_texts:,} training texts, so that senthy test can report an overlap")
 
 
 def show_run_all(result: Any) -> None:
-    """Every model and the baseline in one table, and in words whether they differ; searches before that."""
+    """Show searches, then all models and the baseline in one table, and whether they differ."""
     for search in result.searches.values():
         show_search(search)
     for trained in result.trained.values():
@@ -695,38 +696,38 @@ def show_run_all(result: Any) -> None:
 
 
 def show_info(facts: Mapping[str, Mapping[str, object]]) -> None:
-    """Facts by section, as ``senthy info`` gathers them."""
+    """Show the result of ``senthy info`` by section."""
     for section, rows in facts.items():
         table(section, ["", ""], [[name, value] for name, value in rows.items()], left=2)
 
 
 def show_cache(info: Any) -> None:
-    """What is kept in the cache folder, what it takes, and what of it is damaged."""
+    """Show the content of the cache folder, its size, and damage."""
     say(f"cache: {info.folder}")
     kinds = {kind: [entry for entry in info.entries if entry.kind == kind] for kind in ("states", "baselines")}
     finetune = [entry for entry in info.entries if entry.kind == "finetune"]
     if kinds["states"]:
         columns = ["encoder", "layer", "precision", "windows", "tokens", "GB", "last used", "folder"]
         table("Token states", columns, [_store_row(entry) for entry in kinds["states"]], left=3)
-    room = "no bound (cache.max_gb)" if info.max_gb is None else f"{info.max_gb:g} GB (cache.max_gb)"
+    room = "unlimited (cache.max_gb)" if info.max_gb is None else f"{info.max_gb:g} GB (cache.max_gb)"
     say(f"token states: {info.states_bytes / 1e9:.3f} GB of {room}")
     if kinds["baselines"]:
         rows = [[entry.path.name, f"{entry.bytes / 1e9:.3f}", _day(entry.used)] for entry in kinds["baselines"]]
         table("Baselines", ["training texts", "GB", "last used"], rows)
     if finetune:
         columns = ["source", "file", "rows", "GB", "last used"]
-        table("Prepared texts of fine-tunings", columns, [_texts_row(entry) for entry in finetune], left=2)
+        table("Fine-tuning data", columns, [_texts_row(entry) for entry in finetune], left=2)
     if teachers := [entry for entry in info.entries if entry.kind == "teachers"]:
         rows = [
             [entry.facts.get("teacher", "unknown"), f"{entry.facts.get('texts', 0):,}", f"{entry.bytes / 1e9:.3f}",
              _day(entry.used)]
             for entry in teachers
         ]  # fmt: skip
-        table("Answers of teachers", ["teacher", "texts", "GB", "last used"], rows)
+        table("Probabilities of teachers", ["teacher", "texts", "GB", "last used"], rows)
     for problem in info.problems:
         warn(problem)
     if info.verified and not info.problems:
-        say("verified: every stored state has its checksum")
+        say("verified: all checksums are correct")
 
 
 def _store_row(entry: Any) -> list[object]:
@@ -755,16 +756,16 @@ def _day(seconds: float) -> str:
 
 
 def show_cleared(cleared: Any) -> None:
-    """What was removed from the cache, and what not."""
+    """Show what was removed from the cache, and what could not be."""
     for entry in cleared.removed:
         say(f"removed {entry.path}")
     say(f"freed {cleared.bytes / 1e9:.3f} GB" if cleared.removed or cleared.kept else "nothing was removed")
     for path, why in cleared.kept:
-        warn(f"{path} is kept: {why}")
+        warn(f"{path} was not removed: {why}")
 
 
 def show_fetch(result: Any) -> None:
-    """What is there for work without a network, and what is not."""
+    """Show what is available for offline use, and what is missing."""
     table("", ["what", "state", "where"], [[part.what, part.state, part.where] for part in result.parts], left=3)
     for part in result.missing:
         warn(f"{part.what}: {part.problem}")
@@ -777,7 +778,7 @@ def show_schema(settings: Sequence[Any]) -> None:
 
 
 def show_files(files: Mapping[str, object]) -> None:
-    """What was written, and where."""
+    """Show the files that were written."""
     for what, path in files.items():
         if path is not None:
             say(f"{what.replace('_', ' ')}: {path}")

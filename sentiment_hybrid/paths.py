@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-#: Head name -> how results and figures call the hybrid model.
-DISPLAY_NAMES = {"lstm": "LSTMRoBERTa", "han": "HANRoBERTa", "linear": "LinearRoBERTa"}
-
 MODEL_JSON = "model.json"
 MODEL_WEIGHTS = "model.safetensors"
 ENCODER_DIR = "encoder"

@@ -38,7 +38,7 @@ def tiny_encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from sentiment_hybrid.config.schema import ScratchEncoder
-    from sentiment_hybrid.models.encoder import build_scratch, save_encoder
+    from sentiment_hybrid.models.encoder.hub import build_scratch, save_encoder
     from sentiment_hybrid.models.tokenizer import train_tokenizer
 
     texts = [

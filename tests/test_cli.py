@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,11 +21,11 @@ import pytest
 from typer.main import get_command
 
 import sentiment_hybrid
-from sentiment_hybrid import cli, commands, console, paths
+from sentiment_hybrid import cli, commands, console, distributed
 from sentiment_hybrid.config.describe import settings
 from sentiment_hybrid.config.load import load_config
-from sentiment_hybrid.engine import processes
 from sentiment_hybrid.errors import ConfigError, DataError, SenthyError, UsageError
+from sentiment_hybrid.heads import HEADS
 
 
 @pytest.fixture(autouse=True)
@@ -343,10 +344,10 @@ def test_a_senthy_yaml_in_the_working_directory_is_used_and_said(
 
 def test_every_option_that_is_a_setting_names_a_setting_that_there_is() -> None:
     keys = {setting.key for setting in settings()}
-    for flags in (*cli._PANELS.values(), cli._SEED):
+    for flags in (*cli._PANELS.values(), (cli._SEED,)):
         for flag in flags:
-            for model in paths.DISPLAY_NAMES:
-                for key in cli._SAMPLED.values() if flag.key == cli._OF_THE_MODE else [flag.key]:
+            for model in HEADS:
+                for key in cli._SAMPLED.values() if flag.key == cli._SAMPLE_SIZE_OF_MODE else [flag.key]:
                     assert key.format(model=model) in keys
 
 
@@ -378,24 +379,54 @@ def test_all_verbs_are_there() -> None:
     assert files - shared == {name.split()[0] for name in names}
 
 
-@pytest.mark.parametrize("name", [name for name, _ in every_command()])
-def test_every_command_tells_its_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert senthy(*name.split(), "--help") == 0
-    assert f"senthy {name}" in capsys.readouterr().out
+GROUPS = ("", "config", "cache")
 
 
-@pytest.mark.parametrize("name", ["optimize", "finetune", "run-all"])
-def test_help_in_a_narrow_terminal_cuts_no_option_and_no_setting(
-    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    assert senthy(name, "--help") == 0
-    shown = capsys.readouterr().out
-    assert "…" not in shown
+@pytest.mark.parametrize("name", [*GROUPS, *(name for name, _ in every_command())])
+def test_help_fits_80_columns_and_has_every_option_the_defaults_and_two_examples(name: str) -> None:
+    done = process(*name.split(), "--help", env={**os.environ, "COLUMNS": "80"})
+    shown = done.stdout.decode()
+    assert (done.returncode, done.stderr) == (0, b"")
     assert max(map(len, shown.splitlines())) <= 80
-    for parameter in get_command(cli.app).commands[name].params:  # type: ignore[attr-defined]
-        for option in parameter.opts:
+    assert "…" not in shown
+    words = " ".join(shown.split())
+    command = dict([*every_command(), *((group, group_of(group)) for group in GROUPS)])[name]
+    for below in getattr(command, "commands", {}).values():
+        assert f"{below.name} {below.help.split('.')[0]}." in words
+    for parameter in command.params:
+        for option in parameter.opts if parameter.param_type_name == "option" else []:
             assert option in shown
+        default = getattr(parameter, "default", None)
+        if default not in (None, False, 0, ()) and not callable(default):
+            assert f"default: {default}" in words, parameter.name
+    examples = shown.partition("\nExamples:\n")[2].splitlines()
+    assert len(examples) == 2
+    for example in examples:
+        assert example.startswith(f"  senthy {name}".rstrip() + " ") or example == f"  senthy {name}"
+        parsed(shlex.split(example)[1:])
+
+
+def group_of(name: str) -> Any:
+    app = get_command(cli.app)
+    return app.commands[name] if name else app  # type: ignore[attr-defined]
+
+
+def parsed(words: list[str]) -> None:
+    """Parse a command line without running it; raises if there is no such command, option or value."""
+    words = words[: words.index(">")] if ">" in words else words
+    command, path = get_command(cli.app), "senthy"
+    while True:
+        context = command.make_context(path, list(words))
+        if not hasattr(command, "resolve_command"):
+            return
+        path, command, words = command.resolve_command(context, [*context._protected_args, *context.args])
+
+
+def test_help_of_an_option_names_its_setting_and_the_default(capsys: pytest.CaptureFixture[str]) -> None:
+    assert senthy("train", "--help") == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert f"[train.epochs; default: {load_config().lstm.train.epochs}]" in words
+    assert "[train.sample_size]" in words
 
 
 def test_config_commands_print_to_stdout(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -428,7 +459,7 @@ def one_of_two(monkeypatch: pytest.MonkeyPatch, rank: int) -> list[str]:
     waited: list[str] = []
     for name, value in {"WORLD_SIZE": 2, "RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": 2}.items():
         monkeypatch.setenv(name, str(value))
-    monkeypatch.setattr(processes, "let_it_be_told", lambda: waited.append("waited"))
+    monkeypatch.setattr(distributed, "let_it_be_told", lambda: waited.append("waited"))
     return waited
 
 
@@ -485,7 +516,7 @@ def test_train_may_run_in_several_processes_of_which_one_speaks(
         (["finetune", "--finetune-data-path", "f", "--layer-decay", "2"], "finetune.layer_decay (option): 2.0"),
         (["finetune", "--finetune-data-path", "f", "--trainable-layers", "some"], "finetune.trainable_layers (option)"),
         (["data", "--device", "gpu"], "--device"),
-        (["data", "-v", "-q"], "exclude each other"),
+        (["data", "-v", "-q"], "cannot be combined"),
         (["train", "--epochs", "0"], "lstm.train.epochs (option): 0 is not allowed"),
         (["optimize", "--sampler", "tep"], "did you mean `tpe`?"),
         (["optimize", "--workers", "0"], "lstm.hpo.workers (option): 0 is not allowed"),
@@ -511,7 +542,7 @@ def test_a_wrong_call_exits_with_2_and_says_why(
         (ConfigError("2 problems", problems=("a: b", "[c]: d")), 2, ["Error: 2 problems", "  - a: b", "  - [c]: d"]),
         (UsageError("x"), 2, ["Error: x"]),
         (OSError(errno.ENOSPC, "No space left on device", "m.bin"), 1, ["the disk is full: m.bin", "Hint:"]),
-        (PermissionError(errno.EACCES, "Permission denied", "/r"), 1, ["no permission to use /r"]),
+        (PermissionError(errno.EACCES, "Permission denied", "/r"), 1, ["permission denied: /r"]),
         (OSError(errno.EIO, "Input/output error", "f"), 1, ["Input/output error: f"]),
         (MemoryError(), 1, ["out of memory", "batch_size"]),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), 1, ["out of memory", "token_budget"]),

@@ -135,8 +135,8 @@ def test_progress_in_a_pipe_is_a_line_now_and_then(
             bar.advance(100, loss=0.51234)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
-    assert lines[0] == "training: 400 of 1,000 (40 %) texts, 33 texts/s, loss 0.5123, 12 s so far, 18 s left"
-    assert lines[-1] == "training: 1,000 of 1,000 (100 %) texts, 33 texts/s, loss 0.5123, 30 s so far"
+    assert lines[0] == "training: 400 of 1,000 (40 %) texts, 33 texts/s, loss 0.5123, 12 s elapsed, 18 s remaining"
+    assert lines[-1] == "training: 1,000 of 1,000 (100 %) texts, 33 texts/s, loss 0.5123, 30 s elapsed"
 
 
 def test_what_is_slow_is_told_by_the_minute(
@@ -150,8 +150,8 @@ def test_what_is_slow_is_told_by_the_minute(
         now[0] = 50.0
         bar.update(completed=2, failed=0)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "searching: 0 of 6 (0 %) trials, failed 0, 12 s so far"
-    assert lines[1] == "searching: 2 of 6 (33 %) trials, 2.4 trials/min, failed 0, 50 s so far, 1 min 40 s left"
+    assert lines[0] == "searching: 0 of 6 (0 %) trials, failed 0, 12 s elapsed"
+    assert lines[1] == "searching: 2 of 6 (33 %) trials, 2.4 trials/min, failed 0, 50 s elapsed, 1 min 40 s remaining"
 
 
 def test_a_quick_task_in_a_pipe_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -262,7 +262,7 @@ def test_a_training_shows_its_best_epoch_its_seeds_and_its_test(capsys: pytest.C
     )
     console.show_train(result)
     out = capsys.readouterr().out
-    for word in ("models/m", "(resumed)", "1 min 05 s", "epoch 3", "macro F1 0.7900", "0.8100", "0.0040", "82.00 %"):
+    for word in ("models/m", "(resumed)", "1 min 05 s", "epoch 3", "macro-F1 0.7900", "0.8100", "0.0040", "82.00 %"):
         assert word in out
 
 
@@ -300,7 +300,7 @@ def test_a_fine_tuning_shows_both_tests_before_and_after_and_what_was_forgotten(
     caught = capsys.readouterr()
     for word in ("models/new fine-tuned from models/old", "1,234 repeated text", "48 new texts: accuracy", "60.00 %"):
         assert word in caught.out
-    for word in ("75.00 %", "some of what it knew is forgotten", "New texts: The fine-tuned model is better"):
+    for word in ("75.00 %", "the model is worse than before", "New texts: The fine-tuned model is better"):
         assert word in caught.out
     assert caught.err == ""
 
@@ -310,8 +310,8 @@ def test_a_fine_tuning_that_helped_nobody_says_so(capsys: pytest.CaptureFixture[
     worse = {"accuracy": 0.6, "macro_f1": 0.59}
     console.show_finetune(finetuned(improved=False, valid=worse, old_test=kept))
     caught = capsys.readouterr()
-    assert "no epoch was better than the model as it was" in caught.err
-    assert "0.5900 against 0.6900" in caught.err
+    assert "no epoch improved" in caught.err
+    assert "0.5900, before: 0.6900" in caught.err
     assert "no sign of forgetting" in caught.out
 
 
@@ -342,7 +342,7 @@ def test_data_shows_rows_per_split_and_what_was_left_out(capsys: pytest.CaptureF
     result = I(path=Path("d.db"), built=True, report=report, labels=("neg", "pos"), seconds=1.0, source="x.csv")
     console.show_data(result)
     caught = capsys.readouterr()
-    for word in ("d.db", "x.csv", "70 (70.0 %)", "20 (100.0 %)", "conflicting labels", "8.00 %", "of 150 rows"):
+    for word in ("d.db", "x.csv", "70 (70.0 %)", "20 (100.0 %)", "conflicting labels", "8.00 %", "from 150 rows"):
         assert word in caught.out
     assert "empty" not in caught.out
     assert caught.err == "", "the build itself has told its warnings"

@@ -17,10 +17,11 @@ from sentiment_hybrid import Predictor, paths
 from sentiment_hybrid.cli import main
 from sentiment_hybrid.commands import data, test, train
 from sentiment_hybrid.config.load import load_config
-from sentiment_hybrid.data.seen import SeenTexts
-from sentiment_hybrid.engine.checkpoint import load_model, read_info
-from sentiment_hybrid.engine.predictor import model_directory
-from sentiment_hybrid.models.encoder import load_encoder_dir, max_positions
+from sentiment_hybrid.engine.evaluation.seen import SeenTexts
+from sentiment_hybrid.engine.inference.model_directory import load_model, read_info
+from sentiment_hybrid.engine.inference.predictor import model_directory
+from sentiment_hybrid.models.encoder.hub import load_encoder_dir
+from sentiment_hybrid.models.encoder.module import max_positions
 
 HEADS = ("lstm", "han")
 CLEAR = [
@@ -98,7 +99,7 @@ def test_a_model_fine_tuned_from_it_knows_what_it_was_made_from(
     """The parent's parent counts too; a filter that cannot be read costs a note, not the figures."""
     from dataclasses import asdict, replace
 
-    from sentiment_hybrid.data.split import hash_raw
+    from sentiment_hybrid.data.splits import hash_raw
     from sentiment_hybrid.files import write_json
 
     known = [(f"what a day number {number}", ("negative", "positive")[number % 2]) for number in range(60)]
@@ -237,17 +238,17 @@ def test_it_knows_the_texts_that_it_was_made_from(
     shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Rows of train by its own split rule; a test on them says so, and one on its test rows does not."""
-    from sentiment_hybrid.data import split
+    from sentiment_hybrid.data import splits
 
     with gzip.open(next((shared / "data" / "tweets-clean-posneg").glob("*.csv.gz")), "rt", encoding="utf-8") as file:
         rows = [(row["text"], row["target"]) for row, _ in zip(csv.DictReader(file), range(3000), strict=False)]
-    hashes, _ = split.hash_raw([text for text, _ in rows], 0)
-    codes = split.assign(hashes, test_size=0.05, valid_size=0.02)
+    hashes, _ = splits.hash_raw([text for text, _ in rows], 0)
+    codes = splits.assign(hashes, test_size=0.05, valid_size=0.02)
     texts = SeenTexts.load(paths.mini_dir() / paths.SEEN_TEXTS)
     seen = texts.contains([text for text, _ in rows])
     # A few rows are in no split: those with both labels.
-    assert seen[codes != split.TEST].mean() > 0.95
-    assert seen[codes == split.TEST].sum() <= 3, "texts that are on both sides but for a name differ in it"
+    assert seen[codes != splits.TEST].mean() > 0.95
+    assert seen[codes == splits.TEST].sum() <= 3, "texts that are on both sides but for a name differ in it"
     file_of = tmp_path / "texts.csv"
     with file_of.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("text", "target"), *rows[:300]])
@@ -255,5 +256,5 @@ def test_it_knows_the_texts_that_it_was_made_from(
     result = test.evaluate(config, None, load_model_path=Path("mini"), data_file=file_of)
     assert result.entry["seen_by_mini"] > 250
     said = " ".join(capsys.readouterr().err.split())
-    assert "flatter" in said
-    assert "no check for texts" not in said, "there is one"
+    assert "were used to make mini" in said
+    assert "no check for training texts" not in said, "there is one"

@@ -59,7 +59,7 @@ _PEOPLE = [
     "my flatmate",
 ]
 _EVENTS = _words(
-    "train|bus|lecture|session|appointment|class|broadcast|interview|ferry|flight|match|workshop|hearing|ceremony|tour|"
+    "train|bus|lecture|session|appointment|class|broadcast|interview|ferry|flight|match|session|hearing|ceremony|tour|"
     "rehearsal|webinar|call|delivery|service|election|press briefing|concert|exam"
 )
 _TIMES = _words(

@@ -40,7 +40,7 @@ if str(HERE) not in sys.path:  # the recipe's files are scripts beside each othe
 
 import made_up
 
-from sentiment_hybrid.data import split
+from sentiment_hybrid.data import splits
 from sentiment_hybrid.data.store import open_store
 
 LABELS = ("negative", "neutral", "positive")
@@ -98,7 +98,7 @@ def main() -> None:
         test = store.read("test", with_raw=True)
         tweet_labels = store.labels
     outside = [text for path in arguments.held_out for text in column(path, "text")]
-    outside_keys = split.hash_raw(outside, 0)[1]
+    outside_keys = splits.hash_raw(outside, 0)[1]
 
     phrase = np.array([row.set in PHRASES for row in rows])
     inside = (
@@ -235,13 +235,13 @@ def column(path: Path, name: str) -> list[str]:
 
 def keys_of(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Order hash (N,) and place within the hash's range (N,), 0 to 1, of each text."""
-    hashes, order = split.hash_raw(texts, 0)
+    hashes, order = splits.hash_raw(texts, 0)
     return order, hashes.astype(np.float64) / 2.0**64
 
 
 def key_of(text: str) -> str:
     """A single word's identity."""
-    return split.split_key(text)
+    return splits.split_key(text)
 
 
 def words_of(text: str) -> list[str]:

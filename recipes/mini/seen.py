@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from sentiment_hybrid import paths
-from sentiment_hybrid.data.seen import SeenTexts
 from sentiment_hybrid.data.store import open_store
+from sentiment_hybrid.engine.evaluation.seen import SeenTexts
 
 
 def main() -> None:

@@ -10,17 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentiment_hybrid import console, paths
+from sentiment_hybrid import console
 from sentiment_hybrid.commands import data as data_command
 from sentiment_hybrid.commands import dry_run
 from sentiment_hybrid.config.schema import Config, Data
 from sentiment_hybrid.errors import SenthyError
+from sentiment_hybrid.heads import display_name
 
 if TYPE_CHECKING:
     from sentiment_hybrid.commands.dry_run import DryRun
     from sentiment_hybrid.data.store import Store
     from sentiment_hybrid.engine.device import Compute
-    from sentiment_hybrid.engine.probe import Probe, Rate
+    from sentiment_hybrid.engine.training.probe import Probe, Rate
 
 _MOST_COUNTED = 20_000  # texts of a split; a dry run counts more
 
@@ -62,7 +63,7 @@ def run(config: Config, model: str = "lstm", *, seconds: float = 3.0, **options:
     Raises:
         SenthyError: the database is damaged, or the encoder or the device cannot be had.
     """
-    from sentiment_hybrid.engine.runs import versions
+    from sentiment_hybrid.engine.training.runs import versions
 
     started = time.perf_counter()
     with dry_run.temporary() as folder, _texts(config, folder) as (store, config, notes):
@@ -72,7 +73,7 @@ def run(config: Config, model: str = "lstm", *, seconds: float = 3.0, **options:
         rates, missing = _measured(surveys[-1].probe(folder, seconds), compute)
         usable = {rate.work for rate in rates if rate.precision == compute.precision} >= {"train", "validate"}
         return BenchResult(
-            model=paths.DISPLAY_NAMES[model],
+            model=display_name(model),
             encoder=config.encoder.name,
             trainable_layers=config.encoder.trainable_layers,
             texts=store.source,
@@ -104,7 +105,7 @@ def _texts(config: Config, folder: Path) -> Iterator[tuple[Store, Config, list[s
 
 def _measured(probe: Probe, compute: Compute) -> tuple[list[Rate], dict[str, str]]:
     """Training and prediction in fp32 and in the config's precision; prediction in int8 too, where there is that."""
-    from sentiment_hybrid.models.fast import int8_engine
+    from sentiment_hybrid.models.encoder.cpu_inference import int8_engine
 
     precisions = list(dict.fromkeys(("fp32", compute.precision)))
     int8 = ["int8"] if compute.device.type == "cpu" and int8_engine() is not None else []

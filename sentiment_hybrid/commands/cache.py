@@ -80,7 +80,7 @@ class Cleared:
 
 def info(config: Config, *, verify: bool = False, progress: Callable[[int], object] = lambda shards: None) -> CacheInfo:
     """What the cache folder holds; with ``verify`` every stored state is compared with its checksum."""
-    from sentiment_hybrid.engine.shards import size_of
+    from sentiment_hybrid.engine.states.shards import size_of
 
     cache = paths.cache_dir(config.paths.cache_dir)
     return CacheInfo(
@@ -149,7 +149,7 @@ def _entries(
 
 
 def _store(path: Path, *, verify: bool, progress: Callable[[int], object]) -> Entry:
-    from sentiment_hybrid.engine import shards
+    from sentiment_hybrid.engine.states import shards
 
     note = path / paths.STORE_JSON
     facts: dict[str, Any] = {"encoder": "unknown", **_read_json(note)}
@@ -175,7 +175,7 @@ def _store(path: Path, *, verify: bool, progress: Callable[[int], object]) -> En
 
 
 def _baseline(path: Path) -> Entry:
-    from sentiment_hybrid.engine.shards import size_of
+    from sentiment_hybrid.engine.states.shards import size_of
 
     meta = path / paths.BASELINE_JSON
     facts = {name: value for name, value in _read_json(meta).items() if name in {"fingerprint", "num_classes"}}
@@ -197,7 +197,7 @@ def _texts(path: Path) -> Entry:
 
 
 def _answers(path: Path) -> Entry:
-    from sentiment_hybrid.engine.shards import size_of
+    from sentiment_hybrid.engine.states.shards import size_of
     from sentiment_hybrid.engine.training.kept_answers import count_texts
 
     note = path / paths.TEACHER_JSON
@@ -233,7 +233,7 @@ def _plain(entry: Entry) -> dict[str, Any]:
 
 def _remove(entry: Entry) -> tuple[int, str]:
     """The bytes that were freed, and why something is left, if so."""
-    from sentiment_hybrid.engine.shards import size_of
+    from sentiment_hybrid.engine.states.shards import size_of
 
     try:
         why = _remove_store(entry.path) if entry.kind == "states" else _delete(entry.path)
@@ -255,7 +255,7 @@ def _remove_store(store: Path) -> str:
     """
     from filelock import Timeout
 
-    from sentiment_hybrid.engine import shards
+    from sentiment_hybrid.engine.states import shards
 
     try:
         with shards.locked(store, wait=False):

@@ -16,7 +16,7 @@ from sentiment_hybrid.errors import DatabaseError, LockedError
 
 if TYPE_CHECKING:
     from sentiment_hybrid.data.build import Demands, Part
-    from sentiment_hybrid.data.clean import Normalizer
+    from sentiment_hybrid.data.normalizers import Normalizer
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def run(config: Config, *, refresh: bool = False, offline: bool = False) -> Data
         OutputError: the database cannot be written; what was there before still is.
     """
     from sentiment_hybrid.data.build import fingerprint
-    from sentiment_hybrid.data.clean import get_normalizer
+    from sentiment_hybrid.data.normalizers import get_normalizer
     from sentiment_hybrid.data.store import check_ours
 
     target, data = config.paths.data_db, config.data
@@ -81,7 +81,7 @@ def prepare(
         offline: touch no network.
     """
     from sentiment_hybrid.data.build import build, check_writable, name_of
-    from sentiment_hybrid.data.clean import prepare_nltk
+    from sentiment_hybrid.data.normalizers import prepare_nltk
 
     started = time.perf_counter()
     found = _standing(target, started)
@@ -117,13 +117,13 @@ def prepare(
 
 
 def _parts(data: Data, *, offline: bool) -> list[Part]:
-    from sentiment_hybrid.data import split
+    from sentiment_hybrid.data import splits
     from sentiment_hybrid.data.build import Part
     from sentiment_hybrid.data.sources import open_source
 
     if data.train_source is None:
         return [Part(open_source(data.source, data, offline=offline))]
-    official = ((data.train_source, split.TRAIN), (data.valid_source, split.VALID), (data.test_source, split.TEST))
+    official = ((data.train_source, splits.TRAIN), (data.valid_source, splits.VALID), (data.test_source, splits.TEST))
     return [Part(open_source(spec, data, offline=offline), code) for spec, code in official if spec is not None]
 
 

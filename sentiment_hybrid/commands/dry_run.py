@@ -15,7 +15,7 @@ from sentiment_hybrid.config.schema import Config
 
 if TYPE_CHECKING:
     from sentiment_hybrid.data.store import Split, Store
-    from sentiment_hybrid.engine.probe import Probe, Rate
+    from sentiment_hybrid.engine.training.probe import Probe, Rate
 
 Verb = Literal["train", "optimize"]
 
@@ -84,10 +84,10 @@ def run(config: Config, models: Sequence[str], verb: Verb, **options: Any) -> li
         SenthyError: what the command itself would say about the same config, database and encoder.
         UsageError: started in several processes.
     """
+    from sentiment_hybrid import distributed
     from sentiment_hybrid.data.store import open_store
-    from sentiment_hybrid.engine import processes
 
-    processes.refuse("a dry run", hint="Leave out torchrun or accelerate launch for --dry-run.")
+    distributed.refuse("a dry run", hint="Leave out torchrun or accelerate launch for --dry-run.")
     results, encoded = [], set[bytes]()
     with open_store(config.paths.data_db) as store, temporary() as folder:
         for model in dict.fromkeys(models):
@@ -159,7 +159,8 @@ class Survey:
         most: int | None = None,
         **options: Any,
     ) -> None:
-        from sentiment_hybrid.engine import device, materials
+        from sentiment_hybrid.engine import device
+        from sentiment_hybrid.engine.training import session
         from sentiment_hybrid.tuning.space import check_space
 
         if verb == "optimize":
@@ -172,22 +173,22 @@ class Survey:
         self.rows = self._rows()
         self.examples = {split: store.read(split, min(rows, most or MOST_COUNTED)) for split, rows in self.rows.items()}
         self.compute = device.resolve(options.get("device", "auto"), self.settings.precision)
-        materials.set_seeds(config.project.seed)
-        self.encoder = materials.load_or_build_encoder(
+        session.set_seeds(config.project.seed)
+        self.encoder = session.load_or_build_encoder(
             config,
             lambda: self.examples["train"].texts,
             offline=options.get("offline", False),
             place=options.get("encoder"),
         )
         cache, labels = paths.cache_dir(config.paths.cache_dir), len(store.labels)
-        self.session = materials.open_workshop(
+        self.session = session.open_session(
             config, model, self.encoder, num_classes=labels, compute=self.compute, cache=cache
         )
         self.tokenized = {split: self.session.tokenize(one.texts) for split, one in self.examples.items()}
 
     def probe(self, folder: Path, seconds: float) -> Probe:
         """A measurement with the first training texts; token states go to ``folder``."""
-        from sentiment_hybrid.engine.probe import Probe
+        from sentiment_hybrid.engine.training.probe import Probe
 
         examples = self.examples["train"].first(_PROBED)
         return Probe(self.config, self.model, self.encoder, examples, self.store.labels, self.compute, seconds, folder)
@@ -289,7 +290,7 @@ class Survey:
         """Windows, the distinct ones, those whose states are missing, and their tokens: 0 without a state store."""
         import numpy as np
 
-        from sentiment_hybrid.engine.features import stored_keys, window_keys
+        from sentiment_hybrid.engine.states.store import stored_keys, window_keys
 
         if self.session.states is None:
             return {"windows": 0, "distinct": 0, "missing": 0, "missing_tokens": 0.0}
@@ -321,7 +322,7 @@ class Survey:
 
     def _notes(self, missing_tokens: float) -> list[str]:
         """What the estimate leaves out or assumes."""
-        from sentiment_hybrid.engine.shards import size_of
+        from sentiment_hybrid.engine.states.shards import size_of
 
         notes = []
         if some := [split for split, one in self.examples.items() if len(one) < self.rows[split]]:

@@ -14,9 +14,9 @@ from sentiment_hybrid.errors import DatabaseError, ModelError, UsageError
 if TYPE_CHECKING:
     from sentiment_hybrid.config.schema import Config
     from sentiment_hybrid.engine.batches import TokenizedTexts
-    from sentiment_hybrid.engine.checkpoint import LoadedModel
-    from sentiment_hybrid.engine.export import Check
-    from sentiment_hybrid.engine.onnx_backend import OnnxBackend
+    from sentiment_hybrid.engine.inference.model_directory import LoadedModel
+    from sentiment_hybrid.engine.inference.onnx_export import Check
+    from sentiment_hybrid.engine.inference.onnx_runtime import OnnxBackend
 
 Format = Literal["onnx"]
 Quantize = Literal["int8"]
@@ -82,9 +82,9 @@ def run(
     """
     # Silences internal warnings of torch's tracer; torch reads this variable when it is imported.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    from sentiment_hybrid.engine.checkpoint import load_model, published_whole
-    from sentiment_hybrid.engine.onnx_backend import PACKAGES, require
-    from sentiment_hybrid.engine.predictor import model_directory, published
+    from sentiment_hybrid.engine.inference.model_directory import load_model, published_whole
+    from sentiment_hybrid.engine.inference.onnx_runtime import PACKAGES, require
+    from sentiment_hybrid.engine.inference.predictor import model_directory, published
 
     require(*PACKAGES)
     if load_model_path is not None:
@@ -107,7 +107,7 @@ def run(
 
 def _check_target(target: Path, source: Path) -> None:
     """An export may replace only an older export."""
-    from sentiment_hybrid.engine.onnx_backend import is_export
+    from sentiment_hybrid.engine.inference.onnx_runtime import is_export
 
     if target.exists() and not target.is_dir():
         raise UsageError(f"--output {target} is a file", hint="Choose a new directory.")
@@ -119,7 +119,7 @@ def _check_target(target: Path, source: Path) -> None:
 def _write(loaded: LoadedModel, aside: Path, *, quantize: Quantize | None) -> None:
     """Write graph, tokenizer and metadata; measurements are added later."""
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.engine import export
+    from sentiment_hybrid.engine.inference import onnx_export
 
     loaded.tokenizer.save_pretrained(aside / paths.TOKENIZER_DIR)
     if not (aside / paths.TOKENIZER_DIR / paths.TOKENIZER_JSON).is_file():
@@ -130,10 +130,10 @@ def _write(loaded: LoadedModel, aside: Path, *, quantize: Quantize | None) -> No
     note("writing the graph")
     place = aside / "fp32" if quantize else aside / "graph"
     place.mkdir()
-    export.write_graph(loaded.classifier, place / paths.ONNX_MODEL, max_length=loaded.info.max_length)
+    onnx_export.write_graph(loaded.classifier, place / paths.ONNX_MODEL, max_length=loaded.info.max_length)
     if quantize:
         note(f"quantizing to {quantize}")
-        export.quantize(place / paths.ONNX_MODEL, aside / paths.ONNX_MODEL)
+        onnx_export.quantize(place / paths.ONNX_MODEL, aside / paths.ONNX_MODEL)
         for file in place.iterdir():
             file.unlink()
     else:
@@ -147,9 +147,9 @@ def _describe(aside: Path, loaded: LoadedModel, facts: dict[str, Any]) -> None:
     """Write model.json: that of the model, plus inputs, outputs and origin of the graph; ``facts`` are added."""
     import json
 
-    from sentiment_hybrid.engine import export
-    from sentiment_hybrid.engine.onnx_backend import digests
-    from sentiment_hybrid.engine.runs import versions
+    from sentiment_hybrid.engine.inference import onnx_export
+    from sentiment_hybrid.engine.inference.onnx_runtime import digests
+    from sentiment_hybrid.engine.training.runs import versions
     from sentiment_hybrid.files import write_json
 
     path = aside / paths.MODEL_JSON
@@ -158,9 +158,9 @@ def _describe(aside: Path, loaded: LoadedModel, facts: dict[str, Any]) -> None:
         known = json.loads(path.read_text(encoding="utf-8"))["onnx"]
     else:
         known = {
-            "inputs": export.INPUTS,
-            "outputs": export.OUTPUTS,
-            "opset": export.OPSET,
+            "inputs": onnx_export.INPUTS,
+            "outputs": onnx_export.OUTPUTS,
+            "opset": onnx_export.OPSET,
             "pad_id": int(loaded.tokenizer.pad_token_id),
             "sha256": digests(aside),
             "source": {
@@ -181,14 +181,14 @@ def _measure(
 ) -> tuple[Check, str, dict[str, float]]:
     """Compare the export with the original; raises ModelError if the predictions differ."""
     from sentiment_hybrid.console import note, progress
-    from sentiment_hybrid.engine import export
-    from sentiment_hybrid.engine.onnx_backend import OnnxBackend
+    from sentiment_hybrid.engine.inference import onnx_export
+    from sentiment_hybrid.engine.inference.onnx_runtime import OnnxBackend
 
     backend = OnnxBackend(aside, device="cpu")
     texts, checked_on = _texts(loaded, config, rows=rows, offline=offline)
     tokenized = _tokenized_alike(loaded, backend, texts + _long(texts))
     with progress("checking", 2 * len(tokenized), unit="texts") as bar:
-        check, refused = export.compare(
+        check, refused = onnx_export.compare(
             loaded.classifier, backend, tokenized, token_budget=_TOKEN_BUDGET, progress=bar.advance
         )
     if refused is not None:
@@ -200,7 +200,7 @@ def _measure(
         )
     note("timing")
     few = backend.tokenize(texts[: _first(backend.tokenize(texts).lengths.cumsum(), _TIMED_TOKENS)])
-    return check, checked_on, export.race(loaded.classifier, backend, few, token_budget=_TOKEN_BUDGET)
+    return check, checked_on, onnx_export.race(loaded.classifier, backend, few, token_budget=_TOKEN_BUDGET)
 
 
 def _tokenized_alike(loaded: LoadedModel, backend: OnnxBackend, texts: list[str]) -> TokenizedTexts:
@@ -227,11 +227,11 @@ def _first(total: Any, tokens: int) -> int:
 
 def _texts(loaded: LoadedModel, config: Config, *, rows: int, offline: bool) -> tuple[list[str], str]:
     """Cleaned texts of the prepared test split, else of the sample in the package; and the name of the source."""
-    from sentiment_hybrid.data import clean
+    from sentiment_hybrid.data import normalizers
 
-    normalizer = clean.from_id(loaded.info.normalizer)
+    normalizer = normalizers.from_id(loaded.info.normalizer)
     if normalizer.name == "classic":
-        clean.prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline=offline)
+        normalizers.prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline=offline)
     for name, raw in (("the test split", _test_split(config, rows)), ("the sample", _sample(config, rows))):
         if texts := [text for text in map(normalizer, raw) if text]:
             return texts, name

@@ -120,7 +120,7 @@ def _data(config: Config, *, offline: bool) -> Part:
 
 
 def _nltk(config: Config, *, offline: bool, asked: bool) -> Part:
-    from sentiment_hybrid.data.clean import prepare_nltk
+    from sentiment_hybrid.data.normalizers import prepare_nltk
 
     if config.data.normalizer != "classic" and not asked:
         return Part("nltk", "not needed", f"by the normaliser {config.data.normalizer}")

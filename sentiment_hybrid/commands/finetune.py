@@ -9,11 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentiment_hybrid import paths
+from sentiment_hybrid import distributed, paths
 from sentiment_hybrid.commands import fitting
 from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.config.schema import Config, Train
-from sentiment_hybrid.engine import processes
 from sentiment_hybrid.errors import DatabaseError, LabelError, LockedError, OutputError, UsageError
 from sentiment_hybrid.files import mark_used
 
@@ -22,12 +21,12 @@ if TYPE_CHECKING:
 
     from sentiment_hybrid.commands.data import DataResult
     from sentiment_hybrid.data.store import Examples, Store
-    from sentiment_hybrid.engine.checkpoint import LoadedModel, ModelInfo
     from sentiment_hybrid.engine.device import Compute
-    from sentiment_hybrid.engine.evaluate import Material
-    from sentiment_hybrid.engine.materials import Workshop
-    from sentiment_hybrid.engine.metrics import Comparison, Scores
-    from sentiment_hybrid.engine.runs import Run
+    from sentiment_hybrid.engine.evaluation.metrics import Comparison, Scores
+    from sentiment_hybrid.engine.inference.evaluate import EncodedDataset
+    from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo
+    from sentiment_hybrid.engine.training.runs import Run
+    from sentiment_hybrid.engine.training.session import Session
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def run(
     """
     from sentiment_hybrid.data.store import open_store
 
-    processes.refuse("finetune")
+    distributed.refuse("finetune")
     loaded = test_command.open_model(config, model, load_model_path, encoder=encoder, offline=offline)
     target = _target(config, loaded, save_path)
     fitting.check_writable(
@@ -265,7 +264,7 @@ def _prepare(config: Config, info: ModelInfo, source: str, old: _Old, *, new_lab
     """The new texts in a database of their own, cleaned, labelled and split as the model needs them."""
     from sentiment_hybrid.commands.data import prepare
     from sentiment_hybrid.data.build import Demands, Part, fingerprint
-    from sentiment_hybrid.data.clean import from_id
+    from sentiment_hybrid.data.normalizers import from_id
     from sentiment_hybrid.data.sources import open_source
 
     sizes: dict[str, Any] = {"valid_size": config.finetune.valid_size, "test_size": config.finetune.test_size}
@@ -300,7 +299,7 @@ def _prepare(config: Config, info: ModelInfo, source: str, old: _Old, *, new_lab
 
 def _tune(task: _Task, store: Store, *, resume: bool) -> FinetuneResult:
     """Train, publish, measure, and write it down; the run counts as finished, and cannot be resumed, after all that."""
-    from sentiment_hybrid.engine.runs import Run
+    from sentiment_hybrid.engine.training.runs import Run
     from sentiment_hybrid.reporting.results import append_result
 
     started = time.perf_counter()
@@ -322,7 +321,7 @@ def _tune(task: _Task, store: Store, *, resume: bool) -> FinetuneResult:
 
 def _rows(task: _Task, store: Store) -> tuple[Examples, Examples]:
     """Rows to train on, and rows that choose the epoch. Raises DataError or TrainingError where they do not suffice."""
-    from sentiment_hybrid.engine.loop import weights_of_classes
+    from sentiment_hybrid.engine.training.trainer import weights_of_classes
 
     settings = task.settings
     train = store.read("train", settings.sample_size)
@@ -336,9 +335,9 @@ def _at_most(wanted: int | None, there: int) -> int:
 
 
 def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Run, *, resume: bool) -> FinetuneResult:
-    from sentiment_hybrid.engine.checkpoint import best_weights
-    from sentiment_hybrid.engine.loop import load_trainable
-    from sentiment_hybrid.engine.materials import new_fit
+    from sentiment_hybrid.engine.training.checkpoints import best_weights
+    from sentiment_hybrid.engine.training.session import new_trainer
+    from sentiment_hybrid.engine.training.trainer import load_trainable
 
     config, settings = task.config, task.settings
     compute = fitting.compute_for(run, device=task.options.device, precision=settings.precision)
@@ -347,11 +346,11 @@ def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Ru
     tests = _tests(task, store)
     test_command.warned_of_mini(task.loaded, tests[_NEW])
     before = {} if task.renewed else {name: _said(task, task.loaded, name, one) for name, one in tests.items()}
-    workshop = _workshop(task, compute)
-    train, valid = (fitting.encoded(workshop, examples) for examples in rows)
-    valid_before = None if task.renewed else _figures(workshop, valid)
-    fit = new_fit(
-        workshop,
+    session = _session(task, compute)
+    train, valid = (fitting.encoded(session, examples) for examples in rows)
+    valid_before = None if task.renewed else _figures(session, valid)
+    trainer = new_trainer(
+        session,
         train,
         valid,
         settings=settings,
@@ -359,22 +358,22 @@ def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Ru
         seed=config.project.seed,
         layer_decay=config.finetune.layer_decay,
     )
-    resumed = resume and fitting.load_last(fit, run)
-    fitting.consume(fit, run, minutes=settings.checkpoint_minutes)
-    load_trainable(workshop.classifier, best_weights(run.checkpoints))
-    temperature = fitting.temperature(workshop, workshop.single, fit)
-    _publish(task, workshop, store, run, train_rows=len(rows[0]), temperature=temperature)
+    resumed = resume and fitting.load_last(trainer, run)
+    fitting.consume(trainer, run, minutes=settings.checkpoint_minutes)
+    load_trainable(session.classifier, best_weights(run.checkpoints))
+    temperature = fitting.temperature(session, session.single, trainer)
+    _publish(task, session, store, run, train_rows=len(rows[0]), temperature=temperature)
     result = _result(task, run, tests, before, valid_before=valid_before, train_rows=len(rows[0]))
     return replace(result, resumed=resumed)
 
 
-def _workshop(task: _Task, compute: Compute) -> Workshop:
+def _session(task: _Task, compute: Compute) -> Session:
     """The model, its encoder's layers unfrozen as asked for; with other labels its output layer is a fresh one."""
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.engine.materials import furnish, set_seeds
+    from sentiment_hybrid.engine.training.session import session_for, set_seeds
     from sentiment_hybrid.models import renew_output
     from sentiment_hybrid.models.classifier import Classifier
-    from sentiment_hybrid.models.encoder import Encoder
+    from sentiment_hybrid.models.encoder.module import Encoder
 
     info, loaded, layers = task.info, task.loaded, task.trainable_layers
     set_seeds(task.config.project.seed)
@@ -383,7 +382,7 @@ def _workshop(task: _Task, compute: Compute) -> Workshop:
         note(f"the output layer is a fresh one, for {', '.join(task.data.labels)} instead of {', '.join(info.labels)}")
     if layers == 0 and task.config.finetune.layer_decay is not None:
         note("finetune.layer_decay has no effect: no encoder layer is trained (finetune.trainable_layers)")
-    return furnish(
+    return session_for(
         Classifier(Encoder(loaded.encoder.model, layers), loaded.classifier.head),
         loaded.encoder,
         compute=compute,
@@ -395,26 +394,26 @@ def _workshop(task: _Task, compute: Compute) -> Workshop:
     )
 
 
-def _figures(workshop: Workshop, material: Material) -> dict[str, float]:
+def _figures(session: Session, dataset: EncodedDataset) -> dict[str, float]:
     """Accuracy, macro-F1 and loss of the model as it stands."""
-    from sentiment_hybrid.engine import metrics
-    from sentiment_hybrid.engine.evaluate import predict_probabilities
+    from sentiment_hybrid.engine.evaluation import metrics
+    from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 
     probabilities = predict_probabilities(
-        workshop.classifier,
-        material.tokenized,
-        compute=workshop.compute,
-        token_budget=workshop.token_budget,
-        states=material.states,
+        session.classifier,
+        dataset.tokenized,
+        compute=session.compute,
+        token_budget=session.token_budget,
+        states=dataset.states,
     )
-    return metrics.quick(material.labels, probabilities)
+    return metrics.quick(dataset.labels, probabilities)
 
 
-def _publish(task: _Task, workshop: Workshop, store: Store, run: Run, *, train_rows: int, temperature: float) -> None:
+def _publish(task: _Task, session: Session, store: Store, run: Run, *, train_rows: int, temperature: float) -> None:
     """Write the model directory; it says what the model is now, and which one it was made from."""
-    from sentiment_hybrid.engine.checkpoint import save_model
-    from sentiment_hybrid.engine.runs import now, versions
-    from sentiment_hybrid.models.encoder import encoder_fingerprint
+    from sentiment_hybrid.engine.inference.model_directory import save_model
+    from sentiment_hybrid.engine.training.runs import now, versions
+    from sentiment_hybrid.models.encoder.module import encoder_fingerprint
 
     info, trained = task.info, task.trainable_layers != 0
     described = replace(
@@ -430,14 +429,14 @@ def _publish(task: _Task, workshop: Workshop, store: Store, run: Run, *, train_r
         temperature=temperature,
     )
     if trained:
-        described = replace(described, encoder_fingerprint=encoder_fingerprint(workshop.encoder.model))
+        described = replace(described, encoder_fingerprint=encoder_fingerprint(session.encoder.model))
     if task.old.missing:
         # Nobody knows whether the old test texts were trained on now: the model stands for the new split alone.
         described = replace(described, split_fingerprint=store.split_fingerprint, train_rows=train_rows)
     save_model(
         task.target,
-        classifier=workshop.single,
-        encoder=workshop.encoder,
+        classifier=session.single,
+        encoder=session.encoder,
         info=described,
         bundle=task.options.bundle_encoder or info.encoder_inside or trained,
         seen=test_command.texts_beside(task.loaded),
@@ -490,8 +489,8 @@ def _result(
     train_rows: int,
 ) -> FinetuneResult:
     """Measure the published model on the same rows, and draw."""
-    from sentiment_hybrid.engine.checkpoint import load_model
-    from sentiment_hybrid.engine.loop import goodness
+    from sentiment_hybrid.engine.inference.model_directory import load_model
+    from sentiment_hybrid.engine.training.trainer import selection_score
     from sentiment_hybrid.reporting.plots import learning_curves
 
     config, info, metric = task.config, task.info, task.settings.metric
@@ -516,7 +515,9 @@ def _result(
         epochs=len(run.epochs()),
         valid=valid,
         valid_before=valid_before,
-        improved=None if valid_before is None else goodness(valid, metric) > goodness(valid_before, metric),
+        improved=None
+        if valid_before is None
+        else selection_score(valid, metric) > selection_score(valid_before, metric),
         metric=metric,
         train_rows=train_rows,
         left_out={reason: count for reason, count in task.data.report["dropped"].items() if count},
@@ -531,7 +532,7 @@ def _result(
 
 
 def _measure(task: _Task, examples: Examples, after: np.ndarray, before: np.ndarray | None) -> Measured:
-    from sentiment_hybrid.engine import metrics
+    from sentiment_hybrid.engine.evaluation import metrics
 
     level = test_command.level_of(task.config)
     scores = metrics.score(examples.labels, after, task.data.labels, **level)
@@ -547,8 +548,8 @@ def _measure(task: _Task, examples: Examples, after: np.ndarray, before: np.ndar
 
 def _entry(task: _Task, run: Run, result: FinetuneResult) -> dict[str, Any]:
     """What the results file says of a fine-tuning."""
-    from sentiment_hybrid.engine.checkpoint import read_info
-    from sentiment_hybrid.engine.runs import now, versions
+    from sentiment_hybrid.engine.inference.model_directory import read_info
+    from sentiment_hybrid.engine.training.runs import now, versions
 
     info = read_info(task.target)
     return {

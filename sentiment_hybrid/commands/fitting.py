@@ -14,15 +14,15 @@ from sentiment_hybrid.config.schema import JOINT, Config
 from sentiment_hybrid.errors import OutputError, SenthyError, TrainingError
 
 if TYPE_CHECKING:
-    from sentiment_hybrid.data.split import UInt64s
+    from sentiment_hybrid.data.splits import UInt64s
     from sentiment_hybrid.data.store import Examples, Store
     from sentiment_hybrid.engine.device import Compute
-    from sentiment_hybrid.engine.evaluate import Material
-    from sentiment_hybrid.engine.loop import BudgetFacts, EpochFacts, Fit
-    from sentiment_hybrid.engine.materials import Workshop
-    from sentiment_hybrid.engine.runs import Run
-    from sentiment_hybrid.engine.tasks import Classification
+    from sentiment_hybrid.engine.inference.evaluate import EncodedDataset
     from sentiment_hybrid.engine.training.distill import Lesson
+    from sentiment_hybrid.engine.training.runs import Run
+    from sentiment_hybrid.engine.training.session import Session
+    from sentiment_hybrid.engine.training.tasks import Classification
+    from sentiment_hybrid.engine.training.trainer import BudgetEvent, EpochEvent, Trainer
     from sentiment_hybrid.models.classifier import Classifier
 
 
@@ -42,19 +42,19 @@ def compute_for(run: Run, *, device: str, precision: str) -> Compute:
     """Device and precision; those of the start, and its number of threads, when a run goes on."""
     import torch
 
+    from sentiment_hybrid import distributed
     from sentiment_hybrid.console import warn
-    from sentiment_hybrid.engine import processes
     from sentiment_hybrid.engine.device import resolve
 
-    before = processes.from_main(lambda: run.meta().get("compute"))
+    before = distributed.from_main(lambda: run.meta().get("compute"))
     if before is None:
         # Machines may differ, but one model has one precision.
-        common = processes.from_main(lambda: resolve(device, precision).precision)
-        return processes.together(lambda: resolve(device, common))
-    then, now = before.get("processes", 1), processes.world()
+        common = distributed.from_main(lambda: resolve(device, precision).precision)
+        return distributed.together(lambda: resolve(device, common))
+    then, now = before.get("processes", 1), distributed.world()
     if then == now:
         torch.set_num_threads(before["threads"])
-    compute = processes.together(lambda: resolve(device, before["precision"]))
+    compute = distributed.together(lambda: resolve(device, before["precision"]))
     if then != now:
         warn(f"the run was started with {then} processes: with {now} it goes on, but not bit for bit")
     elif compute.describe() != before:
@@ -71,15 +71,15 @@ def check_every_label(examples: Examples, labels: tuple[str, ...], *, setting: s
         )
 
 
-def encoded(workshop: Workshop, examples: Examples) -> Material:
+def encoded(session: Session, examples: Examples) -> EncodedDataset:
     """Rows as what the loop takes, with progress, and a note where texts were cut."""
     from sentiment_hybrid.console import note, progress
 
     with progress(f"encoding {examples.split}", unit="windows") as bar:
-        material = workshop.material(examples.texts, examples.labels, examples.compared, progress=bar.advance)
-    if cut := material.tokenized.truncated:
-        note(f"{cut:,} {examples.split} texts are longer than {workshop.max_windows} windows and were cut")
-    return material
+        dataset = session.dataset(examples.texts, examples.labels, examples.compared, progress=bar.advance)
+    if cut := dataset.tokenized.truncated:
+        note(f"{cut:,} {examples.split} texts are longer than {session.max_windows} windows and were cut")
+    return dataset
 
 
 def lesson(
@@ -89,8 +89,8 @@ def lesson(
 
     None without a teacher. Errors as of `open_teacher` and `lesson` in ``engine/training``.
     """
+    from sentiment_hybrid import distributed
     from sentiment_hybrid.console import note, progress
-    from sentiment_hybrid.engine import processes
     from sentiment_hybrid.engine.training import distill
     from sentiment_hybrid.engine.training.teacher import open_teacher
 
@@ -105,7 +105,7 @@ def lesson(
         with progress("reading by the teacher", unit="texts") as bar:
             return distill.lesson(teacher, examples, progress=bar.advance)
 
-    found = processes.from_main(taught)
+    found = distributed.from_main(taught)
     note(f"{found.answered:,} of {len(found.kept):,} training texts have the answers of {config.distill.teacher}")
     return found
 
@@ -115,7 +115,7 @@ def keys_beside(config: Config, model: str, store: Store) -> UInt64s:
     import numpy as np
 
     from sentiment_hybrid.commands.joint import further_keys
-    from sentiment_hybrid.data.split import hash_raw
+    from sentiment_hybrid.data.splits import hash_raw
     from sentiment_hybrid.engine.training.distill import unlabelled
 
     keys = [np.empty(0, dtype=np.uint64)]
@@ -127,20 +127,21 @@ def keys_beside(config: Config, model: str, store: Store) -> UInt64s:
     return np.concatenate(keys)
 
 
-def load_last(fit: Fit, run: Run) -> bool:
+def load_last(trainer: Trainer, run: Run) -> bool:
     """Go on from the run's last checkpoint, if it has one; returns whether."""
+    from sentiment_hybrid import distributed
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.engine import processes
 
-    last = processes.from_main(run.last_state)
+    last = distributed.from_main(run.last_state)
     if last is None:
         return False
-    fit.load(last)
-    note(f"going on with {run.id}, epoch {fit.progress.epoch}, after {fit.progress.step} of {fit.steps} steps")
+    trainer.load(last)
+    at = trainer.progress
+    note(f"going on with {run.id}, epoch {at.epoch}, after {at.step} of {trainer.steps} steps")
     return True
 
 
-def consume(fit: Fit, run: Run, *, minutes: float) -> None:
+def consume(trainer: Trainer, run: Run, *, minutes: float) -> None:
     """Run the loop to its end: progress, metrics.jsonl, checkpoints; Ctrl-C saves at the next step, then goes through.
 
     Of several processes the main one writes, and all stop at the same step.
@@ -155,47 +156,47 @@ def consume(fit: Fit, run: Run, *, minutes: float) -> None:
         OutputError: a checkpoint cannot be written; those before it are untouched.
         KeyboardInterrupt: after the state was saved; its message says how to go on.
     """
+    from sentiment_hybrid import distributed
     from sentiment_hybrid.console import progress
-    from sentiment_hybrid.engine import processes
-    from sentiment_hybrid.engine.loop import BudgetFacts, EpochFacts, StepFacts
+    from sentiment_hybrid.engine.training.trainer import BudgetEvent, EpochEvent, StepEvent
 
-    writes = processes.is_main()
+    writes = distributed.is_main()
     if writes:
-        run.note(padding=round(fit.padding(), 4))
-        run.keep_epochs_before(fit.progress.epoch)
+        run.note(padding=round(trainer.padding(), 4))
+        run.keep_epochs_before(trainer.progress.epoch)
     saved = time.monotonic()
-    rows = fit.rows
-    with Interrupts() as interrupts, progress("training", total=rows * fit.settings.epochs, unit="texts") as bar:
-        in_epoch = min(fit.rows_per_step * fit.progress.step, rows)  # the last step of an epoch may have fewer
-        bar.update(completed=rows * (fit.progress.epoch - 1) + in_epoch)
-        for facts in fit.facts():
-            stopping = processes.agree(interrupts.pending)
-            if isinstance(facts, EpochFacts):
+    rows = trainer.rows
+    with Interrupts() as interrupts, progress("training", total=rows * trainer.settings.epochs, unit="texts") as bar:
+        in_epoch = min(trainer.rows_per_step * trainer.progress.step, rows)  # the last step of an epoch may have fewer
+        bar.update(completed=rows * (trainer.progress.epoch - 1) + in_epoch)
+        for facts in trainer.events():
+            stopping = distributed.agree(interrupts.pending)
+            if isinstance(facts, EpochEvent):
                 if writes:
                     run.append_epoch(asdict(facts))
-                    run.checkpoints.save(fit.state(), is_best=facts.is_best)
+                    run.checkpoints.save(trainer.state(), is_best=facts.is_best)
                 saved = time.monotonic()
                 if facts.valid_macro_f1 is not None:
                     bar.update(macro_f1=facts.valid_macro_f1)
-                _tell_epoch(facts, fit.settings.epochs)
-            if isinstance(facts, BudgetFacts):
+                _tell_epoch(facts, trainer.settings.epochs)
+            if isinstance(facts, BudgetEvent):
                 if writes:
                     run.keep_token_budget(facts.token_budget)
                 _tell_budget(facts)
-            if isinstance(facts, StepFacts):
+            if isinstance(facts, StepEvent):
                 bar.advance(facts.rows, loss=facts.loss)
                 if writes and (stopping or time.monotonic() - saved >= 60 * minutes):
-                    run.checkpoints.save(fit.state())
+                    run.checkpoints.save(trainer.state())
                     saved = time.monotonic()
             # A step that is to be done again is no place to stop: nothing was saved.
-            if stopping and not isinstance(facts, BudgetFacts):
-                processes.barrier()  # a launcher ends the others as soon as one has ended
+            if stopping and not isinstance(facts, BudgetEvent):
+                distributed.barrier()  # a launcher ends the others as soon as one has ended
                 raise KeyboardInterrupt(
                     f"interrupted; state saved in {run.folder}; add --resume to the same command to go on"
                 )
 
 
-def _tell_epoch(facts: EpochFacts, epochs: int) -> None:
+def _tell_epoch(facts: EpochEvent, epochs: int) -> None:
     from sentiment_hybrid.console import note
 
     validated = ""
@@ -214,7 +215,7 @@ def _tell_epoch(facts: EpochFacts, epochs: int) -> None:
         note("stopping early: no better epoch for as long as train.patience allows")
 
 
-def _tell_budget(facts: BudgetFacts) -> None:
+def _tell_budget(facts: BudgetEvent) -> None:
     from sentiment_hybrid.console import warn
 
     warn(
@@ -250,26 +251,26 @@ class Interrupts:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: object) -> None:
-        from sentiment_hybrid.engine import processes
+        from sentiment_hybrid import distributed
 
-        if self.pending and not processes.joined():
+        if self.pending and not distributed.joined():
             raise KeyboardInterrupt
         self.pending = True
 
 
-def temperature(workshop: Workshop, classifier: Classifier, fit: Fit) -> float:
+def temperature(session: Session, classifier: Classifier, trainer: Trainer) -> float:
     """What a trained classifier's logits are to be divided by, from the validation rows; 1 where there are none."""
-    from sentiment_hybrid.engine import metrics
-    from sentiment_hybrid.engine.evaluate import predict_probabilities
+    from sentiment_hybrid.engine.evaluation import metrics
+    from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 
-    valid = cast("Classification", fit.task).valid
+    valid = cast("Classification", trainer.task).valid
     if valid is None:
         return 1.0
     found = predict_probabilities(
         classifier,
         valid.tokenized,
-        compute=workshop.compute,
-        token_budget=fit.token_budget,
+        compute=session.compute,
+        token_budget=trainer.token_budget,
         states=valid.states,
     )
     return round(metrics.temperature(valid.labels, found), 4)

@@ -12,6 +12,7 @@ import sentiment_hybrid
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.errors import SenthyError
+from sentiment_hybrid.heads import HEADS
 
 _PACKAGES = (
     "torch", "transformers", "tokenizers", "accelerate", "safetensors", "numpy", "scikit-learn", "pandas", "pyarrow",
@@ -39,9 +40,11 @@ def _versions() -> dict[str, Any]:
 
 
 def _machine(config: Config, device: str) -> dict[str, Any]:
+    import joblib
+
     facts: dict[str, Any] = {
         "system": f"{platform.system()} {platform.release()} ({platform.machine()})",
-        "cores": _cores(),
+        "cores": joblib.cpu_count(),
         "memory": _memory(),
     }
     try:
@@ -62,13 +65,6 @@ def _compute(config: Config, device: str) -> dict[str, Any]:
     return {"device": shown, "precision": compute.precision, "threads": torch.get_num_threads()}
 
 
-def _cores() -> int:
-    # A container often has fewer cores than the machine; only some systems report those that this process may use.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _memory() -> str:
     from sentiment_hybrid.console import size
 
@@ -81,7 +77,7 @@ def _memory() -> str:
 def _files(config: Config, config_file: str | None) -> dict[str, Any]:
     cache = paths.cache_dir(config.paths.cache_dir)
     models = config.paths.models_dir
-    published = [name for name in paths.DISPLAY_NAMES if paths.published_model(models, name).is_dir()]
+    published = [name for name in HEADS if paths.published_model(models, name).is_dir()]
     return {
         "config": config_file or "defaults",
         "shipped configs": str(paths.shipped_configs()),

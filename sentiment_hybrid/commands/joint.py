@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from sentiment_hybrid.data.split import UInt64s
+    from sentiment_hybrid.data.splits import UInt64s
     from sentiment_hybrid.data.store import Examples, Store
-    from sentiment_hybrid.engine.materials import Workshop
+    from sentiment_hybrid.engine.training.session import Session
     from sentiment_hybrid.models.classifier import JointClassifier
 
 
@@ -42,18 +42,18 @@ def run(
 
     Args and errors as of `sentiment_hybrid.commands.train.run`.
     """
-    from sentiment_hybrid.engine import processes
+    from sentiment_hybrid import distributed
     from sentiment_hybrid.engine.device import resolve
 
-    processes.join(resolve(device).device.type)
-    processes.from_main(lambda: fitting.check_writable(config.paths.models_dir, config.paths.results_dir))
+    distributed.join(resolve(device).device.type)
+    distributed.from_main(lambda: fitting.check_writable(config.paths.models_dir, config.paths.results_dir))
     purpose = train.Purpose(name="Joint", facts={JOINT: config.joint.model_dump(mode="json")})
     options = train.Options(device, offline, test, encoder, bundle_encoder, purpose)
     targets = {head: paths.published_model(config.paths.models_dir, head) for head in config.heads(JOINT)}
     with train.trained(config, JOINT, options, resume=resume, targets=targets) as results:
         if not test:
             return JointResult(results)
-        return processes.from_main(
+        return distributed.from_main(
             lambda: JointResult(
                 tuple(
                     train.tested(config, head, options, result) for head, result in zip(targets, results, strict=True)
@@ -98,9 +98,9 @@ def further(config: Config, store: Store) -> tuple[Examples, Examples]:
     """
     import numpy as np
 
-    from sentiment_hybrid.data import split
-    from sentiment_hybrid.data.clean import from_id, prepare_nltk
+    from sentiment_hybrid.data import splits
     from sentiment_hybrid.data.labelled import read_labelled
+    from sentiment_hybrid.data.normalizers import from_id, prepare_nltk
     from sentiment_hybrid.data.sources import open_source
 
     settings = config.joint
@@ -114,10 +114,10 @@ def further(config: Config, store: Store) -> tuple[Examples, Examples]:
     rows = read_labelled(source, data, labels=store.labels, normalizer=normalizer).examples
     if settings.further_partial:
         rows = _partial(rows, store.labels, settings.further_source)
-    hashes, keys = split.hash_raw(rows.raw or rows.texts, store.split_seed)
+    hashes, keys = splits.hash_raw(rows.raw or rows.texts, store.split_seed)
     free = ~np.isin(keys, np.concatenate([store.key_hashes("valid"), store.key_hashes("test")]))
     valid_size = 0.0 if settings.further_partial else settings.further_valid_size
-    held_out = split.assign(hashes, test_size=0.0, valid_size=valid_size) == split.VALID
+    held_out = splits.assign(hashes, test_size=0.0, valid_size=valid_size) == splits.VALID
     unseen = ~np.isin(keys, store.key_hashes("train"))
     return rows.chosen(np.flatnonzero(free & ~held_out)), rows.chosen(np.flatnonzero(free & held_out & unseen))
 
@@ -139,25 +139,25 @@ def further_keys(config: Config, store: Store) -> UInt64s:
     """Order hashes of all texts of ``joint.further_source`` that are trained on or validate."""
     import numpy as np
 
-    from sentiment_hybrid.data.split import hash_raw
+    from sentiment_hybrid.data.splits import hash_raw
 
     return np.concatenate([hash_raw(part.raw or part.texts, store.split_seed)[1] for part in further(config, store)])
 
 
-def take_heads(workshop: Workshop, folder: Path, labels: tuple[str, ...]) -> None:
+def take_heads(session: Session, folder: Path, labels: tuple[str, ...]) -> None:
     """Let new heads go on from those of a pack.
 
     Raises:
         LabelError: its labels are others, or in another order.
         ModelError: a head is missing there, or has other sizes than the configuration gives.
     """
-    from sentiment_hybrid.engine.checkpoint import load_model
+    from sentiment_hybrid.engine.inference.model_directory import load_model
 
     if not folder.is_dir():
         raise ModelError(
             f"joint.heads_from is {folder}, and there is no such pack", hint="Make one: senthy export --format pack"
         )
-    joint = cast("JointClassifier", workshop.classifier)
+    joint = cast("JointClassifier", session.classifier)
     for name, head in joint.heads.items():
         found = load_model(folder / name)
         if found.info.labels != labels:
@@ -181,7 +181,7 @@ def rows_before(config: Config, store: Store) -> int:
     Warns where they learned from another split: rows that test here may have trained there.
     """
     from sentiment_hybrid.console import warn
-    from sentiment_hybrid.engine.checkpoint import read_info
+    from sentiment_hybrid.engine.inference.model_directory import read_info
 
     folder = config.joint.heads_from
     infos = [] if folder is None else [read_info(folder / head) for head in config.joint.models]

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentiment_hybrid import paths
+from sentiment_hybrid import distributed, paths
 from sentiment_hybrid.commands import fitting
 from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.commands import train as train_command
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.engine import processes
 from sentiment_hybrid.errors import StudyError
+from sentiment_hybrid.heads import display_name
 
 if TYPE_CHECKING:
     import optuna
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class OptimizeResult:
     """What a search came to.
 
-    Values of trials are goodness: a loss counts negative. ``epochs_saved`` is what pruning spared. ``trained`` is None
+    Values of trials are scores: a loss counts negative. ``epochs_saved`` is what pruning spared. ``trained`` is None
     without a final model, and where it was published before; then ``test`` alone is there.
     """
 
@@ -101,7 +101,7 @@ def run(
 
     started = time.perf_counter()
     check_space(config, model)
-    processes.refuse(
+    distributed.refuse(
         "optimize", hint="Start one per machine: --workers N for several GPUs, --storage URL for several machines."
     )
     fitting.check_writable(config.paths.models_dir, config.paths.results_dir)
@@ -195,7 +195,7 @@ def _shown_by(update: Callable[..., object], metric: str) -> Callable[[Standing]
 
 
 def figure(value: float, metric: str) -> float:
-    """A goodness as the metric itself."""
+    """A selection_score as the metric itself."""
     return -value if metric == "loss" else value
 
 
@@ -260,7 +260,7 @@ def _draw(config: Config, model: str, found: _Found) -> dict[str, Path]:
         found.importances,
         metric={"loss": "negative valid loss", "macro_f1": "valid macro F1"}.get(metric, f"valid {metric}"),
         log_params=[name for name, entry in section.hpo.search_space.items() if getattr(entry, "log", False)],
-        title=f"{paths.DISPLAY_NAMES[model]} on {config.project.name}",
+        title=f"{display_name(model)} on {config.project.name}",
     )
 
 
@@ -276,7 +276,7 @@ def _result(config: Config, model: str, found: _Found, files: dict[str, Path]) -
     states = [trial.state for trial in found.trials]
     scored = [trial for trial in found.trials if trial.state != "failed"]
     return OptimizeResult(
-        model=paths.DISPLAY_NAMES[model],
+        model=display_name(model),
         study=found.study,
         storage=found.storage,
         metric=section.train.metric,
@@ -302,7 +302,7 @@ def _train_final(
 ) -> tuple[TrainResult | None, TestResult | None]:
     """Train with the best parameters, or go on with that; only its test where that model is published already."""
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.engine.checkpoint import read_info
+    from sentiment_hybrid.engine.inference.model_directory import read_info
 
     config, purpose = final_training(config, model, found.best[0], _counts(found.trials), found.study, found.storage)
     include_valid = purpose.include_valid
@@ -365,7 +365,7 @@ def _is_done(
     config: Config, model: str, data_fingerprint: str, purpose: train_command.Purpose, *, bundle: bool
 ) -> bool:
     """Whether the published model is this one and its entry is in the results."""
-    from sentiment_hybrid.engine.checkpoint import read_info
+    from sentiment_hybrid.engine.inference.model_directory import read_info
     from sentiment_hybrid.errors import OutputError
     from sentiment_hybrid.reporting.results import read_results
 
@@ -374,7 +374,7 @@ def _is_done(
     ):
         return False
     run_id = read_info(paths.published_model(config.paths.models_dir, model)).run_id
-    name = f"{paths.DISPLAY_NAMES[model]}_{purpose.name}"
+    name = f"{display_name(model)}_{purpose.name}"
     try:
         entries = read_results(paths.results_json(config.paths.results_dir))
     except OutputError:

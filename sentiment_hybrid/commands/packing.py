@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import JOINT, Config
 from sentiment_hybrid.errors import DatabaseError, UsageError
+from sentiment_hybrid.heads import HEADS
 
 if TYPE_CHECKING:
-    from sentiment_hybrid.data.seen import SeenTexts
-    from sentiment_hybrid.engine.checkpoint import LoadedModel
+    from sentiment_hybrid.engine.evaluation.seen import SeenTexts
+    from sentiment_hybrid.engine.inference.model_directory import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ def run(config: Config, *, output: Path | None = None, offline: bool = False) ->
         ModelError: a model is missing, or they do not share an encoder.
         EncoderError, OutputError: as their names say.
     """
-    from sentiment_hybrid.engine.checkpoint import load_model, published_whole
-    from sentiment_hybrid.engine.pack import pack
-    from sentiment_hybrid.engine.predictor import published
+    from sentiment_hybrid.engine.inference.model_directory import load_model, published_whole
+    from sentiment_hybrid.engine.inference.pack import pack
+    from sentiment_hybrid.engine.inference.predictor import published
 
     heads = config.heads(JOINT)
     models = [load_model(published(config.paths.models_dir, head), offline=offline) for head in heads]
@@ -59,7 +60,7 @@ def _check_target(target: Path) -> None:
         raise UsageError(f"--output {target} is a file", hint="Name a new directory.")
     there = {entry.name for entry in target.iterdir()} if target.is_dir() else set()
     # A model directory has an encoder inside too.
-    others = there - {paths.ENCODER_DIR, paths.SEEN_TEXTS, *paths.DISPLAY_NAMES}
+    others = there - {paths.ENCODER_DIR, paths.SEEN_TEXTS, *HEADS}
     if others or (there and paths.ENCODER_DIR not in there):
         raise UsageError(f"--output {target} is a directory with other files in it", hint="Name a new directory.")
 
@@ -75,8 +76,8 @@ def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
     from sentiment_hybrid.commands.fitting import keys_beside
     from sentiment_hybrid.commands.test import trained_keys
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.data.seen import SeenTexts
     from sentiment_hybrid.data.store import open_store
+    from sentiment_hybrid.engine.evaluation.seen import SeenTexts
 
     try:
         with open_store(config.paths.data_db) as store:

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.errors import ModelError, SourceError, UsageError, count
+from sentiment_hybrid.heads import HEADS
 
 if TYPE_CHECKING:
     import numpy as np
 
     from sentiment_hybrid.config.schema import Config, Data
-    from sentiment_hybrid.data.sinks import Sink
     from sentiment_hybrid.data.sources import Batch, Source
-    from sentiment_hybrid.engine.predictor import Backend, Prediction, Predictor
+    from sentiment_hybrid.data.writers import Sink
+    from sentiment_hybrid.engine.inference.predictor import Backend, Prediction, Predictor
 
 Format = Literal["lines", "csv", "tsv", "jsonl"]
 
@@ -56,17 +57,13 @@ class PredictResult:
 
 @dataclass(frozen=True)
 class _Incoming:
-    """The rows of an input: name, format, columns and, for parquet, Arrow types.
-
-    ``live``: reading may block, because another program writes the input.
-    """
+    """The rows of an input: name, format, columns and, for parquet, Arrow types."""
 
     name: str
     kind: str
     columns: list[str]
     batches: Iterator[Batch]
     types: Mapping[str, Any] = field(default_factory=dict)
-    live: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,7 +152,7 @@ def _check_usage(
     text_column: str | None,
 ) -> None:
     """Reject contradictory options before anything heavy is loaded."""
-    from sentiment_hybrid.data.sinks import kind_of_output
+    from sentiment_hybrid.data.writers import kind_of_output
 
     if isinstance(texts, str):
         raise UsageError("texts must be a list, not a single str", hint="Pass [text].")
@@ -207,12 +204,11 @@ def _open(stack: contextlib.ExitStack, path: Path | None, data: Data, file_forma
         if sys.stdin is None:
             raise UsageError("standard input is not available", hint="Use --input FILE.")
         kind = file_format or "lines"
-        return _streamed(stack, open_stream(sys.stdin.buffer, data, kind=kind), kind, live=True)
+        return _streamed(stack, open_stream(sys.stdin.buffer, data, kind=kind), kind)
     path = path.expanduser()
     if file_format is not None:
-        stream = _opened(stack, path)
-        source = open_stream(stream, data, kind=file_format, name=str(path))
-        return _streamed(stack, source, file_format, live=not path.is_file())
+        source = open_stream(_opened(stack, path), data, kind=file_format, name=str(path))
+        return _streamed(stack, source, file_format)
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise UsageError(f"{path} is a pipe, so its format cannot be detected", hint="Set --format.")
     found = "csv" if str(path) == "sample" else kind_of(path)
@@ -221,12 +217,12 @@ def _open(stack: contextlib.ExitStack, path: Path | None, data: Data, file_forma
     return _Incoming(source.name, found, list(source.columns), _batches(stack, source), types)
 
 
-def _streamed(stack: contextlib.ExitStack, source: Source, kind: str, *, live: bool) -> _Incoming:
+def _streamed(stack: contextlib.ExitStack, source: Source, kind: str) -> _Incoming:
     """Rows that can be read only once: the columns come from the first batch."""
     batches = _batches(stack, source)
     first = list(itertools.islice(batches, 1))
     columns = list(first[0].columns) if first else list(source.columns)
-    return _Incoming(source.name, kind, columns, itertools.chain(first, batches), live=live)
+    return _Incoming(source.name, kind, columns, itertools.chain(first, batches))
 
 
 def _opened(stack: contextlib.ExitStack, path: Path) -> BinaryIO:
@@ -241,7 +237,7 @@ def _opened(stack: contextlib.ExitStack, path: Path) -> BinaryIO:
 
 def _batches(stack: contextlib.ExitStack, source: Source) -> Iterator[Batch]:
     """Whole rows in batches; closed together with the stack."""
-    from sentiment_hybrid.engine.predictor import CHUNK
+    from sentiment_hybrid.engine.inference.predictor import CHUNK
 
     batches = source.batches(native=True, size=min(CHUNK, _READ))
     stack.enter_context(contextlib.closing(batches))  # type: ignore[type-var]
@@ -264,9 +260,9 @@ def _predictor(
     labels: Sequence[str] | None,
 ) -> tuple[Predictor, Path]:
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.engine.checkpoint import read_info
-    from sentiment_hybrid.engine.onnx_backend import is_export
-    from sentiment_hybrid.engine.predictor import Predictor, model_directory, published, published_or_mini
+    from sentiment_hybrid.engine.inference.model_directory import read_info
+    from sentiment_hybrid.engine.inference.onnx_runtime import is_export
+    from sentiment_hybrid.engine.inference.predictor import Predictor, model_directory, published, published_or_mini
 
     models_dir = config.paths.models_dir
     if model_dir is not None:
@@ -281,7 +277,7 @@ def _predictor(
     elif model_dir is None and backend == "onnx":
         note(f"using {directory}")
     elif model_dir is None and head is None:
-        others = [name for name in paths.DISPLAY_NAMES if paths.published_model(models_dir, name).is_dir()]
+        others = [name for name in HEADS if paths.published_model(models_dir, name).is_dir()]
         others = [name for name in others if paths.published_model(models_dir, name) != directory]
         if others:
             note(f"using {directory} (--model selects another: {', '.join(others)})")
@@ -305,7 +301,7 @@ def _predictor(
 
 def _exported(models_dir: Path, head: str | None) -> Path:
     """The export of a head, or of the first head that has one; float32 before int8. Raises ModelError."""
-    heads = list(paths.DISPLAY_NAMES) if head is None else [head]
+    heads = list(HEADS) if head is None else [head]
     places = [paths.exported_model(models_dir, name, kind) for name in heads for kind in (None, "int8")]
     for place in places:
         if place.is_dir():
@@ -327,29 +323,25 @@ def _label(
 ) -> tuple[int, int]:
     """Stream the rows through the model; returns the numbers of rows written and of unreadable rows skipped.
 
-    Reading, preparing and writing run in threads of their own, at most a group or two ahead of or behind the model.
-    Pipes, which may block forever, are read and written in the main thread, so that Ctrl-C works.
+    A group is cleaned and tokenised in a thread while the one before it is computed and written.
     """
-    from sentiment_hybrid.data.sinks import open_sink
-    from sentiment_hybrid.engine import overlap
+    from sentiment_hybrid.data.writers import open_sink
+    from sentiment_hybrid.engine.prefetch import one_ahead
 
     predictor.check_columns(incoming.columns, source=incoming.name)
     column = _text_column(incoming, text_column, data)
     columns = [*incoming.columns, *predictor.added_columns]
     kind = kind if kind in ("csv", "tsv", "jsonl") else "csv"
     rows = skipped = 0
-    known = predictor.memory()
     groups = _groups(predictor, incoming, column)
     with (
         _progress(output) as advance,
         open_sink(output, columns, kind=kind, types=_types(incoming, predictor, output), quoting=data.quoting) as sink,
-        contextlib.nullcontext(groups) if incoming.live else overlap.ahead(groups) as read,
-        _writing(lambda labelled: _write(sink, predictor, *labelled), here=output is None) as write,
-        contextlib.closing(overlap.mapped(lambda group: predictor.prepare(group.texts, known=known), read)) as prepared,
+        contextlib.closing(one_ahead(lambda group: (group, predictor.prepare(group.texts)), groups)) as prepared,
     ):
         for group, texts in prepared:
+            _write(sink, predictor, group, predictor.compute(texts))
             skipped += sum(sum(batch.skipped.values()) for batch in group.batches)
-            write((group, predictor.compute(texts, known=known)))
             rows += len(group.texts)
             advance(len(group.texts))
     return rows, skipped
@@ -358,7 +350,7 @@ def _label(
 def _groups(predictor: Predictor, incoming: _Incoming, column: str) -> Iterator[_Group]:
     """Batches joined into groups until there are enough rows or characters."""
     from sentiment_hybrid.data.sources import value_text
-    from sentiment_hybrid.engine.predictor import CHUNK
+    from sentiment_hybrid.engine.inference.predictor import CHUNK
 
     batches: list[Batch] = []
     texts: list[str | None] = []
@@ -392,14 +384,6 @@ def _joined(batches: list[Batch]) -> list[Batch]:
     return [Batch(list(itertools.chain.from_iterable(batch.rows for batch in batches)), columns, dict(skipped))]
 
 
-def _writing(
-    write: Callable[[tuple[_Group, np.ndarray]], None], *, here: bool
-) -> contextlib.AbstractContextManager[Callable[[tuple[_Group, np.ndarray]], None]]:
-    from sentiment_hybrid.engine import overlap
-
-    return contextlib.nullcontext(write) if here else overlap.behind(write)
-
-
 def _write(sink: Sink, predictor: Predictor, group: _Group, probabilities: np.ndarray) -> None:
     """Write the rows of a group with their predictions."""
     start = 0
@@ -423,7 +407,7 @@ def _text_column(incoming: _Incoming, wanted: str | None, data: Data) -> str:
 
 def _types(incoming: _Incoming, predictor: Predictor, output: Path | None) -> dict[str, Any]:
     """Arrow types for a parquet output: those of the input if it has types, otherwise string."""
-    from sentiment_hybrid.data.sinks import kind_of_output
+    from sentiment_hybrid.data.writers import kind_of_output
 
     if output is None or kind_of_output(output) != "parquet":
         return {}

@@ -20,11 +20,11 @@ from sentiment_hybrid.errors import DatabaseError, DataError, UsageError, count
 if TYPE_CHECKING:
     from sentiment_hybrid.engine.batches import TokenizedTexts
     from sentiment_hybrid.engine.device import Compute
-    from sentiment_hybrid.engine.loop import Fit
-    from sentiment_hybrid.engine.masking import Masking
-    from sentiment_hybrid.engine.runs import Run
-    from sentiment_hybrid.models.encoder import LoadedEncoder
-    from sentiment_hybrid.models.masked import MaskedLanguageModel
+    from sentiment_hybrid.engine.training.mlm import Masking
+    from sentiment_hybrid.engine.training.runs import Run
+    from sentiment_hybrid.engine.training.trainer import Trainer
+    from sentiment_hybrid.models.encoder.hub import LoadedEncoder
+    from sentiment_hybrid.models.encoder.mlm import MaskedLanguageModel
     from sentiment_hybrid.models.tokenizer import Tokenizer
 
 #: Name of its runs.
@@ -82,18 +82,18 @@ def run(config: Config, *, resume: bool = False, device: str = "auto", offline: 
         EncoderError: the base encoder cannot be loaded, or has no mask token.
         SenthyError: other failures; see `sentiment_hybrid.errors`.
     """
-    from sentiment_hybrid.engine import processes
+    from sentiment_hybrid import distributed
     from sentiment_hybrid.engine.device import resolve
 
-    processes.join(resolve(device).device.type)
+    distributed.join(resolve(device).device.type)
     output = config.pretrain.output_dir
-    processes.from_main(lambda: _check_output(output))
+    distributed.from_main(lambda: _check_output(output))
     hint = "Choose another directory: --output DIR, --set paths.results_dir=..."
-    processes.from_main(lambda: fitting.check_writable(output.parent, config.paths.results_dir, hint=hint))
+    distributed.from_main(lambda: fitting.check_writable(output.parent, config.paths.results_dir, hint=hint))
     started = time.perf_counter()
-    texts = processes.together(lambda: replace(_read(config, offline=offline), added_tokens=_added_tokens(config)))
-    fingerprint = processes.together(lambda: _fingerprint(config, texts))
-    processes.check_same(fingerprint, "settings, texts or an encoder")
+    texts = distributed.together(lambda: replace(_read(config, offline=offline), added_tokens=_added_tokens(config)))
+    fingerprint = distributed.together(lambda: _fingerprint(config, texts))
+    distributed.check_same(fingerprint, "settings, texts or an encoder")
     with _run(config, fingerprint, texts, resume=resume) as run, fitting.held(run, resume=resume):
         result = _run_one(config, run, texts, resume=resume, device=device, offline=offline)
         run.finish()
@@ -113,7 +113,7 @@ def _check_output(output: Path) -> None:
 
 @contextmanager
 def _run(config: Config, fingerprint: str, texts: _Texts, *, resume: bool) -> Iterator[Run]:
-    from sentiment_hybrid.engine.runs import Run
+    from sentiment_hybrid.engine.training.runs import Run
 
     if resume:
         yield Run.unfinished(config, RUN_NAME, fingerprint)
@@ -122,32 +122,32 @@ def _run(config: Config, fingerprint: str, texts: _Texts, *, resume: bool) -> It
 
 
 def _run_one(config: Config, run: Run, texts: _Texts, *, resume: bool, device: str, offline: bool) -> PretrainResult:
-    from sentiment_hybrid.engine import processes
-    from sentiment_hybrid.engine.masking import perplexity
+    from sentiment_hybrid import distributed
+    from sentiment_hybrid.engine.training.mlm import perplexity
 
     compute = fitting.compute_for(run, device=device, precision=config.pretrain.precision)
     if resume:
-        before = processes.from_main(run.config)
+        before = distributed.from_main(run.config)
         output = {"output_dir": config.pretrain.output_dir, "added_tokens": config.pretrain.added_tokens}
         config = before.model_copy(
             update={"paths": config.paths, "pretrain": before.pretrain.model_copy(update=output)}
         )
-    encoder, fit = processes.together(lambda: _prepare(config, texts, compute, offline=offline))
+    encoder, trainer = distributed.together(lambda: _prepare(config, texts, compute, offline=offline))
     run.settle(compute.describe(), encoder=encoder.fingerprint)
-    resumed = resume and fitting.load_last(fit, run)
+    resumed = resume and fitting.load_last(trainer, run)
     if not resumed and encoder.source != "scratch":
-        before_training = fit.task.validate(
-            fit.bare, compute=compute, token_budget=fit.token_budget, accelerator=fit.accelerator
+        before_training = trainer.task.validate(
+            trainer.bare, compute=compute, token_budget=trainer.token_budget, accelerator=trainer.accelerator
         )
-        if before_training and processes.is_main():
+        if before_training and distributed.is_main():
             run.note(perplexity_before=perplexity(before_training["loss"]))
-    fitting.consume(fit, run, minutes=config.pretrain.checkpoint_minutes)
-    return processes.from_main(lambda: _publish(config, run, texts, encoder, fit, resumed=resumed))
+    fitting.consume(trainer, run, minutes=config.pretrain.checkpoint_minutes)
+    return distributed.from_main(lambda: _publish(config, run, texts, encoder, trainer, resumed=resumed))
 
 
 def _read(config: Config, *, offline: bool) -> _Texts:
     """The texts of a source, or the prepared ones; but only training rows of a database."""
-    from sentiment_hybrid.data.clean import get_normalizer, prepare_nltk
+    from sentiment_hybrid.data.normalizers import get_normalizer, prepare_nltk
     from sentiment_hybrid.data.sources import open_source
     from sentiment_hybrid.data.store import open_store
     from sentiment_hybrid.data.unlabelled import read_unlabelled
@@ -228,7 +228,7 @@ def _checked(texts: _Texts, dropped: dict[str, int] | None = None, *, setting: s
 
 def _fingerprint(config: Config, texts: _Texts) -> str:
     """A hash of everything that the encoder depends on."""
-    from sentiment_hybrid.engine.runs import FREE_TO_CHANGE
+    from sentiment_hybrid.engine.training.runs import FREE_TO_CHANGE
 
     base = _base(config)
     free = {*FREE_TO_CHANGE, "output_dir", "source", "base", "added_tokens"}
@@ -256,15 +256,16 @@ def _revision(config: Config) -> str | None:
     return config.encoder.revision if _base(config) == config.encoder.name else None
 
 
-def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) -> tuple[LoadedEncoder, Fit]:
+def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) -> tuple[LoadedEncoder, Trainer]:
     """Prepare everything up to the first step."""
     from sentiment_hybrid.console import progress
     from sentiment_hybrid.engine import device
-    from sentiment_hybrid.engine.loop import Fit
-    from sentiment_hybrid.engine.masking import MaskedLanguage, Masking
-    from sentiment_hybrid.engine.materials import set_seeds
-    from sentiment_hybrid.models.encoder import SCRATCH, set_dropout
-    from sentiment_hybrid.models.masked import MaskedLanguageModel
+    from sentiment_hybrid.engine.training.mlm import MaskedLanguage, Masking
+    from sentiment_hybrid.engine.training.session import set_seeds
+    from sentiment_hybrid.engine.training.trainer import Trainer
+    from sentiment_hybrid.models.encoder.hub import SCRATCH
+    from sentiment_hybrid.models.encoder.mlm import MaskedLanguageModel
+    from sentiment_hybrid.models.encoder.module import set_dropout
 
     settings, base = config.pretrain, _base(config)
     set_seeds(config.project.seed)
@@ -281,7 +282,7 @@ def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) 
         bar.advance(len(texts.train) + len(texts.valid))
     _check_held_out(texts, valid, masking)
     task = MaskedLanguage(train, valid, masking)
-    fit = Fit(
+    trainer = Trainer(
         model.to(compute.device),
         task,
         settings=settings.as_train(),
@@ -289,7 +290,7 @@ def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) 
         compute=compute,
         accelerator=device.accelerator(compute),
     )
-    return encoder, fit
+    return encoder, trainer
 
 
 def _tokenized(config: Config, texts: Sequence[str], tokenizer: Any) -> TokenizedTexts:
@@ -300,7 +301,7 @@ def _tokenized(config: Config, texts: Sequence[str], tokenizer: Any) -> Tokenize
 
 def _start(config: Config, texts: _Texts, *, offline: bool) -> LoadedEncoder:
     """The encoder before any training: loaded, or with random weights and a tokenizer learned from the texts."""
-    from sentiment_hybrid.models.encoder import SCRATCH, build_scratch, load_encoder
+    from sentiment_hybrid.models.encoder.hub import SCRATCH, build_scratch, load_encoder
     from sentiment_hybrid.models.tokenizer import train_tokenizer
 
     base, sizes, window = _base(config), config.encoder.scratch, config.encoder.max_length
@@ -315,7 +316,8 @@ def _start(config: Config, texts: _Texts, *, offline: bool) -> LoadedEncoder:
 def _extended(encoder: LoadedEncoder, model: MaskedLanguageModel, texts: _Texts, *, max_length: int) -> LoadedEncoder:
     """The encoder with the tokens and positions that it lacks; its output layer follows."""
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.models.encoder import encoder_fingerprint, extend, max_positions
+    from sentiment_hybrid.models.encoder.hub import extend
+    from sentiment_hybrid.models.encoder.module import encoder_fingerprint, max_positions
 
     before = max_positions(encoder.model)
     former = extend(encoder, added_tokens=texts.added_tokens, max_length=max_length)
@@ -341,7 +343,7 @@ def _check_vocabulary(config: Config, tokenizer: Tokenizer, texts: _Texts) -> No
 
 
 def _check_held_out(texts: _Texts, valid: TokenizedTexts, masking: Masking) -> None:
-    from sentiment_hybrid.engine.masking import hidden_when_held_out
+    from sentiment_hybrid.engine.training.mlm import hidden_when_held_out
 
     if not hidden_when_held_out(valid, masking):
         raise DataError(
@@ -354,8 +356,8 @@ def _check_held_out(texts: _Texts, valid: TokenizedTexts, masking: Masking) -> N
 def _load_head(model: MaskedLanguageModel, encoder: LoadedEncoder, base: str) -> None:
     """Load the language-modelling head that the encoder was pretrained with, if available."""
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.models.encoder import directory_of
-    from sentiment_hybrid.models.masked import head_weights
+    from sentiment_hybrid.models.encoder.hub import directory_of
+    from sentiment_hybrid.models.encoder.mlm import head_weights
 
     directory = directory_of(base, encoder.revision)
     if directory is None or not model.load_head(head_weights(directory)):
@@ -363,18 +365,20 @@ def _load_head(model: MaskedLanguageModel, encoder: LoadedEncoder, base: str) ->
 
 
 def _publish(
-    config: Config, run: Run, texts: _Texts, encoder: LoadedEncoder, fit: Fit, *, resumed: bool
+    config: Config, run: Run, texts: _Texts, encoder: LoadedEncoder, trainer: Trainer, *, resumed: bool
 ) -> PretrainResult:
     """Write the encoder and LM head of the best epoch, and how they were made."""
-    from sentiment_hybrid.engine.checkpoint import best_weights, published_whole
-    from sentiment_hybrid.engine.loop import load_trainable
-    from sentiment_hybrid.engine.masking import perplexity
-    from sentiment_hybrid.engine.runs import now, versions
+    from sentiment_hybrid.engine.inference.model_directory import published_whole
+    from sentiment_hybrid.engine.training.checkpoints import best_weights
+    from sentiment_hybrid.engine.training.mlm import perplexity
+    from sentiment_hybrid.engine.training.runs import now, versions
+    from sentiment_hybrid.engine.training.trainer import load_trainable
     from sentiment_hybrid.files import write_json
-    from sentiment_hybrid.models.encoder import encoder_fingerprint, save_encoder
+    from sentiment_hybrid.models.encoder.hub import save_encoder
+    from sentiment_hybrid.models.encoder.module import encoder_fingerprint
     from sentiment_hybrid.reporting.plots import learning_curves
 
-    load_trainable(fit.bare, best_weights(run.checkpoints))
+    load_trainable(trainer.bare, best_weights(run.checkpoints))
     best, valid = fitting.best_epoch(run)
     epochs, before = run.epochs(), run.meta().get("perplexity_before")
     result = PretrainResult(
@@ -382,7 +386,7 @@ def _publish(
         run_dir=run.folder,
         base=_base(config),
         texts=len(texts.train),
-        tokens=int(fit.task.tokenized.ids.size),
+        tokens=int(trainer.task.tokenized.ids.size),
         held_out_texts=len(texts.valid),
         epochs=len(epochs),
         best_epoch=best["epoch"],
@@ -394,7 +398,7 @@ def _publish(
     )
     with published_whole(config.pretrain.output_dir) as aside:
         save_encoder(encoder.model, encoder.tokenizer, aside)
-        fit.bare.save_head(aside)
+        trainer.bare.save_head(aside)
         document = {
             "base": result.base,
             "base_revision": encoder.revision,

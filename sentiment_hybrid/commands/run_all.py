@@ -16,13 +16,14 @@ from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.commands import train as train_command
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.errors import SenthyError, UsageError
+from sentiment_hybrid.heads import display_name
 
 if TYPE_CHECKING:
     from sentiment_hybrid.commands.data import DataResult
     from sentiment_hybrid.commands.optimize import OptimizeResult
     from sentiment_hybrid.commands.test import TestResult
     from sentiment_hybrid.commands.train import TrainResult
-    from sentiment_hybrid.engine.metrics import Comparison
+    from sentiment_hybrid.engine.evaluation.metrics import Comparison
 
 Mode = Literal["train", "optimize", "test"]
 
@@ -96,7 +97,7 @@ def run(
     files = {"results": paths.results_json(config.paths.results_dir)}
     result = RunAllResult(prepared, {}, [], [], {}, files, 0.0)
     for model in dict.fromkeys(models):
-        name = paths.DISPLAY_NAMES[model]
+        name = display_name(model)
         try:
             result.tests[name] = _DONE_BY[mode](config, model, options, result)
         except Exception as error:  # noqa: BLE001 - whatever it is, the other models go on
@@ -140,14 +141,14 @@ def _train(config: Config, model: str, options: _Options, result: RunAllResult) 
         **options.everywhere,
     )
     assert trained.test is not None
-    result.trained[paths.DISPLAY_NAMES[model]] = trained
+    result.trained[display_name(model)] = trained
     return trained.test
 
 
 def _optimize(config: Config, model: str, options: _Options, result: RunAllResult) -> TestResult:
     """Search to the total of trials and train the best; returns the final model's test."""
     found = optimize_command.run(config, model, bundle_encoder=options.bundle_encoder, **options.everywhere)
-    result.searches[paths.DISPLAY_NAMES[model]] = found
+    result.searches[display_name(model)] = found
     if found.trained is None:
         result.skipped.append(f"train {model}")
     test = found.test if found.trained is None else found.trained.test
@@ -161,14 +162,14 @@ def _is_trained(config: Config, model: str, data_fingerprint: str, *, bundle: bo
 
     if not train_command.is_published(config, model, data_fingerprint, bundle=bundle):
         return False
-    name = paths.DISPLAY_NAMES[model]
+    name = display_name(model)
     note(f"{name} is already trained on this data with these settings (--force trains it again)")
     return True
 
 
 def _test(config: Config, model: str, options: _Options, result: RunAllResult) -> TestResult:
     """The last test of the published model if nothing has changed since, else a new one."""
-    from sentiment_hybrid.engine.checkpoint import read_info
+    from sentiment_hybrid.engine.inference.model_directory import read_info
 
     directory = paths.published_model(config.paths.models_dir, model)
     kept = None if options.force else test_command.kept_result(config, directory, read_info(directory))
@@ -189,7 +190,7 @@ def _compare(config: Config, tests: dict[str, TestResult]) -> list[tuple[Compari
     """Each pair of models, and each model against the baseline, on the rows that both were tested on."""
     import numpy as np
 
-    from sentiment_hybrid.engine import metrics
+    from sentiment_hybrid.engine.evaluation import metrics
     from sentiment_hybrid.reporting.predictions import read_predictions
 
     level: dict[str, Any] = {

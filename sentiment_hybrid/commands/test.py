@@ -1,4 +1,4 @@
-"""``senthy test``: one model on rows that it never saw, with intervals, beside a baseline on the same rows."""
+"""``senthy test``: evaluates a model on held-out rows, with intervals and a baseline on the same rows."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from typing import TYPE_CHECKING, Any
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, ModelError, OutputError, UsageError
+from sentiment_hybrid.heads import HEADS
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from sentiment_hybrid.data.seen import SeenTexts
     from sentiment_hybrid.data.store import Examples, Split, Store
-    from sentiment_hybrid.engine.checkpoint import LoadedModel, ModelInfo
-    from sentiment_hybrid.engine.metrics import Comparison, Scores
+    from sentiment_hybrid.engine.evaluation.metrics import Comparison, Scores
+    from sentiment_hybrid.engine.evaluation.seen import SeenTexts
+    from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo
 
-__test__ = False  # pytest, this module is a verb
+__test__ = False  # not a test module, despite its name
 
 
 @dataclass(frozen=True)
 class TestResult:
-    """Scores of a model and of the baseline on the same rows; ``entry`` is what the results file says of it.
+    """Scores of a model and of the baseline on the same rows; ``entry`` is its entry in the results file.
 
-    ``overlap`` tells, for a file of the user's, how many of its texts the model was trained on.
+    ``overlap`` counts, for a user's file, the texts that the model was trained on.
     """
 
     __test__ = False
@@ -49,10 +50,10 @@ class TestResult:
 
 
 def run(config: Config, model: str | None = None, **options: Any) -> TestResult:
-    """``evaluate``, whose options these are, and an entry ``LSTMRoBERTa_Test`` in the results file."""
+    """Call ``evaluate`` with these options, and add an entry such as ``LSTMRoBERTa_Test`` to the results file."""
     from dataclasses import replace
 
-    from sentiment_hybrid.engine.runs import now, versions
+    from sentiment_hybrid.engine.training.runs import now, versions
     from sentiment_hybrid.reporting.results import append_result
 
     result = evaluate(config, model, **options)
@@ -78,20 +79,20 @@ def evaluate(
     offline: bool = False,
     encoder: str | Path | None = None,
 ) -> TestResult:
-    """Test a model with its own labels, normaliser and encoder; draws figures, writes predictions.
+    """Test a model with its own labels, normaliser and encoder; writes figures and predictions.
 
     Args:
-        config: says where the database and the results lie, and how to test.
-        model: whose published model to test when ``load_model_path`` is None (``lstm``).
+        config: locations of the database and the results, and test settings.
+        model: the published model to test if ``load_model_path`` is None (default ``lstm``).
         load_model_path: a model directory.
         split: ``test``, ``valid`` or ``train``.
-        data_file: labelled texts of one's own instead of the database's split.
+        data_file: a file with labelled texts, instead of a split of the database.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        offline: never reach a network.
-        encoder: where the encoder lies that the model was trained on.
+        offline: never use the network.
+        encoder: directory of the encoder that the model was trained on.
 
     Raises:
-        ModelError, EncoderError: the model cannot be loaded, or is not the kind asked for.
+        ModelError, EncoderError: the model cannot be loaded, or has another head.
         LabelError: the data has other labels than the model.
         DatabaseError: the model was trained on another split, so its test rows may be among its training rows.
     """
@@ -99,14 +100,14 @@ def evaluate(
     from sentiment_hybrid.data.store import open_store
 
     if data_file is not None and split != "test":
-        raise UsageError("--split names rows of the database, and --data a file instead", hint="Use one of them.")
+        raise UsageError("--split and --data exclude each other", hint="Use only one of them.")
     loaded = open_model(config, model, load_model_path, encoder=encoder, offline=offline)
     if data_file is not None:
         return _evaluate_file(config, loaded, data_file, device=device, offline=offline)
     with open_store(config.paths.data_db) as store:
         _check_fits(loaded, store)
         if split == "valid" and loaded.info.trained_on_valid:
-            warn(f"{loaded.directory} was trained on the validation rows too: figures on them flatter it")
+            warn(f"{loaded.directory} was also trained on the validation rows, so these scores are too high")
         examples, answers = _in_labels(loaded, store, store.read(split, config.test.sample_size, with_raw=True))
         examples = own_texts(loaded, store, examples)
         baseline = _baseline(config, loaded, store, examples) if store.labels == loaded.info.labels else None
@@ -121,13 +122,13 @@ def open_model(
     encoder: str | Path | None = None,
     offline: bool = False,
 ) -> LoadedModel:
-    """The model directory named, else the published model of this head (``lstm`` for None).
+    """The given model directory, else the published model of this head (``lstm`` if None).
 
     Raises:
-        ModelError, EncoderError: it cannot be loaded, or is not the kind asked for.
+        ModelError, EncoderError: it cannot be loaded, or has another head.
     """
-    from sentiment_hybrid.engine.checkpoint import load_model, read_info
-    from sentiment_hybrid.engine.predictor import model_directory
+    from sentiment_hybrid.engine.inference.model_directory import load_model, read_info
+    from sentiment_hybrid.engine.inference.predictor import model_directory
 
     directory = (
         model_directory(load_model_path)
@@ -140,9 +141,9 @@ def open_model(
 
 
 def kept_result(config: Config, directory: Path, info: ModelInfo) -> TestResult | None:
-    """The last result on the test split if the same model was tested in the same way and its files are there."""
-    from sentiment_hybrid.engine.checkpoint import file_sha256
-    from sentiment_hybrid.engine.metrics import Comparison, Scores
+    """The last test of the same model with the same settings, if its files still exist."""
+    from sentiment_hybrid.engine.evaluation.metrics import Comparison, Scores
+    from sentiment_hybrid.files import sha256
     from sentiment_hybrid.reporting.results import read_results
 
     wanted = {
@@ -154,7 +155,7 @@ def kept_result(config: Config, directory: Path, info: ModelInfo) -> TestResult 
     try:
         entries = read_results(paths.results_json(config.paths.results_dir))
     except OutputError:
-        return None  # damaged: the test is done again, and its entry sets the damaged file aside
+        return None  # damaged: test again; adding the entry moves the damaged file aside
     for entry in reversed(entries):
         if all(entry.get(key) == value for key, value in wanted.items()):
             break
@@ -163,8 +164,8 @@ def kept_result(config: Config, directory: Path, info: ModelInfo) -> TestResult 
     files = {name: Path(path) for name, path in entry["files"].items()}
     if not all(path.is_file() for path in files.values()):
         return None
-    # Another model of the same head may have been tested since, and have left its predictions there.
-    if file_sha256(files["predictions"]) != entry.get("predictions_sha256"):
+    # A later test of another model with the same head may have overwritten the predictions.
+    if sha256(files["predictions"]) != entry.get("predictions_sha256"):
         return None
     baseline, comparison = entry["baseline"], entry["comparison_with_baseline"]
     return TestResult(
@@ -182,12 +183,12 @@ def kept_result(config: Config, directory: Path, info: ModelInfo) -> TestResult 
 
 
 def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, *, device: str, offline: bool) -> TestResult:
-    """Test on labelled texts of the user's, and say how many of them the model was trained on."""
+    """Test on a labelled file, and count the texts that the model was trained on."""
     import numpy as np
 
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.data.clean import from_id, prepare_nltk
     from sentiment_hybrid.data.labelled import read_labelled
+    from sentiment_hybrid.data.normalizers import from_id, prepare_nltk
     from sentiment_hybrid.data.sources import open_source
     from sentiment_hybrid.data.store import open_store
 
@@ -200,10 +201,10 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, *, devi
     answers = _answers(info.labels, np.unique(labelled.examples.labels), labelled.unknown)
     examples = labelled.examples.first(config.test.sample_size)
     if labelled.dropped:
-        note("left out: " + ", ".join(f"{count:,} {reason}" for reason, count in labelled.dropped.items()))
+        note("dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in labelled.dropped.items()))
     baseline, seen = None, []
     beside = [texts.contains(examples.raw or examples.texts) for texts in [texts_beside(loaded)] if texts is not None]
-    unchecked = "" if beside or _of_mini(loaded) else ", and no check for texts trained on"
+    unchecked = "" if beside or _of_mini(loaded) else ", and no check for training texts"
     try:
         with open_store(config.paths.data_db) as store:
             if store.split_fingerprint == info.split_fingerprint:
@@ -213,7 +214,7 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, *, devi
         if unchecked:
             note(error.message)
     if not seen:
-        note(f"the model's own database is not at paths.data_db: no baseline{unchecked}")
+        note(f"the database of the model is not at paths.data_db: no baseline{unchecked}")
     if info.parent is not None:
         seen += _among_those_of_tuning(config, info, examples)
     seen += beside
@@ -223,14 +224,14 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, *, devi
 
 @dataclass(frozen=True)
 class _Answers:
-    """Places of the model's labels that a test is among, and rows that the model cannot answer, by their label."""
+    """Indices of the model's labels that are tested, and the number of unanswerable rows by label."""
 
     places: tuple[int, ...]
     unanswered: dict[str, int]
 
 
 def _answers(labels: tuple[str, ...], occurring: Iterable[int], unanswered: dict[str, int]) -> _Answers:
-    """What a test of a model with these labels is among: those that occur, if there are two or more. Says so."""
+    """The labels to test: those that occur, if there are two or more. Prints notes."""
     from sentiment_hybrid.console import note, warn
 
     places = tuple(map(int, occurring))
@@ -238,28 +239,28 @@ def _answers(labels: tuple[str, ...], occurring: Iterable[int], unanswered: dict
         places = tuple(range(len(labels)))
     elif len(places) < len(labels):
         names = ", ".join(labels[place] for place in places)
-        note(f"the rows are labelled {names} alone: the model's probabilities of these are renormalised")
+        note(f"only the labels {names} occur: the model's probabilities are renormalised over them")
     if unanswered:
-        which = ", ".join(f"{label or 'nothing'} ({rows:,})" for label, rows in list(unanswered.items())[:12])
+        which = ", ".join(f"{label or 'empty'} ({rows:,})" for label, rows in list(unanswered.items())[:12])
         warn(
-            f"the model cannot answer {sum(unanswered.values()):,} rows, labelled {which}: its labels are "
-            f"{', '.join(labels)}; they are left out"
+            f"{sum(unanswered.values()):,} rows skipped, because their label is not one of the model's "
+            f"({', '.join(labels)}): {which}"
         )
     return _Answers(places, unanswered)
 
 
 def _among(examples: Examples, store: Store, *, rows: int | None) -> np.ndarray:
-    """Which of these texts have the split key of a text in the first ``rows`` of train, or in valid: (N,) bool."""
+    """Whether each text has the split key of one of the first ``rows`` of train, or of valid: (N,) bool."""
     import numpy as np
 
-    from sentiment_hybrid.data.split import hash_raw
+    from sentiment_hybrid.data.splits import hash_raw
 
     _, keys = hash_raw(examples.raw or examples.texts, store.split_seed)
     return np.isin(keys, trained_keys(store, rows))
 
 
 def _among_those_of_tuning(config: Config, info: ModelInfo, examples: Examples) -> list[np.ndarray]:
-    """The same for the texts that a model was fine-tuned on; empty where they are not kept any more."""
+    """The same for the texts that a model was fine-tuned on; empty if they are no longer stored."""
     from sentiment_hybrid.console import note
     from sentiment_hybrid.data.store import open_store
 
@@ -268,31 +269,31 @@ def _among_those_of_tuning(config: Config, info: ModelInfo, examples: Examples) 
         with open_store(path) as store:
             return [_among(examples, store, rows=None)]
     except DatabaseError:
-        note(f"the texts that the model was fine-tuned on are not at {path}: no check for them")
+        note(f"the fine-tuning data of the model is not at {path}: no check for these texts")
         return []
 
 
 def texts_beside(loaded: LoadedModel) -> SeenTexts | None:
-    """Texts of no database that the model was trained on, or all that its pack knows; mini has a warning of its own."""
+    """Filter of training texts that are in no database, or of all texts of the pack; mini is handled elsewhere."""
     own = loaded.directory
     places = [] if own.parent == paths.mini_dir() else [own / paths.SEEN_TEXTS, own.parent / paths.SEEN_TEXTS]
     return next((_readable(path) for path in places if path.is_file()), None)
 
 
 def _readable(path: Path) -> SeenTexts | None:
-    """None for a damaged filter, which is said: a warning is not worth the figures."""
+    """The filter, or None if it is damaged, with a note: the test can do without it."""
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.data.seen import SeenTexts
+    from sentiment_hybrid.engine.evaluation.seen import SeenTexts
 
     try:
         return SeenTexts.load(path)
     except DataError as error:
-        note(f"{error.message}: no check for texts trained on")
+        note(f"{error.message}: no check for training texts")
         return None
 
 
 def trained_keys(store: Store, rows: int | None) -> np.ndarray:
-    """Order hashes of the texts that a model was trained on (the first ``rows``, or all) or selected by."""
+    """Order hashes of the texts used for training (the first ``rows``, or all) or for model selection."""
     import numpy as np
 
     return np.concatenate([store.key_hashes("train")[:rows], store.key_hashes("valid")])
@@ -302,24 +303,24 @@ def _check_fits(loaded: LoadedModel, store: Store) -> None:
     _check_labels(loaded, store.labels)
     if store.split_fingerprint != loaded.info.split_fingerprint:
         raise DatabaseError(
-            f"{loaded.directory} was trained on another split than that of {store.path}: rows of this test split "
-            "may have been trained on",
-            hint="Train on this database, use the one that the model was trained on, or test a file with --data FILE.",
+            f"{loaded.directory} was trained on another split than that of {store.path}, so rows of this test split "
+            "may be among its training rows",
+            hint="Train on this database, use the database of the model, or test on a file with --data FILE.",
         )
 
 
 def _check_labels(loaded: LoadedModel, labels: tuple[str, ...]) -> None:
-    """Raises LabelError where the data and the model do not have two labels in common."""
+    """Raises LabelError unless the data and the model have at least two labels in common."""
     if len(set(labels) & set(loaded.info.labels)) < 2:
         raise LabelError(
-            f"the data has the labels {', '.join(labels)}, and the model {', '.join(loaded.info.labels)}",
-            hint="Test the model on labelled texts of its own kind with --data FILE; or prepare the data again with "
-            "--label-map, so that its labels are the model's.",
+            f"the data has the labels {', '.join(labels)}, but the model has {', '.join(loaded.info.labels)}",
+            hint="Test on a file with the model's labels (--data FILE), or prepare the data again with --label-map so "
+            "that the labels agree.",
         )
 
 
 def _in_labels(loaded: LoadedModel, store: Store, examples: Examples) -> tuple[Examples, _Answers]:
-    """Rows of a database in the model's labels; those of other labels are left out."""
+    """Rows of a database with the model's labels; rows with other labels are dropped."""
     from dataclasses import replace
 
     import numpy as np
@@ -334,10 +335,10 @@ def _in_labels(loaded: LoadedModel, store: Store, examples: Examples) -> tuple[E
 
 
 def own_texts(loaded: LoadedModel, store: Store, examples: Examples) -> Examples:
-    """The texts as the model's own normaliser gives them, when the database was cleaned with another one."""
+    """The texts cleaned by the model's own normaliser, if the database was prepared with another one."""
     from dataclasses import replace
 
-    from sentiment_hybrid.data.clean import from_id
+    from sentiment_hybrid.data.normalizers import from_id
 
     if store.normalizer == loaded.info.normalizer or examples.raw is None:
         return examples
@@ -346,11 +347,11 @@ def own_texts(loaded: LoadedModel, store: Store, examples: Examples) -> Examples
 
 
 def _baseline(config: Config, loaded: LoadedModel, store: Store, examples: Examples) -> np.ndarray | None:
-    """TF-IDF + logistic regression trained on the model's own training rows: probabilities (N, C) on these rows."""
+    """Probabilities (N, C) of TF-IDF + logistic regression, trained on the model's own training rows."""
     if not config.test.baseline:
         return None
     from sentiment_hybrid.console import note
-    from sentiment_hybrid.engine import baseline
+    from sentiment_hybrid.engine.evaluation import baseline
 
     rows = min(loaded.info.train_rows, store.count("train"))
     facts = [store.fingerprint, rows, list(store.labels), loaded.info.normalizer]
@@ -381,9 +382,9 @@ def _measure(
 
     import numpy as np
 
-    from sentiment_hybrid.engine import metrics
-    from sentiment_hybrid.engine.answers import among
-    from sentiment_hybrid.engine.checkpoint import file_sha256
+    from sentiment_hybrid.engine.evaluation import metrics
+    from sentiment_hybrid.engine.inference.answers import among
+    from sentiment_hybrid.files import sha256
 
     seen_by_mini = warned_of_mini(loaded, examples)
     probabilities, passes = probabilities_of(config, loaded, examples, split=split, device=device)
@@ -399,7 +400,7 @@ def _measure(
     if baseline is not None:
         baseline_scores = metrics.score(examples.labels, baseline, labels, **level)
         comparison = metrics.compare(examples.labels, probabilities.argmax(1), baseline.argmax(1), **level)
-    # A file of the user's is told by its name alone: a path does not belong into the name of a figure.
+    # Output files are named after the stem of a user's file, not its path.
     name = split if split in ("train", "valid", "test") else f"file_{Path(split).stem}"
     files = write_files(config, loaded, examples, probabilities, baseline, scores, name=name, labels=labels)
     entry = {
@@ -417,7 +418,7 @@ def _measure(
         "comparison_with_baseline": comparison.to_dict() if comparison else None,
         "overlap_with_training": overlap,
         "seen_by_mini": seen_by_mini,
-        "predictions_sha256": file_sha256(files["predictions"]),
+        "predictions_sha256": sha256(files["predictions"]),
         "files": {name: str(path) for name, path in files.items()},
     }
     return TestResult(
@@ -437,9 +438,9 @@ def _measure(
 
 
 def warned_of_mini(loaded: LoadedModel, examples: Examples) -> int | None:
-    """How many of these texts mini was trained on or chosen by, if the model is mini's, or was made from it: warns.
+    """Number of these texts that mini has seen, if the model is mini or was made from it; prints a warning.
 
-    None for another model; 0 where the number is no more than chance makes it look.
+    None for another model; 0 if the number is explained by false positives of the filter.
     """
     from sentiment_hybrid.console import warn
 
@@ -452,20 +453,20 @@ def warned_of_mini(loaded: LoadedModel, examples: Examples) -> int | None:
     if found <= by_chance + 4.0 * by_chance**0.5:
         return 0
     warn(
-        f"{found:,} of these {len(examples):,} texts are among those that mini was made from (short ones may be "
-        "others of the same words): figures on them flatter what stands on it"
+        f"{found:,} of these {len(examples):,} texts were used to make mini, so the scores may be too high (short "
+        "texts can match by coincidence)"
     )
     return found
 
 
 def _of_mini(loaded: LoadedModel) -> bool:
-    """Whether it is one of mini's models, stands on its encoder, or was fine-tuned from such a one."""
-    from sentiment_hybrid.engine.checkpoint import read_info
+    """Whether the model is part of mini, uses its encoder, or was fine-tuned from such a model."""
+    from sentiment_hybrid.engine.inference.model_directory import read_info
 
     own = paths.mini_dir()
     if loaded.directory.parent == own or loaded.info.encoder_name == paths.MINI:
         return True
-    heads = {read_info(own / head).weights_sha256 for head in paths.DISPLAY_NAMES if (own / head).is_dir()}
+    heads = {read_info(own / head).weights_sha256 for head in HEADS if (own / head).is_dir()}
     parent = loaded.info.parent
     while parent is not None:
         if parent["weights_sha256"] in heads:
@@ -475,7 +476,7 @@ def _of_mini(loaded: LoadedModel) -> bool:
 
 
 def level_of(config: Config) -> dict[str, Any]:
-    """How intervals and tests are made: what `metrics.score` and `metrics.compare` take beside the predictions."""
+    """The arguments of `metrics.score` and `metrics.compare` that configure intervals and tests."""
     return {
         "confidence": config.test.confidence,
         "resamples": config.test.resamples,
@@ -486,20 +487,20 @@ def level_of(config: Config) -> dict[str, Any]:
 def probabilities_of(
     config: Config, loaded: LoadedModel, examples: Examples, *, split: str, device: str
 ) -> tuple[np.ndarray, int]:
-    """Probabilities (N, C), and how many windows went through the encoder for them."""
+    """Probabilities (N, C), and the number of windows that were encoded for them."""
     from sentiment_hybrid.console import note, progress
     from sentiment_hybrid.engine.device import resolve
-    from sentiment_hybrid.engine.evaluate import predict_probabilities
-    from sentiment_hybrid.engine.materials import furnish
+    from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
+    from sentiment_hybrid.engine.training.session import session_for
 
     info, settings = loaded.info, config.model(loaded.info.head).train
     compute = resolve(device, settings.precision)
-    workshop = furnish(
+    session = session_for(
         loaded.classifier,
         loaded.encoder,
         compute=compute,
         cache=paths.cache_dir(config.paths.cache_dir),
-        # A fine-tuned encoder's states serve this model alone: not worth keeping.
+        # The states of a fine-tuned encoder are useful for this model only.
         keep_states=info.trainable_layers == 0,
         max_gb=config.cache.max_gb,
         token_budget=settings.token_budget,
@@ -507,20 +508,20 @@ def probabilities_of(
         max_windows=info.max_windows,
     )
     with progress(f"encoding {split}", unit="windows") as bar:
-        material = workshop.material(examples.texts, examples.labels, progress=bar.advance)
-    if cut := material.tokenized.truncated:
-        note(f"{cut:,} texts are longer than {info.max_windows} windows and were cut")
-    with progress(f"testing on {split}", total=len(material), unit="texts") as bar:
+        dataset = session.dataset(examples.texts, examples.labels, progress=bar.advance)
+    if cut := dataset.tokenized.truncated:
+        note(f"{cut:,} texts were cut after {info.max_windows} windows")
+    with progress(f"testing on {split}", total=len(dataset), unit="texts") as bar:
         probabilities = predict_probabilities(
-            workshop.classifier,
-            material.tokenized,
+            session.classifier,
+            dataset.tokenized,
             compute=compute,
             token_budget=settings.token_budget,
-            states=material.states,
+            states=dataset.states,
             progress=bar.advance,
         )
-    live = len(material.tokenized.window_lengths) if material.states is None else 0
-    return probabilities, live + (workshop.states.passes if workshop.states else 0)
+    live = len(dataset.tokenized.window_lengths) if dataset.states is None else 0
+    return probabilities, live + (session.states.passes if session.states else 0)
 
 
 def write_files(
@@ -534,7 +535,7 @@ def write_files(
     name: str,
     labels: tuple[str, ...],
 ) -> dict[str, Path]:
-    """Predictions and figures of a model on these rows; ``name`` says in the names of the files which rows."""
+    """Write predictions and figures of a model; ``name`` identifies the rows in the file names."""
     from sentiment_hybrid.reporting import plots
     from sentiment_hybrid.reporting.predictions import write_predictions
 

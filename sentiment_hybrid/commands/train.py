@@ -16,17 +16,18 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.commands import fitting
 from sentiment_hybrid.config.schema import JOINT, Config
 from sentiment_hybrid.errors import TrainingError
+from sentiment_hybrid.heads import display_name
 
 if TYPE_CHECKING:
     from sentiment_hybrid.commands.test import TestResult
     from sentiment_hybrid.data.store import Examples, Store
-    from sentiment_hybrid.engine.checkpoint import ModelInfo
     from sentiment_hybrid.engine.device import Compute
-    from sentiment_hybrid.engine.evaluate import Material
-    from sentiment_hybrid.engine.loop import Fit
-    from sentiment_hybrid.engine.materials import Workshop
-    from sentiment_hybrid.engine.runs import Run
+    from sentiment_hybrid.engine.inference.evaluate import EncodedDataset
+    from sentiment_hybrid.engine.inference.model_directory import ModelInfo
     from sentiment_hybrid.engine.training.distill import Lesson
+    from sentiment_hybrid.engine.training.runs import Run
+    from sentiment_hybrid.engine.training.session import Session
+    from sentiment_hybrid.engine.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -104,17 +105,17 @@ def run(
     Raises:
         SenthyError: of the kind that fits; see `sentiment_hybrid.errors`.
     """
-    from sentiment_hybrid.engine import processes
+    from sentiment_hybrid import distributed
     from sentiment_hybrid.engine.device import resolve
 
-    processes.join(resolve(device).device.type)
-    processes.from_main(lambda: fitting.check_writable(config.paths.models_dir, config.paths.results_dir))
+    distributed.join(resolve(device).device.type)
+    distributed.from_main(lambda: fitting.check_writable(config.paths.models_dir, config.paths.results_dir))
     options = Options(device, offline, test, encoder, bundle_encoder, purpose)
     published = paths.published_model(config.paths.models_dir, model)
     if seeds > 1:
         return _run_seeds(config, model, options, seeds, published, resume=resume)
     with trained(config, model, options, resume=resume, targets={model: published}) as (result,):
-        return processes.from_main(lambda: tested(config, model, options, result) if test else result)
+        return distributed.from_main(lambda: tested(config, model, options, result) if test else result)
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class Options:
 
 def train_fingerprint(config: Config, model: str, data_fingerprint: str, *, include_valid: bool = False) -> str:
     """Of everything that a trained model depends on: equal fingerprints, equal model (on the same machine)."""
-    from sentiment_hybrid.engine.runs import FREE_TO_CHANGE
+    from sentiment_hybrid.engine.training.runs import FREE_TO_CHANGE
 
     heads = {name: config.model(name).head.model_dump(mode="json") for name in config.heads(model)}
     joint = _joint_facts(config) if model == JOINT else None
@@ -175,26 +176,26 @@ def _distill_facts(config: Config) -> dict[str, Any]:
 
 def _head_files(config: Config) -> list[str]:
     """Digests of the heads that the training starts from."""
-    from sentiment_hybrid.engine.checkpoint import file_sha256
+    from sentiment_hybrid.files import sha256
 
     folder = config.joint.heads_from
     files = [] if folder is None else [folder / head / paths.MODEL_WEIGHTS for head in config.joint.models]
-    return [file_sha256(file) for file in files if file.is_file()]
+    return [sha256(file) for file in files if file.is_file()]
 
 
 def encoder_files(name: str) -> list[str]:
     """Digests of a local encoder's files, or mini's: the same name may mean other weights tomorrow."""
-    from sentiment_hybrid.engine.checkpoint import file_sha256
+    from sentiment_hybrid.files import sha256
 
     folder = paths.mini_dir() / paths.ENCODER_DIR if name == paths.MINI else Path(name).expanduser()
     if name == "scratch" or not folder.is_dir():
         return []
-    return [file_sha256(path) for pattern in ("*.safetensors", "*.json") for path in sorted(folder.glob(pattern))]
+    return [sha256(path) for pattern in ("*.safetensors", "*.json") for path in sorted(folder.glob(pattern))]
 
 
 def can_resume(config: Config, model: str, data_fingerprint: str, *, include_valid: bool = False) -> bool:
     """Whether there is an unfinished run of this model with the same settings and data."""
-    from sentiment_hybrid.engine.runs import Run
+    from sentiment_hybrid.engine.training.runs import Run
 
     try:
         Run.unfinished(config, model, train_fingerprint(config, model, data_fingerprint, include_valid=include_valid))
@@ -207,13 +208,14 @@ def is_published(
     config: Config, model: str, data_fingerprint: str, *, include_valid: bool = False, bundle: bool = False
 ) -> bool:
     """Whether the published model is whole, and the one that training would give again."""
-    from sentiment_hybrid.engine.checkpoint import file_sha256, read_info
+    from sentiment_hybrid.engine.inference.model_directory import read_info
     from sentiment_hybrid.errors import ModelError
+    from sentiment_hybrid.files import sha256
 
     directory = paths.published_model(config.paths.models_dir, model)
     try:
         info = read_info(directory)
-        whole = file_sha256(directory / paths.MODEL_WEIGHTS) == info.weights_sha256
+        whole = sha256(directory / paths.MODEL_WEIGHTS) == info.weights_sha256
     except (ModelError, OSError):
         return False
     same = info.train_fingerprint == train_fingerprint(config, model, data_fingerprint, include_valid=include_valid)
@@ -225,18 +227,18 @@ def trained(
     config: Config, model: str, options: Options, *, resume: bool, targets: Mapping[str, Path]
 ) -> Iterator[tuple[TrainResult, ...]]:
     """Train and publish each head; the run counts as finished, and cannot be resumed, once the block ends well."""
+    from sentiment_hybrid import distributed
     from sentiment_hybrid.data.store import open_store
-    from sentiment_hybrid.engine import processes
-    from sentiment_hybrid.engine.runs import Run
+    from sentiment_hybrid.engine.training.runs import Run
 
     started = time.perf_counter()
-    with processes.together(lambda: open_store(config.paths.data_db)) as store:
+    with distributed.together(lambda: open_store(config.paths.data_db)) as store:
         include_valid = options.purpose.include_valid
-        rows = processes.together(lambda: _examples(config, model, store, include_valid=include_valid))
-        fingerprint = processes.together(
+        rows = distributed.together(lambda: _examples(config, model, store, include_valid=include_valid))
+        fingerprint = distributed.together(
             lambda: train_fingerprint(config, model, store.fingerprint, include_valid=include_valid)
         )
-        processes.check_same(fingerprint, "settings, a database or an encoder")
+        distributed.check_same(fingerprint, "settings, a database or an encoder")
         facts = {"data_fingerprint": store.fingerprint}
         run = Run.unfinished(config, model, fingerprint) if resume else Run.start(config, model, fingerprint, **facts)
         with fitting.held(run, resume=resume):
@@ -257,29 +259,29 @@ def _run_one(
     resume: bool,
     targets: Mapping[str, Path],
 ) -> list[TrainResult]:
-    from sentiment_hybrid.engine import processes
+    from sentiment_hybrid import distributed
 
     compute = fitting.compute_for(run, device=options.device, precision=config.training(model).precision)
     if resume:
         # What the fingerprint leaves out (the token budget) also goes on as it was resolved at the start.
-        before = processes.from_main(run.config)
+        before = distributed.from_main(run.config)
         config = before.model_copy(update={"paths": config.paths, "cache": config.cache, "test": config.test})
     lesson = fitting.lesson(config, model, store, rows[0], compute, offline=options.offline)
     if lesson is not None:
         rows = lesson.rows(rows[0]), rows[1]
-    workshop, fit = _prepare(config, model, options, store.labels, rows, compute, lesson)
-    run.settle(compute.describe(), encoder=workshop.encoder.fingerprint)
-    resumed = resume and fitting.load_last(fit, run)
+    session, trainer = _prepare(config, model, options, store.labels, rows, compute, lesson)
+    run.settle(compute.describe(), encoder=session.encoder.fingerprint)
+    resumed = resume and fitting.load_last(trainer, run)
     wanted = config.training(model).sample_size
     train_rows = store.count("train") if wanted is None else wanted
     if model == JOINT:
         from sentiment_hybrid.commands.joint import rows_before
 
         train_rows = max(train_rows, rows_before(config, store))
-    fitting.consume(fit, run, minutes=config.training(model).checkpoint_minutes)
-    passes = sum(processes.gather(workshop.states.passes if workshop.states else 0))
-    processes.from_main(lambda: _publish(config, options, store, workshop, fit, run, train_rows, targets))
-    return processes.from_main(
+    fitting.consume(trainer, run, minutes=config.training(model).checkpoint_minutes)
+    passes = sum(distributed.gather(session.states.passes if session.states else 0))
+    distributed.from_main(lambda: _publish(config, options, store, session, trainer, run, train_rows, targets))
+    return distributed.from_main(
         lambda: [_result(run, head, target, resumed=resumed, passes=passes) for head, target in targets.items()]
     )
 
@@ -288,43 +290,44 @@ def _publish(
     config: Config,
     options: Options,
     store: Store,
-    workshop: Workshop,
-    fit: Fit,
+    session: Session,
+    trainer: Trainer,
     run: Run,
     train_rows: int,
     targets: Mapping[str, Path],
 ) -> None:
     """Save the best epoch as a model directory for each head, and draw the run's curves."""
-    from sentiment_hybrid.data.seen import SeenTexts
-    from sentiment_hybrid.engine.checkpoint import best_weights, save_model
-    from sentiment_hybrid.engine.loop import load_trainable
+    from sentiment_hybrid.engine.evaluation.seen import SeenTexts
+    from sentiment_hybrid.engine.inference.model_directory import save_model
+    from sentiment_hybrid.engine.training.checkpoints import best_weights
+    from sentiment_hybrid.engine.training.trainer import load_trainable
     from sentiment_hybrid.models.classifier import Classifier
     from sentiment_hybrid.reporting.plots import learning_curves
 
-    whole = workshop.classifier
+    whole = session.classifier
     load_trainable(whole, best_weights(run.checkpoints))
-    bundle = options.bundle_encoder or not _stays_with_its_name(config, workshop)
+    bundle = options.bundle_encoder or not _stays_with_its_name(config, session)
     seen = None
     model = JOINT if not isinstance(whole, Classifier) else next(iter(targets))
     if len(keys := fitting.keys_beside(config, model, store)):
         seen = SeenTexts.of(keys, split_seed=store.split_seed)
     for head, target in targets.items():
         one = whole if isinstance(whole, Classifier) else whole.classifier(head)
-        info = _describe(config, head, workshop, store, run, train_rows=train_rows)
+        info = _describe(config, head, session, store, run, train_rows=train_rows)
         info = replace(
-            info, trained_on_valid=options.purpose.include_valid, temperature=fitting.temperature(workshop, one, fit)
+            info, trained_on_valid=options.purpose.include_valid, temperature=fitting.temperature(session, one, trainer)
         )
-        save_model(target, classifier=one, encoder=workshop.encoder, info=info, bundle=bundle, seen=seen)
+        save_model(target, classifier=one, encoder=session.encoder, info=info, bundle=bundle, seen=seen)
     epochs = run.epochs()
     best = [facts["epoch"] for facts in epochs if facts["is_best"]][-1]
-    title = f"{', '.join(paths.DISPLAY_NAMES[head] for head in targets)} on {config.project.name}"
+    title = f"{', '.join(display_name(head) for head in targets)} on {config.project.name}"
     learning_curves(run.folder / paths.RUN_CURVES, epochs, title=title, best=best)
 
 
 def _result(run: Run, model: str, model_dir: Path, *, resumed: bool, passes: int) -> TrainResult:
     best, valid = fitting.best_epoch(run)
     return TrainResult(
-        model=paths.DISPLAY_NAMES[model],
+        model=display_name(model),
         model_dir=model_dir,
         run_dir=run.folder,
         best_epoch=best["epoch"],
@@ -383,21 +386,21 @@ def _prepare(
     rows: tuple[Examples, Examples | None],
     compute: Compute,
     lesson: Lesson | None = None,
-) -> tuple[Workshop, Fit]:
+) -> tuple[Session, Trainer]:
     """Everything up to the first step."""
-    from sentiment_hybrid.engine import processes
-    from sentiment_hybrid.engine.materials import in_step, new_fit
+    from sentiment_hybrid import distributed
+    from sentiment_hybrid.engine.training.session import in_step, new_trainer
 
     settings = config.training(model)
-    workshop, train, valid = processes.together(lambda: _encode(config, model, options, labels, rows, compute))
-    train, valid = in_step(workshop, train), in_step(workshop, valid) if valid is not None else None
+    session, train, valid = distributed.together(lambda: _encode(config, model, options, labels, rows, compute))
+    train, valid = in_step(session, train), in_step(session, valid) if valid is not None else None
     if lesson is not None:
         train = lesson.given_to(train, config.distill.temperature)
-        workshop.project_states(lesson.states)
-    fit = new_fit(
-        workshop, train, valid, settings=settings, labels=labels, seed=config.project.seed, distillation=config.distill
+        session.project_states(lesson.states)
+    trainer = new_trainer(
+        session, train, valid, settings=settings, labels=labels, seed=config.project.seed, distillation=config.distill
     )
-    return workshop, fit
+    return session, trainer
 
 
 def _encode(
@@ -407,16 +410,16 @@ def _encode(
     labels: tuple[str, ...],
     rows: tuple[Examples, Examples | None],
     compute: Compute,
-) -> tuple[Workshop, Material, Material | None]:
+) -> tuple[Session, EncodedDataset, EncodedDataset | None]:
     """Seeds, encoder, head, states; of several processes each does this for itself, and they share the states."""
-    from sentiment_hybrid.engine.loop import weights_of_classes
-    from sentiment_hybrid.engine.materials import load_or_build_encoder, open_workshop, set_seeds
+    from sentiment_hybrid.engine.training.session import load_or_build_encoder, open_session, set_seeds
+    from sentiment_hybrid.engine.training.trainer import weights_of_classes
 
     settings = config.training(model)
     weights_of_classes(settings.class_weights, rows[0].labels, labels)  # a wrong map is told before hours of encoding
     set_seeds(config.project.seed)
     loaded = load_or_build_encoder(config, lambda: rows[0].texts, offline=options.offline, place=options.encoder)
-    workshop = open_workshop(
+    session = open_session(
         config,
         model,
         loaded,
@@ -427,19 +430,19 @@ def _encode(
     if model == JOINT and config.joint.heads_from is not None:
         from sentiment_hybrid.commands.joint import take_heads
 
-        take_heads(workshop, config.joint.heads_from, labels)
-    train, valid = (None if examples is None else fitting.encoded(workshop, examples) for examples in rows)
+        take_heads(session, config.joint.heads_from, labels)
+    train, valid = (None if examples is None else fitting.encoded(session, examples) for examples in rows)
     assert train is not None
-    return workshop, train, valid
+    return session, train, valid
 
 
-def _describe(config: Config, model: str, workshop: Workshop, store: Store, run: Run, *, train_rows: int) -> ModelInfo:
+def _describe(config: Config, model: str, session: Session, store: Store, run: Run, *, train_rows: int) -> ModelInfo:
     """What the model directory will say of itself."""
-    from sentiment_hybrid.engine.checkpoint import ModelInfo
-    from sentiment_hybrid.engine.runs import now, versions
-    from sentiment_hybrid.models.encoder import encoder_fingerprint
+    from sentiment_hybrid.engine.inference.model_directory import ModelInfo
+    from sentiment_hybrid.engine.training.runs import now, versions
+    from sentiment_hybrid.models.encoder.module import encoder_fingerprint
 
-    encoder = workshop.encoder
+    encoder = session.encoder
     trained = config.encoder.trainable_layers != 0
     return ModelInfo(
         head=model,
@@ -463,15 +466,15 @@ def _describe(config: Config, model: str, workshop: Workshop, store: Store, run:
     )
 
 
-def _stays_with_its_name(config: Config, workshop: Workshop) -> bool:
+def _stays_with_its_name(config: Config, session: Session) -> bool:
     """A frozen encoder of the hub, or mini, can be had again by name; any other belongs inside the model directory."""
-    return workshop.encoder.source in ("hub", "package") and config.encoder.trainable_layers == 0
+    return session.encoder.source in ("hub", "package") and config.encoder.trainable_layers == 0
 
 
 def tested(config: Config, model: str, options: Options, result: TrainResult, *, published: bool = True) -> TrainResult:
     """Test the model and add the entry of the training to the results."""
     from sentiment_hybrid.commands import test
-    from sentiment_hybrid.engine.runs import now, versions
+    from sentiment_hybrid.engine.training.runs import now, versions
     from sentiment_hybrid.reporting.results import append_result
 
     tested = test.evaluate(
@@ -504,8 +507,8 @@ def _run_seeds(
     config: Config, model: str, options: Options, seeds: int, published: Path, *, resume: bool
 ) -> TrainResult:
     """One run per seed; the model that validation prefers is published, and all of them are tested, that one last."""
-    from sentiment_hybrid.engine import processes
-    from sentiment_hybrid.engine.loop import goodness
+    from sentiment_hybrid import distributed
+    from sentiment_hybrid.engine.training.trainer import selection_score
 
     metric = config.model(model).train.metric
     trained: list[tuple[Config, TrainResult]] = []
@@ -513,8 +516,8 @@ def _run_seeds(
         seeded = config.model_copy(update={"project": config.project.model_copy(update={"seed": seed})})
         trained.append((seeded, _run_seed(seeded, model, options, resume=resume)))
 
-    best = max(trained, key=lambda pair: goodness(pair[1].valid, metric))
-    return processes.from_main(lambda: _choose(trained, best, model, options, published))
+    best = max(trained, key=lambda pair: selection_score(pair[1].valid, metric))
+    return distributed.from_main(lambda: _choose(trained, best, model, options, published))
 
 
 def _choose(
@@ -527,7 +530,7 @@ def _choose(
     """Publish the best of several seeds, and test them all."""
     import shutil
 
-    from sentiment_hybrid.engine.checkpoint import publish_copy
+    from sentiment_hybrid.engine.inference.model_directory import publish_copy
 
     publish_copy(best[1].model_dir, published)
     results = []
@@ -543,12 +546,12 @@ def _choose(
 
 def _run_seed(config: Config, model: str, options: Options, *, resume: bool) -> TrainResult:
     """Train one of several seeds, or with ``resume`` take what the stopped command left of it."""
-    from sentiment_hybrid.engine import processes
+    from sentiment_hybrid import distributed
 
     target = paths.seed_model(config.paths.results_dir, model, config.project.seed)
-    data_fingerprint = processes.together(lambda: _data_fingerprint(config))
+    data_fingerprint = distributed.together(lambda: _data_fingerprint(config))
     fingerprint = train_fingerprint(config, model, data_fingerprint)
-    done = processes.from_main(lambda: _done_seed(config, model, target, fingerprint)) if resume else None
+    done = distributed.from_main(lambda: _done_seed(config, model, target, fingerprint)) if resume else None
     if done is not None:
         return done
     resume = resume and can_resume(config, model, data_fingerprint)
@@ -558,8 +561,8 @@ def _run_seed(config: Config, model: str, options: Options, *, resume: bool) -> 
 
 def _done_seed(config: Config, model: str, target: Path, fingerprint: str) -> TrainResult | None:
     """What a seed came to whose run has finished, if it is the one that would be trained again."""
-    from sentiment_hybrid.engine.checkpoint import read_info
-    from sentiment_hybrid.engine.runs import Run
+    from sentiment_hybrid.engine.inference.model_directory import read_info
+    from sentiment_hybrid.engine.training.runs import Run
 
     if not target.is_dir() or (info := read_info(target)).train_fingerprint != fingerprint:
         return None

@@ -72,8 +72,6 @@ def load_config(
 def resolve(source: str | Path) -> Path:
     """The file behind a path or the name of a shipped config. Raises ConfigError when there is neither."""
     path = Path(source).expanduser()
-    if str(source) in _RENAMED and not path.exists():
-        raise ConfigError(f"the config `{source}` is now called `{_RENAMED[str(source)]}`", hint="Use the new name.")
     if path.is_file():
         return path
     names = shipped()
@@ -81,6 +79,8 @@ def resolve(source: str | Path) -> Path:
         return paths.shipped_configs() / f"{source}.yaml"
     if path.is_dir():
         raise ConfigError(f"{path} is a directory, not a configuration file")
+    if new := _RENAMED.get(path.stem):
+        raise ConfigError(f"the shipped config `{path.stem}` is now called `{new}`", hint=f"Use --config {new}.")
     near = difflib.get_close_matches(str(source), names, n=1)
     hint = f"Did you mean `{near[0]}`? " if near else ""
     raise ConfigError(f"no configuration file {source}", hint=f"{hint}Shipped configs: {', '.join(names)}.")

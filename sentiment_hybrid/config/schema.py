@@ -2,99 +2,43 @@
 
 from __future__ import annotations
 
-import codecs
 import difflib
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     TypeAdapter,
     ValidationError,
-    ValidationInfo,
     create_model,
     field_validator,
     model_validator,
 )
 
 from sentiment_hybrid import paths
-
-# --- types of values -------------------------------------------------------------------------------------------------
-
-
-def _as_text(value: Any) -> Any:
-    """YAML reads 0 and 4.0 as numbers, yet as values of a column or as labels they are text."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, int | float) else value
-
-
-def _not_a_bool(value: Any) -> Any:
-    # Pydantic would accept true as 1.
-    if isinstance(value, bool):
-        raise ValueError("true and false are not numbers")
-    return value
-
-
-def _known_encoding(name: str) -> str:
-    try:
-        codecs.lookup(name)
-    except LookupError as error:
-        raise ValueError(
-            f"{name!r} is not an encoding that Python knows; common ones are utf-8, latin-1, cp1252, utf-16"
-        ) from error
-    return name
-
-
-#: A label, or a value of a column: numbers are kept as they are written.
-LabelText = Annotated[str, BeforeValidator(_as_text)]
-#: A path in which ~ is the home directory.
-HomePath = Annotated[Path, AfterValidator(Path.expanduser)]
-Encoding = Annotated[str, AfterValidator(_known_encoding)]
-Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
-Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
-Rate = Annotated[float, Field(gt=0.0, le=1.0)]
-Epochs = Annotated[int, Field(ge=1, le=10_000)]
-BatchSize = Annotated[int, Field(ge=1, le=65_536)]
-Rows = Annotated[int, Field(ge=2, le=10**12)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Width = Annotated[int, Field(ge=4, le=4096)]
-Layers = Annotated[int, Field(ge=1, le=8)]
-AttentionHeads = Annotated[int, Field(ge=1, le=64)]
-TrainableLayers = Annotated[int, Field(ge=0, le=1000)] | Literal["all"]
-Metric = Literal["macro_f1", "accuracy", "loss"]
-
-
-def default(value: Any, description: str, **bounds: Any) -> Any:
-    """A setting's default and meaning, and what pydantic is to check."""
-    return Field(value, description=description, **bounds)
-
-
-class Strict(BaseModel):
-    """Frozen; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Section(Strict):
-    """Base of every section."""
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _bools_are_not_numbers(cls, value: Any, info: ValidationInfo) -> Any:
-        types = _plain_types(cls.model_fields[info.field_name or ""].annotation)
-        return value if bool in types or not {int, float} & types else _not_a_bool(value)
-
-
-def _plain_types(annotation: Any) -> frozenset[Any]:
-    inside = typing.get_args(annotation) if typing.get_origin(annotation) is not Literal else ()
-    return frozenset({annotation}).union(*(_plain_types(one) for one in inside)) if inside else frozenset({annotation})
+from sentiment_hybrid.config.sections import (
+    AttentionHeads,
+    BatchSize,
+    Dropout,
+    Encoding,
+    Epochs,
+    Fraction,
+    HomePath,
+    LabelText,
+    Metric,
+    Rate,
+    Rows,
+    Section,
+    Seed,
+    Strict,
+    TrainableLayers,
+    default,
+    not_a_bool,
+    plain_types,
+)
+from sentiment_hybrid.heads import HEADS, resolve
 
 
 def _leaves_training_rows(section: Any) -> Any:
@@ -288,8 +232,8 @@ class Train(Optimization):
 
 # --- hyperparameter search -------------------------------------------------------------------------------------------
 
-Real = Annotated[float, BeforeValidator(_not_a_bool)]
-Whole = Annotated[int, BeforeValidator(_not_a_bool)]
+Real = Annotated[float, BeforeValidator(not_a_bool)]
+Whole = Annotated[int, BeforeValidator(not_a_bool)]
 
 
 class _Range(Strict):
@@ -435,7 +379,7 @@ def _beyond_bounds(field: Any, space: FloatSpace | IntSpace | CategoricalSpace) 
     """What a search space would try that its setting refuses; empty if nothing."""
     tried = space.choices if isinstance(space, CategoricalSpace) else (space.low, space.high)
     adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, Field(), *field.metadata])
-    if isinstance(space, FloatSpace) and float not in _plain_types(field.annotation):
+    if isinstance(space, FloatSpace) and float not in plain_types(field.annotation):
         return "takes whole numbers only: use `type: int`, or `type: categorical` with choices"
     for value in tried:
         try:
@@ -448,60 +392,9 @@ def _beyond_bounds(field: Any, space: FloatSpace | IntSpace | CategoricalSpace) 
 # --- models ----------------------------------------------------------------------------------------------------------
 
 
-class LstmHead(Section):
-    """BiLSTM, multi-head self-attention, masked pooling and an MLP over the encoder's token states."""
-
-    hidden: Width = default(256, "LSTM units per direction.")
-    layers: Layers = default(2, "Stacked LSTM layers.")
-    dropout: Dropout = default(
-        0.3, "Dropout of token states (one mask per text), between layers and before the output."
-    )
-    attention_heads: AttentionHeads = default(4, "Self-attention heads; must divide 2 x hidden.")
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> LstmHead:
-        if (2 * self.hidden) % self.attention_heads:
-            raise ValueError(f"attention_heads ({self.attention_heads}) must divide 2 x hidden ({2 * self.hidden})")
-        return self
-
-
-class HanHead(Section):
-    """Hierarchical attention: over the words of a window, then over the windows of a text."""
-
-    hidden: Width = default(256, "Recurrent units per direction.")
-    layers: Layers = default(1, "Stacked recurrent layers over words.")
-    dropout: Dropout = default(
-        0.3, "Dropout of token states (one mask per text), between layers and before the output."
-    )
-    cell: Literal["gru", "lstm"] = default("gru", "Recurrent cell; the paper uses gru.")
-
-
-class LinearHead(Section):
-    """Masked mean of the token states and one linear layer: the baseline for the other heads."""
-
-    dropout: Dropout = default(0.1, "Dropout before the output.")
-
-
-#: Name -> the head's section, and what its search space has beside what all heads share.
-HEADS: dict[str, tuple[type[Section], dict[str, Any]]] = {
-    "lstm": (
-        LstmHead,
-        {
-            "hidden": {"type": "categorical", "choices": [128, 256, 512]},
-            "layers": {"type": "int", "low": 1, "high": 3},
-            "attention_heads": {"type": "categorical", "choices": [2, 4, 8]},
-        },
-    ),
-    "han": (
-        HanHead,
-        {
-            "hidden": {"type": "categorical", "choices": [128, 256, 384]},
-            "layers": {"type": "int", "low": 1, "high": 2},
-        },
-    ),
-    "linear": (LinearHead, {}),
-}
 MODEL_NAMES: tuple[str, ...] = tuple(HEADS)
+#: Head -> its section.
+_SECTIONS: dict[str, type[Section]] = {name: resolve(head.config) for name, head in HEADS.items()}
 
 
 class Model(Section):
@@ -513,9 +406,12 @@ class Model(Section):
 
 
 def _model_section(name: str) -> type[Model]:
-    head, space = HEADS[name]
+    head = _SECTIONS[name]
+    space = getattr(head, "search_space", {})
     title = name.capitalize()
-    hpo = create_model(f"{title}Hpo", __base__=Hpo, search_space=(SearchSpace, _search_space(_COMMON_SPACE | space)))
+    known = head.model_fields.keys() | Train.model_fields.keys()  # a head need not have a dropout
+    space = {name: entry for name, entry in (_COMMON_SPACE | space).items() if name in known}
+    hpo = create_model(f"{title}Hpo", __base__=Hpo, search_space=(SearchSpace, _search_space(space)))
     hpo.heads = (head,)
     return create_model(
         f"{title}Model",
@@ -720,7 +616,7 @@ class Config(_WithModels):
 class SharedHpo(Hpo):
     """The hyperparameter search of every model."""
 
-    heads = tuple(head for head, _ in HEADS.values())
+    heads = tuple(_SECTIONS.values())
 
 
 class ConfigFile(Config):

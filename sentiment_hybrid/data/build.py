@@ -11,11 +11,11 @@ import secrets
 import sqlite3
 import stat
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import compress
+from itertools import chain, compress
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sentiment_hybrid.config.schema import Data
-from sentiment_hybrid.data import split
-from sentiment_hybrid.data.clean import Normalizer
+from sentiment_hybrid.data import splits as split
 from sentiment_hybrid.data.columns import Columns, Labelling, LabelValues, all_mean, choose, codes_in, resolve
-from sentiment_hybrid.data.crew import Crew, Prepared, Recipe
+from sentiment_hybrid.data.hashing import Hasher
+from sentiment_hybrid.data.normalizers import Normalizer
+from sentiment_hybrid.data.ordering import CONFLICT, OTHER_SPLIT, REPEAT, Rows, class_counts, find_drops, positions
+from sentiment_hybrid.data.partitions import Partitions
 from sentiment_hybrid.data.sources import Batch, Source
-from sentiment_hybrid.data.spool import CONFLICT, LEFT_OUT, OTHER_SPLIT, REPEAT, Rows, Spool
 from sentiment_hybrid.data.store import APPLICATION_ID, FORMAT_VERSION, check_ours
 from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, OutputError
 from sentiment_hybrid.files import reason
@@ -38,8 +39,8 @@ Int64s = npt.NDArray[np.int64]
 #: Reasons for leaving a row out, in the order in which they are shown.
 UNREADABLE, UNKNOWN, EMPTY, CLEANED_AWAY = "unreadable", "unknown label", "empty text", "empty after cleaning"
 TESTED, TRAINED = "text that the model is tested on", "text that the model was trained on"
-_SPOOLED = {OTHER_SPLIT: "text of another split", CONFLICT: "conflicting labels", REPEAT: "repeated text"}
-REASONS = (UNREADABLE, UNKNOWN, EMPTY, CLEANED_AWAY, TESTED, TRAINED, *_SPOOLED.values())
+_LATE = {OTHER_SPLIT: "text of another split", CONFLICT: "conflicting labels", REPEAT: "repeated text"}
+REASONS = (UNREADABLE, UNKNOWN, EMPTY, CLEANED_AWAY, TESTED, TRAINED, *_LATE.values())
 
 _READ_AT_ONCE = 40_000
 _CACHE_KIB = 32 * 1024
@@ -48,8 +49,10 @@ _NEGATION = re.compile(r"\b(?:no|not|nor)\b|n['’´`]t\b", re.IGNORECASE)
 _LEAST_NEGATION = 0.02
 _NEGATION_ROWS = 500
 _LOOKED_AT = 200
-#: Rows per INSERT at most, a power of two: a third cheaper than one by one, and few turns at Python's lock.
-_INSERTED_AT_ONCE = 1024
+#: Values per statement, six per row: what old versions of SQLite take at most.
+_INSERTED_AT_ONCE = 996
+#: The label value of a row that is left out because of a model's demands: the last one of all.
+_LEFT_OUT = -1
 
 
 @dataclass(frozen=True)
@@ -90,17 +93,6 @@ class _Intake:
     columns: Columns
     values: LabelValues
     ids: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Taken:
-    """A batch whose texts are being prepared."""
-
-    rows: Sequence[int]
-    values: Int64s
-    texts: list[str]
-    recipe: Recipe
-    prepared: Callable[[], Prepared]
 
 
 @dataclass
@@ -180,8 +172,8 @@ def build(
         DatabaseError: what stands at ``target`` is not ours, protected, or held open by another program.
     """
     check_writable(target)
-    with _aside(target) as (connection, finished), Spool(target.parent) as spool:
-        builder = _Builder(connection, spool, parts, data, normalizer, demands)
+    with _aside(target) as (connection, finished), Partitions(target.parent) as partitions:
+        builder = _Builder(connection, partitions, parts, data, normalizer, demands)
         builder.read_all(on_rows)
         on_step("putting rows in order")
         info = builder.finish()
@@ -192,12 +184,12 @@ def build(
 
 
 class _Builder:
-    """Reads into the spool, and from there fills an empty database."""
+    """Reads into partitions on disk, and from there fills an empty database."""
 
     def __init__(
         self,
         connection: sqlite3.Connection,
-        spool: Spool,
+        partitions: Partitions,
         parts: Sequence[Part],
         data: Data,
         normalizer: Normalizer,
@@ -206,7 +198,7 @@ class _Builder:
         self.demands = demands
         self.bars = _bars(demands)
         self.connection = connection
-        self.spool = spool
+        self.partitions = partitions
         self.data = data
         self.normalizer = normalizer
         self.official = parts[0].split is not None
@@ -215,69 +207,75 @@ class _Builder:
         self.no_text = np.uint64(split.key_hash("", data.split_seed)[1])
         self.intakes = [self._intake(part) for part in parts]
         self.value_owner: list[tuple[int, str]] = []
+        #: Of each row with a text, by batch: split code, label value, source row, order hash, hash of the text.
+        self.facts: list[tuple[npt.NDArray[Any], ...]] = []
+        self.taken = 0
 
     def _intake(self, part: Part) -> _Intake:
         columns = choose(part.source.columns, self.data, source=part.source.name)
         return _Intake(part, columns, LabelValues(part.source.name, columns.label, place=part.source.place))
 
     def read_all(self, on_rows: Callable[[int], None]) -> None:
-        """Every source into the spool. Raises DataError when nothing is there."""
-        with Crew() as crew:
+        """Every source into the partitions. Raises DataError when a source has no rows."""
+        with Hasher(self.data.split_seed) as hasher:
             for index, intake in enumerate(self.intakes):
                 names = list(dict.fromkeys((intake.columns.text, intake.columns.label, intake.columns.raw)))
                 before = self.tally.rows
-                waiting: deque[_Taken] = deque()
                 for batch in intake.part.source.batches(names, size=_READ_AT_ONCE):
-                    waiting.append(self._take(batch, intake, index, crew))
-                    if len(waiting) > crew.depth:
-                        self._put(waiting.popleft())
+                    self._take(batch, intake, index, hasher)
                     on_rows(len(batch) + sum(batch.skipped.values()))
-                while waiting:
-                    self._put(waiting.popleft())
                 if self.tally.rows == before:
                     raise DataError(f"{intake.part.source.name} has no rows", hint="A header alone is not enough.")
 
-    def _take(self, batch: Batch, intake: _Intake, index: int, crew: Crew) -> _Taken:
-        """Look at a batch, and have its texts prepared."""
+    def _take(self, batch: Batch, intake: _Intake, index: int, hasher: Hasher) -> None:
+        """Clean, hash and keep the rows of a batch that have a text."""
         self.tally.unreadable.update(batch.skipped)
         self.tally.rows += len(batch) + sum(batch.skipped.values())
         texts = [text or "" for text in batch.columns[intake.columns.text]]
-        raws = None
+        raws = texts
         if intake.columns.raw != intake.columns.text:
             raws = [raw or text for raw, text in zip(batch.columns[intake.columns.raw], texts, strict=True)]
         self._look_for_negation(texts)
         values = self._value_ids(batch, intake, index)
-        recipe = self._recipe(intake.part)
-        return _Taken(batch.rows, values, texts, recipe, crew.submit(recipe, texts, raws))
-
-    def _put(self, taken: _Taken) -> None:
-        """Take the prepared texts of a batch, and spool its rows."""
-        if not taken.texts:
-            return
-        prepared = taken.prepared()
-        values = taken.values
-        first, second = split.from_digests(prepared.digests)
-        splits = taken.recipe.splits(first)
-        has_text = second != self.no_text
-        self.tally.add_sums(values[has_text], splits[has_text], first[has_text], second[has_text])
-        kept = np.zeros(len(values), dtype=bool)
-        kept[np.frombuffer(prepared.sheaf.order, dtype=np.int32)] = True
-        self._count_empty(values[~kept], list(compress(taken.texts, ~kept)))
+        hashes = hasher.start(raws)
+        cleaned = self.normalizer.many(texts)
+        first, keys = hashes()
+        splits = self._splits(intake.part, first)
+        has_text = keys != self.no_text
+        self.tally.add_sums(values[has_text], splits[has_text], first[has_text], keys[has_text])
+        kept = np.fromiter(map(bool, cleaned), dtype=bool, count=len(cleaned))
+        self._count_empty(values[~kept], list(compress(texts, ~kept)))
         if self.bars:
-            values = np.where(self._known_to_the_model(splits, values, second, kept), LEFT_OUT, values)
-        self.spool.add(
-            prepared.sheaf,
-            splits=splits,
-            values=values,
-            rows=taken.rows,
-            keys=second,
-            identities=np.frombuffer(prepared.identities, dtype=np.int64),
-        )
+            values = np.where(self._known_to_the_model(splits, values, keys, kept), _LEFT_OUT, values)
+        self._keep(kept, batch.rows, cleaned, raws, splits=splits, values=values, keys=keys)
+
+    def _keep(
+        self,
+        kept: npt.NDArray[np.bool_],
+        source_rows: Sequence[int],
+        cleaned: Sequence[str],
+        raws: Sequence[str],
+        *,
+        splits: Int64s,
+        values: Int64s,
+        keys: split.UInt64s,
+    ) -> None:
+        texts = list(compress(cleaned, kept))
+        others = [None if raw == text else raw for raw, text in zip(compress(raws, kept), texts, strict=True)]
+        splits, values, keys = splits[kept].astype(np.uint8), values[kept].astype(np.int32), keys[kept]
+        # Python's hash of a text is as good as any within one process, and free of charge.
+        hashes = np.fromiter(map(hash, texts), dtype=np.int64, count=len(texts))
+        self.facts.append((splits, values, np.asarray(source_rows)[kept], keys, hashes))
+        rows = np.arange(self.taken, self.taken + len(texts))
+        self.partitions.add(rows, texts, others, splits=splits, keys=keys)
+        self.taken += len(texts)
 
     def _value_ids(self, batch: Batch, intake: _Intake, index: int) -> Int64s:
         """Label values as small numbers; the label that each means is decided when all are known."""
         given = [value or "" for value in batch.columns[intake.columns.label]]
-        for value in set(given) - intake.ids.keys():
+        for value in dict.fromkeys(given):
+            if value in intake.ids:
+                continue
             intake.values.add(value, batch.rows[given.index(value)])
             intake.ids[value] = len(self.value_owner)
             self.value_owner.append((index, value))
@@ -285,13 +283,13 @@ class _Builder:
         self.tally.seen.update(_counted(values))
         return values
 
-    def _recipe(self, part: Part) -> Recipe:
-        name, seed = self.normalizer.name, self.data.split_seed
+    def _splits(self, part: Part, hashes: split.UInt64s) -> Int64s:
+        """Split code of each row, (N,): the official one, else by hash."""
         if part.split is None:
-            return Recipe(name, seed, (self.data.test_size, self.data.valid_size))
+            return split.assign(hashes, test_size=self.data.test_size, valid_size=self.data.valid_size)
         if part.split == split.TRAIN and not self.has_valid:
-            return Recipe(name, seed, (0.0, self.data.valid_size))
-        return Recipe(name, seed, None, part.split)
+            return split.assign(hashes, test_size=0.0, valid_size=self.data.valid_size)
+        return np.full(len(hashes), part.split, dtype=np.int64)
 
     def _count_empty(self, values: Int64s, texts: list[str]) -> None:
         """Texts of which cleaning leaves nothing."""
@@ -323,20 +321,44 @@ class _Builder:
         labellings = self._labellings()
         labels = labellings[0].labels
         codes = [labellings[owner].codes.get(name, -1) for owner, name in self.value_owner]
-        label_of = np.array([*codes, -1], dtype=np.int64)  # the last is LEFT_OUT's
+        label_of = np.array([*codes, -1], dtype=np.int64)  # the last is _LEFT_OUT's
         self.known_values = set(np.flatnonzero(label_of >= 0).tolist())
-        reasons = self.spool.find_drops(
-            label_of,
+        rows = self._rows(label_of)
+        reasons = find_drops(
+            rows,
             official=self.official,
             drop_conflicts=self.data.conflicts == "drop",
             drop_repeats=self.data.repeats == "drop",
         )
         dropped = self._dropped_while_reading()
-        dropped |= {name: int((reasons == code).sum()) for code, name in _SPOOLED.items()}
-        counts = self.spool.class_counts(label_of, reasons, len(labels))
+        dropped |= {name: int((reasons == code).sum()) for code, name in _LATE.items()}
+        counts = class_counts(rows, reasons, len(labels))
         self._check_enough(counts, labels, dropped)
-        self._write(self.spool.ordered(label_of, reasons, counts))
+        self._write(rows, positions(rows, reasons))
         return self._info(labels, counts, dropped)
+
+    def _rows(self, label_of: Int64s) -> Rows:
+        splits, values, source_rows, keys, texts = map(np.concatenate, zip(*self.facts, strict=True))
+        self.facts.clear()
+        return Rows(splits, label_of[values], source_rows, keys, texts)
+
+    def _write(self, rows: Rows, places: Int64s) -> None:
+        """Insert the rows in their order, in a thread: SQLite works while the next partition is sorted."""
+        facts = (places, rows.labels, rows.source_rows, rows.keys.view(np.int64))  # SQLite has no unsigned numbers
+        with ThreadPoolExecutor(1) as writer:
+            before = writer.submit(self._insert, [])
+            for numbers, texts, raws in self.partitions.in_order(places):
+                columns = [*(fact[numbers].tolist() for fact in facts), texts, raws]
+                before.result()
+                before = writer.submit(self._insert, list(chain.from_iterable(zip(*columns, strict=True))))
+            before.result()
+
+    def _insert(self, values: list[Any]) -> None:
+        """Many rows per statement: a third cheaper than one by one, and Python's lock changes hands less often."""
+        for start in range(0, len(values), _INSERTED_AT_ONCE):
+            some = values[start : start + _INSERTED_AT_ONCE]
+            marks = ", ".join(["(?, ?, ?, ?, ?, ?)"] * (len(some) // 6))
+            self.connection.execute(f"INSERT INTO examples VALUES {marks}", some)
 
     def _labellings(self) -> tuple[Labelling, ...]:
         values, demands = [intake.values for intake in self.intakes], self.demands
@@ -345,33 +367,6 @@ class _Builder:
         ):
             return resolve(values, self.data)
         return tuple(Labelling(demands.labels, codes_in(one, self.data, demands.labels)) for one in values)
-
-    def _write(self, ordered: Iterator[Rows]) -> None:
-        """Insert rows in a thread of its own while the next are put in order: SQLite works without Python's lock."""
-        with ThreadPoolExecutor(1) as writer:
-            before: Future[None] | None = None
-            for rows in ordered:
-                if before is not None:
-                    before.result()
-                before = writer.submit(self._insert, rows)
-            if before is not None:
-                before.result()
-
-    def _insert(self, rows: Rows) -> None:
-        width, left = len(rows), len(rows[0])
-        values: list[Any] = [None] * (left * width)
-        for place, column in enumerate(rows):
-            values[place::width] = column
-        most = self.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // width
-        start, size = 0, min(_INSERTED_AT_ONCE, 1 << most.bit_length() - 1)
-        while left:
-            # Halves, so that few different statements are ever compiled.
-            while size > left:
-                size //= 2
-            marks = ", ".join(["(?, ?, ?, ?, ?, ?)"] * size)
-            some = values[start * width : (start + size) * width]
-            self.connection.execute(f"INSERT INTO examples VALUES {marks}", some)
-            start, left = start + size, left - size
 
     def _dropped_while_reading(self) -> dict[str, int]:
         tally, known = self.tally, self.known_values

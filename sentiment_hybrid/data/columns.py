@@ -1,9 +1,10 @@
-"""Finds the text and label columns and turns values into labels; every surprise is an error with row and value."""
+"""Finds the text and label columns and maps values to labels; unexpected values are errors with their row."""
 
 from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ _CLEAN_SUFFIX = re.compile(r"[_ ]?clean(?:ed)?$|^clean(?:ed)?[_ ]?")
 _NAMES = {"neg": "negative", "negative": "negative", "neu": "neutral", "neutral": "neutral", "pos": "positive",
           "positive": "positive"}  # fmt: skip
 _ORDER = ("negative", "neutral", "positive")
-#: Sets of whole numbers with a known meaning; those first that others are part of.
+#: Sets of integers with a known meaning; supersets come before subsets.
 _SCHEMES: dict[frozenset[int], tuple[str, ...]] = {
     frozenset({0, 2, 4}): _ORDER,
     frozenset({0, 1, 2}): _ORDER,
@@ -38,7 +39,7 @@ _SCHEMES: dict[frozenset[int], tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the chosen columns, as they stand in the source."""
+    """Names of the chosen columns, as spelled in the source."""
 
     text: str
     label: str
@@ -49,7 +50,7 @@ def choose(columns: Sequence[str], data: Data, *, source: str) -> Columns:
     """The text, label and raw-text columns of a source.
 
     Raises:
-        ColumnError: one is missing or several would do; lists those found and the nearest.
+        ColumnError: a column is missing or ambiguous; lists the columns found and suggests the nearest.
     """
     text = find_text(columns, data.text_column, source=source)
     if data.label_column is not None:
@@ -57,7 +58,7 @@ def choose(columns: Sequence[str], data: Data, *, source: str) -> Columns:
     else:
         label = _detect(columns, LABEL_NAMES, (), what="label", source=source)
     if text == label:
-        raise ColumnError(f"{source}: text and label cannot be the same column, {text!r}")
+        raise ColumnError(f"{source}: the text and the label cannot be the same column, {text!r}")
     if data.raw_text_column is not None:
         raw = _named(columns, data.raw_text_column, setting="raw_text_column", source=source)
     else:
@@ -66,7 +67,7 @@ def choose(columns: Sequence[str], data: Data, *, source: str) -> Columns:
 
 
 def find_text(columns: Sequence[str], wanted: str | None, *, source: str) -> str:
-    """The text column: the one named, else the known one, else the only one. Raises ColumnError."""
+    """The text column: the one given, else one with a known name, else the only one. Raises ColumnError."""
     if wanted is not None:
         return _named(columns, wanted, setting="text_column", source=source)
     if len(columns) == 1:
@@ -81,8 +82,8 @@ def _named(columns: Sequence[str], wanted: str, *, setting: str, source: str) ->
     if len(same) == 1:
         return same[0]
     raise ColumnError(
-        f"{source} has no column {wanted!r}; it has {_listed(columns)}",
-        hint=_nearest(columns, [wanted]) or f"Name one of them (data.{setting}).",
+        f"{source} has no column {wanted!r}; its columns are {_listed(columns)}",
+        hint=_nearest(columns, [wanted]) or f"Set data.{setting} to one of them.",
     )
 
 
@@ -98,25 +99,25 @@ def _detect(
             return found[0]
         if found:
             raise ColumnError(
-                f"{source} has several columns that may hold the {what}: {_listed(found)}",
-                hint=f"Name one with --{what}-column (data.{what}_column).",
+                f"{source} has several possible {what} columns: {_listed(found)}",
+                hint=f"Choose one with --{what}-column (data.{what}_column).",
             )
     raise ColumnError(
-        f"{source} has no known {what} column; it has {_listed(columns)}",
+        f"{source} has no known {what} column; its columns are {_listed(columns)}",
         hint=_other_separator(columns)
         or _nearest(columns, names, option=f"--{what}-column")
-        or f"Name it with --{what}-column (data.{what}_column). The first line must be a header of column names.",
+        or f"Set --{what}-column (data.{what}_column). The first line must be a header with column names.",
     )
 
 
 def _other_separator(columns: Sequence[str]) -> str:
-    """What to do about a header that was not taken apart; spreadsheets of some countries write semicolons."""
+    """A hint for a header with another delimiter; spreadsheets write semicolons in some countries."""
     found = [mark for mark in ";\t|" if mark in columns[0]] if len(columns) == 1 else []
-    return f"Its fields are separated by {found[0]!r}: save it with commas (.csv) or tabs (.tsv)." if found else ""
+    return f"The delimiter seems to be {found[0]!r}: save the file with commas (.csv) or tabs (.tsv)." if found else ""
 
 
 def _raw_beside(columns: Sequence[str], text: str) -> str:
-    """The column that a cleaned one was made from, so that both give the same split."""
+    """The column that a cleaned column was made from, so that both give the same split."""
     plain = _plain(text)
     stem = _CLEAN_SUFFIX.sub("", plain)
     if stem == plain:
@@ -135,18 +136,20 @@ def _listed(columns: Sequence[str]) -> str:
 
 
 def _nearest(columns: Sequence[str], wanted: Sequence[str], *, option: str = "") -> str:
-    # `tweet_id` is near `tweet`, and its numbers are no texts.
+    # `tweet_id` is similar to `tweet`, but holds numbers.
     plain = {_plain(name): name for name in columns if not _plain(name).endswith("id")}
     for name in wanted:
         near = difflib.get_close_matches(_plain(name), list(plain), n=1, cutoff=0.7)
         if near:
-            return f"Did you mean {plain[near[0]]!r}?" + (f" Say so with {option} {plain[near[0]]}." if option else "")
+            return f"Did you mean {plain[near[0]]!r}?" + (
+                f" Then use {option} {shlex.quote(plain[near[0]])}." if option else ""
+            )
     return ""
 
 
 @dataclass(frozen=True)
 class Labelling:
-    """The ordered labels, and each value's index in them; a value that is not in ``codes`` is unknown."""
+    """The ordered labels, and the index of each value; a value that is not in ``codes`` is unknown."""
 
     labels: tuple[str, ...]
     codes: Mapping[str, int]
@@ -155,7 +158,7 @@ class Labelling:
 class LabelValues:
     """The distinct values of one source's label column, each with the row where it was first seen.
 
-    ``place`` says in words where a row of that source stands.
+    ``place`` describes the location of a row in that source.
     """
 
     def __init__(self, source: str, column: str, *, place: Callable[[int], str] = "row {}".format) -> None:
@@ -165,25 +168,25 @@ class LabelValues:
         self.first_rows: dict[str, int] = {}
 
     def add(self, value: str, row: int) -> None:
-        """Note a new value. Raises LabelError when there are too many for a label column."""
+        """Record a new value. Raises LabelError if there are too many for a label column."""
         self.first_rows[value] = row
         if len(self.first_rows) > MOST_LABELS:
             some = ", ".join(repr(item[:40]) for item in list(self.first_rows)[:5])
             raise LabelError(
-                f"{self.source}: column {self.column!r} looks like no label column: more than {MOST_LABELS} different "
-                f"values, such as {some}",
-                hint="Name the right one with --label-column (data.label_column).",
+                f"{self.source}: column {self.column!r} is probably not a label column: it has more than {MOST_LABELS} "
+                f"different values, such as {some}",
+                hint="Choose another column with --label-column (data.label_column).",
             )
 
 
 def resolve(sources: Sequence[LabelValues], data: Data) -> tuple[Labelling, ...]:
-    """Decide what the values of each source mean; the labels are the same for all.
+    """Map the values of each source to labels, which are the same for all sources.
 
-    One reading for all sources is tried first; where that leaves unknown values, each source for itself (a training
-    file may say 0, 1, 2 where the official test says negative, neutral, positive).
+    All sources are interpreted together first; if that leaves unknown values, each source is interpreted by itself
+    (a training file may use 0, 1, 2 and the official test negative, neutral, positive).
 
     Raises:
-        LabelError: a value is unknown (unless ``data.unknown_labels`` is drop), or there is one class only.
+        LabelError: a value is unknown (unless ``data.unknown_labels`` is drop), or there is only one class.
     """
     union = {value: row for values in reversed(sources) for value, row in values.first_rows.items()}
     labelling = _read_values(union, data)
@@ -204,11 +207,11 @@ def resolve(sources: Sequence[LabelValues], data: Data) -> tuple[Labelling, ...]
 def codes_of(
     values: Iterable[str], labels: Sequence[str], label_map: Mapping[str, str] | None = None
 ) -> dict[str, int]:
-    """Index in ``labels``, which are given, of each value that means one of them.
+    """The index in the given ``labels`` of each value that stands for one of them.
 
-    A value is read as the label that it spells, else by the map, else by what names and numbers usually mean. Numbers
-    that the map leaves out mean nothing: it may count otherwise. All values are read together, so 1 beside 0 is
-    positive and 1 beside 0 and 2 neutral; one class alone is read where every scheme of these labels agrees.
+    A value is matched with the label of the same spelling, else by the map, else by the usual meaning of names and
+    numbers. Numbers that a map omits are unknown. All values are interpreted together: 1 next to 0 is positive, but
+    1 next to 0 and 2 is neutral. A single class is accepted if all schemes with these labels agree on it.
     """
     places = {label.casefold(): index for index, label in enumerate(labels)}
     plain = {value: canonical(value) for value in values if value.strip()}
@@ -227,25 +230,26 @@ def codes_in(values: LabelValues, data: Data, labels: Sequence[str]) -> dict[str
     """``codes_of`` the values of a source, with ``data.label_map``.
 
     Raises:
-        LabelError: a value is none of the labels, unless ``data.unknown_labels`` is drop; tells both lists.
+        LabelError: a value is none of the labels, unless ``data.unknown_labels`` is drop; shows both lists.
     """
     codes = codes_of(values.first_rows, labels, data.label_map)
     strangers = [value for value in values.first_rows if value not in codes]
     if strangers and data.unknown_labels == "error":
         row, shown = values.first_rows[strangers[0]], strangers[0][:60]
-        what = f"the label {shown!r}" if shown.strip() else "no label"
+        what = f"the label {shown!r}" if shown.strip() else "an empty label"
         more = f" (and {len(strangers) - 1} more unknown values)" if len(strangers) > 1 else ""
         raise LabelError(
-            f"{values.source}, {values.place(row)}: {what} in column {values.column!r}{more} is none of the model's: "
-            f"{', '.join(labels)}; the column holds {_some(values.first_rows)}",
-            hint="Map values with --label-map VALUE=LABEL (data.label_map), or leave such rows out with "
+            f"{values.source}, {values.place(row)}: {what} in column {values.column!r}{more} is not one of the labels "
+            "of the model: "
+            f"{', '.join(labels)}; the column contains {_some(values.first_rows)}",
+            hint="Map values with --label-map VALUE=LABEL (data.label_map), or drop such rows with "
             "--set data.unknown_labels=drop.",
         )
     return codes
 
 
 def all_mean(values: LabelValues, data: Data, labels: Sequence[str]) -> bool:
-    """Whether every value of a source means one of these labels, and every label is meant."""
+    """Whether every value of a source stands for one of these labels, and every label occurs."""
     codes = codes_of(values.first_rows, labels, data.label_map)
     return set(codes.values()) == set(range(len(labels))) and all(
         value in codes for value in values.first_rows if value.strip()
@@ -258,7 +262,7 @@ def _some(values: Iterable[str]) -> str:
 
 
 def _meaning_among(numbers: Mapping[str, int], places: Collection[str]) -> dict[str, str]:
-    """What numbers mean as labels of a known set."""
+    """The meaning of numbers, given a set of labels."""
     usual = _by_numbers({item: item for item in numbers}, numbers)
     if set(usual.labels) & set(places):
         return {item: usual.labels[code] for item, code in usual.codes.items()}
@@ -285,34 +289,34 @@ def _raise_unknown(sources: Sequence[LabelValues], labelling: Labelling) -> None
     if not unknown or not labelling.labels:
         raise _no_scheme(sorted(given), sources[0])
     row, value, item = unknown[0]
-    what = f"unknown label {value[:60]!r}" if value.strip() else "no label"
+    what = f"unknown label {value[:60]!r}" if value.strip() else "empty label"
     more = f" (and {len(unknown) - 1} more unknown values)" if len(unknown) > 1 else ""
     raise LabelError(
         f"{item.source}, {item.place(row)}: {what} in column {item.column!r}{more}; "
         f"the labels are {', '.join(labelling.labels)}",
-        hint="Drop such rows with --set data.unknown_labels=drop, or say what the values mean with --label-map "
-        "VALUE=LABEL (data.label_map).",
+        hint="Drop such rows with --set data.unknown_labels=drop, or map the values with --label-map VALUE=LABEL "
+        "(data.label_map).",
     )
 
 
 def _one_class(values: Sequence[str], source: LabelValues) -> LabelError:
     shown = ", ".join(repr(value[:40]) for value in values) or "nothing"
     return LabelError(
-        f"{source.source}: one class only: column {source.column!r} holds {shown}; two or more labels are needed",
-        hint="Is it the right column (--label-column), and does the file hold all classes?",
+        f"{source.source}: only one class: column {source.column!r} contains {shown}, but two or more are required",
+        hint="Is it the right column (--label-column), and does the file contain all classes?",
     )
 
 
 def _no_scheme(values: Sequence[str], source: LabelValues) -> LabelError:
     shown = ", ".join(repr(value[:40]) for value in values[:12])
     return LabelError(
-        f"{source.source}: cannot tell what the labels {shown} in column {source.column!r} mean",
-        hint="Say it with --label-map VALUE=LABEL, e.g. 0=negative 2=positive (data.label_map).",
+        f"{source.source}: the meaning of the labels {shown} in column {source.column!r} is unknown",
+        hint="Map them with --label-map VALUE=LABEL, e.g. --label-map 0=negative --label-map 2=positive.",
     )
 
 
 def canonical(value: str) -> str:
-    """A value without the accidents of its spelling: trimmed, and ``4.0`` is ``4``."""
+    """A value in canonical spelling: trimmed, and ``4.0`` becomes ``4``."""
     value = value.strip()
     number = _whole(value)
     return value if number is None else str(number)

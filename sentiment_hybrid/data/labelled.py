@@ -1,4 +1,4 @@
-"""Labelled texts of one source in memory, in the labels and the cleaning of a model that exists already."""
+"""Reads labelled texts for an existing model, with its labels and its normaliser."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sentiment_hybrid.config.schema import Data
-from sentiment_hybrid.data.clean import Normalizer
 from sentiment_hybrid.data.columns import LabelValues, canonical, choose, codes_in
+from sentiment_hybrid.data.normalizers import Normalizer
 from sentiment_hybrid.data.sources import Source
 from sentiment_hybrid.data.store import Examples
 from sentiment_hybrid.errors import DataError
@@ -25,7 +25,7 @@ class Labelled:
 
 
 def read_labelled(source: Source, data: Data, *, labels: tuple[str, ...], normalizer: Normalizer) -> Labelled:
-    """Read every row; rows without text, and unknown labels if ``data.unknown_labels`` is drop, are left out.
+    """Read every row; empty texts, and unknown labels if ``data.unknown_labels`` is drop, are dropped.
 
     A value is taken as the model's label that it equals but for case, else as ``data.label_map`` says, else as what
     names and numbers usually mean, where the model has such labels: a file of one class can be told too.
@@ -33,7 +33,7 @@ def read_labelled(source: Source, data: Data, *, labels: tuple[str, ...], normal
     Raises:
         SourceError, ColumnError: the source cannot be read.
         LabelError: a label that the model does not have.
-        DataError: nothing is left.
+        DataError: no row is left.
     """
     columns = choose(source.columns, data, source=source.name)
     values = LabelValues(source.name, columns.label, place=source.place)
@@ -63,7 +63,7 @@ def read_labelled(source: Source, data: Data, *, labels: tuple[str, ...], normal
             texts.append(cleaned)
             raws.append(raw or text or "")
     if not rows:
-        raise DataError(f"{source.name} has no row with a text", hint="Is it the right text column (--text-column)?")
+        raise DataError(f"{source.name} has no texts", hint="Is it the right text column (--text-column)?")
     codes = codes_in(values, data, labels)
     keep = [index for index, label in enumerate(given) if label in codes]
     unknown = Counter(canonical(label) for label in given if label not in codes)

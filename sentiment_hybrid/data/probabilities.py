@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from sentiment_hybrid.config.schema import Data
-from sentiment_hybrid.data.clean import Normalizer
 from sentiment_hybrid.data.columns import find_text
+from sentiment_hybrid.data.normalizers import Normalizer
 from sentiment_hybrid.data.sources import Source
 from sentiment_hybrid.errors import ColumnError, DataError
 

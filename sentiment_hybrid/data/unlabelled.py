@@ -1,4 +1,4 @@
-"""Texts of a source without their labels, cleaned, each once, a share of them held out."""
+"""Reads texts without labels, cleaned and deduplicated, and holds out a fraction of them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from sentiment_hybrid.config.schema import Data
-from sentiment_hybrid.data import split
-from sentiment_hybrid.data.clean import Normalizer
+from sentiment_hybrid.data import splits
 from sentiment_hybrid.data.columns import find_text
+from sentiment_hybrid.data.normalizers import Normalizer
 from sentiment_hybrid.data.sources import Source
 from sentiment_hybrid.errors import DataError
 
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """Texts to train on, also as they were before cleaning, and held-out ones.
-
-    Each list has an order of its own that no order of rows changes.
-    """
+    """Texts to train on, cleaned and raw, and held-out texts, in an order that does not depend on the order of rows."""
 
     train: list[str]
     raw: list[str]
@@ -29,11 +26,11 @@ class Unlabelled:
 
 
 def read_unlabelled(source: Source, data: Data, *, normalizer: Normalizer, valid_size: float) -> Unlabelled:
-    """Read every row's text; empty ones and all but the first of those with one split key are left out, and counted.
+    """Read every row's text; empty texts, and repeats by split key, are dropped and counted.
 
     Raises:
         SourceError, ColumnError: the source cannot be read.
-        DataError: nothing is left.
+        DataError: no text is left.
     """
     column = find_text(source.columns, data.text_column, source=source.name)
     texts: list[str] = []
@@ -49,15 +46,15 @@ def read_unlabelled(source: Source, data: Data, *, normalizer: Normalizer, valid
         dropped["empty text"] += len(raws) - len(kept)
         texts += [cleaned[place] for place in kept]
         kept_raws += [raws[place] for place in kept]
-        first, second = split.hash_raw(kept_raws[-len(kept) :] if kept else [], data.split_seed)
+        first, second = splits.hash_raw(kept_raws[-len(kept) :] if kept else [], data.split_seed)
         hashes.append(first)
         orders.append(second)
     if not texts:
-        raise DataError(f"{source.name} has no row with a text", hint="Is it the right text column (--text-column)?")
+        raise DataError(f"{source.name} has no texts", hint="Is it the right text column (--text-column)?")
     split_hashes, order_hashes = np.concatenate(hashes), np.concatenate(orders)
     _, distinct = np.unique(order_hashes, return_index=True)
     dropped["repeat"] += len(texts) - len(distinct)
-    held_out = split.assign(split_hashes[distinct], test_size=0.0, valid_size=valid_size) == split.VALID
+    held_out = splits.assign(split_hashes[distinct], test_size=0.0, valid_size=valid_size) == splits.VALID
     train, valid = distinct[~held_out], distinct[held_out]
     return Unlabelled(
         train=[texts[row] for row in train],

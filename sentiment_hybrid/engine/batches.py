@@ -5,18 +5,24 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
     import torch
 
-    from sentiment_hybrid.engine.features import StoredStates
     from sentiment_hybrid.models.classifier import TokenCounts
 
 _CHUNK = 4096  # texts handed to the tokenizer at once: enough for its threads, little memory
 _BUCKET_STEPS = 100  # steps whose rows are sorted by length together: of tweets 3 % is padding, with 32 it was 6
+
+
+class WindowStates(Protocol):
+    """Token states of windows that have been computed before."""
+
+    def gather(self, windows: np.ndarray, lengths: np.ndarray) -> torch.Tensor:
+        """States of these windows, padded with zeros: (W, T, H)."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +171,7 @@ def padding_share(
     return 1.0 - real / max(1, places)
 
 
-def collate(tokenized: TokenizedTexts, rows: np.ndarray, states: StoredStates | None = None) -> Batch:
+def collate(tokenized: TokenizedTexts, rows: np.ndarray, states: WindowStates | None = None) -> Batch:
     """Pad the windows of these texts to their own longest one, as ids or as stored states."""
     import torch
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import joblib
 import torch
 
-from sentiment_hybrid.engine import processes, threads
+from sentiment_hybrid import distributed
 from sentiment_hybrid.errors import TrainingError
-from sentiment_hybrid.models.fast import int8_engine
+from sentiment_hybrid.models.encoder.cpu_inference import int8_engine
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from sentiment_hybrid.models.encoder import Encoder
+    from sentiment_hybrid.models.encoder.module import Encoder
 
 #: Tokens that take longer to compute than an encoder's weights take to be cast and packed.
 _WORTH_A_LAYOUT = 4096
@@ -52,7 +54,7 @@ class Compute:
         """Device, precision, threads and processes, as bit-equal resuming needs them to be the same."""
         facts: dict[str, str | int] = {"device": self.device.type, "precision": self.precision}
         facts["threads"] = torch.get_num_threads()
-        return {**facts, "processes": processes.world()} if processes.world() > 1 else facts
+        return {**facts, "processes": distributed.world()} if distributed.world() > 1 else facts
 
 
 def resolve(device: str = "auto", precision: str = "auto") -> Compute:
@@ -66,7 +68,7 @@ def resolve(device: str = "auto", precision: str = "auto") -> Compute:
         # float32 products through the matrix units in TF32: 8 times as fast, and training does not miss the digits.
         torch.set_float32_matmul_precision("high")
     if chosen.type == "cpu":
-        threads.settle()
+        _limit_threads()
     if precision == "auto":
         return Compute(chosen, _best_precision(chosen))
     if precision == "fp16" and chosen.type != "cuda":
@@ -87,10 +89,10 @@ def accelerator(compute: Compute) -> Accelerator:
     from accelerate.state import AcceleratorState
     from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
 
-    if not processes.joined():
-        processes.forget_mpi()
-    # What connects several processes is made once; see `processes.join`.
-    AcceleratorState._reset_state(reset_partial_state=not processes.joined())
+    if not distributed.joined():
+        distributed.forget_mpi()
+    # What connects several processes is made once; see `distributed.join`.
+    AcceleratorState._reset_state(reset_partial_state=not distributed.joined())
     return Accelerator(
         mixed_precision={"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[compute.precision],
         cpu=compute.device.type == "cpu",
@@ -100,12 +102,21 @@ def accelerator(compute: Compute) -> Accelerator:
     )
 
 
+def _limit_threads() -> None:
+    """Lower torch's number of threads to the cores that this process may use, unless the user has set a number.
+
+    torch also counts hardware threads of one core and cores that a container may not use: waiting for them is slower.
+    """
+    if not any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")):
+        torch.set_num_threads(min(torch.get_num_threads(), joblib.cpu_count(only_physical_cores=True)))
+
+
 def _device(name: str) -> torch.device:
-    if name == "auto" and processes.must_use_cpu():
+    if name == "auto" and distributed.must_use_cpu():
         return torch.device("cpu")
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda", processes.local_rank())
+            return torch.device("cuda", distributed.local_rank())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
         raise TrainingError("no CUDA device is available here", hint="Use --device auto or --device cpu.")

@@ -1,26 +1,19 @@
-"""The registry of heads: names and import strings, so that naming a model costs no import."""
+"""Heads by name: their classes, their settings, fresh ones."""
 
 from __future__ import annotations
 
 import difflib
-import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from sentiment_hybrid.config.schema import Config, Section
+from sentiment_hybrid.config.sections import Section
 from sentiment_hybrid.errors import ConfigError, ModelError
+from sentiment_hybrid.heads import HEADS, resolve
 
 if TYPE_CHECKING:
     from torch import nn
-
-#: Name of a head -> where its class is. A new head is a file, a line here, and a section in config/schema.py.
-HEADS: dict[str, str] = {
-    "lstm": "sentiment_hybrid.models.lstm:LstmSequenceHead",
-    "han": "sentiment_hybrid.models.han:HanSequenceHead",
-    "linear": "sentiment_hybrid.models.linear:LinearMeanHead",
-}
 
 
 def head_class(name: str) -> type[nn.Module]:
@@ -29,8 +22,7 @@ def head_class(name: str) -> type[nn.Module]:
         near = difflib.get_close_matches(name, HEADS, n=1)
         mean = f"Did you mean `{near[0]}`? " if near else ""
         raise ConfigError(f"there is no model called {name!r}", hint=f"{mean}Known models: {', '.join(HEADS)}.")
-    module, _, attribute = HEADS[name].partition(":")
-    found: type[nn.Module] = getattr(importlib.import_module(module), attribute)
+    found: type[nn.Module] = resolve(HEADS[name].module)
     return found
 
 
@@ -42,7 +34,7 @@ def head_config(name: str, values: Mapping[str, Any]) -> Section:
         ModelError: the values do not fit the section; every misfit is named.
     """
     head_class(name)
-    section: type[Section] = type(Config().model(name).head)
+    section: type[Section] = resolve(HEADS[name].config)
     try:
         return section.model_validate(dict(values))
     except ValidationError as error:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from sentiment_hybrid.models.encoder import Encoder
+    from sentiment_hybrid.models.encoder.module import Encoder
 
 
 class HeadOutput(NamedTuple):

@@ -5,16 +5,16 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sentiment_hybrid.config.schema import HanHead
+from sentiment_hybrid.config import heads as settings
 from sentiment_hybrid.models.attention import AdditiveAttention
 from sentiment_hybrid.models.classifier import HeadOutput, TokenCounts, count_tokens, gather_texts, token_places
 from sentiment_hybrid.models.recurrent import PackedRecurrence
 
 
-class HanSequenceHead(nn.Module):
+class HanHead(nn.Module):
     """Two levels, each a recurrence and an additive attention; a tweet is the case of one window."""
 
-    def __init__(self, config: HanHead, *, input_size: int, num_classes: int) -> None:
+    def __init__(self, config: settings.HanHead, *, input_size: int, num_classes: int) -> None:
         super().__init__()
         size = 2 * config.hidden
         self.norm = nn.LayerNorm(input_size)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from sentiment_hybrid.config.schema import LinearHead
+from sentiment_hybrid.config import heads as settings
 from sentiment_hybrid.models.attention import masked_mean, uniform
 from sentiment_hybrid.models.classifier import HeadOutput, TokenCounts, gather_texts
 
 
-class LinearMeanHead(nn.Module):
+class LinearHead(nn.Module):
     """Mean of all real token states of a text, dropout, one linear layer."""
 
-    def __init__(self, config: LinearHead, *, input_size: int, num_classes: int) -> None:
+    def __init__(self, config: settings.LinearHead, *, input_size: int, num_classes: int) -> None:
         super().__init__()
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(input_size, num_classes)

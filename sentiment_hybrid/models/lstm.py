@@ -5,16 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from sentiment_hybrid.config.schema import LstmHead
+from sentiment_hybrid.config import heads as settings
 from sentiment_hybrid.models.attention import SelfAttention, masked_max, masked_mean
 from sentiment_hybrid.models.classifier import HeadOutput, TokenCounts, count_tokens, gather_texts
 from sentiment_hybrid.models.recurrent import PackedRecurrence, row_dropout
 
 
-class LstmSequenceHead(nn.Module):
+class LstmHead(nn.Module):
     """Reads a text as one row of tokens, however many windows the encoder saw it in."""
 
-    def __init__(self, config: LstmHead, *, input_size: int, num_classes: int) -> None:
+    def __init__(self, config: settings.LstmHead, *, input_size: int, num_classes: int) -> None:
         super().__init__()
         size = 2 * config.hidden
         self.norm = nn.LayerNorm(input_size)

@@ -1,4 +1,4 @@
-"""The paper that every figure is drawn on: one style, fonts, labels of any script, and saving whole or not at all."""
+"""The common style of all figures, fonts for labels in any script, and saving without partial files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _DPI = 150
 INK, MUTED, GRID = "#1f2933", "#65727f", "#dde3e9"
 BLUE, ORANGE, GREEN = "#2166ac", "#d9730d", "#2f8f5b"
-#: Looked at in this order for characters that the font before lacks, where they are installed.
+#: Fallback fonts, tried in this order if installed, for characters that the main font lacks.
 _FALLBACK_FONTS = (
     "Noto Emoji",
     "Segoe UI Emoji",
@@ -59,13 +59,13 @@ _STYLE: dict[str, Any] = {
 
 @contextmanager
 def figure(path: Path, inches: tuple[float, float]) -> Iterator[Figure]:
-    """A styled figure, saved aside and swapped in when the block ends well."""
+    """A figure in the common style, saved when the block ends without an error."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with rc_context({**_STYLE, "font.sans-serif": _fonts()}), warnings.catch_warnings():
-        # A character that no installed font has is drawn as a box; nothing a user could do about a warning.
+        # A character that no installed font has is drawn as a box; a warning would not help the user.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         drawing = Figure(figsize=inches, dpi=_DPI, layout="constrained")
         canvas = FigureCanvasAgg(drawing)
@@ -81,19 +81,19 @@ def _fonts() -> list[str]:
 
 
 def _save(path: Path, canvas: Any) -> None:
-    hint = "check the folder's permissions and free space, or choose another with --set paths.results_dir=DIR"
+    hint = "check permissions and free space, or choose another directory with --set paths.results_dir=DIR"
     with written(f"figure {path}", hint=hint), aside_of(path) as aside:
         canvas.print_png(aside, metadata={"Software": None})
 
 
 def title_of(drawing: Figure, title: str) -> None:
-    """A title over the whole figure, wrapped to its width."""
+    """Set a title above the whole figure, wrapped to its width."""
     width = max(24, int(drawing.get_figwidth() * 9))
     drawing.suptitle(wrapped(title, width=width, lines=3), x=0.012, ha="left", fontsize=12, fontweight="bold")
 
 
 def wrapped(text: str, *, width: int = 18, lines: int = 2) -> str:
-    """Text fit for an axis: printable characters only, wrapped, cut with an ellipsis."""
+    """Text for an axis label: printable characters only, wrapped, shortened with an ellipsis."""
     shown = "".join(" " if unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} else char for char in text)
     parts = textwrap.wrap(shown, width) or [""]
     if len(parts) > lines:
@@ -102,12 +102,12 @@ def wrapped(text: str, *, width: int = 18, lines: int = 2) -> str:
 
 
 def percent() -> Any:
-    """Ticks of shares as whole percents."""
+    """Formats tick labels of fractions as whole percents."""
     from matplotlib.ticker import PercentFormatter
 
     return PercentFormatter(1.0, decimals=0)
 
 
 def finite(value: Any) -> bool:
-    """Whether it is a number that can be drawn."""
+    """Whether the value is a finite number."""
     return isinstance(value, int | float) and math.isfinite(value)

@@ -1,4 +1,4 @@
-"""The figures: confusion matrix, reliability, learning curves, comparison of models; PNG, no display needed."""
+"""Figures as PNG files: confusion matrix, reliability diagram, learning curves, comparison of models."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from sentiment_hybrid.reporting.canvas import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from sentiment_hybrid.engine.metrics import Interval, ReliabilityBin
+    from sentiment_hybrid.engine.evaluation.metrics import Interval, ReliabilityBin
 
-#: More classes than this leave no room for numbers in the cells.
+#: With more classes, there is no room for numbers in the cells.
 _MOST_WRITTEN_CLASSES = 25
 
 
 def confusion_matrix(path: Path, confusion: Sequence[Sequence[int]], labels: Sequence[str], *, title: str) -> None:
-    """Draw counts and row percentages: ``confusion[i][j]`` rows of true label i predicted as j.
+    """Draw counts and row percentages; ``confusion[i][j]`` counts rows with true label i and predicted label j.
 
-    Raises OutputError where the file cannot be written.
+    Raises OutputError if the file cannot be written.
     """
     size = len(labels)
     side = min(24.0, max(4.2, 0.85 * size + 1.6))
@@ -48,14 +48,14 @@ def confusion_matrix(path: Path, confusion: Sequence[Sequence[int]], labels: Seq
         axes.set(xlabel="predicted", ylabel="true")
         title_of(drawing, title)
         bar = drawing.colorbar(image, ax=axes, fraction=0.046, pad=0.03, format=percent())
-        bar.set_label("share of the true label's rows")
+        bar.set_label("fraction of the true class")
         bar.outline.set_visible(False)
 
 
 def reliability(path: Path, bins: Sequence[ReliabilityBin], *, title: str) -> None:
-    """Draw the calibration curve over the rows per bin, and the ECE that the bins give.
+    """Draw the calibration curve with its ECE, above a histogram of the rows per bin.
 
-    Raises OutputError where the file cannot be written.
+    Raises OutputError if the file cannot be written.
     """
     filled = [part for part in bins if part.rows]
     total = sum(part.rows for part in filled)
@@ -103,9 +103,10 @@ def reliability(path: Path, bins: Sequence[ReliabilityBin], *, title: str) -> No
 def learning_curves(path: Path, epochs: Sequence[Mapping[str, Any]], *, title: str, best: int | None = None) -> None:
     """Draw loss, validation accuracy and macro-F1, and learning rate per epoch.
 
-    Each of ``epochs`` has epoch, train_loss, valid_loss, valid_accuracy, valid_macro_f1, learning_rate; what is missing
-    or not finite is left out. ``best`` is the epoch to mark, by default the first of the highest valid_macro_f1.
-    Raises OutputError where the file cannot be written.
+    Each of ``epochs`` has epoch, train_loss, valid_loss, valid_accuracy, valid_macro_f1, learning_rate; values that
+    are missing or not finite are skipped. ``best`` is the epoch to mark, by default that with the highest
+    valid_macro_f1.
+    Raises OutputError if the file cannot be written.
     """
     numbers = [int(facts["epoch"]) for facts in epochs]
     chosen = _best_epoch(epochs) if best is None else best
@@ -134,10 +135,10 @@ def learning_curves(path: Path, epochs: Sequence[Mapping[str, Any]], *, title: s
         title_of(drawing, title)
 
 
-def comparison(path: Path, rows: Sequence[Mapping[str, Any]], *, title: str = "Models compared") -> None:
-    """Draw a dot and an interval for each model: rows have name, and accuracy and macro_f1 as Interval.
+def comparison(path: Path, rows: Sequence[Mapping[str, Any]], *, title: str = "Model comparison") -> None:
+    """Draw each model's scores with intervals; ``rows`` have name, and accuracy and macro_f1 as Interval.
 
-    Raises OutputError where the file cannot be written.
+    Raises OutputError if the file cannot be written.
     """
     with figure(path, (8.6, 1.6 + 0.72 * max(1, len(rows)))) as drawing:
         axes = drawing.subplots()

@@ -1,4 +1,4 @@
-"""predictions.csv: every tested row with its label, what the model and the baseline said, and how sure."""
+"""predictions.csv: every tested row with its label, the predictions of model and baseline, and probabilities."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BASELINE = "baseline"
 
 @dataclass(frozen=True)
 class Predictions:
-    """Source rows, true and predicted class indices, all (N,); ``baseline`` is None where none was tested."""
+    """Source rows, true and predicted class indices, all (N,); ``baseline`` is None without a baseline."""
 
     rows: np.ndarray
     labels: np.ndarray
@@ -36,15 +36,15 @@ def write_predictions(
     names: Sequence[str],
     baseline: np.ndarray | None = None,
 ) -> None:
-    """Write the file aside and swap it in; probabilities (N, C), ``baseline`` class indices (N,).
+    """Write the file atomically; probabilities (N, C), ``baseline`` class indices (N,).
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     predicted = probabilities.argmax(axis=1)
     header = [*_FIXED, *(f"p_{name}" for name in names), *([_BASELINE] if baseline is not None else [])]
     with (
-        written(path, hint="Choose another folder: --set paths.results_dir=..."),
+        written(path, hint="Choose another directory: --set paths.results_dir=..."),
         aside_of(path) as aside,
         aside.open("w", encoding="utf-8", errors="replace", newline="") as file,
     ):
@@ -58,10 +58,10 @@ def write_predictions(
 
 
 def read_predictions(path: Path, names: Sequence[str]) -> Predictions:
-    """Read back what write_predictions wrote, as class indices in the order of ``names``.
+    """Read a file written by write_predictions, as class indices in the order of ``names``.
 
     Raises:
-        DataError: the file is not there, damaged, or of other labels.
+        DataError: the file is missing or damaged, or has other labels.
     """
     place = {name: index for index, name in enumerate(names)}
     columns: dict[str, list[int]] = {"row": [], "label": [], "prediction": [], _BASELINE: []}

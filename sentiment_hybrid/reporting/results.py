@@ -1,4 +1,4 @@
-"""The results file: a JSON list that only grows, appended to by several processes, never lost."""
+"""The results file: a JSON list that several processes can append to without losing entries."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ LOCK_SECONDS = 60.0
 
 
 def append_result(path: Path, entry: Mapping[str, Any]) -> Path | None:
-    """Add ``entry`` to the list in ``path``; returns where a damaged file was set aside, else None.
+    """Append ``entry`` to the list in ``path``; returns the new path of a damaged file that was moved aside, else None.
 
-    The new list is written aside, flushed to disk and swapped in under a lock: a reader or a kill at any moment meets
-    the old list or the new one, and processes that append at once lose nothing. NaN and infinities become null.
-    Raises OutputError where the folder cannot be written, or the lock cannot be had within LOCK_SECONDS.
+    The new list is written to a temporary file, flushed to disk and renamed under a lock, so that readers always see
+    a complete list, and concurrent appends lose nothing. NaN and infinities become null. Raises OutputError if the
+    directory cannot be written, or the lock is not acquired within LOCK_SECONDS.
     """
     addition = _jsonable(entry)
     try:
@@ -38,9 +38,9 @@ def append_result(path: Path, entry: Mapping[str, Any]) -> Path | None:
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
-    """The entries in ``path``, oldest first; none where the file does not exist.
+    """The entries in ``path``, oldest first; an empty list if the file does not exist.
 
-    Raises OutputError where it cannot be read or is damaged; the next append sets a damaged file aside.
+    Raises OutputError if it cannot be read or is damaged; the next append moves a damaged file aside.
     """
     try:
         entries = _parse(path.read_bytes())
@@ -52,14 +52,14 @@ def read_results(path: Path) -> list[dict[str, Any]]:
         ) from error
     if entries is None:
         raise OutputError(
-            f"results file {path} is damaged: it is no JSON list of entries",
-            hint="mend it by hand; or leave it: the next result sets it aside, under a name that is told",
+            f"results file {path} is damaged: it is not a JSON list of objects",
+            hint="repair it by hand, or leave it: the next result is written to a new file, and this one is kept",
         )
     return entries
 
 
 def _parse(content: bytes) -> list[dict[str, Any]] | None:
-    """The entries, or None for content that is no JSON list of objects."""
+    """The entries, or None if the content is not a JSON list of objects."""
     try:
         entries = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError):
@@ -85,7 +85,7 @@ def _read_or_set_aside(path: Path) -> tuple[list[dict[str, Any]], Path | None]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock beside ``path``; the system frees it when a process dies, so it is never stale."""
+    """Hold the lock file of ``path``; the system releases it when a process dies, so it is never stale."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=LOCK_SECONDS)
@@ -95,13 +95,15 @@ def _locked(path: Path) -> Iterator[None]:
     except Timeout as error:
         raise OutputError(
             f"results file {path} has been locked by another process for {LOCK_SECONDS:.0f} seconds",
-            hint=f"wait for it or end it; the lock is {lock.lock_file}",
+            hint=f"wait for that process, or stop it; the lock file is {lock.lock_file}",
         ) from error
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write aside, flush to disk, swap in; leaves nothing behind on failure."""
-    aside = path.with_name(f".{path.name}.tmp")  # one name: only the holder of the lock writes, and mends leftovers
+    """Write to a temporary file, flush to disk, rename; leaves nothing behind on failure."""
+    aside = path.with_name(
+        f".{path.name}.tmp"
+    )  # a fixed name: only the lock holder writes, so leftovers are overwritten
     try:
         with aside.open("w", encoding="utf-8", newline="\n") as file:
             file.write(text + "\n")
@@ -128,12 +130,12 @@ def _jsonable(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    """As text; a lone surrogate, which has no UTF-8 form, is escaped rather than the entry lost."""
+    """As text; lone surrogates, which UTF-8 cannot encode, are escaped."""
     return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:
     return OutputError(
         f"results file {path} cannot be written: {reason(error)}",
-        hint="check the folder's permissions and free space, or choose another with --set paths.results_dir=DIR",
+        hint="check permissions and free space, or choose another directory with --set paths.results_dir=DIR",
     )

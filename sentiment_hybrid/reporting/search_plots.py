@@ -1,6 +1,6 @@
 """The figures of a hyper-parameter search: history, epochs, importances, slices, parallel coordinates.
 
-Drawn from plain facts about trials, not from a study: reporting knows no Optuna.
+They are drawn from plain mappings rather than from a study, so that reporting does not depend on Optuna.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
 
-#: A trial as plain facts: number, state (complete, pruned, failed), value, params, epochs (a figure for each).
+#: A trial: number, state (complete, pruned, failed), value, params, epochs (the value after each epoch).
 Trial = Mapping[str, Any]
 
-#: What each figure shows, as its title says after what the search is.
+#: The part of each title that says what the figure shows.
 _SHOWS = {
-    "history": "every trial",
-    "epochs": "epoch by epoch",
-    "slices": "one hyper-parameter at a time",
-    "parallel_coordinates": "all hyper-parameters of a trial",
-    "importances": "what decided",
+    "history": "optimization history",
+    "epochs": "learning curves of the trials",
+    "slices": "values of each hyper-parameter",
+    "parallel_coordinates": "hyper-parameters of all trials",
+    "importances": "hyper-parameter importance",
 }
 _SLICES_PER_ROW = 3
-#: More lines than this hide each other; the best ones are drawn.
+#: With more lines the figure becomes illegible; only the best ones are drawn.
 _MOST_LINES = 200
-#: Pruned trials are judged by the epochs that they had, so they are drawn fainter than finished ones.
+#: Pruned trials have a value of fewer epochs, so they are drawn fainter than finished ones.
 _LOOKS = {"complete": ("o", BLUE, 1.0), "pruned": ("D", ORANGE, 0.75)}
 
 
@@ -44,16 +44,16 @@ def draw(
     log_params: Collection[str] = (),
     title: str,
 ) -> dict[str, Path]:
-    """Draw every figure that these trials allow as ``<stem>_<kind>.png``; returns kind -> file.
+    """Draw the figures that these trials allow as ``<stem>_<kind>.png``; returns kind -> file.
 
     Args:
-        folder: where to.
-        stem: how the files begin.
-        trials: facts of each trial; ``value`` and ``epochs`` are such that more is better.
-        importances: hyper-parameter -> share of the variation that it explains; None where nobody can tell.
-        metric: what the values are, in words.
-        log_params: hyper-parameters that were drawn on a log scale.
-        title: of what the search is; each figure adds what it shows.
+        folder: the output directory.
+        stem: beginning of the file names.
+        trials: the trials; higher ``value`` and ``epochs`` are better.
+        importances: hyper-parameter -> fraction of the variance that it explains; None if unknown.
+        metric: display name of the values.
+        log_params: hyper-parameters sampled on a log scale.
+        title: name of the search; each figure adds what it shows.
 
     Raises:
         OutputError: a file cannot be written.
@@ -81,7 +81,7 @@ def draw(
 
 
 def history(path: Path, trials: Sequence[Trial], *, metric: str, title: str) -> None:
-    """Value of each trial, and the best so far. Raises OutputError where the file cannot be written."""
+    """Value of each trial, and the best so far. Raises OutputError if the file cannot be written."""
     with figure(path, (8.6, 4.2)) as drawing:
         axes = drawing.subplots()
         _scatter_states(axes, trials, lambda trial: trial["number"])
@@ -105,7 +105,7 @@ def history(path: Path, trials: Sequence[Trial], *, metric: str, title: str) -> 
 
 
 def epochs(path: Path, trials: Sequence[Trial], *, metric: str, title: str) -> None:
-    """Each trial's figure after each epoch; where a line ends early, the pruner ended it. Raises OutputError."""
+    """Value of each trial after each epoch; pruned trials end early. Raises OutputError."""
     best = _best(trials)
     with figure(path, (8.6, 4.2)) as drawing:
         axes = drawing.subplots()
@@ -131,7 +131,7 @@ def epochs(path: Path, trials: Sequence[Trial], *, metric: str, title: str) -> N
 
 
 def show_importances(path: Path, importances: Mapping[str, float], *, metric: str, title: str) -> None:
-    """Share of the variation that each hyper-parameter explains. Raises OutputError where it cannot be written."""
+    """Fraction of the variance that each hyper-parameter explains. Raises OutputError."""
     names = sorted(importances, key=importances.__getitem__)
     with figure(path, (7.6, 1.5 + 0.42 * max(2, len(names)))) as drawing:
         axes = drawing.subplots()
@@ -139,7 +139,7 @@ def show_importances(path: Path, importances: Mapping[str, float], *, metric: st
         axes.bar_label(bars, [f"{importances[name]:.0%}" for name in names], padding=5, color=INK, fontsize=9)
         axes.set_yticks(range(len(names)), [wrapped(name, width=28) for name in names])
         axes.set_xlim(0, 1.12 * max(*importances.values(), 1e-9))
-        axes.set_xlabel(f"share of the variation in {metric}")
+        axes.set_xlabel(f"fraction of the variance in {metric}")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axes.tick_params(axis="y", length=0)
         axes.grid(True, axis="x")
@@ -148,7 +148,7 @@ def show_importances(path: Path, importances: Mapping[str, float], *, metric: st
 
 
 def slices(path: Path, trials: Sequence[Trial], *, metric: str, log_params: Collection[str] = (), title: str) -> None:
-    """One panel per hyper-parameter: what was tried, and what it gave. Raises OutputError."""
+    """One panel per hyper-parameter: the value of each trial over the setting. Raises OutputError."""
     names = _names(trials)
     rows = max(1, -(-len(names) // _SLICES_PER_ROW))
     columns = min(_SLICES_PER_ROW, max(1, len(names)))
@@ -175,12 +175,12 @@ def slices(path: Path, trials: Sequence[Trial], *, metric: str, log_params: Coll
 def parallel_coordinates(
     path: Path, trials: Sequence[Trial], *, metric: str, log_params: Collection[str] = (), title: str
 ) -> None:
-    """A line per trial through all its hyper-parameters, darker where its value is higher. Raises OutputError."""
+    """A line per trial through all its hyper-parameters, darker for better trials. Raises OutputError."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
 
     names = _names(trials)
-    shown = sorted(trials, key=lambda trial: trial["value"])[-_MOST_LINES:]  # the best last, on top
+    shown = sorted(trials, key=lambda trial: trial["value"])[-_MOST_LINES:]  # the best are drawn last, on top
     scales = [_Scale.of(name, trials, log=name in log_params) for name in names]
     norm = _normalised([trial["value"] for trial in shown])
     shades = colormaps["YlGnBu"]
@@ -190,7 +190,7 @@ def parallel_coordinates(
             points = [
                 (place, scale.place_of(trial)) for place, scale in enumerate(scales) if scale.name in trial["params"]
             ]
-            # From a fifth of the map on: the lightest shades are lost on white.
+            # Skip the lightest fifth of the colour map, which is invisible on white.
             shade = shades(0.2 + 0.8 * float(norm(trial["value"])))
             axes.plot(*zip(*points, strict=True), color=shade, linewidth=1.8 if trial is shown[-1] else 1.1)
         for place, scale in enumerate(scales):
@@ -212,7 +212,7 @@ def parallel_coordinates(
 
 
 class _Scale:
-    """Where the values of one hyper-parameter lie between 0 and 1: evenly for choices, else by size or its log."""
+    """Maps the values of a hyper-parameter to 0..1: choices evenly, numbers linearly or logarithmically."""
 
     def __init__(self, name: str, values: Sequence[Any], *, numeric: bool, log: bool) -> None:
         self.name, self.numeric, self.log = name, numeric, log
@@ -222,7 +222,7 @@ class _Scale:
 
     @classmethod
     def of(cls, name: str, trials: Sequence[Trial], *, log: bool) -> _Scale:
-        """The scale of a name over all trials that have it."""
+        """The scale of a hyper-parameter over all trials that have it."""
         found = [trial["params"][name] for trial in trials if name in trial["params"]]
         numeric = all(finite(value) and not isinstance(value, bool) for value in found)
         few = len(set(found)) <= 3 and not log
@@ -232,17 +232,17 @@ class _Scale:
         return cls(name, choices, numeric=False, log=False)
 
     def place(self, value: Any) -> float:
-        """Between 0 and 1; the middle where there is one value only."""
+        """The position in 0..1; 0.5 if there is only one value."""
         if not self.numeric:
             return self.values.index(value) / (len(self.values) - 1) if len(self.values) > 1 else 0.5
         return (self._raw(value) - self.low) / (self.high - self.low) if self.high > self.low else 0.5
 
     def place_of(self, trial: Trial) -> float:
-        """The place of a trial's value."""
+        """The position of a trial's value."""
         return self.place(trial["params"][self.name])
 
     def ticks(self, *, most: int) -> tuple[list[float], list[str]]:
-        """Places and words of a few marks."""
+        """Positions and labels of a few ticks."""
         if not self.numeric:
             return [self.place(value) for value in self.values], [wrapped(_word(value)) for value in self.values]
         places = [step / (most - 1) for step in range(most)] if self.high > self.low else [0.5]
@@ -299,7 +299,7 @@ def _best_so_far(axes: Axes, trials: Sequence[Trial]) -> None:
             numbers.append(trial["number"])
             values.append(max([trial["value"], *values[-1:]]))
     if numbers:
-        # The best stays the best while later trials are pruned or fail.
+        # Extend the line over later trials that were pruned or failed.
         numbers.append(max(int(trial["number"]) for trial in trials))
         values.append(values[-1])
     axes.step(numbers, values, where="post", color=INK, linewidth=1.6, label="best so far")
@@ -309,6 +309,6 @@ def _normalised(values: Sequence[float]) -> Normalize:
     from matplotlib.colors import Normalize
 
     ordered = sorted(values)
-    # One trial that went wrong would leave all others the same dark shade.
+    # Clip at the first decile: one very bad trial would give all others the same dark shade.
     low = ordered[len(ordered) // 10]
     return Normalize(low, ordered[-1] if ordered[-1] > low else low + 1e-9, clip=True)

@@ -31,7 +31,7 @@ _ENTITLED = (*_SPOKEN_FOR, TrialState.WAITING)
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a study stands; ``best`` is the best goodness so far."""
+    """Where a study stands; ``best`` is the best selection_score so far."""
 
     finished: int
     pruned: int

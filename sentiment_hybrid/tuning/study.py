@@ -433,7 +433,7 @@ def ask(study: optuna.Study, space: Mapping[str, Any]) -> optuna.Trial:
 
 @dataclass(frozen=True)
 class TrialFacts:
-    """A trial that has ended; ``value`` is the best goodness of its epochs, of which ``epochs`` has each."""
+    """A trial that has ended; ``value`` is the best selection_score of its epochs, of which ``epochs`` has each."""
 
     number: int
     state: Literal["complete", "pruned", "failed"]

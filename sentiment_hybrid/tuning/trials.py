@@ -19,18 +19,19 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config, Hpo
 from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine import device
-from sentiment_hybrid.engine.loop import EpochFacts, goodness, weights_of_classes
-from sentiment_hybrid.engine.materials import load_or_build_encoder, new_fit, open_workshop, set_seeds
+from sentiment_hybrid.engine.training.session import load_or_build_encoder, new_trainer, open_session, set_seeds
+from sentiment_hybrid.engine.training.trainer import EpochEvent, selection_score, weights_of_classes
 from sentiment_hybrid.errors import ConfigError, DataError, TrainingError
-from sentiment_hybrid.models.encoder import SCRATCH, check_max_length
+from sentiment_hybrid.models.encoder.hub import SCRATCH
+from sentiment_hybrid.models.encoder.module import check_max_length
 from sentiment_hybrid.tuning.space import largest, with_params
 
 if TYPE_CHECKING:
     from sentiment_hybrid.data.store import Examples, Store
-    from sentiment_hybrid.engine.evaluate import Material
-    from sentiment_hybrid.engine.loop import Fit
-    from sentiment_hybrid.engine.materials import Workshop
-    from sentiment_hybrid.models.encoder import LoadedEncoder
+    from sentiment_hybrid.engine.inference.evaluate import EncodedDataset
+    from sentiment_hybrid.engine.training.session import Session
+    from sentiment_hybrid.engine.training.trainer import Trainer
+    from sentiment_hybrid.models.encoder.hub import LoadedEncoder
 
 _KEPT_TRACEBACK = 4000  # characters: where it failed stands at the end
 
@@ -42,7 +43,7 @@ Encoding = Callable[[str], AbstractContextManager[Callable[[int], object]]]
 class Outcome:
     """What a running trial tells.
 
-    ``epoch`` comes with the validation goodness, ``done`` after the last one. ``unusable`` is the parameters' own fault
+    ``epoch`` comes with the validation score, ``done`` after the last one. ``unusable`` is the parameters' own fault
     and would come again, ``failed`` is a crash; both come with a text.
     """
 
@@ -87,7 +88,7 @@ class TrialBench:
             self._rows = self._read(store)
         weights_of_classes(config.model(model).train.class_weights, self._rows[0].labels, self.labels)
         self._encoders: dict[int, LoadedEncoder] = {}
-        self._kept: dict[tuple[int, Path | None], tuple[Material, Material]] = {}
+        self._kept: dict[tuple[int, Path | None], tuple[EncodedDataset, EncodedDataset]] = {}
         self.loaded = loaded or self._encoder(config)
         self._check_encoder()
 
@@ -104,8 +105,8 @@ class TrialBench:
 
     def prepare(self, encoding: Encoding = lambda split: nullcontext(lambda windows: None)) -> None:
         """Tokenise, and store the states below what is trained, so that no trial has to and workers find them."""
-        workshop = self._workshop(self.config)
-        self._materials(workshop, encoding)
+        session = self._session(self.config)
+        self._datasets(session, encoding)
         self._free()
 
     def trial_config(self, params: Mapping[str, Any]) -> Config:
@@ -121,29 +122,31 @@ class TrialBench:
         return config.model_copy(update={self.model: section.model_copy(update={"train": settings})})
 
     def epochs(self, params: Mapping[str, Any]) -> Iterator[float]:
-        """Train with these parameters; yields the validation goodness of each epoch. Closing it frees the memory.
+        """Train with these parameters; yields the validation score of each epoch. Closing it frees the memory.
 
         Raises:
             ConfigError: the parameters do not go together.
             TrainingError: a loss is not a number.
         """
-        fit: Fit | None = None
+        trainer: Trainer | None = None
         try:
             config = self.trial_config(params)
             settings = config.model(self.model).train
             # Only the parameters differ: every trial draws its weights and batches from the same seed.
             set_seeds(config.project.seed)
-            workshop = self._workshop(config)
-            train, valid = self._materials(workshop)
-            fit = new_fit(workshop, train, valid, settings=settings, labels=self.labels, seed=config.project.seed)
-            del workshop
-            for facts in fit.facts():
-                if isinstance(facts, EpochFacts):
+            session = self._session(config)
+            train, valid = self._datasets(session)
+            trainer = new_trainer(
+                session, train, valid, settings=settings, labels=self.labels, seed=config.project.seed
+            )
+            del session
+            for facts in trainer.events():
+                if isinstance(facts, EpochEvent):
                     yield _goodness(facts, settings.metric)
         finally:
-            if fit is not None:
-                fit.accelerator.free_memory()
-            fit = None
+            if trainer is not None:
+                trainer.accelerator.free_memory()
+            trainer = None
             self._free()
 
     def outcomes(self, params: Mapping[str, Any]) -> Iterator[Outcome]:
@@ -199,11 +202,11 @@ class TrialBench:
         if length is not None and self.config.encoder.name != SCRATCH:
             check_max_length(self.loaded.model, int(length), name=self.config.encoder.name)
 
-    def _workshop(self, config: Config) -> Workshop:
+    def _session(self, config: Config) -> Session:
         loaded = self._encoder(config)
         if config.encoder.trainable_layers != 0:
             loaded = replace(loaded, model=copy.deepcopy(loaded.model))  # training would change it for the next trial
-        return open_workshop(
+        return open_session(
             config,
             self.model,
             loaded,
@@ -212,15 +215,15 @@ class TrialBench:
             cache=paths.cache_dir(config.paths.cache_dir),
         )
 
-    def _materials(
-        self, workshop: Workshop, encoding: Encoding = lambda split: nullcontext(lambda windows: None)
-    ) -> tuple[Material, Material]:
-        key = (workshop.max_length, workshop.states.folder if workshop.states else None)
+    def _datasets(
+        self, session: Session, encoding: Encoding = lambda split: nullcontext(lambda windows: None)
+    ) -> tuple[EncodedDataset, EncodedDataset]:
+        key = (session.max_length, session.states.folder if session.states else None)
         if key not in self._kept:
             made = []
             for examples in self._rows:
                 with encoding(examples.split) as progress:
-                    made.append(workshop.material(examples.texts, examples.labels, progress=progress))
+                    made.append(session.dataset(examples.texts, examples.labels, progress=progress))
             self._kept[key] = (made[0], made[1])
         return self._kept[key]
 
@@ -249,13 +252,13 @@ def outcomes(start: Callable[[], Iterator[float]]) -> Iterator[Outcome]:
     yield last
 
 
-def _goodness(facts: EpochFacts, metric: str) -> float:
+def _goodness(facts: EpochEvent, metric: str) -> float:
     valid = {
         "loss": facts.valid_loss or 0.0,
         "accuracy": facts.valid_accuracy or 0.0,
         "macro_f1": facts.valid_macro_f1 or 0.0,
     }
-    value = goodness(valid, metric)
+    value = selection_score(valid, metric)
     if not math.isfinite(value):
         raise TrainingError(f"the validation {metric} of epoch {facts.epoch} is {value}")
     return value

@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass, field
 from queue import Empty, SimpleQueue
 from typing import IO, Any, Protocol
 
+import joblib
+
 from sentiment_hybrid.tuning.trials import Outcome, TrialBench
 
 _KEPT_OUTPUT = 2000  # characters of what a worker said before it died
@@ -177,7 +179,7 @@ class WorkerLanes:
             visible = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]
             names = visible or [str(number) for number in range(self._gpus)]
             return environment | {"CUDA_VISIBLE_DEVICES": names[lane % len(names)]}
-        threads = str(max(1, cores() // self._count))
+        threads = str(max(1, joblib.cpu_count() // self._count))
         return environment | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
 
     def _listen(self, lane: int, worker: _Worker) -> None:
@@ -200,12 +202,6 @@ def _end(worker: _Worker) -> None:
     worker.reader.join()
     worker.process.stdout.close()
     worker.said.close()
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def open_lanes(bench: TrialBench, count: int, *, compute: str, **options: Any) -> Lanes:

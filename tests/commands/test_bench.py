@@ -8,7 +8,7 @@ import pytest
 
 from sentiment_hybrid.commands import bench
 from sentiment_hybrid.errors import EncoderError
-from sentiment_hybrid.models.fast import int8_engine
+from sentiment_hybrid.models.encoder.cpu_inference import int8_engine
 
 
 def senthy(*arguments):
@@ -46,7 +46,7 @@ def test_without_a_database_it_takes_the_bundled_sample(make_project, tmp_path):
 
 
 def test_a_measurement_that_fails_is_told_and_the_others_are_there(project, monkeypatch):
-    from sentiment_hybrid.engine.probe import Probe
+    from sentiment_hybrid.engine.training.probe import Probe
 
     def no_memory(self, precision):
         raise RuntimeError("can't allocate memory\nat all")

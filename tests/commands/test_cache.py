@@ -17,7 +17,8 @@ from sentiment_hybrid import cli, console, paths
 from sentiment_hybrid.commands import cache
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.engine import baseline, shards
+from sentiment_hybrid.engine.evaluation import baseline
+from sentiment_hybrid.engine.states import shards
 from sentiment_hybrid.errors import UsageError
 
 from .conftest import Project
@@ -121,7 +122,7 @@ def test_verify_finds_a_wrong_byte_and_names_its_shard(capsys: pytest.CaptureFix
 def test_verify_says_so_when_all_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
     stored(ENCODER)
     assert senthy("cache", "info", "--verify") == 0
-    assert "verified: every stored state" in capsys.readouterr().out
+    assert "verified: all checksums are correct" in capsys.readouterr().out
     assert senthy("cache", "info") == 0
     assert "verified" not in capsys.readouterr().out
     assert cache.info(Config(), verify=True).to_dict()["verified"] is True

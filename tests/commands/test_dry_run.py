@@ -9,7 +9,7 @@ import pytest
 from sentiment_hybrid import paths
 from sentiment_hybrid.commands import dry_run, optimize, train
 from sentiment_hybrid.data.store import open_store
-from sentiment_hybrid.engine.probe import Rate
+from sentiment_hybrid.engine.training.probe import Rate
 from sentiment_hybrid.errors import ConfigError, DatabaseError, DataError, StudyError, UsageError
 
 SPACE = "linear.hpo.search_space={learning_rate: {type: float, low: 0.001, high: 0.1, log: true}}"

@@ -18,14 +18,16 @@ import torch
 from sentiment_hybrid import paths
 from sentiment_hybrid.commands import export, predict
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.engine import export as engine
-from sentiment_hybrid.engine.checkpoint import ModelInfo, load_model, read_info, save_model
-from sentiment_hybrid.engine.onnx_backend import graph_inputs
-from sentiment_hybrid.engine.predictor import Predictor
+from sentiment_hybrid.engine.inference import onnx_export as engine
+from sentiment_hybrid.engine.inference.model_directory import ModelInfo, load_model, read_info, save_model
+from sentiment_hybrid.engine.inference.onnx_runtime import graph_inputs
+from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.errors import ModelError, OutputError, UsageError
-from sentiment_hybrid.models import HEADS, build_head
+from sentiment_hybrid.heads import HEADS
+from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
-from sentiment_hybrid.models.encoder import Encoder, load_encoder_dir
+from sentiment_hybrid.models.encoder.hub import load_encoder_dir
+from sentiment_hybrid.models.encoder.module import Encoder
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -345,7 +347,7 @@ def test_a_device_that_onnxruntime_lacks_is_told(device: str, told: str, export_
 
 
 def test_a_graph_reads_windows_as_model_json_says(export_dir: Path) -> None:
-    from sentiment_hybrid.engine.onnx_backend import OnnxBackend
+    from sentiment_hybrid.engine.inference.onnx_runtime import OnnxBackend
 
     backend = OnnxBackend(export_dir)
     tokenized = backend.tokenize(["good", "what a very good day " * 9])

@@ -9,7 +9,7 @@ import pytest
 
 from sentiment_hybrid.commands import fetch
 from sentiment_hybrid.config.load import load_config
-from sentiment_hybrid.data import clean, sources
+from sentiment_hybrid.data import normalizers, sources
 from sentiment_hybrid.errors import DataError, SourceError, UsageError
 
 
@@ -35,7 +35,7 @@ def network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     monkeypatch.setattr(sources, "open_source", open_source)
-    monkeypatch.setattr(clean, "prepare_nltk", lambda cache, offline: asked.update(nltk=(cache, offline)))
+    monkeypatch.setattr(normalizers, "prepare_nltk", lambda cache, offline: asked.update(nltk=(cache, offline)))
     return asked
 
 
@@ -82,7 +82,7 @@ def test_offline_only_looks_and_one_failure_does_not_hide_the_others(
     def no_nltk(cache: Path, offline: bool) -> None:
         raise DataError("no nltk", hint="get it")
 
-    monkeypatch.setattr(clean, "prepare_nltk", no_nltk)
+    monkeypatch.setattr(normalizers, "prepare_nltk", no_nltk)
     result = fetch.run(load_config(None, ["data.normalizer=classic"]), offline=True)
     assert network["encoder"][1]["local_files_only"] is True
     assert [(part.what, part.state) for part in result.parts] == [

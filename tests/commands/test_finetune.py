@@ -19,12 +19,12 @@ import torch
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.commands import data, finetune, test, train
-from sentiment_hybrid.data.split import hash_raw
+from sentiment_hybrid.data.splits import hash_raw
 from sentiment_hybrid.data.store import open_store
-from sentiment_hybrid.engine import metrics
-from sentiment_hybrid.engine.checkpoint import load_model, read_info
-from sentiment_hybrid.engine.predictor import Predictor
-from sentiment_hybrid.engine.runs import Run
+from sentiment_hybrid.engine.evaluation import metrics
+from sentiment_hybrid.engine.inference.model_directory import load_model, read_info
+from sentiment_hybrid.engine.inference.predictor import Predictor
+from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.errors import (
     ConfigError,
     DatabaseError,
@@ -495,11 +495,11 @@ def test_several_processes_are_refused(trained, monkeypatch):
 
 
 def test_a_full_disk_while_publishing_leaves_the_run_to_be_resumed(trained, monkeypatch):
-    from sentiment_hybrid.engine import checkpoint
+    from sentiment_hybrid.engine.inference import model_directory
 
     config, file = trained.config(), new_texts(trained)
     first = read_info(finetune.run(config, "linear", data_file=file).model_dir)
-    real = checkpoint._flush_to_disk
+    real = model_directory._flush_to_disk
 
     def full(folder):
         if "model_finetuned" in folder.name:
@@ -507,7 +507,7 @@ def test_a_full_disk_while_publishing_leaves_the_run_to_be_resumed(trained, monk
         real(folder)
 
     changed = trained.config("project.seed=7")
-    monkeypatch.setattr(checkpoint, "_flush_to_disk", full)
+    monkeypatch.setattr(model_directory, "_flush_to_disk", full)
     with pytest.raises(OutputError, match="the disk is full"):
         finetune.run(changed, "linear", data_file=file)
     target = trained.folder / "models" / "linear_roberta_model_finetuned"
@@ -522,11 +522,11 @@ KILLED = """
 import os, signal, sys
 from sentiment_hybrid.commands import finetune
 from sentiment_hybrid.config.load import load_config
-from sentiment_hybrid.engine import checkpoint
+from sentiment_hybrid.engine.training import checkpoints
 import torch
 torch.set_num_threads(1)
 config, file, saves = sys.argv[1], sys.argv[2], int(sys.argv[3])
-real = checkpoint.RunCheckpoints.save
+real = checkpoints.RunCheckpoints.save
 done = 0
 def save(self, state, **options):
     global done
@@ -534,7 +534,7 @@ def save(self, state, **options):
     if done == saves:
         os.kill(os.getpid(), signal.SIGKILL)
     real(self, state, **options)
-checkpoint.RunCheckpoints.save = save
+checkpoints.RunCheckpoints.save = save
 finetune.run(load_config(config), "lstm", data_file=file)
 """
 

@@ -24,10 +24,10 @@ from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.config.errors import REMOVED
 from sentiment_hybrid.config.schema import JOINT, Config
 from sentiment_hybrid.data.store import open_store
-from sentiment_hybrid.engine import metrics
-from sentiment_hybrid.engine.checkpoint import load_model, read_info
-from sentiment_hybrid.engine.predictor import Predictor
-from sentiment_hybrid.engine.runs import Run
+from sentiment_hybrid.engine.evaluation import metrics
+from sentiment_hybrid.engine.inference.model_directory import load_model, read_info
+from sentiment_hybrid.engine.inference.predictor import Predictor
+from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.errors import ConfigError, DataError, LabelError, ModelError, TrainingError
 from sentiment_hybrid.reporting.results import read_results
 
@@ -188,7 +188,7 @@ def test_a_joint_training_killed_and_resumed_equals_one_never_killed_bit_for_bit
 
 
 def test_a_run_is_resumed_by_the_same_heads_alone(together: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sentiment_hybrid.engine.checkpoint import RunCheckpoints
+    from sentiment_hybrid.engine.training.checkpoints import RunCheckpoints
 
     def stop(self: RunCheckpoints, state: Any, **options: Any) -> None:
         raise KeyboardInterrupt

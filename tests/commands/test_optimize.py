@@ -13,8 +13,8 @@ import yaml
 
 from sentiment_hybrid import console, paths
 from sentiment_hybrid.commands import optimize, train
-from sentiment_hybrid.engine.checkpoint import read_info
-from sentiment_hybrid.engine.runs import Run
+from sentiment_hybrid.engine.inference.model_directory import read_info
+from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.errors import ConfigError, OutputError, StudyError, UsageError
 from sentiment_hybrid.reporting.results import read_results
 
@@ -118,10 +118,10 @@ def test_running_it_again_goes_straight_to_the_end_and_a_larger_total_goes_on(pr
 
 
 def test_a_full_disk_at_the_final_model_keeps_the_study_and_the_parameters(project, tuned, monkeypatch):
-    from sentiment_hybrid.engine import checkpoint
+    from sentiment_hybrid.engine.inference import model_directory
     from sentiment_hybrid.tuning.trials import TrialBench
 
-    real = checkpoint._flush_to_disk
+    real = model_directory._flush_to_disk
 
     def full(folder):
         if "model_final" in folder.name:
@@ -129,7 +129,7 @@ def test_a_full_disk_at_the_final_model_keeps_the_study_and_the_parameters(proje
         real(folder)
 
     with monkeypatch.context() as patched:
-        patched.setattr(checkpoint, "_flush_to_disk", full)
+        patched.setattr(model_directory, "_flush_to_disk", full)
         with pytest.raises(OutputError, match="the disk is full"):
             optimize.run(tuned(), "linear")
     assert paths.best_params(project.folder / "results", "linear").is_file()
@@ -198,7 +198,7 @@ import gc, sqlalchemy, torch, transformers
 torch.set_num_threads(1)
 from sentiment_hybrid.commands import optimize
 from sentiment_hybrid.config.load import load_config
-from sentiment_hybrid.engine import materials, loop
+from sentiment_hybrid.engine.training import session, trainer
 from sentiment_hybrid.tuning import search, study, trials, workers
 
 config = load_config(sys.argv[1], sys.argv[2:])
@@ -293,14 +293,14 @@ def test_a_space_that_cannot_be_is_refused_before_anything_runs(project, tuned):
 
 
 def test_where_no_trial_finished_the_reason_is_told_and_the_study_kept(project, tuned, monkeypatch):
-    from sentiment_hybrid.engine.loop import Fit
+    from sentiment_hybrid.engine.training.trainer import Trainer
     from sentiment_hybrid.tuning import search
 
     def crash(self, *arguments):
         raise RuntimeError("the graphics card is on fire")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Fit, "_step", crash)
+        patched.setattr(Trainer, "_step", crash)
         patched.setattr(search, "MOST_GIVEN_UP", 1)
         with pytest.raises(StudyError, match="on fire"):
             optimize.run(tuned(), "linear")
@@ -333,8 +333,8 @@ INTERRUPTED = """
 import os, signal, sys
 import torch
 torch.set_num_threads(1)
-from sentiment_hybrid.engine import loop
-real = loop.Fit._step
+from sentiment_hybrid.engine.training import trainer
+real = trainer.Trainer._step
 steps = 0
 def step(self, *arguments):
     global steps
@@ -342,7 +342,7 @@ def step(self, *arguments):
     if steps == 30:
         os.kill(os.getpid(), signal.SIGTERM)
     return real(self, *arguments)
-loop.Fit._step = step
+trainer.Trainer._step = step
 from sentiment_hybrid.cli import main
 main(sys.argv[1:])
 """

@@ -17,15 +17,16 @@ from safetensors.torch import load_file
 from sentiment_hybrid import cli, paths
 from sentiment_hybrid.commands import packing
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.data.seen import SeenTexts
-from sentiment_hybrid.data.split import hash_raw
+from sentiment_hybrid.data.splits import hash_raw
 from sentiment_hybrid.data.store import open_store
-from sentiment_hybrid.engine.checkpoint import ModelInfo, load_model, save_model
-from sentiment_hybrid.engine.predictor import Predictor
+from sentiment_hybrid.engine.evaluation.seen import SeenTexts
+from sentiment_hybrid.engine.inference.model_directory import ModelInfo, load_model, save_model
+from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.errors import EncoderError, ModelError, UsageError
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
-from sentiment_hybrid.models.encoder import Encoder, load_encoder_dir, save_encoder
+from sentiment_hybrid.models.encoder.hub import load_encoder_dir, save_encoder
+from sentiment_hybrid.models.encoder.module import Encoder
 
 HEADS = ("lstm", "han")
 TEXTS = ["a good film", "bad, bad food", "what a day 😀", "not very good " * 30]

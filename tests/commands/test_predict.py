@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import gzip
 import io
@@ -15,7 +14,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +26,11 @@ import torch
 from sentiment_hybrid import cli, paths
 from sentiment_hybrid.commands import predict
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.data import clean
-from sentiment_hybrid.engine import predictor as engine
+from sentiment_hybrid.data import normalizers
 from sentiment_hybrid.engine.batches import collate, tokenize
-from sentiment_hybrid.engine.checkpoint import ModelInfo, save_model
-from sentiment_hybrid.engine.predictor import Predictor
+from sentiment_hybrid.engine.inference import predictor as engine
+from sentiment_hybrid.engine.inference.model_directory import ModelInfo, save_model
+from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.errors import (
     ColumnError,
     DataError,
@@ -44,7 +42,8 @@ from sentiment_hybrid.errors import (
 )
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
-from sentiment_hybrid.models.encoder import Encoder, load_encoder_dir
+from sentiment_hybrid.models.encoder.hub import load_encoder_dir
+from sentiment_hybrid.models.encoder.module import Encoder
 
 TEXTS = ["good film", 'bad, "very" bad', "", "ça 😀 food", "not\tgood", "what a day"]
 ADDED = ["prediction", "score", "p_negative", "p_positive"]
@@ -495,7 +494,7 @@ def test_reading_keeps_a_bounded_lead_over_the_model_and_the_writer(
     ending: str, run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, labelled, written = [0], [0], [0]
-    leads: list[tuple[int, int]] = []
+    leads: list[int] = []
     joined, compute, write = predict._joined, Predictor.compute, predict._write
 
     def reading(batches: Any) -> Any:
@@ -504,7 +503,8 @@ def test_reading_keeps_a_bounded_lead_over_the_model_and_the_writer(
 
     def computing(self: Predictor, prepared: engine.Prepared, **options: Any) -> Any:
         labelled[0] += 1
-        leads.append((read[0] - labelled[0], labelled[0] - written[0]))
+        leads.append(read[0] - labelled[0])
+        assert labelled[0] - written[0] == 1
         return compute(self, prepared, **options)
 
     def writing(*arguments: Any) -> None:
@@ -518,12 +518,10 @@ def test_reading_keeps_a_bounded_lead_over_the_model_and_the_writer(
     source = write_rows(tmp_path / f"in.{ending}", [{"text": f"good {at}"} for at in range(400)])
     run(input_file=source, output_file=tmp_path / f"out.{ending}")
     assert (read[0], labelled[0], written[0]) == (80, 80, 80)
-    # Ahead: one prepared, one that waits, one in the reader's hand. Behind: one being written, one that waits.
-    assert max(lead for lead, _ in leads) <= 4
-    assert max(lag for _, lag in leads) <= 3
+    assert max(leads) == 1
 
 
-def test_a_text_that_comes_again_much_later_is_not_computed_again(
+def test_a_text_that_comes_again_in_a_chunk_is_computed_once(
     run: Callable[..., predict.PredictResult],
     expected: dict[str, engine.Prediction],
     tmp_path: Path,
@@ -536,30 +534,12 @@ def test_a_text_that_comes_again_much_later_is_not_computed_again(
         computed.append(len(tokenized))
         return probabilities(self, tokenized)
 
-    monkeypatch.setattr(engine, "CHUNK", 4)
     monkeypatch.setattr(Predictor, "_probabilities", counted)
     texts = [text for text in TEXTS if "\t" not in text] * 8
     source = write_rows(tmp_path / "in.csv", [{"text": text} for text in texts])
     run(input_file=source, output_file=tmp_path / "out.csv")
-    assert sum(computed) == len({text for text in texts if text})
+    assert computed == [len({text for text in texts if text})]
     assert_labelled(read_rows(tmp_path / "out.csv"), texts, expected)
-
-
-def test_the_threads_change_nothing_in_what_is_written(
-    run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = write_rows(tmp_path / "in.csv", [{"text": f"good {at % 70} day " * (1 + at % 9)} for at in range(300)])
-    monkeypatch.setattr(engine, "CHUNK", 32)
-    run(input_file=source, output_file=tmp_path / "beside.csv")
-    incoming = predict._open
-
-    def live(*arguments: Any) -> Any:
-        return replace(incoming(*arguments), live=True)
-
-    monkeypatch.setattr(predict, "_open", live)
-    monkeypatch.setattr(predict, "_writing", lambda write, *, here: contextlib.nullcontext(write))
-    run(input_file=source, output_file=tmp_path / "alone.csv")
-    assert (tmp_path / "beside.csv").read_bytes() == (tmp_path / "alone.csv").read_bytes()
 
 
 def test_a_group_ends_where_its_texts_are_long(
@@ -768,7 +748,7 @@ def test_nltk_data_of_the_classic_normaliser_are_looked_for_in_the_configured_ca
     import nltk
 
     monkeypatch.setattr(nltk.data, "path", [])
-    clean._nltk_tools.cache_clear()
+    normalizers._nltk_tools.cache_clear()
     place = Path(shutil.copytree(model_dir, tmp_path / "model"))
     text = (place / paths.MODEL_JSON).read_text(encoding="utf-8")
     (place / paths.MODEL_JSON).write_text(text.replace("tweet@1", "classic@1"), encoding="utf-8")
@@ -784,7 +764,7 @@ def test_nltk_data_of_the_classic_normaliser_are_looked_for_in_the_configured_ca
             target.chmod(0o644)
     config = configured(paths={"cache_dir": tmp_path / "cache"})
     assert predict.run(["good films"], config=config, **options).predictions[0].label is not None
-    clean._nltk_tools.cache_clear()
+    normalizers._nltk_tools.cache_clear()
     for name in [name for name in sys.modules if name.split(".")[0] == "nltk"]:
         del sys.modules[name]
 

@@ -25,8 +25,8 @@ from sentiment_hybrid.commands import pretrain, train
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.store import open_store
-from sentiment_hybrid.engine.checkpoint import read_info
-from sentiment_hybrid.engine.runs import Run
+from sentiment_hybrid.engine.inference.model_directory import read_info
+from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.errors import (
     DatabaseError,
     DataError,
@@ -36,8 +36,9 @@ from sentiment_hybrid.errors import (
     TrainingError,
     UsageError,
 )
-from sentiment_hybrid.models.encoder import load_encoder, load_encoder_dir, max_positions
-from sentiment_hybrid.models.masked import HEAD_FILE
+from sentiment_hybrid.models.encoder.hub import load_encoder, load_encoder_dir
+from sentiment_hybrid.models.encoder.mlm import HEAD_FILE
+from sentiment_hybrid.models.encoder.module import max_positions
 
 ANIMALS = {"cat": "mat", "dog": "rug", "cow": "hay", "hen": "egg"}
 
@@ -327,7 +328,7 @@ import os, signal, sys
 from sentiment_hybrid.engine import loop
 import torch
 torch.set_num_threads(1)
-real = loop.Fit._step
+real = loop.Trainer._step
 steps = 0
 def step(self, *arguments):
     global steps
@@ -335,7 +336,7 @@ def step(self, *arguments):
     if steps == 3:
         os.kill(os.getpid(), signal.SIGINT)
     return real(self, *arguments)
-loop.Fit._step = step
+loop.Trainer._step = step
 from sentiment_hybrid.cli import main
 main(sys.argv[1:])
 """
@@ -369,7 +370,7 @@ def test_an_interrupt_saves_the_step_and_the_same_command_with_resume_goes_on(
 
 def stopped(monkeypatch: pytest.MonkeyPatch, config: Config) -> None:
     """A pretraining that was interrupted after its first checkpoint."""
-    from sentiment_hybrid.engine.checkpoint import RunCheckpoints
+    from sentiment_hybrid.engine.training.checkpoints import RunCheckpoints
 
     real = RunCheckpoints.save
 

@@ -8,7 +8,7 @@ import itertools
 import pytest
 
 from sentiment_hybrid.commands import run_all, train
-from sentiment_hybrid.engine.checkpoint import read_info
+from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.errors import TrainingError, UsageError
 from sentiment_hybrid.reporting.results import read_results
 
@@ -141,7 +141,7 @@ def distinct_windows(config):
     """A digest of the token ids of each window that the prepared texts have."""
     from sentiment_hybrid.data.store import open_store
     from sentiment_hybrid.engine.batches import tokenize
-    from sentiment_hybrid.models.encoder import load_encoder
+    from sentiment_hybrid.models.encoder.hub import load_encoder
 
     with open_store(config.paths.data_db) as store:
         texts = [text for split in ("train", "valid", "test") for text in store.read(split).texts]
@@ -155,7 +155,7 @@ def digest_of(ids):
 
 
 def test_mode_optimize_searches_each_model_compares_the_best_and_encodes_each_window_once(make_project, monkeypatch):
-    from sentiment_hybrid.models.encoder import Encoder
+    from sentiment_hybrid.models.encoder.module import Encoder
 
     passed: list[bytes] = []
     real = Encoder.below

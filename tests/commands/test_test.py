@@ -11,7 +11,7 @@ import pytest
 
 from sentiment_hybrid.commands import data, test, train
 from sentiment_hybrid.data.store import open_store
-from sentiment_hybrid.engine.predictor import Predictor
+from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, ModelError, OutputError
 from sentiment_hybrid.reporting.predictions import read_predictions
 from sentiment_hybrid.reporting.results import read_results
@@ -101,7 +101,7 @@ def test_sizes_come_from_the_model_and_not_from_the_config(project):
 
 
 def test_the_baseline_is_fitted_once_per_training_set(trained, monkeypatch):
-    from sentiment_hybrid.engine import baseline
+    from sentiment_hybrid.engine.evaluation import baseline
 
     first = test.evaluate(trained.config(), "linear")
     monkeypatch.setattr(baseline, "fit", lambda *a, **k: pytest.fail("fitted again"))
@@ -130,7 +130,7 @@ def test_labels_of_a_file_are_read_as_senthy_data_would(trained):
     ("content", "error", "message"),
     [
         ("text,label\nfine,glad\nmeh,neutral\nbad,sad\n", DataError, "holds 'glad', 'neutral', 'sad'"),
-        ("text,label\n,positive\n  ,negative\n", DataError, "no row with a text"),
+        ("text,label\n,positive\n  ,negative\n", DataError, "has no texts"),
         ("words,label\nfine,positive\n", DataError, "text"),
     ],
 )
@@ -154,7 +154,8 @@ def test_rows_that_a_model_cannot_answer_are_counted_and_the_others_tested(train
     result = test.run(trained.config(), "linear", data_file=file)
     assert result.rows == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert "cannot answer 3 rows, labelled neutral (1), Neutral (1), nothing (1)" in said
+    assert "3 rows skipped" in said
+    assert "neutral (1), Neutral (1), empty (1)" in said
     entry = read_results(trained.folder / "results" / "model_results.json")[-1]
     assert entry["unanswered"] == {"neutral": 1, "Neutral": 1, "": 1}
 
@@ -205,7 +206,7 @@ def test_a_database_of_fewer_or_more_labels_is_tested_among_those_in_common(make
     said = " ".join(capsys.readouterr().err.split())
     if labels == THREE:
         assert 0 < result.rows < in_test
-        assert f"cannot answer {in_test - result.rows:,} rows, labelled neutral" in said
+        assert f"{in_test - result.rows:,} rows skipped" in said
     else:
         assert result.rows == in_test
         assert "labelled negative, positive alone" in said

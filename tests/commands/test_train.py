@@ -14,10 +14,11 @@ import torch
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.commands import train
-from sentiment_hybrid.engine.checkpoint import RunCheckpoints, load_model, read_info
-from sentiment_hybrid.engine.runs import Run
+from sentiment_hybrid.engine.inference.model_directory import load_model, read_info
+from sentiment_hybrid.engine.training.checkpoints import RunCheckpoints
+from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.errors import DatabaseError, DataError, EncoderError, OutputError, TrainingError, UsageError
-from sentiment_hybrid.models.encoder import load_encoder
+from sentiment_hybrid.models.encoder.hub import load_encoder
 from sentiment_hybrid.reporting.results import read_results
 
 
@@ -91,11 +92,11 @@ KILLED = """
 import os, signal, sys
 from sentiment_hybrid.commands import train
 from sentiment_hybrid.config.load import load_config
-from sentiment_hybrid.engine import checkpoint
+from sentiment_hybrid.engine.training import checkpoints
 import torch
 torch.set_num_threads(1)
 moment, saves = sys.argv[2], int(sys.argv[3])
-real = checkpoint.RunCheckpoints.save
+real = checkpoints.RunCheckpoints.save
 done = 0
 def save(self, state, **options):
     global done
@@ -103,11 +104,11 @@ def save(self, state, **options):
     if moment == "before" and done == saves:
         os.kill(os.getpid(), signal.SIGKILL)
     if moment == "while" and done == saves:
-        checkpoint._write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        checkpoints.write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     real(self, state, **options)
     if moment == "after" and done == saves:
         os.kill(os.getpid(), signal.SIGKILL)
-checkpoint.RunCheckpoints.save = save
+checkpoints.RunCheckpoints.save = save
 train.run(load_config(sys.argv[1]), "lstm")
 """
 
@@ -137,10 +138,10 @@ def test_a_training_killed_and_resumed_equals_one_never_killed_bit_for_bit(make_
 
 INTERRUPTED = """
 import os, signal, sys
-from sentiment_hybrid.engine import loop
+from sentiment_hybrid.engine.training import trainer
 import torch
 torch.set_num_threads(1)
-real = loop.Fit._step
+real = trainer.Trainer._step
 steps = 0
 def step(self, *arguments):
     global steps
@@ -148,7 +149,7 @@ def step(self, *arguments):
     if steps == 5:
         os.kill(os.getpid(), getattr(signal, sys.argv.pop()))
     return real(self, *arguments)
-loop.Fit._step = step
+trainer.Trainer._step = step
 from sentiment_hybrid.cli import main
 main(sys.argv[1:-1])
 """
@@ -175,9 +176,9 @@ def test_an_interrupt_saves_the_step_and_says_how_to_go_on(project, name):
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 def test_an_interrupt_while_memory_runs_out_is_heard_when_the_step_is_done_and_saved(project, monkeypatch):
-    from sentiment_hybrid.engine.loop import Fit
+    from sentiment_hybrid.engine.training.trainer import Trainer
 
-    gradients, calls = Fit._gradients, iter(range(99))
+    gradients, calls = Trainer._gradients, iter(range(99))
 
     def scarce(self, *arguments, **options):
         if next(calls) == 2:
@@ -185,7 +186,7 @@ def test_an_interrupt_while_memory_runs_out_is_heard_when_the_step_is_done_and_s
             return None
         return gradients(self, *arguments, **options)
 
-    monkeypatch.setattr(Fit, "_gradients", scarce)
+    monkeypatch.setattr(Trainer, "_gradients", scarce)
     with pytest.raises(KeyboardInterrupt, match="state saved"):
         train.run(project.config(), "linear", test=False)
     (folder,) = (project.folder / "results" / "runs").iterdir()
@@ -250,7 +251,7 @@ def test_resuming_over_another_encoder_is_refused(project, monkeypatch, tiny_enc
 
     import torch
 
-    from sentiment_hybrid.models.encoder import load_encoder_dir, save_encoder
+    from sentiment_hybrid.models.encoder.hub import load_encoder_dir, save_encoder
 
     copy = tmp_path / "encoder"
     shutil.copytree(tiny_encoder_dir, copy)
@@ -361,11 +362,11 @@ def test_an_output_folder_that_cannot_be_written_is_told_before_training(project
 
 
 def test_a_full_disk_while_publishing_keeps_the_old_model_and_the_run_can_be_resumed(project, monkeypatch):
-    from sentiment_hybrid.engine import checkpoint
+    from sentiment_hybrid.engine.inference import model_directory
 
     config = project.config()
     before = read_info(train.run(config, "linear", test=False).model_dir)
-    real = checkpoint._flush_to_disk
+    real = model_directory._flush_to_disk
 
     def full(folder):
         if "model_final" in folder.name:
@@ -373,7 +374,7 @@ def test_a_full_disk_while_publishing_keeps_the_old_model_and_the_run_can_be_res
         real(folder)
 
     changed = project.config("project.seed=7")
-    monkeypatch.setattr(checkpoint, "_flush_to_disk", full)
+    monkeypatch.setattr(model_directory, "_flush_to_disk", full)
     with pytest.raises(OutputError, match="the disk is full"):
         train.run(changed, "linear", test=False)
     assert read_info(project.folder / "models" / "linear_roberta_model_final") == before
@@ -429,16 +430,16 @@ def test_a_training_that_failed_before_it_began_leaves_no_run_behind(project, tm
 
 def test_a_training_on_train_and_valid_uses_all_their_rows_for_exactly_its_epochs(project, monkeypatch, capsys):
     from sentiment_hybrid.commands import test
-    from sentiment_hybrid.engine import materials
+    from sentiment_hybrid.engine.training import session as sessions
 
     trained_on = []
-    real = materials.new_fit
+    real = sessions.new_trainer
 
-    def counted(workshop, train, valid, **options):
+    def counted(session, train, valid, **options):
         trained_on.append((len(train), valid))
-        return real(workshop, train, valid, **options)
+        return real(session, train, valid, **options)
 
-    monkeypatch.setattr(materials, "new_fit", counted)
+    monkeypatch.setattr(sessions, "new_trainer", counted)
     config = project.config("linear.train.epochs=3", "linear.train.patience=1", "linear.train.learning_rate=1e-9")
     purpose = train.Purpose("Optimize", include_valid=True, facts={"study": "s"})
     result = train.run(config, "linear", purpose=purpose)
@@ -447,7 +448,7 @@ def test_a_training_on_train_and_valid_uses_all_their_rows_for_exactly_its_epoch
     assert (info.train_rows, info.trained_on_valid) == (178, True)
     capsys.readouterr()
     test.evaluate(config, "linear", split="valid")
-    assert "trained on the validation rows too" in capsys.readouterr().err
+    assert "also trained on the validation rows" in capsys.readouterr().err
     epochs = Run(result.run_dir).epochs()
     assert [(facts["epoch"], facts["valid_loss"]) for facts in epochs] == [(1, None), (2, None), (3, None)]
     assert (result.best_epoch, result.valid) == (3, {})
@@ -488,11 +489,11 @@ def test_a_published_model_is_known_by_what_it_was_trained_on(project):
 
 
 def test_a_budget_that_had_to_be_lowered_is_told_kept_and_gone_on_with(project, monkeypatch, capsys):
-    from sentiment_hybrid.engine import loop
-    from sentiment_hybrid.models.linear import LinearMeanHead
+    from sentiment_hybrid.engine.training import trainer
+    from sentiment_hybrid.models.linear import LinearHead
 
     config = project.config("linear.train.batch_size=64")
-    compute, save = LinearMeanHead.forward, RunCheckpoints.save
+    compute, save = LinearHead.forward, RunCheckpoints.save
 
     def refuse(self, states, *rest):
         if self.training and states.shape[0] * states.shape[1] > 300:
@@ -504,7 +505,7 @@ def test_a_budget_that_had_to_be_lowered_is_told_kept_and_gone_on_with(project, 
         raise OutputError("stopped here")
 
     with monkeypatch.context() as patch:
-        patch.setattr(LinearMeanHead, "forward", refuse)
+        patch.setattr(LinearHead, "forward", refuse)
         patch.setattr(RunCheckpoints, "save", stop)
         with pytest.raises(OutputError, match="stopped here"):
             train.run(config, "linear", test=False)
@@ -516,8 +517,8 @@ def test_a_budget_that_had_to_be_lowered_is_told_kept_and_gone_on_with(project, 
     assert Run(folder).config().linear.train == config.linear.train.model_copy(update={"token_budget": kept})
 
     budgets = []
-    facts = loop.Fit.facts
-    monkeypatch.setattr(loop.Fit, "facts", lambda self: budgets.append(self.token_budget) or facts(self))
+    events = trainer.Trainer.events
+    monkeypatch.setattr(trainer.Trainer, "events", lambda self: budgets.append(self.token_budget) or events(self))
     assert train.run(config, "linear", resume=True, test=False).resumed
     assert budgets == [kept]
     assert 0.0 <= Run(folder).meta()["padding"] < 1.0

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from sentiment_hybrid.engine.checkpoint import read_info
-from sentiment_hybrid.engine.runs import Run
+from sentiment_hybrid.engine.inference.model_directory import read_info
+from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.reporting.results import read_results
 
 #: Calls the command line once for each `--` separated list of arguments and notes how it ended.
@@ -18,16 +18,16 @@ import sys
 import torch
 torch.set_num_threads(1)
 from sentiment_hybrid.cli import main
-from sentiment_hybrid.engine import processes
-processes.let_it_be_told = lambda: None  # of calls in a row the first one does not end the process
+from sentiment_hybrid import distributed
+distributed.let_it_be_told = lambda: None  # of calls in a row the first one does not end the process
 def call(arguments):
-    leave, processes.leave = processes.leave, lambda: None  # a process can join once; the last call leaves
+    leave, distributed.leave = distributed.leave, lambda: None  # a process can join once; the last call leaves
     try:
         main(arguments)
     except SystemExit as end:
         return end.code
     finally:
-        processes.leave = leave
+        distributed.leave = leave
 codes = []
 """
 
@@ -40,22 +40,22 @@ codes.append(call(["train", "--model", "lstm", "--config", whole]))
 #: Ctrl-C reaches the second process alone; then a training that goes on is killed, both processes at once.
 STOPPED_THEN_KILLED = """
 import os, signal
-from sentiment_hybrid.engine import checkpoint, loop
+from sentiment_hybrid.engine.training import checkpoints, trainer
 from pathlib import Path
-real = loop.Fit._step
+real = trainer.Trainer._step
 steps = 0
 def step(self, *arguments):
     global steps
     steps += 1
-    if steps == 5 and processes.rank() == 1:
+    if steps == 5 and distributed.rank() == 1:
         os.kill(os.getpid(), signal.SIGINT)
     return real(self, *arguments)
-loop.Fit._step = step
+trainer.Trainer._step = step
 train = ["train", "--model", "lstm", "--config", sys.argv[1]]
 codes.append(call(train))
 print("after the interrupt:", codes, file=sys.stderr, flush=True)
-pids = processes.gather(os.getpid())
-save = checkpoint.RunCheckpoints.save
+pids = distributed.gather(os.getpid())
+save = checkpoints.RunCheckpoints.save
 saves = 0
 def save_and_die(self, state, **options):
     global saves
@@ -64,13 +64,13 @@ def save_and_die(self, state, **options):
     if saves == 6:
         for pid in reversed(pids):
             os.kill(pid, signal.SIGKILL)
-checkpoint.RunCheckpoints.save = save_and_die
+checkpoints.RunCheckpoints.save = save_and_die
 call([*train, "--resume"])
 """
 
 END = """
 print("codes:", codes, file=sys.stderr)
-processes.leave()
+distributed.leave()
 """
 
 

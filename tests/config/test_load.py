@@ -395,3 +395,9 @@ def test_what_to_yaml_writes_loads_to_the_same_config(tmp_path: Path, changes: d
 
 def test_the_defaults_survive_their_own_yaml(tmp_path: Path) -> None:
     assert parse(to_yaml(Config())) == parse(dump(Config().model_dump(mode="json")))
+
+
+@pytest.mark.parametrize("name", ["seed", "configs/seed.yaml"])
+def test_the_old_name_of_the_predecessors_config_names_the_new_one(name):
+    with pytest.raises(ConfigError, match="now called `predecessor`"):
+        load_config(name)

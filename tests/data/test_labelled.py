@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sentiment_hybrid.config.schema import Data
-from sentiment_hybrid.data.clean import get_normalizer
 from sentiment_hybrid.data.labelled import Labelled, read_labelled
+from sentiment_hybrid.data.normalizers import get_normalizer
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.errors import LabelError
 
@@ -73,7 +73,9 @@ def test_unknown_labels_are_left_out_and_counted_when_asked_for(tmp_path, values
     ],
 )
 def test_a_value_that_is_no_label_of_the_model_is_an_error_with_its_row(tmp_path, values, labels, settings):
-    with pytest.raises(LabelError, match=r"own\.csv, line [23], data row [12]: .*none of the model's") as caught:
+    with pytest.raises(
+        LabelError, match=r"own\.csv, line [23], data row [12]: .*is not one of the labels of the model"
+    ) as caught:
         read(tmp_path, values, labels, **settings)
     assert "--label-map" in caught.value.hint
 

@@ -19,11 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sentiment_hybrid.config.schema import Data
-from sentiment_hybrid.data import split
+from sentiment_hybrid.data import splits
 from sentiment_hybrid.data.build import Part, build, fingerprint
-from sentiment_hybrid.data.clean import get_normalizer
+from sentiment_hybrid.data.normalizers import get_normalizer
 from sentiment_hybrid.data.sources import open_source
-from sentiment_hybrid.data.spool import Spool, bind
 from sentiment_hybrid.data.store import Examples, Store, open_store
 from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, OutputError, SourceError
 
@@ -76,18 +75,6 @@ def dropped(path: Path) -> dict[str, int]:
         return {reason: count for reason, count in store.report["dropped"].items() if count}
 
 
-def fill(
-    spool: Spool, *, splits: Any, values: Any, rows: Sequence[int], keys: Any, texts: list[str], buckets: int
-) -> None:
-    sheaf = bind(np.arange(len(texts)), splits, keys, texts, texts, buckets)
-    identities = np.frombuffer(split.identities(texts), dtype=np.int64)
-    spool.add(sheaf, splits=splits, values=values, rows=rows, keys=keys, identities=identities)
-
-
-def placed_rows(spool: Spool, label_of: Any, reasons: Any, counts: Any) -> list[tuple[Any, ...]]:
-    return [row for columns in spool.ordered(label_of, reasons, counts) for row in zip(*columns, strict=True)]
-
-
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
@@ -122,47 +109,14 @@ def test_a_sample_beyond_the_split_is_refused(tmp_path: Path) -> None:
         assert str(count) in caught.value.hint
 
 
-@settings(max_examples=25, deadline=None)
-@given(sizes=st.lists(st.integers(1, 400), min_size=1, max_size=4), seed=st.integers(0, 10**6))
-def test_samples_are_nested_and_keep_the_class_shares(
-    sizes: list[int], seed: int, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tmp_path_factory.mktemp("spool")
-    draw = np.random.default_rng(seed)
-    labels = draw.permutation(np.repeat(np.arange(len(sizes)), sizes))
-    count = len(labels)
-    with Spool(folder, buckets=4, records_at_once=100) as spool:
-        fill(
-            spool,
-            splits=np.full(count, split.TRAIN),
-            values=labels,
-            rows=range(1, count + 1),
-            keys=draw.integers(0, 2**64, count, dtype=np.uint64),
-            texts=[f"text {n}" for n in range(count)],
-            buckets=4,
-        )
-        label_of = np.arange(len(sizes))
-        reasons = spool.find_drops(label_of, official=False, drop_conflicts=True, drop_repeats=True)
-        counts = spool.class_counts(label_of, reasons, len(sizes))
-        ordered = placed_rows(spool, label_of, reasons, counts)
-    assert [row[0] for row in ordered] == list(range(1, count + 1))
-    assert sorted(row[2] for row in ordered) == list(range(1, count + 1))
-    taken = np.zeros(len(sizes))
-    for number, row in enumerate(ordered, 1):
-        taken[row[1]] += 1
-        assert np.abs(taken - number * np.array(sizes) / count).max() <= len(sizes) / 2 + 1e-9
-    expected = sorted(((rank - 0.5) / size, label) for label, size in enumerate(sizes) for rank in range(1, size + 1))
-    assert [row[1] for row in ordered] == [label for _, label in expected]
-
-
 def test_key_hashes_find_texts_that_were_trained_on(tmp_path: Path) -> None:
     path = make(tmp_path, rows())
     train = everything(path)["train"].raw or []
     with open_store(path) as store:
         known = set(store.key_hashes("train").tolist())
-        again = split.hash_raw([f"  {text.upper()}!!! " for text in train], store.split_seed)[1]
+        again = splits.hash_raw([f"  {text.upper()}!!! " for text in train], store.split_seed)[1]
         assert set(again.tolist()) == known
-        assert not set(split.hash_raw(["never seen before"], store.split_seed)[1].tolist()) & known
+        assert not set(splits.hash_raw(["never seen before"], store.split_seed)[1].tolist()) & known
 
 
 # --- what decides a split -------------------------------------------------------------------------------------------
@@ -192,7 +146,7 @@ def test_row_order_normalizer_and_seed_of_training_move_no_row(
         seen: dict[str, str] = {}
         for name, part in everything(path).items():
             for raw in part.raw or []:
-                assert seen.setdefault(split.split_key(raw), name) == name
+                assert seen.setdefault(splits.split_key(raw), name) == name
 
 
 def test_the_trained_column_moves_no_row(tmp_path: Path) -> None:
@@ -301,7 +255,7 @@ def test_official_splits_are_kept_and_overlap_is_left_out_of_train(tmp_path: Pat
     train = write(tmp_path / "train.csv", [*rows(200), ("In the TEST too", "positive"), ("in valid", "positive")])
     valid = write(tmp_path / "valid.csv", [("in valid!", "positive"), ("in both", "positive"), ("v", "negative")])
     test = write(tmp_path / "test.csv", [("in the test, too", "negative"), ("in both", "positive"), ("t", "negative")])
-    path = make_parts(tmp_path / "t.db", {split.TRAIN: train, split.VALID: valid, split.TEST: test})
+    path = make_parts(tmp_path / "t.db", {splits.TRAIN: train, splits.VALID: valid, splits.TEST: test})
     parts = everything(path)
     assert {name: len(part) for name, part in parts.items()} == {"train": 200, "valid": 2, "test": 3}
     assert dropped(path) == {"text of another split": 3}
@@ -309,7 +263,7 @@ def test_official_splits_are_kept_and_overlap_is_left_out_of_train(tmp_path: Pat
 
 def test_without_an_official_valid_split_a_part_of_train_serves(tmp_path: Path) -> None:
     train, test = write(tmp_path / "train.csv", rows(300)), write(tmp_path / "test.csv", rows(340)[300:])
-    path = make_parts(tmp_path / "t.db", {split.TRAIN: train, split.TEST: test})
+    path = make_parts(tmp_path / "t.db", {splits.TRAIN: train, splits.TEST: test})
     with open_store(path) as store:
         assert store.count("test") == 40
         assert 15 <= store.count("valid") <= 50
@@ -320,7 +274,7 @@ def test_without_an_official_valid_split_a_part_of_train_serves(tmp_path: Path) 
     ("given_rows", "error", "message"),
     [
         ([], DataError, "has no rows"),
-        ([("a", "positive"), ("b", "positive")], LabelError, "one class only"),
+        ([("a", "positive"), ("b", "positive")], LabelError, "only one class"),
         ([("", "positive"), (" ", "negative")], DataError, "no row is left of 2"),
         ([("same", "positive"), ("same", "negative")], DataError, "no row is left"),
         ([("a", "x"), ("b", "y"), ("", "z")], DataError, "fewer than the 3 classes"),
@@ -364,7 +318,7 @@ def test_real_airline_tweets_make_three_classes(shared: Path, tmp_path: Path) ->
 
 def test_real_official_splits_with_numbers_in_one_and_names_in_the_other(shared: Path, tmp_path: Path) -> None:
     folder = shared / "data/semeval"
-    path = make_parts(tmp_path / "t.db", {split.TRAIN: folder / "train.tsv", split.TEST: folder / "valid.tsv"})
+    path = make_parts(tmp_path / "t.db", {splits.TRAIN: folder / "train.tsv", splits.TEST: folder / "valid.tsv"})
     with open_store(path) as store:
         assert store.labels == ("negative", "neutral", "positive")
         assert store.report["rows_read"] == 47_439 + 2_000
@@ -509,29 +463,6 @@ def test_leftovers_of_killed_runs_go_and_those_in_use_stay(tmp_path: Path) -> No
     keeper.close()
     make(tmp_path, path.with_name("t.db.csv"))
     assert not used.exists()
-
-
-def test_many_passes_over_few_rows_at_a_time_give_what_one_pass_gives(tmp_path: Path) -> None:
-    draw = np.random.default_rng(1)
-    count = 3000
-    keys = draw.integers(0, 2**64, count, dtype=np.uint64)
-    fields: dict[str, Any] = {
-        "splits": draw.integers(0, 3, count),
-        "values": draw.integers(0, 2, count),
-        "rows": range(count),
-        "keys": keys,
-        "texts": [f"text {n}" for n in draw.integers(0, 2000, count)],
-    }
-    results = []
-    for buckets, at_once in ((1, 10**6), (16, 200)):
-        with Spool(tmp_path, buckets=buckets, records_at_once=at_once) as spool:
-            fill(spool, **fields, buckets=buckets)
-            label_of = np.array([0, 1])
-            reasons = spool.find_drops(label_of, official=True, drop_conflicts=True, drop_repeats=True)
-            counts = spool.class_counts(label_of, reasons, 2)
-            results.append(placed_rows(spool, label_of, reasons, counts))
-    assert results[0] == results[1]
-    assert len(results[0]) > 500
 
 
 def test_the_public_facts_are_typed(tmp_path: Path) -> None:

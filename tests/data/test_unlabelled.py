@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sentiment_hybrid.config.schema import Data
-from sentiment_hybrid.data.clean import get_normalizer
+from sentiment_hybrid.data.normalizers import get_normalizer
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.unlabelled import Unlabelled, read_unlabelled
 from sentiment_hybrid.errors import ColumnError, DataError
@@ -108,7 +108,7 @@ def test_about_the_share_asked_for_is_held_out_and_a_larger_one_holds_the_smalle
 
 
 def test_a_file_without_any_text_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no row with a text"):
+    with pytest.raises(DataError, match="has no texts"):
         read(csv_of(tmp_path / "texts.csv", ["", " "]))
 
 

@@ -12,8 +12,8 @@ import torch
 
 from sentiment_hybrid.config.schema import Cache, Config, Encoder
 from sentiment_hybrid.engine.device import resolve
-from sentiment_hybrid.engine.materials import Workshop, open_workshop, set_seeds
-from sentiment_hybrid.models.encoder import load_encoder
+from sentiment_hybrid.engine.training.session import Session, open_session, set_seeds
+from sentiment_hybrid.models.encoder.hub import load_encoder
 
 GOOD = ["good", "great", "lovely", "fine", "happy"]
 BAD = ["bad", "awful", "nasty", "poor", "sad"]
@@ -51,8 +51,8 @@ def small_config(tiny_encoder_dir: Path, tmp_path: Path) -> Config:
 
 
 @pytest.fixture
-def make_workshop(small_config: Config, tmp_path: Path) -> Callable[..., Workshop]:
-    """Build a workshop: ``make_workshop("lstm", trainable_layers=0)``."""
+def make_session(small_config: Config, tmp_path: Path) -> Callable[..., Session]:
+    """Build a session: ``make_session("lstm", trainable_layers=0)``."""
 
     def make(
         model: str = "lstm",
@@ -62,7 +62,7 @@ def make_workshop(small_config: Config, tmp_path: Path) -> Callable[..., Worksho
         max_gb: float | None = None,
         cache: Path = tmp_path / "cache",
         **train: Any,
-    ) -> Workshop:
+    ) -> Session:
         encoder = Encoder(
             name=small_config.encoder.name,
             max_length=16,
@@ -73,7 +73,7 @@ def make_workshop(small_config: Config, tmp_path: Path) -> Callable[..., Worksho
         changes = {"encoder": encoder, "cache": Cache(max_gb=max_gb), model: section}
         config = small_config.model_copy(update=changes)
         set_seeds(3)
-        return open_workshop(
+        return open_session(
             config,
             model,
             load_encoder(encoder),

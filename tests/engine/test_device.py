@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
+import joblib
 import pytest
 import torch
 
-from sentiment_hybrid.engine import device, threads
+from sentiment_hybrid.engine import device
 from sentiment_hybrid.errors import TrainingError
 
 
@@ -21,56 +20,19 @@ def unsaid(monkeypatch):
     torch.set_num_threads(before)
 
 
-def machine(folder, cpus, siblings, monkeypatch):
-    """A machine whose processors share cores as given."""
-    for cpu, of_core in zip(cpus, siblings, strict=True):
-        place = folder / f"cpu{cpu}" / "topology"
-        place.mkdir(parents=True)
-        (place / "thread_siblings_list").write_text(of_core + "\n", encoding="ascii")
-    monkeypatch.setattr(threads, "_CPUS", folder)
-    monkeypatch.setattr(threads, "_CGROUP", folder / "none")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(cpus), raising=False)
-
-
-def test_two_threads_of_a_core_count_as_one(tmp_path, monkeypatch):
-    machine(tmp_path, [0, 1, 2, 3], ["0,2", "1,3", "0,2", "1,3"], monkeypatch)
-    assert threads.cores() == 2
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({"cpu.max": "max 100000"}, 4),
-        ({"cpu.max": "250000 100000"}, 3),
-        ({"cpu.max": "20000 100000"}, 1),
-        ({"cpu/cpu.cfs_quota_us": "200000", "cpu/cpu.cfs_period_us": "100000"}, 2),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 4),
-        ({}, 4),
-    ],
-)
-def test_a_container_gets_no_more_threads_than_its_share(tmp_path, monkeypatch, files, expected):
-    machine(tmp_path, [0, 1, 2, 3], ["0", "1", "2", "3"], monkeypatch)
-    for name, text in files.items():
-        file = tmp_path / "group" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text + "\n", encoding="ascii")
-    monkeypatch.setattr(threads, "_CGROUP", tmp_path / "group")
-    assert threads.cores() == expected
-
-
 def test_the_number_of_threads_is_lowered_and_never_raised(monkeypatch, unsaid):
     torch.set_num_threads(3)
-    monkeypatch.setattr(threads, "cores", lambda: 2)
+    monkeypatch.setattr(joblib, "cpu_count", lambda only_physical_cores: 2)
     device.resolve("cpu")
     assert torch.get_num_threads() == 2
-    monkeypatch.setattr(threads, "cores", lambda: 8)
+    monkeypatch.setattr(joblib, "cpu_count", lambda only_physical_cores: 8)
     device.resolve("cpu")
     assert torch.get_num_threads() == 2
 
 
 def test_a_number_of_threads_that_the_user_set_stays(monkeypatch, unsaid):
     torch.set_num_threads(3)
-    monkeypatch.setattr(threads, "cores", lambda: 1)
+    monkeypatch.setattr(joblib, "cpu_count", lambda only_physical_cores: 1)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     device.resolve("cpu")
     assert torch.get_num_threads() == 3

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from sentiment_hybrid.engine.evaluate import predict_probabilities
-from sentiment_hybrid.engine.loop import BudgetFacts, EpochFacts, StepFacts
+from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.memory import in_batches, ran_out
+from sentiment_hybrid.engine.training.trainer import BudgetEvent, EpochEvent, StepEvent
 from sentiment_hybrid.errors import TrainingError
 
-from .test_loop import assert_same, make_fit, weights_of
+from .training.test_trainer import assert_same, make_trainer, weights_of
 
 
 def let_fit(module, places):
@@ -61,76 +61,76 @@ def test_torch_says_it_in_words_that_are_understood():
     assert ran_out(caught.value)
 
 
-def test_a_step_without_memory_is_done_again_with_the_same_rows_under_a_lower_budget(make_workshop):
-    plenty, scarce = make_workshop("lstm"), make_workshop("lstm")
-    for workshop in (plenty, scarce):
-        without_dropout(workshop.classifier.head)
-    expected = [facts.loss for facts in make_fit(plenty).facts() if isinstance(facts, StepFacts)]
+def test_a_step_without_memory_is_done_again_with_the_same_rows_under_a_lower_budget(make_session):
+    plenty, scarce = make_session("lstm"), make_session("lstm")
+    for session in (plenty, scarce):
+        without_dropout(session.classifier.head)
+    expected = [facts.loss for facts in make_trainer(plenty).events() if isinstance(facts, StepEvent)]
     let_fit(scarce.classifier.head, 120)
-    facts = list(make_fit(scarce).facts())
-    lowered = [one for one in facts if isinstance(one, BudgetFacts)]
+    facts = list(make_trainer(scarce).events())
+    lowered = [one for one in facts if isinstance(one, BudgetEvent)]
     assert lowered
     assert lowered[0].before == 16_384
     assert lowered[-1].token_budget <= 120
     assert [one.before for one in lowered[1:]] == [one.token_budget for one in lowered[:-1]]
-    losses = [one.loss for one in facts if isinstance(one, StepFacts)]
+    losses = [one.loss for one in facts if isinstance(one, StepEvent)]
     np.testing.assert_allclose(losses, expected, rtol=1e-4)
-    assert sum(isinstance(one, EpochFacts) for one in facts) == 2
+    assert sum(isinstance(one, EpochEvent) for one in facts) == 2
     for name, value in weights_of(plenty).items():
         torch.testing.assert_close(weights_of(scarce)[name], value, rtol=1e-3, atol=1e-4)
 
 
-def test_dropout_of_a_step_that_is_done_again_is_drawn_from_the_same_state(make_workshop):
-    small, lowered = make_workshop("lstm"), make_workshop("lstm")
-    without = make_fit(small, epochs=1)
+def test_dropout_of_a_step_that_is_done_again_is_drawn_from_the_same_state(make_session):
+    small, lowered = make_session("lstm"), make_session("lstm")
+    without = make_trainer(small, epochs=1)
     without.token_budget = 80
     torch.manual_seed(4)
-    list(without.facts())
+    list(without.events())
     hook = let_fit(lowered.classifier.head, 100)
-    fit = make_fit(lowered, epochs=1)
-    facts = fit.facts()
+    trainer = make_trainer(lowered, epochs=1)
+    facts = trainer.events()
     torch.manual_seed(4)
-    assert isinstance(next(facts), BudgetFacts)
+    assert isinstance(next(facts), BudgetEvent)
     hook.remove()
-    fit.token_budget = 80
+    trainer.token_budget = 80
     list(facts)
     assert_same(weights_of(small), weights_of(lowered))
 
 
-def test_a_text_that_does_not_fit_alone_ends_with_what_to_lower(make_workshop):
-    workshop = make_workshop("han")
-    let_fit(workshop.classifier.head, 1)
+def test_a_text_that_does_not_fit_alone_ends_with_what_to_lower(make_session):
+    session = make_session("han")
+    let_fit(session.classifier.head, 1)
     with pytest.raises(TrainingError, match="out of memory: a single text") as caught:
-        list(make_fit(workshop).facts())
+        list(make_trainer(session).events())
     for setting in ("max_length", "hidden", "trainable_layers"):
         assert setting in caught.value.hint
 
 
-def test_other_failures_of_a_step_go_through(make_workshop):
-    workshop = make_workshop("linear")
-    workshop.classifier.head.register_forward_pre_hook(lambda *_: 1 / 0)
+def test_other_failures_of_a_step_go_through(make_session):
+    session = make_session("linear")
+    session.classifier.head.register_forward_pre_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        list(make_fit(workshop).facts())
+        list(make_trainer(session).events())
 
 
-def test_an_optimiser_without_memory_ends_the_training(make_workshop, monkeypatch):
-    fit = make_fit(make_workshop("linear"))
+def test_an_optimiser_without_memory_ends_the_training(make_session, monkeypatch):
+    trainer = make_trainer(make_session("linear"))
 
     def refuse():
         raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(fit.optimizer, "step", refuse)
+    monkeypatch.setattr(trainer.optimizer, "step", refuse)
     with pytest.raises(TrainingError, match="the optimiser's moments do not fit"):
-        list(fit.facts())
+        list(trainer.events())
 
 
-def test_predictions_are_the_same_and_in_order_where_batches_had_to_be_cut(make_workshop):
-    workshop = make_workshop("lstm")
-    material = make_fit(workshop).task.train
-    how = {"compute": workshop.compute, "token_budget": 1000, "states": material.states}
-    expected = predict_probabilities(workshop.classifier, material.tokenized, **how)
-    let_fit(workshop.classifier.head, 100)
-    found = predict_probabilities(workshop.classifier, material.tokenized, **how)
+def test_predictions_are_the_same_and_in_order_where_batches_had_to_be_cut(make_session):
+    session = make_session("lstm")
+    dataset = make_trainer(session).task.train
+    how = {"compute": session.compute, "token_budget": 1000, "states": dataset.states}
+    expected = predict_probabilities(session.classifier, dataset.tokenized, **how)
+    let_fit(session.classifier.head, 100)
+    found = predict_probabilities(session.classifier, dataset.tokenized, **how)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -180,9 +180,9 @@ import torch
 from sentiment_hybrid.config.schema import Config, ScratchEncoder
 from sentiment_hybrid.engine import device
 from sentiment_hybrid.engine.batches import TokenizedTexts
-from sentiment_hybrid.engine.evaluate import Material
-from sentiment_hybrid.engine.loop import BudgetFacts, Fit, StepFacts
-from sentiment_hybrid.engine.tasks import Classification
+from sentiment_hybrid.engine.inference.evaluate import EncodedDataset
+from sentiment_hybrid.engine.training.trainer import BudgetEvent, Trainer, StepEvent
+from sentiment_hybrid.engine.training.tasks import Classification
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
 torch.set_num_threads(1)
@@ -200,14 +200,14 @@ class Table(torch.nn.Module):
         return self.table(ids)
 head = build_head("linear", config.linear.head, input_size=4096, num_classes=2)
 compute = device.resolve("cpu", "fp32")
-task = Classification(Material(texts, np.arange(512) % 2), None, class_weights=np.ones(2))
-fit = Fit(Classifier(Table(), head), task, settings=settings,
+task = Classification(EncodedDataset(texts, np.arange(512) % 2), None, class_weights=np.ones(2))
+trainer = Trainer(Classifier(Table(), head), task, settings=settings,
           seed=1, compute=compute, accelerator=device.accelerator(compute))
 with open("/proc/self/statm") as file:
     used = int(file.read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, used + 2**30))
-facts = list(fit.facts())
-print(sum(isinstance(one, BudgetFacts) for one in facts), [one.rows for one in facts if isinstance(one, StepFacts)])
+events = list(trainer.events())
+print(sum(isinstance(one, BudgetEvent) for one in events), [one.rows for one in events if isinstance(one, StepEvent)])
 """
 
 

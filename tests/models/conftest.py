@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from sentiment_hybrid.config.schema import Config, Section
-from sentiment_hybrid.models import HEADS, build_head
+from sentiment_hybrid.heads import HEADS
+from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier, HeadOutput
 
 SIZE = 12

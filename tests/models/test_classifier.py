@@ -10,7 +10,8 @@ import torch
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier, count_tokens, gather_texts
-from sentiment_hybrid.models.encoder import Encoder, load_encoder_dir
+from sentiment_hybrid.models.encoder.hub import load_encoder_dir
+from sentiment_hybrid.models.encoder.module import Encoder
 
 
 def by_hand(windows):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from unknowable import unknowable
 
-from sentiment_hybrid.data.clean import get_normalizer
+from sentiment_hybrid.data.normalizers import get_normalizer
 
 
 @settings(max_examples=40, deadline=None)

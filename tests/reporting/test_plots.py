@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sentiment_hybrid.engine.metrics import Interval, ReliabilityBin, score
+from sentiment_hybrid.engine.evaluation.metrics import Interval, ReliabilityBin, score
 from sentiment_hybrid.errors import OutputError
 from sentiment_hybrid.reporting import plots
 

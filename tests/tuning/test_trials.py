@@ -13,9 +13,9 @@ import torch
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.store import Store
 from sentiment_hybrid.engine.batches import TokenizedTexts
-from sentiment_hybrid.engine.features import StateStore, window_keys
-from sentiment_hybrid.engine.loop import Fit
-from sentiment_hybrid.engine.tasks import Classification
+from sentiment_hybrid.engine.states.store import StateStore, window_keys
+from sentiment_hybrid.engine.training.tasks import Classification
+from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import ConfigError, DataError, EncoderError, TrainingError
 from sentiment_hybrid.tuning.trials import TrialBench
 
@@ -120,10 +120,10 @@ def test_memory_returns_after_a_crash_too(config: Config, monkeypatch: pytest.Mo
     list(bench.epochs({"hidden": 8}))
     before = tensors()
 
-    def crash(self: Fit, *arguments: Any) -> float:
+    def crash(self: Trainer, *arguments: Any) -> float:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Fit, "_step", crash)
+    monkeypatch.setattr(Trainer, "_step", crash)
     (outcome,) = bench.outcomes({"hidden": 8})
     assert outcome.kind == "failed"
     assert "CUDA out of memory" in outcome.text
@@ -138,7 +138,7 @@ def test_a_trial_that_trains_the_encoder_leaves_it_as_it_came_for_the_next(confi
     first = list(bench.epochs(params))
     list(bench.epochs({"trainable_layers": 0}))
     assert list(bench.epochs(params)) == first
-    from sentiment_hybrid.models.encoder import encoder_fingerprint
+    from sentiment_hybrid.models.encoder.module import encoder_fingerprint
 
     assert encoder_fingerprint(bench.loaded.model) == before
 

@@ -88,7 +88,7 @@ def test_what_a_worker_cannot_open_is_told(config: Config) -> None:
 
 
 def test_each_worker_has_a_gpu_or_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sentiment_hybrid.tuning.workers.cores", lambda: 8)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 8)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert WorkerLanes(3, {})._environment(0)["OMP_NUM_THREADS"] == "2"
     gpus = WorkerLanes(3, {}, gpus=2)

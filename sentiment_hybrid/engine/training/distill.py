@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 
 from sentiment_hybrid.config.schema import Config, Distill
-from sentiment_hybrid.data import clean, split
+from sentiment_hybrid.data import normalizers, splits
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.store import Examples, Store
 from sentiment_hybrid.data.unlabelled import read_unlabelled
-from sentiment_hybrid.engine.evaluate import Material
+from sentiment_hybrid.engine.inference.evaluate import EncodedDataset
 from sentiment_hybrid.engine.training.teacher import Teacher, own_columns
 from sentiment_hybrid.errors import DataError
 
@@ -34,10 +34,14 @@ class Lesson:
         """The kept rows."""
         return examples if len(self.kept) == len(examples) else examples.chosen(self.kept)
 
-    def given_to(self, material: Material, temperature: float) -> Material:
-        """The material with soft targets: the teacher's probabilities at a temperature."""
-        soft = self.probabilities ** np.float32(1.0 / temperature)
-        return replace(material, soft=soft / soft.sum(axis=1, keepdims=True), pooled=self.states)
+    def given_to(self, dataset: EncodedDataset, temperature: float) -> EncodedDataset:
+        """The dataset with soft targets: the teacher's probabilities at a temperature."""
+        return replace(dataset, soft=self.softened(temperature), pooled=self.states)
+
+    def softened(self, temperature: float) -> np.ndarray:
+        """The probabilities as a softmax at this temperature has them, (N, C) float32."""
+        powers = self.probabilities ** np.float32(1.0 / temperature)
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
     @property
     def answered(self) -> int:
@@ -56,10 +60,10 @@ def unlabelled(config: Config, store: Store, sample_size: int | None) -> Example
     """
     data = own_columns(config.data).model_copy(update={"split_seed": store.split_seed})
     source = open_source(str(config.distill.source), data)
-    normalizer = clean.from_id(store.normalizer)
+    normalizer = normalizers.from_id(store.normalizer)
     found = read_unlabelled(source, data, normalizer=normalizer, valid_size=0.0)
     known = [store.key_hashes("train")[:sample_size], store.key_hashes("valid"), store.key_hashes("test")]
-    new = np.flatnonzero(~np.isin(split.hash_raw(found.raw, store.split_seed)[1], np.concatenate(known)))
+    new = np.flatnonzero(~np.isin(splits.hash_raw(found.raw, store.split_seed)[1], np.concatenate(known)))
     if not len(new):
         raise DataError(
             f"no text of {config.distill.source} is left: all are in the prepared data",

@@ -14,17 +14,17 @@ import torch
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config, Data
-from sentiment_hybrid.data import clean
+from sentiment_hybrid.data import normalizers
 from sentiment_hybrid.data.probabilities import read_probabilities
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.store import Examples
 from sentiment_hybrid.engine.batches import tokenize
-from sentiment_hybrid.engine.checkpoint import ModelInfo, load_model, read_info
 from sentiment_hybrid.engine.device import Compute
-from sentiment_hybrid.engine.evaluate import predict_probabilities
+from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
+from sentiment_hybrid.engine.inference.model_directory import ModelInfo, load_model, read_info
+from sentiment_hybrid.engine.inference.onnx_runtime import is_export
+from sentiment_hybrid.engine.inference.predictor import model_directory
 from sentiment_hybrid.engine.memory import release
-from sentiment_hybrid.engine.onnx_backend import is_export
-from sentiment_hybrid.engine.predictor import model_directory
 from sentiment_hybrid.engine.training.kept_answers import KeptAnswers, text_keys
 from sentiment_hybrid.errors import LabelError, ModelError, UsageError
 from sentiment_hybrid.files import reason
@@ -111,7 +111,7 @@ class FileTeacher:
     def answer(self, examples: Examples, *, progress: Callable[[int], object]) -> Answers:
         """NaN for texts that the file does not have. Raises SourceError, ColumnError, DataError."""
         source = open_source(self.name, self._data)
-        normalizer = clean.from_id(self._normalizer)
+        normalizer = normalizers.from_id(self._normalizer)
         texts, found = read_probabilities(source, self._data, labels=self._labels, normalizer=normalizer)
         places = {text: place for place, text in enumerate(texts)}
         rows = np.array([places.get(text, -1) for text in examples.texts])
@@ -187,7 +187,7 @@ class ModelTeacher:
         """The texts as its own normaliser gives them."""
         if self.info.normalizer == self._student_normalizer or examples.raw is None:
             return examples.texts
-        return clean.from_id(self.info.normalizer).many(examples.raw)
+        return normalizers.from_id(self.info.normalizer).many(examples.raw)
 
     def _read(
         self, texts: Sequence[str], missing: np.ndarray, keys: np.ndarray, progress: Callable[[int], object]
@@ -242,14 +242,14 @@ def _digest(info: ModelInfo) -> str:
 
 def _checked(directory: Path) -> Path:
     """A model directory. Raises ModelError, which says what it is instead."""
-    heads = [name for name in paths.DISPLAY_NAMES if (directory / name / paths.MODEL_JSON).is_file()]
+    heads = sorted(file.parent for file in directory.glob(f"*/{paths.MODEL_JSON}"))
     what, hint = "", "Name a model directory, as `senthy train` publishes, or a file with a probability per label."
     if not directory.is_dir():
         what = "there is nothing there"
     elif is_export(directory):
         what = "it is an export; a teacher is the model that it was made from"
     elif heads:
-        what, hint = "it is a pack of several models", f"Name one of them: {directory / heads[0]}"
+        what, hint = "it is a pack of several models", f"Name one of them: {heads[0]}"
     elif not (directory / paths.MODEL_JSON).is_file():
         encoder = (directory / "config.json").is_file()
         what = "it is an encoder, which gives no probabilities" if encoder else "it is no model directory"

@@ -1,0 +1,83 @@
+"""What sections of the configuration are made of: the base class, and types of values."""
+
+from __future__ import annotations
+
+import codecs
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+
+# --- types of values -------------------------------------------------------------------------------------------------
+
+
+def _as_text(value: Any) -> Any:
+    """YAML reads 0 and 4.0 as numbers, yet as values of a column or as labels they are text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
+def not_a_bool(value: Any) -> Any:
+    """The value, unless it is a bool. Raises ValueError."""
+    # Pydantic would accept true as 1.
+    if isinstance(value, bool):
+        raise ValueError("true and false are not numbers")
+    return value
+
+
+def _known_encoding(name: str) -> str:
+    try:
+        codecs.lookup(name)
+    except LookupError as error:
+        raise ValueError(
+            f"{name!r} is not an encoding that Python knows; common ones are utf-8, latin-1, cp1252, utf-16"
+        ) from error
+    return name
+
+
+#: A label, or a value of a column: numbers are kept as they are written.
+LabelText = Annotated[str, BeforeValidator(_as_text)]
+#: A path in which ~ is the home directory.
+HomePath = Annotated[Path, AfterValidator(Path.expanduser)]
+Encoding = Annotated[str, AfterValidator(_known_encoding)]
+Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
+Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+Epochs = Annotated[int, Field(ge=1, le=10_000)]
+BatchSize = Annotated[int, Field(ge=1, le=65_536)]
+Rows = Annotated[int, Field(ge=2, le=10**12)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Width = Annotated[int, Field(ge=4, le=4096)]
+Layers = Annotated[int, Field(ge=1, le=8)]
+AttentionHeads = Annotated[int, Field(ge=1, le=64)]
+TrainableLayers = Annotated[int, Field(ge=0, le=1000)] | Literal["all"]
+Metric = Literal["macro_f1", "accuracy", "loss"]
+
+
+def default(value: Any, description: str, **bounds: Any) -> Any:
+    """A setting's default and meaning, and what pydantic is to check."""
+    return Field(value, description=description, **bounds)
+
+
+class Strict(BaseModel):
+    """Frozen; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Section(Strict):
+    """Base of every section."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _bools_are_not_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        types = plain_types(cls.model_fields[info.field_name or ""].annotation)
+        return value if bool in types or not {int, float} & types else not_a_bool(value)
+
+
+def plain_types(annotation: Any) -> frozenset[Any]:
+    """The types that an annotation is composed of."""
+    inside = typing.get_args(annotation) if typing.get_origin(annotation) is not Literal else ()
+    return frozenset({annotation}).union(*(plain_types(one) for one in inside)) if inside else frozenset({annotation})

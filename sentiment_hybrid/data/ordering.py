@@ -1,0 +1,109 @@
+"""Which rows of a database stay, and the fixed order in which each split holds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sentiment_hybrid.data import splits as split
+
+Int64s = npt.NDArray[np.int64]
+
+#: Why a row does not stay.
+KEEP, UNLABELLED, OTHER_SPLIT, CONFLICT, REPEAT = range(5)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What decides about each row, in reading order; every array is (N,).
+
+    ``splits`` are split codes, ``labels`` class indices (-1: the row is left out), ``source_rows`` numbers in the
+    source, ``keys`` order hashes of the raw texts, ``texts`` hashes of the cleaned ones.
+    """
+
+    splits: npt.NDArray[np.uint8]
+    labels: Int64s
+    source_rows: Int64s
+    keys: split.UInt64s
+    texts: Int64s
+
+
+def find_drops(rows: Rows, *, official: bool, drop_conflicts: bool, drop_repeats: bool) -> npt.NDArray[np.uint8]:
+    """Why each row is left out, (N,): KEEP, UNLABELLED, OTHER_SPLIT, CONFLICT or REPEAT.
+
+    Rows are the same if their cleaned texts are; with official splits also if their split keys are. A text that
+    occurs in several splits belongs to the test split first, then to the validation split.
+
+    Args:
+        rows: in reading order.
+        official: the splits were given.
+        drop_conflicts: leave out all rows of a text that has several labels.
+        drop_repeats: of the rows with the same text and label, keep the one with the smallest order hash.
+    """
+    reasons = np.where(rows.labels < 0, UNLABELLED, KEEP).astype(np.uint8)
+    if official:
+        _drop_from_later_splits(rows, rows.keys, reasons)
+        _drop_from_later_splits(rows, rows.texts, reasons)
+    shared = _shared(rows.texts, reasons)
+    texts, labels = rows.texts[shared], rows.labels[shared]
+    if drop_conflicts:
+        several = _least(texts, labels) != -_least(texts, -labels)
+        reasons[shared[several]] = CONFLICT
+        shared, texts, labels = shared[~several], texts[~several], labels[~several]
+    if drop_repeats:
+        order = np.lexsort((rows.keys[shared], labels, texts))
+        repeated = (texts[order][1:] == texts[order][:-1]) & (labels[order][1:] == labels[order][:-1])
+        reasons[shared[order[1:][repeated]]] = REPEAT
+    if not (drop_conflicts and drop_repeats):
+        _drop_from_later_splits(rows, rows.texts, reasons)
+    return reasons
+
+
+def _drop_from_later_splits(rows: Rows, identity: npt.NDArray[np.generic], reasons: npt.NDArray[np.uint8]) -> None:
+    shared = _shared(identity, reasons)
+    splits = rows.splits[shared]
+    reasons[shared[splits > _least(identity[shared], splits)]] = OTHER_SPLIT
+
+
+def _shared(identity: npt.NDArray[np.generic], reasons: npt.NDArray[np.uint8]) -> Int64s:
+    """Rows, ascending, that are still kept and share their identity with another one; usually few."""
+    kept = np.flatnonzero(reasons == KEEP)
+    order = kept[np.argsort(identity[kept])]
+    same = np.flatnonzero(identity[order][1:] == identity[order][:-1])
+    return np.unique(order[np.concatenate([same, same + 1])])
+
+
+def _least(identity: npt.NDArray[np.generic], values: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
+    """For each row the smallest of the values that rows of its identity have."""
+    _, group = np.unique(identity, return_inverse=True)
+    least = np.full(len(values), np.iinfo(values.dtype).max, dtype=values.dtype)
+    np.minimum.at(least, group, values)
+    return least[group]
+
+
+def positions(rows: Rows, reasons: npt.NDArray[np.uint8]) -> Int64s:
+    """Where each row stands in the database, (N,), counted from 1; 0 for a row that is left out.
+
+    The splits follow each other. Within a split, a row stands at (rank in its class by order hash - 1/2) / class size,
+    ties by label: so that every prefix keeps the class shares. (Rounding tells all fractions apart as long as no
+    class has more than 40 million rows.)
+    """
+    kept = np.flatnonzero(reasons == KEEP)
+    kept = kept[np.lexsort((rows.keys[kept], rows.labels[kept], rows.splits[kept]))]
+    splits, labels = rows.splits[kept], rows.labels[kept]
+    _, starts, cell, sizes = np.unique(
+        splits * (labels.max(initial=0) + 1) + labels, return_index=True, return_inverse=True, return_counts=True
+    )
+    fractions = (np.arange(len(kept)) - starts[cell] + 0.5) / sizes[cell]
+    result = np.zeros(len(reasons), dtype=np.int64)
+    result[kept[np.lexsort((labels, fractions, splits))]] = np.arange(1, len(kept) + 1)
+    return result
+
+
+def class_counts(rows: Rows, reasons: npt.NDArray[np.uint8], classes: int) -> Int64s:
+    """Rows kept by split and label, (3, classes)."""
+    kept = reasons == KEEP
+    cells = rows.splits[kept].astype(np.int64) * classes + rows.labels[kept]
+    return np.bincount(cells, minlength=len(split.SPLITS) * classes).reshape(-1, classes)

@@ -1,0 +1,333 @@
+"""Writers for csv, tsv, jsonl (each also .gz), parquet and SQLite; a file appears only when it is complete."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gzip
+import io
+import json
+import math
+import sqlite3
+import sys
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from sentiment_hybrid.data.sources import MISSING, SUFFIXES
+from sentiment_hybrid.errors import OutputError, UsageError
+from sentiment_hybrid.files import reason
+
+#: The table of an SQLite output.
+TABLE = "predictions"
+
+Quoting = Literal["auto", "minimal", "none"]
+Rows = Mapping[str, Sequence[Any]]
+
+_KNOWN = ".csv, .tsv, .jsonl (each also .gz), .parquet, .db"
+_HINT = "Free some disk space, or choose another location."
+
+
+class Sink(ABC):
+    """Writes batches of rows, given as columns; None is null, MISSING a key that a JSON object lacks."""
+
+    @abstractmethod
+    def write(self, rows: Rows) -> None:
+        """Append rows; the columns have equal lengths.
+
+        Raises:
+            OutputError: the disk is full, or the format cannot represent a value or a new column.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Complete the output."""
+
+
+def kind_of_output(path: Path) -> str:
+    """csv, tsv, jsonl, parquet or sqlite, detected from the extension. Raises UsageError for any other."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    zipped = suffixes[-1:] == [".gz"]
+    kind = SUFFIXES.get(suffixes[-2] if zipped and len(suffixes) > 1 else suffixes[-1]) if suffixes else None
+    if kind is None or kind == "lines" or (zipped and kind in ("parquet", "sqlite")):
+        raise UsageError(f"the extension of {path} is not a known output format", hint=f"Known extensions: {_KNOWN}.")
+    return kind
+
+
+@contextlib.contextmanager
+def open_sink(
+    target: Path | None,
+    columns: Sequence[str],
+    *,
+    kind: str | None = None,
+    types: Mapping[str, Any] | None = None,
+    quoting: Quoting = "auto",
+) -> Iterator[Sink]:
+    """A writer for ``target``, which is replaced when the block ends without an error; None means stdout.
+
+    Args:
+        target: its extension sets the format. Until the block ends, and after an error, an existing file is unchanged.
+        columns: column names in order; only jsonl accepts others later.
+        kind: the format on stdout: csv, tsv or jsonl.
+        types: Arrow types of columns, for parquet; others are inferred from the first batch.
+        quoting: as ``data.quoting``: auto quotes in csv but not in tsv.
+
+    Raises:
+        UsageError: unknown extension.
+        OutputError: the file cannot be written.
+    """
+    if target is None:
+        sink = _text_sink(kind or "csv", sys.stdout, columns, quoting)
+        yield sink
+        sink.close()
+        return
+    kind = kind_of_output(target)
+    target = target.expanduser().resolve()
+    aside = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
+    with _as_output_error(target):
+        _prepare(target, kind)
+        try:
+            with contextlib.ExitStack() as stack:
+                sink = _file_sink(stack, aside, target, columns, kind=kind, types=types or {}, quoting=quoting)
+                yield sink
+                sink.close()
+            aside.replace(target)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+def _prepare(target: Path, kind: str) -> None:
+    """Refuse a target that must not be replaced, and remove partial files of killed runs."""
+    if target.is_dir():
+        raise OutputError(f"{target} is a directory", hint="Choose a file name.")
+    if kind == "sqlite" and target.is_file() and target.stat().st_size:
+        _check_replaceable(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for stale in target.parent.glob(f".{target.name}.????????.partial"):
+        stale.unlink(missing_ok=True)
+
+
+def _check_replaceable(target: Path) -> None:
+    """A database is replaced as a whole, so one that contains other tables is refused."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{target.as_uri()}?mode=ro", uri=True)) as connection:
+            tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.Error as error:
+        raise OutputError(f"{target} is not an SQLite database ({error})", hint="Choose a new file.") from error
+    if tables - {TABLE}:
+        raise OutputError(
+            f"{target} contains other tables ({', '.join(sorted(tables - {TABLE}))}), which would be lost",
+            hint="Choose a new file.",
+        )
+
+
+def _file_sink(
+    stack: contextlib.ExitStack,
+    aside: Path,
+    target: Path,
+    columns: Sequence[str],
+    *,
+    kind: str,
+    types: Mapping[str, Any],
+    quoting: Quoting,
+) -> Sink:
+    if kind == "parquet":
+        parquet = _Parquet(aside, columns, types)
+        stack.callback(parquet.abandon)
+        return parquet
+    if kind == "sqlite":
+        database = _Sqlite(aside, columns)
+        stack.callback(database.connection.close)
+        return database
+    stream: Any = stack.enter_context(aside.open("wb"))
+    if target.suffix.lower() == ".gz":
+        stream = stack.enter_context(gzip.GzipFile(filename="", fileobj=stream, mode="wb", compresslevel=6, mtime=0))
+    text = stack.enter_context(io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", newline=""))
+    return _text_sink(kind, text, columns, quoting)
+
+
+def _text_sink(kind: str, stream: Any, columns: Sequence[str], quoting: Quoting) -> Sink:
+    if kind == "jsonl":
+        return _JsonLines(stream)
+    quoted = kind == "csv" if quoting == "auto" else quoting == "minimal"
+    return _Delimited(stream, columns, delimiter="," if kind == "csv" else "\t", quoted=quoted)
+
+
+class _Delimited(Sink):
+    """csv or tsv with a header line."""
+
+    def __init__(self, stream: Any, columns: Sequence[str], *, delimiter: str, quoted: bool) -> None:
+        self._columns = list(columns)
+        self._stream = stream
+        self._kind = "csv" if delimiter == "," else "tsv"
+        # Without a quote character, quotes are ordinary characters, as for the reader of unquoted files.
+        style: dict[str, Any] = {} if quoted else {"quoting": csv.QUOTE_NONE, "quotechar": None}
+        self._writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n", **style)
+        self._put([self._columns])
+
+    def write(self, rows: Rows) -> None:
+        values = [[_cell(value) for value in column] for column in _in_order(rows, self._columns, self._kind)]
+        self._put(zip(*values, strict=True))
+
+    def _put(self, rows: Any) -> None:
+        try:
+            self._writer.writerows(rows)
+        except csv.Error as error:
+            raise OutputError(
+                f"a value contains a delimiter or a line break, which an unquoted {self._kind} file cannot represent",
+                hint="Write .csv or .jsonl, or use --set data.quoting=minimal.",
+            ) from error
+
+    def close(self) -> None:
+        self._stream.flush()
+
+
+class _JsonLines(Sink):
+    """One object per line; a key that an input object lacks is not added."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, rows: Rows) -> None:
+        names = list(rows)
+        for values in zip(*rows.values(), strict=True):
+            record = {
+                name: _json_value(value) for name, value in zip(names, values, strict=True) if value is not MISSING
+            }
+            self._stream.write(json.dumps(record, ensure_ascii=False, default=_cell) + "\n")
+
+    def close(self) -> None:
+        self._stream.flush()
+
+
+class _Parquet(Sink):
+    """A parquet file with the given types, else those of the first batch."""
+
+    def __init__(self, path: Path, columns: Sequence[str], types: Mapping[str, Any]) -> None:
+        self._path = path
+        self._columns = list(columns)
+        self._types = dict(types)
+        self._writer: Any = None
+
+    def write(self, rows: Rows) -> None:
+        import pyarrow
+
+        values = [self._plain(name, rows.get(name)) for name in self._columns]
+        _in_order(rows, self._columns, "parquet")
+        arrays = []
+        for name, column in zip(self._columns, values, strict=True):
+            try:
+                array = pyarrow.array(column, type=self._types.get(name))
+                if name not in self._types and pyarrow.types.is_null(array.type):
+                    array = array.cast(pyarrow.string())
+            except (pyarrow.ArrowException, OverflowError) as error:
+                raise OutputError(
+                    f"the values of column {name!r} have no common type, as parquet requires: {error}",
+                    hint="Write .jsonl or .csv.",
+                ) from error
+            self._types.setdefault(name, array.type)
+            arrays.append(array)
+        writer = self._open()
+        writer.write_table(pyarrow.table(arrays, schema=writer.schema))
+
+    def _plain(self, name: str, column: Sequence[Any] | None) -> list[Any]:
+        """Nested values without a declared type become JSON: Arrow would drop keys that first occur later."""
+        values = [None if value is MISSING else value for value in column or ()]
+        if name in self._types:
+            return values
+        return [_cell(value) if isinstance(value, dict | list) else value for value in values]
+
+    def _open(self) -> Any:
+        if self._writer is None:
+            import pyarrow
+            import pyarrow.parquet
+
+            schema = pyarrow.schema([(name, self._types.get(name, pyarrow.string())) for name in self._columns])
+            self._writer = pyarrow.parquet.ParquetWriter(self._path, schema)
+        return self._writer
+
+    def close(self) -> None:
+        self._open().close()
+
+    def abandon(self) -> None:
+        """Close the file, complete or not."""
+        if self._writer is not None and self._writer.is_open:
+            self._writer.close()
+
+
+class _Sqlite(Sink):
+    """A new database with one table, whose columns have no declared types, so values keep theirs."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self._columns = list(columns)
+        # Opened and closed by one thread, written by another, never at the same time.
+        self.connection = sqlite3.connect(path, check_same_thread=False)
+        # An incomplete file is deleted, so a journal is not needed.
+        self.connection.execute("PRAGMA journal_mode = OFF")
+        self.connection.execute("PRAGMA synchronous = OFF")
+        names = ", ".join(_quoted(name) for name in self._columns)
+        self.connection.execute(f"CREATE TABLE {TABLE} ({names})")
+        self._insert = f"INSERT INTO {TABLE} VALUES ({', '.join('?' * len(self._columns))})"
+
+    def write(self, rows: Rows) -> None:
+        values = [[_sqlite_value(value) for value in column] for column in _in_order(rows, self._columns, "SQLite")]
+        self.connection.executemany(self._insert, zip(*values, strict=True))
+
+    def close(self) -> None:
+        self.connection.commit()
+
+
+def _in_order(rows: Rows, columns: Sequence[str], kind: str) -> list[Sequence[Any]]:
+    """The columns of a batch in the fixed order; missing ones are null."""
+    late = [name for name in rows if name not in columns]
+    if late:
+        raise OutputError(
+            f"a later row has {late[0]!r}, which earlier rows do not have, and {kind} cannot add a column",
+            hint="Write .jsonl (--json on stdout).",
+        )
+    count = len(next(iter(rows.values()), ()))
+    return [rows[name] if name in rows else [None] * count for name in columns]
+
+
+def _cell(value: Any) -> str:
+    """A value as text; null becomes the empty string."""
+    if value is None or value is MISSING or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | dict | list):
+        return json.dumps(value, ensure_ascii=False, default=_cell)
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _json_value(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _sqlite_value(value: Any) -> Any:
+    if value is None or value is MISSING:
+        return None
+    if isinstance(value, str | float | bytes):
+        return value
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return int(value)
+    return _cell(value)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+@contextlib.contextmanager
+def _as_output_error(target: Path) -> Iterator[None]:
+    """Turn a failed write into an OutputError; broken pipes are handled elsewhere."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {reason(error)}", hint=_HINT) from error
+    except sqlite3.Error as error:
+        raise OutputError(f"cannot write {target}: {error}", hint=_HINT) from error

@@ -1,0 +1,262 @@
+"""TF-IDF + logistic regression on a model's own training rows: what any model must beat. Kept on disk, no pickle."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.errors import OutputError
+from sentiment_hybrid.files import mark_used, written
+
+log = logging.getLogger(__name__)
+
+#: Raised when the files, or anything that changes what is fitted, change; other versions are fitted anew.
+FORMAT_VERSION = 1
+_META, _VOCABULARY, _WEIGHTS = paths.BASELINE_JSON, "vocabulary.json", "weights.npz"
+#: Texts vectorised at once when predicting; bounds memory.
+_CHUNK = 20_000
+
+#: Words with their apostrophes ("can't" stays one token), emoticons, runs of ! and ?, every other sign and emoji.
+TOKEN_PATTERN = r"\w+(?:['’]\w+)*|[:;=8xX][-o*']?[)(\[\]dDpPsS/\\|]+|<3+|[!?]+|\.{2,}|[^\w\s]"
+#: Found on 100,000 tweets of Sentiment140 (C 1, 2, 4; words, 1-2, 1-3 and character n-grams).
+INVERSE_REGULARISATION = 2.0
+MAX_FEATURES = 500_000
+#: From this many texts on, n-grams of a single text are dropped.
+_MANY_TEXTS = 1000
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """What was fitted: F n-grams; seen lists the K classes that the training rows had, of num_classes."""
+
+    vocabulary: list[str]
+    idf: npt.NDArray[np.float64]  # (F,)
+    coefficients: npt.NDArray[np.float64]  # (K, F), or (1, F) for two classes
+    intercept: npt.NDArray[np.float64]  # (K,), or (1,) for two classes
+    seen: npt.NDArray[np.int64]  # (K,)
+
+
+class Baseline:
+    """A fitted baseline; ``predict_proba`` is all that it does."""
+
+    def __init__(self, weights: _Weights, *, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self._weights = weights
+        self._vectorizer = _vectorizer(weights) if weights.vocabulary else None
+
+    def predict_proba(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Probabilities (N, C) of cleaned texts, in order; a class that training lacked has 0."""
+        result = np.zeros((len(texts), self.num_classes))
+        for start in range(0, len(texts), _CHUNK):
+            chunk = texts[start : start + _CHUNK]
+            result[start : start + len(chunk), self._weights.seen] = self._probabilities(chunk)
+        return result
+
+    def _probabilities(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        logits = np.tile(self._weights.intercept, (len(texts), 1))
+        if self._vectorizer is not None:
+            logits += self._vectorizer.transform(texts) @ self._weights.coefficients.T
+        if len(self._weights.seen) == 2:
+            logits = np.hstack([np.zeros_like(logits), logits])
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares: npt.NDArray[np.float64] = odds / odds.sum(axis=1, keepdims=True)
+        return shares
+
+
+def fit(texts: Sequence[str], labels: npt.ArrayLike, *, num_classes: int) -> Baseline:
+    """Trainer on cleaned texts and their class indices (N,). Deterministic.
+
+    Word 1- and 2-grams, lower-cased, sublinear TF x IDF, L2-regularised logistic regression (multinomial for more than
+    two classes). Texts without a usable token leave the class shares. Raises ValueError for lengths that do not fit.
+    """
+    target = np.asarray(labels, dtype=np.int64)
+    if len(texts) != target.size or not target.size:
+        raise ValueError(f"{len(texts)} texts and {target.size} labels")
+    if target.min() < 0 or target.max() >= num_classes:
+        raise ValueError(f"labels from {target.min()} to {target.max()} for {num_classes} classes")
+    return Baseline(_fit_weights(texts, target), num_classes=num_classes)
+
+
+def load(folder: Path, fingerprint: str) -> Baseline | None:
+    """The baseline kept for this training set in ``folder``; None where there is none, or it is damaged or older."""
+    directory = _directory(folder, fingerprint)
+    if not directory.is_dir():
+        return None
+    try:
+        kept = _read(directory, fingerprint)
+        mark_used(directory / _META)
+        return kept
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        log.warning("stored baseline %s cannot be used (%s); fitting it anew", directory, error)
+        return None
+
+
+def fit_or_load(
+    texts: Sequence[str], labels: npt.ArrayLike, *, num_classes: int, folder: Path, fingerprint: str
+) -> Baseline:
+    """The baseline of these training rows: the kept one where ``fingerprint`` is known, else fitted and kept.
+
+    ``fingerprint`` names texts, their order, labels and normaliser; ``folder`` holds one folder per fingerprint.
+    Where it cannot be kept (disk full, no permission), that is logged and the fitted one returned all the same.
+    """
+    kept = load(folder, fingerprint)
+    if kept is not None and kept.num_classes == num_classes:
+        return kept
+    fitted = fit(texts, labels, num_classes=num_classes)
+    try:
+        save(fitted, folder, fingerprint=fingerprint)
+    except OutputError as error:
+        log.warning("%s; it will be fitted again next time", error)
+    return fitted
+
+
+def save(baseline: Baseline, folder: Path, *, fingerprint: str) -> None:
+    """Keep ``baseline``: written aside, then renamed. Raises OutputError where it cannot be written."""
+    directory = _directory(folder, fingerprint)
+    aside = directory.with_name(f".{directory.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    hint = "check permissions and free space, or choose another folder with --set paths.cache_dir=DIR"
+    with written(f"the baseline {directory}", hint=hint):
+        aside.mkdir(parents=True)
+        try:
+            _write(baseline, aside, fingerprint)
+            _swap_in(aside, directory)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+# --- fitting
+
+
+def _settings() -> dict[str, Any]:
+    return {
+        "token_pattern": TOKEN_PATTERN,
+        "lowercase": True,
+        "ngram_range": (1, 2),
+        "sublinear_tf": True,
+        "dtype": np.float64,
+    }
+
+
+def _fit_weights(texts: Sequence[str], target: npt.NDArray[np.int64]) -> _Weights:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    min_df = 2 if len(texts) >= _MANY_TEXTS else 1
+    vectorizer = TfidfVectorizer(**_settings(), min_df=min_df, max_features=MAX_FEATURES)
+    seen, counts = np.unique(target, return_counts=True)
+    try:
+        features = vectorizer.fit_transform(texts)
+    except ValueError as error:  # scikit-learn's word for no token left
+        log.warning("baseline: the training texts have no usable word (%s); it predicts the class shares", error)
+        return _shares_only(seen, counts)
+    if len(seen) < 2:
+        return _shares_only(seen, counts)
+    model = _logistic_regression(features, target)
+    return _Weights(
+        vocabulary=[str(term) for term in vectorizer.get_feature_names_out()],
+        idf=np.asarray(vectorizer.idf_, dtype=np.float64),
+        coefficients=np.asarray(model.coef_, dtype=np.float64),
+        intercept=np.asarray(model.intercept_, dtype=np.float64),
+        seen=seen,
+    )
+
+
+def _logistic_regression(features: Any, target: npt.NDArray[np.int64]) -> Any:
+    import warnings
+
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=INVERSE_REGULARISATION, solver="lbfgs", max_iter=300)
+    with warnings.catch_warnings():
+        # 300 iterations are far beyond what moves a prediction; a stop there is told in the log, not as a warning.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(features, target)
+    log.debug("baseline: %d features, %d iterations", features.shape[1], int(model.n_iter_.max()))
+    return model
+
+
+def _shares_only(seen: npt.NDArray[np.int64], counts: npt.NDArray[Any]) -> _Weights:
+    intercept = np.log(counts / counts.sum())
+    if len(seen) == 2:
+        intercept = intercept[1:] - intercept[:1]
+    empty = np.zeros((len(intercept), 0))
+    return _Weights(vocabulary=[], idf=np.zeros(0), coefficients=empty, intercept=intercept, seen=seen)
+
+
+def _vectorizer(weights: _Weights) -> Any:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(**_settings(), vocabulary={term: i for i, term in enumerate(weights.vocabulary)})
+    vectorizer.idf_ = weights.idf
+    return vectorizer
+
+
+# --- files
+
+
+def _directory(folder: Path, fingerprint: str) -> Path:
+    return folder / hashlib.sha256(fingerprint.encode()).hexdigest()[:24]
+
+
+def _write(baseline: Baseline, directory: Path, fingerprint: str) -> None:
+    arrays = dict(vars(baseline._weights))
+    vocabulary = json.dumps(arrays.pop("vocabulary"), ensure_ascii=True).encode()
+    (directory / _VOCABULARY).write_bytes(vocabulary)
+    with (directory / _WEIGHTS).open("wb") as file:
+        np.savez(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    meta = {
+        "format_version": FORMAT_VERSION,
+        "fingerprint": fingerprint,
+        "num_classes": baseline.num_classes,
+        "sha256": {name: _sha256(directory / name) for name in (_VOCABULARY, _WEIGHTS)},
+    }
+    (directory / _META).write_text(json.dumps(meta, indent=2), encoding="utf-8")
+
+
+def _read(directory: Path, fingerprint: str) -> Baseline:
+    """Raises ValueError and its like for anything but a whole baseline of this format and fingerprint."""
+    meta = json.loads((directory / _META).read_text(encoding="utf-8"))
+    if meta["format_version"] != FORMAT_VERSION or meta["fingerprint"] != fingerprint:
+        raise ValueError("written by another version or for other texts")
+    for name, expected in meta["sha256"].items():
+        if _sha256(directory / name) != expected:
+            raise ValueError(f"{name} is damaged")
+    vocabulary = json.loads((directory / _VOCABULARY).read_bytes())
+    with np.load(directory / _WEIGHTS, allow_pickle=False) as arrays:
+        weights = _Weights(vocabulary=vocabulary, **{name: arrays[name] for name in arrays.files})
+    return Baseline(weights, num_classes=int(meta["num_classes"]))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _swap_in(aside: Path, directory: Path) -> None:
+    """Put ``aside`` in the place of ``directory``; what lay there is moved away first, then deleted."""
+    old = aside.with_suffix(".old")
+    with contextlib.suppress(FileNotFoundError):
+        directory.rename(old)
+    try:
+        aside.rename(directory)
+    except OSError:
+        # Another process kept the same baseline in between; it is as good as this one.
+        if not (directory / _META).is_file():
+            raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,80 @@
+"""Which texts a model has seen, kept in sixteen bits each: a Bloom filter over the hashes of split keys."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sentiment_hybrid.data.splits import SPLIT_KEY_VERSION, UInt64s, hash_raw
+from sentiment_hybrid.errors import DataError
+from sentiment_hybrid.files import aside_of
+
+#: Bits a text, and of these set for each (Bloom 1970): of texts that were not seen, 0.05 % look as if they were.
+_BITS, _HASHES = 16, 11
+
+
+@dataclass(frozen=True)
+class SeenTexts:
+    """A set of texts, told apart as splits do it; it never forgets one, and takes few others for its own.
+
+    bits: (bytes,) uint8; count: texts in it; split_seed: that of the split whose keys are hashed.
+    """
+
+    bits: np.ndarray
+    count: int
+    split_seed: int
+
+    @classmethod
+    def of(cls, keys: UInt64s, *, split_seed: int) -> SeenTexts:
+        """From order hashes of split keys (N,), as `Store.key_hashes` and `hash_raw` give them."""
+        keys = np.unique(keys)
+        # In a smaller one the places of a text fall together too often.
+        bits = np.zeros(max(1024, (_BITS * len(keys) + 7) // 8), dtype=np.uint8)
+        for places in _places(keys, 8 * len(bits)):
+            np.bitwise_or.at(bits, places >> 3, np.left_shift(1, places & 7).astype(np.uint8))
+        return cls(bits, len(keys), split_seed)
+
+    def contains(self, raws: list[str]) -> np.ndarray:
+        """Whether each raw text was seen, (N,) bool; of those that were not, `chance` say yes."""
+        found = np.ones(len(raws), dtype=bool)
+        _, keys = hash_raw(raws, self.split_seed)
+        for places in _places(keys, 8 * len(self.bits)):
+            found &= (self.bits[places >> 3] >> (places & 7)) & 1 == 1
+        return found
+
+    @property
+    def chance(self) -> float:
+        """The share of unseen texts that are taken for seen ones."""
+        return (1.0 - math.exp(-_HASHES * self.count / (8 * len(self.bits)))) ** _HASHES
+
+    def save(self, path: Path) -> None:
+        """Write it as one file. Raises OSError."""
+        facts = np.array([SPLIT_KEY_VERSION, _HASHES, self.count, self.split_seed], dtype=np.int64)
+        with aside_of(path) as aside, aside.open("wb") as file:
+            np.savez(file, bits=self.bits, facts=facts)
+
+    @classmethod
+    def load(cls, path: Path) -> SeenTexts:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: it is not there, damaged, or made with another version of the split key.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                bits, (version, hashes, count, split_seed) = content["bits"], content["facts"].tolist()
+        # What zipfile and numpy raise for damage has no common base.
+        except Exception as error:
+            raise DataError(f"{path} cannot be read: {error}", hint="Install, train or pack it again.") from error
+        if (version, hashes) != (SPLIT_KEY_VERSION, _HASHES):
+            raise DataError(f"{path} was made by another version of senthy", hint="Install, train or pack it again.")
+        return cls(bits, count, split_seed)
+
+
+def _places(keys: UInt64s, size: int) -> list[np.ndarray]:
+    """Bit numbers of each key, one array for each hash: double hashing (Kirsch and Mitzenmacher 2006)."""
+    first, second = keys & np.uint64(0xFFFFFFFF), (keys >> np.uint64(32)) | np.uint64(1)
+    return [((first + np.uint64(turn) * second) % np.uint64(size)).astype(np.int64) for turn in range(_HASHES)]

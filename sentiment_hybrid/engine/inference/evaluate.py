@@ -1,0 +1,95 @@
+"""Probabilities of a classifier over many texts, in the order in which they were given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sentiment_hybrid.engine.batches import TokenizedTexts, collate, pack
+from sentiment_hybrid.engine.device import Compute
+from sentiment_hybrid.engine.memory import in_batches
+from sentiment_hybrid.engine.states.store import StoredStates
+from sentiment_hybrid.models.classifier import HeadOutput
+
+
+@dataclass(frozen=True)
+class EncodedDataset:
+    """Texts ready for a classifier: tokenised, with labels (N,) int64 and, where they are kept, stored states.
+
+    ``compared`` (N, C) bool says among which labels each row's label was chosen; None: among all. ``soft`` (N, C)
+    float32 are a teacher's softened probabilities, NaN for none, and ``pooled`` (N, H) its states; with them a label
+    may be missing, -1.
+    """
+
+    tokenized: TokenizedTexts
+    labels: np.ndarray
+    states: StoredStates | None = None
+    compared: np.ndarray | None = None
+    soft: np.ndarray | None = None
+    pooled: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def full_labels(self) -> np.ndarray:
+        """Those labels that were chosen among all."""
+        full = self.labels >= 0
+        return self.labels[full if self.compared is None else full & self.compared.all(axis=1)]
+
+
+def predict_probabilities(
+    classifier: torch.nn.Module,
+    tokenized: TokenizedTexts,
+    *,
+    compute: Compute,
+    token_budget: int,
+    states: StoredStates | None = None,
+    progress: Callable[[int], object] = lambda rows: None,
+    share: tuple[int, int] = (0, 1),
+    take: Callable[[HeadOutput], torch.Tensor] | None = None,
+) -> np.ndarray:
+    """Softmax probabilities (N, C) float32; sorted by length inside, row order restored outside.
+
+    ``take`` says what to return of a batch's output instead, (B, K).
+
+    The classifier is put into eval mode and given back in the mode it had. ``share`` is a process's number and how
+    many there are: it computes its part of the batches, and the rows of the others are 0. The batches are the same
+    however many share them; with more processes than batches, some get an empty (0, 0). A batch that finds no memory
+    is done again in smaller ones.
+
+    Raises:
+        TrainingError: there is no memory for a single text.
+    """
+    was_training = classifier.training
+    classifier.eval()
+    rows = np.arange(len(tokenized))
+    lengths = tokenized.lengths
+    batches = pack(lengths, rows, token_budget)[share[0] :: share[1]]
+
+    def probabilities_of(batch_rows: np.ndarray) -> np.ndarray:
+        batch = collate(tokenized, batch_rows, states)
+        with compute.autocast():
+            output = classifier(**batch.inputs(compute.device))
+        taken = torch.softmax(output.logits.float(), dim=-1) if take is None else take(output)
+        return np.asarray(taken.cpu().numpy())
+
+    done: list[np.ndarray] = []
+    parts: list[np.ndarray] = []
+    tokens = 0 if states is not None else tokenized.ids.size
+    with torch.inference_mode(), compute.layout(getattr(classifier, "encoder", None), tokens=tokens):
+        for batch_rows, part in in_batches(
+            batches, lengths, probabilities_of, token_budget=token_budget, device=compute.device
+        ):
+            done.append(batch_rows)
+            parts.append(part)
+            progress(len(batch_rows))
+    classifier.train(was_training)
+    if not parts:
+        return np.empty((0, 0), dtype=np.float32)
+    probabilities = np.zeros((len(rows), parts[0].shape[1]), dtype=np.float32)
+    probabilities[np.concatenate(done)] = np.concatenate(parts)
+    return probabilities

@@ -1,0 +1,354 @@
+"""Model directories: safetensors and JSON, written aside and renamed, never a pickle."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.errors import EncoderError, ModelError
+from sentiment_hybrid.files import flush_to_disk as _flush_to_disk
+from sentiment_hybrid.files import save_tensors, sha256, written
+from sentiment_hybrid.files import write_json as _write_json
+from sentiment_hybrid.heads import HEADS, display_name
+
+if TYPE_CHECKING:
+    from sentiment_hybrid.engine.evaluation.seen import SeenTexts
+    from sentiment_hybrid.models.classifier import Classifier
+    from sentiment_hybrid.models.encoder.hub import LoadedEncoder
+
+FORMAT_VERSION = 1
+#: What models published by earlier versions do not say.
+_LATER_FIELDS = {"parent", "trained_on_valid", "temperature"}
+_PUBLISH_ATTEMPTS = 5
+_PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model directory says of itself: the content of model.json."""
+
+    head: str
+    head_config: dict[str, Any]
+    labels: tuple[str, ...]
+    normalizer: str
+    max_length: int
+    max_windows: int
+    encoder_name: str
+    encoder_revision: str | None
+    encoder_fingerprint: str
+    encoder_inside: bool
+    trainable_layers: int | str
+    data_fingerprint: str
+    split_fingerprint: str
+    train_fingerprint: str
+    run_id: str
+    created: str
+    train_rows: int
+    weights_sha256: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+    #: Of a fine-tuned model: path, weights_sha256, run_id and created of the one that it was made from, and its parent.
+    parent: dict[str, Any] | None = None
+    #: Whether the validation rows were trained on too; ``train_rows`` does not count them.
+    trained_on_valid: bool = False
+    #: What logits are divided by, so that probabilities are as often right as they say; from the validation rows.
+    temperature: float = 1.0
+
+    @property
+    def display_name(self) -> str:
+        """``LSTMRoBERTa``."""
+        return display_name(self.head)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to classify, in eval mode on the CPU."""
+
+    classifier: Classifier
+    encoder: LoadedEncoder
+    info: ModelInfo
+    directory: Path
+
+    @property
+    def tokenizer(self) -> Any:
+        """The encoder's own."""
+        return self.encoder.tokenizer
+
+
+def save_model(
+    directory: Path,
+    *,
+    classifier: Classifier,
+    encoder: LoadedEncoder,
+    info: ModelInfo,
+    bundle: bool,
+    seen: SeenTexts | None = None,
+) -> None:
+    """Write a model directory aside and put it in place; an old one is moved aside first, then removed.
+
+    ``bundle`` puts the encoder inside; the tokenizer always is. ``seen`` are texts that it was trained on and that are
+    not of its database. A stop at any moment leaves the old or the new model to `load_model`.
+
+    Raises:
+        OutputError: the folder cannot be written, or the disk is full; the old model is untouched.
+    """
+    from sentiment_hybrid.models.encoder.hub import save_encoder
+
+    aside = directory.parent / f".{directory.name}.{uuid.uuid4().hex[:8]}.partial"
+    with written(directory):
+        recover(directory)
+        _remove_stale(directory)
+        aside.mkdir(parents=True)
+        try:
+            weights = {name: value.detach().cpu() for name, value in classifier.head.state_dict().items()}
+            save_tensors(aside / paths.MODEL_WEIGHTS, weights)
+            if bundle:
+                save_encoder(encoder.model, encoder.tokenizer, aside / paths.ENCODER_DIR)
+            else:
+                encoder.tokenizer.save_pretrained(aside / paths.TOKENIZER_DIR)
+            if seen is not None:
+                seen.save(aside / paths.SEEN_TEXTS)
+            digest = sha256(aside / paths.MODEL_WEIGHTS)
+            document = {**asdict(info), "encoder_inside": bundle, "weights_sha256": digest}
+            _write_json(aside / paths.MODEL_JSON, document)
+            _flush_to_disk(aside)
+            _publish(aside, directory)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+
+
+def read_info(directory: Path) -> ModelInfo:
+    """model.json of a model directory, checked.
+
+    Raises:
+        ModelError: there is no model, it holds a pickle instead, it is damaged, or of a newer format.
+    """
+    recover(directory)
+    path = directory / paths.MODEL_JSON
+    if not path.is_file():
+        raise _no_model(directory)
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        version = document["format_version"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(f"{path} is damaged: {error}", hint="Train again, or restore the directory.") from error
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise ModelError(
+            f"{directory} has model format {version}, and this senthy reads up to {FORMAT_VERSION}",
+            hint="Upgrade senthy.",
+        )
+    missing = {f.name for f in fields(ModelInfo)} - document.keys() - _LATER_FIELDS
+    if missing:
+        raise ModelError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}", hint="Train again.")
+    return _checked(document, path)
+
+
+def _checked(document: dict[str, Any], path: Path) -> ModelInfo:
+    """The facts with the right types, and such as can be true. Raises ModelError."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from sentiment_hybrid.heads import HEADS
+
+    try:
+        info = TypeAdapter(ModelInfo).validate_json(json.dumps(document), strict=True)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise ModelError(f"{path} is damaged: {wrong}", hint="Train again, or restore the directory.") from error
+    if len(set(info.labels)) < max(2, len(info.labels)):
+        raise ModelError(
+            f"{path} is damaged: its labels are {', '.join(info.labels) or 'none'}, two or more are needed",
+            hint="Train again, or restore the directory.",
+        )
+    if min(info.max_length, info.max_windows) < 1:
+        raise ModelError(
+            f"{path} is damaged: max_length {info.max_length}, max_windows {info.max_windows}", hint="Train again."
+        )
+    if not 0.0 < info.temperature < math.inf:
+        raise ModelError(f"{path} is damaged: its temperature is {info.temperature}", hint="Train again.")
+    if info.head not in HEADS:
+        raise ModelError(
+            f"{path} names a head that this senthy does not have: {info.head}",
+            hint=f"It has {', '.join(HEADS)}. Upgrade senthy, or train again.",
+        )
+    return info
+
+
+def load_model(directory: Path, *, encoder: str | Path | None = None, offline: bool = False) -> LoadedModel:
+    """Load a model directory onto the CPU, with its own sizes, labels, tokenizer and encoder.
+
+    ``encoder`` points to where the frozen encoder lies when it is not inside; it must be the one trained on.
+
+    Raises:
+        ModelError: as read_info, or the weights are damaged or do not fit.
+        EncoderError: the encoder cannot be had, or is another one.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    from sentiment_hybrid.models import build_head, head_config
+    from sentiment_hybrid.models.classifier import Classifier
+    from sentiment_hybrid.models.encoder.module import Encoder
+
+    info = read_info(directory)
+    weights_path = directory / paths.MODEL_WEIGHTS
+    if not weights_path.is_file():
+        raise _no_model(directory)
+    loaded = _load_encoder(directory, info, encoder, offline)
+    try:
+        weights = load_file(weights_path)
+    except Exception as error:  # safetensors raises its own type for any damage
+        raise ModelError(f"{weights_path} is damaged: {error}", hint="Train again.") from error
+    if info.weights_sha256 and sha256(weights_path) != info.weights_sha256:
+        raise ModelError(f"{weights_path} is not the file that was saved with this model", hint="Train again.")
+    shared = Encoder(loaded.model, 0)
+    settings = head_config(info.head, info.head_config)
+    with torch.device("meta"):  # nothing is drawn that the file replaces
+        head = build_head(info.head, settings, input_size=shared.hidden_size, num_classes=len(info.labels))
+    try:
+        head.load_state_dict({name: value.float() for name, value in weights.items()}, assign=True)
+    except RuntimeError as error:
+        raise ModelError(f"{weights_path} does not fit its model.json", hint="Train again.") from error
+    classifier = Classifier(shared, head, temperature=info.temperature)
+    classifier.eval()
+    return LoadedModel(classifier, loaded, info, directory)
+
+
+@contextmanager
+def published_whole(directory: Path) -> Iterator[Path]:
+    """A new folder to write to, put in place of ``directory`` if the block ends well, as safely as save_model does.
+
+    Raises:
+        OutputError: it cannot be written; what stood there is untouched.
+    """
+    aside = directory.parent / f".{directory.name}.{uuid.uuid4().hex[:8]}.partial"
+    with written(directory):
+        recover(directory)
+        _remove_stale(directory)
+        aside.mkdir(parents=True)
+        try:
+            yield aside
+            _flush_to_disk(aside)
+            _publish(aside, directory)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+
+
+def publish_copy(source: Path, directory: Path) -> None:
+    """Publish a copy of one model directory under another name, as safely as save_model does."""
+    aside = directory.parent / f".{directory.name}.{uuid.uuid4().hex[:8]}.partial"
+    with written(directory):
+        recover(directory)
+        _remove_stale(directory)
+        try:
+            shutil.copytree(source, aside)
+            _flush_to_disk(aside)
+            _publish(aside, directory)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+
+
+def recover(directory: Path) -> None:
+    """Put the old model back if publishing was stopped between moving it aside and putting the new one in place."""
+    old = _old(directory)
+    if old.is_dir() and not directory.exists():
+        # Another process may publish or recover at this moment, and then there is nothing left to do.
+        with suppress(OSError):
+            old.rename(directory)
+
+
+def _load_encoder(directory: Path, info: ModelInfo, given: str | Path | None, offline: bool) -> LoadedEncoder:
+    from sentiment_hybrid.config.schema import Encoder as EncoderConfig
+    from sentiment_hybrid.models.encoder.hub import load_encoder, load_encoder_dir, load_tokenizer
+
+    if info.encoder_inside:
+        # Models that were packed together have one encoder, beside them.
+        inside, beside = (place / paths.ENCODER_DIR for place in (directory, directory.parent))
+        loaded = load_encoder_dir(beside if beside.is_dir() and not inside.exists() else inside)
+        hint = "The model directory is damaged; train again."
+    else:
+        name = str(given) if given is not None else info.encoder_name
+        config = EncoderConfig(name=name, revision=None if given else info.encoder_revision, max_length=info.max_length)
+        loaded = load_encoder(config, offline=offline)
+        hint = f"It was trained on {info.encoder_name} (revision {info.encoder_revision}); point --encoder to that."
+    if loaded.fingerprint != info.encoder_fingerprint:
+        raise EncoderError(f"the encoder at {loaded.name} is not the one that {directory} was trained on", hint=hint)
+    kept = directory / paths.TOKENIZER_DIR
+    if not info.encoder_inside and kept.is_dir():
+        # Of the same weights there are copies with other tokenizer settings; the model knows its own tokens only.
+        loaded = replace(loaded, tokenizer=load_tokenizer(kept, loaded.model))
+    return loaded
+
+
+def _no_model(directory: Path) -> ModelError:
+    if not directory.exists():
+        return ModelError(
+            f"there is no model at {directory}",
+            hint="Train one first (senthy train), or name the directory of another, or mini, mini-lstm, mini-han.",
+        )
+    if not directory.is_dir():
+        return ModelError(
+            f"{directory} is a file, not a model directory", hint="Name the directory that `senthy train` wrote."
+        )
+    heads = sorted(head for head in HEADS if (directory / head / paths.MODEL_JSON).is_file())
+    if heads:
+        return ModelError(
+            f"{directory} is a pack of several models",
+            hint=f"Name one of them: {', '.join(str(directory / head) for head in heads)}",
+        )
+    pickles = sorted(p.name for p in directory.iterdir() if p.suffix in _PICKLES)
+    if pickles:
+        return ModelError(
+            f"{directory} holds {', '.join(pickles)}, which could run code when it is loaded, and no "
+            f"{paths.MODEL_WEIGHTS}; senthy never loads pickles",
+            hint="Use a directory that `senthy train` wrote.",
+        )
+    if (directory / paths.ONNX_MODEL).is_file() and not (directory / paths.MODEL_JSON).is_file():
+        return ModelError(
+            f"{directory} is a damaged ONNX export: it lacks {paths.MODEL_JSON}", hint="Export the model again."
+        )
+    if (directory / paths.ONNX_MODEL).is_file():
+        return ModelError(
+            f"{directory} is an ONNX export: it labels texts, and can do nothing else",
+            hint="Use it with senthy predict or Predictor, or name the model directory that it was made of.",
+        )
+    return ModelError(
+        f"{directory} is no model directory: it lacks {paths.MODEL_JSON} or {paths.MODEL_WEIGHTS}",
+        hint="Use a directory that `senthy train` wrote.",
+    )
+
+
+def _publish(aside: Path, directory: Path) -> None:
+    old = _old(directory)
+    for attempt in range(_PUBLISH_ATTEMPTS):
+        shutil.rmtree(old, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            directory.rename(old)
+        try:
+            aside.rename(directory)
+            break
+        except OSError:
+            # Someone who reads just now may have recovered the old model between the two renames.
+            if attempt == _PUBLISH_ATTEMPTS - 1 or not directory.is_dir():
+                recover(directory)
+                raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _old(directory: Path) -> Path:
+    return directory.parent / f".{directory.name}.old"
+
+
+def _remove_stale(directory: Path) -> None:
+    for folder in directory.parent.glob(f".{directory.name}.*.partial"):
+        shutil.rmtree(folder, ignore_errors=True)

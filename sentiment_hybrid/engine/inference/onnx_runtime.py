@@ -1,0 +1,203 @@
+"""An exported model under onnxruntime: token arrays in, logits out, without torch and transformers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.engine.batches import TokenizedTexts, pack, padded_ids, tokenize
+from sentiment_hybrid.engine.inference.model_directory import ModelInfo, read_info
+from sentiment_hybrid.errors import ModelError
+from sentiment_hybrid.files import sha256
+from sentiment_hybrid.models.tokenizer import Tokenizer
+
+#: What `pip install ".[onnx]"` brings; the name of each package is that of its module.
+PACKAGES = ("onnx", "onnxruntime")
+
+#: Tokens of a run on a CPU, at most: what lies between two products stays in the caches.
+_TOKENS = 2048
+
+
+def is_export(directory: Path) -> bool:
+    """Whether this is a directory that `senthy export` wrote."""
+    return (directory / paths.ONNX_MODEL).is_file()
+
+
+def require(*packages: str) -> None:
+    """Raises ModelError, with the pip command, when one of these packages of the onnx extra is not installed."""
+    import importlib
+
+    for name in packages:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ModelError(
+                f"exported models need {name}, which is not installed", hint='In the checkout: pip install ".[onnx]"'
+            ) from error
+
+
+class OnnxBackend:
+    """The graph of an export directory, with the tokenizer and the facts that lie beside it.
+
+    Args:
+        directory: what `senthy export` wrote.
+        device: ``auto`` takes CUDA where this onnxruntime has it, else the CPU.
+
+    Raises:
+        ModelError: it is no export or a damaged one, onnxruntime is missing, or it lacks the device.
+    """
+
+    def __init__(self, directory: Path, *, device: str = "auto") -> None:
+        if not is_export(directory):
+            raise _no_export(directory)
+        require("onnxruntime")
+        self.directory = directory
+        self.info: ModelInfo = read_info(directory)
+        facts = _facts(directory)
+        self.kind: str = facts["kind"]
+        self.tokenizer = _tokenizer(directory / paths.TOKENIZER_DIR, facts["pad_id"])
+        self._session = _session(directory / paths.ONNX_MODEL, _providers(device))
+
+    def tokenize(self, texts: Sequence[str]) -> TokenizedTexts:
+        """Cleaned texts as windows of token ids."""
+        info = self.info
+        return tokenize(texts, self.tokenizer, max_length=info.max_length, max_windows=info.max_windows)
+
+    def logits(
+        self,
+        tokenized: TokenizedTexts,
+        *,
+        token_budget: int,
+        progress: Callable[[int], object] = lambda rows: None,
+    ) -> np.ndarray:
+        """Logits (N, C) float32 in the order of the texts; sorted by length inside."""
+        logits = np.zeros((len(tokenized), len(self.info.labels)), dtype=np.float32)
+        if self._session.get_providers()[0] == "CPUExecutionProvider":
+            token_budget = min(token_budget, _TOKENS)
+        for rows in pack(tokenized.lengths, np.arange(len(tokenized)), token_budget):
+            logits[rows] = self._run(graph_inputs(tokenized, rows))
+            progress(len(rows))
+        return logits
+
+    def _run(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+        try:
+            logits: np.ndarray = self._session.run(["logits"], inputs)[0]
+        except Exception as error:  # as for the session
+            raise ModelError(
+                f"onnxruntime failed in {self.directory}: {_first_line(error)}", hint="Lower token_budget with --set."
+            ) from error
+        return logits
+
+    def probabilities(
+        self,
+        tokenized: TokenizedTexts,
+        *,
+        token_budget: int,
+        progress: Callable[[int], object] = lambda rows: None,
+    ) -> np.ndarray:
+        """Softmax probabilities (N, C) float32 in the order of the texts."""
+        return softmax(self.logits(tokenized, token_budget=token_budget, progress=progress))
+
+
+def digests(directory: Path) -> dict[str, str]:
+    """sha256 of the graph and, where they lie apart, of its weights, by file name."""
+    files = [directory / name for name in (paths.ONNX_MODEL, paths.ONNX_DATA)]
+    return {file.name: sha256(file) for file in files if file.is_file()}
+
+
+def graph_inputs(tokenized: TokenizedTexts, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """What an exported graph reads of these texts: three arrays of int64, as model.json describes them."""
+    windows, text_index = tokenized.windows_of(rows)
+    lengths = tokenized.window_lengths[windows]
+    mask = np.arange(int(lengths.max()))[None, :] < lengths[:, None]  # (W, T)
+    return {
+        "input_ids": padded_ids(tokenized, windows, mask),
+        "attention_mask": mask.astype(np.int64),
+        "text_index": text_index.astype(np.int64),
+    }
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Over the last axis."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    shares: np.ndarray = powers / powers.sum(axis=-1, keepdims=True)
+    return shares
+
+
+def _facts(directory: Path) -> dict[str, Any]:
+    """The ``onnx`` part of model.json, checked against the file beside it."""
+    path = directory / paths.MODEL_JSON
+    document = json.loads(path.read_text(encoding="utf-8"))
+    facts = document.get("onnx")
+    wanted = {"kind": str, "pad_id": int, "sha256": dict}
+    if not isinstance(facts, dict) or any(not isinstance(facts.get(key), kind) for key, kind in wanted.items()):
+        raise ModelError(f"{path} is damaged: it does not describe an export", hint="Export the model again.")
+    if digests(directory) != facts["sha256"]:
+        raise ModelError(
+            f"{directory / paths.ONNX_MODEL} is not the file that was exported", hint="Export the model again."
+        )
+    return facts
+
+
+def _tokenizer(folder: Path, pad_id: int) -> Tokenizer:
+    try:
+        found = Tokenizer.load(folder, pad_token_id=pad_id)
+    except Exception as error:  # tokenizers raises Exception itself
+        raise ModelError(
+            f"the tokenizer in {folder} cannot be read: {error}", hint="Export the model again."
+        ) from error
+    if found is None:
+        raise ModelError(f"{folder} has no tokenizer", hint="Export the model again.")
+    return found
+
+
+def _providers(device: str) -> list[str]:
+    import onnxruntime
+
+    here = onnxruntime.get_available_providers()
+    kind = device.partition(":")[0]
+    if kind not in {"auto", "cpu", "cuda"}:
+        raise ModelError(f"an exported model does not run on {device}", hint="Use --device cpu.")
+    if kind == "cuda" and "CUDAExecutionProvider" not in here:
+        raise ModelError(
+            "this onnxruntime has no CUDA", hint="pip install onnxruntime-gpu in place of onnxruntime, or --device cpu."
+        )
+    wanted = ["CUDAExecutionProvider"] if kind != "cpu" else []
+    return [name for name in (*wanted, "CPUExecutionProvider") if name in here]
+
+
+def _session(graph: Path, providers: list[str]) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # its warnings are about its own choices of where nodes run
+    if os.environ.get("OMP_NUM_THREADS", "").isdigit():
+        # What torch keeps to, too; otherwise one thread per core.
+        options.intra_op_num_threads = int(os.environ["OMP_NUM_THREADS"])
+    try:
+        return onnxruntime.InferenceSession(str(graph), options, providers=providers)
+    except Exception as error:  # onnxruntime's own types have no common base that it names
+        raise ModelError(
+            f"onnxruntime cannot use {graph}: {_first_line(error)}",
+            hint="Export the model again, with the onnxruntime that is to run it.",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    said = str(error).strip().splitlines()
+    return said[0] if said else type(error).__name__
+
+
+def _no_export(directory: Path) -> ModelError:
+    if not directory.is_dir():
+        return ModelError(f"there is no export at {directory}", hint="Make one first: senthy export.")
+    return ModelError(
+        f"{directory} is no export: it lacks {paths.ONNX_MODEL}",
+        hint=f"Make one of it: senthy export --load-model-path {directory}",
+    )

@@ -1,0 +1,56 @@
+"""Models that share an encoder in one folder: the encoder once, every weight in half precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.engine.inference.model_directory import LoadedModel
+from sentiment_hybrid.errors import ModelError
+from sentiment_hybrid.files import save_tensors, sha256, write_json
+from sentiment_hybrid.models.encoder.hub import load_encoder_dir, save_encoder
+from sentiment_hybrid.models.encoder.module import encoder_fingerprint
+from sentiment_hybrid.models.encoder.roberta import WEIGHTS_FILE
+
+
+def pack(models: Sequence[LoadedModel], directory: Path) -> None:
+    """Write ``encoder/`` and a model directory for each head into ``directory``, which is there and empty.
+
+    Raises:
+        ModelError: they are not of one encoder, or two have the same head.
+        OutputError: it cannot be written.
+    """
+    first = models[0]
+    if len({model.info.encoder_fingerprint for model in models}) > 1:
+        raise ModelError(
+            "these models do not share an encoder, and a pack has one",
+            hint="Train the heads together (senthy train --model joint), or on a frozen encoder.",
+        )
+    if len({model.info.head for model in models}) < len(models):
+        raise ModelError("two of these models have the same head", hint="Pack one model of each head.")
+    encoder = directory / paths.ENCODER_DIR
+    save_encoder(first.encoder.model, first.encoder.tokenizer, encoder)
+    _write_half(encoder / WEIGHTS_FILE, first.encoder.model)
+    # Of the weights as they are kept: rounded.
+    fingerprint = encoder_fingerprint(load_encoder_dir(encoder).model)
+    for model in models:
+        place = directory / model.info.head
+        place.mkdir()
+        _write_half(place / paths.MODEL_WEIGHTS, model.classifier.head)
+        info = replace(
+            model.info,
+            encoder_fingerprint=fingerprint,
+            encoder_inside=True,
+            weights_sha256=sha256(place / paths.MODEL_WEIGHTS),
+        )
+        write_json(place / paths.MODEL_JSON, asdict(info))
+
+
+def _write_half(path: Path, module: torch.nn.Module) -> None:
+    """A module's weights in float16, which has three bits more than bfloat16 for values as small as weights."""
+    weights = {name: value.detach().cpu().to(torch.float16) for name, value in module.state_dict().items()}
+    save_tensors(path, weights)

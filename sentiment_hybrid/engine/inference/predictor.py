@@ -1,0 +1,352 @@
+"""A trained model as something that labels texts: the same clean -> tokenise -> model as in training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.data import columns, normalizers
+from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
+from sentiment_hybrid.engine.inference.answers import among, places_of
+from sentiment_hybrid.engine.inference.model_directory import load_model, recover
+from sentiment_hybrid.engine.inference.onnx_runtime import OnnxBackend, is_export
+from sentiment_hybrid.errors import ColumnError, DataError, ModelError
+from sentiment_hybrid.heads import HEADS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Backend = Literal["auto", "torch", "onnx"]
+
+#: Texts, or rows of a file, that are labelled together at most: the more, the less padding; bounds the memory of
+#: streams.
+CHUNK = 16_384
+
+#: The head of mini that validation preferred.
+_MINI_HEAD = "han"
+
+PREDICTION_COLUMN = "prediction"
+SCORE_COLUMN = "score"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one text: the most probable label, its probability, and those of all labels.
+
+    A text that is null, or of which cleaning leaves nothing, gets none: label and score are None, probabilities empty.
+    """
+
+    label: str | None
+    score: float | None
+    probabilities: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Texts on their way through: which of them are not empty, and the tokens of the M distinct ones of these."""
+
+    size: int
+    rows: np.ndarray  # (R,) places of those that are not empty
+    places: np.ndarray  # (R,) of each among the distinct ones
+    tokenized: TokenizedTexts  # M texts
+
+
+class Predictor:
+    """Labels new texts with a model directory, with the normaliser, tokenizer, labels and sizes that it names.
+
+    Args:
+        model: a model directory, or ``mini`` (``mini-lstm``, ``mini-han``), which ships in the package; None takes the
+            first published one of ``models/`` (lstm, han, linear), and mini where there is none.
+        device: ``auto``, ``cpu``, ``cuda`` (or ``cuda:1``), ``mps``.
+        encoder: where a copy of the encoder lies, for a model that names one and does not hold it.
+        offline: never reach a network.
+        cache_dir: where nltk data of the classic normaliser lie or go; None is the system's cache folder.
+        token_budget: tokens per forward pass, padding included.
+        precision: ``auto`` is bf16 where the device has it; ``fp32`` agrees to more digits between machines; ``int8``
+            computes the encoder's products with eight bits, on CPUs, and preparing it takes seconds.
+        backend: ``onnx`` runs what ``senthy export`` wrote, in the precision that it was written in; ``auto`` sees
+            which it is.
+        labels: answer among these labels of the model alone (two or more), their probabilities renormalised; None is
+            all.
+
+    Raises:
+        LabelError: the model does not have one of ``labels``, or fewer than two are given.
+        ModelError: there is no model, or it is damaged, unsafe or newer than this program.
+        EncoderError: the encoder that it names cannot be had, or is another one.
+        DataError: the model's normaliser needs nltk data that are not there.
+    """
+
+    def __init__(
+        self,
+        model: Path | str | None = None,
+        *,
+        device: str = "auto",
+        encoder: Path | str | None = None,
+        offline: bool = False,
+        cache_dir: Path | None = None,
+        token_budget: int = 16_384,
+        precision: str = "auto",
+        backend: Backend = "auto",
+        labels: Sequence[str] | None = None,
+    ) -> None:
+        directory = published_or_mini(Path("models")) if model is None else model_directory(model)
+        if backend == "onnx" or (backend == "auto" and is_export(directory)):
+            self._onnx: OnnxBackend | None = OnnxBackend(directory, device=device)
+            if precision not in ("auto", self._onnx.kind):
+                raise ModelError(
+                    f"{directory} computes in {self._onnx.kind}, and {precision} was asked for",
+                    hint="Leave out the precision; senthy export, with --quantize int8 or without, makes another.",
+                )
+            self.info, self._tokenizer = self._onnx.info, self._onnx.tokenizer
+        else:
+            from sentiment_hybrid.engine import device as devices
+
+            self._onnx = None
+            self._compute = devices.resolve(device, precision)
+            loaded = load_model(directory, encoder=encoder, offline=offline)
+            self._classifier = loaded.classifier.to(self._compute.device)
+            self.info, self._tokenizer = loaded.info, loaded.tokenizer
+        self._answers = range(len(self.info.labels)) if labels is None else places_of(self.info.labels, labels)
+        self._normalizer = normalizers.from_id(self.info.normalizer)
+        if self._normalizer.name == "classic":
+            normalizers.prepare_nltk(paths.cache_dir(cache_dir), offline=offline)
+        self._token_budget = token_budget
+        self._layout: AbstractContextManager[None] = nullcontext()
+        self._tokens = 0
+        #: Texts seen so far that got no prediction because nothing was in them.
+        self.empty = 0
+        #: Texts seen so far that are longer than the model's ``max_windows`` windows; their rest was not read.
+        self.truncated = 0
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels it answers with, in the order of the probabilities, which is the model's."""
+        return tuple(self.info.labels[place] for place in self._answers)
+
+    @property
+    def added_columns(self) -> list[str]:
+        """The columns that a prediction adds to a table: prediction, score, p_<label> for each label."""
+        return [PREDICTION_COLUMN, SCORE_COLUMN, *(f"p_{label}" for label in self.labels)]
+
+    @overload
+    def predict(self, texts: str) -> Prediction: ...  # type: ignore[overload-overlap]  # a str is an Iterable of str too
+
+    @overload
+    def predict(self, texts: Iterable[str | None]) -> list[Prediction]: ...
+
+    def predict(self, texts: str | Iterable[str | None]) -> Prediction | list[Prediction]:
+        """Predictions in the order of the texts; of a single str, the one prediction.
+
+        Raises DataError for a text that is neither str nor null, with its place and what it is.
+        """
+        if isinstance(texts, str):
+            return next(self.stream([texts]))
+        return list(self.stream(texts))
+
+    def stream(self, texts: Iterable[str | None], *, chunk: int = CHUNK) -> Iterator[Prediction]:
+        """Predictions in order, one text after the other; no more than ``chunk`` texts are held at a time.
+
+        Raises DataError as `predict`, when that text is reached.
+        """
+        if isinstance(texts, str):
+            raise _not_one(texts)
+        source = iter(texts)
+        done = 0
+        while part := list(islice(source, chunk)):
+            for row in self.compute(self.prepare(part, first=done)):
+                yield self._prediction(row)
+            done += len(part)
+
+    def predict_proba(self, texts: Sequence[str | None]) -> np.ndarray:
+        """Probabilities (N, C) float32, columns in the order of ``labels``; NaN for a text with nothing in it.
+
+        Raises DataError as `predict`, and for a single str.
+        """
+        if isinstance(texts, str):
+            raise _not_one(texts)
+        texts = list(texts)
+        parts = [
+            self.compute(self.prepare(texts[start : start + CHUNK], first=start))
+            for start in range(0, len(texts), CHUNK)
+        ]
+        return np.concatenate(parts) if parts else np.empty((0, len(self.labels)), dtype=np.float32)
+
+    def prepare(self, texts: Sequence[object], *, first: int = 0) -> Prepared:
+        """Clean and tokenise, each distinct text once; may run in another thread, ahead of `compute`.
+
+        ``first`` is how many texts were before. Raises DataError as `predict`.
+        """
+        cleaned = [self._normalizer(_text(value, first + at)) for at, value in enumerate(texts)]
+        distinct = {text: place for place, text in enumerate(dict.fromkeys(text for text in cleaned if text))}
+        rows = np.array([at for at, text in enumerate(cleaned) if text], dtype=np.int64)
+        places = np.array([distinct[cleaned[at]] for at in rows], dtype=np.int64)
+        tokenized = tokenize(
+            list(distinct), self._tokenizer, max_length=self.info.max_length, max_windows=self.info.max_windows
+        )
+        return Prepared(len(texts), rows, places, tokenized)
+
+    def compute(self, prepared: Prepared) -> np.ndarray:
+        """Probabilities (N, C) of the texts of `prepare`, as `predict_proba` gives them."""
+        tokenized = prepared.tokenized
+        full = self.info.max_length * self.info.max_windows
+        cut = (tokenized.lengths == full) & (tokenized.truncated > 0)  # (M,)
+        self.empty += prepared.size - len(prepared.rows)
+        self.truncated += int(cut[prepared.places].sum())
+        result = np.full((prepared.size, len(self.labels)), np.nan, dtype=np.float32)
+        result[prepared.rows] = self._probabilities(tokenized)[prepared.places]
+        return result
+
+    def predict_frame(self, frame: pd.DataFrame, text_column: str | None = None) -> pd.DataFrame:
+        """A copy of the frame with the columns ``prediction``, ``score`` and ``p_<label>``; rows and index stay.
+
+        ``text_column`` None finds it by name, as ``senthy data`` does. Texts with nothing in them get nulls.
+
+        Raises:
+            ColumnError: no such column, or the frame has one of those names already.
+            DataError: as `predict`.
+        """
+        names = [str(name) for name in frame.columns]
+        chosen = columns.find_text(names, text_column, source="the DataFrame")
+        self.check_columns(names, source="the DataFrame")
+        if names.count(chosen) > 1:
+            raise ColumnError(f"the DataFrame has several columns called {chosen!r}", hint="Rename all but one.")
+        probabilities = self.predict_proba(frame.iloc[:, names.index(chosen)].tolist())
+        result = frame.copy()
+        for name, values in self.columns_of(probabilities).items():
+            result[name] = values
+        return result
+
+    def check_columns(self, present: Sequence[str], *, source: str) -> None:
+        """Raises ColumnError when a table has columns of the names that a prediction adds."""
+        clash = [name for name in self.added_columns if name in present]
+        if clash:
+            raise ColumnError(
+                f"{source} already has {_listed(clash)}, and a prediction adds {_listed(self.added_columns)}",
+                hint="Rename or leave out those columns first.",
+            )
+
+    def columns_of(self, probabilities: np.ndarray) -> dict[str, np.ndarray]:
+        """The added columns of probabilities (N, C), each (N,): labels as objects, None where there is none."""
+        names = np.array([*self.labels, None], dtype=object)
+        missing = np.isnan(probabilities).any(axis=1)
+        # Not argmax over NaN, and not max over it either: both would warn or choose.
+        best = np.where(missing, len(self.labels), np.nan_to_num(probabilities).argmax(axis=1))
+        values: list[np.ndarray] = [names[best], probabilities.max(axis=1, initial=-np.inf), *probabilities.T]
+        return dict(zip(self.added_columns, values, strict=True))
+
+    def _lay_out(self, tokens: int) -> None:
+        """Prepare the encoder's weights once it is worth the time, and then for good: a stream comes in chunks."""
+        self._tokens += tokens
+        if isinstance(self._layout, nullcontext):
+            self._layout = self._compute.layout(self._classifier.encoder, tokens=self._tokens)
+            self._layout.__enter__()
+
+    def _prediction(self, row: np.ndarray) -> Prediction:
+        if np.isnan(row[0]):
+            return Prediction(None, None, {})
+        best = int(row.argmax())
+        probabilities = dict(zip(self.labels, (float(value) for value in row), strict=True))
+        return Prediction(self.labels[best], probabilities[self.labels[best]], probabilities)
+
+    def _probabilities(self, tokenized: TokenizedTexts) -> np.ndarray:
+        """(M, C) of texts that differ."""
+        if len(tokenized) == 0:
+            return np.empty((0, len(self.labels)), dtype=np.float32)
+        found = self._of_all_labels(tokenized)
+        return found if len(self._answers) == found.shape[1] else among(found, self._answers)
+
+    def _of_all_labels(self, tokenized: TokenizedTexts) -> np.ndarray:
+        if self._onnx is not None:
+            return self._onnx.probabilities(tokenized, token_budget=self._token_budget)
+        from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
+
+        self._lay_out(tokenized.ids.size)
+        return predict_probabilities(
+            self._classifier, tokenized, compute=self._compute, token_budget=self._token_budget
+        )
+
+
+def published(models_dir: Path, head: str | None = None) -> Path:
+    """The published model of a head, or of the first head that has one: lstm, han, linear.
+
+    Raises ModelError when there is none.
+    """
+    heads = list(HEADS) if head is None else [head]
+    for name in heads:
+        directory = paths.published_model(models_dir, name)
+        recover(directory)
+        if directory.is_dir():
+            return directory
+    looked_for = " or ".join(paths.published_model(models_dir, name).name for name in heads)
+    raise ModelError(
+        f"there is no model yet: {models_dir} has no {looked_for}",
+        hint=f"Train one first (senthy train --model {heads[0]}), or name a model directory, or mini.",
+    )
+
+
+def published_or_mini(models_dir: Path) -> Path:
+    """The published model of the first head that has one; where there is none, mini's."""
+    try:
+        return published(models_dir)
+    except ModelError:
+        return mini()
+
+
+def mini(head: str | None = None) -> Path:
+    """The model that ships in the package: of this head, or its best."""
+    return paths.mini_dir() / (head or _MINI_HEAD)
+
+
+def model_directory(name: Path | str) -> Path:
+    """The directory that a model's name means: a path, or ``mini``, ``mini-lstm``, ``mini-han``.
+
+    A directory of that name in the working directory goes first.
+    """
+    path = Path(name).expanduser()
+    first, dash, head = str(name).partition("-")
+    if first == paths.MINI and not path.is_dir():
+        if not dash:
+            return mini()
+        if mini(head).is_dir():
+            return mini(head)
+    return path
+
+
+def _text(value: object, place: int) -> str:
+    """A text as it goes to the normaliser; null is the empty text."""
+    if isinstance(value, str):
+        if value.isascii():
+            return value
+        # A lone surrogate (a damaged emoji, an undecodable argument) is no character: no tokenizer takes it.
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if _is_null(value):
+        return ""
+    raise DataError(
+        f"text {place + 1:,} is {type(value).__name__} {repr(value)[:60]}, not a str",
+        hint="Give texts as str; None stands for a text that is not there.",
+    )
+
+
+def _is_null(value: Any) -> bool:
+    if value is None or (isinstance(value, (float, np.floating)) and np.isnan(value)):
+        return True
+    return type(value).__name__ in {"NAType", "NaTType"}  # pandas' own, without importing it
+
+
+def _not_one(text: str) -> DataError:
+    return DataError(
+        f"one str ({text[:40]!r}) was given where several texts are expected",
+        hint="Put it in a list, or call predict(text), which takes one.",
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:20])
+    return f"{shown} and {len(names) - 20} more" if len(names) > 20 else shown or "no columns"

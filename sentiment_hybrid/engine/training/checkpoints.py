@@ -1,0 +1,99 @@
+"""Checkpoints of a run: safetensors and JSON, each a new directory, never a pickle."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.errors import ModelError
+from sentiment_hybrid.files import flush_to_disk, replace_json, save_tensors, write_json, written
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class TrainerState:
+    """A snapshot to save: tensors by name, and JSON-able facts."""
+
+    tensors: dict[str, torch.Tensor]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class RunCheckpoints:
+    """Checkpoints of one run: each a new directory; which is `best` and `last` stands in one small file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def pointers(self) -> dict[str, str]:
+        """Name (`best`, `last`) -> directory name; empty before the first save."""
+        try:
+            pointers: dict[str, str] = json.loads((self.folder / paths.CHECKPOINT_POINTERS).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise ModelError(
+                f"{self.folder / paths.CHECKPOINT_POINTERS} is damaged", hint="Start a new run."
+            ) from error
+        return pointers
+
+    def save(self, state: TrainerState, *, is_best: bool = False) -> None:
+        """Write a snapshot as the new `last` (and `best`), then remove those that nothing points to.
+
+        Raises:
+            OutputError: it cannot be written; the checkpoints before it are untouched.
+        """
+        name = f"step-{state.facts['global_step']:08d}-{uuid.uuid4().hex[:6]}"
+        aside = self.folder / f".{name}.partial"
+        with written(self.folder):
+            aside.mkdir(parents=True)
+            try:
+                save_tensors(aside / paths.CHECKPOINT_STATE, state.tensors)
+                write_json(aside / paths.CHECKPOINT_JSON, state.facts)
+                flush_to_disk(aside)
+                aside.rename(self.folder / name)
+            except BaseException:
+                shutil.rmtree(aside, ignore_errors=True)
+                raise
+            pointers = {**self.pointers(), "last": name}
+            if is_best:
+                pointers["best"] = name
+            replace_json(self.folder / paths.CHECKPOINT_POINTERS, pointers)
+        self._prune(pointers)
+
+    def load(self, which: str) -> TrainerState:
+        """The snapshot that `best` or `last` points to. Raises ModelError when it is not there or damaged."""
+        from safetensors.torch import load_file
+
+        name = self.pointers().get(which)
+        if name is None:
+            raise ModelError(f"{self.folder} has no {which} checkpoint", hint="Start a new run.")
+        folder = self.folder / name
+        try:
+            return TrainerState(
+                load_file(folder / paths.CHECKPOINT_STATE),
+                json.loads((folder / paths.CHECKPOINT_JSON).read_text(encoding="utf-8")),
+            )
+        except Exception as error:  # safetensors raises its own type for any damage
+            raise ModelError(f"the checkpoint {folder} is damaged: {error}", hint="Start a new run.") from error
+
+    def remove(self) -> None:
+        """Drop all of them: the run has been published."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _prune(self, pointers: dict[str, str]) -> None:
+        for folder in self.folder.iterdir():
+            if folder.is_dir() and folder.name not in pointers.values():
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def best_weights(checkpoints: RunCheckpoints) -> dict[str, torch.Tensor]:
+    """The trainable weights of the best epoch."""
+    prefix = "model."
+    return {k[len(prefix) :]: v for k, v in checkpoints.load("best").tensors.items() if k.startswith(prefix)}

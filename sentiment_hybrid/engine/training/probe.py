@@ -1,0 +1,148 @@
+"""How fast this machine works with a config: a few real texts are encoded, trained on, validated and predicted."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.data.store import Examples
+from sentiment_hybrid.engine.device import Compute, resolve
+from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
+from sentiment_hybrid.engine.training.session import Session, new_trainer, open_session, set_seeds
+from sentiment_hybrid.engine.training.trainer import EpochEvent, StepEvent, Trainer
+from sentiment_hybrid.errors import OutputError
+from sentiment_hybrid.models.encoder.hub import LoadedEncoder
+
+_FIRST = 16  # texts of the first measurement; each further one has twice as many
+#: Learning rates that leave the encoder's weights as they are, and an end that is never reached.
+_STANDSTILL = {"learning_rate": 1e-9, "encoder_learning_rate": 1e-9, "weight_decay": 0.0}
+_ENDLESS = {"epochs": 10_000, "patience": None, "class_weights": "none"}
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Tokens (special ones included, padding not) and texts per second of one kind of work."""
+
+    work: str
+    precision: str
+    tokens: float
+    texts: float
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Measures one config on some texts.
+
+    Args:
+        config, model: what is measured.
+        loaded: its encoder; training leaves its weights as they are but for rounding.
+        examples: texts with labels; a few thousand suffice.
+        names: the labels' names.
+        compute: where.
+        seconds: of each measurement, about; one step or one batch is the least.
+        folder: a temporary folder for token states.
+    """
+
+    config: Config
+    model: str
+    loaded: LoadedEncoder
+    examples: Examples
+    names: tuple[str, ...]
+    compute: Compute
+    seconds: float
+    folder: Path
+
+    def training(self, precision: str) -> list[Rate]:
+        """Rates of ``encode`` (storing token states, where the config allows it), ``train`` and ``validate``.
+
+        Raises:
+            OutputError: no states can be written into ``folder``.
+        """
+        session = self._session(precision)
+        rates, rows = [], min(len(self.examples), self.config.model(self.model).train.batch_size)
+        if session.states is not None:
+            encoding, stored = self._growing("encode", session, partial(_encode, session))
+            rates, rows = [encoding], max(rows, stored)
+        part = slice(0, rows)
+        training, validation = self._epochs(session, part)
+        return [*rates, self._rate("train", session, part, training), self._rate("validate", session, part, validation)]
+
+    def prediction(self, precision: str) -> list[Rate]:
+        """The rate of ``predict``: cleaned texts in, probabilities out, nothing stored."""
+        session = self._session(precision)
+
+        def probabilities(texts: list[str]) -> None:
+            tokenized = session.tokenize(texts)
+            predict_probabilities(
+                session.classifier, tokenized, compute=session.compute, token_budget=session.token_budget
+            )
+
+        with session.compute.layout(session.single.encoder, tokens=sum(map(len, self.examples.texts))):
+            return [self._growing("predict", session, probabilities)[0]]
+
+    def _session(self, precision: str) -> Session:
+        set_seeds(self.config.project.seed)
+        unbounded = self.config.cache.model_copy(update={"max_gb": None})  # the user's bound is for the user's folder
+        return open_session(
+            self.config.model_copy(update={"cache": unbounded}),
+            self.model,
+            self.loaded,
+            num_classes=len(self.names),
+            compute=resolve(str(self.compute.device), precision),
+            cache=self.folder,
+        )
+
+    def _growing(self, work: str, session: Session, do: Callable[[list[str]], object]) -> tuple[Rate, int]:
+        """Work on twice as many texts each time, none of them twice, until one turn fills the time.
+
+        Returns the rate of the last turn, and how many texts were used.
+        """
+        texts, size, took = self.examples.texts, _FIRST, 0.0
+        start = min(_FIRST, len(texts) // 2)
+        do(texts[: max(1, start)])  # what happens once, at the first batch, is not counted
+        while took < self.seconds / 2 and start < len(texts):
+            part = slice(start, min(start + size, len(texts)))
+            began = time.perf_counter()
+            do(texts[part])
+            took = time.perf_counter() - began
+            start, size = part.stop, 2 * size
+        return self._rate(work, session, part, took), part.stop
+
+    def _epochs(self, session: Session, part: slice) -> tuple[float, float]:
+        """Mean seconds of an epoch's steps and of its validation, on the same texts; a first epoch is not counted."""
+        training: list[float] = []
+        validation: list[float] = []
+        mark = time.perf_counter()
+        for event in self._fit(session, part).events():
+            if isinstance(event, EpochEvent) or (isinstance(event, StepEvent) and event.step == event.steps):
+                if session.compute.device.type != "cpu":
+                    torch.accelerator.synchronize()
+                took = validation if isinstance(event, EpochEvent) else training
+                took.append(time.perf_counter() - mark)
+                mark = time.perf_counter()
+            if len(validation) > 1 and sum(training) + sum(validation) >= self.seconds:
+                break
+        return statistics.mean(training[1:]), statistics.mean(validation[1:])
+
+    def _fit(self, session: Session, part: slice) -> Trainer:
+        dataset = session.dataset(self.examples.texts[part], self.examples.labels[part])
+        settings = self.config.model(self.model).train.model_copy(update={**_STANDSTILL, **_ENDLESS})
+        seed = self.config.project.seed
+        return new_trainer(session, dataset, dataset, settings=settings, labels=self.names, seed=seed)
+
+    def _rate(self, work: str, session: Session, part: slice, seconds: float) -> Rate:
+        lengths = session.tokenize(self.examples.texts[part]).lengths
+        return Rate(work, session.compute.precision, int(lengths.sum()) / seconds, len(lengths) / seconds)
+
+
+def _encode(session: Session, texts: list[str]) -> None:
+    assert session.states is not None
+    if session.states.ensure(session.tokenize(texts), token_budget=session.token_budget) is None:
+        raise OutputError(f"no token states can be stored: {session.states.refusal}")

@@ -1,0 +1,275 @@
+"""The folder of one training run: its resolved config, what it was made of, its metrics, its checkpoints.
+
+Of several processes that train together the main one alone writes it; what must be the same for all comes from there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import platform
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from sentiment_hybrid import distributed, paths
+from sentiment_hybrid.config.load import load_config, to_yaml
+from sentiment_hybrid.config.schema import JOINT, MODEL_NAMES, Config
+from sentiment_hybrid.engine.training.checkpoints import RunCheckpoints, TrainerState
+from sentiment_hybrid.errors import ConfigError, TrainingError
+
+#: Settings of training that a resumed run may change: they move work about and change no result.
+FREE_TO_CHANGE = frozenset({"checkpoint_minutes", "token_budget"})
+#: The lowest token budget that a configuration may have; one long text may exceed it alone.
+_LEAST_BUDGET = 64
+#: Changed settings that one message names.
+_TOLD = 5
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and its files."""
+
+    folder: Path
+
+    @classmethod
+    def start(cls, config: Config, model: str, fingerprint: str, **facts: Any) -> Run:
+        """A new folder with the resolved config and the first facts, ``facts`` among them."""
+        return distributed.from_main(lambda: cls._start(config, model, fingerprint, facts))
+
+    @classmethod
+    def _start(cls, config: Config, model: str, fingerprint: str, facts: Mapping[str, Any]) -> Run:
+        run_id = f"{model}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        run = cls(paths.runs_dir(config.paths.results_dir) / run_id)
+        run.folder.mkdir(parents=True)
+        (run.folder / paths.RUN_CONFIG).write_text(to_yaml(config.to_keep()), encoding="utf-8")
+        run.note(
+            model=model,
+            seed=config.project.seed,
+            started=now(),
+            train_fingerprint=fingerprint,
+            versions=versions(),
+            **facts,
+        )
+        return run
+
+    @classmethod
+    def unfinished(cls, config: Config, model: str, fingerprint: str) -> Run:
+        """The run of this model that did not end and was started with the same settings and data.
+
+        Of several, the newest that has a checkpoint, else the newest.
+
+        Raises:
+            TrainingError: there is none.
+        """
+        return distributed.from_main(lambda: cls._unfinished(config, model, fingerprint))
+
+    @classmethod
+    def _unfinished(cls, config: Config, model: str, fingerprint: str) -> Run:
+        folder = paths.runs_dir(config.paths.results_dir)
+        runs = [run for place in folder.glob(f"{model}-*") if (run := cls(place))._waits_for(model)]
+        runs.sort(key=lambda run: ("last" in run.checkpoints.pointers(), run.meta()["started"], run.id))
+        for run in reversed(runs):
+            if run.meta()["train_fingerprint"] == fingerprint:
+                return run
+        if runs:
+            raise runs[-1]._of_other_settings(config, model)
+        raise TrainingError(
+            f"there is no unfinished {model} run in {folder}", hint="Leave out --resume to start a new run."
+        )
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While this command trains the run; the system frees the lock of a process that was killed.
+
+        Raises:
+            TrainingError: another command is training it.
+        """
+        lock = FileLock(self.folder / ".lock")
+        distributed.from_main(lambda: self._take(lock))
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _take(self, lock: FileLock) -> None:
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise TrainingError(
+                f"the run {self.id} is being trained by another process", hint="Wait for it, or start a new run."
+            ) from error
+
+    @property
+    def id(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @property
+    def checkpoints(self) -> RunCheckpoints:
+        """Its checkpoints."""
+        return RunCheckpoints(self.folder / paths.CHECKPOINTS_DIR)
+
+    def last_state(self) -> TrainerState | None:
+        """Where the training stands, or None before its first checkpoint."""
+        return self.checkpoints.load("last") if "last" in self.checkpoints.pointers() else None
+
+    def config(self) -> Config:
+        """The configuration that it was started with."""
+        return load_config(self.folder / paths.RUN_CONFIG)
+
+    def keep_token_budget(self, token_budget: int) -> None:
+        """Let the run's configuration have this budget: what it goes on with when it is resumed."""
+        config, model = self.config(), self.meta()["model"].partition("-")[0]  # a fine-tuning adds to its head's name
+        lower = {"token_budget": max(token_budget, _LEAST_BUDGET)}
+        if model in (*MODEL_NAMES, JOINT):
+            section = getattr(config, model)
+            update = {model: section.model_copy(update={"train": section.train.model_copy(update=lower)})}
+        else:
+            update = {model: getattr(config, model).model_copy(update=lower)}
+        changed = config.model_copy(update=update)
+        place = self.folder / paths.RUN_CONFIG
+        aside = place.with_suffix(".yaml.partial")
+        aside.write_text(to_yaml(changed), encoding="utf-8")
+        aside.replace(place)
+
+    def meta(self) -> dict[str, Any]:
+        """What meta.json says; empty when there is none yet."""
+        try:
+            meta: dict[str, Any] = json.loads((self.folder / paths.RUN_META).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return {}
+        return meta
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to meta.json."""
+        path = self.folder / paths.RUN_META
+        aside = path.with_suffix(".json.partial")
+        aside.write_text(json.dumps({**self.meta(), **facts}, indent=2) + "\n", encoding="utf-8")
+        aside.replace(path)
+
+    def settle(self, compute: Mapping[str, Any], *, encoder: str) -> None:
+        """Write down once what this run computes with, and the fingerprint of its encoder.
+
+        Raises:
+            TrainingError: the encoder is another one than at the start.
+        """
+        distributed.from_main(lambda: self._settle(compute, encoder))
+
+    def _settle(self, compute: Mapping[str, Any], encoder: str) -> None:
+        before = self.meta()
+        if before.get("encoder_fingerprint", encoder) != encoder:
+            raise TrainingError(
+                f"the encoder is not the one that the run {self.id} was started with",
+                hint="Put the old one back (pin encoder.revision), or start a new run.",
+            )
+        self.note(compute=before.get("compute", dict(compute)), encoder_fingerprint=encoder)
+
+    def append_epoch(self, facts: Mapping[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
+        with (self.folder / paths.RUN_METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(facts) + "\n")
+
+    def epochs(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl, one per epoch, in order."""
+        path = self.folder / paths.RUN_METRICS
+        if not path.is_file():
+            return []
+        epochs: dict[int, dict[str, Any]] = {}
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                facts = json.loads(line)
+            except ValueError:
+                continue  # the line that a kill cut short; its epoch is trained and written again
+            epochs[facts["epoch"]] = facts
+        return [epochs[epoch] for epoch in sorted(epochs)]
+
+    def keep_epochs_before(self, epoch: int) -> None:
+        """Drop lines of epochs that will be trained again, since a kill prevented their checkpoint."""
+        path = self.folder / paths.RUN_METRICS
+        kept = [facts for facts in self.epochs() if facts["epoch"] < epoch]
+        aside = path.with_suffix(".jsonl.partial")
+        aside.write_text("".join(json.dumps(facts) + "\n" for facts in kept), encoding="utf-8")
+        aside.replace(path)
+
+    def finish(self, **facts: Any) -> None:
+        """Mark the run as ended and drop its checkpoints; the model has been published."""
+        if not distributed.is_main():
+            return
+        self.note(finished=now(), **facts)
+        # Only now: until the run counts as finished, resuming needs them.
+        self.checkpoints.remove()
+
+    def drop_if_empty(self) -> None:
+        """Remove the folder of a run that failed before it had trained anything."""
+        if distributed.is_main() and not self.checkpoints.pointers() and not self.epochs():
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _of_other_settings(self, config: Config, model: str) -> TrainingError:
+        """What keeps this run from being resumed with ``config``: the settings that differ, else the data."""
+        changed = self._changed_settings(config, model)
+        if not changed:
+            return TrainingError(
+                f"the unfinished run {self.id} was started with other settings or other data",
+                hint=f"Compare {self.folder / paths.RUN_CONFIG} with yours, prepare the data that it had, or train "
+                "anew without --resume.",
+            )
+        told = [f"{key} was {before} and is {now}" for key, (before, now) in changed.items()]
+        more = f", and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
+        back = " ".join(f"--set {key}={before}" for key, (before, _) in itertools.islice(changed.items(), _TOLD))
+        return TrainingError(
+            f"the unfinished run {self.id} was started with other settings: {'; '.join(told[:_TOLD])}{more}",
+            hint=f"Go on with {back}, or train anew without --resume. All of its settings: "
+            f"{self.folder / paths.RUN_CONFIG}",
+        )
+
+    def _changed_settings(self, config: Config, model: str) -> dict[str, tuple[str, str]]:
+        """Dotted key -> its value at the start and now, of settings that decide what is trained, and on what."""
+        try:
+            before, now = _flat(self.config().model_dump(mode="json")), _flat(config.model_dump(mode="json"))
+        except ConfigError:
+            return {}  # written by another version; the file can still be read by eye
+        own = {
+            JOINT: (*(f"{head}.head." for head in config.heads(model)), f"{model}.", f"{model}.train."),
+            **{name: (f"{name}.head.", f"{name}.train.") for name in MODEL_NAMES},
+        }.get(model, (f"{model}.",))
+        sections = ("project.seed", "data.", "encoder.", *own)
+        free = {f"{own[-1]}{name}" for name in (*FREE_TO_CHANGE, "output_dir")}
+        keys = [key for key in now.keys() | before.keys() if key.startswith(sections) and key not in free]
+        shown = {key: (json.dumps(before.get(key)), json.dumps(now.get(key))) for key in sorted(keys)}
+        return {key: values for key, values in shown.items() if values[0] != values[1]}
+
+    def _waits_for(self, model: str) -> bool:
+        meta = self.meta()
+        return meta.get("model") == model and "finished" not in meta
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key -> value."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return flat
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a result, for meta.json and model.json."""
+    names = ("torch", "transformers", "tokenizers", "accelerate", "numpy", "scikit-learn")
+    return {
+        "senthy": version("sentiment-hybrid"),
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+    }
+
+
+def now() -> str:
+    """The local time with its offset, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

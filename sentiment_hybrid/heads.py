@@ -1,0 +1,69 @@
+"""The registry of heads: names and import strings, so that naming a head imports neither pydantic nor torch.
+
+A package adds a head of its own by an entry point of the group `sentiment_hybrid.heads`, whose name is that of the head
+and whose value is a `Head`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any
+
+GROUP = "sentiment_hybrid.heads"
+
+
+@dataclass(frozen=True)
+class Head:
+    """One head, by import strings ``package.module:Name``.
+
+    display_name: what results and figures call a model with this head.
+    config: its section of the configuration, a `config.sections.Section`; importing it must not import torch.
+    module: its ``nn.Module``, called as ``Name(config, input_size=H, num_classes=C)``, with the ``forward`` that
+        models/classifier.py describes. Its last ``nn.Linear`` is the output layer.
+    """
+
+    display_name: str
+    config: str
+    module: str
+
+
+_BUILT_IN = {
+    "lstm": Head("LSTMRoBERTa", "sentiment_hybrid.config.heads:LstmHead", "sentiment_hybrid.models.lstm:LstmHead"),
+    "han": Head("HANRoBERTa", "sentiment_hybrid.config.heads:HanHead", "sentiment_hybrid.models.han:HanHead"),
+    "linear": Head(
+        "LinearRoBERTa", "sentiment_hybrid.config.heads:LinearHead", "sentiment_hybrid.models.linear:LinearHead"
+    ),
+}
+
+
+def resolve(name: str) -> Any:
+    """What an import string ``package.module:Name`` refers to."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _plugins() -> dict[str, Head]:
+    found: dict[str, Head] = {}
+    for entry in entry_points(group=GROUP):
+        try:
+            head = entry.load()
+        # A package that is broken must not take every command with it.
+        except Exception as error:  # noqa: BLE001
+            warnings.warn(f"the head {entry.name} of {entry.value} cannot be loaded: {error}", stacklevel=2)
+            continue
+        if entry.name in _BUILT_IN or not entry.name.isidentifier() or not isinstance(head, Head):
+            warnings.warn(f"{entry.value} is not a head that can be called {entry.name}", stacklevel=2)
+            continue
+        found[entry.name] = head
+    return found
+
+
+HEADS: dict[str, Head] = {**_BUILT_IN, **_plugins()}
+
+
+def display_name(name: str) -> str:
+    """What results call a model with this head; the name itself if no such head is installed."""
+    return HEADS[name].display_name if name in HEADS else name

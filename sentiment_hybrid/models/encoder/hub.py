@@ -1,0 +1,473 @@
+"""Where an encoder comes from: loaded safely from the hub or a directory, built from scratch, saved."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+
+import torch
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.config.schema import Encoder as EncoderConfig
+from sentiment_hybrid.config.schema import ScratchEncoder
+from sentiment_hybrid.errors import EncoderError
+from sentiment_hybrid.files import written
+from sentiment_hybrid.models.encoder.module import Encoder, check_max_length, encoder_fingerprint, max_positions
+from sentiment_hybrid.models.encoder.roberta import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    Architecture,
+    Roberta,
+    is_supported,
+    load_roberta,
+    read_architecture,
+)
+from sentiment_hybrid.models.tokenizer import SPECIAL_TOKENS, Tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from sentiment_hybrid.models.encoder.module import Model
+
+    AnyTokenizer: TypeAlias = Tokenizer | PreTrainedTokenizerBase
+
+SCRATCH = "scratch"
+
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "bpe.codes")
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model*.bin")
+
+
+@dataclass(frozen=True)
+class LoadedEncoder:
+    """An encoder as it came: nothing is frozen yet.
+
+    ``revision`` is the commit of a hub model; ``fingerprint`` is :func:`encoder_fingerprint` of ``model``.
+    """
+
+    model: Model
+    tokenizer: AnyTokenizer
+    name: str
+    revision: str | None
+    fingerprint: str
+    source: Literal["hub", "local", "scratch", "package"]
+
+
+def load_encoder(encoder_config: EncoderConfig, *, offline: bool = False, check_length: bool = True) -> LoadedEncoder:
+    """Load the encoder that a config names: a hub model, a local directory, or ``mini``, which ships in the package.
+
+    Weights come as float32 from safetensors alone, with SDPA attention and no pooler; code from the hub is never run.
+
+    Raises:
+        EncoderError: it cannot be had, is no safe or complete encoder, or lacks a tokenizer.
+        ConfigError: ``max_length`` is more than the encoder has positions for, unless ``check_length`` is False.
+        ValueError: the name is ``scratch``; see :func:`build_scratch`.
+    """
+    name = encoder_config.name
+    if name == SCRATCH:
+        raise ValueError("a scratch encoder is built with build_scratch, not loaded")
+    directory = Path(name).expanduser()
+    if name == paths.MINI:
+        loaded = replace(load_encoder_dir(paths.mini_dir() / paths.ENCODER_DIR), name=name, source="package")
+    elif directory.is_dir():
+        loaded = load_encoder_dir(directory)
+    else:
+        loaded = _load_hub(name, encoder_config.revision, offline=offline or _offline_environment())
+    if check_length:
+        check_max_length(loaded.model, encoder_config.max_length, name=name)
+    return loaded
+
+
+def load_encoder_dir(directory: Path) -> LoadedEncoder:
+    """Load an encoder and its tokenizer from a local directory, as :func:`save_encoder` writes it.
+
+    Raises:
+        EncoderError: something is missing, damaged, or kept as a pickle.
+    """
+    _check_directory(directory)
+    model, tokenizer = _from_pretrained(str(directory), revision=None, local_only=True)
+    return LoadedEncoder(model, tokenizer, str(directory), None, encoder_fingerprint(model), "local")
+
+
+def load_tokenizer(directory: Path, model: Model) -> AnyTokenizer:
+    """Load the tokenizer that was saved in ``directory`` for an encoder.
+
+    Raises:
+        EncoderError: it is damaged, or not for this encoder.
+    """
+    try:
+        tokenizer = Tokenizer.load(directory, pad_token_id=model.config.pad_token_id)
+        if tokenizer is None:
+            tokenizer = _slow_tokenizer(directory, model)
+    # As for models, what transformers and tokenizers raise has no common base; of tokenizers it is Exception itself.
+    except Exception as error:
+        raise EncoderError(
+            f"the tokenizer in {directory} cannot be loaded: {_first_line(error)}", hint="Restore it, or train again."
+        ) from error
+    _check_tokenizer(str(directory), model, tokenizer)
+    return tokenizer
+
+
+def _slow_tokenizer(directory: Path, model: Model) -> Any:
+    """By transformers, which knows the kinds that have no tokenizer.json."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    config = model.config
+    if isinstance(config, Architecture):
+        config = AutoConfig.for_model(**config.document)
+    with _quiet():
+        return _plain(
+            AutoTokenizer.from_pretrained(str(directory), config=config, local_files_only=True, trust_remote_code=False)
+        )
+
+
+def save_encoder(encoder: Encoder | Model, tokenizer: AnyTokenizer, directory: Path) -> None:
+    """Write the weights (safetensors), the config and the tokenizer into ``directory``, which is made.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    model = encoder.model if isinstance(encoder, Encoder) else encoder
+    hint = "Check that the folder is writable and the disk has room."
+    quiet = contextlib.nullcontext() if isinstance(model, Roberta) else _quiet()
+    with written(f"the encoder to {directory}", hint=hint), quiet:
+        directory.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
+
+
+def build_scratch(scratch_config: ScratchEncoder, *, tokenizer: Tokenizer, max_length: int) -> LoadedEncoder:
+    """A small RoBERTa with random weights (from torch's global seed) for a tokenizer of :func:`train_tokenizer`."""
+    padding = tokenizer.pad_token_id
+    assert padding is not None
+    document = {
+        "model_type": "roberta",
+        "vocab_size": len(tokenizer),
+        "hidden_size": scratch_config.hidden_size,
+        "num_hidden_layers": scratch_config.layers,
+        "num_attention_heads": scratch_config.attention_heads,
+        "intermediate_size": scratch_config.intermediate_size,
+        "hidden_dropout_prob": scratch_config.dropout,
+        "attention_probs_dropout_prob": scratch_config.dropout,
+        # RoBERTa's first position is the padding id + 1.
+        "max_position_embeddings": max_length + padding + 1,
+        "type_vocab_size": 1,
+        "bos_token_id": tokenizer.bos_token_id,
+        "pad_token_id": padding,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    model = Roberta(Architecture(document)).eval()
+    return LoadedEncoder(model, tokenizer, SCRATCH, None, encoder_fingerprint(model), "scratch")
+
+
+def extend(loaded: LoadedEncoder, *, added_tokens: Sequence[str] = (), max_length: int) -> dict[int, list[int]]:
+    """Add tokens to an encoder and its tokenizer, and let it read windows of ``max_length``, in place.
+
+    The row of an added token starts as the mean of the rows that its text had before, which are returned (id -> ids).
+    The encoder's fingerprint is that of before; :func:`encoder_fingerprint` tells the new one.
+
+    Raises:
+        EncoderError: something is to be added, and this is no RoBERTa or BERT encoder with a tokenizer.json.
+    """
+    model, tokenizer = loaded.model, loaded.tokenizer
+    most = max_positions(model)
+    longer = most is not None and max_length > most
+    if not (added_tokens or longer):
+        return {}
+    if not isinstance(model, Roberta) or not isinstance(tokenizer, Tokenizer):
+        raise EncoderError(
+            f"{loaded.name} is a {model.config.model_type} encoder"
+            + (f" that reads at most {most} tokens" if longer else "")
+            + "; tokens and positions can only be added to RoBERTa and BERT encoders with a tokenizer.json",
+            hint=f"Leave out pretrain.added_tokens, and set encoder.max_length to {most or max_length} or less.",
+        )
+    former = tokenizer.add_tokens(added_tokens)
+    model.grow_vocabulary(len(tokenizer), former)
+    if longer:
+        model.grow_positions(max_length)
+        tokenizer.settings["model_max_length"] = max_length
+    return former
+
+
+def _load_hub(name: str, revision: str | None, *, offline: bool) -> LoadedEncoder:
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        raise EncoderError(
+            f"there is no directory {name}, and it is no hub name either",
+            hint="encoder.name is a local directory, a name such as roberta-base or owner/model, or scratch.",
+        )
+    if offline:
+        commit = None
+    elif revision is not None and re.fullmatch(r"[0-9a-f]{40}", revision):
+        commit = revision
+    else:
+        commit = _commit_now(name, revision)
+    if commit is None:
+        model, tokenizer = _from_pretrained(name, revision=revision, local_only=True)
+        commit = _commit_in_cache(name, revision)
+    else:
+        model, tokenizer = _of_commit(name, commit)
+    return LoadedEncoder(model, tokenizer, name, commit, encoder_fingerprint(model), "hub")
+
+
+def _of_commit(name: str, commit: str) -> tuple[Model, AnyTokenizer]:
+    """One commit of a hub model, from the cache without a question to the hub when its weights are there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    weights = ("model.safetensors", "model.safetensors.index.json")
+    if any(isinstance(try_to_load_from_cache(name, file, revision=commit), str) for file in weights):
+        try:
+            return _from_pretrained(name, revision=commit, local_only=True)
+        except EncoderError as error:
+            logging.getLogger(__name__).info("the cached copy is not complete, asking the hub: %s", error)
+    return _from_pretrained(name, revision=commit, local_only=False)
+
+
+def _commit_now(name: str, revision: str | None) -> str | None:
+    """The commit that a revision of a hub model means now; None where the hub cannot be reached.
+
+    One question with a time limit: asking about each file, as transformers does, means minutes of retries where
+    there is no network.
+    """
+    from huggingface_hub import model_info
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+    # OSError and the base error of the HTTP library, which is another one from one hub release to the next.
+    unreachable = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
+    try:
+        found: str | None = model_info(name, revision=revision, timeout=10).sha
+    except (RepositoryNotFoundError, RevisionNotFoundError, ValueError) as error:
+        raise _unavailable(name, revision, error, local_only=False) from error
+    except unreachable as error:
+        logging.getLogger(__name__).info("the hub cannot be reached, looking in the local cache: %s", error)
+        return None
+    return found
+
+
+def _commit_in_cache(name: str, revision: str | None) -> str | None:
+    """The commit of what the local cache holds for a revision, from the folder that it lies in."""
+    from huggingface_hub import try_to_load_from_cache
+
+    file = try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(file).parent.name if isinstance(file, str) else revision
+
+
+def _from_pretrained(name: str, *, revision: str | None, local_only: bool) -> tuple[Model, AnyTokenizer]:
+    """Model and tokenizer of a hub name or a directory, checked against each other."""
+    own = _own(name, revision)
+    return _by_transformers(name, revision=revision, local_only=local_only) if own is None else own
+
+
+def _own(name: str, revision: str | None) -> tuple[Roberta, Tokenizer] | None:
+    """The same without transformers: of a directory, or of what lies in the hub's cache; None where that cannot be."""
+    directory = directory_of(name, revision)
+    config = None if directory is None else read_architecture(directory)
+    if directory is None or config is None or not (directory / WEIGHTS_FILE).is_file():
+        return None
+    try:
+        tokenizer = Tokenizer.load(directory, pad_token_id=config.pad_token_id)
+        if tokenizer is None:
+            return None
+        model, missing = load_roberta(directory, config)
+    # tokenizers raises Exception itself for a damaged file, safetensors a type of its own.
+    except Exception as error:
+        raise _unavailable(name, revision, error, local_only=True) from error
+    _check_loaded(name, model, tokenizer, missing)
+    return model, tokenizer
+
+
+def directory_of(name: str, revision: str | None) -> Path | None:
+    """The directory that an encoder's name means, or where the hub's cache keeps that revision of it."""
+    directory = paths.mini_dir() / paths.ENCODER_DIR if name == paths.MINI else Path(name).expanduser()
+    if directory.is_dir():
+        return directory
+    from huggingface_hub import try_to_load_from_cache
+
+    file = try_to_load_from_cache(name, CONFIG_FILE, revision=revision)
+    return Path(file).parent if isinstance(file, str) else None
+
+
+def _by_transformers(name: str, *, revision: str | None, local_only: bool) -> tuple[Model, AnyTokenizer]:
+    from safetensors import SafetensorError
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    where: dict[str, Any] = {"revision": revision, "local_files_only": local_only, "trust_remote_code": False}
+    try:
+        with _quiet():
+            config = AutoConfig.from_pretrained(name, **where)
+            tokenizer = AutoTokenizer.from_pretrained(name, **where)
+            model, report = AutoModel.from_pretrained(
+                name,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                attn_implementation="sdpa",
+                output_loading_info=True,
+                **where,
+                **_without_pooler(config),
+            )
+    # What transformers raises for a model that is not there, damaged, or not meant for it has no common base.
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        ImportError,
+        SafetensorError,
+    ) as error:
+        raise _unavailable(name, revision, error, local_only=local_only) from error
+    missing = sorted(key for key in report["missing_keys"] if "pooler" not in key and "position_ids" not in key)
+    _check_loaded(name, model, tokenizer, missing)
+    return _as_ours(model.eval()), _plain(tokenizer)
+
+
+def _as_ours(model: PreTrainedModel) -> Model:
+    """The same weights under our own implementation, where there is one."""
+    document = model.config.to_dict()
+    if not is_supported(document):
+        return model
+    with torch.device("meta"):
+        own = Roberta(Architecture(document))
+    weights = model.state_dict()
+    own.load_state_dict({name: weights[name] for name in own.state_dict()}, assign=True)
+    return own.requires_grad_(True).eval()
+
+
+def _without_pooler(config: Any) -> dict[str, bool]:
+    """The option that leaves out the pooler, for the architectures that know it."""
+    from transformers import MODEL_MAPPING
+
+    if type(config) not in MODEL_MAPPING:
+        return {}
+    model_class = MODEL_MAPPING[type(config)]
+    known = not isinstance(model_class, tuple) and "add_pooling_layer" in inspect.signature(model_class).parameters
+    return {"add_pooling_layer": False} if known else {}
+
+
+def _check_loaded(name: str, model: Any, tokenizer: Any, missing: list[str]) -> None:
+    """Refuse what would otherwise pass: weights left random, ids beyond the table, other kinds of models."""
+    if missing:
+        raise EncoderError(
+            f"the weights of {name} are not complete: {len(missing)} are missing, {missing[0]} among them",
+            hint="It is no checkpoint of this architecture, or its file is damaged: fetch it again.",
+        )
+    if model.config.is_encoder_decoder or model.get_input_embeddings() is None:
+        raise EncoderError(
+            f"{name} is a {model.config.model_type} model, not a text encoder",
+            hint="Take an encoder such as roberta-base.",
+        )
+    _check_tokenizer(name, model, tokenizer)
+
+
+def _check_tokenizer(name: str, model: Any, tokenizer: Any) -> None:
+    """Refuse a tokenizer whose ids the encoder does not have, or that cannot fill up a batch."""
+    entries = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > entries or len(tokenizer) <= len(SPECIAL_TOKENS):
+        raise EncoderError(
+            f"the tokenizer of {name} has {len(tokenizer)} entries, its encoder {entries}: they do not belong together",
+            hint="Copy the tokenizer files of the same model into its directory.",
+        )
+    if tokenizer.pad_token_id is None:
+        raise EncoderError(
+            f"the tokenizer of {name} has no padding token", hint="Take an encoder such as roberta-base."
+        )
+
+
+def _plain(tokenizer: Any) -> Any:
+    """Texts are data: a `</s>` typed by a user is four characters, and nobody's stored padding or cut applies."""
+    tokenizer.split_special_tokens = True
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = True
+    return tokenizer
+
+
+def _check_directory(directory: Path) -> None:
+    """Tell what a local directory lacks in words of its own; transformers' are about the hub."""
+    if not (directory / "config.json").is_file():
+        raise EncoderError(
+            f"{directory} is no encoder: it has no config.json",
+            hint="Give the directory that save_pretrained wrote, or a hub name such as roberta-base.",
+        )
+    if not any(directory.glob("*.safetensors")):
+        pickles = sorted(path.name for pattern in _PICKLES for path in directory.glob(pattern))
+        if pickles:
+            raise EncoderError(
+                f"{directory} keeps its weights as a pickle ({pickles[0]}), which can run code when it is loaded",
+                hint="Save it once with safetensors: model.save_pretrained(directory), in a place where you trust it.",
+            )
+        raise EncoderError(
+            f"{directory} has no weights (model.safetensors)",
+            hint="Copy the whole model into it, the weights too.",
+        )
+    if not any(path for pattern in _TOKENIZER_FILES for path in directory.glob(pattern)):
+        raise EncoderError(
+            f"{directory} has no tokenizer (tokenizer.json)",
+            hint="Copy the tokenizer files of the same model into it.",
+        )
+
+
+def _unavailable(name: str, revision: str | None, error: Exception, *, local_only: bool) -> EncoderError:
+    """The error for an encoder that did not load, with the ways out."""
+    reason = _first_line(error)
+    if Path(name).expanduser().is_dir():
+        return EncoderError(f"the encoder in {name} cannot be loaded: {reason}", hint="Copy or save it anew.")
+    at = f" (revision {revision})" if revision else ""
+    local = "or set encoder.name to a local directory that holds it (config.json, model.safetensors, tokenizer.json)"
+    if "safetensors" in reason and "not appear" in reason:
+        return EncoderError(
+            f"the encoder {name}{at} has no model.safetensors on the hub, and a pickle can run code when it is loaded",
+            hint="Its page may offer a conversion as a pull request: set encoder.revision to refs/pr/N.",
+        )
+    if local_only:
+        return EncoderError(
+            f"offline, and the encoder {name}{at} is not in the local cache of the Hugging Face hub",
+            hint=f"Run `senthy fetch` once with a network, {local}; encoder.name: scratch needs no download.",
+        )
+    return EncoderError(
+        f"the encoder {name}{at} cannot be loaded from the Hugging Face hub: {reason}",
+        hint=f"Check the name and the network, {local}; encoder.name: scratch needs no download.",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    said = str(error).strip().splitlines()
+    return said[0] if said else type(error).__name__
+
+
+def _offline_environment() -> bool:
+    return any(
+        os.environ.get(variable, "").upper() in {"1", "ON", "YES", "TRUE"}
+        for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back transformers' own progress bars and warnings, but not the hub's bars of a long download."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from transformers.utils import logging as transformers_logging
+
+    downloads_shown = not are_progress_bars_disabled()
+    bars, level = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    if downloads_shown:
+        enable_progress_bars()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+        if not downloads_shown:
+            disable_progress_bars()

@@ -1,0 +1,261 @@
+"""The encoder as a module: token ids to token states, frozen in part or whole, and told apart by a hash."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+
+import torch
+from torch import Tensor, nn
+
+from sentiment_hybrid.errors import ConfigError, EncoderError
+from sentiment_hybrid.models.encoder.cpu_inference import Kind, Prepared
+from sentiment_hybrid.models.encoder.roberta import Roberta
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    #: What computes, here or by transformers.
+    Model: TypeAlias = Roberta | PreTrainedModel
+
+_LAYER_LISTS = {"layer", "layers", "h", "block", "blocks"}
+
+#: Config fields that change what an encoder computes from given weights. A list of the wanted, not of the unwanted:
+#: a field that a later transformers adds must not change the fingerprint of an old encoder.
+_ARCHITECTURE = (
+    "model_type",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "layer_norm_eps",
+    "max_position_embeddings",
+    "pad_token_id",
+)
+
+
+class Encoder(nn.Module):
+    """An encoder as token ids -> token states, of which all, the last N layers or nothing is trained.
+
+    What is frozen stays in eval mode whatever ``train()`` says: its dropout is off, so its states are exact.
+    ``stored_layer`` is how many layers' output may be kept: all of a frozen encoder's, those below the trained ones
+    where the model can be run from there, None otherwise.
+
+    Raises:
+        ConfigError: ``trainable_layers`` is more than the model has.
+        EncoderError: N is asked of an architecture whose layers cannot be found.
+    """
+
+    def __init__(self, model: Model, trainable_layers: int | Literal["all"] = 0) -> None:
+        super().__init__()
+        self.model = model
+        self.trainable_layers = trainable_layers
+        self.hidden_size: int = model.config.hidden_size
+        trained = freeze(model, trainable_layers)
+        self.frozen = trained == 0 and trainable_layers != "all"
+        layers = int(model.config.num_hidden_layers)
+        can_be_cut = self.frozen or (isinstance(model, Roberta) and trainable_layers != "all")
+        self.stored_layer: int | None = layers - trained if can_be_cut else None
+        self._prepared: Prepared | None = None
+        self.train(self.training)
+
+    @contextlib.contextmanager
+    def prepared(self, kind: Kind) -> Iterator[None]:
+        """Within, passes without gradient run over weights laid out for inference; they must not change meanwhile.
+
+        Nothing happens where there is no such layout (another device, another family), or one of this kind is in use.
+
+        Raises:
+            EncoderError: int8 of another family.
+            ValueError: int8, and there are no products of it here.
+        """
+        before = self._prepared
+        if kind == "int8" and not isinstance(self.model, Roberta):
+            raise EncoderError(
+                f"int8 is there for RoBERTa and BERT encoders, and this is a {self.model.config.model_type}",
+                hint="Use --precision auto, or an exported model: senthy export.",
+            )
+        if isinstance(self.model, Roberta) and self.model.device.type == "cpu" and (not before or before.kind != kind):
+            layers = self.model.config.num_hidden_layers if self.stored_layer is None else self.stored_layer
+            self._prepared = Prepared(self.model, kind, layers=layers)
+        try:
+            yield
+        finally:
+            self._prepared = before
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Token states (W, T, H) of ``input_ids`` (W, T); whatever id stands in a padded place, it is not read."""
+        if self.frozen:
+            return self.below(input_ids, attention_mask)
+        if self.stored_layer is not None:
+            return self.above(self.below(input_ids, attention_mask), attention_mask)
+        return self._states(input_ids, attention_mask.bool())
+
+    @torch.no_grad()
+    def below(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """States (W, T, H) that the frozen layers give for ``input_ids`` (W, T); no gradient.
+
+        Raises:
+            ValueError: ``stored_layer`` is None.
+        """
+        if self.stored_layer is None:
+            raise ValueError("the layers of this encoder are not told apart into frozen and trained ones")
+        mask = attention_mask.bool()
+        if isinstance(self.model, Roberta) and self._prepared is None:
+            return self.model.states(input_ids, mask, last=self.stored_layer)
+        return self._states(input_ids, mask)
+
+    def above(self, states: Tensor, attention_mask: Tensor) -> Tensor:
+        """States (W, T, H) of :meth:`below` through the layers that are trained; of a frozen encoder, the same."""
+        if self.frozen or not isinstance(self.model, Roberta) or self.stored_layer is None:
+            return states
+        return self.model.above(states, attention_mask.bool(), first=self.stored_layer)
+
+    def _states(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        if self._prepared is not None and not torch.is_grad_enabled():
+            return self._prepared(input_ids, mask)
+        if isinstance(self.model, Roberta):
+            return cast(Tensor, self.model(input_ids, mask))
+        pad = self.model.config.pad_token_id
+        if pad is not None:
+            # RoBERTa counts positions over ids that are not the padding id, so a stray one would move tokens.
+            input_ids = input_ids.masked_fill(~mask, pad)
+        output = self.model(input_ids=input_ids, attention_mask=mask.long(), return_dict=True)
+        return cast(Tensor, output.last_hidden_state)
+
+    def train(self, mode: bool = True) -> Encoder:
+        """Set the mode of what is trained; the frozen part stays in eval mode."""
+        super().train(mode)
+        if self.trainable_layers != "all":
+            self.model.eval()
+            for layer in _last_layers(self.model, self.trainable_layers):
+                layer.train(mode)
+        return self
+
+
+def freeze(model: Model, trainable_layers: int | Literal["all"]) -> int:
+    """Set ``requires_grad``: nothing, the last N layers (never embeddings), or everything.
+
+    Returns:
+        The number of layers that are trained.
+
+    Raises:
+        ConfigError: N is more than the model has.
+        EncoderError: N > 0, and the layers cannot be found.
+    """
+    if trainable_layers == "all":
+        model.requires_grad_(True)
+        return int(model.config.num_hidden_layers)
+    model.requires_grad_(False)
+    layers = _last_layers(model, trainable_layers)
+    for layer in layers:
+        layer.requires_grad_(True)
+    return len(layers)
+
+
+def set_dropout(model: nn.Module, share: float) -> None:
+    """Give every dropout of an encoder, that of attention too, another share."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
+        elif isinstance(getattr(module, "dropout", None), float):  # of attention
+            module.dropout = share  # type: ignore[assignment]
+
+
+def depths(model: Model) -> dict[str, int]:
+    """Parameter name -> how many layers lie above it: 0 in the top layer, their number in the embeddings.
+
+    What belongs to no layer and is no embedding (a last norm) counts as of the top.
+
+    Raises:
+        EncoderError: the layers of this architecture cannot be told apart.
+    """
+    found = _layer_list(model)
+    if found is None:
+        raise EncoderError(
+            f"the layers of a {model.config.model_type} encoder cannot be told apart, so they cannot have rates of "
+            "their own",
+            hint="Set finetune.layer_decay to null, or take a RoBERTa- or BERT-like encoder.",
+        )
+    prefix, layers = f"{found[0]}.", len(found[1])
+    result = {}
+    for name, _ in model.named_parameters():
+        if name.startswith(prefix):
+            result[name] = layers - 1 - int(name[len(prefix) :].partition(".")[0])
+        else:
+            result[name] = layers if "embed" in name else 0
+    return result
+
+
+def max_positions(model: Model) -> int | None:
+    """The most tokens of a window, special ones included; None where an architecture has no such bound."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is None or positions <= 0:
+        return None
+    table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    # RoBERTa's positions start behind the padding id: of 514, 512 can be used.
+    return int(positions) - (padding + 1 if padding is not None else 0)
+
+
+def check_max_length(model: Model, max_length: int, *, name: str) -> None:
+    """Raises ConfigError when windows of ``max_length`` tokens are more than the encoder can read."""
+    most = max_positions(model)
+    if most is not None and max_length > most:
+        raise ConfigError(
+            f"encoder.max_length is {max_length}, but {name} reads at most {most} tokens at once",
+            hint=f"Set encoder.max_length to {most} or less; longer texts are read in several windows.",
+        )
+
+
+def encoder_fingerprint(model: Model) -> str:
+    """sha256 (hex) of what the encoder computes: its weights as float32, without pooler, and its architecture.
+
+    The same for a hub copy, a local one and one inside a model directory.
+    """
+    digest = hashlib.sha256()
+    config = model.config
+    for field in _ARCHITECTURE:
+        digest.update(f"{field}={getattr(config, field, None)}\n".encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        if name.startswith("pooler."):
+            continue
+        digest.update(f"{name}{tuple(tensor.shape)}\n".encode())
+        array = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
+        digest.update(array.astype("<f4", copy=False).reshape(-1).data)
+    return digest.hexdigest()
+
+
+def _last_layers(model: Model, count: int) -> list[nn.Module]:
+    """The last ``count`` transformer layers."""
+    if count == 0:
+        return []
+    total = int(model.config.num_hidden_layers)
+    if count > total:
+        raise ConfigError(
+            f"trainable_layers is {count}, but this encoder has {total} layers",
+            hint=f"Give 0 to {total}, or all (which trains the embeddings too).",
+        )
+    _, layers = _layer_list(model) or ("", None)
+    if layers is None:
+        raise EncoderError(
+            f"the layers of a {model.config.model_type} encoder cannot be told apart, so its last {count} "
+            "cannot be trained alone",
+            hint="Set encoder.trainable_layers to 0 or all, or take a RoBERTa- or BERT-like encoder.",
+        )
+    return list(layers)[total - count :]
+
+
+def _layer_list(model: Model) -> tuple[str, nn.ModuleList] | None:
+    """The transformer layers, bottom to top, and the name of their list; None where they cannot be told apart."""
+    found = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList)
+        and name.split(".")[-1] in _LAYER_LISTS
+        and len(module) == int(model.config.num_hidden_layers)
+    ]
+    return min(found, key=lambda item: item[0].count(".")) if found else None

@@ -1,0 +1,150 @@
+"""Normalisers: pure, versioned, and the tweet normaliser gives its own output back unchanged."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sentiment_hybrid.data import normalizers
+from sentiment_hybrid.errors import ConfigError, DataError, ModelError
+
+PIECES = st.sampled_from(
+    ["@anna", "@@b", "http://t.co/x", "HTTPS://A.b", "www.x.org", "Www.y.z", "://", "&amp;", "&amp;lt;", "&#39;", "&",
+     "Ã©", "â€™", "ï¿½", "’", "ﬁ", "Ｗ", "😀", "❤️", "é", "e\u0301", "can't", "  ", "\n", "\t", "\x85", "\x07", "not"]
+)  # fmt: skip
+TEXTS = st.one_of(st.text(max_size=60), st.lists(PIECES | st.text(max_size=4), max_size=12).map("".join))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("@anna can't believe it's OVER... loved it http://t.co/x", "@user can't believe it's OVER... loved it http"),
+        ("good &amp; bad &lt;3", "good & bad <3"),
+        ("weâ€™re at the cafÃ©", "we're at the café"),
+        ("  two\n lines\t here ", "two lines here"),
+        ("NOT happy 😡 #fail!!!", "NOT happy 😡 #fail!!!"),
+        ("mail me at a@b.com", "mail me at a@b.com"),
+        ("see HTTP://X.Y/z and www.news.org/a", "see http and http"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_tweet_masks_and_repairs_but_keeps_case_emoji_and_negation(text: str, expected: str) -> None:
+    assert normalizers.tweet(text) == expected
+
+
+@settings(max_examples=400, deadline=None)
+@given(TEXTS)
+@example("&amp;amp;lt;")
+@example("@x\u0327\u0301")
+def test_tweet_gives_its_own_output_back_unchanged(text: str) -> None:
+    once = normalizers.tweet(text)
+    assert normalizers.tweet(once) == once
+
+
+@pytest.mark.parametrize("name", ["tweet", "none"])
+@settings(max_examples=200, deadline=None)
+@given(texts=st.lists(TEXTS, max_size=8))
+def test_many_texts_are_cleaned_as_each_alone(name: str, texts: list[str]) -> None:
+    normalizer = normalizers.get_normalizer(name)
+    assert normalizer.many(texts) == [normalizer(text) for text in texts]
+
+
+def test_tweet_on_real_tweets_is_the_same_alone_and_in_batches(shared: Path) -> None:
+    lines = (shared / "data/airline/Tweets.csv").read_text(encoding="utf-8").splitlines()[1:4000]
+    assert normalizers.tweets(lines) == [normalizers.tweet(line) for line in lines]
+
+
+def test_none_only_trims() -> None:
+    assert normalizers.get_normalizer("none")("  As  it IS &amp; ") == "As  it IS &amp;"
+
+
+@pytest.mark.parametrize("name", list(normalizers.NORMALIZERS))
+def test_every_normalizer_is_found_by_its_id(name: str) -> None:
+    normalizer = normalizers.get_normalizer(name)
+    assert normalizers.from_id(normalizer.id) is normalizer
+
+
+@pytest.mark.parametrize("identifier", ["tweet@99", "tweet", "twet@1", ""])
+def test_an_unknown_version_is_refused_naming_the_known(identifier: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        normalizers.from_id(identifier)
+    assert "tweet@1" in caught.value.hint
+
+
+def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ConfigError) as caught:
+        normalizers.get_normalizer("twet")
+    assert "`tweet`" in caught.value.hint
+
+
+@pytest.fixture
+def fresh_nltk(monkeypatch: pytest.MonkeyPatch) -> None:
+    import nltk
+
+    normalizers._nltk_tools.cache_clear()
+    monkeypatch.setattr(nltk.data, "path", [])
+
+
+@pytest.mark.usefixtures("fresh_nltk")
+def test_classic_offline_without_nltk_data_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        normalizers.prepare_nltk(tmp_path / "cache", True)
+    assert "stopwords" in caught.value.message
+    assert "senthy fetch" in caught.value.hint
+
+
+@pytest.mark.usefixtures("fresh_nltk")
+def test_classic_reports_a_download_that_brought_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nltk
+
+    monkeypatch.setattr(nltk, "download", lambda *args, **options: False)
+    with pytest.raises(DataError, match="network"):
+        normalizers.prepare_nltk(tmp_path / "cache", False)
+
+
+@pytest.fixture
+def nltk_data(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_nltk: None) -> Path:
+    """Private copies: nltk refuses data files that others may write."""
+    import nltk
+
+    folder = tmp_path / "nltk_data"
+    for place in ("corpora/stopwords", "corpora/wordnet"):
+        source = shared / "nltk_data" / place
+        if source.is_dir():
+            shutil.copytree(source, folder / place)
+        else:
+            (folder / "corpora").mkdir(parents=True, exist_ok=True)
+            shutil.copy(f"{source}.zip", folder / "corpora")
+    for path in [folder, *folder.rglob("*")]:
+        os.chmod(path, 0o755 if path.is_dir() else 0o644)  # noqa: PTH101
+    monkeypatch.setattr(nltk.data, "path", [str(folder)])
+    return folder
+
+
+@pytest.mark.usefixtures("nltk_data")
+def test_classic_keeps_negation_and_loses_stopwords_numbers_and_links(tmp_path: Path) -> None:
+    normalizers.prepare_nltk(tmp_path / "cache", True)
+    cleaned = normalizers.classic("@anna I can't believe the 3 movies were NOT good, won't watch http://t.co/x")
+    words = cleaned.split()
+    assert words.count("not") == 3
+    assert "movie" in words
+    assert not {"the", "3", "http", "user", "anna", "i"} & set(words)
+
+
+def test_nltk_data_are_found_where_the_environment_says(nltk_data: Path, tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from sentiment_hybrid.data import clean; "
+        f"clean.prepare_nltk(Path({str(tmp_path / 'cache')!r}), True); print(normalizers.classic('those films'))"
+    )
+    environment = {**os.environ, "NLTK_DATA": str(nltk_data)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False, env=environment
+    )
+    assert done.stdout.strip() == "film", done.stderr

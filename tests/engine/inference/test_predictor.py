@@ -1,0 +1,343 @@
+"""A model directory labels texts: in order, apart from their neighbours, and never with a made-up label."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.engine.inference.model_directory import ModelInfo, save_model
+from sentiment_hybrid.engine.inference.predictor import Predictor, mini, published, published_or_mini
+from sentiment_hybrid.errors import ColumnError, DataError, EncoderError, LabelError, ModelError, TrainingError
+from sentiment_hybrid.heads import HEADS
+from sentiment_hybrid.models import build_head
+from sentiment_hybrid.models.classifier import Classifier
+from sentiment_hybrid.models.encoder.hub import LoadedEncoder, load_encoder_dir
+from sentiment_hybrid.models.encoder.module import Encoder
+
+LABELS = ("negative", "positive")
+TOLERANCE = {"atol": 2e-6}
+
+
+def write_model(
+    directory: Path,
+    encoder: LoadedEncoder,
+    *,
+    head: str = "lstm",
+    labels: tuple[str, ...] = LABELS,
+    bundle: bool = True,
+    **changes: object,
+) -> Path:
+    """A model directory with random weights, large enough that texts get different labels."""
+    torch.manual_seed(1)
+    shared = Encoder(encoder.model, 0)
+    config = Config.model_validate(
+        {"lstm": {"head": {"hidden": 8, "attention_heads": 2}}, "han": {"head": {"hidden": 8}}}
+    ).model(head)
+    module = build_head(head, config.head, input_size=shared.hidden_size, num_classes=len(labels))
+    with torch.no_grad():
+        for weights in module.parameters():
+            weights.mul_(3.0)
+    info = ModelInfo(
+        head=head,
+        head_config=config.head.model_dump(mode="json"),
+        labels=labels,
+        normalizer="tweet@1",
+        max_length=32,
+        max_windows=4,
+        encoder_name=encoder.name,
+        encoder_revision=None,
+        encoder_fingerprint=encoder.fingerprint,
+        encoder_inside=bundle,
+        trainable_layers=0,
+        data_fingerprint="d",
+        split_fingerprint="s",
+        train_fingerprint="t",
+        run_id="r",
+        created="2025-01-01T00:00:00+00:00",
+        train_rows=10,
+    )
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    classifier = Classifier(shared, module)
+    save_model(directory, classifier=classifier, encoder=encoder, info=replace(info, **changes), bundle=bundle)  # type: ignore[arg-type]
+    return directory
+
+
+@pytest.fixture(scope="module")
+def tiny_encoder(tiny_encoder_dir: Path) -> LoadedEncoder:
+    return load_encoder_dir(tiny_encoder_dir)
+
+
+@pytest.fixture(scope="module")
+def model_dir(tiny_encoder: LoadedEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("models") / "model", tiny_encoder)
+
+
+@pytest.fixture(scope="module")
+def predictor(model_dir: Path) -> Predictor:
+    return Predictor(model_dir, device="cpu", precision="fp32")
+
+
+WORDS = ["good", "bad", "not", "very", "film", "food", "😀", "ça", ":(", "#fun", "@anna", "http://t.co/x", "&amp;"]
+SENTENCES = st.lists(st.sampled_from(WORDS), min_size=1, max_size=60).map(" ".join)
+
+
+@pytest.mark.parametrize("head", sorted(HEADS))
+def test_every_head_gives_one_prediction_per_text(head: str, tiny_encoder: LoadedEncoder, tmp_path: Path) -> None:
+    labels = ("negative", "neutral", "positive")
+    predictor = Predictor(write_model(tmp_path / head, tiny_encoder, head=head, labels=labels), device="cpu")
+    predictions = predictor.predict(["what a good day", "bad", "not very good"])
+    assert predictor.labels == labels
+    for one in predictions:
+        assert list(one.probabilities) == list(labels)
+        assert sum(one.probabilities.values()) == pytest.approx(1.0, abs=1e-5)
+        assert one.score == max(one.probabilities.values()) == one.probabilities[one.label or ""]
+
+
+def test_answers_among_some_labels_are_renormalised(tiny_encoder: LoadedEncoder, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", tiny_encoder, labels=("negative", "neutral", "positive"))
+    texts = ["good film", "very bad food", "", "good film"]
+    whole = Predictor(model, device="cpu", precision="fp32").predict_proba(texts)
+    some = Predictor(model, device="cpu", precision="fp32", labels=["positive", "Negative"])
+    assert some.labels == ("negative", "positive")
+    assert some.added_columns == ["prediction", "score", "p_negative", "p_positive"]
+    expected = whole[:, [0, 2]] / whole[:, [0, 2]].sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(some.predict_proba(texts), expected, atol=1e-5)
+    assert [one.label for one in some.predict(texts)] == [
+        None if np.isnan(row[0]) else some.labels[row.argmax()] for row in expected
+    ]
+    with pytest.raises(LabelError, match=r"no label 'mixed'; its labels are negative, neutral, positive"):
+        Predictor(model, labels=["negative", "mixed"])
+
+
+def test_one_text_gives_one_prediction_and_a_list_gives_a_list(predictor: Predictor) -> None:
+    one = predictor.predict("what a good day")
+    assert [one.label] == [other.label for other in predictor.predict(["what a good day"])]
+    assert predictor.predict([]) == []
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=st.lists(SENTENCES, min_size=1, max_size=12), random=st.randoms())
+def test_a_prediction_does_not_depend_on_order_or_neighbours(
+    predictor: Predictor, texts: list[str], random: object
+) -> None:
+    together = predictor.predict_proba(texts)
+    shuffled = list(range(len(texts)))
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert np.allclose(predictor.predict_proba([texts[at] for at in shuffled]), together[shuffled], **TOLERANCE)
+    alone = np.concatenate([predictor.predict_proba([text]) for text in texts])
+    assert np.allclose(alone, together, **TOLERANCE)
+
+
+def test_the_token_budget_changes_no_prediction(model_dir: Path, predictor: Predictor) -> None:
+    texts = [" ".join(WORDS[: 1 + at % 11] * (1 + at % 7)) for at in range(50)]
+    small = Predictor(model_dir, device="cpu", precision="fp32", token_budget=64)
+    assert np.allclose(small.predict_proba(texts), predictor.predict_proba(texts), **TOLERANCE)
+
+
+def test_texts_are_cleaned_as_in_training(predictor: Predictor) -> None:
+    raw, cleaned = predictor.predict_proba(["hey @anna  see http://t.co/x &amp; go", "hey @user see http & go"])
+    assert np.array_equal(raw, cleaned)
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan"), np.float32("nan"), pd.NA, pd.NaT, "", " \t\n "])
+def test_a_text_with_nothing_in_it_gets_no_label(model_dir: Path, nothing: str | None) -> None:
+    predictor = Predictor(model_dir, device="cpu")
+    first, empty, last = predictor.predict(["good", nothing, "bad"])
+    assert first.label is not None
+    assert last.label is not None
+    assert (empty.label, empty.score, empty.probabilities) == (None, None, {})
+    assert np.isnan(predictor.predict_proba([nothing])).all()
+    assert predictor.empty == 2
+
+
+@pytest.mark.parametrize(("wrong", "told"), [(7, "int 7"), (b"good", "bytes b'good'"), (["good"], "list ['good']")])
+def test_what_is_no_text_is_named_with_its_place(predictor: Predictor, wrong: object, told: str) -> None:
+    with pytest.raises(DataError) as caught:
+        predictor.predict(["good", wrong])  # type: ignore[list-item]
+    assert f"text 2 is {told}" in caught.value.message
+
+
+def test_the_place_of_a_wrong_text_counts_over_chunks(predictor: Predictor) -> None:
+    with pytest.raises(DataError, match="text 6 is int"):
+        list(predictor.stream(["good"] * 5 + [1], chunk=2))  # type: ignore[list-item]
+
+
+def test_a_single_str_is_refused_where_its_letters_would_be_the_texts(predictor: Predictor) -> None:
+    with pytest.raises(DataError, match="one str"):
+        predictor.predict_proba("good")
+    with pytest.raises(DataError, match="one str"):
+        next(predictor.stream("good"))
+
+
+def test_half_a_character_does_not_stop_a_prediction(predictor: Predictor) -> None:
+    assert predictor.predict("good \ud83d day").label in LABELS
+
+
+def test_a_text_of_a_megabyte_is_cut_and_counted_with_its_repeats(model_dir: Path) -> None:
+    predictor = Predictor(model_dir, device="cpu", precision="fp32")
+    long = "good film " * 100_000
+    predictions = predictor.predict([long, "bad", long])
+    assert predictions[0] == predictions[2]
+    assert predictor.truncated == 2
+    head = predictor.predict("good film " * 1000)
+    assert head.probabilities == pytest.approx(predictions[0].probabilities, abs=1e-5)
+
+
+def test_a_stream_reads_no_further_than_its_chunk(predictor: Predictor) -> None:
+    read = itertools.count()
+
+    def endless() -> Iterator[str]:
+        for number in read:
+            yield f"good day {number}"
+
+    first = list(itertools.islice(predictor.stream(endless(), chunk=8), 10))
+    assert len(first) == 10
+    assert next(read) == 16
+
+
+def test_identical_texts_are_computed_once(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    forward = predictor._classifier.forward
+
+    def counted(**inputs: object) -> object:
+        seen.append(int(inputs["num_texts"]))  # type: ignore[call-overload]
+        return forward(**inputs)
+
+    monkeypatch.setattr(predictor._classifier, "forward", counted)
+    predictor.predict(["good", "bad", "good", " good "] * 20)
+    assert sum(seen) == 2
+
+
+# --- frames ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_frame_keeps_its_rows_index_and_columns(predictor: Predictor) -> None:
+    frame = pd.DataFrame({"id": [5, 6, 7], "tweet": ["good", None, "bad day"], 3: [1.5, 2.5, 3.5]}, index=[9, 3, 9])
+    result = predictor.predict_frame(frame)
+    assert list(result.columns) == ["id", "tweet", 3, "prediction", "score", "p_negative", "p_positive"]
+    assert list(result.index) == [9, 3, 9]
+    assert list(frame.columns) == ["id", "tweet", 3]
+    alone = predictor.predict(["good", None, "bad day"])
+    assert result["prediction"].isna().tolist() == [False, True, False]
+    assert result["prediction"].dropna().tolist() == [alone[0].label, alone[2].label]
+    assert result["score"].isna().tolist() == [False, True, False]
+    assert result["score"].iloc[2] == pytest.approx(alone[2].score)
+
+
+def test_an_empty_frame_gets_the_columns(predictor: Predictor) -> None:
+    result = predictor.predict_frame(pd.DataFrame({"text": []}))
+    assert list(result.columns) == ["text", "prediction", "score", "p_negative", "p_positive"]
+    assert len(result) == 0
+
+
+@pytest.mark.parametrize("name", ["prediction", "score", "p_positive"])
+def test_a_clash_of_names_is_refused(predictor: Predictor, name: str) -> None:
+    with pytest.raises(ColumnError, match=name):
+        predictor.predict_frame(pd.DataFrame({"text": ["good"], name: [1]}))
+
+
+def test_a_missing_column_names_those_found_and_the_nearest(predictor: Predictor) -> None:
+    with pytest.raises(ColumnError) as caught:
+        predictor.predict_frame(pd.DataFrame({"Review": ["good"], "id": [1]}), "reviews")
+    assert "'Review'" in caught.value.message
+    assert "'id'" in caught.value.message
+    assert "'Review'" in caught.value.hint
+
+
+def test_a_text_column_that_stands_twice_is_refused(predictor: Predictor) -> None:
+    frame = pd.DataFrame([["good", "bad"]], columns=["text", "text"])
+    with pytest.raises(ColumnError, match="several columns"):
+        predictor.predict_frame(frame, "text")
+
+
+# --- models that cannot be used --------------------------------------------------------------------------------------
+
+
+def test_without_a_name_the_first_published_head_is_taken(tiny_encoder: LoadedEncoder, tmp_path: Path) -> None:
+    assert published_or_mini(Path("models")) == mini()
+    write_model(paths.published_model(Path("models"), "linear"), tiny_encoder, head="linear")
+    assert Predictor(device="cpu").info.head == "linear"
+    write_model(paths.published_model(Path("models"), "han"), tiny_encoder, head="han")
+    assert Predictor(device="cpu").info.head == "han"
+    with pytest.raises(ModelError, match="lstm_roberta_model_final"):
+        published(Path("models"), "lstm")
+
+
+def test_a_model_whose_publishing_was_stopped_is_found(tiny_encoder: LoadedEncoder) -> None:
+    place = write_model(paths.published_model(Path("models"), "lstm"), tiny_encoder)
+    place.rename(place.parent / f".{place.name}.old")
+    assert Predictor(device="cpu").info.head == "lstm"
+
+
+def test_a_damaged_model_directory_is_told(tiny_encoder: LoadedEncoder, tmp_path: Path) -> None:
+    place = write_model(tmp_path / "model", tiny_encoder)
+    weights = place / paths.MODEL_WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-20])
+    with pytest.raises(ModelError, match="damaged"):
+        Predictor(place, device="cpu")
+    (place / paths.MODEL_JSON).write_text("{", encoding="utf-8")
+    with pytest.raises(ModelError, match="damaged"):
+        Predictor(place, device="cpu")
+
+
+def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    place.mkdir()
+    (place / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(ModelError, match="never loads pickles"):
+        Predictor(place, device="cpu")
+
+
+def test_a_newer_format_says_upgrade(model_dir: Path, tiny_encoder: LoadedEncoder, tmp_path: Path) -> None:
+    place = write_model(tmp_path / "model", tiny_encoder)
+    document = json.loads((place / paths.MODEL_JSON).read_text(encoding="utf-8"))
+    (place / paths.MODEL_JSON).write_text(json.dumps(document | {"format_version": 99}), encoding="utf-8")
+    with pytest.raises(ModelError, match="format 99") as caught:
+        Predictor(place, device="cpu")
+    assert "pip install --upgrade" in caught.value.hint
+
+
+def test_an_unknown_normaliser_is_refused(tiny_encoder: LoadedEncoder, tmp_path: Path) -> None:
+    place = write_model(tmp_path / "model", tiny_encoder, normalizer="tweet@99")
+    with pytest.raises(ModelError, match="tweet@99"):
+        Predictor(place, device="cpu")
+
+
+def test_an_encoder_outside_is_found_and_checked(
+    tiny_encoder: LoadedEncoder, tiny_encoder_dir: Path, tmp_path: Path
+) -> None:
+    place = write_model(tmp_path / "model", tiny_encoder, bundle=False, encoder_name="owner/not-here")
+    assert Predictor(place, device="cpu", encoder=tiny_encoder_dir).predict("good").label in LABELS
+    with pytest.raises(EncoderError, match="owner/not-here"):
+        Predictor(place, device="cpu", offline=True)
+    other = write_model(tmp_path / "other", tiny_encoder, bundle=False, encoder_fingerprint="0" * 64)
+    with pytest.raises(EncoderError, match="not the one"):
+        Predictor(other, device="cpu", encoder=tiny_encoder_dir)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_other_precisions_say_nearly_the_same(model_dir, precision):
+    texts = [f"{word} day {number}" for number in range(300) for word in ("good", "bad", "what a", "not a bad")]
+    exact = Predictor(model_dir, precision="fp32").predict_proba(texts)
+    other = Predictor(model_dir, precision=precision).predict_proba(texts)
+    assert np.abs(other - exact).max() < 0.05
+    assert (other.argmax(axis=1) == exact.argmax(axis=1)).mean() > 0.99
+
+
+def test_int8_where_there_is_none_says_what_else_there_is(model_dir, monkeypatch):
+    monkeypatch.setattr("sentiment_hybrid.engine.device.int8_engine", lambda: None)
+    with pytest.raises(TrainingError, match="no int8 products") as caught:
+        Predictor(model_dir, precision="int8")
+    assert "bf16" in caught.value.hint
