@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import load_file
 
 from sentiment_hybrid import cli, paths
 from sentiment_hybrid.commands import cache, dry_run, joint, predict, train
@@ -29,6 +30,8 @@ from sentiment_hybrid.errors import (
     TrainingError,
     UsageError,
 )
+
+from .test_train_processes import launch
 
 
 @pytest.fixture
@@ -369,8 +372,6 @@ def test_states_are_learned_and_the_map_is_thrown_away(taught: Any) -> None:
     before = (plain.model_dir / paths.ENCODER_DIR / "model.safetensors").read_bytes()
     done = train.run(config_of(taught, *whole), "linear", test=False)
     assert (done.model_dir / paths.ENCODER_DIR / "model.safetensors").read_bytes() != before
-    from safetensors.numpy import load_file
-
     names = set(load_file(done.model_dir / paths.MODEL_WEIGHTS))
     assert names == set(load_file(plain.model_dir / paths.MODEL_WEIGHTS))
     (kept,) = paths.teachers_dir(taught.folder / "cache").glob("*/chunk-*/states.npy")
@@ -419,6 +420,21 @@ def test_a_resumed_student_is_bit_equal(taught: Any, monkeypatch: pytest.MonkeyP
     again = train.run(config_of(taught, *settings), "linear", resume=True, test=False)
     assert again.resumed
     assert (again.model_dir / paths.MODEL_WEIGHTS).read_bytes() == wanted
+
+
+def test_two_processes_learn_from_one_reading(taught: Any) -> None:
+    settings = ["distill.states=0.5", "encoder.trainable_layers=all", "linear.train.epochs=1"]
+    settings += ["linear.head.dropout=0", "encoder.dropout=0"]  # each process draws its own
+    arguments = ["train", "--model", "linear", "--no-test", "--config", str(taught.file)]
+    arguments += ["--teacher", str(taught.folder / "teacher"), *(f"--set={setting}" for setting in settings)]
+    done = launch((taught.folder, f"codes.append(call({arguments}))"))
+    assert done.stderr.count("codes: [0]") == 2, done.stderr
+    assert done.stderr.count("training texts have the answers of") == 1, done.stderr
+    assert len(list(paths.teachers_dir(taught.folder / "cache").glob("*/chunk-*"))) == 1
+    both = load_file(published(taught) / paths.MODEL_WEIGHTS)
+    one = load_file(train.run(config_of(taught, *settings), "linear", test=False).model_dir / paths.MODEL_WEIGHTS)
+    for name, weights in one.items():
+        np.testing.assert_allclose(both[name], weights, atol=1e-3)
 
 
 def test_the_command_line_names_the_teacher(taught: Any, capsys: pytest.CaptureFixture[str]) -> None:
