@@ -180,11 +180,6 @@ def model(name: str, directory: Path, precision: str, size: float) -> Contestant
 def logistic(recipe: Path, cache: Path) -> Contestant:
     """TF-IDF + logistic regression on the human-labelled training rows, fitted once, then kept."""
     files = [recipe / "train.tsv", recipe / "valid.tsv"]
-    for path in files:
-        if not path.is_file():
-            raise SystemExit(
-                f"there is no {path}: --recipe names what the recipe writes, --no-lr leaves out {LOGISTIC}"
-            )
     fingerprint = hashlib.sha256(b"".join(path.read_bytes() for path in files if path.is_file())).hexdigest()[:20]
     path = cache / "benchmarks" / f"lr-{fingerprint}.npz"
     if not path.is_file():
@@ -362,14 +357,13 @@ def shown(report: Mapping[str, Any]) -> str:
     parts = [table([figure_line(one, names) for one in report["figures"]], title=f"split: {report['split']}; %")]
     parts.append(table([set_line(name, report["sets"], names) for name in report["sets"]["rows"]], title="macro-F1, %"))
     for name, one in report["sets"]["against"].items():
-        below = ", ".join(one["below"]) or "none"
-        mean = interval(one["mean"]) if one["mean"] else "-"
-        parts.append(f"{name} less {LOGISTIC} over {len(one['sets'])} sets: {mean}; significantly below on: {below}")
+        mean, below = interval(one["mean"]) if one["mean"] else "-", ", ".join(one["below"]) or "none"
+        parts.append(f"{name} less {LOGISTIC}, mean of {len(one['sets'])} sets: {mean} (asked >= 3); below on: {below}")
     errors = [
-        {"calibration error, %": name.removeprefix("set: "), **{of: interval(one) for of, one in values.items()}}
+        {"set": name.removeprefix("set: "), **{of: interval(one) for of, one in values.items()}}
         for name, values in report["calibration"].items()
     ]
-    parts.append(table(errors))
+    parts.append(table(errors, title="calibration error, % (asked <= 3)"))
     parts.append(table([{key: one[key] for key in ("name", "tweets/s", "MB")} for one in report["contestants"]]))
     return "\n\n".join([*(part for part in parts if part), machine_lines(report["machine"])])
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn, c
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from sentiment_hybrid import __version__, console, distributed, paths
+from sentiment_hybrid import __version__, console, distributed, paths, tables
 from sentiment_hybrid.errors import ConfigError, SenthyError, UsageError
 from sentiment_hybrid.heads import HEADS
 
@@ -508,7 +508,7 @@ def data(
     """Read labelled texts, clean and split them, and store them in a database."""
     from sentiment_hybrid.commands import data as verb
 
-    console.show_data(verb.run(call.config(), refresh=refresh, offline=call.offline))
+    verb.show(verb.run(call.config(), refresh=refresh, offline=call.offline))
 
 
 @command(
@@ -523,7 +523,7 @@ def pretrain(call: Call, *, resume: Resume = False) -> None:
     """Train an encoder on texts without labels, from scratch or from another one (domain adaptation)."""
     from sentiment_hybrid.commands import pretrain as verb
 
-    console.show_pretrain(verb.run(call.config(), resume=resume, device=call.device, offline=call.offline))
+    verb.show(verb.run(call.config(), resume=resume, device=call.device, offline=call.offline))
 
 
 @command(
@@ -562,7 +562,7 @@ def train(
             bundle_encoder=bundle_encoder,
         )
         for result in done.results:
-            console.show_train(result)
+            tables.training(result)
         return
     if dry_run:
         _dry_run(call, config, [model], "train", encoder, bundle_encoder, seeds=seeds, test=not no_test)
@@ -578,7 +578,7 @@ def train(
         encoder=encoder,
         bundle_encoder=bundle_encoder,
     )
-    console.show_train(result)
+    tables.training(result)
 
 
 @command(
@@ -614,7 +614,7 @@ def optimize(
         bundle_encoder=bundle_encoder,
         final=not no_final,
     )
-    console.show_optimize(result)
+    verb.show(result)
 
 
 @command(
@@ -645,7 +645,7 @@ def test(
         offline=call.offline,
         encoder=encoder,
     )
-    console.show_test(result)
+    tables.test(result)
 
 
 @command(
@@ -689,7 +689,7 @@ def finetune(
         encoder=encoder,
         bundle_encoder=bundle_encoder,
     )
-    console.show_finetune(result)
+    verb.show(result)
 
 
 @command(
@@ -744,7 +744,7 @@ def predict(
         backend=backend or "auto",
         labels=None if labels is None else labels.split(","),
     )
-    console.show_predictions(result)
+    verb.show(result)
 
 
 @command(
@@ -773,7 +773,7 @@ def export(
                 "--format pack exports the models in joint.models; the only option for it is --output",
                 hint="Leave out --model, --load-model-path, --quantize and --encoder.",
             )
-        console.show_pack(packing.run(call.config(), output=output, offline=call.offline))
+        packing.show(packing.run(call.config(), output=output, offline=call.offline))
         return
 
     result = verb.run(
@@ -786,7 +786,7 @@ def export(
         offline=call.offline,
         encoder=encoder,
     )
-    console.show_export(result)
+    verb.show(result)
 
 
 @command(
@@ -833,7 +833,7 @@ def run_all(
         bundle_encoder=bundle_encoder,
         resume=resume,
     )
-    console.show_run_all(result)
+    verb.show(result)
     if result.failures:
         raise typer.Exit(1)
 
@@ -893,7 +893,7 @@ def fetch(
     from sentiment_hybrid.commands import fetch as verb
 
     result = verb.run(call.config(), what=what or (), offline=call.offline)
-    console.show_fetch(result)
+    verb.show(result)
     if result.missing:
         raise typer.Exit(1)
 
@@ -904,7 +904,7 @@ def info(call: Call, *, json_: Json = False) -> None:
     from sentiment_hybrid.commands import info as verb
 
     facts = verb.run(call.config(), config_file=call.file, device=call.device)
-    console.as_json(facts) if json_ else console.show_info(facts)
+    console.as_json(facts) if json_ else verb.show(facts)
 
 
 @command(
@@ -960,7 +960,7 @@ def schema(
     elif markdown:
         console.raw(verb.markdown())
     else:
-        console.show_schema(verb.schema())
+        verb.show_schema(verb.schema())
 
 
 @command(cache_app, name="info", examples=("senthy cache info", "senthy cache info --verify"))
@@ -975,7 +975,7 @@ def cache_info(
 
     with console.progress("checking", unit="shards") as bar:
         found = verb.info(call.config(), verify=verify, progress=bar.advance)
-    console.as_json(found.to_dict()) if json_ else console.show_cache(found)
+    console.as_json(found.to_dict()) if json_ else verb.show(found)
     if verify and found.problems:
         raise typer.Exit(1)
 
@@ -1002,7 +1002,7 @@ def cache_clear(
     chosen = {"states": states, "baselines": baselines, "finetune": finetune, "teachers": teachers}
     kinds = [kind for kind, wanted in chosen.items() if wanted or all_]
     cleared = verb.clear(call.config(), kinds, older_than=older_than, confirm=lambda found: yes or _may_clear(found))
-    console.show_cleared(cleared)
+    verb.show_cleared(cleared)
     if cleared.kept:
         raise typer.Exit(1)
 

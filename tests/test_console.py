@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from sentiment_hybrid import console
+from sentiment_hybrid import console, tables
+from sentiment_hybrid.commands import data, finetune, run_all
 
 I = SimpleNamespace  # noqa: E741
 
@@ -205,27 +206,27 @@ def test_sizes_and_p_values_read_well() -> None:
         "5.0 GiB",
         "3.0 TiB",
     ]
-    assert console.p_value(0.00001) == "p < 0.0001"
-    assert console.p_value(0.0312) == "p = 0.031"
+    assert tables.p_value(0.00001) == "p < 0.0001"
+    assert tables.p_value(0.0312) == "p = 0.031"
 
 
 def test_a_figure_that_there_is_not_is_a_dash() -> None:
     nothing = interval(float("nan"))
-    assert console.percent(nothing) == console.decimal(nothing) == "-"
+    assert tables.percent(nothing) == tables.decimal(nothing) == "-"
 
 
 def test_a_paired_test_is_told_in_words() -> None:
-    won = console.difference(compared(0.04, differs=True), "LSTMRoBERTa", "the baseline")
+    won = tables.difference(compared(0.04, differs=True), "LSTMRoBERTa", "the baseline")
     assert won.startswith("LSTMRoBERTa is better than the baseline on these rows, beyond chance")
     assert "+4.00 points of accuracy, 95 % interval +3.00 to +5.00" in won
-    lost = console.difference(compared(-0.04, differs=True), "LSTMRoBERTa", "the baseline")
+    lost = tables.difference(compared(-0.04, differs=True), "LSTMRoBERTa", "the baseline")
     assert lost.startswith("The baseline is better than LSTMRoBERTa")
     assert "+4.00 points of accuracy, 95 % interval +3.00 to +5.00" in lost, "the figures are the better one's"
-    assert "do not differ measurably" in console.difference(compared(0.0, differs=False), "a", "b")
+    assert "do not differ measurably" in tables.difference(compared(0.0, differs=False), "a", "b")
 
 
 def test_a_test_shows_intervals_beside_the_baseline(capsys: pytest.CaptureFixture[str]) -> None:
-    console.show_test(tested(overlap={"rows": 40, "of": 1000}, results_file_set_aside=Path("results/old.json")))
+    tables.test(tested(overlap={"rows": 40, "of": 1000}, results_file_set_aside=Path("results/old.json")))
     caught = capsys.readouterr()
     for word in ("82.00 % [81.00, 83.00]", "78.00 % [77.00, 79.00]", "baseline", "[neg]", "75.00 %", "results/c.png"):
         assert word in caught.out
@@ -234,15 +235,15 @@ def test_a_test_shows_intervals_beside_the_baseline(capsys: pytest.CaptureFixtur
 
 
 def test_a_file_without_a_text_trained_on_is_said_to_be_one(capsys: pytest.CaptureFixture[str]) -> None:
-    console.show_test(tested(overlap={"rows": 0, "of": 1000}))
+    tables.test(tested(overlap={"rows": 0, "of": 1000}))
     assert "None of these texts was in the model's training data." in capsys.readouterr().out
-    console.show_test(tested())  # a split of the database: nothing to check
+    tables.test(tested())  # a split of the database: nothing to check
     caught = capsys.readouterr()
     assert "training data" not in caught.out + caught.err
 
 
 def test_a_test_without_baseline_is_shown_too(capsys: pytest.CaptureFixture[str]) -> None:
-    console.show_test(tested(baseline=None, comparison=None))
+    tables.test(tested(baseline=None, comparison=None))
     assert "baseline" not in capsys.readouterr().out
 
 
@@ -260,7 +261,7 @@ def test_a_training_shows_its_best_epoch_its_seeds_and_its_test(capsys: pytest.C
         seeds=seeds,
         test=tested(),
     )
-    console.show_train(result)
+    tables.training(result)
     out = capsys.readouterr().out
     for word in ("models/m", "(resumed)", "1 min 05 s", "epoch 3", "macro-F1 0.7900", "0.8100", "0.0040", "82.00 %"):
         assert word in out
@@ -296,7 +297,7 @@ def finetuned(**changes: Any) -> Any:
 def test_a_fine_tuning_shows_both_tests_before_and_after_and_what_was_forgotten(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    console.show_finetune(finetuned())
+    finetune.show(finetuned())
     caught = capsys.readouterr()
     for word in ("models/new fine-tuned from models/old", "1,234 repeated text", "48 new texts: accuracy", "60.00 %"):
         assert word in caught.out
@@ -308,7 +309,7 @@ def test_a_fine_tuning_shows_both_tests_before_and_after_and_what_was_forgotten(
 def test_a_fine_tuning_that_helped_nobody_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     kept = I(rows=1000, before=scores(), after=scores(), comparison=compared(0.0, differs=False))
     worse = {"accuracy": 0.6, "macro_f1": 0.59}
-    console.show_finetune(finetuned(improved=False, valid=worse, old_test=kept))
+    finetune.show(finetuned(improved=False, valid=worse, old_test=kept))
     caught = capsys.readouterr()
     assert "no epoch improved" in caught.err
     assert "0.5900, before: 0.6900" in caught.err
@@ -317,7 +318,7 @@ def test_a_fine_tuning_that_helped_nobody_says_so(capsys: pytest.CaptureFixture[
 
 def test_a_fine_tuning_to_other_labels_says_what_cannot_be_compared(capsys: pytest.CaptureFixture[str]) -> None:
     alone = I(rows=48, before=None, after=scores(0.7), comparison=None)
-    console.show_finetune(
+    finetune.show(
         finetuned(
             labels=("joy", "[rage]"),
             new_test=alone,
@@ -340,14 +341,14 @@ def test_data_shows_rows_per_split_and_what_was_left_out(capsys: pytest.CaptureF
         "warnings": ["next to no negation"],
     }
     result = I(path=Path("d.db"), built=True, report=report, labels=("neg", "pos"), seconds=1.0, source="x.csv")
-    console.show_data(result)
+    data.show(result)
     caught = capsys.readouterr()
     for word in ("d.db", "x.csv", "70 (70.0 %)", "20 (100.0 %)", "conflicting labels", "8.00 %", "from 150 rows"):
         assert word in caught.out
     assert "empty" not in caught.out
     assert caught.err == "", "the build itself has told its warnings"
     result.built = False
-    console.show_data(result)
+    data.show(result)
     assert capsys.readouterr().err == "warning: next to no negation\n"
 
 
@@ -362,7 +363,7 @@ def test_run_all_compares_the_models_and_names_failures(capsys: pytest.CaptureFi
         skipped=["train lstm"],
         seconds=3.0,
     )
-    console.show_run_all(result)
+    run_all.show(result)
     caught = capsys.readouterr()
     for word in ("LSTMRoBERTa", "HANRoBERTa", "baseline", "82.00 %", "83.00 %", "78.00 %", "do not differ measurably"):
         assert word in caught.out

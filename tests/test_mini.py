@@ -106,7 +106,9 @@ def test_a_model_fine_tuned_from_it_knows_what_it_was_made_from(
     own = tmp_path / "mini"
     for name in (*HEADS, paths.ENCODER_DIR):
         shutil.copytree(paths.mini_dir() / name, own / name)
-    SeenTexts.of(hash_raw([text for text, _ in known], 0)[1], split_seed=0).save(own / paths.SEEN_TEXTS)
+    SeenTexts.of(hash_raw([text for text, _ in known], 0, version=1)[1], split_seed=0, split_key_version=1).save(
+        own / paths.SEEN_TEXTS
+    )
     monkeypatch.setattr(paths, "mini_dir", lambda: own)
     child = tmp_path / "child"
     shutil.copytree(own / "han", child)
@@ -242,7 +244,7 @@ def test_it_knows_the_texts_that_it_was_made_from(
 
     with gzip.open(next((shared / "data" / "tweets-clean-posneg").glob("*.csv.gz")), "rt", encoding="utf-8") as file:
         rows = [(row["text"], row["target"]) for row, _ in zip(csv.DictReader(file), range(3000), strict=False)]
-    hashes, _ = splits.hash_raw([text for text, _ in rows], 0)
+    hashes, _ = splits.hash_raw([text for text, _ in rows], 0, version=1)
     codes = splits.assign(hashes, test_size=0.05, valid_size=0.02)
     texts = SeenTexts.load(paths.mini_dir() / paths.SEEN_TEXTS)
     seen = texts.contains([text for text, _ in rows])

@@ -21,12 +21,14 @@ def main() -> None:
     parser.add_argument("pack", type=Path)
     parser.add_argument("--databases", type=Path, nargs="+", required=True)
     arguments = parser.parse_args()
-    keys = []
+    keys, made_by = [], []
     for path in arguments.databases:
         with open_store(path) as store:
             keys += [store.key_hashes("train"), store.key_hashes("valid")]
-            seed = store.split_seed
-    seen = SeenTexts.of(np.concatenate(keys), split_seed=seed)
+            made_by.append(store.split_keys)
+    if any(other != made_by[0] for other in made_by):
+        parser.error("the databases have different split keys (data.split_seed, data.split_key_version)")
+    seen = SeenTexts.of(np.concatenate(keys), **made_by[0])
     seen.save(arguments.pack / paths.SEEN_TEXTS)
     print(f"{seen.count:,} texts, {(arguments.pack / paths.SEEN_TEXTS).stat().st_size / 1e6:.1f} MB")
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sentiment_hybrid import paths
+from sentiment_hybrid import console, paths
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.errors import DatabaseError, UsageError
 from sentiment_hybrid.files import reason
@@ -267,3 +267,67 @@ def _remove_store(store: Path) -> str:
     except Timeout:
         return "it is being filled"
     return "some of it is in use, or may not be removed" if shards.size_of(store) else ""
+
+
+def show(info: CacheInfo) -> None:
+    """Show the content of the cache folder, its size, and damage."""
+    console.say(f"cache: {info.folder}")
+    kinds = {kind: [entry for entry in info.entries if entry.kind == kind] for kind in ("states", "baselines")}
+    finetune = [entry for entry in info.entries if entry.kind == "finetune"]
+    if kinds["states"]:
+        columns = ["encoder", "layer", "precision", "windows", "tokens", "GB", "last used", "folder"]
+        console.table("Token states", columns, [_store_row(entry) for entry in kinds["states"]], left=3)
+    room = "unlimited (cache.max_gb)" if info.max_gb is None else f"{info.max_gb:g} GB (cache.max_gb)"
+    console.say(f"token states: {info.states_bytes / 1e9:.3f} GB of {room}")
+    if kinds["baselines"]:
+        rows = [[entry.path.name, f"{entry.bytes / 1e9:.3f}", _day(entry.used)] for entry in kinds["baselines"]]
+        console.table("Baselines", ["training texts", "GB", "last used"], rows)
+    if finetune:
+        columns = ["source", "file", "rows", "GB", "last used"]
+        console.table("Fine-tuning data", columns, [_texts_row(entry) for entry in finetune], left=2)
+    if teachers := [entry for entry in info.entries if entry.kind == "teachers"]:
+        columns = ["teacher", "texts", "GB", "last used"]
+        console.table("Probabilities of teachers", columns, [_teacher_row(entry) for entry in teachers])
+    for problem in info.problems:
+        console.warn(problem)
+    if info.verified and not info.problems:
+        console.say("verified: all checksums are correct")
+
+
+def _teacher_row(entry: Entry) -> list[object]:
+    texts = f"{entry.facts['texts']:,}" if "texts" in entry.facts else "-"
+    return [entry.facts.get("teacher", "unknown"), texts, f"{entry.bytes / 1e9:.3f}", _day(entry.used)]
+
+
+def _store_row(entry: Entry) -> list[object]:
+    facts = entry.facts
+    layer = facts.get("layer", "unknown")
+    return [
+        *(facts["encoder"], "last" if layer is None else layer, facts.get("precision", "unknown")),
+        *(f"{facts['windows']:,}", f"{facts['tokens']:,}", f"{entry.bytes / 1e9:.3f}", _day(entry.used)),
+        entry.path.name,
+    ]
+
+
+def _texts_row(entry: Entry) -> list[object]:
+    rows = f"{entry.facts['rows']:,}" if entry.facts else "-"
+    return [
+        entry.facts.get("source", "unknown"),
+        entry.path.name,
+        rows,
+        f"{entry.bytes / 1e9:.3f}",
+        _day(entry.used),
+    ]
+
+
+def _day(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def show_cleared(cleared: Cleared) -> None:
+    """Show what was removed from the cache, and what could not be."""
+    for entry in cleared.removed:
+        console.say(f"removed {entry.path}")
+    console.say(f"freed {cleared.bytes / 1e9:.3f} GB" if cleared.removed or cleared.kept else "nothing was removed")
+    for path, why in cleared.kept:
+        console.warn(f"{path} was not removed: {why}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sentiment_hybrid import paths
+from sentiment_hybrid import console, paths
 from sentiment_hybrid.config import describe
 from sentiment_hybrid.config.load import load_config, resolve, shipped, to_yaml
 from sentiment_hybrid.config.schema import Config
@@ -57,3 +57,9 @@ def markdown() -> str:
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a configuration file, for editors."""
     return describe.json_schema()
+
+
+def show_schema(settings: Sequence[describe.Setting]) -> None:
+    """Every setting; in a pipe, one per line."""
+    rows = [[one.key, one.allowed, one.default, one.meaning] for one in settings]
+    console.table("", ["setting", "allowed", "default", "meaning"], rows, left=4)

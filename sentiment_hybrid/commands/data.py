@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentiment_hybrid import paths
+from sentiment_hybrid import console, paths
 from sentiment_hybrid.config.schema import Config, Data
 from sentiment_hybrid.console import note, progress, warn
 from sentiment_hybrid.errors import DatabaseError, LockedError
@@ -45,7 +45,7 @@ def run(config: Config, *, refresh: bool = False, offline: bool = False) -> Data
         OutputError: the database cannot be written; what was there before still is.
     """
     from sentiment_hybrid.data.build import fingerprint
-    from sentiment_hybrid.data.normalizers import get_normalizer
+    from sentiment_hybrid.data.normalizers import first_version, get_normalizer
     from sentiment_hybrid.data.store import check_ours
 
     target, data = config.paths.data_db, config.data
@@ -54,6 +54,12 @@ def run(config: Config, *, refresh: bool = False, offline: bool = False) -> Data
     parts = _parts(data, offline=offline)
     wanted = fingerprint(parts, data, normalizer)
     cache = paths.cache_dir(config.paths.cache_dir)
+    found = None if refresh else _standing(target, time.perf_counter())
+    if found is not None and found.fingerprint != wanted:
+        first = data.model_copy(update={"split_key_version": 1})
+        if found.fingerprint == fingerprint(parts, first, first_version(data.normalizer)):
+            note(f"{target} keeps version 1 of its normaliser and split; --refresh prepares it by the newest rules")
+            return found
     return prepare(
         target, parts, data, normalizer=normalizer, fingerprint=wanted, cache=cache, refresh=refresh, offline=offline
     )
@@ -163,3 +169,29 @@ def _tell_replaced(found: DataResult, source: str, wanted: str) -> None:
         )
     elif found.fingerprint != wanted:
         note(f"{found.path} will be built anew: what {source} holds has changed, or a setting under data")
+
+
+def show(result: DataResult) -> None:
+    """Show the result of ``senthy data``: rows per split and class, and dropped rows by reason."""
+    report = result.report
+    state = "prepared" if result.built else "is up to date (--refresh rebuilds it)"
+    console.say(f"{result.path} {state}: {result.source}, {console.duration(result.seconds)}")
+    rows = [_split_row(name, row, result.labels) for name, row in report["splits"].items()]
+    console.table("Rows per split", ["split", "rows", *result.labels], rows)
+    read = max(report["rows_read"], 1)
+    dropped = [
+        (reason.replace("_", " "), f"{count:,}", f"{100 * count / read:.2f} %")
+        for reason, count in report["dropped"].items()
+        if count
+    ]
+    if dropped:
+        console.table(f"Dropped from {report['rows_read']:,} rows", ["reason", "rows", "share"], dropped)
+    # The warnings of a new build were printed while it ran.
+    for warning in () if result.built else report["warnings"]:
+        console.warn(warning)
+
+
+def _split_row(name: str, counts: Mapping[str, int], labels: Sequence[str]) -> list[str]:
+    total = sum(counts.get(label, 0) for label in labels)
+    shares = [f"{counts.get(label, 0):,} ({100 * counts.get(label, 0) / max(total, 1):.1f} %)" for label in labels]
+    return [name, f"{total:,}", *shares]

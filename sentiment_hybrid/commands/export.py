@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sentiment_hybrid import paths
+from sentiment_hybrid import console, paths
 from sentiment_hybrid.errors import DatabaseError, ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -261,3 +261,16 @@ def _long(texts: list[str]) -> list[str]:
     """Texts of several windows, made by joining the first few texts."""
     few = texts[:_JOINED]
     return [" ".join(few[: len(few) // part]) for part in (4, 2, 1) if len(few) >= part]
+
+
+def show(result: ExportResult) -> None:
+    """Show the location of an export, its deviation from the original, and its speed."""
+    check = result.check
+    console.say(f"{result.directory}: {result.kind}, {console.size(result.bytes)}, from {result.model_dir}")
+    console.say(
+        f"on {check.rows:,} texts of {result.checked_on}: {100 * check.agreement:.2f} % of the labels agree, logits "
+        f"differ by at most {check.logit_difference:.2g}, probabilities by {check.probability_difference:.2g}"
+    )
+    console.table("", ["", "tokens/s"], [[name, f"{speed:,.0f}"] for name, speed in result.speed.items()])
+    faster = f"{result.factor:.1f} times as fast as" if result.factor >= 1.05 else "not faster than"
+    console.say(f"the export is {faster} torch at its best precision, on this processor")

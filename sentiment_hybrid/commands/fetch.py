@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sentiment_hybrid import paths
+from sentiment_hybrid import console, paths
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.errors import EncoderError, SenthyError, UsageError
 
@@ -127,3 +127,12 @@ def _nltk(config: Config, *, offline: bool, asked: bool) -> Part:
     cache = paths.cache_dir(config.paths.cache_dir)
     prepare_nltk(cache, offline)
     return Part("nltk", "available", f"NLTK_DATA or {paths.nltk_dir(cache)}")
+
+
+def show(result: FetchResult) -> None:
+    """Show what is available for offline use, and what is missing."""
+    console.table(
+        "", ["what", "state", "where"], [[part.what, part.state, part.where] for part in result.parts], left=3
+    )
+    for part in result.missing:
+        console.warn(f"{part.what}: {part.problem}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentiment_hybrid import distributed, paths
+from sentiment_hybrid import console, distributed, paths, tables
 from sentiment_hybrid.commands import fitting
 from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.config.schema import Config, Train
@@ -144,7 +144,7 @@ class _Options:
 class _Old:
     """Order hashes of what the model is tested on and was trained on; ``missing`` says why they are not known."""
 
-    split_seed: int | None = None
+    split_keys: dict[str, int] | None = None
     tested: np.ndarray | None = None
     trained: np.ndarray | None = None
     missing: str = ""
@@ -247,7 +247,7 @@ def _old_splits(config: Config, info: ModelInfo) -> _Old:
         with open_store(config.paths.data_db) as store:
             if store.split_fingerprint == info.split_fingerprint:
                 trained = test_command.trained_keys(store, info.train_rows)
-                return _Old(store.split_seed, store.key_hashes("test"), trained)
+                return _Old(store.split_keys, store.key_hashes("test"), trained)
             missing = f"{store.path} is not the database that the model was trained on"
     except LockedError:
         raise
@@ -268,8 +268,8 @@ def _prepare(config: Config, info: ModelInfo, source: str, old: _Old, *, new_lab
     from sentiment_hybrid.data.sources import open_source
 
     sizes: dict[str, Any] = {"valid_size": config.finetune.valid_size, "test_size": config.finetune.test_size}
-    if old.split_seed is not None:  # hashes can be compared with those of the old database only if its seed made them
-        sizes["split_seed"] = old.split_seed
+    if old.split_keys is not None:  # hashes can only be compared with those of the old database if they are made alike
+        sizes |= old.split_keys
     data = config.data.model_copy(update=sizes)
     demands = Demands(info.labels, may_differ=new_labels, tested=old.tested, trained=old.trained)
     normalizer = from_id(info.normalizer)
@@ -589,3 +589,56 @@ def _plain(measured: Measured) -> dict[str, Any]:
         "before": measured.before.to_dict() if measured.before else None,
         "comparison_with_before": measured.comparison.to_dict() if measured.comparison else None,
     }
+
+
+def show(result: FinetuneResult) -> None:
+    """Show a fine-tuning: model directory, scores before and after on new and old texts, and forgetting."""
+    resumed = " (resumed)" if result.resumed else ""
+    console.say(
+        f"{result.model_dir} fine-tuned{resumed} from {result.parent_dir} in {console.duration(result.seconds)}; "
+        f"run {result.run_dir}"
+    )
+    best = ", ".join(f"{tables.metric_name(name)} {value:.4f}" for name, value in result.valid.items())
+    console.say(f"{tables.best_epoch(result)}, on the new validation rows {best}")
+    if result.left_out:
+        console.say("dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in result.left_out.items()))
+    if result.labels != result.old_labels:
+        console.say(
+            f"the output layer was replaced: its labels are {', '.join(result.labels)}, "
+            f"and were {', '.join(result.old_labels)}"
+        )
+    _show_before_and_after(result)
+    if result.improved is False and result.valid_before is not None:
+        name = result.metric
+        console.warn(
+            f"no epoch improved {tables.metric_name(name)} on the new validation rows "
+            f"({result.valid[name]:.4f}, before: {result.valid_before[name]:.4f}); the best epoch was published anyway"
+        )
+    tables.files(result.files)
+    tables.results_file(result.results_file_set_aside)
+
+
+def _show_before_and_after(result: FinetuneResult) -> None:
+    tests = {f"{result.new_test.rows:,} new texts": result.new_test}
+    if result.old_test is not None:
+        tests[f"{result.old_test.rows:,} texts of the old test split"] = result.old_test
+    rows = [
+        [
+            f"{words}: {name}",
+            tables.percent(getattr(test.before, field)) if test.before else "-",
+            tables.percent(getattr(test.after, field)),
+        ]
+        for words, test in tests.items()
+        for name, field in (("accuracy", "accuracy"), ("macro-F1", "macro_f1"))
+    ]
+    level = 100 * result.new_test.after.confidence
+    console.table(f"{result.model} before and after", [f"metric [{level:g} % interval]", "before", "after"], rows)
+    if result.new_test.comparison is not None:
+        verdict = tables.difference(result.new_test.comparison, "the fine-tuned model", "the model before")
+        console.say(f"New texts: {verdict}")
+    if result.old_test is None or result.old_test.comparison is None:
+        console.say(f"Old test split: forgetting was not measured ({result.old_test_missing})")
+        return
+    gap = result.old_test.comparison
+    forgot = "the model is worse than before" if gap.differs and gap.accuracy.value < 0 else "no sign of forgetting"
+    console.say(f"Old test split: {forgot}. {tables.difference(gap, 'the fine-tuned model', 'the model before')}")

@@ -6,11 +6,11 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from sentiment_hybrid.config.schema import JOINT, Config
+from sentiment_hybrid.config.sections import METRICS
 from sentiment_hybrid.errors import OutputError, SenthyError, TrainingError
 
 if TYPE_CHECKING:
@@ -115,7 +115,6 @@ def keys_beside(config: Config, model: str, store: Store) -> UInt64s:
     import numpy as np
 
     from sentiment_hybrid.commands.joint import further_keys
-    from sentiment_hybrid.data.splits import hash_raw
     from sentiment_hybrid.engine.training.distill import unlabelled
 
     keys = [np.empty(0, dtype=np.uint64)]
@@ -123,7 +122,7 @@ def keys_beside(config: Config, model: str, store: Store) -> UInt64s:
         keys.append(further_keys(config, store))
     if config.distill.source is not None:
         texts = unlabelled(config, store, config.training(model).sample_size)
-        keys.append(hash_raw(texts.raw or texts.texts, store.split_seed)[1])
+        keys.append(store.hash_raw(texts.raw or texts.texts)[1])
     return np.concatenate(keys)
 
 
@@ -173,11 +172,11 @@ def consume(trainer: Trainer, run: Run, *, minutes: float) -> None:
             stopping = distributed.agree(interrupts.pending)
             if isinstance(facts, EpochEvent):
                 if writes:
-                    run.append_epoch(asdict(facts))
+                    run.append_epoch(facts.as_record())
                     run.checkpoints.save(trainer.state(), is_best=facts.is_best)
                 saved = time.monotonic()
-                if facts.valid_macro_f1 is not None:
-                    bar.update(macro_f1=facts.valid_macro_f1)
+                if "macro_f1" in facts.valid:
+                    bar.update(macro_f1=facts.valid["macro_f1"])
                 _tell_epoch(facts, trainer.settings.epochs)
             if isinstance(facts, BudgetEvent):
                 if writes:
@@ -200,14 +199,12 @@ def _tell_epoch(facts: EpochEvent, epochs: int) -> None:
     from sentiment_hybrid.console import note
 
     validated = ""
-    if facts.valid_loss is not None:
-        figures = f"accuracy {facts.valid_accuracy:.4f}"
-        if facts.valid_macro_f1 is None:  # of hidden tokens, not of labels
-            figures += f", perplexity {math.exp(min(facts.valid_loss, 700.0)):,.2f}"
-        else:
-            figures += f", macro-F1 {facts.valid_macro_f1:.4f}"
+    if facts.valid:
+        figures = {name.replace("_", " ").replace("f1", "F1"): f"{value:.4f}" for name, value in facts.valid.items()}
+        if "macro_f1" not in facts.valid:  # of masked tokens, not of labels
+            figures["perplexity"] = f"{math.exp(min(facts.valid['loss'], 700.0)):,.2f}"
         best = ", the best so far" if facts.is_best else ""
-        validated = f", valid loss {facts.valid_loss:.4f}, {figures}{best}"
+        validated = f"; valid {', '.join(f'{name} {value}' for name, value in figures.items())}{best}"
     note(
         f"epoch {facts.epoch} of {epochs}: loss {facts.train_loss:.4f}{validated}; {facts.rows_per_second:,.0f} texts/s"
     )
@@ -279,8 +276,7 @@ def temperature(session: Session, classifier: Classifier, trainer: Trainer) -> f
 def best_epoch(run: Run) -> tuple[dict[str, Any], dict[str, float]]:
     """The facts of the best epoch, and its figures on the validation split; none where there was no validation."""
     best = [facts for facts in run.epochs() if facts["is_best"]][-1]
-    names = ("accuracy", "macro_f1", "loss")
-    return best, {name: best[f"valid_{name}"] for name in names if best[f"valid_{name}"] is not None}
+    return best, {name: value for name in METRICS if (value := best.get(f"valid_{name}")) is not None}
 
 
 def check_writable(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import sentiment_hybrid
-from sentiment_hybrid import paths
+from sentiment_hybrid import console, paths
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.errors import SenthyError
 from sentiment_hybrid.heads import HEADS
@@ -106,3 +107,9 @@ def _place(path: Path, *, sized: bool = True) -> str:
         return str(path)
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return f"{path} ({size(sum(file.stat().st_size for file in files))})"
+
+
+def show(facts: Mapping[str, Mapping[str, object]]) -> None:
+    """Show the result of ``senthy info`` by section."""
+    for section, rows in facts.items():
+        console.table(section, ["", ""], [[name, value] for name, value in rows.items()], left=2)

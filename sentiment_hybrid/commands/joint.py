@@ -114,7 +114,7 @@ def further(config: Config, store: Store) -> tuple[Examples, Examples]:
     rows = read_labelled(source, data, labels=store.labels, normalizer=normalizer).examples
     if settings.further_partial:
         rows = _partial(rows, store.labels, settings.further_source)
-    hashes, keys = splits.hash_raw(rows.raw or rows.texts, store.split_seed)
+    hashes, keys = store.hash_raw(rows.raw or rows.texts)
     free = ~np.isin(keys, np.concatenate([store.key_hashes("valid"), store.key_hashes("test")]))
     valid_size = 0.0 if settings.further_partial else settings.further_valid_size
     held_out = splits.assign(hashes, test_size=0.0, valid_size=valid_size) == splits.VALID
@@ -139,9 +139,7 @@ def further_keys(config: Config, store: Store) -> UInt64s:
     """Order hashes of all texts of ``joint.further_source`` that are trained on or validate."""
     import numpy as np
 
-    from sentiment_hybrid.data.splits import hash_raw
-
-    return np.concatenate([hash_raw(part.raw or part.texts, store.split_seed)[1] for part in further(config, store)])
+    return np.concatenate([store.hash_raw(part.raw or part.texts)[1] for part in further(config, store)])
 
 
 def take_heads(session: Session, folder: Path, labels: tuple[str, ...]) -> None:

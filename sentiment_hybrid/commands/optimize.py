@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentiment_hybrid import distributed, paths
+from sentiment_hybrid import console, distributed, paths, tables
 from sentiment_hybrid.commands import fitting
 from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.commands import train as train_command
 from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.config.sections import METRICS
 from sentiment_hybrid.errors import StudyError
 from sentiment_hybrid.heads import display_name
 
@@ -196,7 +197,7 @@ def _shown_by(update: Callable[..., object], metric: str) -> Callable[[Standing]
 
 def figure(value: float, metric: str) -> float:
     """A selection_score as the metric itself."""
-    return -value if metric == "loss" else value
+    return value if METRICS[metric] else -value
 
 
 def _found(study: optuna.Study, storage: Storage, data: str) -> _Found:
@@ -258,7 +259,7 @@ def _draw(config: Config, model: str, found: _Found) -> dict[str, Path]:
         f"{model}_roberta_search",
         [_plotted(trial) for trial in found.trials],
         found.importances,
-        metric={"loss": "negative valid loss", "macro_f1": "valid macro F1"}.get(metric, f"valid {metric}"),
+        metric=f"{'' if METRICS[metric] else 'negative '}valid {metric.replace('_', ' ').replace('f1', 'F1')}",
         log_params=[name for name, entry in section.hpo.search_space.items() if getattr(entry, "log", False)],
         title=f"{display_name(model)} on {config.project.name}",
     )
@@ -380,3 +381,40 @@ def _is_done(
     except OutputError:
         return False
     return any(entry.get("name") == name and entry.get("run") == run_id for entry in entries)
+
+
+def show(result: OptimizeResult) -> None:
+    """Show a search and its final model."""
+    show_search(result)
+    if result.trained is not None:
+        tables.training(result.trained)
+    elif result.test is not None:
+        tables.test(result.test)
+
+
+def show_search(result: OptimizeResult) -> None:
+    """Show the trials of a search: counts, savings by pruning, best trials, importances, and files."""
+    console.say(f"study {result.study} in {result.storage}")
+    console.say(
+        f"{result.finished:,} trials finished, {result.pruned:,} pruned, {result.failed:,} failed; "
+        f"{result.epochs_run:,} epochs trained, {result.epochs_saved:,} saved by pruning"
+    )
+    sign = -1 if result.metric == "loss" else 1
+    names = list(result.best.params)
+    rows = [
+        [trial.number, f"{sign * trial.value:.4f}", trial.best_epoch, *(_param(trial.params[name]) for name in names)]
+        for trial in result.top
+        if trial.value is not None
+    ]
+    console.table("Best trials", ["trial", f"valid {tables.metric_name(result.metric)}", "epoch", *names], rows)
+    if result.importances:
+        ordered = sorted(result.importances.items(), key=lambda item: -item[1])
+        rows = [[name, f"{100 * value:.1f} %"] for name, value in ordered]
+        console.table("Hyper-parameter importance", ["hyper-parameter", "importance"], rows)
+    else:
+        console.say("hyper-parameter importance is unknown: too few trials, or results that are too similar")
+    tables.files(result.files)
+
+
+def _param(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

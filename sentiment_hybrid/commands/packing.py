@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sentiment_hybrid import paths
+from sentiment_hybrid import console, paths
 from sentiment_hybrid.config.schema import JOINT, Config
 from sentiment_hybrid.errors import DatabaseError, UsageError
 from sentiment_hybrid.heads import HEADS
@@ -85,12 +85,12 @@ def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
                 note(f"{config.paths.data_db} is not what the models were trained on: the pack knows none of its texts")
                 return None
             keys = [trained_keys(store, max(model.info.train_rows for model in models))]
-            seed = store.split_seed
+            made_by = store.split_keys
             beside = keys_beside(config, JOINT, store)
     except DatabaseError as error:
         note(f"{error.message}: the pack knows none of the texts that its models were trained on")
         return None
-    named = SeenTexts.of(beside, split_seed=seed)
+    named = SeenTexts.of(beside, **made_by)
     for model in models:
         own = model.directory / paths.SEEN_TEXTS
         if own.is_file() and not np.array_equal(SeenTexts.load(own).bits, named.bits):
@@ -101,4 +101,11 @@ def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
                 hint="Give the settings of the training, so that the pack knows its texts: "
                 "--set joint.further_source=FILE",
             )
-    return SeenTexts.of(np.concatenate([*keys, beside]), split_seed=seed)
+    return SeenTexts.of(np.concatenate([*keys, beside]), **made_by)
+
+
+def show(result: PackResult) -> None:
+    """Show the location and content of a pack."""
+    console.say(f"{result.directory}: one encoder, {', '.join(result.heads)}; {console.size(result.bytes)}")
+    if result.seen_texts:
+        console.say(f"it records {result.seen_texts:,} training texts, so that senthy test can report an overlap")

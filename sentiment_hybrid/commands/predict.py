@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from sentiment_hybrid import paths
+from sentiment_hybrid import console, paths
 from sentiment_hybrid.errors import ModelError, SourceError, UsageError, count
 from sentiment_hybrid.heads import HEADS
 
@@ -450,3 +450,16 @@ def _report(predictor: Predictor, skipped: int) -> None:
         note(f"{count(predictor.truncated, 'text')} cut after {windows} x {length} tokens")
     if skipped:
         warn(f"{count(skipped, 'unreadable row')} skipped")
+
+
+def show(result: PredictResult) -> None:
+    """Show the predictions of texts given as arguments; those of a file have been written already."""
+    if result.output is not None:
+        console.say(f"{result.output}: {count(result.rows, 'text')} labelled in {console.duration(result.seconds)}")
+    if not result.texts:
+        return
+    rows = [
+        ["-", "-", text] if one.label is None else [one.label, f"{one.score:.3f}", text]
+        for text, one in zip(result.texts, result.predictions, strict=True)
+    ]
+    console.table("", ["prediction", "score", "text"], rows, left=3)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentiment_hybrid import paths
+from sentiment_hybrid import console, paths
 from sentiment_hybrid.commands import fitting
 from sentiment_hybrid.commands.train import encoder_files
 from sentiment_hybrid.config.schema import Config
@@ -422,3 +422,19 @@ def _publish(
     title = f"pretraining on {config.project.name}"
     learning_curves(run.folder / paths.RUN_CURVES, epochs, title=title, best=result.best_epoch)
     return result
+
+
+def show(result: PretrainResult) -> None:
+    """Show the location of the pretrained encoder, its training data, and the next command."""
+    changed = f"{result.perplexity_before:,.2f} -> " if result.perplexity_before is not None else ""
+    rows = [
+        ("encoder", result.encoder_dir),
+        ("from", result.base),
+        ("texts", f"{result.texts:,} ({result.tokens:,} tokens), {result.held_out_texts:,} held out"),
+        ("best epoch", f"{result.best_epoch} of {result.epochs}"),
+        ("held-out perplexity", f"{changed}{result.perplexity:,.2f}"),
+        ("masked-token accuracy", f"{100 * result.accuracy:.2f} %"),
+        ("time", console.duration(result.seconds)),
+    ]
+    console.table("Pretrained", ("", ""), rows, left=2)
+    console.say(f"use it: senthy train --set encoder.name={result.encoder_dir}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sentiment_hybrid import paths
+from sentiment_hybrid import console, paths, tables
 from sentiment_hybrid.commands import data as data_command
 from sentiment_hybrid.commands import optimize as optimize_command
 from sentiment_hybrid.commands import test as test_command
@@ -230,3 +230,24 @@ def _tell_failure(name: str, error: Exception) -> None:
 
     warn(f"{name} failed, the others go on: {error}")
     logging.getLogger(__name__).debug("%s failed", name, exc_info=error)
+
+
+def show(result: RunAllResult) -> None:
+    """Show searches, then all models and the baseline in one table, and whether they differ."""
+    for search in result.searches.values():
+        optimize_command.show_search(search)
+    for trained in result.trained.values():
+        if trained.seeds:
+            tables.seeds(trained.seeds)
+    scores = {name: test.scores for name, test in result.tests.items()}
+    baseline = next((test.baseline for test in result.tests.values() if test.baseline is not None), None)
+    if baseline is not None:
+        scores["baseline"] = baseline
+    if scores:
+        rows = next(iter(result.tests.values())).rows
+        tables.scores(f"Tested on {rows:,} texts", scores)
+    for comparison, first, second in result.comparisons:
+        console.say(tables.difference(comparison, first, second))
+    tables.files(result.files)
+    for name, failure in result.failures.items():
+        console.error(f"{name}: {getattr(failure, 'message', None) or failure}", hint=getattr(failure, "hint", ""))

@@ -253,9 +253,7 @@ def _among(examples: Examples, store: Store, *, rows: int | None) -> np.ndarray:
     """Whether each text has the split key of one of the first ``rows`` of train, or of valid: (N,) bool."""
     import numpy as np
 
-    from sentiment_hybrid.data.splits import hash_raw
-
-    _, keys = hash_raw(examples.raw or examples.texts, store.split_seed)
+    _, keys = store.hash_raw(examples.raw or examples.texts)
     return np.isin(keys, trained_keys(store, rows))
 
 

@@ -310,7 +310,7 @@ def _publish(
     seen = None
     model = JOINT if not isinstance(whole, Classifier) else next(iter(targets))
     if len(keys := fitting.keys_beside(config, model, store)):
-        seen = SeenTexts.of(keys, split_seed=store.split_seed)
+        seen = SeenTexts.of(keys, **store.split_keys)
     for head, target in targets.items():
         one = whole if isinstance(whole, Classifier) else whole.classifier(head)
         info = _describe(config, head, session, store, run, train_rows=train_rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import typing
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -53,7 +53,14 @@ Width = Annotated[int, Field(ge=4, le=4096)]
 Layers = Annotated[int, Field(ge=1, le=8)]
 AttentionHeads = Annotated[int, Field(ge=1, le=64)]
 TrainableLayers = Annotated[int, Field(ge=0, le=1000)] | Literal["all"]
-Metric = Literal["macro_f1", "accuracy", "loss"]
+
+#: Metrics on the validation split that can select the best epoch -> whether higher is better. `metrics.quick` has each.
+METRICS = {"macro_f1": True, "accuracy": True, "loss": False}
+
+if TYPE_CHECKING:
+    Metric = str
+else:
+    Metric = Literal[tuple(METRICS)]
 
 
 def default(value: Any, description: str, **bounds: Any) -> Any:

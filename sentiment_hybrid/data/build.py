@@ -127,12 +127,12 @@ def name_of(parts: Sequence[Part]) -> str:
 
 def fingerprint(parts: Sequence[Part], data: Data, normalizer: Normalizer, *, demands: Demands | None = None) -> str:
     """Names everything that decides what the database holds: content of the sources, settings, versions."""
-    places = {"source", "train_source", "valid_source", "test_source"}
+    apart = {"source", "train_source", "valid_source", "test_source", "split_key_version"}
     facts = {
         "format": FORMAT_VERSION,
-        "split_key": split.SPLIT_KEY_VERSION,
+        "split_key": data.split_key_version,
         "normalizer": normalizer.id,
-        "data": data.model_dump(mode="json", exclude=places),
+        "data": data.model_dump(mode="json", exclude=apart),
         "sources": [[part.split, part.source.fingerprint()] for part in parts],
     }
     if demands is not None:
@@ -217,7 +217,7 @@ class _Builder:
 
     def read_all(self, on_rows: Callable[[int], None]) -> None:
         """Every source into the partitions. Raises DataError when a source has no rows."""
-        with Hasher(self.data.split_seed) as hasher:
+        with Hasher(self.data.split_seed, version=self.data.split_key_version) as hasher:
             for index, intake in enumerate(self.intakes):
                 names = list(dict.fromkeys((intake.columns.text, intake.columns.label, intake.columns.raw)))
                 before = self.tally.rows
@@ -429,6 +429,7 @@ class _Builder:
             "normalizer": self.normalizer.id,
             "split_fingerprint": self._split_fingerprint(),
             "split_seed": self.data.split_seed,
+            "split_key_version": self.data.split_key_version,
             "source": name_of([intake.part for intake in self.intakes]),
             "text_column": columns.text,
             "splits": splits,
@@ -444,7 +445,9 @@ class _Builder:
         sizes = f"{self.data.test_size!r}/{self.data.valid_size!r}"
         if self.official:
             sizes = "official" if self.has_valid else f"official/{self.data.valid_size!r}"
-        return split.fingerprint(sums, split_seed=self.data.split_seed, sizes=sizes)
+        return split.fingerprint(
+            sums, split_seed=self.data.split_seed, sizes=sizes, version=self.data.split_key_version
+        )
 
     def _report(self, splits: dict[str, Any], dropped: dict[str, int]) -> dict[str, Any]:
         kept = sum(item["rows"] for item in splits.values())

@@ -24,11 +24,12 @@ class Hasher:
 
     Args:
         split_seed: salt of the hashes.
+        version: of the split key.
         alone: number of texts that are hashed without help; None is all.
     """
 
-    def __init__(self, split_seed: int, *, alone: int | None = ALONE) -> None:
-        self._seed = split_seed
+    def __init__(self, split_seed: int, *, version: int, alone: int | None = ALONE) -> None:
+        self._seed, self._version = split_seed, version
         self._alone = alone if joblib.cpu_count() > 1 else None
         self._texts = 0
         # Ctrl-C is for this process; without it, the helper ends once it has waited for 10 seconds.
@@ -48,13 +49,13 @@ class Hasher:
         future: Future[bytes] | None = None
         if self._alone is not None and self._texts >= self._alone:
             with contextlib.suppress(BrokenExecutor):
-                future = self._pool.submit(split.digests, raws, self._seed)
+                future = self._pool.submit(split.digests, raws, self._seed, version=self._version)
         self._texts += len(raws)
 
         def result() -> tuple[split.UInt64s, split.UInt64s]:
             with contextlib.suppress(BrokenExecutor):
                 if future is not None:
                     return split.from_digests(future.result())
-            return split.hash_raw(raws, self._seed)
+            return split.hash_raw(raws, self._seed, version=self._version)
 
         return result

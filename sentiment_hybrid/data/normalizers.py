@@ -12,18 +12,15 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sentiment_hybrid import paths
+from sentiment_hybrid.data import masks
 from sentiment_hybrid.data.lines import joined, odd_bytes, squeezed
+from sentiment_hybrid.data.masks import Masks
 from sentiment_hybrid.errors import ConfigError, DataError, ModelError
 
-# Each starts with plain characters, so that the search can jump; one pattern for all is twenty times as slow.
-_LINK = re.compile(r"https?://\S+")
-_WWW = re.compile(r"www\.(?<!\wwww\.)\S+")
-_LOUD_LINK = re.compile(r"(?:https?://|\bwww\.)\S+", re.IGNORECASE)
-#: The look-behind stands after the @, so that the search can jump from @ to @.
-_HANDLE = re.compile(r"@(?<![\w@]@)\w+")
 #: Printable ASCII but &: no entities, no mojibake, no white space but spaces.
 _PLAIN = odd_bytes("".join(map(chr, range(32, 127))).replace("&", ""))
 #: Repairing may show a new handle, masking it a new thing to repair; two rounds are usual.
@@ -72,58 +69,44 @@ class Normalizer:
         return [self.function(text) for text in texts] if self.batched is None else self.batched(texts)
 
 
-def tweet(text: str) -> str:
+def tweet(text: str, masks: Masks = masks.VERSION_2) -> str:
     """HTML entities, mojibake, handles, links and white space; keeps case, emoji, punctuation and negation.
 
     Its own output comes back unchanged.
     """
     if "&" not in text and text.isascii():
-        return _mask(text)
-    text = _mask(_unescape(text))
+        return _mask(text, masks)
+    text = _mask(_unescape(text), masks)
     for _ in range(_MOST_REPAIRS):
         decoded = _decode(text)
-        text = _mask(_unescape(_straighten(decoded)))
+        text = _mask(_unescape(_straighten(decoded)), masks)
         # What _decode gives is decoded to the end; when nothing else changed it either, it is the end of all repairs.
         if text == decoded:
             break
     return text
 
 
-def tweets(texts: Sequence[str]) -> list[str]:
+def tweets(texts: Sequence[str], masks: Masks = masks.VERSION_2) -> list[str]:
     """``tweet`` of each text; plain ones are cleaned all at once, which is several times as fast."""
     if not texts:
         return []
     text, odd = joined(texts, _PLAIN)
-    text = squeezed(_mask_tokens(text))
+    text = squeezed(masks.lower(text))
     cleaned = text.split("\n")
     small = text.lower()
     loud = {
         small.count("\n", 0, found.start())
-        for mark, pattern in (("://", _LINK), ("www.", _WWW))
+        for mark, pattern in (("://", masks.link), ("www.", masks.www))
         if mark in small
         for found in pattern.finditer(small)
     }
     for place in loud.union(odd):
-        cleaned[place] = tweet(texts[place])
+        cleaned[place] = tweet(texts[place], masks)
     return cleaned
 
 
-def _may_hold_link(text: str) -> bool:
-    return "://" in text or "www." in text.lower()
-
-
-def _mask_tokens(text: str) -> str:
-    if "://" in text:
-        text = _LINK.sub("http", text)
-    if "www." in text:
-        text = _WWW.sub("http", text)
-    return _HANDLE.sub("@user", text) if "@" in text else text
-
-
-def _mask(text: str) -> str:
-    if _may_hold_link(text):
-        text = _LOUD_LINK.sub("http", text)
-    return " ".join(_mask_tokens(text).split())
+def _mask(text: str, masks: Masks) -> str:
+    return " ".join(masks.all(text).split())
 
 
 def _unescape(text: str) -> str:
@@ -149,13 +132,13 @@ def _straighten(text: str) -> str:
     return unicodedata.normalize("NFC", fixes.remove_control_chars(fixes.fix_surrogates(text)))
 
 
-def classic(text: str) -> str:
+def classic(text: str, masks: Masks = masks.VERSION_2) -> str:
     """Lower case, contractions written out, letters only, English stopwords out except negators, lemmas.
 
     Raises DataError when nltk's stopwords or wordnet cannot be had.
     """
     stopwords, lemma = _nltk_tools()
-    text = tweet(text).lower()
+    text = tweet(text, masks).lower()
     text = re.sub(r"@user|\bhttp\b", " ", text)
     for pattern, full in _CONTRACTIONS:
         text = pattern.sub(full, text)
@@ -168,14 +151,15 @@ def unchanged(text: str) -> str:
     return text.strip()
 
 
-NORMALIZERS: dict[str, Normalizer] = {
-    item.name: item
-    for item in (
-        Normalizer("tweet", 1, tweet, tweets),
-        Normalizer("classic", 1, classic),
-        Normalizer("none", 1, unchanged),
-    )
-}
+#: Every version that databases and models may name; the last of a name is the newest.
+_VERSIONS = (
+    Normalizer("tweet", 1, partial(tweet, masks=masks.VERSION_1), partial(tweets, masks=masks.VERSION_1)),
+    Normalizer("classic", 1, partial(classic, masks=masks.VERSION_1)),
+    Normalizer("tweet", 2, tweet, tweets),
+    Normalizer("classic", 2, classic),
+    Normalizer("none", 1, unchanged),
+)
+NORMALIZERS: dict[str, Normalizer] = {item.name: item for item in _VERSIONS}
 
 
 def get_normalizer(name: str) -> Normalizer:
@@ -189,15 +173,19 @@ def get_normalizer(name: str) -> Normalizer:
 
 def from_id(identifier: str) -> Normalizer:
     """The normaliser that a database or a model names, such as ``tweet@1``. Raises ModelError if it is not known."""
-    name, _, version = identifier.partition("@")
-    normalizer = NORMALIZERS.get(name)
-    if normalizer is None or version != str(normalizer.version):
-        known = ", ".join(item.id for item in NORMALIZERS.values())
+    normalizer = next((item for item in _VERSIONS if item.id == identifier), None)
+    if normalizer is None:
+        known = ", ".join(item.id for item in _VERSIONS)
         raise ModelError(
             f"the texts were cleaned with {identifier!r}, which this version of senthy does not have",
             hint=f"It has {known}. Install the version that wrote the model, or prepare and train again.",
         )
     return normalizer
+
+
+def first_version(name: str) -> Normalizer:
+    """Version 1 of a normaliser, with which databases were made before there was another."""
+    return from_id(f"{name}@1")
 
 
 def prepare_nltk(cache: Path, offline: bool) -> None:

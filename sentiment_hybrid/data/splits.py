@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from sentiment_hybrid.data import masks
 from sentiment_hybrid.data.lines import joined
+from sentiment_hybrid.data.masks import Masks
 
-#: Rises when any key or hash changes; part of every split fingerprint.
-SPLIT_KEY_VERSION = 1
+#: The newest; rises when any key or hash changes, and is part of every split fingerprint.
+SPLIT_KEY_VERSION = 2
+#: Of each version of the key; databases and models keep that which they were made with.
+_MASKS = {1: masks.KEY_VERSION_1, 2: masks.VERSION_2}
+KNOWN_VERSIONS = tuple(_MASKS)
 #: Code of a split in hashes, in the database and in its priority: a text that stands in two belongs to the lowest.
 SPLITS: tuple[str, ...] = ("test", "valid", "train")
 TEST, VALID, TRAIN = range(3)
 
 UInt64s = npt.NDArray[np.uint64]
-
-# Each starts with plain characters, so that the search can jump; one pattern for both is twenty times as slow.
-_LINK = re.compile(r"https?://\S+")
-_WWW = re.compile(r"www\.(?<!\wwww\.)\S+")
-_HANDLE = re.compile(r"@\w+")
 
 
 class _Collapse(dict[int, int | None]):
@@ -42,39 +41,31 @@ _VANISH_ASCII = bytes(code for code in range(128) if not chr(code).isalnum())
 _VANISH_BUT_BREAKS = _VANISH_ASCII.replace(b"\n", b"")
 
 
-def split_key(raw: str) -> str:
+def split_key(raw: str, *, version: int) -> str:
     """What decides the split of a raw text: NFKC, case, handles, links, punctuation and spaces told apart no more.
 
     Emoji count. A text of punctuation alone is its own key. Empty only for an empty text.
     """
-    return _key(raw).decode("utf-8", "surrogatepass")
+    return _key(raw, _MASKS[version]).decode("utf-8", "surrogatepass")
 
 
-def _key(raw: str) -> bytes:
+def _key(raw: str, masks: Masks) -> bytes:
     ascii_only = raw.isascii()
     text = raw.lower() if ascii_only else unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", raw).casefold())
-    text = _masked(text)
+    text = masks.lower(text)
     key = text.encode().translate(None, _VANISH_ASCII) if ascii_only else _bytes(text.translate(_COLLAPSE))
     return key or _bytes(" ".join(text.split()))
 
 
-def _keys(raws: Sequence[str]) -> list[bytes]:
+def _keys(raws: Sequence[str], masks: Masks) -> list[bytes]:
     """``_key`` of each; plain ones are made all at once, which is twice as fast."""
     if not raws:
         return []
     text, odd = joined(raws)
-    keys = _masked(text.lower()).encode().translate(None, _VANISH_BUT_BREAKS).split(b"\n")
+    keys = masks.lower(text.lower()).encode().translate(None, _VANISH_BUT_BREAKS).split(b"\n")
     for place in odd:
-        keys[place] = _key(raws[place])
-    return [key or _key(raw) for raw, key in zip(raws, keys, strict=True)] if b"" in keys else keys
-
-
-def _masked(text: str) -> str:
-    if "://" in text:
-        text = _LINK.sub("http", text)
-    if "www." in text:
-        text = _WWW.sub("http", text)
-    return _HANDLE.sub("@user", text) if "@" in text else text
+        keys[place] = _key(raws[place], masks)
+    return [key or _key(raw, masks) for raw, key in zip(raws, keys, strict=True)] if b"" in keys else keys
 
 
 def key_hash(key: str, split_seed: int) -> tuple[int, int]:
@@ -83,16 +74,19 @@ def key_hash(key: str, split_seed: int) -> tuple[int, int]:
     return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
 
 
-def hash_raw(raws: Sequence[str], split_seed: int) -> tuple[UInt64s, UInt64s]:
-    """``key_hash(split_key(raw), split_seed)`` of many raw texts: (split hashes (N,), order hashes (N,))."""
-    return from_digests(digests(raws, split_seed))
+def hash_raw(raws: Sequence[str], split_seed: int, *, version: int) -> tuple[UInt64s, UInt64s]:
+    """``key_hash`` of the split keys of many raw texts: (split hashes (N,), order hashes (N,)).
+
+    ``version`` is one of `KNOWN_VERSIONS`: that of the database or filter whose hashes these are compared with.
+    """
+    return from_digests(digests(raws, split_seed, version=version))
 
 
-def digests(raws: Sequence[str], split_seed: int) -> bytes:
+def digests(raws: Sequence[str], split_seed: int, *, version: int) -> bytes:
     """16 bytes per raw text: its split hash and its order hash."""
     base = hashlib.blake2b(digest_size=16, salt=_salt(split_seed))
     found = []
-    for key in _keys(raws):
+    for key in _keys(raws, _MASKS[version]):
         state = base.copy()
         state.update(key)
         found.append(state.digest())
@@ -125,15 +119,16 @@ def assign(split_hashes: UInt64s, *, test_size: float, valid_size: float) -> npt
     return codes
 
 
-def fingerprint(sums: dict[int, tuple[int, int, int]], *, split_seed: int, sizes: str) -> str:
+def fingerprint(sums: dict[int, tuple[int, int, int]], *, split_seed: int, sizes: str, version: int) -> str:
     """Names a split whatever the order of rows, the normaliser or the trained column.
 
     Args:
         sums: split code -> (rows, sum of split hashes, sum of order hashes), over all rows with a label and raw text.
         split_seed: the seed that the hashes were salted with.
         sizes: how the rows were assigned: the two sizes, or that the splits are official.
+        version: that of the split key.
     """
-    parts = [f"v{SPLIT_KEY_VERSION}", str(split_seed), sizes]
+    parts = [f"v{version}", str(split_seed), sizes]
     for code in sorted(sums):
         rows, first, second = sums[code]
         parts.append(f"{SPLITS[code]}:{rows}:{first % 2**64}:{second % 2**64}")

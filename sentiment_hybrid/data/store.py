@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from sentiment_hybrid.data.splits import UInt64s, hash_raw
 from sentiment_hybrid.errors import DatabaseError, DataError, LockedError
 
 #: In the header of every database of ours: "snth".
@@ -82,7 +83,11 @@ class Store:
         self.normalizer: str = info["normalizer"]
         self.fingerprint: str = info["fingerprint"]
         self.split_fingerprint: str = info["split_fingerprint"]
-        self.split_seed: int = info["split_seed"]
+        #: What makes its split keys, as settings of `data` and as arguments of `SeenTexts`.
+        self.split_keys: dict[str, int] = {
+            "split_seed": info["split_seed"],
+            "split_key_version": info.get("split_key_version", 1),
+        }
         self.source: str = info["source"]
         self.report: dict[str, Any] = info["report"]
 
@@ -128,9 +133,13 @@ class Store:
         )
 
     def key_hashes(self, split: Split) -> npt.NDArray[np.uint64]:
-        """Order hash of each row's split key, (N,): ``split.hash_raw(texts, store.split_seed)[1]`` finds equals."""
+        """Order hash of each row's split key, (N,): ``store.hash_raw(texts)[1]`` finds equals."""
         fetched = self._range("key_hash", split, self.count(split))
         return np.array([row[0] for row in fetched], dtype=np.int64).view(np.uint64)
+
+    def hash_raw(self, raws: Sequence[str]) -> tuple[UInt64s, UInt64s]:
+        """(split hashes (N,), order hashes (N,)) of other raw texts, by this database's seed and version of the key."""
+        return hash_raw(raws, self.split_keys["split_seed"], version=self.split_keys["split_key_version"])
 
     def _range(self, columns: str, split: str, rows: int) -> list[tuple[Any, ...]]:
         first = int(self._info["splits"][split]["first"])

@@ -45,8 +45,9 @@ def read_unlabelled(source: Source, data: Data, *, normalizer: Normalizer, valid
         kept = [place for place, text in enumerate(cleaned) if text]
         dropped["empty text"] += len(raws) - len(kept)
         texts += [cleaned[place] for place in kept]
-        kept_raws += [raws[place] for place in kept]
-        first, second = splits.hash_raw(kept_raws[-len(kept) :] if kept else [], data.split_seed)
+        hashed = [raws[place] for place in kept]
+        kept_raws += hashed
+        first, second = splits.hash_raw(hashed, data.split_seed, version=data.split_key_version)
         hashes.append(first)
         orders.append(second)
     if not texts:

@@ -253,12 +253,7 @@ def outcomes(start: Callable[[], Iterator[float]]) -> Iterator[Outcome]:
 
 
 def _goodness(facts: EpochEvent, metric: str) -> float:
-    valid = {
-        "loss": facts.valid_loss or 0.0,
-        "accuracy": facts.valid_accuracy or 0.0,
-        "macro_f1": facts.valid_macro_f1 or 0.0,
-    }
-    value = selection_score(valid, metric)
+    value = selection_score(facts.valid, metric)
     if not math.isfinite(value):
         raise TrainingError(f"the validation {metric} of epoch {facts.epoch} is {value}")
     return value

@@ -15,11 +15,10 @@ from typing import Any
 
 import pytest
 
-from sentiment_hybrid import console
 from sentiment_hybrid.commands import data as command
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.data import quick
+from sentiment_hybrid.data import normalizers, quick
 from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.errors import DatabaseError, DataError, LockedError, SourceError
 
@@ -70,6 +69,40 @@ def test_another_setting_builds_anew(change: dict[str, Any], tmp_path: Path) -> 
     second = command.run(config(tmp_path, rows, **change))
     assert second.built
     assert second.fingerprint != first.fingerprint
+
+
+def test_a_database_of_the_first_versions_is_kept_until_it_is_refreshed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = write(tmp_path / "rows.csv", 300)
+    with monkeypatch.context() as patch:
+        patch.setattr(normalizers, "get_normalizer", normalizers.first_version)
+        first = command.run(config(tmp_path, rows, split_key_version=1))
+    capsys.readouterr()
+    kept = command.run(config(tmp_path, rows))
+    assert not kept.built
+    assert "keeps version 1" in capsys.readouterr().err
+    with open_store(kept.path) as store:
+        assert (store.normalizer, store.split_keys["split_key_version"]) == ("tweet@1", 1)
+    renewed = command.run(config(tmp_path, rows), refresh=True)
+    assert renewed.fingerprint != first.fingerprint
+    with open_store(renewed.path) as store:
+        assert (store.normalizer, store.split_keys["split_key_version"]) == ("tweet@2", 2)
+
+
+def test_a_database_written_before_there_was_another_split_key_has_version_1(tmp_path: Path) -> None:
+    made = command.run(config(tmp_path, write(tmp_path / "rows.csv", 300), split_key_version=1))
+    with sqlite3.connect(made.path) as connection:
+        connection.execute("UPDATE meta SET value = json_remove(value, '$.split_key_version') WHERE key = 'info'")
+    connection.close()
+    with open_store(made.path) as store:
+        assert store.split_keys == {"split_seed": 0, "split_key_version": 1}
+
+
+def test_texts_that_differ_behind_a_handle_are_no_conflict(shared: Path, tmp_path: Path) -> None:
+    """Case 18: 400 rows of two labels, whose texts stand right behind a handle."""
+    result = command.run(config(tmp_path, shared / "cases" / "18-cjk-handle.csv"))
+    assert result.report["rows_kept"] == 400
 
 
 def test_another_content_builds_anew(tmp_path: Path) -> None:
@@ -177,7 +210,7 @@ def test_a_warning_about_the_texts_is_told_once(tmp_path: Path, capsys: pytest.C
     source.write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
     made = config(tmp_path, source)
     for _ in range(2):
-        console.show_data(command.run(made))
+        command.show(command.run(made))
         assert capsys.readouterr().err.count("negation") == 1
 
 

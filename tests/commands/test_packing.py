@@ -274,9 +274,11 @@ def test_models_that_had_other_further_texts_than_the_configuration_names_are_re
     path.write_text("text,label\n" + "".join(f"a new text {number},positive\n" for number in range(20)))
     config = make(joint={"further_source": str(path)}, **store_facts(project))
     for head in HEADS:
-        SeenTexts.of(hash_raw([f"a new text {number}" for number in range(20)], 0)[1], split_seed=0).save(
-            published(config, head) / paths.SEEN_TEXTS
-        )
+        SeenTexts.of(
+            hash_raw([f"a new text {number}" for number in range(20)], 0, version=2)[1],
+            split_seed=0,
+            split_key_version=2,
+        ).save(published(config, head) / paths.SEEN_TEXTS)
     assert packing.run(config).seen_texts == 198 + 20
     path.write_text("text,label\n" + "".join(f"another text {number},positive\n" for number in range(20)))
     with pytest.raises(UsageError, match=r"not on those that joint\.further_source"):

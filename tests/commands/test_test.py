@@ -84,7 +84,7 @@ def test_another_normaliser_in_the_database_leaves_the_split_and_the_result_alon
 def test_data_with_other_labels_is_refused_with_both_lists(trained):
     config = trained.config("data.label_map={negative: sad, positive: glad}")
     data.run(config)
-    with pytest.raises(LabelError, match="labels sad, glad, and the model negative, positive"):
+    with pytest.raises(LabelError, match="labels sad, glad, but the model has negative, positive"):
         test.evaluate(config, "linear")
 
 
@@ -173,7 +173,7 @@ def test_a_model_of_three_labels_answers_rows_of_two_among_these(of_three, capsy
     assert result.labels == ("negative", "positive")
     assert np.array(result.scores.confusion).shape == (2, 2)
     assert result.baseline is not None
-    assert "labelled negative, positive alone" in " ".join(capsys.readouterr().err.split())
+    assert "only the labels negative, positive occur" in " ".join(capsys.readouterr().err.split())
     with result.files["predictions"].open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     among = Predictor(result.model_dir, precision="fp32", labels=result.labels)
@@ -209,7 +209,7 @@ def test_a_database_of_fewer_or_more_labels_is_tested_among_those_in_common(make
         assert f"{in_test - result.rows:,} rows skipped" in said
     else:
         assert result.rows == in_test
-        assert "labelled negative, positive alone" in said
+        assert "only the labels negative, positive occur" in said
 
 
 def test_a_missing_model_says_what_to_type(project):

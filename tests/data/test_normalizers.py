@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from hypothesis import strategies as st
 from sentiment_hybrid.data import normalizers
 from sentiment_hybrid.errors import ConfigError, DataError, ModelError
 
+VERSIONS = ("tweet@1", "tweet@2")
 PIECES = st.sampled_from(
-    ["@anna", "@@b", "http://t.co/x", "HTTPS://A.b", "www.x.org", "Www.y.z", "://", "&amp;", "&amp;lt;", "&#39;", "&",
+    ["@anna", "@小明", "今天很开心", "—", "…", "(", ")", ".", "?", "_", "@abcdefghijklmnop", "/a_(b)", "é", "WWW.",
+     "@@b", "http://t.co/x", "HTTPS://A.b", "www.x.org", "Www.y.z", "://", "&amp;", "&amp;lt;", "&#39;", "&",
      "Ã©", "â€™", "ï¿½", "’", "ﬁ", "Ｗ", "😀", "❤️", "é", "e\u0301", "can't", "  ", "\n", "\t", "\x85", "\x07", "not"]
 )  # fmt: skip
 TEXTS = st.one_of(st.text(max_size=60), st.lists(PIECES | st.text(max_size=4), max_size=12).map("".join))
@@ -33,32 +36,86 @@ TEXTS = st.one_of(st.text(max_size=60), st.lists(PIECES | st.text(max_size=4), m
         ("mail me at a@b.com", "mail me at a@b.com"),
         ("see HTTP://X.Y/z and www.news.org/a", "see http and http"),
         ("", ""),
+        ("https://t.co/abc—worst service ever", "http—worst service ever"),
+        ("@小明今天很开心", "@小明今天很开心"),
+        ("@anna今天很开心", "@user今天很开心"),
+        ("(see http://x.y/z).", "(see http)."),
+        ("is it www.x.org? yes!", "is it http? yes!"),
+        ("see http://en.wikipedia.org/wiki/A_(b), now", "see http, now"),
+        ("'http://x.y' <a href=\"http://x.y/z\">w</a>", "'http' <a href=\"http\">w</a>"),
+        ("http://x.y/?q=1&amp;r=%20#s~-", "http"),
+        ("HTTPS://X.Y/Z, WWW.NEWS.ORG!!", "http, http!!"),
+        ("@josé and @jose\u0301 of @abcdefghijklmno", "@josé and @josé of @user"),
+        ("@abcdefghijklmnop is too long for a name", "@abcdefghijklmnop is too long for a name"),
+        ("http:// and www. alone", "http:// and www. alone"),
     ],
 )  # fmt: skip
 def test_tweet_masks_and_repairs_but_keeps_case_emoji_and_negation(text: str, expected: str) -> None:
     assert normalizers.tweet(text) == expected
 
 
+@pytest.mark.parametrize("identifier", VERSIONS)
 @settings(max_examples=400, deadline=None)
-@given(TEXTS)
-@example("&amp;amp;lt;")
-@example("@x\u0327\u0301")
-def test_tweet_gives_its_own_output_back_unchanged(text: str) -> None:
-    once = normalizers.tweet(text)
-    assert normalizers.tweet(once) == once
+@given(text=TEXTS)
+@example(text="&amp;amp;lt;")
+@example(text="@x\u0327\u0301")
+@example(text="@annaﬁ @annaＷ")
+def test_tweet_gives_its_own_output_back_unchanged(identifier: str, text: str) -> None:
+    normalize = normalizers.from_id(identifier)
+    once = normalize(text)
+    assert normalize(once) == once
 
 
-@pytest.mark.parametrize("name", ["tweet", "none"])
+#: What no name and no link can hold, and no step of the normaliser changes.
+AFTER = st.text(st.sampled_from("今天很開心糟透了日本語한국어ПриветΓειά😀—“”«»"), min_size=1, max_size=8).filter(
+    lambda text: normalizers.tweet(text) == text
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    name=st.from_regex(r"[A-Za-z0-9_]{1,15}", fullmatch=True),
+    path=st.from_regex(r"[A-Za-z0-9/_~%-]{0,12}", fullmatch=True),
+    scheme=st.sampled_from(["http://", "https://", "www.", "HTTP://"]),
+    after=AFTER,
+)
+def test_text_behind_a_handle_or_a_link_is_never_lost(name: str, path: str, scheme: str, after: str) -> None:
+    assert normalizers.tweet(f"@{name}{after}") == f"@user{after}"
+    assert normalizers.tweet(f"{scheme}t.co/{path}{after}") == f"http{after}"
+    assert normalizers.tweet(f"so {scheme}t.co/{path}x).{after} @{name}") == f"so http).{after} @user"
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(st.characters(min_codepoint=0x3041, max_codepoint=0x9FFF, categories=["Lo"]), max_size=30))
+def test_texts_without_spaces_between_words_survive_whole(text: str) -> None:
+    for before in ("@", "#", "www.", "http://", ""):
+        assert normalizers.tweet(f"{before}{text}") == unicodedata.normalize("NFC", f"{before}{text}")
+
+
+@pytest.mark.parametrize("text", ["good&bad www.a.b", "(@anna) @ben's a@b.c", "NOT  http://t.co/x ok", "weâ€™re &lt;3"])
+def test_version_2_is_version_1_where_nothing_follows_a_handle_or_link(text: str) -> None:
+    assert normalizers.tweet(text) == normalizers.from_id("tweet@1")(text)
+
+
+def test_models_and_databases_of_version_1_read_as_ever() -> None:
+    old = normalizers.from_id("tweet@1")
+    assert old("https://t.co/abc—worst service") == "http service"
+    assert old("@小明今天很开心 (see http://x.y/z).") == "@user (see http"
+    assert old.many(["@josé", "www.x.org!!"]) == ["@user", "http"]
+
+
+@pytest.mark.parametrize("name", [*VERSIONS, "none@1"])
 @settings(max_examples=200, deadline=None)
 @given(texts=st.lists(TEXTS, max_size=8))
 def test_many_texts_are_cleaned_as_each_alone(name: str, texts: list[str]) -> None:
-    normalizer = normalizers.get_normalizer(name)
+    normalizer = normalizers.from_id(name)
     assert normalizer.many(texts) == [normalizer(text) for text in texts]
 
 
 def test_tweet_on_real_tweets_is_the_same_alone_and_in_batches(shared: Path) -> None:
     lines = (shared / "data/airline/Tweets.csv").read_text(encoding="utf-8").splitlines()[1:4000]
-    assert normalizers.tweets(lines) == [normalizers.tweet(line) for line in lines]
+    for normalizer in map(normalizers.from_id, VERSIONS):
+        assert normalizer.many(lines) == [normalizer(line) for line in lines]
 
 
 def test_none_only_trims() -> None:
@@ -76,6 +133,7 @@ def test_an_unknown_version_is_refused_naming_the_known(identifier: str) -> None
     with pytest.raises(ModelError) as caught:
         normalizers.from_id(identifier)
     assert "tweet@1" in caught.value.hint
+    assert "tweet@2" in caught.value.hint
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
@@ -140,8 +198,8 @@ def test_classic_keeps_negation_and_loses_stopwords_numbers_and_links(tmp_path: 
 
 def test_nltk_data_are_found_where_the_environment_says(nltk_data: Path, tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from sentiment_hybrid.data import clean; "
-        f"clean.prepare_nltk(Path({str(tmp_path / 'cache')!r}), True); print(normalizers.classic('those films'))"
+        "from pathlib import Path; from sentiment_hybrid.data import normalizers; "
+        f"normalizers.prepare_nltk(Path({str(tmp_path / 'cache')!r}), True); print(normalizers.classic('those films'))"
     )
     environment = {**os.environ, "NLTK_DATA": str(nltk_data)}
     done = subprocess.run(

@@ -9,10 +9,31 @@ from hypothesis import strategies as st
 
 from sentiment_hybrid.data import splits
 
-PIECES = st.sampled_from(["@a", "http://x.y", "www.z.w", "Hi", "hi!", " ", "\n", "É", "é", "😀", "ß", "..."])
+PIECES = st.sampled_from(
+    [
+        "@a",
+        "http://x.y",
+        "www.z.w",
+        "Hi",
+        "hi!",
+        " ",
+        "\n",
+        "É",
+        "é",
+        "😀",
+        "ß",
+        "...",
+        "小明",
+        "—",
+        "@abcdefghijklmnop",
+        "_",
+    ]
+)
+VERSIONS = pytest.mark.parametrize("version", splits.KNOWN_VERSIONS)
 TEXTS = st.one_of(st.text(max_size=50), st.lists(PIECES, max_size=8).map("".join))
 
 
+@VERSIONS
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -24,48 +45,72 @@ TEXTS = st.one_of(st.text(max_size=50), st.lists(PIECES, max_size=8).map("".join
         ("STRASSE", "straße"),
     ],
 )
-def test_texts_that_differ_in_case_handles_links_or_punctuation_share_a_key(one: str, other: str) -> None:
-    assert splits.split_key(one) == splits.split_key(other)
+def test_texts_that_differ_in_case_handles_links_or_punctuation_share_a_key(one: str, other: str, version: int) -> None:
+    assert splits.split_key(one, version=version) == splits.split_key(other, version=version)
 
 
-def test_emoji_and_words_tell_texts_apart() -> None:
-    assert len({splits.split_key(text) for text in ("good day", "bad day", "good day 😀", "good day 😡")}) == 4
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("@小明今天很开心", "@小明太糟糕了"),
+        ("https://t.co/abc—worst service", "https://t.co/abc—best service"),
+        ("@abc糟透了", "@abc太好吃了"),
+        ("www.a.org，很好", "www.a.org，不好"),
+    ],
+)
+def test_text_behind_a_handle_or_link_tells_texts_apart_since_version_2(one: str, other: str) -> None:
+    assert splits.split_key(one, version=2) != splits.split_key(other, version=2)
+    assert splits.split_key(one.split("，")[0], version=1) in splits.split_key(one, version=1)
 
 
-def test_punctuation_alone_is_its_own_key() -> None:
-    assert splits.split_key(":)") != splits.split_key(":(")
-    assert splits.split_key(" !! ") == "!!"
+@VERSIONS
+def test_emoji_and_words_tell_texts_apart(version: int) -> None:
+    assert (
+        len({splits.split_key(text, version=version) for text in ("good day", "bad day", "good day 😀", "good day 😡")})
+        == 4
+    )
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.lists(TEXTS, max_size=8), st.integers(0, 2**32 - 1))
-def test_many_hashes_are_those_of_each_alone(texts: list[str], seed: int) -> None:
-    first, second = splits.hash_raw(texts, seed)
-    alone = [splits.key_hash(splits.split_key(text), seed) for text in texts]
+@VERSIONS
+def test_punctuation_alone_is_its_own_key(version: int) -> None:
+    assert splits.split_key(":)", version=version) != splits.split_key(":(", version=version)
+    assert splits.split_key(" !! ", version=version) == "!!"
+
+
+@VERSIONS
+@settings(max_examples=200, deadline=None)
+@given(texts=st.lists(TEXTS, max_size=8), seed=st.integers(0, 2**32 - 1))
+def test_many_hashes_are_those_of_each_alone(texts: list[str], seed: int, version: int) -> None:
+    first, second = splits.hash_raw(texts, seed, version=version)
+    alone = [splits.key_hash(splits.split_key(text, version=version), seed) for text in texts]
     assert list(zip(first.tolist(), second.tolist(), strict=True)) == alone
 
 
-def test_hashes_of_this_version_never_change() -> None:
-    assert splits.SPLIT_KEY_VERSION == 1
-    assert splits.split_key("Hello, @Anna! www.a.b/c") == "hellouserhttp"
+@pytest.mark.parametrize(("version", "key"), [(1, "hellouserhttpuserausercom"), (2, "hellouserhttp今天userabcom")])
+def test_keys_and_hashes_of_a_version_never_change(version: int, key: str) -> None:
+    found = splits.split_key("Hello, @Anna! www.a.b/c，今天 @ben a@b.com", version=version)
+    assert found == key
+    assert splits.split_key("Hello, @Anna! www.a.b/c", version=version) == "hellouserhttp"
     assert splits.key_hash("hellouserhttp", 0) == (11481954915110406530, 14885101098866169355)
 
 
 def test_another_seed_gives_another_split() -> None:
     texts = [f"text {number}" for number in range(200)]
-    one, other = (splits.assign(splits.hash_raw(texts, seed)[0], test_size=0.2, valid_size=0.1) for seed in (0, 1))
+    one, other = (
+        splits.assign(splits.hash_raw(texts, seed, version=2)[0], test_size=0.2, valid_size=0.1) for seed in (0, 1)
+    )
     assert (one != other).any()
 
 
 def test_shares_are_those_asked_for() -> None:
     texts = [f"text {number}" for number in range(20_000)]
-    codes = splits.assign(splits.hash_raw(texts, 0)[0], test_size=0.2, valid_size=0.1)
+    codes = splits.assign(splits.hash_raw(texts, 0, version=2)[0], test_size=0.2, valid_size=0.1)
     shares = np.bincount(codes, minlength=3) / len(codes)
     assert shares == pytest.approx([0.2, 0.1, 0.7], abs=0.015)
 
 
 def test_a_larger_test_split_holds_the_smaller_one() -> None:
-    hashes = splits.hash_raw([f"text {number}" for number in range(2000)], 0)[0]
+    hashes = splits.hash_raw([f"text {number}" for number in range(2000)], 0, version=2)[0]
     small = splits.assign(hashes, test_size=0.1, valid_size=0.1) == splits.TEST
     large = splits.assign(hashes, test_size=0.3, valid_size=0.1) == splits.TEST
     assert (large | ~small).all()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sentiment_hybrid.data.splits import SPLIT_KEY_VERSION, UInt64s, hash_raw
+from sentiment_hybrid.data.splits import KNOWN_VERSIONS, UInt64s, hash_raw
 from sentiment_hybrid.errors import DataError
 from sentiment_hybrid.files import aside_of
 
@@ -20,27 +20,28 @@ _BITS, _HASHES = 16, 11
 class SeenTexts:
     """A set of texts, told apart as splits do it; it never forgets one, and takes few others for its own.
 
-    bits: (bytes,) uint8; count: texts in it; split_seed: that of the split whose keys are hashed.
+    bits: (bytes,) uint8; count: texts in it; split_seed, split_key_version: those of the keys that are hashed.
     """
 
     bits: np.ndarray
     count: int
     split_seed: int
+    split_key_version: int
 
     @classmethod
-    def of(cls, keys: UInt64s, *, split_seed: int) -> SeenTexts:
+    def of(cls, keys: UInt64s, *, split_seed: int, split_key_version: int) -> SeenTexts:
         """From order hashes of split keys (N,), as `Store.key_hashes` and `hash_raw` give them."""
         keys = np.unique(keys)
         # In a smaller one the places of a text fall together too often.
         bits = np.zeros(max(1024, (_BITS * len(keys) + 7) // 8), dtype=np.uint8)
         for places in _places(keys, 8 * len(bits)):
             np.bitwise_or.at(bits, places >> 3, np.left_shift(1, places & 7).astype(np.uint8))
-        return cls(bits, len(keys), split_seed)
+        return cls(bits, len(keys), split_seed, split_key_version)
 
     def contains(self, raws: list[str]) -> np.ndarray:
         """Whether each raw text was seen, (N,) bool; of those that were not, `chance` say yes."""
         found = np.ones(len(raws), dtype=bool)
-        _, keys = hash_raw(raws, self.split_seed)
+        _, keys = hash_raw(raws, self.split_seed, version=self.split_key_version)
         for places in _places(keys, 8 * len(self.bits)):
             found &= (self.bits[places >> 3] >> (places & 7)) & 1 == 1
         return found
@@ -52,7 +53,7 @@ class SeenTexts:
 
     def save(self, path: Path) -> None:
         """Write it as one file. Raises OSError."""
-        facts = np.array([SPLIT_KEY_VERSION, _HASHES, self.count, self.split_seed], dtype=np.int64)
+        facts = np.array([self.split_key_version, _HASHES, self.count, self.split_seed], dtype=np.int64)
         with aside_of(path) as aside, aside.open("wb") as file:
             np.savez(file, bits=self.bits, facts=facts)
 
@@ -61,7 +62,7 @@ class SeenTexts:
         """Read what `save` wrote.
 
         Raises:
-            DataError: it is not there, damaged, or made with another version of the split key.
+            DataError: it is not there, damaged, or made with a version of the split key that is not known here.
         """
         try:
             with np.load(path, allow_pickle=False) as content:
@@ -69,9 +70,9 @@ class SeenTexts:
         # What zipfile and numpy raise for damage has no common base.
         except Exception as error:
             raise DataError(f"{path} cannot be read: {error}", hint="Install, train or pack it again.") from error
-        if (version, hashes) != (SPLIT_KEY_VERSION, _HASHES):
+        if version not in KNOWN_VERSIONS or hashes != _HASHES:
             raise DataError(f"{path} was made by another version of senthy", hint="Install, train or pack it again.")
-        return cls(bits, count, split_seed)
+        return cls(bits, count, split_seed, version)
 
 
 def _places(keys: UInt64s, size: int) -> list[np.ndarray]:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from sentiment_hybrid.config.schema import Config, Distill
-from sentiment_hybrid.data import normalizers, splits
+from sentiment_hybrid.data import normalizers
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.store import Examples, Store
 from sentiment_hybrid.data.unlabelled import read_unlabelled
@@ -58,12 +58,12 @@ def unlabelled(config: Config, store: Store, sample_size: int | None) -> Example
         SourceError, ColumnError: the source cannot be read, or has no text column.
         DataError: no text is left.
     """
-    data = own_columns(config.data).model_copy(update={"split_seed": store.split_seed})
+    data = own_columns(config.data).model_copy(update=store.split_keys)
     source = open_source(str(config.distill.source), data)
     normalizer = normalizers.from_id(store.normalizer)
     found = read_unlabelled(source, data, normalizer=normalizer, valid_size=0.0)
     known = [store.key_hashes("train")[:sample_size], store.key_hashes("valid"), store.key_hashes("test")]
-    new = np.flatnonzero(~np.isin(splits.hash_raw(found.raw, store.split_seed)[1], np.concatenate(known)))
+    new = np.flatnonzero(~np.isin(store.hash_raw(found.raw)[1], np.concatenate(known)))
     if not len(new):
         raise DataError(
             f"no text of {config.distill.source} is left: all are in the prepared data",

@@ -11,13 +11,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 
 from sentiment_hybrid import distributed
 from sentiment_hybrid.config.schema import Train
+from sentiment_hybrid.config.sections import METRICS
 from sentiment_hybrid.engine.batches import pack, padding_share, plan_epoch, steps_per_epoch
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.memory import exhausted, keep_freed, padded_size, ran_out, release, smaller
@@ -68,14 +69,18 @@ class EpochEvent:
 
     epoch: int
     train_loss: float
-    valid_loss: float | None
-    valid_accuracy: float | None
-    valid_macro_f1: float | None
+    valid: Mapping[str, float]
     learning_rate: float
     seconds: float
     rows_per_second: float
     is_best: bool
     stop: bool
+
+    def as_record(self) -> dict[str, Any]:
+        """The line of metrics.jsonl: every metric has a key, which is null where it was not measured."""
+        record = dict(vars(self))
+        valid = record.pop("valid")
+        return record | {f"valid_{name}": valid.get(name) for name in METRICS}
 
 
 @dataclass
@@ -394,9 +399,7 @@ class Trainer:
         facts = EpochEvent(
             epoch=progress.epoch,
             train_loss=progress.loss_sum / progress.weight_sum,
-            valid_loss=valid.get("loss"),
-            valid_accuracy=valid.get("accuracy"),
-            valid_macro_f1=valid.get("macro_f1"),
+            valid=valid,
             learning_rate=self.schedule.apply(max(0, progress.global_step - 1)),
             seconds=progress.seconds,
             rows_per_second=self.rows / max(progress.seconds, 1e-9),
@@ -427,8 +430,8 @@ class _RandomState:
 
 
 def selection_score(valid: Mapping[str, float], metric: str) -> float:
-    """A validation figure such that more is better: the loss counts negative."""
-    return -valid["loss"] if metric == "loss" else valid[metric]
+    """A validation metric, negated where lower is better."""
+    return valid[metric] if METRICS[metric] else -valid[metric]
 
 
 def trainable_state(classifier: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ def texts_of(count: int, *, start: int = 0) -> list[str]:
     return [f"tweet number {number}" for number in range(start, start + count)]
 
 
-def filter_of(texts: list[str], *, split_seed: int = 7) -> SeenTexts:
-    return SeenTexts.of(hash_raw(texts, split_seed)[1], split_seed=split_seed)
+def filter_of(texts: list[str], *, split_seed: int = 7, version: int = 2) -> SeenTexts:
+    keys = hash_raw(texts, split_seed, version=version)[1]
+    return SeenTexts.of(keys, split_seed=split_seed, split_key_version=version)
 
 
 @settings(max_examples=80, deadline=None)
@@ -29,7 +31,7 @@ def filter_of(texts: list[str], *, split_seed: int = 7) -> SeenTexts:
 def test_it_never_forgets_a_text(texts: list[str], split_seed: int) -> None:
     known = filter_of(texts, split_seed=split_seed)
     assert known.contains(texts).all()
-    assert known.count == len(set(hash_raw(texts, split_seed)[1].tolist()))
+    assert known.count == len(set(hash_raw(texts, split_seed, version=2)[1].tolist()))
 
 
 def test_a_text_is_known_as_splits_know_it() -> None:
@@ -95,12 +97,20 @@ def test_a_damaged_file_is_told_or_does_no_harm(tmp_path: Path, place: float, ch
         assert loaded.contains(texts_of(100)).all()
 
 
-@pytest.mark.parametrize(("name", "other"), [("SPLIT_KEY_VERSION", 99), ("_HASHES", 7)])
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_filter_keeps_the_version_of_the_split_key_that_it_was_made_with(tmp_path: Path, version: int) -> None:
+    filter_of(["@小明今天很开心"], version=version).save(tmp_path / "seen.npz")
+    loaded = SeenTexts.load(tmp_path / "seen.npz")
+    assert loaded.split_key_version == version
+    assert loaded.contains(["@小明今天很开心", "@小明太糟糕了"]).tolist() == [True, version == 1]
+
+
+@pytest.mark.parametrize(("hashes", "version"), [(7, 2), (11, 99)])
 def test_a_file_made_by_another_rule_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, other: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hashes: int, version: int
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(seen, name, other)
-        filter_of(texts_of(3)).save(tmp_path / "seen.npz")
+        patch.setattr(seen, "_HASHES", hashes)
+        replace(filter_of(texts_of(3)), split_key_version=version).save(tmp_path / "seen.npz")
     with pytest.raises(DataError, match="made by another version"):
         SeenTexts.load(tmp_path / "seen.npz")

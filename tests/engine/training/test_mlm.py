@@ -223,10 +223,10 @@ def test_a_step_is_the_mean_over_all_tokens_that_are_hidden_in_it(tiny_encoder_d
 def test_epochs_are_judged_by_the_loss_on_the_held_out_texts(tiny_encoder_dir: Path) -> None:
     trainer = trainer_of(tiny_encoder_dir, epochs=4)
     epochs = [one for one in trainer.events() if isinstance(one, EpochEvent)]
-    losses = [one.valid_loss for one in epochs]
+    losses = [one.valid["loss"] for one in epochs]
     assert [one.is_best for one in epochs] == [loss == min(losses[: at + 1]) for at, loss in enumerate(losses)]
     assert losses[-1] < losses[0]
-    assert all(0.0 <= one.valid_accuracy <= 1.0 and one.valid_macro_f1 is None for one in epochs)
+    assert all(0.0 <= one.valid["accuracy"] <= 1.0 and "macro_f1" not in one.valid for one in epochs)
 
 
 def test_what_is_held_out_is_measured_the_same_by_any_number_of_processes_and_under_any_budget(

@@ -218,5 +218,5 @@ def test_heads_learn_together(make_joint: Callable[..., Session]) -> None:
     )  # fmt: skip
     assert isinstance(trainer.task, JointClassification)
     epochs = [facts for facts in trainer.events() if isinstance(facts, EpochEvent)]
-    assert epochs[-1].valid_accuracy > 0.85
+    assert epochs[-1].valid["accuracy"] > 0.85
     assert epochs[-1].train_loss < epochs[0].train_loss

@@ -63,7 +63,7 @@ def test_training_learns_a_separable_task(make_session, model):
     trainer = make_trainer(session, rows=240, epochs=10, encoder_learning_rate=0.005, patience=None)
     epochs = [facts for facts in trainer.events() if isinstance(facts, EpochEvent)]
     assert epochs[-1].train_loss < epochs[0].train_loss
-    assert max(facts.valid_accuracy for facts in epochs) >= 0.9
+    assert max(facts.valid["accuracy"] for facts in epochs) >= 0.9
 
 
 @pytest.mark.parametrize("model", ["lstm", "han"])
@@ -73,7 +73,7 @@ def test_training_on_stored_states_is_training_on_the_live_encoder(make_session,
         session = make_session(model, trainable_layers=trainable_layers, **options)
         trainer = make_trainer(session, encoder_learning_rate=0.001)
         epochs = [facts for facts in trainer.events() if isinstance(facts, EpochEvent)]
-        return trainer, [(facts.train_loss, facts.valid_loss) for facts in epochs], weights_of(session)
+        return trainer, [(facts.train_loss, facts.valid["loss"]) for facts in epochs], weights_of(session)
 
     stored, losses, weights = train()
     live, live_losses, live_weights = train(cache=tmp_path / "full", max_gb=1e-7)
@@ -105,8 +105,8 @@ def test_a_fit_stopped_anywhere_and_resumed_equals_one_never_stopped(make_sessio
     second.load(state)
     seen += list(second.events())
     assert_same(weights_of(whole), weights_of(second_session))
-    losses = [(f.train_loss, f.valid_loss) for f in expected if isinstance(f, EpochEvent)]
-    assert losses == [(f.train_loss, f.valid_loss) for f in seen if isinstance(f, EpochEvent)]
+    losses = [(f.train_loss, f.valid["loss"]) for f in expected if isinstance(f, EpochEvent)]
+    assert losses == [(f.train_loss, f.valid["loss"]) for f in seen if isinstance(f, EpochEvent)]
     assert len(seen) == len(expected)
 
 

@@ -117,7 +117,7 @@ def trained(encoder: Path, cache: Path, case: dict[str, Any], state: TrainerStat
             losses.append(trainer.progress.loss_sum - (before if facts.step > 1 else 0.0))
             before = trainer.progress.loss_sum
         if isinstance(facts, EpochEvent):
-            valid.append([facts.valid_loss, facts.valid_macro_f1])
+            valid.append([facts.valid["loss"], facts.valid["macro_f1"]])
     dataset = trainer.task.train
     probabilities = predict_probabilities(
         trainer.bare, dataset.tokenized, compute=trainer.compute, token_budget=1000, states=dataset.states
