@@ -23,6 +23,7 @@ from typer.core import TyperCommand, TyperGroup
 from sentiment_hybrid import __version__, console, distributed, paths, tables
 from sentiment_hybrid.errors import ConfigError, SenthyError, UsageError
 from sentiment_hybrid.heads import HEADS
+from sentiment_hybrid.runtime import Runtime
 
 if TYPE_CHECKING:
     from sentiment_hybrid.config.schema import Config
@@ -99,10 +100,11 @@ class _Help:
         sections: dict[str, list[tuple[str, str]]] = {}
         for param in cast(Any, self).get_params(ctx):
             if record := param.get_help_record(ctx):
-                title = "Arguments" if param.param_type_name == "argument" else "Options"
+                is_argument = param.param_type_name == "argument"
+                title = param.rich_help_panel or ("Arguments" if is_argument else "Options")
                 flag = self.flags.get(param.name)
                 meaning = f"{record[1]} {flag.setting()}" if flag else record[1]
-                sections.setdefault(param.rich_help_panel or title, []).append((record[0], meaning))
+                sections.setdefault(title, []).append((param.metavar if is_argument else record[0], meaning))
         for command in getattr(self, "commands", {}).values():
             sections.setdefault("Commands", []).append((command.name, command.get_short_help_str(limit=1000)))
         for title, rows in sections.items():
@@ -307,6 +309,10 @@ class Call:
             raise UsageError(f"{foreign[0]} is for a search", hint="Add --mode optimize, or leave it out.")
         renamed = {_SAMPLED[mode] if key == _SAMPLE_SIZE_OF_MODE else key: value for key, value in self.flags.items()}
         return replace(self, flags=renamed)
+
+    def runtime(self, **more: Any) -> Runtime:
+        """The shared options beside the Config, and those of this command."""
+        return Runtime(device=self.device, offline=self.offline, **more)
 
     @property
     def file(self) -> str | None:
@@ -523,7 +529,7 @@ def pretrain(call: Call, *, resume: Resume = False) -> None:
     """Train an encoder on texts without labels, from scratch or from another one (domain adaptation)."""
     from sentiment_hybrid.commands import pretrain as verb
 
-    verb.show(verb.run(call.config(), resume=resume, device=call.device, offline=call.offline))
+    verb.show(verb.run(call.config(), call.runtime(resume=resume)))
 
 
 @command(
@@ -549,36 +555,15 @@ def train(
             "--seeds, --params and --dry-run cannot be used with joint", hint="Leave them out, or choose one model."
         )
     config = call.config([model], params=params)
+    runtime = call.runtime(encoder=encoder, bundle_encoder=bundle_encoder, resume=resume)
     if model == _JOINT:
-        from sentiment_hybrid.commands import joint
-
-        done = joint.run(
-            config,
-            resume=resume,
-            device=call.device,
-            offline=call.offline,
-            test=not no_test,
-            encoder=encoder,
-            bundle_encoder=bundle_encoder,
-        )
-        for result in done.results:
+        for result in verb.run_joint(config, runtime, test=not no_test):
             tables.training(result)
         return
     if dry_run:
-        _dry_run(call, config, [model], "train", encoder, bundle_encoder, seeds=seeds, test=not no_test)
+        _dry_run(config, [model], "train", runtime, seeds=seeds, test=not no_test)
         return
-    result = verb.run(
-        config,
-        model,
-        resume=resume,
-        device=call.device,
-        offline=call.offline,
-        seeds=seeds,
-        test=not no_test,
-        encoder=encoder,
-        bundle_encoder=bundle_encoder,
-    )
-    tables.training(result)
+    tables.training(verb.run(config, model, runtime, seeds=seeds, test=not no_test))
 
 
 @command(
@@ -602,19 +587,11 @@ def optimize(
     from sentiment_hybrid.commands import optimize as verb
 
     config = call.config([model])
+    runtime = call.runtime(encoder=encoder, bundle_encoder=bundle_encoder)
     if dry_run:
-        _dry_run(call, config, [model], "optimize", encoder, bundle_encoder, final=not no_final)
+        _dry_run(config, [model], "optimize", runtime, final=not no_final)
         return
-    result = verb.run(
-        config,
-        model,
-        device=call.device,
-        offline=call.offline,
-        encoder=encoder,
-        bundle_encoder=bundle_encoder,
-        final=not no_final,
-    )
-    verb.show(result)
+    verb.show(verb.run(config, model, runtime, final=not no_final))
 
 
 @command(
@@ -638,12 +615,10 @@ def test(
     result = verb.run(
         call.config(),
         model,
+        call.runtime(encoder=encoder),
         load_model_path=load_model_path,
         split=split,
         data_file=data,
-        device=call.device,
-        offline=call.offline,
-        encoder=encoder,
     )
     tables.test(result)
 
@@ -660,7 +635,10 @@ def test(
 def finetune(
     call: Call,
     *,
-    data: Annotated[str, _option("--finetune-data-path", "Labelled texts: a file, sample, or kaggle:....", "SOURCE")],
+    data: Annotated[
+        str,
+        _option("--finetune-data-path", "Labelled texts: a file, an SQLite database, kaggle:..., or sample.", "SOURCE"),
+    ],
     model: AnyModel = None,
     load_model_path: ModelPath = None,
     save_path: Annotated[
@@ -679,15 +657,11 @@ def finetune(
     result = verb.run(
         call.config(),
         model,
+        call.runtime(encoder=encoder, bundle_encoder=bundle_encoder, resume=resume),
         data_file=data,
         load_model_path=load_model_path,
         save_path=save_path,
         new_labels=new_labels,
-        resume=resume,
-        device=call.device,
-        offline=call.offline,
-        encoder=encoder,
-        bundle_encoder=bundle_encoder,
     )
     verb.show(result)
 
@@ -815,23 +789,20 @@ def run_all(
 
     models = list(dict.fromkeys(model or ("lstm", "han")))
     config = call.in_mode(mode).config(models, params=params)
+    runtime = call.runtime(encoder=encoder, bundle_encoder=bundle_encoder, resume=resume)
     if dry_run:
         if mode == "test":
             raise UsageError("--dry-run is for training and search", hint="Leave it out, or change --mode.")
-        _dry_run(call, config, models, mode, encoder, bundle_encoder, seeds=seeds)
+        _dry_run(config, models, mode, runtime, seeds=seeds)
         return
     result = verb.run(
         config,
         models,
+        runtime,
         mode=mode,
         seeds=seeds,
         force=force,
         refresh=refresh,
-        device=call.device,
-        offline=call.offline,
-        encoder=encoder,
-        bundle_encoder=bundle_encoder,
-        resume=resume,
     )
     verb.show(result)
     if result.failures:
@@ -839,28 +810,12 @@ def run_all(
 
 
 def _dry_run(
-    call: Call,
-    config: Config,
-    models: Sequence[str],
-    what: Literal["train", "optimize"],
-    encoder: Path | None,
-    bundle_encoder: bool,
-    **more: Any,
+    config: Config, models: Sequence[str], what: Literal["train", "optimize"], runtime: Runtime, **more: Any
 ) -> None:
     """Show what a command would do, and estimate what it would cost."""
     from sentiment_hybrid.commands import dry_run
 
-    results = dry_run.run(
-        config,
-        models,
-        what,
-        device=call.device,
-        offline=call.offline,
-        encoder=encoder,
-        bundle_encoder=bundle_encoder,
-        **more,
-    )
-    dry_run.show(results)
+    dry_run.show(dry_run.run(config, models, what, runtime, **more))
 
 
 @command(app, examples=("senthy bench --model han", "senthy bench --config quickstart --seconds 1 --json"))
@@ -875,9 +830,7 @@ def bench(
     """Measure the speed of this machine, and estimate the time of train and optimize."""
     from sentiment_hybrid.commands import bench as verb
 
-    result = verb.run(
-        call.config([model]), model, seconds=seconds, device=call.device, offline=call.offline, encoder=encoder
-    )
+    result = verb.run(call.config([model]), model, call.runtime(encoder=encoder), seconds=seconds)
     console.as_json(result.as_dict()) if json_ else verb.show(result)
 
 
@@ -921,7 +874,7 @@ def show(call: Call) -> None:
 def check(
     call: Call,
     *,
-    file: Annotated[str | None, typer.Argument(metavar="[FILE|NAME]", help="What to check, if not --config.")] = None,
+    file: Annotated[str | None, typer.Argument(metavar="FILE|NAME", help="What to check, if not --config.")] = None,
 ) -> None:
     """Check a configuration, and list every error."""
     from sentiment_hybrid.commands import config as verb
@@ -933,7 +886,7 @@ def check(
 def init(
     call: Call,
     *,
-    path: Annotated[Path, typer.Argument(metavar="[PATH]", help="The new file.")] = Path(LOCAL_CONFIG),
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The new file.")] = Path(LOCAL_CONFIG),
     from_: Annotated[
         str, _option("--from", "Which shipped config.", "NAME", autocompletion=_shipped_configs)
     ] = "default",

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -97,3 +98,19 @@ def flush_to_disk(folder: Path) -> None:
 def _flush(path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+def check_writable(
+    *folders: Path, hint: str = "Choose another folder: --set paths.models_dir=... --set paths.results_dir=..."
+) -> None:
+    """Say so before hours of work, not after."""
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise OutputError(
+                f"cannot write into {folder}: {error.strerror or error}",
+                hint=hint,
+            ) from error

@@ -374,7 +374,7 @@ def test_all_verbs_are_there() -> None:
     plain = {"data", "train", "optimize", "test", "finetune", "predict", "run-all", "bench", "fetch", "info"}
     assert plain | {f"config {verb}" for verb in ("show", "check", "init", "schema")} <= names
     files = {path.stem.replace("_", "-") for path in Path(commands.__file__).parent.glob("[a-z]*.py")}
-    shared = {"fitting", "dry-run", "joint"}  # by the verbs that train; joint is a model of one
+    shared = {"dry-run"}  # by the verbs that train
     shared |= {"packing"}  # a format of export
     assert files - shared == {name.split()[0] for name in names}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from sentiment_hybrid.commands import dry_run
 from sentiment_hybrid.config.schema import Config, Data
 from sentiment_hybrid.errors import SenthyError
 from sentiment_hybrid.heads import display_name
+from sentiment_hybrid.runtime import Runtime
 
 if TYPE_CHECKING:
     from sentiment_hybrid.commands.dry_run import DryRun
@@ -35,7 +35,6 @@ class BenchResult:
 
     model: str
     encoder: str
-    trainable_layers: int | str
     texts: str
     device: str
     threads: int
@@ -44,38 +43,35 @@ class BenchResult:
     missing: dict[str, str]
     notes: list[str]
     versions: dict[str, str]
-    seconds: float
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {**asdict(self), "estimates": [one.as_dict() for one in self.estimates]}
 
 
-def run(config: Config, model: str = "lstm", *, seconds: float = 3.0, **options: Any) -> BenchResult:
+def run(config: Config, model: str = "lstm", runtime: Runtime = Runtime(), *, seconds: float = 3.0) -> BenchResult:
     """Measure encoding, training, validation and prediction at each precision that this machine has; keep nothing.
 
     Args:
         config: the whole configuration; texts come from its database, else from the bundled sample.
         model: ``lstm``, ``han`` or ``linear``.
         seconds: of each measurement, about.
-        options: ``device``, ``offline`` and ``encoder``, as for ``train``.
+        runtime: where to compute, and where the encoder is.
 
     Raises:
         SenthyError: the database is damaged, or the encoder or the device cannot be had.
     """
     from sentiment_hybrid.engine.training.runs import versions
 
-    started = time.perf_counter()
     with dry_run.temporary() as folder, _texts(config, folder) as (store, config, notes):
         verbs: list[dry_run.Verb] = ["train", "optimize"] if config.model(model).hpo.enabled else ["train"]
-        surveys = [dry_run.Survey(config, model, verb, store, most=_MOST_COUNTED, **options) for verb in verbs]
+        surveys = [dry_run.Survey(config, model, verb, store, runtime, most=_MOST_COUNTED) for verb in verbs]
         compute = surveys[-1].compute
         rates, missing = _measured(surveys[-1].probe(folder, seconds), compute)
         usable = {rate.work for rate in rates if rate.precision == compute.precision} >= {"train", "validate"}
         return BenchResult(
             model=display_name(model),
             encoder=config.encoder.name,
-            trainable_layers=config.encoder.trainable_layers,
             texts=store.source,
             device=compute.device.type,
             threads=int(compute.describe()["threads"]),
@@ -84,7 +80,6 @@ def run(config: Config, model: str = "lstm", *, seconds: float = 3.0, **options:
             missing=missing,
             notes=notes,
             versions=versions(),
-            seconds=time.perf_counter() - started,
         )
 
 
@@ -127,11 +122,7 @@ def _measured(probe: Probe, compute: Compute) -> tuple[list[Rate], dict[str, str
 
 def show(result: BenchResult) -> None:
     """Rates by kind of work and precision, and what train and optimize would take."""
-    layers = {0: "frozen", "all": "all layers trained"}.get(
-        result.trainable_layers, f"last {result.trainable_layers} layers trained"
-    )
-    threads = "1 thread" if result.threads == 1 else f"{result.threads} threads"
-    console.say(f"{result.model} over {result.encoder} ({layers}), {result.device}, {threads}; {result.texts}")
+    console.say(f"{result.model}, {result.encoder}, {result.device}, threads: {result.threads}; {result.texts}")
     rows = [[one.work, one.precision, f"{one.tokens:,.0f}", f"{one.texts:,.4g}"] for one in result.rates]
     console.table("Rates", ["work", "precision", "tokens/s", "texts/s"], rows, left=2)
     for what, why in result.missing.items():
@@ -140,4 +131,3 @@ def show(result: BenchResult) -> None:
         console.say(text)
     for estimate in result.estimates:
         dry_run.show_estimate(estimate)
-    console.say(f"measured in {console.duration(result.seconds)}")

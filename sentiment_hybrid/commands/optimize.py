@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid import console, distributed, paths, tables
-from sentiment_hybrid.commands import fitting
 from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.commands import train as train_command
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.config.sections import METRICS
+from sentiment_hybrid.engine.inference.testing import TestResult, kept_result
+from sentiment_hybrid.engine.training.fingerprint import can_resume, is_published
 from sentiment_hybrid.errors import StudyError
+from sentiment_hybrid.files import check_writable
 from sentiment_hybrid.heads import display_name
+from sentiment_hybrid.runtime import Runtime
 
 if TYPE_CHECKING:
     import optuna
 
-    from sentiment_hybrid.commands.test import TestResult
     from sentiment_hybrid.commands.train import TrainResult
     from sentiment_hybrid.tuning.search import Standing
     from sentiment_hybrid.tuning.study import Storage, TrialFacts
@@ -67,20 +69,15 @@ class _Found:
     data: str
 
 
-def optimize(config: Config, model: str = "lstm", **options: Any) -> OptimizeResult:
-    """Search and train the best model from Python; options are those of ``run``."""
-    return run(config, model, **options)
-
-
-def run(
+def optimize(
     config: Config,
-    model: str,
+    model: str = "lstm",
     *,
+    final: bool = True,
     device: str = "auto",
     offline: bool = False,
     encoder: str | Path | None = None,
     bundle_encoder: bool = False,
-    final: bool = True,
 ) -> OptimizeResult:
     """Search to ``hpo.n_trials`` trials in all, then train, publish and test a model with the best parameters.
 
@@ -89,15 +86,20 @@ def run(
     Args:
         config: the whole configuration; its ``data_db`` must have been prepared by ``senthy data``.
         model: ``lstm``, ``han`` or ``linear``.
+        final: train the final model.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         offline: never reach a network.
         encoder: where a copy of the encoder lies that the config names.
         bundle_encoder: put a frozen hub encoder into the final model's directory too.
-        final: train the final model.
 
     Raises:
         SenthyError: of the kind that fits; see `sentiment_hybrid.errors`.
     """
+    return run(config, model, Runtime(device, offline, encoder, bundle_encoder), final=final)
+
+
+def run(config: Config, model: str, runtime: Runtime = Runtime(), *, final: bool = True) -> OptimizeResult:
+    """As `optimize`."""
     from sentiment_hybrid.tuning.space import check_space
 
     started = time.perf_counter()
@@ -105,13 +107,12 @@ def run(
     distributed.refuse(
         "optimize", hint="Start one per machine: --workers N for several GPUs, --storage URL for several machines."
     )
-    fitting.check_writable(config.paths.models_dir, config.paths.results_dir)
-    found = _search(config, model, device=device, offline=offline, encoder=encoder)
+    check_writable(config.paths.models_dir, config.paths.results_dir)
+    found = _search(config, model, runtime)
     files = {"best_params": _write_best(config, model, found), **_draw(config, model, found)}
     result = _result(config, model, found, files)
     if final:
-        options = {"device": device, "offline": offline, "encoder": encoder}
-        trained, test = _train_final(config, model, found, options, bundle_encoder=bundle_encoder)
+        trained, test = _train_final(config, model, found, runtime)
         result = replace(result, trained=trained, test=test)
     return replace(result, seconds=time.perf_counter() - started)
 
@@ -119,7 +120,7 @@ def run(
 # --- the search ------------------------------------------------------------------------------------------------------
 
 
-def _search(config: Config, model: str, *, device: str, offline: bool, encoder: str | Path | None) -> _Found:
+def _search(config: Config, model: str, runtime: Runtime) -> _Found:
     from sentiment_hybrid.console import note
     from sentiment_hybrid.tuning import study as studies
     from sentiment_hybrid.tuning.trials import TrialBench
@@ -127,12 +128,12 @@ def _search(config: Config, model: str, *, device: str, offline: bool, encoder: 
     hpo = config.model(model).hpo
     default = paths.study_db(config.paths.results_dir, model)
     with studies.open_storage(hpo.storage, default=default) as storage:
-        bench = TrialBench(config, model, compute=device, offline=offline, encoder=encoder)
+        bench = TrialBench(config, model, runtime)
         study, replaced = studies.open_study(storage, studies.identity(config, model, bench.facts()), config)
         for text in (*bench.notes, *([replaced] if replaced else [])):
             note(text)
         note(f"study {study.study_name} in {storage.shown}")
-        _run_trials(config, model, study, storage, bench, device=device, offline=offline, encoder=encoder)
+        _run_trials(config, model, study, storage, bench, runtime)
         return _found(study, storage, bench.fingerprint)
 
 
@@ -142,10 +143,7 @@ def _run_trials(
     study: optuna.Study,
     storage: Storage,
     bench: TrialBench,
-    *,
-    device: str,
-    offline: bool,
-    encoder: str | Path | None,
+    runtime: Runtime,
 ) -> None:
     from sentiment_hybrid.console import note, progress
     from sentiment_hybrid.tuning.search import Search
@@ -153,7 +151,7 @@ def _run_trials(
     from sentiment_hybrid.tuning.workers import open_lanes
 
     hpo = config.model(model).hpo
-    lanes = open_lanes(bench, hpo.workers, compute=device, offline=offline, encoder=encoder)
+    lanes = open_lanes(bench, hpo.workers, runtime)
     with closing(lanes), progress("searching", total=hpo.n_trials, unit="trials") as bar:
         search = Search(
             study,
@@ -299,7 +297,7 @@ def _result(config: Config, model: str, found: _Found, files: dict[str, Path]) -
 
 
 def _train_final(
-    config: Config, model: str, found: _Found, options: Mapping[str, Any], *, bundle_encoder: bool
+    config: Config, model: str, found: _Found, runtime: Runtime
 ) -> tuple[TrainResult | None, TestResult | None]:
     """Train with the best parameters, or go on with that; only its test where that model is published already."""
     from sentiment_hybrid.console import note
@@ -309,13 +307,13 @@ def _train_final(
     include_valid = purpose.include_valid
     if (told := shorter_than_the_best(config, model, found.best[0])) and not include_valid:
         note(told)
-    resume = train_command.can_resume(config, model, found.data, include_valid=include_valid)
-    if not resume and _is_done(config, model, found.data, purpose, bundle=bundle_encoder):
+    resume = can_resume(config, model, found.data, include_valid=include_valid)
+    if not resume and _is_done(config, model, found.data, purpose, bundle=runtime.bundle_encoder):
         note("the final model with these parameters is published already")
         directory = paths.published_model(config.paths.models_dir, model)
-        kept = test_command.kept_result(config, directory, read_info(directory))
-        return None, kept or test_command.run(config, model, **options)
-    trained = train_command.run(config, model, resume=resume, purpose=purpose, bundle_encoder=bundle_encoder, **options)
+        kept = kept_result(config, directory, read_info(directory))
+        return None, kept or test_command.run(config, model, runtime)
+    trained = train_command.run(config, model, replace(runtime, resume=resume), purpose=purpose)
     return trained, trained.test
 
 
@@ -370,9 +368,7 @@ def _is_done(
     from sentiment_hybrid.errors import OutputError
     from sentiment_hybrid.reporting.results import read_results
 
-    if not train_command.is_published(
-        config, model, data_fingerprint, include_valid=purpose.include_valid, bundle=bundle
-    ):
+    if not is_published(config, model, data_fingerprint, include_valid=purpose.include_valid, bundle=bundle):
         return False
     run_id = read_info(paths.published_model(config.paths.models_dir, model)).run_id
     name = f"{display_name(model)}_{purpose.name}"

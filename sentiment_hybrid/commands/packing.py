@@ -73,11 +73,11 @@ def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
     """
     import numpy as np
 
-    from sentiment_hybrid.commands.fitting import keys_beside
-    from sentiment_hybrid.commands.test import trained_keys
     from sentiment_hybrid.console import note
     from sentiment_hybrid.data.store import open_store
     from sentiment_hybrid.engine.evaluation.seen import SeenTexts
+    from sentiment_hybrid.engine.inference.testing import trained_keys
+    from sentiment_hybrid.engine.training.distill import keys_beside
 
     try:
         with open_store(config.paths.data_db) as store:

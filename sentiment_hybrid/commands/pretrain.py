@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid import console, paths
-from sentiment_hybrid.commands import fitting
-from sentiment_hybrid.commands.train import encoder_files
 from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.engine.training.fingerprint import encoder_files
+from sentiment_hybrid.engine.training.prepare import compute_for
+from sentiment_hybrid.engine.training.runner import best_epoch, fit, held, load_last
 from sentiment_hybrid.errors import DatabaseError, DataError, UsageError, count
+from sentiment_hybrid.files import check_writable
+from sentiment_hybrid.runtime import Runtime
 
 if TYPE_CHECKING:
     from sentiment_hybrid.engine.batches import TokenizedTexts
@@ -64,7 +67,7 @@ class _Texts:
     added_tokens: tuple[str, ...] = ()
 
 
-def run(config: Config, *, resume: bool = False, device: str = "auto", offline: bool = False) -> PretrainResult:
+def run(config: Config, runtime: Runtime = Runtime()) -> PretrainResult:
     """Train an encoder by masked language modelling and write it as a directory for ``encoder.name``.
 
     "From scratch" also learns a tokenizer from the texts; continuing from an encoder that was trained on other texts
@@ -73,9 +76,7 @@ def run(config: Config, *, resume: bool = False, device: str = "auto", offline: 
 
     Args:
         config: ``pretrain``, ``encoder``, ``paths``, and ``data``, which says how texts are read and cleaned.
-        resume: continue the newest unfinished run with the same configuration and texts.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        offline: never use the network.
+        runtime: where to compute; ``resume`` continues the newest unfinished run of the same configuration and texts.
 
     Raises:
         DataError: too few distinct texts, or too few for the vocabulary size.
@@ -85,17 +86,20 @@ def run(config: Config, *, resume: bool = False, device: str = "auto", offline: 
     from sentiment_hybrid import distributed
     from sentiment_hybrid.engine.device import resolve
 
-    distributed.join(resolve(device).device.type)
+    distributed.join(resolve(runtime.device).device.type)
     output = config.pretrain.output_dir
     distributed.from_main(lambda: _check_output(output))
     hint = "Choose another directory: --output DIR, --set paths.results_dir=..."
-    distributed.from_main(lambda: fitting.check_writable(output.parent, config.paths.results_dir, hint=hint))
+    distributed.from_main(lambda: check_writable(output.parent, config.paths.results_dir, hint=hint))
     started = time.perf_counter()
-    texts = distributed.together(lambda: replace(_read(config, offline=offline), added_tokens=_added_tokens(config)))
+    texts = distributed.together(
+        lambda: replace(_read(config, offline=runtime.offline), added_tokens=_added_tokens(config))
+    )
     fingerprint = distributed.together(lambda: _fingerprint(config, texts))
     distributed.check_same(fingerprint, "settings, texts or an encoder")
-    with _run(config, fingerprint, texts, resume=resume) as run, fitting.held(run, resume=resume):
-        result = _run_one(config, run, texts, resume=resume, device=device, offline=offline)
+    resume = runtime.resume
+    with _run(config, fingerprint, texts, resume=resume) as run, held(run, resume=resume):
+        result = _run_one(config, run, texts, runtime)
         run.finish()
     return replace(result, seconds=time.perf_counter() - started)
 
@@ -121,27 +125,27 @@ def _run(config: Config, fingerprint: str, texts: _Texts, *, resume: bool) -> It
         yield Run.start(config, RUN_NAME, fingerprint, data_fingerprint=texts.fingerprint)
 
 
-def _run_one(config: Config, run: Run, texts: _Texts, *, resume: bool, device: str, offline: bool) -> PretrainResult:
+def _run_one(config: Config, run: Run, texts: _Texts, runtime: Runtime) -> PretrainResult:
     from sentiment_hybrid import distributed
     from sentiment_hybrid.engine.training.mlm import perplexity
 
-    compute = fitting.compute_for(run, device=device, precision=config.pretrain.precision)
-    if resume:
+    compute = compute_for(run, device=runtime.device, precision=config.pretrain.precision)
+    if runtime.resume:
         before = distributed.from_main(run.config)
         output = {"output_dir": config.pretrain.output_dir, "added_tokens": config.pretrain.added_tokens}
         config = before.model_copy(
             update={"paths": config.paths, "pretrain": before.pretrain.model_copy(update=output)}
         )
-    encoder, trainer = distributed.together(lambda: _prepare(config, texts, compute, offline=offline))
+    encoder, trainer = distributed.together(lambda: _prepare(config, texts, compute, offline=runtime.offline))
     run.settle(compute.describe(), encoder=encoder.fingerprint)
-    resumed = resume and fitting.load_last(trainer, run)
+    resumed = runtime.resume and load_last(trainer, run)
     if not resumed and encoder.source != "scratch":
         before_training = trainer.task.validate(
             trainer.bare, compute=compute, token_budget=trainer.token_budget, accelerator=trainer.accelerator
         )
         if before_training and distributed.is_main():
             run.note(perplexity_before=perplexity(before_training["loss"]))
-    fitting.consume(trainer, run, minutes=config.pretrain.checkpoint_minutes)
+    fit(trainer, run, minutes=config.pretrain.checkpoint_minutes)
     return distributed.from_main(lambda: _publish(config, run, texts, encoder, trainer, resumed=resumed))
 
 
@@ -261,7 +265,7 @@ def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) 
     from sentiment_hybrid.console import progress
     from sentiment_hybrid.engine import device
     from sentiment_hybrid.engine.training.mlm import MaskedLanguage, Masking
-    from sentiment_hybrid.engine.training.session import set_seeds
+    from sentiment_hybrid.engine.training.prepare import set_seeds
     from sentiment_hybrid.engine.training.trainer import Trainer
     from sentiment_hybrid.models.encoder.hub import SCRATCH
     from sentiment_hybrid.models.encoder.mlm import MaskedLanguageModel
@@ -379,7 +383,7 @@ def _publish(
     from sentiment_hybrid.reporting.plots import learning_curves
 
     load_trainable(trainer.bare, best_weights(run.checkpoints))
-    best, valid = fitting.best_epoch(run)
+    best, valid = best_epoch(run)
     epochs, before = run.epochs(), run.meta().get("perplexity_before")
     result = PretrainResult(
         encoder_dir=config.pretrain.output_dir,

@@ -442,7 +442,7 @@ class Joint(Section):
 
 
 class Distill(Section):
-    """Knowledge distillation: a model also learns from a teacher's probabilities (`senthy train --teacher`)."""
+    """Knowledge distillation: a model also learns from a teacher's probabilities (`senthy train`)."""
 
     teacher: str | None = default(
         None,

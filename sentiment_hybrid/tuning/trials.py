@@ -19,17 +19,17 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config, Hpo
 from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine import device
-from sentiment_hybrid.engine.training.session import load_or_build_encoder, new_trainer, open_session, set_seeds
+from sentiment_hybrid.engine.training.prepare import load_or_build_encoder, new_trainer, open_session, set_seeds
 from sentiment_hybrid.engine.training.trainer import EpochEvent, selection_score, weights_of_classes
 from sentiment_hybrid.errors import ConfigError, DataError, TrainingError
 from sentiment_hybrid.models.encoder.hub import SCRATCH
 from sentiment_hybrid.models.encoder.module import check_max_length
+from sentiment_hybrid.runtime import Runtime
 from sentiment_hybrid.tuning.space import largest, with_params
 
 if TYPE_CHECKING:
     from sentiment_hybrid.data.store import Examples, Store
-    from sentiment_hybrid.engine.inference.evaluate import EncodedDataset
-    from sentiment_hybrid.engine.training.session import Session
+    from sentiment_hybrid.engine.inference.session import EncodedDataset, Session
     from sentiment_hybrid.engine.training.trainer import Trainer
     from sentiment_hybrid.models.encoder.hub import LoadedEncoder
 
@@ -60,9 +60,7 @@ class TrialBench:
     Args:
         config: the whole configuration.
         model: ``lstm``, ``han`` or ``linear``.
-        compute: the device's name, as ``--device`` gives it.
-        offline: never reach a network.
-        encoder: where a copy of the encoder lies that the config names.
+        runtime: where to compute, and where the encoder is.
         loaded: that encoder, where the caller has it already.
 
     Raises:
@@ -73,15 +71,13 @@ class TrialBench:
         self,
         config: Config,
         model: str,
+        runtime: Runtime = Runtime(),
         *,
-        compute: str = "auto",
-        offline: bool = False,
-        encoder: str | Path | None = None,
         loaded: LoadedEncoder | None = None,
     ) -> None:
         self.config, self.model = config, model
         self.notes: list[str] = []
-        self._compute, self._offline, self._place = compute, offline, encoder
+        self._runtime = runtime
         with open_store(config.paths.data_db) as store:
             self.labels = store.labels
             self.fingerprint = store.fingerprint
@@ -184,7 +180,9 @@ class TrialBench:
         if key not in self._encoders:
             set_seeds(config.project.seed)
             texts = self._rows[0].texts
-            self._encoders[key] = load_or_build_encoder(config, lambda: texts, offline=self._offline, place=self._place)
+            self._encoders[key] = load_or_build_encoder(
+                config, lambda: texts, offline=self._runtime.offline, place=self._runtime.encoder
+            )
         return self._encoders[key]
 
     def _check_encoder(self) -> None:
@@ -211,7 +209,7 @@ class TrialBench:
             self.model,
             loaded,
             num_classes=len(self.labels),
-            compute=device.resolve(self._compute, config.model(self.model).train.precision),
+            compute=device.resolve(self._runtime.device, config.model(self.model).train.precision),
             cache=paths.cache_dir(config.paths.cache_dir),
         )
 

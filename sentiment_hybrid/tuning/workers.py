@@ -14,12 +14,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import IO, Any, Protocol
 
 import joblib
 
+from sentiment_hybrid.runtime import Runtime
 from sentiment_hybrid.tuning.trials import Outcome, TrialBench
 
 _KEPT_OUTPUT = 2000  # characters of what a worker said before it died
@@ -204,17 +205,16 @@ def _end(worker: _Worker) -> None:
     worker.said.close()
 
 
-def open_lanes(bench: TrialBench, count: int, *, compute: str, **options: Any) -> Lanes:
-    """The lane of this process for one worker, else so many processes; ``options`` are those of ``TrialBench``."""
+def open_lanes(bench: TrialBench, count: int, runtime: Runtime) -> Lanes:
+    """The lane of this process for one worker, else that many processes."""
     if count == 1:
         return OwnLane(bench)
     import torch
 
-    on_gpu = compute in {"auto", "cuda"} and torch.cuda.is_available()
+    on_gpu = runtime.device in {"auto", "cuda"} and torch.cuda.is_available()
     document = bench.config.model_dump(mode="json")
-    place = options.pop("encoder", None)
-    bench_options = {"compute": compute, "encoder": None if place is None else str(place), **options}
-    setup = {"config": document, "model": bench.model, "options": bench_options}
+    encoder = None if runtime.encoder is None else str(runtime.encoder)
+    setup = {"config": document, "model": bench.model, "runtime": asdict(replace(runtime, encoder=encoder))}
     return WorkerLanes(count, setup, gpus=torch.cuda.device_count() if on_gpu else 0)
 
 
@@ -238,7 +238,7 @@ def serve() -> None:
     def epochs(params: Mapping[str, Any]) -> Iterator[float]:
         if not benches:
             config = Config.model_validate(setup["config"])
-            benches.append(TrialBench(config, setup["model"], **setup["options"]))
+            benches.append(TrialBench(config, setup["model"], Runtime(**setup["runtime"])))
         return benches[0].epochs(params)
 
     while True:

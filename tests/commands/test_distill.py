@@ -14,12 +14,12 @@ import yaml
 from safetensors.numpy import load_file
 
 from sentiment_hybrid import cli, paths
-from sentiment_hybrid.commands import cache, dry_run, joint, predict, train
+from sentiment_hybrid.commands import cache, dry_run, predict, train
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.inference.predictor import Predictor
-from sentiment_hybrid.engine.training import kept_answers, teacher
+from sentiment_hybrid.engine.training import kept_answers, prepare, teacher
 from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.errors import (
     ColumnError,
@@ -215,8 +215,8 @@ def test_unlabelled_texts_teach_but_for_those_that_validate_or_test(
         held = [store.read(split, with_raw=True).raw[0] for split in ("valid", "test", "train")]
     source = unlabelled_file(taught, "a new great day", "A new great day!", "an awful film", *(f"{x}!!" for x in held))
     seen: list[Any] = []
-    real = train._encode
-    monkeypatch.setattr(train, "_encode", lambda *a: seen.append(a[4][0]) or real(*a))  # type: ignore[func-returns-value]
+    real = prepare._encode
+    monkeypatch.setattr(prepare, "_encode", lambda *a: seen.append(a[4][0]) or real(*a))  # type: ignore[func-returns-value]
     done = train.run(config_of(taught, f"distill.source={source}"), "linear", test=False)
     rows = seen[0]
     added = [text for text, label in zip(rows.texts, rows.labels, strict=True) if label == -1]
@@ -396,8 +396,8 @@ def test_joint_heads_learn_from_it_with_states_and_unlabelled_texts(taught: Any)
     taught.file.write_text(yaml.safe_dump(document))
     source = unlabelled_file(taught, "a new great day", "an awful film")
     config = config_of(taught, f"distill.source={source}", "distill.states=0.5")
-    done = joint.run(config, test=False)
-    assert [result.model_dir.is_dir() for result in done.results] == [True, True]
+    done = train.run_joint(config, test=False)
+    assert [result.model_dir.is_dir() for result in done] == [True, True]
 
 
 def test_a_resumed_student_is_bit_equal(taught: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -416,8 +416,8 @@ def test_a_resumed_student_is_bit_equal(taught: Any, monkeypatch: pytest.MonkeyP
         with pytest.raises(KeyboardInterrupt):
             train.run(config_of(taught, *settings), "linear", test=False)
     with pytest.raises(TrainingError, match="was started with other settings"):
-        train.run(config_of(taught, *settings, "distill.weight=0.3"), "linear", resume=True)
-    again = train.run(config_of(taught, *settings), "linear", resume=True, test=False)
+        train.run(config_of(taught, *settings, "distill.weight=0.3"), "linear", Runtime(resume=True))
+    again = train.run(config_of(taught, *settings), "linear", Runtime(resume=True), test=False)
     assert again.resumed
     assert (again.model_dir / paths.MODEL_WEIGHTS).read_bytes() == wanted
 

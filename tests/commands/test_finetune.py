@@ -38,6 +38,7 @@ from sentiment_hybrid.errors import (
     UsageError,
 )
 from sentiment_hybrid.reporting.results import read_results
+from sentiment_hybrid.runtime import Runtime
 
 from .conftest import WORDS, write_toy_csv
 
@@ -513,7 +514,7 @@ def test_a_full_disk_while_publishing_leaves_the_run_to_be_resumed(trained, monk
     target = trained.folder / "models" / "linear_roberta_model_finetuned"
     assert read_info(target) == first
     monkeypatch.undo()
-    result = finetune.run(changed, "linear", data_file=file, resume=True)
+    result = finetune.run(changed, "linear", data_file=file, runtime=Runtime(resume=True))
     assert result.resumed
     assert read_info(target).run_id == result.run_dir.name != first.run_id
 
@@ -556,7 +557,7 @@ def test_a_fine_tuning_killed_and_resumed_equals_one_never_killed_bit_for_bit(ma
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
-    result = finetune.run(whole.config(), "lstm", data_file=file, resume=True)
+    result = finetune.run(whole.config(), "lstm", data_file=file, runtime=Runtime(resume=True))
     assert result.resumed
     first, second = read_info(expected.model_dir), read_info(result.model_dir)
     assert second.weights_sha256 == first.weights_sha256
@@ -567,7 +568,7 @@ def test_a_fine_tuning_killed_and_resumed_equals_one_never_killed_bit_for_bit(ma
 
 def test_resuming_needs_an_unfinished_run_of_the_same_parent_data_and_settings(trained, monkeypatch):
     with pytest.raises(TrainingError, match="no unfinished linear-finetune run"):
-        finetune.run(trained.config(), "linear", data_file=new_texts(trained), resume=True)
+        finetune.run(trained.config(), "linear", data_file=new_texts(trained), runtime=Runtime(resume=True))
 
     def stop(*arguments, **options):
         raise KeyboardInterrupt
@@ -577,10 +578,12 @@ def test_resuming_needs_an_unfinished_run_of_the_same_parent_data_and_settings(t
         with pytest.raises(KeyboardInterrupt):
             finetune.run(trained.config(), "linear", data_file=new_texts(trained))
     with pytest.raises(TrainingError, match="other settings or other data"):
-        finetune.run(trained.config("finetune.epochs=4"), "linear", data_file=new_texts(trained), resume=True)
+        finetune.run(
+            trained.config("finetune.epochs=4"), "linear", data_file=new_texts(trained), runtime=Runtime(resume=True)
+        )
     with pytest.raises(TrainingError, match="no unfinished linear run"):
-        train.run(trained.config(), "linear", resume=True)
-    assert finetune.run(trained.config(), "linear", data_file=new_texts(trained), resume=True).resumed
+        train.run(trained.config(), "linear", runtime=Runtime(resume=True))
+    assert finetune.run(trained.config(), "linear", data_file=new_texts(trained), runtime=Runtime(resume=True)).resumed
 
 
 def test_a_model_moved_elsewhere_is_fine_tuned_from_there(trained, tmp_path):

@@ -17,6 +17,7 @@ from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.errors import ConfigError, OutputError, StudyError, UsageError
 from sentiment_hybrid.reporting.results import read_results
+from sentiment_hybrid.runtime import Runtime
 
 SPACE = "{type: float, low: 0.001, high: 0.1, log: true}"
 
@@ -162,7 +163,7 @@ def test_with_two_workers_of_which_one_dies_the_total_is_reached(project, tuned,
         real(self, lane)
 
     monkeypatch.setattr(WorkerLanes, "go_on", kill_once)
-    result = optimize.run(tuned("linear.hpo.workers=2"), "linear", final=False, device="cpu")
+    result = optimize.run(tuned("linear.hpo.workers=2"), "linear", final=False, runtime=Runtime(device="cpu"))
     assert (result.finished + result.pruned, result.failed) == (3, 1)
 
 
@@ -198,7 +199,7 @@ import gc, sqlalchemy, torch, transformers
 torch.set_num_threads(1)
 from sentiment_hybrid.commands import optimize
 from sentiment_hybrid.config.load import load_config
-from sentiment_hybrid.engine.training import session, trainer
+from sentiment_hybrid.engine.training import prepare, trainer
 from sentiment_hybrid.tuning import search, study, trials, workers
 
 config = load_config(sys.argv[1], sys.argv[2:])

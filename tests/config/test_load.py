@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sentiment_hybrid.config import errors
+from sentiment_hybrid.config.describe import settings as all_settings
 from sentiment_hybrid.config.load import load_config, resolve, to_yaml
 from sentiment_hybrid.config.schema import JOINT, MODEL_NAMES, Config
 from sentiment_hybrid.config.syntax import dump, parse
@@ -340,11 +341,18 @@ def test_errors_of_a_model_and_of_the_shared_section_are_both_reported(tmp_path:
     ]
 
 
+def test_removed_settings_do_not_exist() -> None:
+    assert not errors.REMOVED.keys() & {setting.key for setting in all_settings()}
+
+
 def test_a_removed_setting_and_a_renamed_config_are_refused_with_what_replaces_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(errors.REMOVED, "lstm.head.old", "use hidden")
-    assert problems(tmp_path, "lstm: {head: {old: 1}}") == ["lstm.head.old (line 1): was removed; use hidden"]
+    monkeypatch.setitem(errors.REMOVED, "joint.old", errors.Removed(0, "use models"))
+    assert problems(tmp_path, "joint: {old: 1}") == ["joint.old (line 1): was removed; use models"]
+    file = tmp_path / "written_before.yaml"
+    file.write_text("joint: {old: 0, further_repeat: 2}")
+    assert load_config(file).joint.further_repeat == 2
     with pytest.raises(ConfigError, match="`seed` is now called `predecessor`"):
         load_config("seed")
 

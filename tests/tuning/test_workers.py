@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.runtime import Runtime
 from sentiment_hybrid.tuning.trials import TrialBench
 from sentiment_hybrid.tuning.workers import WorkerLanes, open_lanes
 
@@ -42,7 +43,7 @@ def test_a_worker_trains_as_this_process_does_fails_alone_and_is_replaced(config
     bench = TrialBench(config, "lstm")
     bench.prepare()
     expected = list(bench.epochs(params))
-    with closing(open_lanes(bench, 2, compute="cpu")) as lanes:
+    with closing(open_lanes(bench, 2, Runtime(device="cpu"))) as lanes:
         assert isinstance(lanes, WorkerLanes)
         assert lanes.idle() == [0, 1]
         lanes.start(0, 0, params)
@@ -99,6 +100,7 @@ def test_each_worker_has_a_gpu_or_its_share_of_the_cores(monkeypatch: pytest.Mon
 
 ORPHAN = """
 import os, signal
+from sentiment_hybrid.runtime import Runtime
 from sentiment_hybrid.tuning.workers import WorkerLanes
 lanes = WorkerLanes(1, {"config": {}, "model": "linear", "options": {}})
 lanes._workers[0] = lanes._spawn(0)

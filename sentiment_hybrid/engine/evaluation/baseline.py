@@ -67,14 +67,15 @@ class Baseline:
         return result
 
     def _probabilities(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        from scipy.special import softmax
+
         logits = np.tile(self._weights.intercept, (len(texts), 1))
         if self._vectorizer is not None:
             logits += self._vectorizer.transform(texts) @ self._weights.coefficients.T
         if len(self._weights.seen) == 2:
             logits = np.hstack([np.zeros_like(logits), logits])
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        shares: npt.NDArray[np.float64] = odds / odds.sum(axis=1, keepdims=True)
-        return shares
+        probabilities: npt.NDArray[np.float64] = softmax(logits, axis=1)
+        return probabilities
 
 
 def fit(texts: Sequence[str], labels: npt.ArrayLike, *, num_classes: int) -> Baseline:

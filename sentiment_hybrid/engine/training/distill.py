@@ -9,14 +9,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sentiment_hybrid.config.schema import Config, Distill
+from sentiment_hybrid.config.schema import JOINT, Config, Distill
 from sentiment_hybrid.data import normalizers
 from sentiment_hybrid.data.sources import open_source
+from sentiment_hybrid.data.splits import UInt64s
 from sentiment_hybrid.data.store import Examples, Store
 from sentiment_hybrid.data.unlabelled import read_unlabelled
-from sentiment_hybrid.engine.inference.evaluate import EncodedDataset
+from sentiment_hybrid.engine.inference.session import EncodedDataset, Session
+from sentiment_hybrid.engine.training.joint import further_keys
 from sentiment_hybrid.engine.training.teacher import Teacher, own_columns
-from sentiment_hybrid.errors import DataError
+from sentiment_hybrid.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,23 @@ class Lesson:
         """The kept rows."""
         return examples if len(self.kept) == len(examples) else examples.chosen(self.kept)
 
-    def given_to(self, dataset: EncodedDataset, temperature: float) -> EncodedDataset:
-        """The dataset with soft targets: the teacher's probabilities at a temperature."""
+    def given_to(self, session: Session, dataset: EncodedDataset, temperature: float) -> EncodedDataset:
+        """The dataset with soft targets: the teacher's probabilities at a temperature.
+
+        For states, the session's classifier gets a linear map to the teacher's size, which is learned and not saved.
+
+        Raises:
+            ConfigError: states are to be learned, and no layer of the encoder is trained.
+        """
+        if self.states is not None:
+            encoder = session.classifier.encoder
+            if encoder is None or encoder.frozen:
+                raise ConfigError(
+                    "distill.states trains the encoder, and encoder.trainable_layers is 0",
+                    hint="Train layers of it (--set encoder.trainable_layers=all), or set distill.states to 0.",
+                )
+            projection = torch.nn.Linear(encoder.hidden_size, self.states.shape[1])
+            session.classifier.projection = projection.to(session.compute.device)
         return replace(dataset, soft=self.softened(temperature), pooled=self.states)
 
     def softened(self, temperature: float) -> np.ndarray:
@@ -73,7 +90,18 @@ def unlabelled(config: Config, store: Store, sample_size: int | None) -> Example
     return Examples("train", texts, np.full(len(new), -1), np.zeros(len(new), dtype=np.int64), raw)
 
 
-def lesson(teacher: Teacher, examples: Examples, *, progress: Callable[[int], object]) -> Lesson:
+def keys_beside(config: Config, model: str, store: Store) -> UInt64s:
+    """Order hashes of the texts that a model is trained on beside those of its database."""
+    keys = [np.empty(0, dtype=np.uint64)]
+    if model == JOINT and config.joint.further_source is not None:
+        keys.append(further_keys(config, store))
+    if config.distill.source is not None:
+        texts = unlabelled(config, store, config.training(model).sample_size)
+        keys.append(store.hash_raw(texts.raw or texts.texts)[1])
+    return np.concatenate(keys)
+
+
+def learn_from(teacher: Teacher, examples: Examples, *, progress: Callable[[int], object]) -> Lesson:
     """Have a teacher answer all rows; those without a label (-1) and without an answer are left out.
 
     Raises:

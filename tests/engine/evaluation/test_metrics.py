@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
+from sentiment_hybrid.config.sections import METRICS
 from sentiment_hybrid.engine.evaluation import metrics
 from sentiment_hybrid.errors import ModelError
 
@@ -240,6 +241,10 @@ def test_quick_agrees_with_score_and_the_log_loss() -> None:
     assert facts["accuracy"] == pytest.approx(scores.accuracy.value)
     assert facts["macro_f1"] == pytest.approx(scores.macro_f1.value)
     assert facts["loss"] == pytest.approx(reference.log_loss(labels, probabilities))
+
+
+def test_every_metric_for_selection_is_measured_in_each_epoch() -> None:
+    assert metrics.quick([0, 1], [[0.9, 0.1], [0.2, 0.8]]).keys() == METRICS.keys()
 
 
 def test_quick_stays_finite_when_the_truth_has_probability_zero() -> None:

@@ -483,7 +483,7 @@ from pathlib import Path
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.engine.states import store
 from sentiment_hybrid.engine.device import resolve
-from sentiment_hybrid.engine.training.session import open_session
+from sentiment_hybrid.engine.training.prepare import open_session
 from sentiment_hybrid.models.encoder.hub import load_encoder
 config = Config.model_validate({{"encoder": {{"name": {str(tiny_encoder_dir)!r}, "max_length": 16}}}})
 store._SHARD_BYTES = 2000

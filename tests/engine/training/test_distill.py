@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiment_hybrid.config.schema import Distill
-from sentiment_hybrid.engine.training.distill import Lesson, lesson, mixed, states_loss
+from sentiment_hybrid.engine.training.distill import Lesson, learn_from, mixed, states_loss
 from sentiment_hybrid.engine.training.kept_answers import KeptAnswers, count_texts, text_keys
 
 THREE_LOGITS = st.tuples(*[st.floats(-6, 6)] * 3)
@@ -72,7 +72,7 @@ def test_rows_that_nothing_teaches_are_left_out() -> None:
     class Rows:
         labels = np.array([-1, -1, 1])
 
-    assert lesson(Half(), Rows(), progress=lambda texts: None).kept.tolist() == [0, 2]  # type: ignore[arg-type]
+    assert learn_from(Half(), Rows(), progress=lambda texts: None).kept.tolist() == [0, 2]  # type: ignore[arg-type]
 
 
 # --- on the disk
