@@ -30,6 +30,7 @@ from sentiment_hybrid.errors import (
     TrainingError,
     UsageError,
 )
+from sentiment_hybrid.runtime import Runtime
 
 from .test_train_processes import launch
 
