@@ -87,7 +87,6 @@ def prepare(
         offline: touch no network.
     """
     from sentiment_hybrid.data.build import build, check_writable, name_of
-    from sentiment_hybrid.data.normalizers import prepare_nltk
 
     started = time.perf_counter()
     found = _standing(target, started)
@@ -96,8 +95,7 @@ def prepare(
     check_writable(target)
     if found is not None:
         _tell_replaced(found, name_of(parts), fingerprint)
-    if normalizer.name == "classic":
-        prepare_nltk(cache, offline)
+    normalizer.prepare(cache, offline=offline)
     with progress("Reading and cleaning") as task:
         info = build(
             target,

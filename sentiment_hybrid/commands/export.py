@@ -82,9 +82,10 @@ def run(
     """
     # Silences internal warnings of torch's tracer; torch reads this variable when it is imported.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    from sentiment_hybrid.engine.inference.model_directory import load_model, published_whole
+    from sentiment_hybrid.engine.inference.model_directory import load_model
     from sentiment_hybrid.engine.inference.onnx_runtime import PACKAGES, require
     from sentiment_hybrid.engine.inference.predictor import model_directory, published
+    from sentiment_hybrid.files import atomic_dir, written
 
     require(*PACKAGES)
     if load_model_path is not None:
@@ -97,7 +98,7 @@ def run(
     target = output or paths.exported_model(config.paths.models_dir, loaded.info.head, quantize)
     _check_target(target, directory)
     kind = quantize or "fp32"
-    with published_whole(target) as aside:
+    with written(target), atomic_dir(target) as aside:
         _write(loaded, aside, quantize=quantize)
         check, checked_on, speed = _measure(loaded, aside, config, rows=rows, offline=offline)
         _describe(aside, loaded, {"check": {**asdict(check), "on": checked_on}, "tokens_per_second": speed})
@@ -230,8 +231,7 @@ def _texts(loaded: LoadedModel, config: Config, *, rows: int, offline: bool) -> 
     from sentiment_hybrid.data import normalizers
 
     normalizer = normalizers.from_id(loaded.info.normalizer)
-    if normalizer.name == "classic":
-        normalizers.prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline=offline)
+    normalizer.prepare(paths.cache_dir(config.paths.cache_dir), offline=offline)
     for name, raw in (("the test split", _test_split(config, rows)), ("the sample", _sample(config, rows))):
         if texts := [text for text in map(normalizer, raw) if text]:
             return texts, name

@@ -120,9 +120,9 @@ def _data(config: Config, *, offline: bool) -> Part:
 
 
 def _nltk(config: Config, *, offline: bool, asked: bool) -> Part:
-    from sentiment_hybrid.data.normalizers import prepare_nltk
+    from sentiment_hybrid.data.normalizers import get_normalizer, prepare_nltk
 
-    if config.data.normalizer != "classic" and not asked:
+    if get_normalizer(config.data.normalizer).preparation is None and not asked:
         return Part("nltk", "not needed", f"by the normaliser {config.data.normalizer}")
     cache = paths.cache_dir(config.paths.cache_dir)
     prepare_nltk(cache, offline)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import optuna
 
     from sentiment_hybrid.commands.train import TrainResult
-    from sentiment_hybrid.tuning.search import Standing
+    from sentiment_hybrid.tuning.search import StudyStatus
     from sentiment_hybrid.tuning.study import Storage, TrialFacts
     from sentiment_hybrid.tuning.trials import TrialBench
 
@@ -148,15 +148,15 @@ def _run_trials(
     from sentiment_hybrid.console import note, progress
     from sentiment_hybrid.tuning.search import Search
     from sentiment_hybrid.tuning.space import distributions
-    from sentiment_hybrid.tuning.workers import open_lanes
+    from sentiment_hybrid.tuning.workers import open_runner
 
     hpo = config.model(model).hpo
-    lanes = open_lanes(bench, hpo.workers, runtime)
-    with closing(lanes), progress("searching", total=hpo.n_trials, unit="trials") as bar:
+    runner = open_runner(bench, hpo.workers, runtime)
+    with closing(runner), progress("searching", total=hpo.n_trials, unit="trials") as bar:
         search = Search(
             study,
             storage,
-            lanes,
+            runner,
             space=distributions(hpo.search_space),
             n_trials=hpo.n_trials,
             epochs=hpo.epochs,
@@ -183,12 +183,12 @@ def _encoding(split: str) -> Iterator[Callable[[int], object]]:
         yield bar.advance
 
 
-def _shown_by(update: Callable[..., object], metric: str) -> Callable[[Standing], object]:
-    def show(standing: Standing) -> None:
-        facts: dict[str, object] = {"pruned": standing.pruned, "failed": standing.failed}
-        if standing.best is not None:
-            facts[f"best {metric}"] = figure(standing.best, metric)
-        update(completed=standing.finished + standing.pruned, **facts)
+def _shown_by(update: Callable[..., object], metric: str) -> Callable[[StudyStatus], object]:
+    def show(status: StudyStatus) -> None:
+        facts: dict[str, object] = {"pruned": status.pruned, "failed": status.failed}
+        if status.best is not None:
+            facts[f"best {metric}"] = figure(status.best, metric)
+        update(completed=status.finished + status.pruned, **facts)
 
     return show
 
@@ -230,7 +230,7 @@ def _found(study: optuna.Study, storage: Storage, data: str) -> _Found:
 def _write_best(config: Config, model: str, found: _Found) -> Path:
     """The best parameters as a fragment of a config, to be merged over any other."""
     from sentiment_hybrid.config.syntax import dump
-    from sentiment_hybrid.files import aside_of, written
+    from sentiment_hybrid.files import atomic_file, written
     from sentiment_hybrid.tuning.space import fragment
 
     metric = config.model(model).train.metric
@@ -242,7 +242,7 @@ def _write_best(config: Config, model: str, found: _Found) -> Path:
         f"# trial {best.number}, validation {metric} {figure(best.value, metric):.4f} in epoch {best.best_epoch}.",
         "# A fragment of a configuration: what is not named here stays as it is.",
     ]
-    with written(path), aside_of(path) as aside:
+    with written(path), atomic_file(path) as aside:
         aside.write_text("\n".join(lines) + "\n" + dump(fragment(model, best.params)), encoding="utf-8")
     return path
 

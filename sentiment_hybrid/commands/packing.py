@@ -37,15 +37,16 @@ def run(config: Config, *, output: Path | None = None, offline: bool = False) ->
         ModelError: a model is missing, or they do not share an encoder.
         EncoderError, OutputError: as their names say.
     """
-    from sentiment_hybrid.engine.inference.model_directory import load_model, published_whole
+    from sentiment_hybrid.engine.inference.model_directory import load_model
     from sentiment_hybrid.engine.inference.pack import pack
     from sentiment_hybrid.engine.inference.predictor import published
+    from sentiment_hybrid.files import atomic_dir, written
 
     heads = config.heads(JOINT)
     models = [load_model(published(config.paths.models_dir, head), offline=offline) for head in heads]
     target = output or paths.packed_models(config.paths.models_dir)
     _check_target(target)
-    with published_whole(target) as aside:
+    with written(target), atomic_dir(target) as aside:
         pack(models, aside)
         seen = _seen(config, models)
         if seen is not None:

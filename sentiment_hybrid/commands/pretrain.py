@@ -151,7 +151,7 @@ def _run_one(config: Config, run: Run, texts: _Texts, runtime: Runtime) -> Pretr
 
 def _read(config: Config, *, offline: bool) -> _Texts:
     """The texts of a source, or the prepared ones; but only training rows of a database."""
-    from sentiment_hybrid.data.normalizers import get_normalizer, prepare_nltk
+    from sentiment_hybrid.data.normalizers import get_normalizer
     from sentiment_hybrid.data.sources import open_source
     from sentiment_hybrid.data.store import open_store
     from sentiment_hybrid.data.unlabelled import read_unlabelled
@@ -171,8 +171,7 @@ def _read(config: Config, *, offline: bool) -> _Texts:
         return _checked(texts, setting="data.valid_size")
     _check_not_prepared(settings.source)
     normalizer = get_normalizer(config.data.normalizer)
-    if normalizer.name == "classic":
-        prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline)
+    normalizer.prepare(paths.cache_dir(config.paths.cache_dir), offline=offline)
     source = open_source(settings.source, config.data, offline=offline)
     read = read_unlabelled(source, config.data, normalizer=normalizer, valid_size=settings.valid_size)
     # Of the texts rather than the file: encoding, quoting, table and so on change how a file is read.
@@ -372,12 +371,11 @@ def _publish(
     config: Config, run: Run, texts: _Texts, encoder: LoadedEncoder, trainer: Trainer, *, resumed: bool
 ) -> PretrainResult:
     """Write the encoder and LM head of the best epoch, and how they were made."""
-    from sentiment_hybrid.engine.inference.model_directory import published_whole
     from sentiment_hybrid.engine.training.checkpoints import best_weights
     from sentiment_hybrid.engine.training.mlm import perplexity
     from sentiment_hybrid.engine.training.runs import now, versions
     from sentiment_hybrid.engine.training.trainer import load_trainable
-    from sentiment_hybrid.files import write_json
+    from sentiment_hybrid.files import atomic_dir, write_json, written
     from sentiment_hybrid.models.encoder.hub import save_encoder
     from sentiment_hybrid.models.encoder.module import encoder_fingerprint
     from sentiment_hybrid.reporting.plots import learning_curves
@@ -400,7 +398,7 @@ def _publish(
         seconds=0.0,
         resumed=resumed,
     )
-    with published_whole(config.pretrain.output_dir) as aside:
+    with written(config.pretrain.output_dir), atomic_dir(config.pretrain.output_dir) as aside:
         save_encoder(encoder.model, encoder.tokenizer, aside)
         trainer.bare.save_head(aside)
         document = {

@@ -91,8 +91,15 @@ class Data(Section):
     valid_source: str | None = default(None, "Official validation split; null takes valid_size from the training rows.")
     test_source: str | None = default(None, "Official test split; training rows that also occur in it are left out.")
     table: str | None = default(None, "Table of an SQLite source; null detects it.")
-    encoding: Encoding = default("utf-8", "Encoding of text files; Sentiment140's own file is latin-1.")
-    quoting: Literal["auto", "minimal", "none"] = default("auto", "Quotes in csv and tsv: auto has them in csv only.")
+    encoding: Encoding = default("auto", "Encoding of text files, such as utf-8 or cp1252; auto detects it.")
+    delimiter: str | None = default(
+        None, "Character between the fields of csv and tsv; null detects it.", min_length=1, max_length=1
+    )
+    quoting: Literal["auto", "minimal", "none", "backslash"] = default(
+        "auto",
+        "Quotes in csv and tsv: minimal (quoted fields, quotes doubled), backslash (quoted fields, quotes escaped), "
+        "none (ordinary characters); auto detects it.",
+    )
     text_column: str | None = default(None, "Column to train on; null detects it and prefers raw text to cleaned text.")
     raw_text_column: str | None = default(
         None, "Column that determines the split; null is the raw text, or text_column."

@@ -18,7 +18,8 @@ import pytest
 from sentiment_hybrid.commands import data as command
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.data import normalizers, quick
+from sentiment_hybrid.data import normalizers
+from sentiment_hybrid.data.sources import fast_csv
 from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.errors import DatabaseError, DataError, LockedError, SourceError
 
@@ -216,7 +217,7 @@ def test_a_warning_about_the_texts_is_told_once(tmp_path: Path, capsys: pytest.C
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The files are small for a test; so must be what is read at once, or the larger one alone would fill every buffer.
-    monkeypatch.setattr(quick, "BLOCK", 1 << 17)
+    monkeypatch.setattr(fast_csv, "BLOCK", 1 << 17)
     peaks, sizes = [], []
     for rows in (15_000, 60_000):
         source = tmp_path / f"{rows}.csv"

@@ -138,9 +138,9 @@ def test_more_texts_than_are_counted_are_taken_to_go_on_alike(project, monkeypat
         (["linear.train.sample_size=9999"], "train", DataError, "9,999"),
         (["test.sample_size=9999"], "train", DataError, "9,999"),
         (["linear.hpo.sample_size=9999"], "optimize", DataError, "9,999"),
-        (["linear.hpo.enabled=false"], "optimize", UsageError, "switched off"),
+        (["linear.hpo.enabled=false"], "optimize", UsageError, "is disabled"),
         (["linear.hpo.search_space={}"], "optimize", ConfigError, "empty"),
-        (["linear.hpo.storage=nonsense"], "optimize", StudyError, "no URL"),
+        (["linear.hpo.storage=nonsense"], "optimize", StudyError, "not a valid URL"),
     ],
 )
 def test_what_the_command_would_refuse_a_dry_run_refuses(project, overrides, verb, error, words):

@@ -496,11 +496,11 @@ def test_several_processes_are_refused(trained, monkeypatch):
 
 
 def test_a_full_disk_while_publishing_leaves_the_run_to_be_resumed(trained, monkeypatch):
-    from sentiment_hybrid.engine.inference import model_directory
+    from sentiment_hybrid import files
 
     config, file = trained.config(), new_texts(trained)
     first = read_info(finetune.run(config, "linear", data_file=file).model_dir)
-    real = model_directory._flush_to_disk
+    real = files.flush_to_disk
 
     def full(folder):
         if "model_finetuned" in folder.name:
@@ -508,7 +508,7 @@ def test_a_full_disk_while_publishing_leaves_the_run_to_be_resumed(trained, monk
         real(folder)
 
     changed = trained.config("project.seed=7")
-    monkeypatch.setattr(model_directory, "_flush_to_disk", full)
+    monkeypatch.setattr(files, "flush_to_disk", full)
     with pytest.raises(OutputError, match="the disk is full"):
         finetune.run(changed, "linear", data_file=file)
     target = trained.folder / "models" / "linear_roberta_model_finetuned"

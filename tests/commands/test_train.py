@@ -362,11 +362,11 @@ def test_an_output_folder_that_cannot_be_written_is_told_before_training(project
 
 
 def test_a_full_disk_while_publishing_keeps_the_old_model_and_the_run_can_be_resumed(project, monkeypatch):
-    from sentiment_hybrid.engine.inference import model_directory
+    from sentiment_hybrid import files
 
     config = project.config()
     before = read_info(train.run(config, "linear", test=False).model_dir)
-    real = model_directory._flush_to_disk
+    real = files.flush_to_disk
 
     def full(folder):
         if "model_final" in folder.name:
@@ -374,7 +374,7 @@ def test_a_full_disk_while_publishing_keeps_the_old_model_and_the_run_can_be_res
         real(folder)
 
     changed = project.config("project.seed=7")
-    monkeypatch.setattr(model_directory, "_flush_to_disk", full)
+    monkeypatch.setattr(files, "flush_to_disk", full)
     with pytest.raises(OutputError, match="the disk is full"):
         train.run(changed, "linear", test=False)
     assert read_info(project.folder / "models" / "linear_roberta_model_final") == before

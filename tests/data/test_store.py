@@ -226,8 +226,8 @@ def test_unreadable_rows_are_counted_when_skipped(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.csv", rows())
     path.write_bytes(path.read_bytes() + b"caf\xe9,positive\na,b,c\n")
     with pytest.raises(SourceError, match=r"row 30[12]"):
-        make(tmp_path, path)
-    with open_store(make(tmp_path, path, bad_rows="skip")) as store:
+        make(tmp_path, path, encoding="utf-8")
+    with open_store(make(tmp_path, path, bad_rows="skip", encoding="utf-8")) as store:
         assert store.report["dropped"]["unreadable"] == 2
         assert store.report["rows_read"] == 302
 

@@ -15,9 +15,10 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.data import columns, normalizers
 from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
 from sentiment_hybrid.engine.inference.answers import among, places_of
-from sentiment_hybrid.engine.inference.model_directory import load_model, recover
+from sentiment_hybrid.engine.inference.model_directory import load_model
 from sentiment_hybrid.engine.inference.onnx_runtime import OnnxBackend, is_export
 from sentiment_hybrid.errors import ColumnError, DataError, ModelError
+from sentiment_hybrid.files import recover
 from sentiment_hybrid.heads import HEADS
 
 if TYPE_CHECKING:
@@ -115,8 +116,7 @@ class Predictor:
             self.info, self._tokenizer = loaded.info, loaded.tokenizer
         self._answers = range(len(self.info.labels)) if labels is None else places_of(self.info.labels, labels)
         self._normalizer = normalizers.from_id(self.info.normalizer)
-        if self._normalizer.name == "classic":
-            normalizers.prepare_nltk(paths.cache_dir(cache_dir), offline=offline)
+        self._normalizer.prepare(paths.cache_dir(cache_dir), offline=offline)
         self._token_budget = token_budget
         self._layout: AbstractContextManager[None] = nullcontext()
         self._tokens = 0

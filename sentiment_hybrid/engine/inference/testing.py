@@ -15,7 +15,7 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.console import note, progress, warn
 from sentiment_hybrid.data.labelled import read_labelled
-from sentiment_hybrid.data.normalizers import from_id, prepare_nltk
+from sentiment_hybrid.data.normalizers import from_id
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.store import Examples, Split, Store, open_store
 from sentiment_hybrid.engine.device import resolve
@@ -164,10 +164,10 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, runtime
     """Test on a labelled file, and count the texts that the model was trained on."""
     source = open_source(str(data_file), config.data, offline=runtime.offline)
     info = loaded.info
-    if info.normalizer.startswith("classic"):
-        prepare_nltk(paths.cache_dir(config.paths.cache_dir), runtime.offline)
+    normalizer = from_id(info.normalizer)
+    normalizer.prepare(paths.cache_dir(config.paths.cache_dir), offline=runtime.offline)
     data = config.data.model_copy(update={"unknown_labels": "drop"})
-    labelled = read_labelled(source, data, labels=info.labels, normalizer=from_id(info.normalizer))
+    labelled = read_labelled(source, data, labels=info.labels, normalizer=normalizer)
     answers = _answers(info.labels, np.unique(labelled.examples.labels), labelled.unknown)
     examples = labelled.examples.first(config.test.sample_size)
     if labelled.dropped:

@@ -14,7 +14,7 @@ from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.console import note, warn
 from sentiment_hybrid.data import splits
 from sentiment_hybrid.data.labelled import read_labelled
-from sentiment_hybrid.data.normalizers import from_id, prepare_nltk
+from sentiment_hybrid.data.normalizers import from_id
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.splits import UInt64s
 from sentiment_hybrid.data.store import Examples, Store
@@ -62,8 +62,7 @@ def further(config: Config, store: Store) -> tuple[Examples, Examples]:
     data = config.data.model_copy(update={**own, "label_map": settings.further_label_map})
     source = open_source(settings.further_source, data)
     normalizer = from_id(store.normalizer)
-    if normalizer.name == "classic":
-        prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline=True)  # the database was made with it
+    normalizer.prepare(paths.cache_dir(config.paths.cache_dir), offline=True)  # the database was made with it
     rows = read_labelled(source, data, labels=store.labels, normalizer=normalizer).examples
     if settings.further_partial:
         rows = _partial(rows, store.labels, settings.further_source)

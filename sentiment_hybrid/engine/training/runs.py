@@ -25,6 +25,7 @@ from sentiment_hybrid.config.load import load_config, to_yaml
 from sentiment_hybrid.config.schema import JOINT, MODEL_NAMES, Config
 from sentiment_hybrid.engine.training.checkpoints import RunCheckpoints, TrainerState
 from sentiment_hybrid.errors import ConfigError, TrainingError
+from sentiment_hybrid.files import atomic_file, write_json
 
 #: Settings of training that a resumed run may change: they move work about and change no result.
 FREE_TO_CHANGE = frozenset({"checkpoint_minutes", "token_budget"})
@@ -137,9 +138,8 @@ class Run:
             update = {model: getattr(config, model).model_copy(update=lower)}
         changed = config.model_copy(update=update)
         place = self.folder / paths.RUN_CONFIG
-        aside = place.with_suffix(".yaml.partial")
-        aside.write_text(to_yaml(changed), encoding="utf-8")
-        aside.replace(place)
+        with atomic_file(place) as aside:
+            aside.write_text(to_yaml(changed), encoding="utf-8")
 
     def meta(self) -> dict[str, Any]:
         """What meta.json says; empty when there is none yet."""
@@ -151,10 +151,8 @@ class Run:
 
     def note(self, **facts: Any) -> None:
         """Add facts to meta.json."""
-        path = self.folder / paths.RUN_META
-        aside = path.with_suffix(".json.partial")
-        aside.write_text(json.dumps({**self.meta(), **facts}, indent=2) + "\n", encoding="utf-8")
-        aside.replace(path)
+        with atomic_file(self.folder / paths.RUN_META) as aside:
+            write_json(aside, {**self.meta(), **facts})
 
     def settle(self, compute: Mapping[str, Any], *, encoder: str) -> None:
         """Write down once what this run computes with, and the fingerprint of its encoder.
@@ -194,11 +192,9 @@ class Run:
 
     def keep_epochs_before(self, epoch: int) -> None:
         """Drop lines of epochs that will be trained again, since a kill prevented their checkpoint."""
-        path = self.folder / paths.RUN_METRICS
         kept = [facts for facts in self.epochs() if facts["epoch"] < epoch]
-        aside = path.with_suffix(".jsonl.partial")
-        aside.write_text("".join(json.dumps(facts) + "\n" for facts in kept), encoding="utf-8")
-        aside.replace(path)
+        with atomic_file(self.folder / paths.RUN_METRICS) as aside:
+            aside.write_text("".join(json.dumps(facts) + "\n" for facts in kept), encoding="utf-8")
 
     def finish(self, **facts: Any) -> None:
         """Mark the run as ended and drop its checkpoints; the model has been published."""
