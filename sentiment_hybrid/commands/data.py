@@ -1,4 +1,4 @@
-"""``senthy data``: the sources become one prepared database, or nothing happens because it is up to date."""
+"""``senthy data``: prepares one database from the sources, unless it is up to date."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def run(config: Config, *, refresh: bool = False, offline: bool = False) -> Data
 
     Args:
         config: ``data`` and ``paths`` decide.
-        refresh: build it anew in any case.
-        offline: touch no network.
+        refresh: rebuild it in any case.
+        offline: never use the network.
 
     Raises:
         DataError: and its kinds: a source, its columns, labels or rows cannot be used, or the database is not ours.
@@ -58,7 +58,7 @@ def run(config: Config, *, refresh: bool = False, offline: bool = False) -> Data
     if found is not None and found.fingerprint != wanted:
         first = data.model_copy(update={"split_key_version": 1})
         if found.fingerprint == fingerprint(parts, first, first_version(data.normalizer)):
-            note(f"{target} keeps version 1 of its normaliser and split; --refresh prepares it by the newest rules")
+            note(f"{target} keeps version 1 of its normalizer and split; --refresh updates both")
             return found
     return prepare(
         target, parts, data, normalizer=normalizer, fingerprint=wanted, cache=cache, refresh=refresh, offline=offline
@@ -83,8 +83,8 @@ def prepare(
         target: the database.
         parts, data, normalizer, fingerprint, demands: see `sentiment_hybrid.data.build.build`.
         cache: where nltk data lie or go.
-        refresh: build it anew in any case.
-        offline: touch no network.
+        refresh: rebuild it in any case.
+        offline: never use the network.
     """
     from sentiment_hybrid.data.build import build, check_writable, name_of
 
@@ -154,7 +154,7 @@ def _standing(target: Path, started: float) -> DataResult | None:
     except LockedError:
         raise
     except DatabaseError as error:
-        warn(f"{os.fspath(target)} is built anew: {error.message}")
+        warn(f"rebuilding {os.fspath(target)}: {error.message}")
         return None
 
 
@@ -162,11 +162,11 @@ def _tell_replaced(found: DataResult, source: str, wanted: str) -> None:
     """Say it before another's database goes; it stays until the new one is complete."""
     if found.source != source:
         warn(
-            f"{found.path} holds {found.source}: {source} will replace it once it is read "
+            f"{found.path} contains {found.source}, which {source} will replace once it has been read "
             "(--set paths.data_db=FILE keeps both)"
         )
     elif found.fingerprint != wanted:
-        note(f"{found.path} will be built anew: what {source} holds has changed, or a setting under data")
+        note(f"rebuilding {found.path}: {source} or a setting under `data` has changed")
 
 
 def show(result: DataResult) -> None:

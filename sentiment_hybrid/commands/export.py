@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime
 import os
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sentiment_hybrid import console, paths
 from sentiment_hybrid.errors import DatabaseError, ModelError, UsageError
+from sentiment_hybrid.files import write_json
 
 if TYPE_CHECKING:
     from sentiment_hybrid.config.schema import Config
@@ -100,8 +102,11 @@ def run(
     kind = quantize or "fp32"
     with written(target), atomic_dir(target) as aside:
         _write(loaded, aside, quantize=quantize)
+        facts = _facts(aside, loaded, kind)
+        _describe(aside, loaded, facts)  # the check reads it
         check, checked_on, speed = _measure(loaded, aside, config, rows=rows, offline=offline)
-        _describe(aside, loaded, {"check": {**asdict(check), "on": checked_on}, "tokens_per_second": speed})
+        facts |= {"check": {**asdict(check), "on": checked_on}, "tokens_per_second": speed}
+        _describe(aside, loaded, facts)
         size = sum(file.stat().st_size for file in aside.rglob("*") if file.is_file())
     return ExportResult(target, directory, kind, size, check, checked_on, speed)
 
@@ -118,7 +123,7 @@ def _check_target(target: Path, source: Path) -> None:
 
 
 def _write(loaded: LoadedModel, aside: Path, *, quantize: Quantize | None) -> None:
-    """Write graph, tokenizer and metadata; measurements are added later."""
+    """Write graph and tokenizer."""
     from sentiment_hybrid.console import note
     from sentiment_hybrid.engine.inference import onnx_export
 
@@ -129,52 +134,42 @@ def _write(loaded: LoadedModel, aside: Path, *, quantize: Quantize | None) -> No
             hint="Use an encoder with a fast tokenizer, such as roberta-base.",
         )
     note("writing the graph")
-    place = aside / "fp32" if quantize else aside / "graph"
-    place.mkdir()
-    onnx_export.write_graph(loaded.classifier, place / paths.ONNX_MODEL, max_length=loaded.info.max_length)
-    if quantize:
-        note(f"quantizing to {quantize}")
-        onnx_export.quantize(place / paths.ONNX_MODEL, aside / paths.ONNX_MODEL)
-        for file in place.iterdir():
-            file.unlink()
-    else:
-        for file in place.iterdir():
-            file.rename(aside / file.name)
-    place.rmdir()
-    _describe(aside, loaded, {"kind": quantize or "fp32"})
+    # The exporter of torch may write a file per tensor: so it gets a folder of its own.
+    with tempfile.TemporaryDirectory(dir=aside) as folder:
+        graph = Path(folder) / paths.ONNX_MODEL
+        onnx_export.write_graph(loaded.classifier, graph, max_length=loaded.info.max_length)
+        if quantize:
+            note(f"quantizing to {quantize}")
+            onnx_export.quantize(graph, aside / paths.ONNX_MODEL)
+        else:
+            for file in graph.parent.iterdir():
+                file.rename(aside / file.name)
 
 
 def _describe(aside: Path, loaded: LoadedModel, facts: dict[str, Any]) -> None:
-    """Write model.json: that of the model, plus inputs, outputs and origin of the graph; ``facts`` are added."""
-    import json
+    """Write model.json: that of the model, plus ``facts`` about the graph."""
+    write_json(aside / paths.MODEL_JSON, {**asdict(loaded.info), "encoder_inside": True, "onnx": facts})
 
+
+def _facts(aside: Path, loaded: LoadedModel, kind: str) -> dict[str, Any]:
+    """Inputs, outputs and origin of the graph."""
     from sentiment_hybrid.engine.inference import onnx_export
     from sentiment_hybrid.engine.inference.onnx_runtime import digests
     from sentiment_hybrid.engine.training.runs import versions
-    from sentiment_hybrid.files import write_json
 
-    path = aside / paths.MODEL_JSON
-    known: dict[str, Any] = {}
-    if path.is_file():
-        known = json.loads(path.read_text(encoding="utf-8"))["onnx"]
-    else:
-        known = {
-            "inputs": onnx_export.INPUTS,
-            "outputs": onnx_export.OUTPUTS,
-            "opset": onnx_export.OPSET,
-            "pad_id": int(loaded.tokenizer.pad_token_id),
-            "sha256": digests(aside),
-            "source": {
-                "path": str(loaded.directory),
-                "weights_sha256": loaded.info.weights_sha256,
-                "encoder_fingerprint": loaded.info.encoder_fingerprint,
-                "run_id": loaded.info.run_id,
-                "created": loaded.info.created,
-            },
-            "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "versions": versions(),
-        }
-    write_json(path, {**asdict(loaded.info), "encoder_inside": True, "onnx": {**known, **facts}})
+    info = loaded.info
+    origin = ("weights_sha256", "encoder_fingerprint", "run_id", "created")
+    return {
+        "inputs": onnx_export.INPUTS,
+        "outputs": onnx_export.OUTPUTS,
+        "opset": onnx_export.OPSET,
+        "pad_id": int(loaded.tokenizer.pad_token_id),
+        "sha256": digests(aside),
+        "source": {"path": str(loaded.directory), **{name: getattr(info, name) for name in origin}},
+        "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "kind": kind,
+    }
 
 
 def _measure(

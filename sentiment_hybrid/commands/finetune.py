@@ -142,7 +142,7 @@ def run(
     check_writable(
         target.parent,
         config.paths.results_dir,
-        hint="Choose other folders: --save-finetuned-model-path DIR, --set paths.results_dir=DIR.",
+        hint="Choose other directories: --save-finetuned-model-path DIR, --set paths.results_dir=DIR.",
     )
     old = _old_splits(config, loaded.info)
     data = _prepare(config, loaded.info, str(data_file), old, new_labels=new_labels, offline=runtime.offline)
@@ -235,13 +235,13 @@ def _target(config: Config, loaded: LoadedModel, save_path: Path | None) -> Path
     place, parent = target.resolve(), loaded.directory.resolve()
     if place == parent or parent in place.parents or place in parent.parents:
         raise UsageError(
-            f"the new model would go to {target}, where the one to start from lies ({loaded.directory})",
-            hint="Name another place with --save-finetuned-model-path DIR.",
+            f"the new model would overwrite the original model ({loaded.directory})",
+            hint="Choose another directory with --save-finetuned-model-path DIR.",
         )
     if target.exists() and not (target / paths.MODEL_JSON).is_file() and (target.is_file() or any(target.iterdir())):
         raise OutputError(
-            f"{target} is there already and is no model directory, so it is not replaced",
-            hint="Name another place with --save-finetuned-model-path DIR.",
+            f"{target} exists and is not a model directory, so it is not overwritten",
+            hint="Choose another directory with --save-finetuned-model-path DIR.",
         )
     return target
 
@@ -391,7 +391,7 @@ def _session(task: _Task, compute: Compute) -> Session:
     set_seeds(task.config.project.seed)
     if task.renewed:
         renew_output(loaded.classifier.head, len(task.data.labels))
-        note(f"the output layer is a fresh one, for {', '.join(task.data.labels)} instead of {', '.join(info.labels)}")
+        note(f"the output layer is new, for {', '.join(task.data.labels)} instead of {', '.join(info.labels)}")
     if layers == 0 and task.config.finetune.layer_decay is not None:
         note("finetune.layer_decay has no effect: no encoder layer is trained (finetune.trainable_layers)")
     return session_for(

@@ -81,7 +81,7 @@ def optimize(
 ) -> OptimizeResult:
     """Search to ``hpo.n_trials`` trials in all, then train, publish and test a model with the best parameters.
 
-    Running it again goes on where it was stopped; with the total reached, it goes straight to the final model.
+    Running it again continues where it stopped; if the total is reached, only the final model is trained.
 
     Args:
         config: the whole configuration; its ``data_db`` must have been prepared by ``senthy data``.
@@ -171,7 +171,7 @@ def _run_trials(
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"interrupted; the study {study.study_name} is kept in {storage.shown}; "
-                "the same command goes on with it"
+                "run the same command to continue"
             ) from None
 
 
@@ -257,7 +257,7 @@ def _draw(config: Config, model: str, found: _Found) -> dict[str, Path]:
         f"{model}_roberta_search",
         [_plotted(trial) for trial in found.trials],
         found.importances,
-        metric=f"{'' if METRICS[metric] else 'negative '}valid {metric.replace('_', ' ').replace('f1', 'F1')}",
+        metric=f"{'' if METRICS[metric] else 'negative '}valid {tables.metric_name(metric)}",
         log_params=[name for name, entry in section.hpo.search_space.items() if getattr(entry, "log", False)],
         title=f"{display_name(model)} on {config.project.name}",
     )
@@ -305,11 +305,11 @@ def _train_final(
 
     config, purpose = final_training(config, model, found.best[0], _counts(found.trials), found.study, found.storage)
     include_valid = purpose.include_valid
-    if (told := shorter_than_the_best(config, model, found.best[0])) and not include_valid:
-        note(told)
+    if (warning := shorter_than_the_best(config, model, found.best[0])) and not include_valid:
+        note(warning)
     resume = can_resume(config, model, found.data, include_valid=include_valid)
     if not resume and _is_done(config, model, found.data, purpose, bundle=runtime.bundle_encoder):
-        note("the final model with these parameters is published already")
+        note("the final model with these parameters has already been published")
         directory = paths.published_model(config.paths.models_dir, model)
         kept = kept_result(config, directory, read_info(directory))
         return None, kept or test_command.run(config, model, runtime)
@@ -350,8 +350,8 @@ def shorter_than_the_best(config: Config, model: str, best: TrialFacts) -> str:
     if best.best_epoch is None or epochs >= best.best_epoch:
         return ""
     return (
-        f"the final model trains for {epochs} epochs, and the best trial was best in epoch {best.best_epoch}: "
-        f"it may stay below what the search found (--final-epochs {best.best_epoch} or more)"
+        f"the final model trains for {epochs} epochs, but the best trial reached its score in epoch {best.best_epoch}: "
+        f"consider --final-epochs {best.best_epoch} or more"
     )
 
 
@@ -395,7 +395,7 @@ def show_search(result: OptimizeResult) -> None:
         f"{result.finished:,} trials finished, {result.pruned:,} pruned, {result.failed:,} failed; "
         f"{result.epochs_run:,} epochs trained, {result.epochs_saved:,} saved by pruning"
     )
-    sign = -1 if result.metric == "loss" else 1
+    sign = 1 if METRICS[result.metric] else -1
     names = list(result.best.params)
     rows = [
         [trial.number, f"{sign * trial.value:.4f}", trial.best_epoch, *(_param(trial.params[name]) for name in names)]

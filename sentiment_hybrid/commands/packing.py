@@ -58,12 +58,12 @@ def run(config: Config, *, output: Path | None = None, offline: bool = False) ->
 def _check_target(target: Path) -> None:
     """A pack replaces an older one and nothing else."""
     if target.exists() and not target.is_dir():
-        raise UsageError(f"--output {target} is a file", hint="Name a new directory.")
+        raise UsageError(f"--output {target} is a file", hint="Choose a new directory.")
     there = {entry.name for entry in target.iterdir()} if target.is_dir() else set()
     # A model directory has an encoder inside too.
     others = there - {paths.ENCODER_DIR, paths.SEEN_TEXTS, *HEADS}
     if others or (there and paths.ENCODER_DIR not in there):
-        raise UsageError(f"--output {target} is a directory with other files in it", hint="Name a new directory.")
+        raise UsageError(f"--output {target} contains other files", hint="Choose a new directory.")
 
 
 def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
@@ -83,13 +83,13 @@ def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
     try:
         with open_store(config.paths.data_db) as store:
             if any(model.info.split_fingerprint != store.split_fingerprint for model in models):
-                note(f"{config.paths.data_db} is not what the models were trained on: the pack knows none of its texts")
+                note(f"{config.paths.data_db} is not the training database: the pack does not record its texts")
                 return None
             keys = [trained_keys(store, max(model.info.train_rows for model in models))]
             made_by = store.split_keys
             beside = keys_beside(config, JOINT, store)
     except DatabaseError as error:
-        note(f"{error.message}: the pack knows none of the texts that its models were trained on")
+        note(f"{error.message}: the pack does not record the training texts")
         return None
     named = SeenTexts.of(beside, **made_by)
     for model in models:
@@ -99,7 +99,7 @@ def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
                 f"{model.directory} was trained on further texts too, and not on those that joint.further_source "
                 f"({config.joint.further_source or 'none'}) gives with joint.further_label_map and "
                 "joint.further_partial",
-                hint="Give the settings of the training, so that the pack knows its texts: "
+                hint="Use the settings of the training, so that the pack records its texts: "
                 "--set joint.further_source=FILE",
             )
     return SeenTexts.of(np.concatenate([*keys, beside]), **made_by)

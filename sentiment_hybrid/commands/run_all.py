@@ -83,7 +83,7 @@ def run(
     """
     started = time.perf_counter()
     if seeds > 1 and mode != "train":
-        raise UsageError("--seeds is for trainings", hint="Use it with --mode train.")
+        raise UsageError("--seeds applies to training", hint="Use it with --mode train.")
     if mode == "optimize":
         _check_studies(config, models)
     prepared = data_command.run(config, refresh=refresh, offline=runtime.offline)
@@ -94,7 +94,7 @@ def run(
         name = display_name(model)
         try:
             result.tests[name] = _DONE_BY[mode](config, model, options, result)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other models go on
+        except Exception as error:  # noqa: BLE001 - the other models continue in any case
             result.failures[name] = error
             _tell_failure(name, error)
     if result.tests:
@@ -113,8 +113,8 @@ def _check_studies(config: Config, models: Sequence[str]) -> None:
     named = [(one.storage, one.study_name) for one in searches if one.storage and one.study_name]
     if len(set(named)) < len(named):
         raise UsageError(
-            f"{', '.join(models)} cannot share one study, and their storage and study_name are the same",
-            hint="Leave out --study-name: each search then has a study of its own in the same storage.",
+            f"{', '.join(models)} have the same storage and study_name, but models cannot share a study",
+            hint="Omit --study-name: each search then uses its own study in the same storage.",
         )
 
 
@@ -150,7 +150,7 @@ def _is_trained(config: Config, model: str, data_fingerprint: str, *, bundle: bo
     if not is_published(config, model, data_fingerprint, bundle=bundle):
         return False
     name = display_name(model)
-    note(f"{name} is already trained on this data with these settings (--force trains it again)")
+    note(f"{name} is already trained on this data with these settings (--force repeats it)")
     return True
 
 
@@ -215,7 +215,7 @@ def _tell_failure(name: str, error: Exception) -> None:
 
     from sentiment_hybrid.console import warn
 
-    warn(f"{name} failed, the others go on: {error}")
+    warn(f"{name} failed; continuing with the others: {error}")
     logging.getLogger(__name__).debug("%s failed", name, exc_info=error)
 
 

@@ -258,7 +258,7 @@ def test_clear_asks_first_and_says_what_it_freed(
 
 
 def test_clear_without_a_kind_says_which_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UsageError, match="nothing is named"):
+    with pytest.raises(UsageError, match="nothing to clear"):
         clear()
     assert senthy("cache", "clear", "--yes") == 2
     assert "--finetune" in capsys.readouterr().err

@@ -120,7 +120,7 @@ def test_a_damaged_database_is_built_anew_with_a_warning(tmp_path: Path, capsys:
     path = command.run(made).path
     path.write_bytes(path.read_bytes()[:-4096])
     assert command.run(made).built
-    assert "built anew" in capsys.readouterr().err
+    assert "rebuilding" in capsys.readouterr().err
 
 
 def test_a_locked_database_is_told_and_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,9 +147,12 @@ def test_the_database_of_another_source_is_not_replaced_in_silence(
     assert "replace" not in capsys.readouterr().err
     command.run(config(tmp_path, second))
     told = capsys.readouterr().err
-    assert "holds one.csv: two.csv will replace it once it is read (--set paths.data_db=FILE keeps both)" in told
+    assert (
+        "contains one.csv, which two.csv will replace once it has been read (--set paths.data_db=FILE keeps both)"
+        in told
+    )
     command.run(config(tmp_path, second, split_seed=3))
-    assert "a setting under data" in capsys.readouterr().err
+    assert "a setting under `data`" in capsys.readouterr().err
     command.run(config(tmp_path, second, split_seed=3))
     assert capsys.readouterr().err == ""
 

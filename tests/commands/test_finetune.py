@@ -201,7 +201,7 @@ def test_more_encoder_layers_can_be_trained_than_before_each_at_its_rate(trained
 
 def test_a_model_can_be_fine_tuned_again_and_knows_its_ancestors(trained):
     first = finetune.run(trained.config(), "linear", data_file=new_texts(trained))
-    with pytest.raises(UsageError, match="where the one to start from lies"):
+    with pytest.raises(UsageError, match="would overwrite the original model"):
         finetune.run(trained.config(), load_model_path=first.model_dir, data_file=new_texts(trained))
     second = finetune.run(
         trained.config(),
@@ -438,14 +438,14 @@ def test_a_missing_file_and_a_folder_are_told(trained):
 
 
 def test_a_sample_above_what_there_is_or_without_a_label_is_refused(trained):
-    with pytest.raises(DataError, match="1,000 rows was asked for"):
+    with pytest.raises(DataError, match="sample size is 1,000"):
         finetune.run(trained.config("finetune.sample_size=1000"), "linear", data_file=new_texts(trained))
     counted = iter(range(1000))
     rare = rewritten(
         new_texts(trained, 240),
         lambda text, label: (text, label) if label == "negative" or next(counted) < 20 else None,
     )
-    with pytest.raises(TrainingError, match="do not have every label") as caught:
+    with pytest.raises(TrainingError, match="do not include all labels") as caught:
         finetune.run(trained.config("finetune.sample_size=2"), "linear", data_file=rare)
     assert "finetune.sample_size" in caught.value.hint
 
@@ -466,13 +466,13 @@ def test_a_place_to_save_where_something_would_be_lost_is_refused(trained, tmp_p
     config, file = trained.config(), new_texts(trained)
     before = read_info(final(trained))
     for place in (final(trained), final(trained) / "inside", final(trained).parent):
-        with pytest.raises((UsageError, OutputError), match="where the one to start from lies"):
+        with pytest.raises((UsageError, OutputError), match="would overwrite the original model"):
             finetune.run(config, "linear", data_file=file, save_path=place)
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "diary.txt").write_text("dear diary")
     for place in (mine, mine / "diary.txt"):
-        with pytest.raises(OutputError, match="is no model directory, so it is not replaced"):
+        with pytest.raises(OutputError, match="is not a model directory, so it is not overwritten"):
             finetune.run(config, "linear", data_file=file, save_path=place)
     with pytest.raises(OutputError, match="cannot write into"):
         finetune.run(config, "linear", data_file=file, save_path=mine / "diary.txt" / "model")

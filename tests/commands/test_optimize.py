@@ -361,7 +361,7 @@ def test_an_interrupt_keeps_the_study_and_says_so(project, tuned):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 130, done.stderr
-    assert "the same command goes on" in done.stderr
+    assert "run the same command to continue" in done.stderr
     result = optimize.run(tuned(), "linear", final=False)
     assert (result.finished + result.pruned, result.failed) == (3, 0)
 

@@ -365,7 +365,7 @@ def test_an_interrupt_saves_the_step_and_the_same_command_with_resume_goes_on(
     assert stop.value.code == 0
     said = capsys.readouterr()
     assert "held-out perplexity" in said.out
-    assert f"going on with {folder.name}" in " ".join(said.err.split())
+    assert f"resuming {folder.name}" in " ".join(said.err.split())
     assert digests(made.output)
 
 

@@ -205,7 +205,7 @@ def test_one_study_for_several_models_is_refused_before_anything_runs(make_proje
     named = [f"{model}.hpo.study_name=mine" for model in ("lstm", "linear")]
     shared = [f"{model}.hpo.storage=sqlite:///{project.folder}/one.db" for model in ("lstm", "linear")]
     off = [f"{model}.hpo.enabled=false" for model in ("lstm", "linear")]  # this is refused later, and per model
-    with pytest.raises(UsageError, match="cannot share one study"):
+    with pytest.raises(UsageError, match="cannot share a study"):
         run_all.run(project.config(*named, *shared, *off), ("lstm", "linear"), mode="optimize")
     assert not (project.folder / "data").exists()
     for fine in (named, shared):

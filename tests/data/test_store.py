@@ -104,7 +104,7 @@ def test_a_sample_beyond_the_split_is_refused(tmp_path: Path) -> None:
     with open_store(make(tmp_path, rows())) as store:
         count = store.count("train")
         assert len(store.read("train", count)) == count
-        with pytest.raises(DataError, match=f"{count + 1} rows was asked for") as caught:
+        with pytest.raises(DataError, match=f"sample size is {count + 1}") as caught:
             store.read("train", count + 1)
         assert str(count) in caught.value.hint
 
@@ -359,8 +359,8 @@ def damage(path: Path, kind: str) -> None:
         ("missing", "no prepared database"),
         ("truncated", "damaged"),
         ("overwritten", "t.db"),
-        ("foreign", "not a database that senthy prepared"),
-        ("text", "not a database that senthy prepared"),
+        ("foreign", "not a database prepared by senthy"),
+        ("text", "not a database prepared by senthy"),
         ("newer", "format 99"),
         ("directory", "directory"),
     ],

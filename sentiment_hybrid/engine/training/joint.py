@@ -36,8 +36,8 @@ def with_further(config: Config, store: Store, rows: Examples, valid: Examples) 
     chosen, held_out = further(config, store)
     if not len(chosen):
         raise DataError(
-            f"no text of {settings.further_source} is left to train on: all validate or stand in the database",
-            hint="Give more texts, or leave joint.further_source out.",
+            f"no text of {settings.further_source} is left for training: all validate, or are in the database",
+            hint="Use more texts, or omit joint.further_source.",
         )
     for _ in range(settings.further_repeat):
         rows = rows.followed_by(chosen)
@@ -79,8 +79,8 @@ def _partial(rows: Examples, labels: tuple[str, ...], source: str) -> Examples:
     asked = np.isin(np.arange(len(labels)), rows.labels)
     if asked.sum() < 2:
         raise DataError(
-            f"every row of {source} is {labels[rows.labels[0]]}: with joint.further_partial such a row teaches nothing",
-            hint="Give rows of two labels or more, or leave joint.further_partial out.",
+            f"every row of {source} is {labels[rows.labels[0]]}; with joint.further_partial, nothing is learned",
+            hint="Use rows with two or more labels, or omit joint.further_partial.",
         )
     return replace(rows, compared=np.tile(asked, (len(rows), 1)))
 
@@ -99,23 +99,23 @@ def take_heads(session: Session, folder: Path, labels: tuple[str, ...]) -> None:
     """
     if not folder.is_dir():
         raise ModelError(
-            f"joint.heads_from is {folder}, and there is no such pack", hint="Make one: senthy export --format pack"
+            f"joint.heads_from: there is no pack at {folder}", hint="Create one with senthy export --format pack."
         )
     joint = cast(JointClassifier, session.classifier)
     for name, head in joint.heads.items():
         found = load_model(folder / name)
         if found.info.labels != labels:
             raise LabelError(
-                f"the {name} head in {folder} tells {', '.join(found.info.labels)}, and the labels here are "
+                f"the {name} head in {folder} has the labels {', '.join(found.info.labels)}, but the data has "
                 f"{', '.join(labels)}",
-                hint="Prepare the data with the same labels in the same order, or leave joint.heads_from out.",
+                hint="Prepare the data with the same labels in the same order, or omit joint.heads_from.",
             )
         try:
             head.load_state_dict(found.classifier.head.state_dict())
         except RuntimeError as error:
             raise ModelError(
-                f"the {name} head in {folder} has other sizes than {name}.head says",
-                hint=f"Give {name}.head the values of {folder / name / paths.MODEL_JSON}.",
+                f"the {name} head in {folder} has other sizes than {name}.head",
+                hint=f"Set {name}.head to the values in {folder / name / paths.MODEL_JSON}.",
             ) from error
 
 
@@ -127,5 +127,5 @@ def rows_before(config: Config, store: Store) -> int:
     folder = config.joint.heads_from
     infos = [] if folder is None else [read_info(folder / head) for head in config.joint.models]
     if any(info.split_fingerprint != store.split_fingerprint for info in infos):
-        warn(f"the heads in {folder} learned from other data or another split: they may have seen rows that test here")
+        warn(f"the heads in {folder} were trained on other data or another split, and may have seen test rows")
     return max((info.train_rows for info in infos if info.split_fingerprint == store.split_fingerprint), default=0)

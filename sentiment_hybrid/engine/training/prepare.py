@@ -46,9 +46,9 @@ def compute_for(run: Run, *, device: str, precision: str) -> Compute:
         torch.set_num_threads(before["threads"])
     compute = distributed.together(lambda: devices.resolve(device, before["precision"]))
     if then != now:
-        warn(f"the run was started with {then} processes: with {now} it goes on, but not bit for bit")
+        warn(f"the run was started with {then} processes and continues with {now}: not bit-identical")
     elif compute.describe() != before:
-        warn(f"the run was started on {before['device']}: on {compute.device.type} it goes on, but not bit for bit")
+        warn(f"the run was started on {before['device']} and continues on {compute.device.type}: not bit-identical")
     return compute
 
 
@@ -88,7 +88,7 @@ def check_every_label(examples: Examples, labels: tuple[str, ...], *, setting: s
     """Raises TrainingError when a label has no row among those to train on."""
     if len(set(examples.labels.tolist())) < len(labels):
         raise TrainingError(
-            f"the {len(examples.texts):,} training texts do not have every label of {', '.join(labels)}",
+            f"the {len(examples.texts):,} training texts do not include all labels: {', '.join(labels)}",
             hint=f"Raise {setting}.",
         )
 
@@ -167,7 +167,7 @@ def encoded(session: Session, examples: Examples) -> EncodedDataset:
     with progress(f"encoding {examples.split}", unit="windows") as bar:
         dataset = session.dataset(examples.texts, examples.labels, examples.compared, progress=bar.advance)
     if cut := dataset.tokenized.truncated:
-        note(f"{cut:,} {examples.split} texts are longer than {session.max_windows} windows and were cut")
+        note(f"{cut:,} {examples.split} texts were cut after {session.max_windows} windows")
     return dataset
 
 
@@ -200,7 +200,7 @@ def load_or_build_encoder(
             settings = settings.model_copy(update={"name": str(place), "revision": None})
         return load_encoder(settings, offline=offline)
     if place is not None:
-        raise UsageError("--encoder names a copy of an encoder, and encoder.name is scratch", hint="Leave one out.")
+        raise UsageError("--encoder cannot be combined with encoder.name scratch", hint="Omit one of them.")
     tokenizer = train_tokenizer(texts(), settings.scratch, max_length=settings.max_length)
     return build_scratch(settings.scratch, tokenizer=tokenizer, max_length=settings.max_length)
 

@@ -37,7 +37,7 @@ def load_last(trainer: Trainer, run: Run) -> bool:
         return False
     trainer.load(last)
     at = trainer.progress
-    note(f"going on with {run.id}, epoch {at.epoch}, after {at.step} of {trainer.steps} steps")
+    note(f"resuming {run.id} in epoch {at.epoch}, after {at.step} of {trainer.steps} steps")
     return True
 
 
@@ -88,14 +88,14 @@ def fit(trainer: Trainer, run: Run, *, minutes: float) -> None:
             if stopping and not isinstance(facts, BudgetEvent):
                 distributed.barrier()  # a launcher ends the others as soon as one has ended
                 raise KeyboardInterrupt(
-                    f"interrupted; state saved in {run.folder}; add --resume to the same command to go on"
+                    f"interrupted; state saved in {run.folder}; add --resume to the same command to continue"
                 )
 
 
 def _tell_epoch(facts: EpochEvent, epochs: int) -> None:
     validated = ""
     if facts.valid:
-        figures = {name.replace("_", " ").replace("f1", "F1"): f"{value:.4f}" for name, value in facts.valid.items()}
+        figures = {name.replace("_f1", "-F1"): f"{value:.4f}" for name, value in facts.valid.items()}
         if "macro_f1" not in facts.valid:  # of masked tokens, not of labels
             figures["perplexity"] = f"{math.exp(min(facts.valid['loss'], 700.0)):,.2f}"
         best = ", the best so far" if facts.is_best else ""
@@ -104,13 +104,13 @@ def _tell_epoch(facts: EpochEvent, epochs: int) -> None:
         f"epoch {facts.epoch} of {epochs}: loss {facts.train_loss:.4f}{validated}; {facts.rows_per_second:,.0f} texts/s"
     )
     if facts.stop and facts.epoch < epochs:
-        note("stopping early: no better epoch for as long as train.patience allows")
+        note("early stopping: no improvement within train.patience epochs")
 
 
 def _tell_budget(facts: BudgetEvent) -> None:
     warn(
         f"out of memory in epoch {facts.epoch}, step {facts.step}: token_budget {facts.before:,} -> "
-        f"{facts.token_budget:,}, and the step is done again with the same rows; the run keeps to it"
+        f"{facts.token_budget:,} for the rest of the run; the step is repeated with the same rows"
     )
 
 

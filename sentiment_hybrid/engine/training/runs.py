@@ -32,7 +32,7 @@ FREE_TO_CHANGE = frozenset({"checkpoint_minutes", "token_budget"})
 #: The lowest token budget that a configuration may have; one long text may exceed it alone.
 _LEAST_BUDGET = 64
 #: Changed settings that one message names.
-_TOLD = 5
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,7 @@ class Run:
                 return run
         if runs:
             raise runs[-1]._of_other_settings(config, model)
-        raise TrainingError(
-            f"there is no unfinished {model} run in {folder}", hint="Leave out --resume to start a new run."
-        )
+        raise TrainingError(f"there is no unfinished {model} run in {folder}", hint="Omit --resume to start a new run.")
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -167,7 +165,7 @@ class Run:
         if before.get("encoder_fingerprint", encoder) != encoder:
             raise TrainingError(
                 f"the encoder is not the one that the run {self.id} was started with",
-                hint="Put the old one back (pin encoder.revision), or start a new run.",
+                hint="Restore the original encoder (pin encoder.revision), or start a new run.",
             )
         self.note(compute=before.get("compute", dict(compute)), encoder_fingerprint=encoder)
 
@@ -215,15 +213,15 @@ class Run:
         if not changed:
             return TrainingError(
                 f"the unfinished run {self.id} was started with other settings or other data",
-                hint=f"Compare {self.folder / paths.RUN_CONFIG} with yours, prepare the data that it had, or train "
-                "anew without --resume.",
+                hint=f"Compare {self.folder / paths.RUN_CONFIG} with yours, prepare the same data again, or start "
+                "a new run without --resume.",
             )
-        told = [f"{key} was {before} and is {now}" for key, (before, now) in changed.items()]
-        more = f", and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
-        back = " ".join(f"--set {key}={before}" for key, (before, _) in itertools.islice(changed.items(), _TOLD))
+        shown = [f"{key} was {before} and is {now}" for key, (before, now) in changed.items()]
+        more = f", and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+        back = " ".join(f"--set {key}={before}" for key, (before, _) in itertools.islice(changed.items(), _SHOWN))
         return TrainingError(
-            f"the unfinished run {self.id} was started with other settings: {'; '.join(told[:_TOLD])}{more}",
-            hint=f"Go on with {back}, or train anew without --resume. All of its settings: "
+            f"the unfinished run {self.id} was started with other settings: {'; '.join(shown[:_SHOWN])}{more}",
+            hint=f"Continue with {back}, or start a new run without --resume. All settings of the run: "
             f"{self.folder / paths.RUN_CONFIG}",
         )
 
