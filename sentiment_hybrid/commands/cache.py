@@ -105,7 +105,9 @@ def clear(
         UsageError: no kind is given.
     """
     if not kinds:
-        raise UsageError("nothing to clear was named", hint="Add --states, --baselines, --finetune, --teachers, or --all.")
+        raise UsageError(
+            "nothing to clear was named", hint="Add --states, --baselines, --finetune, --teachers, or --all."
+        )
     cache = paths.cache_dir(config.paths.cache_dir)
     before = time.time() - 86_400 * (older_than or 0.0)
     found = [entry for entry in _entries(cache, kinds) if older_than is None or entry.used < before]
