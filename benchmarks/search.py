@@ -31,9 +31,11 @@ from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config, Hpo
 from sentiment_hybrid.engine.evaluation import metrics
 from sentiment_hybrid.engine.inference.model_directory import read_info
+from sentiment_hybrid.engine.training.fingerprint import can_resume, is_published
 from sentiment_hybrid.engine.training.runs import versions
 from sentiment_hybrid.paths import published_model
 from sentiment_hybrid.reporting.predictions import read_predictions
+from sentiment_hybrid.runtime import Runtime
 from sentiment_hybrid.tuning.study import TrialFacts, pruner_of
 
 
@@ -156,11 +158,11 @@ def trained(config: Config, model: str) -> TestResult:
     """Train and test, or take what an earlier call of this benchmark left."""
     with_data = data.run(config)
     directory = published_model(config.paths.models_dir, model)
-    if train.is_published(config, model, with_data.fingerprint):
+    if is_published(config, model, with_data.fingerprint):
         kept = kept_result(config, directory, read_info(directory))
         if kept is not None:
             return kept
-    test = train.run(config, model, resume=train.can_resume(config, model, with_data.fingerprint)).test
+    test = train.run(config, model, runtime=Runtime(resume=can_resume(config, model, with_data.fingerprint))).test
     assert test is not None
     return test
 

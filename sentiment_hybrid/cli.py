@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import difflib
 import errno
-import functools
 import gc
 import inspect
 import os
@@ -23,6 +22,7 @@ from typer.core import TyperCommand, TyperGroup
 from sentiment_hybrid import __version__, console, distributed, paths, tables
 from sentiment_hybrid.errors import ConfigError, SenthyError, UsageError
 from sentiment_hybrid.heads import HEADS
+from sentiment_hybrid.runtime import Runtime
 
 if TYPE_CHECKING:
     from sentiment_hybrid.config.schema import Config
@@ -99,10 +99,11 @@ class _Help:
         sections: dict[str, list[tuple[str, str]]] = {}
         for param in cast(Any, self).get_params(ctx):
             if record := param.get_help_record(ctx):
-                title = "Arguments" if param.param_type_name == "argument" else "Options"
+                is_argument = param.param_type_name == "argument"
+                title = param.rich_help_panel or ("Arguments" if is_argument else "Options")
                 flag = self.flags.get(param.name)
                 meaning = f"{record[1]} {flag.setting()}" if flag else record[1]
-                sections.setdefault(param.rich_help_panel or title, []).append((record[0], meaning))
+                sections.setdefault(title, []).append((param.metavar if is_argument else record[0], meaning))
         for command in getattr(self, "commands", {}).values():
             sections.setdefault("Commands", []).append((command.name, command.get_short_help_str(limit=1000)))
         for title, rows in sections.items():
@@ -184,8 +185,7 @@ class Flag:
     def parameter(self, panel: str) -> inspect.Parameter:
         """The parameter that typer makes an option of."""
         option = typer.Option(*self.options, help=self.help, metavar=self.metavar, rich_help_panel=panel)
-        annotation = cast(Any, Annotated)[self.type, option]
-        return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        return _parameter(self.name, cast(Any, Annotated)[self.type, option], None)
 
 
 def _flag(options: str, key: str, type_: Any, words: str, metavar: str | None = None) -> Flag:
@@ -197,6 +197,12 @@ Mode = Literal["train", "optimize", "test"]
 _SEED = _flag("--seed", "project.seed", int, "Seed of weights, dropout and batch order.")
 _EPOCHS = _flag("--epochs --final-epochs", "{model}.train.epochs", int, "Passes over the training rows.")
 
+#: How text files are written, where that is detected wrongly.
+_FILES = (
+    _flag("--delimiter", "data.delimiter", str, "Character between the fields of csv and tsv.", "C"),
+    _flag("--encoding", "data.encoding", str, "Encoding of a text file."),
+    _flag("--quoting", "data.quoting", str, "Quotes in csv and tsv.", "auto|minimal|none|backslash"),
+)
 #: How to read a labelled file; errors about one refer to these.
 _COLUMNS = (
     _flag("--text-column", "data.text_column", str, "Column to train on."),
@@ -208,6 +214,7 @@ _COLUMNS = (
         "Label of a value, in label order; repeat it, or give one YAML map.",
         "VALUE=LABEL",
     ),
+    *_FILES,
 )
 _DATA = (
     _flag("--source", "data.source", str, "kaggle[:OWNER/NAME], a file, an SQLite database, or sample."),
@@ -240,6 +247,7 @@ _PRETRAIN = (
     _flag("--base --from", "pretrain.base", str, "Encoder to continue training, or scratch.", "ENCODER"),
     _flag("--output", "pretrain.output_dir", Path, "Directory of the new encoder.", "DIR"),
     _COLUMNS[0],
+    *_FILES,
     _flag("--epochs", "pretrain.epochs", int, "Passes over the texts."),
     _flag("--sample-size", "pretrain.sample_size", int, "Train on the first N texts."),
 )
@@ -267,6 +275,7 @@ _RUN_ALL = (
 _PANELS = {
     "data": _DATA,
     "columns": _COLUMNS,
+    "files": _FILES,
     "training": _TRAIN,
     "search": _SEARCH,
     "pretraining": _PRETRAIN,
@@ -284,8 +293,7 @@ class Call:
     source: str | None
     overrides: tuple[str, ...]
     flags: Mapping[str, Any]
-    device: str
-    offline: bool
+    runtime: Runtime
 
     def config(self, models: Sequence[str] = (), *, params: Path | None = None) -> Config:
         """The Config of this call; training options and ``params`` go to each of ``models``."""
@@ -346,14 +354,21 @@ def _common(
 
 
 def command(
-    app: typer.Typer, *groups: str, name: str | None = None, examples: Sequence[str]
+    app: typer.Typer, *groups: str, name: str | None = None, runtime: Sequence[str] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a function a command with the options of ``groups`` and the common ones; its first argument is a Call."""
+    """Make a function a command; its docstring is the help, and its first argument a Call.
+
+    Args:
+        app: the group of the command.
+        groups: names of ``_PANELS``: options that are settings.
+        name: the command's name, if it is not the function's.
+        runtime: names of ``_RUNTIME``: options that go into the Runtime.
+    """
     flags = [(flag, f"Settings: {group}") for group in groups for flag in _PANELS[group]] + [(_SEED, _COMMON)]
-    added = [flag.parameter(panel) for flag, panel in flags]
     common = list(inspect.signature(_common, eval_str=True).parameters.values())
     for parameter in common:
         parameter.annotation.__metadata__[0].rich_help_panel = _COMMON
+    added = [_parameter(name, *_RUNTIME[name]) for name in runtime] + [flag.parameter(panel) for flag, panel in flags]
 
     def decorate(verb: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(verb, eval_str=True).parameters.values())[1:]
@@ -362,21 +377,25 @@ def command(
             if verb.__name__ not in _DISTRIBUTED:
                 distributed.refuse(verb.__name__.replace("_", "-"))
             settings = {flag.key: _value(flag, given.pop(flag.name)) for flag, _ in flags}
-            verb(_call(given, settings), **given)
+            verb(_call(given, settings, runtime), **given)
 
         parameters = [*own, *added, *common]
-        functools.update_wrapper(run, verb)
-        del run.__wrapped__  # type: ignore[attr-defined]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {one.name: one.annotation for one in parameters}
-        app.command(name, cls=_with_help(_Command, examples, [flag for flag, _ in flags]))(run)
+        words, _, examples = inspect.getdoc(verb).partition("\n\nExamples:\n")  # type: ignore[union-attr]
+        help_class = _with_help(_Command, inspect.cleandoc(examples).splitlines(), [flag for flag, _ in flags])
+        app.command(name or verb.__name__, cls=help_class, help=words)(run)
         return run
 
     return decorate
 
 
-def _call(given: dict[str, Any], settings: Mapping[str, Any]) -> Call:
-    """Remove the common options from ``given``, and act on those that must come first."""
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _call(given: dict[str, Any], settings: Mapping[str, Any], runtime: Sequence[str]) -> Call:
+    """Remove what makes a Call from ``given``, and act on what must come first."""
     verbose, quiet, offline = given.pop("verbose"), given.pop("quiet"), given.pop("offline")
     if verbose and quiet:
         raise UsageError("-v and -q cannot be combined")
@@ -387,8 +406,7 @@ def _call(given: dict[str, Any], settings: Mapping[str, Any]) -> Call:
         source=given.pop("config"),
         overrides=tuple(given.pop("set_") or ()),
         flags={key: value for key, value in settings.items() if value is not None},
-        device=given.pop("device"),
-        offline=offline,
+        runtime=Runtime(device=given.pop("device"), offline=offline, **{name: given.pop(name) for name in runtime}),
     )
 
 
@@ -447,14 +465,25 @@ ModelList = Annotated[list[str] | None, _model_option("Heads; can be repeated. [
 ModelPath = Annotated[
     Path | None, _option("--load-model-path", "Model directory; or mini, mini-lstm, mini-han.", "DIR")
 ]
-EncoderPath = Annotated[Path | None, _option("--encoder", "Local directory of the encoder that the model uses.", "DIR")]
 Json = Annotated[bool, _switch("--json", "Print JSON.")]
 Seeds = Annotated[int, _option("--seeds", "Number of seeds; reports mean and standard deviation.", min=1, max=1000)]
 Params = Annotated[Path | None, _option("--params", "Best hyperparameters of a search, merged over --config.", "FILE")]
 Refresh = Annotated[bool, _switch("--refresh", "Rebuild the database even if nothing has changed.")]
-Resume = Annotated[bool, _switch("--resume", "Continue the newest unfinished run with the same settings.")]
+_RUNTIME: dict[str, tuple[Any, Any]] = {
+    "resume": (
+        Annotated[bool, _switch("--resume", "Continue the newest unfinished run with the same settings.")],
+        False,
+    ),
+    "encoder": (
+        Annotated[Path | None, _option("--encoder", "Local directory of the encoder that the model uses.", "DIR")],
+        None,
+    ),
+    "bundle_encoder": (
+        Annotated[bool, _switch("--bundle-encoder", "Store a frozen hub encoder in the model directory, too.")],
+        False,
+    ),
+}
 DryRun = Annotated[bool, _switch("--dry-run", "Only estimate time, memory and disk space.")]
-Bundle = Annotated[bool, _switch("--bundle-encoder", "Store a frozen hub encoder in the model directory, too.")]
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
@@ -490,56 +519,48 @@ def _root(
     pass
 
 
-@command(
-    app,
-    "data",
-    examples=(
-        "senthy data --source reviews.csv --text-column review",
-        "senthy data --source tweets.csv --label-map 0=negative --label-map 4=positive",
-    ),
-)
-def data(
-    call: Call,
-    *,
-    refresh: Refresh = False,
-) -> None:
-    """Read labelled texts, clean and split them, and store them in a database."""
+@command(app, "data")
+def data(call: Call, *, refresh: Refresh = False) -> None:
+    """Read labelled texts, clean and split them, and store them in a database.
+
+    Examples:
+        senthy data --source reviews.csv --text-column review
+        senthy data --source tweets.csv --label-map 0=negative --label-map 4=positive
+    """
     from sentiment_hybrid.commands import data as verb
 
-    verb.show(verb.run(call.config(), refresh=refresh, offline=call.offline))
+    verb.show(verb.run(call.config(), refresh=refresh, offline=call.runtime.offline))
 
 
-@command(
-    app,
-    "pretraining",
-    examples=(
-        "senthy pretrain --data tweets.csv --base roberta-base --output models/tweets",
-        "senthy pretrain --base scratch --epochs 3",
-    ),
-)
-def pretrain(call: Call, *, resume: Resume = False) -> None:
-    """Train an encoder on texts without labels, from scratch or from another one (domain adaptation)."""
+@command(app, "pretraining", runtime=("resume",))
+def pretrain(call: Call) -> None:
+    """Train an encoder on texts without labels, from scratch or from another one (domain adaptation).
+
+    Examples:
+        senthy pretrain --data tweets.csv --base roberta-base --output models/tweets
+        senthy pretrain --base scratch --epochs 3
+    """
     from sentiment_hybrid.commands import pretrain as verb
 
-    verb.show(verb.run(call.config(), resume=resume, device=call.device, offline=call.offline))
+    verb.show(verb.run(call.config(), call.runtime))
 
 
-@command(
-    app, "training", examples=("senthy train --model han --epochs 3", "senthy train --sample-size 20000 --seeds 3")
-)
+@command(app, "training", runtime=("resume", "encoder", "bundle_encoder"))
 def train(
     call: Call,
     *,
     model: Trainable = "lstm",
     seeds: Seeds = 1,
-    resume: Resume = False,
-    encoder: EncoderPath = None,
-    bundle_encoder: Bundle = False,
     params: Params = None,
     no_test: Annotated[bool, _switch("--no-test", "Do not test the model.")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Train a model, save its best epoch, and test it."""
+    """Train a model, save its best epoch, and test it.
+
+    Examples:
+        senthy train --model han --epochs 3
+        senthy train --sample-size 20000 --seeds 3
+    """
     from sentiment_hybrid.commands import train as verb
 
     if model == _JOINT and (seeds > 1 or params or dry_run):
@@ -548,79 +569,39 @@ def train(
         )
     config = call.config([model], params=params)
     if model == _JOINT:
-        from sentiment_hybrid.commands import joint
-
-        done = joint.run(
-            config,
-            resume=resume,
-            device=call.device,
-            offline=call.offline,
-            test=not no_test,
-            encoder=encoder,
-            bundle_encoder=bundle_encoder,
-        )
-        for result in done.results:
+        for result in verb.run_joint(config, call.runtime, test=not no_test):
             tables.training(result)
         return
     if dry_run:
-        _dry_run(call, config, [model], "train", encoder, bundle_encoder, seeds=seeds, test=not no_test)
+        _dry_run(config, [model], "train", call.runtime, seeds=seeds, test=not no_test)
         return
-    result = verb.run(
-        config,
-        model,
-        resume=resume,
-        device=call.device,
-        offline=call.offline,
-        seeds=seeds,
-        test=not no_test,
-        encoder=encoder,
-        bundle_encoder=bundle_encoder,
-    )
-    tables.training(result)
+    tables.training(verb.run(config, model, call.runtime, seeds=seeds, test=not no_test))
 
 
-@command(
-    app,
-    "search",
-    examples=(
-        "senthy optimize --model han --n-trials 30 --workers 2",
-        "senthy optimize --storage sqlite:///study.db --timeout 3600",
-    ),
-)
+@command(app, "search", runtime=("encoder", "bundle_encoder"))
 def optimize(
     call: Call,
     *,
     model: ModelChoice = "lstm",
     no_final: Annotated[bool, _switch("--no-final", "Do not train a final model after the search.")] = False,
-    encoder: EncoderPath = None,
-    bundle_encoder: Bundle = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Search hyperparameters, then train and test the best model. The same command resumes a search."""
+    """Search hyperparameters, then train and test the best model. The same command resumes a search.
+
+    Examples:
+        senthy optimize --model han --n-trials 30 --workers 2
+        senthy optimize --storage sqlite:///study.db --timeout 3600
+    """
     from sentiment_hybrid.commands import optimize as verb
 
     config = call.config([model])
     if dry_run:
-        _dry_run(call, config, [model], "optimize", encoder, bundle_encoder, final=not no_final)
+        _dry_run(config, [model], "optimize", call.runtime, final=not no_final)
         return
-    result = verb.run(
-        config,
-        model,
-        device=call.device,
-        offline=call.offline,
-        encoder=encoder,
-        bundle_encoder=bundle_encoder,
-        final=not no_final,
-    )
-    verb.show(result)
+    verb.show(verb.run(config, model, call.runtime, final=not no_final))
 
 
-@command(
-    app,
-    "testing",
-    "columns",
-    examples=("senthy test --model han", "senthy test --load-model-path mini --data reviews.csv"),
-)
+@command(app, "testing", "columns", runtime=("encoder",))
 def test(
     call: Call,
     *,
@@ -628,37 +609,27 @@ def test(
     load_model_path: ModelPath = None,
     split: Annotated[Literal["test", "valid", "train"], _option("--split", "Which rows.")] = "test",
     data: Annotated[Path | None, _option("--data", "A labelled file instead of the database.", "FILE")] = None,
-    encoder: EncoderPath = None,
 ) -> None:
-    """Test a model on held-out rows, beside a simple baseline."""
+    """Test a model on held-out rows, beside a simple baseline.
+
+    Examples:
+        senthy test --model han
+        senthy test --load-model-path mini --data reviews.csv
+    """
     from sentiment_hybrid.commands import test as verb
 
-    result = verb.run(
-        call.config(),
-        model,
-        load_model_path=load_model_path,
-        split=split,
-        data_file=data,
-        device=call.device,
-        offline=call.offline,
-        encoder=encoder,
-    )
+    result = verb.run(call.config(), model, call.runtime, load_model_path=load_model_path, split=split, data_file=data)
     tables.test(result)
 
 
-@command(
-    app,
-    "fine-tuning",
-    "columns",
-    examples=(
-        "senthy finetune --model han --finetune-data-path reviews.csv",
-        "senthy finetune --load-model-path mini --finetune-data-path reviews.csv",
-    ),
-)
+@command(app, "fine-tuning", "columns", runtime=("resume", "encoder", "bundle_encoder"))
 def finetune(
     call: Call,
     *,
-    data: Annotated[str, _option("--finetune-data-path", "Labelled texts: a file, sample, or kaggle:....", "SOURCE")],
+    data: Annotated[
+        str,
+        _option("--finetune-data-path", "Labelled texts: a file, an SQLite database, kaggle:..., or sample.", "SOURCE"),
+    ],
     model: AnyModel = None,
     load_model_path: ModelPath = None,
     save_path: Annotated[
@@ -667,32 +638,28 @@ def finetune(
     new_labels: Annotated[
         bool, _switch("--new-labels", "Use the labels of the data, with a new output layer.")
     ] = False,
-    resume: Resume = False,
-    encoder: EncoderPath = None,
-    bundle_encoder: Bundle = False,
 ) -> None:
-    """Train a model further on new texts, and test it before and after, on new and old ones."""
+    """Train a model further on new texts, and test it before and after, on new and old ones.
+
+    Examples:
+        senthy finetune --model han --finetune-data-path reviews.csv
+        senthy finetune --load-model-path mini --finetune-data-path reviews.csv
+    """
     from sentiment_hybrid.commands import finetune as verb
 
     result = verb.run(
         call.config(),
         model,
+        call.runtime,
         data_file=data,
         load_model_path=load_model_path,
         save_path=save_path,
         new_labels=new_labels,
-        resume=resume,
-        device=call.device,
-        offline=call.offline,
-        encoder=encoder,
-        bundle_encoder=bundle_encoder,
     )
     verb.show(result)
 
 
-@command(
-    app, examples=('senthy predict "not bad at all :)"', "senthy predict --input reviews.csv --output labelled.csv")
-)
+@command(app, "files", runtime=("encoder",))
 def predict(
     call: Call,
     *,
@@ -714,14 +681,18 @@ def predict(
         _option("--precision", "Of the encoder; auto is bf16 where supported, int8 is for CPUs. [default: auto]"),
     ] = None,
     json_: Json = False,
-    encoder: EncoderPath = None,
     backend: Annotated[
         Literal["torch", "onnx"] | None,
         _option("--backend", "onnx runs what `senthy export` wrote. [default: detected from the directory]"),
     ] = None,
     labels: Annotated[str | None, _option("--labels", "Choose among these labels only.", "A,B")] = None,
 ) -> None:
-    """Label texts from the command line, a file, or standard input."""
+    """Label texts from the command line, a file, or standard input.
+
+    Examples:
+        senthy predict "not bad at all :)"
+        senthy predict --input reviews.csv --output labelled.csv
+    """
     from sentiment_hybrid.commands import predict as verb
 
     result = verb.run(
@@ -736,18 +707,16 @@ def predict(
         text_column=text_column,
         table=table,
         precision=precision,
-        device=call.device,
-        offline=call.offline,
-        encoder=encoder,
+        device=call.runtime.device,
+        offline=call.runtime.offline,
+        encoder=call.runtime.encoder,
         backend=backend or "auto",
         labels=None if labels is None else labels.split(","),
     )
     verb.show(result)
 
 
-@command(
-    app, examples=("senthy export --model han --quantize int8", "senthy export --format pack --output models/pack")
-)
+@command(app, runtime=("encoder",))
 def export(
     call: Call,
     *,
@@ -756,22 +725,25 @@ def export(
     format_: Annotated[Literal["onnx", "pack"], _option("--format", "What to write.")] = "onnx",
     quantize: Annotated[Literal["int8"] | None, _option("--quantize", "Quantize the weights to int8.")] = None,
     output: Annotated[Path | None, _option("--output -o", "The new directory.", "DIR")] = None,
-    encoder: EncoderPath = None,
 ) -> None:
     """Export a model to ONNX with its tokenizer, and compare its results and speed with the original.
 
     With --format pack, export models that were trained together, in half precision, with one encoder.
+
+    Examples:
+        senthy export --model han --quantize int8
+        senthy export --format pack --output models/pack
     """
     from sentiment_hybrid.commands import export as verb
     from sentiment_hybrid.commands import packing
 
     if format_ == "pack":
-        if model or load_model_path or quantize or encoder:
+        if model or load_model_path or quantize or call.runtime.encoder:
             raise UsageError(
                 "--format pack exports the models in joint.models; the only option for it is --output",
                 hint="Leave out --model, --load-model-path, --quantize and --encoder.",
             )
-        packing.show(packing.run(call.config(), output=output, offline=call.offline))
+        packing.show(packing.run(call.config(), output=output, offline=call.runtime.offline))
         return
 
     result = verb.run(
@@ -781,19 +753,13 @@ def export(
         output=output,
         file_format=format_,
         quantize=quantize,
-        offline=call.offline,
-        encoder=encoder,
+        offline=call.runtime.offline,
+        encoder=call.runtime.encoder,
     )
     verb.show(result)
 
 
-@command(
-    app,
-    "data",
-    "each model",
-    name="run-all",
-    examples=("senthy run-all --config quickstart", "senthy run-all --source reviews.csv --mode optimize --model han"),
-)
+@command(app, "data", "each model", name="run-all", runtime=("resume", "encoder", "bundle_encoder"))
 def run_all(
     call: Call,
     *,
@@ -803,12 +769,14 @@ def run_all(
     params: Params = None,
     force: Annotated[bool, _switch("--force", "Repeat steps even if their inputs have not changed.")] = False,
     refresh: Refresh = False,
-    resume: Resume = False,
-    encoder: EncoderPath = None,
-    bundle_encoder: Bundle = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Prepare the data, then train, optimize or test several models, and compare them."""
+    """Prepare the data, then train, optimize or test several models, and compare them.
+
+    Examples:
+        senthy run-all --config quickstart
+        senthy run-all --source reviews.csv --mode optimize --model han
+    """
     from sentiment_hybrid.commands import run_all as verb
 
     models = list(dict.fromkeys(model or ("lstm", "han")))
@@ -816,70 +784,44 @@ def run_all(
     if dry_run:
         if mode == "test":
             raise UsageError("--dry-run is for training and search", hint="Leave it out, or change --mode.")
-        _dry_run(call, config, models, mode, encoder, bundle_encoder, seeds=seeds)
+        _dry_run(config, models, mode, call.runtime, seeds=seeds)
         return
-    result = verb.run(
-        config,
-        models,
-        mode=mode,
-        seeds=seeds,
-        force=force,
-        refresh=refresh,
-        device=call.device,
-        offline=call.offline,
-        encoder=encoder,
-        bundle_encoder=bundle_encoder,
-        resume=resume,
-    )
+    result = verb.run(config, models, call.runtime, mode=mode, seeds=seeds, force=force, refresh=refresh)
     verb.show(result)
     if result.failures:
         raise typer.Exit(1)
 
 
 def _dry_run(
-    call: Call,
-    config: Config,
-    models: Sequence[str],
-    what: Literal["train", "optimize"],
-    encoder: Path | None,
-    bundle_encoder: bool,
-    **more: Any,
+    config: Config, models: Sequence[str], what: Literal["train", "optimize"], runtime: Runtime, **more: Any
 ) -> None:
     """Show what a command would do, and estimate what it would cost."""
     from sentiment_hybrid.commands import dry_run
 
-    results = dry_run.run(
-        config,
-        models,
-        what,
-        device=call.device,
-        offline=call.offline,
-        encoder=encoder,
-        bundle_encoder=bundle_encoder,
-        **more,
-    )
-    dry_run.show(results)
+    dry_run.show(dry_run.run(config, models, what, runtime, **more))
 
 
-@command(app, examples=("senthy bench --model han", "senthy bench --config quickstart --seconds 1 --json"))
+@command(app, runtime=("encoder",))
 def bench(
     call: Call,
     *,
     model: ModelChoice = "lstm",
     seconds: Annotated[float, _option("--seconds", "Duration of each measurement.", min=0.05, max=3600.0)] = 3.0,
-    encoder: EncoderPath = None,
     json_: Json = False,
 ) -> None:
-    """Measure the speed of this machine, and estimate the time of train and optimize."""
+    """Measure the speed of this machine, and estimate the time of train and optimize.
+
+    Examples:
+        senthy bench --model han
+        senthy bench --config quickstart --seconds 1 --json
+    """
     from sentiment_hybrid.commands import bench as verb
 
-    result = verb.run(
-        call.config([model]), model, seconds=seconds, device=call.device, offline=call.offline, encoder=encoder
-    )
+    result = verb.run(call.config([model]), model, call.runtime, seconds=seconds)
     console.as_json(result.as_dict()) if json_ else verb.show(result)
 
 
-@command(app, "data", examples=("senthy fetch --what encoder", "senthy fetch --offline"))
+@command(app, "data")
 def fetch(
     call: Call,
     *,
@@ -887,70 +829,98 @@ def fetch(
         list[str] | None, _option("--what", "Only this; can be repeated. [default: all]", "encoder|data|nltk")
     ] = None,
 ) -> None:
-    """Download encoder, data and NLTK data for later use offline. With --offline, list what is missing."""
+    """Download encoder, data and NLTK data for later use offline. With --offline, list what is missing.
+
+    Examples:
+        senthy fetch --what encoder
+        senthy fetch --offline
+    """
     from sentiment_hybrid.commands import fetch as verb
 
-    result = verb.run(call.config(), what=what or (), offline=call.offline)
+    result = verb.run(call.config(), what=what or (), offline=call.runtime.offline)
     verb.show(result)
     if result.missing:
         raise typer.Exit(1)
 
 
-@command(app, examples=("senthy info", "senthy info --json --device cpu"))
+@command(app)
 def info(call: Call, *, json_: Json = False) -> None:
-    """Show versions, device, and locations of files."""
+    """Show versions, device, and locations of files.
+
+    Examples:
+        senthy info
+        senthy info --json --device cpu
+    """
     from sentiment_hybrid.commands import info as verb
 
-    facts = verb.run(call.config(), config_file=call.file, device=call.device)
+    facts = verb.run(call.config(), config_file=call.file, device=call.runtime.device)
     console.as_json(facts) if json_ else verb.show(facts)
 
 
-@command(
-    config_app, "data", examples=("senthy config show --config quickstart", "senthy config show --set train.epochs=3")
-)
+@command(config_app, "data")
 def show(call: Call) -> None:
-    """Print the resolved configuration as YAML."""
+    """Print the resolved configuration as YAML.
+
+    Examples:
+        senthy config show --config quickstart
+        senthy config show --set train.epochs=3
+    """
     from sentiment_hybrid.commands import config as verb
 
     console.raw(verb.show(call.config()))
 
 
-@command(config_app, examples=("senthy config check senthy.yaml", "senthy config check --set lstm.train.epochs=3"))
+@command(config_app)
 def check(
     call: Call,
     *,
-    file: Annotated[str | None, typer.Argument(metavar="[FILE|NAME]", help="What to check, if not --config.")] = None,
+    file: Annotated[str | None, typer.Argument(metavar="FILE|NAME", help="What to check, if not --config.")] = None,
 ) -> None:
-    """Check a configuration, and list every error."""
+    """Check a configuration, and list every error.
+
+    Examples:
+        senthy config check senthy.yaml
+        senthy config check --set lstm.train.epochs=3
+    """
     from sentiment_hybrid.commands import config as verb
 
     console.say(verb.check(file or call.file, call.overrides, call.flags))
 
 
-@command(config_app, examples=("senthy config init", "senthy config init my.yaml --from quickstart"))
+@command(config_app)
 def init(
     call: Call,
     *,
-    path: Annotated[Path, typer.Argument(metavar="[PATH]", help="The new file.")] = Path(LOCAL_CONFIG),
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The new file.")] = Path(LOCAL_CONFIG),
     from_: Annotated[
         str, _option("--from", "Which shipped config.", "NAME", autocompletion=_shipped_configs)
     ] = "default",
     force: Annotated[bool, _switch("--force", "Replace an existing file.")] = False,
 ) -> None:
-    """Write a commented configuration to start from."""
+    """Write a commented configuration to start from.
+
+    Examples:
+        senthy config init
+        senthy config init my.yaml --from quickstart
+    """
     from sentiment_hybrid.commands import config as verb
 
     console.say(f"wrote {verb.init(path, name=from_, force=force)}")
 
 
-@command(config_app, examples=("senthy config schema", "senthy config schema --json > senthy.schema.json"))
+@command(config_app)
 def schema(
     call: Call,
     *,
     json_: Annotated[bool, _switch("--json", "Print the JSON Schema, for editors.")] = False,
     markdown: Annotated[bool, _switch("--markdown", "Print the documentation page.")] = False,
 ) -> None:
-    """List every setting: allowed values, default, meaning."""
+    """List every setting: allowed values, default, meaning.
+
+    Examples:
+        senthy config schema
+        senthy config schema --json > senthy.schema.json
+    """
     from sentiment_hybrid.commands import config as verb
 
     if json_:
@@ -961,14 +931,19 @@ def schema(
         verb.show_schema(verb.schema())
 
 
-@command(cache_app, name="info", examples=("senthy cache info", "senthy cache info --verify"))
+@command(cache_app, name="info")
 def cache_info(
     call: Call,
     *,
     verify: Annotated[bool, _switch("--verify", "Check every stored state; exit code 1 if one is damaged.")] = False,
     json_: Json = False,
 ) -> None:
-    """Show what is cached, its size and limit, and when it was last used."""
+    """Show what is cached, its size and limit, and when it was last used.
+
+    Examples:
+        senthy cache info
+        senthy cache info --verify
+    """
     from sentiment_hybrid.commands import cache as verb
 
     with console.progress("checking", unit="shards") as bar:
@@ -978,9 +953,7 @@ def cache_info(
         raise typer.Exit(1)
 
 
-@command(
-    cache_app, name="clear", examples=("senthy cache clear --states --older-than 30", "senthy cache clear --all --yes")
-)
+@command(cache_app, name="clear")
 def cache_clear(
     call: Call,
     *,
@@ -993,7 +966,12 @@ def cache_clear(
     ] = None,
     yes: Annotated[bool, _switch("--yes -y", "Do not ask for confirmation.")] = False,
 ) -> None:
-    """Remove what is cached. It is computed again when it is needed."""
+    """Remove what is cached. It is computed again when it is needed.
+
+    Examples:
+        senthy cache clear --states --older-than 30
+        senthy cache clear --all --yes
+    """
     from sentiment_hybrid.commands import cache as verb
 
     chosen = {"states": states, "baselines": baselines, "finetune": finetune}

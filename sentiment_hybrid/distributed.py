@@ -101,7 +101,7 @@ def refuse(what: str, *, hint: str = "Start it without torchrun or accelerate la
     """Raise UsageError if a launcher has started several processes of something that runs in one."""
     if world() > 1:
         raise UsageError(
-            f"{what} runs in one process, and {world()} were started",
+            f"{what} runs in one process, but {world()} were started",
             hint=hint,
         )
 
@@ -133,7 +133,7 @@ def join(device: str) -> None:
         control = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(
-            f"the {world()} processes did not find each other: {error}",
+            f"the {world()} processes could not connect to each other: {error}",
             hint="Every machine must reach MASTER_ADDR on MASTER_PORT; start the same command on each.",
         ) from error
     _control.append(control)
@@ -163,10 +163,10 @@ def _check_launch(device: str) -> None:
     # It tells nobody how many were wanted, but where they would have met.
     if must_use_cpu() and "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ:
         raise UsageError(
-            "`accelerate launch --cpu` starts one process only, however many were asked for", hint=torchrun
+            "`accelerate launch --cpu` starts one process only, whatever number is requested", hint=torchrun
         )
     if must_use_cpu() and device != "cpu":
-        raise UsageError(f"`accelerate launch --cpu` cannot train on {device}", hint="Leave out --cpu, or --device.")
+        raise UsageError(f"`accelerate launch --cpu` cannot train on {device}", hint="Omit --cpu or --device.")
     if world() > 1 and device not in {"cpu", "cuda"}:
         raise UsageError(f"several processes cannot train on {device}", hint="Use --device cpu, or start one process.")
 
@@ -251,7 +251,7 @@ def check_same(value: object, what: str) -> None:
     other = next((number for number, one in enumerate(values) if one != values[0]), None)
     if other is not None:
         raise TrainingError(
-            f"process {other} has {what} other than the main process",
+            f"process {other} and the main process have different {what}",
             hint="Every machine needs the same configuration, database and encoder.",
         )
 
@@ -266,7 +266,7 @@ def watched() -> Iterator[None]:
             raise
         raise TrainingError(
             "another process of this training has ended",
-            hint="Its own message says why; what was saved is kept, and --resume goes on with it.",
+            hint="See the message of that process. Checkpoints are kept; --resume continues from the last one.",
         ) from error
 
 

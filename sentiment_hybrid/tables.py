@@ -102,7 +102,7 @@ def test(result: Any) -> None:
 
 def metric_name(metric: str) -> str:
     """As tables and messages call it."""
-    return "macro-F1" if metric == "macro_f1" else metric.replace("_", " ")
+    return metric.replace("_f1", "-F1").replace("_", " ")
 
 
 def best_epoch(result: Any) -> str:

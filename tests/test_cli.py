@@ -21,11 +21,12 @@ import pytest
 from typer.main import get_command
 
 import sentiment_hybrid
-from sentiment_hybrid import cli, commands, console, distributed
+from sentiment_hybrid import cli, commands, console, distributed, tables
 from sentiment_hybrid.config.describe import settings
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.errors import ConfigError, DataError, SenthyError, UsageError
 from sentiment_hybrid.heads import HEADS
+from sentiment_hybrid.runtime import Runtime
 
 
 @pytest.fixture(autouse=True)
@@ -74,8 +75,8 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Spy]:
         module.run = made.run  # type: ignore[attr-defined]
         module.show = lambda *_: None  # type: ignore[attr-defined]
         monkeypatch.setattr(commands, name, module, raising=False)
-        for show in [attribute for attribute in vars(console) if attribute.startswith("show_")]:
-            monkeypatch.setattr(console, show, lambda *_: None)
+        for show in ("training", "test"):
+            monkeypatch.setattr(tables, show, lambda *_: None)
         return made
 
     return place
@@ -137,18 +138,17 @@ def test_a_dry_run_is_of_the_same_settings_and_calls_nothing_else(
     dry = spy("dry_run", list)
     assert senthy(*arguments, "--dry-run", "--encoder", "enc", "--bundle-encoder", "--device", "cpu", "--offline") == 0
     config, *rest = dry.args
-    assert rest == [models, verb]
+    assert rest == [models, verb, Runtime("cpu", offline=True, encoder=Path("enc"), bundle_encoder=True)]
     assert ("--n-trials" in arguments) == (config.han.hpo.n_trials == 7)
-    common = {"device": "cpu", "offline": True, "encoder": Path("enc"), "bundle_encoder": True}
-    assert dry.options == {**common, **options}
+    assert dry.options == options
     assert not any(one.args for one in done)
 
 
 def test_bench_takes_seconds_and_a_model(spy: Callable[..., Spy]) -> None:
     bench = spy("bench")
     assert senthy("bench", "-m", "han", "--seconds", "0.5", "--encoder", "enc", "--offline") == 0
-    assert bench.args[1:] == ("han",)
-    assert bench.options == {"seconds": 0.5, "device": "auto", "offline": True, "encoder": Path("enc")}
+    assert bench.args[1:] == ("han", Runtime(offline=True, encoder=Path("enc")))
+    assert bench.options == {"seconds": 0.5}
     assert senthy("bench", "--seconds", "0") == 2
 
 
@@ -161,19 +161,12 @@ def test_train_options_reach_the_section_of_the_model_alone(spy: Callable[..., S
         )
         == 0
     )
-    config, model = train.args
+    config, model, runtime = train.args
     assert model == "han"
     assert (config.han.train.epochs, config.han.train.sample_size) == (2, 100)
     assert config.lstm.train == load_config("quickstart").lstm.train
-    assert train.options == {
-        "resume": False,
-        "device": "cpu",
-        "offline": False,
-        "seeds": 3,
-        "test": False,
-        "encoder": Path("enc"),
-        "bundle_encoder": True,
-    }
+    assert runtime == Runtime("cpu", encoder=Path("enc"), bundle_encoder=True)
+    assert train.options == {"seeds": 3, "test": False}
 
 
 def test_optimize_options_are_settings_of_the_model_alone(spy: Callable[..., Spy]) -> None:
@@ -187,7 +180,7 @@ def test_optimize_options_are_settings_of_the_model_alone(spy: Callable[..., Spy
         )
         == 0
     )
-    config, model = optimize.args
+    config, model, runtime = optimize.args
     hpo = config.han.hpo
     assert model == "han"
     assert (hpo.n_trials, hpo.sample_size, hpo.epochs, hpo.timeout) == (7, 100, 3, 60.0)
@@ -195,27 +188,22 @@ def test_optimize_options_are_settings_of_the_model_alone(spy: Callable[..., Spy
     assert (hpo.sampler, hpo.pruner) == ("random", "hyperband")
     assert (config.han.train.epochs, config.han.train.sample_size) == (4, None)
     assert config.lstm == load_config().lstm
-    assert optimize.options == {
-        "device": "cpu",
-        "offline": True,
-        "encoder": Path("enc"),
-        "bundle_encoder": True,
-        "final": False,
-    }
+    assert runtime == Runtime("cpu", offline=True, encoder=Path("enc"), bundle_encoder=True)
+    assert optimize.options == {"final": False}
 
 
 def test_run_all_options_reach_every_chosen_model(spy: Callable[..., Spy]) -> None:
     run_all = spy("run_all")
     options = ("--epochs", "2", "--source", "sample", "--force", "--refresh", "--offline")
     assert senthy("run-all", "--model", "han", "--model", "linear", "--model", "han", *options) == 0
-    config, models = run_all.args
+    config, models, runtime = run_all.args
     assert models == ["han", "linear"]
     assert (config.han.train.epochs, config.linear.train.epochs) == (2, 2)
     assert config.lstm.train.epochs == load_config().lstm.train.epochs
     assert config.data.source == "sample"
     assert run_all.options["force"]
     assert run_all.options["refresh"]
-    assert run_all.options["offline"]
+    assert runtime == Runtime(offline=True)
     assert senthy("run-all") == 0
     assert run_all.args[1] == ["lstm", "han"]
 
@@ -228,7 +216,7 @@ def test_run_all_fails_when_a_model_did(spy: Callable[..., Spy]) -> None:
 def test_test_options(spy: Callable[..., Spy]) -> None:
     test = spy("test")
     assert senthy("test", "--load-model-path", "m", "--split", "valid", "--data", "f.csv", "--sample-size", "50") == 0
-    config, model = test.args
+    config, model, _ = test.args
     assert (config.test.sample_size, model) == (50, None)
     assert test.options["load_model_path"] == Path("m")
     assert test.options["split"] == "valid"
@@ -251,21 +239,17 @@ def test_finetune_options(spy: Callable[..., Spy]) -> None:
     columns = ("--text-column", "t", "--label-column", "l", "--label-map", "0=neg", "--label-map", "4=pos")
     others = ("--new-labels", "--resume", "--encoder", "e", "--bundle-encoder", "--device", "cpu", "--offline")
     assert senthy("finetune", "--model", "han", *paths_, *settings_, *columns, *others) == 0
-    config, model = finetune.args
+    config, model, runtime = finetune.args
     assert model == "han"
     own = config.finetune
     assert (own.epochs, own.sample_size, own.trainable_layers, own.layer_decay) == (7, 50, 2, 0.8)
     assert (config.data.text_column, config.data.label_map) == ("t", {"0": "neg", "4": "pos"})
+    assert runtime == Runtime("cpu", offline=True, encoder=Path("e"), bundle_encoder=True, resume=True)
     assert finetune.options == {
         "data_file": "kaggle:a/b",
         "load_model_path": Path("m"),
         "save_path": Path("n"),
         "new_labels": True,
-        "resume": True,
-        "device": "cpu",
-        "offline": True,
-        "encoder": Path("e"),
-        "bundle_encoder": True,
     }
     assert senthy("finetune", "--finetune-data-path", "f.csv", "--trainable-layers", "all") == 0
     assert finetune.args[0].finetune.trainable_layers == "all"
@@ -374,7 +358,7 @@ def test_all_verbs_are_there() -> None:
     plain = {"data", "train", "optimize", "test", "finetune", "predict", "run-all", "bench", "fetch", "info"}
     assert plain | {f"config {verb}" for verb in ("show", "check", "init", "schema")} <= names
     files = {path.stem.replace("_", "-") for path in Path(commands.__file__).parent.glob("[a-z]*.py")}
-    shared = {"fitting", "dry-run", "joint"}  # by the verbs that train; joint is a model of one
+    shared = {"dry-run"}  # by the verbs that train
     shared |= {"packing"}  # a format of export
     assert files - shared == {name.split()[0] for name in names}
 
@@ -470,7 +454,7 @@ def test_what_runs_in_one_process_refuses_several_and_says_so_once(
     assert not one_of_two(monkeypatch, 0)
     assert senthy(*command) == 2
     told = capsys.readouterr().err
-    assert "runs in one process, and 2 were started" in told
+    assert "runs in one process, but 2 were started" in told
     assert "torchrun" in told
     waited = one_of_two(monkeypatch, 1)
     assert senthy(*command) == 2
@@ -641,7 +625,7 @@ def test_sigterm_is_an_interrupt() -> None:
         "def run(*a, **k):\n"
         "    print('ready', flush=True)\n"
         "    sys.stdin.read()\n"
-        "commands.data = types.SimpleNamespace(run=run)\n"
+        "commands.data = types.SimpleNamespace(run=run, show=print)\n"
         "cli.main(['data'])\n"
     )
     child = subprocess.Popen(

@@ -36,7 +36,7 @@ def test_other_failures_keep_their_type() -> None:
 def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "kept.txt"
     path.write_text("old", encoding="utf-8")
-    with pytest.raises(ZeroDivisionError), files.aside_of(path) as aside:
+    with pytest.raises(ZeroDivisionError), files.atomic_file(path) as aside:
         aside.write_text("half", encoding="utf-8")
         raise ZeroDivisionError
     assert path.read_text(encoding="utf-8") == "old"

@@ -7,7 +7,8 @@ the texts of --held-out files (column `text`) are trained on nowhere. OUT receiv
 
 - train.tsv (text, label, set): rows of the labelled sets, repeated or sampled by the weights of sets.tsv, and made-up ones.
 - valid.tsv, report.tsv: a tenth of each set's texts each. The first selects and calibrates; the second only reports.
-- tweets_train.tsv: emoticon-labelled tweets of the database's training split; tweets_test.tsv: its test split.
+- tweets_train.tsv: emoticon-labelled tweets of the database's training split; tweets_valid.tsv and
+  tweets_test.tsv: its other splits.
 - pretrain.tsv (text): all of these training texts once, for the encoder.
 - emoji.txt: one token per line, for pretrain.added_tokens.
 
@@ -54,10 +55,7 @@ SELECT, REPORT = 0.8, 0.9
 #: Of the tweets' split (valid_size + test_size of tweets.yaml).
 TWEETS_HELD_OUT = 0.07
 _LONGEST = 12
-_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?|[^\w\s]")
 _WORDS_ONLY = re.compile(r"[^\W_]+")
-#: A handle or link that later versions of the split key read differently.
-_ODD = re.compile(r"@\w{16,}|@\w*[^\x00-\x7f]|(?:https?://|www\.)\S*(?:[^\x21-\x7e\s]|[\"<>\\^`{|}.,!?)\]:;'](?=\s|$))")
 
 
 @dataclass(frozen=True)
@@ -93,11 +91,12 @@ def main() -> None:
 
     sets = read_sets(HERE / "sets.tsv")
     rows = [row for one in sets for row in read_set(one, arguments)]
-    order, share = keys_of([row.text for row in rows])
+    texts = [row.text for row in rows]
+    order, share = keys_of(texts)
     with open_store(arguments.database) as store:
         tweet_keys = [store.key_hashes("valid"), store.key_hashes("test")]
         tweets = store.read("train", with_raw=True)
-        test = store.read("test", with_raw=True)
+        held_back = {name: store.read(name, with_raw=True) for name in ("valid", "test")}
         tweet_labels = store.labels
     outside = [text for path in arguments.held_out for text in column(path, "text")]
     outside_keys = splits.hash_raw(outside, 0, version=SPLIT_KEY)[1]
@@ -126,11 +125,7 @@ def main() -> None:
         for part, low, high in (("valid", SELECT, REPORT), ("report", REPORT, 1.01))
     }
     keys_kept_out = np.concatenate([*tweet_keys, outside_keys])
-    kept_out = (
-        np.isin(order, keys_kept_out)
-        | (share < TWEETS_HELD_OUT)
-        | np.array([bool(_ODD.search(row.text)) for row in rows])
-    )
+    kept_out = np.isin(order, keys_kept_out) | (share < TWEETS_HELD_OUT) | held_out_later(texts)
     contained = np.array([is_contained(row.text, inside) for row in rows])
     single = np.array([len(_WORDS_ONLY.findall(row.text)) < 2 for row in rows])
 
@@ -175,19 +170,20 @@ def main() -> None:
     seen_by_people = np.unique(order)
     raws = tweets.raw or tweets.texts
     tweet_order, _ = keys_of(raws)
-    free = ~np.isin(tweet_order, np.concatenate([seen_by_people, outside_keys]))
+    free = ~np.isin(tweet_order, np.concatenate([seen_by_people, outside_keys])) & ~held_out_later(raws)
     usable = [
         Row(raws[place], tweet_labels[tweets.labels[place]], "tweets")
         for place in np.flatnonzero(free)
-        if not _ODD.search(raws[place]) and not is_contained(raws[place], inside)
+        if not is_contained(raws[place], inside)
     ]
     chosen = usable[: arguments.tweets]
     write(arguments.out / "tweets_train.tsv", chosen)
     write(arguments.out / "pretrain.tsv", shuffled([*distinct(parts["train"]), *made, *usable]))
-    write(
-        arguments.out / "tweets_test.tsv",
-        [Row(text, tweet_labels[label], "tweets") for text, label in zip(test.raw or [], test.labels, strict=True)],
-    )
+    for name, examples in held_back.items():
+        labelled = zip(examples.raw or [], examples.labels, strict=True)
+        write(
+            arguments.out / f"tweets_{name}.tsv", [Row(text, tweet_labels[code], "tweets") for text, code in labelled]
+        )
     emoji = [sign for signs in made_up.read_emoji().values() for sign in signs]
     (arguments.out / "emoji.txt").write_text("\n".join(emoji) + "\n", encoding="utf-8")
     summary(parts, train, lost, made, chosen)
@@ -235,15 +231,20 @@ def column(path: Path, name: str) -> list[str]:
     return [row[name] for row in table(path)]
 
 
-def keys_of(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def keys_of(texts: list[str], *, version: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Order hash (N,) and place within the hash's range (N,), 0 to 1, of each text."""
-    hashes, order = splits.hash_raw(texts, 0, version=SPLIT_KEY)
+    hashes, order = splits.hash_raw(texts, 0, version=version)
     return order, hashes.astype(np.float64) / 2.0**64
+
+
+def held_out_later(texts: list[str]) -> np.ndarray:
+    """Which texts version 2 of the split key puts into the tweets' validation or test split, (N,) bool."""
+    return keys_of(texts, version=2)[1] < TWEETS_HELD_OUT
 
 
 def key_of(text: str) -> str:
     """A single word's identity."""
-    return splits.split_key(text, version=SPLIT_KEY)
+    return splits.split_key(text, version=1)
 
 
 def words_of(text: str) -> list[str]:

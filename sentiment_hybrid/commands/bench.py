@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sentiment_hybrid import console
 from sentiment_hybrid.commands import data as data_command
 from sentiment_hybrid.commands import dry_run
+from sentiment_hybrid.commands.dry_run import DryRun
 from sentiment_hybrid.config.schema import Config, Data
+from sentiment_hybrid.data.store import Store, open_store
+from sentiment_hybrid.engine.device import Compute
+from sentiment_hybrid.engine.training.probe import Probe, Rate
+from sentiment_hybrid.engine.training.runs import versions
 from sentiment_hybrid.errors import SenthyError
 from sentiment_hybrid.heads import display_name
-
-if TYPE_CHECKING:
-    from sentiment_hybrid.commands.dry_run import DryRun
-    from sentiment_hybrid.data.store import Store
-    from sentiment_hybrid.engine.device import Compute
-    from sentiment_hybrid.engine.training.probe import Probe, Rate
+from sentiment_hybrid.models.processor import int8_engine
+from sentiment_hybrid.runtime import Runtime
 
 _MOST_COUNTED = 20_000  # texts of a split; a dry run counts more
 
@@ -35,7 +35,6 @@ class BenchResult:
 
     model: str
     encoder: str
-    trainable_layers: int | str
     texts: str
     device: str
     threads: int
@@ -44,38 +43,33 @@ class BenchResult:
     missing: dict[str, str]
     notes: list[str]
     versions: dict[str, str]
-    seconds: float
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {**asdict(self), "estimates": [one.as_dict() for one in self.estimates]}
 
 
-def run(config: Config, model: str = "lstm", *, seconds: float = 3.0, **options: Any) -> BenchResult:
+def run(config: Config, model: str = "lstm", runtime: Runtime = Runtime(), *, seconds: float = 3.0) -> BenchResult:
     """Measure encoding, training, validation and prediction at each precision that this machine has; keep nothing.
 
     Args:
         config: the whole configuration; texts come from its database, else from the bundled sample.
         model: ``lstm``, ``han`` or ``linear``.
         seconds: of each measurement, about.
-        options: ``device``, ``offline`` and ``encoder``, as for ``train``.
+        runtime: where to compute, and where the encoder is.
 
     Raises:
         SenthyError: the database is damaged, or the encoder or the device cannot be had.
     """
-    from sentiment_hybrid.engine.training.runs import versions
-
-    started = time.perf_counter()
     with dry_run.temporary() as folder, _texts(config, folder) as (store, config, notes):
         verbs: list[dry_run.Verb] = ["train", "optimize"] if config.model(model).hpo.enabled else ["train"]
-        surveys = [dry_run.Survey(config, model, verb, store, most=_MOST_COUNTED, **options) for verb in verbs]
+        surveys = [dry_run.Survey(config, model, verb, store, runtime, most=_MOST_COUNTED) for verb in verbs]
         compute = surveys[-1].compute
         rates, missing = _measured(surveys[-1].probe(folder, seconds), compute)
         usable = {rate.work for rate in rates if rate.precision == compute.precision} >= {"train", "validate"}
         return BenchResult(
             model=display_name(model),
             encoder=config.encoder.name,
-            trainable_layers=config.encoder.trainable_layers,
             texts=store.source,
             device=compute.device.type,
             threads=int(compute.describe()["threads"]),
@@ -84,15 +78,12 @@ def run(config: Config, model: str = "lstm", *, seconds: float = 3.0, **options:
             missing=missing,
             notes=notes,
             versions=versions(),
-            seconds=time.perf_counter() - started,
         )
 
 
 @contextmanager
 def _texts(config: Config, folder: Path) -> Iterator[tuple[Store, Config, list[str]]]:
     """The config's database, else one of the bundled sample in ``folder``, and a note about that."""
-    from sentiment_hybrid.data.store import open_store
-
     notes = []
     if not config.paths.data_db.exists():
         notes.append(f"there is no {config.paths.data_db} yet: measured and estimated with the bundled sample's texts")
@@ -105,8 +96,6 @@ def _texts(config: Config, folder: Path) -> Iterator[tuple[Store, Config, list[s
 
 def _measured(probe: Probe, compute: Compute) -> tuple[list[Rate], dict[str, str]]:
     """Training and prediction in fp32 and in the config's precision; prediction in int8 too, where there is that."""
-    from sentiment_hybrid.models.encoder.cpu_inference import int8_engine
-
     precisions = list(dict.fromkeys(("fp32", compute.precision)))
     int8 = ["int8"] if compute.device.type == "cpu" and int8_engine() is not None else []
     # Training last: it moves the weights, if only by rounding.
@@ -127,11 +116,7 @@ def _measured(probe: Probe, compute: Compute) -> tuple[list[Rate], dict[str, str
 
 def show(result: BenchResult) -> None:
     """Rates by kind of work and precision, and what train and optimize would take."""
-    layers = {0: "frozen", "all": "all layers trained"}.get(
-        result.trainable_layers, f"last {result.trainable_layers} layers trained"
-    )
-    threads = "1 thread" if result.threads == 1 else f"{result.threads} threads"
-    console.say(f"{result.model} over {result.encoder} ({layers}), {result.device}, {threads}; {result.texts}")
+    console.say(f"{result.model}, {result.encoder}, {result.device}, threads: {result.threads}; {result.texts}")
     rows = [[one.work, one.precision, f"{one.tokens:,.0f}", f"{one.texts:,.4g}"] for one in result.rates]
     console.table("Rates", ["work", "precision", "tokens/s", "texts/s"], rows, left=2)
     for what, why in result.missing.items():
@@ -140,4 +125,3 @@ def show(result: BenchResult) -> None:
         console.say(text)
     for estimate in result.estimates:
         dry_run.show_estimate(estimate)
-    console.say(f"measured in {console.duration(result.seconds)}")

@@ -1,4 +1,4 @@
-"""``senthy cache info|clear``: what lies in the cache folder, whether it is whole, and making room in it."""
+"""``senthy cache info|clear``: what the cache folder contains, whether it is undamaged, and how to shrink it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ KINDS = ("states", "baselines", "finetune")
 
 @dataclass(frozen=True)
 class Entry:
-    """A store of token states, a baseline, or the prepared texts of a fine-tuning; all of them can be made again.
+    """A store of token states, a baseline, or the prepared texts of a fine-tuning; all of them can be recomputed.
 
-    ``used`` is when it was last used, in seconds since 1970; ``facts`` are what it says of itself, and ``problems``
-    its damaged parts.
+    ``used`` is the time of last use, in seconds since 1970; ``facts`` describe the content, ``problems`` the damage.
     """
 
     kind: str
@@ -39,10 +38,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """What is kept, kind by kind.
+    """The content of the cache folder.
 
-    ``states_bytes`` is what counts against ``max_gb``; ``verified`` is whether every stored state was compared with
-    its checksum.
+    ``states_bytes`` counts against ``max_gb``; ``verified``: all checksums were compared.
     """
 
     folder: Path
@@ -53,7 +51,7 @@ class CacheInfo:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is damaged or of another version, each with its path."""
+        """Damage and other versions, each with its path."""
         return tuple(problem for entry in self.entries for problem in entry.problems)
 
     def to_dict(self) -> dict[str, Any]:
@@ -71,7 +69,7 @@ class CacheInfo:
 
 @dataclass(frozen=True)
 class Cleared:
-    """What was removed, how many bytes that freed, and what was kept: its path, and why."""
+    """What was removed, the bytes freed, and what was kept: path and reason."""
 
     removed: tuple[Entry, ...]
     bytes: int
@@ -79,7 +77,7 @@ class Cleared:
 
 
 def info(config: Config, *, verify: bool = False, progress: Callable[[int], object] = lambda shards: None) -> CacheInfo:
-    """What the cache folder holds; with ``verify`` every stored state is compared with its checksum."""
+    """The content of the cache folder; ``verify`` compares all checksums."""
     from sentiment_hybrid.engine.states.shards import size_of
 
     cache = paths.cache_dir(config.paths.cache_dir)
@@ -95,21 +93,19 @@ def info(config: Config, *, verify: bool = False, progress: Callable[[int], obje
 def clear(
     config: Config, kinds: Sequence[str], *, older_than: float | None = None, confirm: Callable[[list[Entry]], bool]
 ) -> Cleared:
-    """Remove what is of these kinds and was last used more than ``older_than`` days ago; what is being filled stays.
+    """Remove entries of these kinds, last used more than ``older_than`` days ago, unless they are being filled.
 
     Args:
         config: names the cache folder.
         kinds: of KINDS.
-        older_than: days; None is whatever its age.
-        confirm: is shown what would go, and says whether it may.
+        older_than: days; None removes entries of any age.
+        confirm: called with the entries; returns whether to remove them.
 
     Raises:
         UsageError: no kind is given.
     """
     if not kinds:
-        raise UsageError(
-            "nothing is named that could be cleared", hint="Add --states, --baselines, --finetune, or --all."
-        )
+        raise UsageError("nothing to clear was named", hint="Add --states, --baselines, --finetune, or --all.")
     cache = paths.cache_dir(config.paths.cache_dir)
     before = time.time() - 86_400 * (older_than or 0.0)
     found = [entry for entry in _entries(cache, kinds) if older_than is None or entry.used < before]
@@ -168,8 +164,7 @@ def _store(path: Path, *, verify: bool, progress: Callable[[int], object]) -> En
             facts["tokens"] += shard.facts["tokens"]
             facts["shards"] += 1
         progress(1)
-    used = (note if note.is_file() else path).stat().st_mtime
-    return Entry("states", path, shards.size_of(path), used, facts, tuple(problems))
+    return Entry("states", path, shards.size_of(path), _last_used(note), facts, tuple(problems))
 
 
 def _baseline(path: Path) -> Entry:
@@ -177,7 +172,7 @@ def _baseline(path: Path) -> Entry:
 
     meta = path / paths.BASELINE_JSON
     facts = {name: value for name, value in _read_json(meta).items() if name in {"fingerprint", "num_classes"}}
-    return Entry("baselines", path, size_of(path), (meta if meta.is_file() else path).stat().st_mtime, facts)
+    return Entry("baselines", path, size_of(path), _last_used(meta), facts)
 
 
 def _texts(path: Path) -> Entry:
@@ -194,8 +189,13 @@ def _texts(path: Path) -> Entry:
     return Entry("finetune", path, path.stat().st_size, path.stat().st_mtime, facts, problems)
 
 
+def _last_used(note: Path) -> float:
+    """When the note was touched; the folder's own time if there is none."""
+    return (note if note.is_file() else note.parent).stat().st_mtime
+
+
 def _read_json(path: Path) -> dict[str, Any]:
-    """What a note for people says; nothing where it cannot be read."""
+    """The content of a descriptive file; empty if it cannot be read."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -217,7 +217,7 @@ def _plain(entry: Entry) -> dict[str, Any]:
 
 
 def _remove(entry: Entry) -> tuple[int, str]:
-    """The bytes that were freed, and why something is left, if so."""
+    """The bytes freed, and the reason if something is left."""
     from sentiment_hybrid.engine.states.shards import size_of
 
     try:
@@ -234,9 +234,9 @@ def _delete(path: Path) -> str:
 
 
 def _remove_store(store: Path) -> str:
-    """Shards go under the locks that a fill would hold; what has mapped them into memory keeps what it has.
+    """Remove shards under the locks that a fill would hold; processes that have mapped them are not affected.
 
-    The empty files of the locks stay: a lock that is held must keep its name.
+    The empty lock files stay: a held lock must keep its name.
     """
     from filelock import Timeout
 
@@ -257,48 +257,25 @@ def _remove_store(store: Path) -> str:
 def show(info: CacheInfo) -> None:
     """Show the content of the cache folder, its size, and damage."""
     console.say(f"cache: {info.folder}")
-    kinds = {kind: [entry for entry in info.entries if entry.kind == kind] for kind in ("states", "baselines")}
-    finetune = [entry for entry in info.entries if entry.kind == "finetune"]
-    if kinds["states"]:
-        columns = ["encoder", "layer", "precision", "windows", "tokens", "GB", "last used", "folder"]
-        console.table("Token states", columns, [_store_row(entry) for entry in kinds["states"]], left=3)
     room = "unlimited (cache.max_gb)" if info.max_gb is None else f"{info.max_gb:g} GB (cache.max_gb)"
     console.say(f"token states: {info.states_bytes / 1e9:.3f} GB of {room}")
-    if kinds["baselines"]:
-        rows = [[entry.path.name, f"{entry.bytes / 1e9:.3f}", _day(entry.used)] for entry in kinds["baselines"]]
-        console.table("Baselines", ["training texts", "GB", "last used"], rows)
-    if finetune:
-        columns = ["source", "file", "rows", "GB", "last used"]
-        console.table("Fine-tuning data", columns, [_texts_row(entry) for entry in finetune], left=2)
+    rows = [[entry.kind, *_row(entry)] for entry in info.entries]
+    if rows:
+        console.table("Content", ["kind", "of", "size", "name", "GB", "last used"], rows, left=4)
     for problem in info.problems:
         console.warn(problem)
     if info.verified and not info.problems:
         console.say("verified: all checksums are correct")
 
 
-def _store_row(entry: Entry) -> list[object]:
-    facts = entry.facts
-    layer = facts.get("layer", "unknown")
-    return [
-        *(facts["encoder"], "last" if layer is None else layer, facts.get("precision", "unknown")),
-        *(f"{facts['windows']:,}", f"{facts['tokens']:,}", f"{entry.bytes / 1e9:.3f}", _day(entry.used)),
-        entry.path.name,
-    ]
-
-
-def _texts_row(entry: Entry) -> list[object]:
-    rows = f"{entry.facts['rows']:,}" if entry.facts else "-"
-    return [
-        entry.facts.get("source", "unknown"),
-        entry.path.name,
-        rows,
-        f"{entry.bytes / 1e9:.3f}",
-        _day(entry.used),
-    ]
-
-
-def _day(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+def _row(entry: Entry) -> list[str]:
+    facts, layer = entry.facts, entry.facts.get("layer", "unknown")
+    of, count = facts.get("source", ""), f"{facts['rows']:,} rows" if "rows" in facts else ""
+    if entry.kind == "states":
+        of = f"{facts['encoder']}, {'last layer' if layer is None else f'layer {layer}'}, {facts.get('precision')}"
+        count = f"{facts['windows']:,} windows, {facts['tokens']:,} tokens"
+    used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
+    return [of, count, entry.path.name, f"{entry.bytes / 1e9:.3f}", used]
 
 
 def show_cleared(cleared: Cleared) -> None:

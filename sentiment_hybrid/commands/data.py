@@ -1,4 +1,4 @@
-"""``senthy data``: the sources become one prepared database, or nothing happens because it is up to date."""
+"""``senthy data``: prepares one database from the sources, unless it is up to date."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sentiment_hybrid import console, paths
 from sentiment_hybrid.config.schema import Config, Data
 from sentiment_hybrid.console import note, progress, warn
+from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.errors import DatabaseError, LockedError
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ def run(config: Config, *, refresh: bool = False, offline: bool = False) -> Data
 
     Args:
         config: ``data`` and ``paths`` decide.
-        refresh: build it anew in any case.
-        offline: touch no network.
+        refresh: rebuild it in any case.
+        offline: never use the network.
 
     Raises:
         DataError: and its kinds: a source, its columns, labels or rows cannot be used, or the database is not ours.
@@ -58,7 +59,7 @@ def run(config: Config, *, refresh: bool = False, offline: bool = False) -> Data
     if found is not None and found.fingerprint != wanted:
         first = data.model_copy(update={"split_key_version": 1})
         if found.fingerprint == fingerprint(parts, first, first_version(data.normalizer)):
-            note(f"{target} keeps version 1 of its normaliser and split; --refresh prepares it by the newest rules")
+            note(f"{target} keeps version 1 of its normalizer and split; --refresh updates both")
             return found
     return prepare(
         target, parts, data, normalizer=normalizer, fingerprint=wanted, cache=cache, refresh=refresh, offline=offline
@@ -83,11 +84,10 @@ def prepare(
         target: the database.
         parts, data, normalizer, fingerprint, demands: see `sentiment_hybrid.data.build.build`.
         cache: where nltk data lie or go.
-        refresh: build it anew in any case.
-        offline: touch no network.
+        refresh: rebuild it in any case.
+        offline: never use the network.
     """
     from sentiment_hybrid.data.build import build, check_writable, name_of
-    from sentiment_hybrid.data.normalizers import prepare_nltk
 
     started = time.perf_counter()
     found = _standing(target, started)
@@ -96,8 +96,7 @@ def prepare(
     check_writable(target)
     if found is not None:
         _tell_replaced(found, name_of(parts), fingerprint)
-    if normalizer.name == "classic":
-        prepare_nltk(cache, offline)
+    normalizer.prepare(cache, offline=offline)
     with progress("Reading and cleaning") as task:
         info = build(
             target,
@@ -125,7 +124,6 @@ def prepare(
 def _parts(data: Data, *, offline: bool) -> list[Part]:
     from sentiment_hybrid.data import splits
     from sentiment_hybrid.data.build import Part
-    from sentiment_hybrid.data.sources import open_source
 
     if data.train_source is None:
         return [Part(open_source(data.source, data, offline=offline))]
@@ -156,7 +154,7 @@ def _standing(target: Path, started: float) -> DataResult | None:
     except LockedError:
         raise
     except DatabaseError as error:
-        warn(f"{os.fspath(target)} is built anew: {error.message}")
+        warn(f"rebuilding {os.fspath(target)}: {error.message}")
         return None
 
 
@@ -164,11 +162,11 @@ def _tell_replaced(found: DataResult, source: str, wanted: str) -> None:
     """Say it before another's database goes; it stays until the new one is complete."""
     if found.source != source:
         warn(
-            f"{found.path} holds {found.source}: {source} will replace it once it is read "
+            f"{found.path} contains {found.source}, which {source} will replace once it has been read "
             "(--set paths.data_db=FILE keeps both)"
         )
     elif found.fingerprint != wanted:
-        note(f"{found.path} will be built anew: what {source} holds has changed, or a setting under data")
+        note(f"rebuilding {found.path}: {source} or a setting under `data` has changed")
 
 
 def show(result: DataResult) -> None:

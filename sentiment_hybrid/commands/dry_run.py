@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from sentiment_hybrid import console, paths
-from sentiment_hybrid.config.schema import Config
-
-if TYPE_CHECKING:
-    from sentiment_hybrid.data.store import Split, Store
-    from sentiment_hybrid.engine.training.probe import Probe, Rate
+from sentiment_hybrid import console, distributed, paths
+from sentiment_hybrid.config.schema import Config, Hpo, Train
+from sentiment_hybrid.data.store import Split, Store, open_store
+from sentiment_hybrid.engine import device
+from sentiment_hybrid.engine.states.shards import size_of
+from sentiment_hybrid.engine.states.store import stored_keys, window_keys
+from sentiment_hybrid.engine.training import prepare
+from sentiment_hybrid.engine.training.probe import Probe, Rate
+from sentiment_hybrid.runtime import Runtime
+from sentiment_hybrid.tuning.space import check_space
+from sentiment_hybrid.tuning.study import trials_in_copy
+from sentiment_hybrid.tuning.trials import TrialBench
 
 Verb = Literal["train", "optimize"]
 
@@ -30,40 +35,16 @@ _VARIED = ("hidden", "layers", "trainable_layers", "max_length", "batch_size")
 
 
 @dataclass(frozen=True)
-class Training:
-    """Runs (seeds, trials) of equal length; ``steps`` are those of all runs, tokens those of one epoch."""
-
-    runs: int
-    epochs: int
-    steps: int
-    rows: int
-    valid_rows: int
-    tokens: float
-    valid_tokens: float
-
-
-@dataclass(frozen=True)
 class DryRun:
-    """What a command would do with one model, and the time and disk space that it would take.
-
-    ``parts`` are ``searching`` and ``training``. The states of ``missing`` of the ``distinct`` windows would be
-    stored. ``seconds`` and ``bytes`` are by what they are for; ``measured_seconds`` is what the dry run itself took.
-    """
+    """What a command would do with one model (``counts``), and the time and disk space that it would take."""
 
     verb: Verb
     model: str
     precision: str
-    parts: dict[str, Training]
-    trials_done: int
-    test_rows: int
-    windows: int
-    distinct: int
-    missing: int
-    missing_tokens: float
+    counts: dict[str, int]
     seconds: dict[str, float]
     bytes: dict[str, int]
     notes: list[str]
-    measured_seconds: float = 0.0
 
     @property
     def total_seconds(self) -> float:
@@ -75,7 +56,9 @@ class DryRun:
         return {**asdict(self), "total_seconds": self.total_seconds}
 
 
-def run(config: Config, models: Sequence[str], verb: Verb, **options: Any) -> list[DryRun]:
+def run(
+    config: Config, models: Sequence[str], verb: Verb, runtime: Runtime = Runtime(), **options: Any
+) -> list[DryRun]:
     """What ``train`` or ``optimize`` of each model would do and take; nothing but a temporary folder is written.
 
     A few seconds are spent on each model to measure this machine. ``options`` are those of `Survey`.
@@ -84,19 +67,14 @@ def run(config: Config, models: Sequence[str], verb: Verb, **options: Any) -> li
         SenthyError: what the command itself would say about the same config, database and encoder.
         UsageError: started in several processes.
     """
-    from sentiment_hybrid import distributed
-    from sentiment_hybrid.data.store import open_store
-
     distributed.refuse("a dry run", hint="Leave out torchrun or accelerate launch for --dry-run.")
     results, encoded = [], set[bytes]()
     with open_store(config.paths.data_db) as store, temporary() as folder:
         for model in dict.fromkeys(models):
-            started = time.perf_counter()
             with console.progress(f"counting and measuring {model}", unit="parts"):
-                survey = Survey(config, model, verb, store, **options)
+                survey = Survey(config, model, verb, store, runtime, **options)
                 rates = survey.probe(folder / model, SECONDS).training(survey.compute.precision)
-                result = survey.estimate(rates, encoded)
-            results.append(replace(result, measured_seconds=time.perf_counter() - started))
+                results.append(survey.estimate(rates, encoded))
     return results
 
 
@@ -106,33 +84,18 @@ def show(results: Sequence[DryRun]) -> None:
         show_estimate(result)
     if len(results) > 1:
         console.say(f"together about {console.duration(sum(one.total_seconds for one in results))}")
-    spent = console.duration(sum(one.measured_seconds for one in results))
-    console.say(f"a dry run: counted and measured on this machine in {spent}; nothing was changed")
+    console.say("a dry run: counted and measured on this machine; nothing was changed")
 
 
 def show_estimate(result: DryRun) -> None:
     """What there is to do, and the time and disk space that it takes."""
-    console.table(f"{result.verb} --model {result.model}: to do", ["", ""], list(_counts(result)))
-    rows = [[f"time of {what}", console.duration(seconds)] for what, seconds in result.seconds.items()]
+    rows = [[name, f"{count:,}"] for name, count in result.counts.items()]
+    rows += [[f"time of {what}", console.duration(seconds)] for what, seconds in result.seconds.items()]
     rows += [["time in all, about", console.duration(result.total_seconds)]]
     rows += [[f"disk for {what}", console.size(count)] for what, count in result.bytes.items()]
-    console.table(f"Estimate, {result.precision}", ["", ""], rows)
+    console.table(f"{result.verb} --model {result.model}, {result.precision}", ["", ""], rows)
     for note in result.notes:
         console.say(note)
-
-
-def _counts(result: DryRun) -> Iterator[list[str]]:
-    for name, part in result.parts.items():
-        done = f" ({result.trials_done:,} done already)" if name == "searching" and result.trials_done else ""
-        yield [f"{name}: runs x epochs", f"{part.runs:,} x {part.epochs:,}{done}, {part.steps:,} steps"]
-        yield ["  rows", f"{part.rows:,} train, {part.valid_rows:,} valid"]
-        yield ["  tokens of an epoch", f"{part.tokens:,.0f} train, {part.valid_tokens:,.0f} valid"]
-    if result.test_rows:
-        yield ["testing: rows", f"{result.test_rows:,}"]
-    if result.windows:
-        yield ["windows", f"{result.windows:,}, {result.distinct:,} of them distinct"]
-        stored = result.distinct - result.missing
-        yield ["their states", f"{stored:,} stored, {result.missing:,} to encode ({result.missing_tokens:,.0f} tokens)"]
 
 
 @contextmanager
@@ -151,45 +114,38 @@ class Survey:
         model: str,
         verb: Verb,
         store: Store,
+        runtime: Runtime = Runtime(),
         *,
-        bundle_encoder: bool = False,
         seeds: int = 1,
         test: bool = True,
         final: bool = True,
         most: int | None = None,
-        **options: Any,
     ) -> None:
-        from sentiment_hybrid.engine import device
-        from sentiment_hybrid.engine.training import session
-        from sentiment_hybrid.tuning.space import check_space
-
         if verb == "optimize":
             check_space(config, model)
         self.config, self.model, self.verb, self.store = config, model, verb, store
-        self.bundle_encoder, self.seeds, self.options = bundle_encoder, seeds, options
+        self.runtime, self.seeds = runtime, seeds
         self.final = verb == "train" or final
         self.test = test and self.final
         self.settings, self.hpo = config.model(model).train, config.model(model).hpo
         self.rows = self._rows()
         self.examples = {split: store.read(split, min(rows, most or MOST_COUNTED)) for split, rows in self.rows.items()}
-        self.compute = device.resolve(options.get("device", "auto"), self.settings.precision)
-        session.set_seeds(config.project.seed)
-        self.encoder = session.load_or_build_encoder(
+        self.compute = device.resolve(runtime.device, self.settings.precision)
+        prepare.set_seeds(config.project.seed)
+        self.encoder = prepare.load_or_build_encoder(
             config,
             lambda: self.examples["train"].texts,
-            offline=options.get("offline", False),
-            place=options.get("encoder"),
+            offline=runtime.offline,
+            place=runtime.encoder,
         )
         cache, labels = paths.cache_dir(config.paths.cache_dir), len(store.labels)
-        self.session = session.open_session(
+        self.session = prepare.open_session(
             config, model, self.encoder, num_classes=labels, compute=self.compute, cache=cache
         )
         self.tokenized = {split: self.session.tokenize(one.texts) for split, one in self.examples.items()}
 
     def probe(self, folder: Path, seconds: float) -> Probe:
         """A measurement with the first training texts; token states go to ``folder``."""
-        from sentiment_hybrid.engine.training.probe import Probe
-
         examples = self.examples["train"].first(_PROBED)
         return Probe(self.config, self.model, self.encoder, examples, self.store.labels, self.compute, seconds, folder)
 
@@ -199,18 +155,21 @@ class Survey:
         ``encoded`` are keys of windows that will be stored by then; those of this command are added.
         """
         rate = {one.work: one.tokens for one in rates if one.precision == self.compute.precision}
-        windows, (parts, done) = self._windows(encoded), self._parts()
-        missing, tested = windows["missing_tokens"], self.rows.get("test", 0)
+        counts, missing = self._windows(encoded)
         seconds = {"encoding": missing / rate["encode"]} if missing else {}
-        for name, part in parts.items():
-            epoch = part.tokens / rate["train"] + part.valid_tokens / rate["validate"]
-            seconds[name] = part.runs * part.epochs * epoch
-        if tested:
-            seconds["testing"] = self.seeds * self._tokens("test", tested) / rate["validate"]
-        precision, sizes, notes = self.compute.precision, self._bytes(missing), self._notes(missing)
-        return DryRun(
-            self.verb, self.model, precision, parts, done, tested, **windows, seconds=seconds, bytes=sizes, notes=notes
-        )
+        if self.verb == "optimize":
+            done = self._trials_done()
+            counts["trials done already"] = done
+            runs = max(0, self.hpo.n_trials - done)
+            seconds["searching"] = self._training("search", counts, rate, runs, self.hpo, self.hpo.epochs)
+        if self.final:
+            epochs = self.hpo.epochs if self._with_valid else self.settings.epochs
+            seconds["training"] = self._training("training", counts, rate, self.seeds, self.settings, epochs)
+        if self.test:
+            counts["test rows"] = self.rows["test"]
+            seconds["testing"] = self.seeds * self._tokens("test", self.rows["test"]) / rate["validate"]
+        sizes, notes = self._bytes(missing), self._notes(missing)
+        return DryRun(self.verb, self.model, self.compute.precision, counts, seconds, sizes, notes)
 
     def _rows(self) -> dict[Split, int]:
         """Rows of each split that the command touches: samples are nested, so the largest holds the others."""
@@ -236,42 +195,32 @@ class Survey:
         lengths = self.tokenized[split].lengths[:rows]
         return float(lengths.sum()) * rows / max(1, len(lengths))
 
-    def _parts(self) -> tuple[dict[str, Training], int]:
-        """What is trained, and how many trials the study holds already."""
-        parts, done, hpo, settings = {}, 0, self.hpo, self.settings
-        if self.verb == "optimize":
-            done = self._trials_done()
-            parts["searching"] = self._part(max(0, hpo.n_trials - done), hpo, hpo.epochs)
-        if self.final:
-            epochs = hpo.epochs if self._with_valid else settings.epochs
-            parts["training"] = self._part(self.seeds, settings, epochs, with_valid=self._with_valid)
-        return parts, done
-
-    def _part(self, runs: int, sizes: Any, epochs: int, *, with_valid: bool = False) -> Training:
+    def _training(
+        self, name: str, counts: dict[str, int], rate: dict[str, float], runs: int, sizes: Train | Hpo, epochs: int
+    ) -> float:
+        """Seconds of so many runs on samples of these sizes; what there is to do is added to ``counts``."""
         train, valid = self._at_most("train", sizes.sample_size), self._at_most("valid", sizes.valid_sample_size)
-        more, valid = (self.store.count("valid"), 0) if with_valid else (0, valid)
-        steps = -(-(train + more) // (self.settings.batch_size * self.settings.accumulation))
-        tokens, valid_tokens = self._tokens("train", train) + self._tokens("valid", more), self._tokens("valid", valid)
-        return Training(runs, epochs, runs * epochs * steps, train + more, valid, tokens, valid_tokens)
+        trained: list[tuple[Split, int]] = [("train", train)]
+        if self._with_valid and name == "training":
+            trained, valid = [*trained, ("valid", self.store.count("valid"))], 0
+        rows, tokens = sum(rows for _, rows in trained), sum(self._tokens(*one) for one in trained)
+        steps = runs * epochs * -(-rows // (self.settings.batch_size * self.settings.accumulation))
+        found = {"runs": runs, "epochs": epochs, "rows": rows, "validation rows": valid, "steps of all runs": steps}
+        counts |= {f"{name}: {what}": count for what, count in found.items()}
+        return runs * epochs * (tokens / rate["train"] + self._tokens("valid", valid) / rate["validate"])
 
     def _trials_done(self) -> int:
         """Read from a copy of the study, if it is in an SQLite file."""
-        from sentiment_hybrid.tuning.study import trials_in_copy
-        from sentiment_hybrid.tuning.trials import TrialBench
-
-        options = {"compute" if name == "device" else name: value for name, value in self.options.items()}
-        facts = TrialBench(self.config, self.model, **options).facts()
+        facts = TrialBench(self.config, self.model, self.runtime).facts()
         default = paths.study_db(self.config.paths.results_dir, self.model)
         return trials_in_copy(self.hpo.storage, self.config, self.model, facts, default=default)
 
-    def _windows(self, encoded: set[bytes]) -> dict[str, Any]:
-        """Windows, the distinct ones, those whose states are missing, and their tokens: 0 without a state store."""
+    def _windows(self, encoded: set[bytes]) -> tuple[dict[str, int], float]:
+        """Counts of windows, and the tokens of those whose states are missing; nothing without a state store."""
         import numpy as np
 
-        from sentiment_hybrid.engine.states.store import stored_keys, window_keys
-
         if self.session.states is None:
-            return {"windows": 0, "distinct": 0, "missing": 0, "missing_tokens": 0.0}
+            return {}, 0.0
         texts = list(self.tokenized.values())
         keys = np.concatenate([window_keys(one) for one in texts])
         lengths = np.concatenate([one.window_lengths for one in texts])
@@ -280,9 +229,8 @@ class Survey:
         missing = [at for at, key in zip(first.tolist(), distinct.tolist(), strict=True) if key not in known]
         encoded.update(distinct.tolist())
         scale = sum(self.rows.values()) / max(1, sum(map(len, texts)))
-        counts = {"windows": len(keys), "distinct": len(distinct), "missing": len(missing)}
-        scaled = {name: round(scale * count) for name, count in counts.items()}
-        return {**scaled, "missing_tokens": scale * float(lengths[missing].sum())}
+        counts = {"windows": len(keys), "distinct windows": len(distinct), "windows to encode": len(missing)}
+        return {name: round(scale * count) for name, count in counts.items()}, scale * float(lengths[missing].sum())
 
     def _state_bytes(self, tokens: float) -> int:
         return int(2 * tokens * self.encoder.model.config.hidden_size)  # float16
@@ -293,16 +241,14 @@ class Survey:
             classifier, encoder = self.session.single, self.encoder
             trained = sum(weight.numel() for weight in classifier.parameters() if weight.requires_grad)
             named = encoder.source in ("hub", "package") and self.config.encoder.trainable_layers == 0
-            parts = [classifier.head, *([encoder.model] if self.bundle_encoder or not named else [])]
+            parts = [classifier.head, *([encoder.model] if self.runtime.bundle_encoder or not named else [])]
             found["checkpoints, while it trains"] = _CHECKPOINT_BYTES * trained
             found["model"] = 4 * sum(weight.numel() for part in parts for weight in part.parameters())
         return found
 
     def _notes(self, missing_tokens: float) -> list[str]:
         """What the estimate leaves out or assumes."""
-        from sentiment_hybrid.engine.states.shards import size_of
-
-        notes = []
+        notes = ["not in the estimate: the TF-IDF baseline, figures, and what early stopping or pruning saves"]
         if some := [split for split, one in self.examples.items() if len(one) < self.rows[split]]:
             notes.append(f"counted on the first texts of {' and '.join(some)}; the others are assumed to be like them")
         most, used = self.config.cache.max_gb, size_of(paths.states_dir(paths.cache_dir(self.config.paths.cache_dir)))
@@ -311,9 +257,6 @@ class Survey:
                 f"the token states need more than cache.max_gb ({most:g}) leaves: the encoder will run live in every "
                 "epoch, which takes far longer; raise it, or see senthy cache"
             )
-        notes.append("not in the estimate: the TF-IDF baseline, figures, and what early stopping or pruning saves")
         if varied := [name for name in _VARIED if self.verb == "optimize" and name in self.hpo.search_space]:
             notes.append(f"the space varies {', '.join(varied)}; estimated with the config's own values")
-        if self.verb == "optimize" and self.hpo.storage and not self.hpo.storage.startswith("sqlite"):
-            notes.append("trials that the storage server holds already are not subtracted")
         return notes

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import datetime
 import os
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from sentiment_hybrid import console, paths
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.console import note, progress
+from sentiment_hybrid.data import normalizers
+from sentiment_hybrid.data.columns import find_text
+from sentiment_hybrid.data.sources import open_source
+from sentiment_hybrid.data.store import open_store
+from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
+from sentiment_hybrid.engine.inference import onnx_export
+from sentiment_hybrid.engine.inference.model_directory import LoadedModel, load_model
+from sentiment_hybrid.engine.inference.onnx_export import Check
+from sentiment_hybrid.engine.inference.onnx_runtime import PACKAGES, OnnxBackend, digests, is_export, require
+from sentiment_hybrid.engine.inference.predictor import model_directory, published
+from sentiment_hybrid.engine.training.runs import versions
 from sentiment_hybrid.errors import DatabaseError, ModelError, UsageError
-
-if TYPE_CHECKING:
-    from sentiment_hybrid.config.schema import Config
-    from sentiment_hybrid.engine.batches import TokenizedTexts
-    from sentiment_hybrid.engine.inference.model_directory import LoadedModel
-    from sentiment_hybrid.engine.inference.onnx_export import Check
-    from sentiment_hybrid.engine.inference.onnx_runtime import OnnxBackend
+from sentiment_hybrid.files import atomic_dir, write_json, written
 
 Format = Literal["onnx"]
 Quantize = Literal["int8"]
@@ -82,10 +90,6 @@ def run(
     """
     # Silences internal warnings of torch's tracer; torch reads this variable when it is imported.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    from sentiment_hybrid.engine.inference.model_directory import load_model, published_whole
-    from sentiment_hybrid.engine.inference.onnx_runtime import PACKAGES, require
-    from sentiment_hybrid.engine.inference.predictor import model_directory, published
-
     require(*PACKAGES)
     if load_model_path is not None:
         directory = model_directory(load_model_path)
@@ -97,18 +101,19 @@ def run(
     target = output or paths.exported_model(config.paths.models_dir, loaded.info.head, quantize)
     _check_target(target, directory)
     kind = quantize or "fp32"
-    with published_whole(target) as aside:
+    with written(target), atomic_dir(target) as aside:
         _write(loaded, aside, quantize=quantize)
+        facts = _facts(aside, loaded, kind)
+        _describe(aside, loaded, facts)  # the check reads it
         check, checked_on, speed = _measure(loaded, aside, config, rows=rows, offline=offline)
-        _describe(aside, loaded, {"check": {**asdict(check), "on": checked_on}, "tokens_per_second": speed})
+        facts |= {"check": {**asdict(check), "on": checked_on}, "tokens_per_second": speed}
+        _describe(aside, loaded, facts)
         size = sum(file.stat().st_size for file in aside.rglob("*") if file.is_file())
     return ExportResult(target, directory, kind, size, check, checked_on, speed)
 
 
 def _check_target(target: Path, source: Path) -> None:
     """An export may replace only an older export."""
-    from sentiment_hybrid.engine.inference.onnx_runtime import is_export
-
     if target.exists() and not target.is_dir():
         raise UsageError(f"--output {target} is a file", hint="Choose a new directory.")
     if target.is_dir() and any(target.iterdir()) and not is_export(target):
@@ -117,10 +122,7 @@ def _check_target(target: Path, source: Path) -> None:
 
 
 def _write(loaded: LoadedModel, aside: Path, *, quantize: Quantize | None) -> None:
-    """Write graph, tokenizer and metadata; measurements are added later."""
-    from sentiment_hybrid.console import note
-    from sentiment_hybrid.engine.inference import onnx_export
-
+    """Write graph and tokenizer."""
     loaded.tokenizer.save_pretrained(aside / paths.TOKENIZER_DIR)
     if not (aside / paths.TOKENIZER_DIR / paths.TOKENIZER_JSON).is_file():
         raise ModelError(
@@ -128,62 +130,44 @@ def _write(loaded: LoadedModel, aside: Path, *, quantize: Quantize | None) -> No
             hint="Use an encoder with a fast tokenizer, such as roberta-base.",
         )
     note("writing the graph")
-    place = aside / "fp32" if quantize else aside / "graph"
-    place.mkdir()
-    onnx_export.write_graph(loaded.classifier, place / paths.ONNX_MODEL, max_length=loaded.info.max_length)
-    if quantize:
-        note(f"quantizing to {quantize}")
-        onnx_export.quantize(place / paths.ONNX_MODEL, aside / paths.ONNX_MODEL)
-        for file in place.iterdir():
-            file.unlink()
-    else:
-        for file in place.iterdir():
-            file.rename(aside / file.name)
-    place.rmdir()
-    _describe(aside, loaded, {"kind": quantize or "fp32"})
+    # The exporter of torch may write a file per tensor: so it gets a folder of its own.
+    with tempfile.TemporaryDirectory(dir=aside) as folder:
+        graph = Path(folder) / paths.ONNX_MODEL
+        onnx_export.write_graph(loaded.classifier, graph, max_length=loaded.info.max_length)
+        if quantize:
+            note(f"quantizing to {quantize}")
+            onnx_export.quantize(graph, aside / paths.ONNX_MODEL)
+        else:
+            for file in graph.parent.iterdir():
+                file.rename(aside / file.name)
 
 
 def _describe(aside: Path, loaded: LoadedModel, facts: dict[str, Any]) -> None:
-    """Write model.json: that of the model, plus inputs, outputs and origin of the graph; ``facts`` are added."""
-    import json
+    """Write model.json: that of the model, plus ``facts`` about the graph."""
+    write_json(aside / paths.MODEL_JSON, {**asdict(loaded.info), "encoder_inside": True, "onnx": facts})
 
-    from sentiment_hybrid.engine.inference import onnx_export
-    from sentiment_hybrid.engine.inference.onnx_runtime import digests
-    from sentiment_hybrid.engine.training.runs import versions
-    from sentiment_hybrid.files import write_json
 
-    path = aside / paths.MODEL_JSON
-    known: dict[str, Any] = {}
-    if path.is_file():
-        known = json.loads(path.read_text(encoding="utf-8"))["onnx"]
-    else:
-        known = {
-            "inputs": onnx_export.INPUTS,
-            "outputs": onnx_export.OUTPUTS,
-            "opset": onnx_export.OPSET,
-            "pad_id": int(loaded.tokenizer.pad_token_id),
-            "sha256": digests(aside),
-            "source": {
-                "path": str(loaded.directory),
-                "weights_sha256": loaded.info.weights_sha256,
-                "encoder_fingerprint": loaded.info.encoder_fingerprint,
-                "run_id": loaded.info.run_id,
-                "created": loaded.info.created,
-            },
-            "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "versions": versions(),
-        }
-    write_json(path, {**asdict(loaded.info), "encoder_inside": True, "onnx": {**known, **facts}})
+def _facts(aside: Path, loaded: LoadedModel, kind: str) -> dict[str, Any]:
+    """Inputs, outputs and origin of the graph."""
+    info = loaded.info
+    origin = ("weights_sha256", "encoder_fingerprint", "run_id", "created")
+    return {
+        "inputs": onnx_export.INPUTS,
+        "outputs": onnx_export.OUTPUTS,
+        "opset": onnx_export.OPSET,
+        "pad_id": int(loaded.tokenizer.pad_token_id),
+        "sha256": digests(aside),
+        "source": {"path": str(loaded.directory), **{name: getattr(info, name) for name in origin}},
+        "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "kind": kind,
+    }
 
 
 def _measure(
     loaded: LoadedModel, aside: Path, config: Config, *, rows: int, offline: bool
 ) -> tuple[Check, str, dict[str, float]]:
     """Compare the export with the original; raises ModelError if the predictions differ."""
-    from sentiment_hybrid.console import note, progress
-    from sentiment_hybrid.engine.inference import onnx_export
-    from sentiment_hybrid.engine.inference.onnx_runtime import OnnxBackend
-
     backend = OnnxBackend(aside, device="cpu")
     texts, checked_on = _texts(loaded, config, rows=rows, offline=offline)
     tokenized = _tokenized_alike(loaded, backend, texts + _long(texts))
@@ -207,8 +191,6 @@ def _tokenized_alike(loaded: LoadedModel, backend: OnnxBackend, texts: list[str]
     """The texts tokenized by the exported tokenizer, which must agree with the model's own."""
     import numpy as np
 
-    from sentiment_hybrid.engine.batches import tokenize
-
     info = loaded.info
     own = tokenize(texts, loaded.tokenizer, max_length=info.max_length, max_windows=info.max_windows)
     written = backend.tokenize(texts)
@@ -227,11 +209,8 @@ def _first(total: Any, tokens: int) -> int:
 
 def _texts(loaded: LoadedModel, config: Config, *, rows: int, offline: bool) -> tuple[list[str], str]:
     """Cleaned texts of the prepared test split, else of the sample in the package; and the name of the source."""
-    from sentiment_hybrid.data import normalizers
-
     normalizer = normalizers.from_id(loaded.info.normalizer)
-    if normalizer.name == "classic":
-        normalizers.prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline=offline)
+    normalizer.prepare(paths.cache_dir(config.paths.cache_dir), offline=offline)
     for name, raw in (("the test split", _test_split(config, rows)), ("the sample", _sample(config, rows))):
         if texts := [text for text in map(normalizer, raw) if text]:
             return texts, name
@@ -239,8 +218,6 @@ def _texts(loaded: LoadedModel, config: Config, *, rows: int, offline: bool) -> 
 
 
 def _test_split(config: Config, rows: int) -> list[str]:
-    from sentiment_hybrid.data.store import open_store
-
     try:
         with open_store(config.paths.data_db) as store:
             return store.read("test", min(rows, store.count("test")), with_raw=True).raw or []
@@ -249,9 +226,6 @@ def _test_split(config: Config, rows: int) -> list[str]:
 
 
 def _sample(config: Config, rows: int) -> list[str]:
-    from sentiment_hybrid.data.columns import find_text
-    from sentiment_hybrid.data.sources import open_source
-
     source = open_source("sample", config.data, offline=True)
     column = find_text(source.columns, None, source=source.name)
     return [text or "" for batch in source.batches([column]) for text in batch.columns[column]][:rows]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from sentiment_hybrid import console, paths
 from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.console import note
+from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.errors import EncoderError, SenthyError, UsageError
 
 KINDS = ("encoder", "data", "nltk")
@@ -61,8 +63,6 @@ def run(config: Config, *, what: Sequence[str] = (), offline: bool = False) -> F
 
 
 def _attempt(kind: str, step: Callable[[], Part]) -> Part:
-    from sentiment_hybrid.console import note
-
     note(f"{kind} ...")
     try:
         return step()
@@ -111,8 +111,6 @@ def _snapshot(name: str, revision: str | None, *, offline: bool) -> Path:
 
 
 def _data(config: Config, *, offline: bool) -> Part:
-    from sentiment_hybrid.data.sources import open_source
-
     data = config.data
     specs = [data.train_source, data.valid_source, data.test_source] if data.train_source else [data.source]
     names = [open_source(spec, data, offline=offline).name for spec in specs if spec is not None]
@@ -120,9 +118,9 @@ def _data(config: Config, *, offline: bool) -> Part:
 
 
 def _nltk(config: Config, *, offline: bool, asked: bool) -> Part:
-    from sentiment_hybrid.data.normalizers import prepare_nltk
+    from sentiment_hybrid.data.normalizers import get_normalizer, prepare_nltk
 
-    if config.data.normalizer != "classic" and not asked:
+    if get_normalizer(config.data.normalizer).preparation is None and not asked:
         return Part("nltk", "not needed", f"by the normaliser {config.data.normalizer}")
     cache = paths.cache_dir(config.paths.cache_dir)
     prepare_nltk(cache, offline)

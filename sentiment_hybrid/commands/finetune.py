@@ -10,23 +10,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid import console, distributed, paths, tables
-from sentiment_hybrid.commands import fitting
-from sentiment_hybrid.commands import test as test_command
+from sentiment_hybrid.commands.data import DataResult, prepare
 from sentiment_hybrid.config.schema import Config, Train
+from sentiment_hybrid.console import note, warn
+from sentiment_hybrid.data.build import Demands, Part, fingerprint
+from sentiment_hybrid.data.normalizers import from_id
+from sentiment_hybrid.data.sources import open_source
+from sentiment_hybrid.data.store import Examples, Store, open_store
+from sentiment_hybrid.engine.device import Compute
+from sentiment_hybrid.engine.evaluation import metrics
+from sentiment_hybrid.engine.evaluation.metrics import Comparison, Scores
+from sentiment_hybrid.engine.inference import testing
+from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
+from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo, load_model, read_info, save_model
+from sentiment_hybrid.engine.inference.session import EncodedDataset, Session, session_for
+from sentiment_hybrid.engine.training.checkpoints import best_weights
+from sentiment_hybrid.engine.training.prepare import check_every_label, compute_for, encoded, new_trainer, set_seeds
+from sentiment_hybrid.engine.training.publish import temperature as temperature_of
+from sentiment_hybrid.engine.training.runner import best_epoch, fit, held, load_last
+from sentiment_hybrid.engine.training.runs import Run, now, versions
+from sentiment_hybrid.engine.training.trainer import load_trainable, selection_score, weights_of_classes
 from sentiment_hybrid.errors import DatabaseError, LabelError, LockedError, OutputError, UsageError
-from sentiment_hybrid.files import mark_used
+from sentiment_hybrid.files import check_writable, mark_used
+from sentiment_hybrid.models import renew_output
+from sentiment_hybrid.models.classifier import Classifier
+from sentiment_hybrid.models.encoder.module import Encoder, encoder_fingerprint
+from sentiment_hybrid.reporting.plots import learning_curves
+from sentiment_hybrid.reporting.results import append_result
+from sentiment_hybrid.runtime import Runtime
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from sentiment_hybrid.commands.data import DataResult
-    from sentiment_hybrid.data.store import Examples, Store
-    from sentiment_hybrid.engine.device import Compute
-    from sentiment_hybrid.engine.evaluation.metrics import Comparison, Scores
-    from sentiment_hybrid.engine.inference.evaluate import EncodedDataset
-    from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo
-    from sentiment_hybrid.engine.training.runs import Run
-    from sentiment_hybrid.engine.training.session import Session
 
 
 @dataclass(frozen=True)
@@ -74,12 +88,7 @@ class FinetuneResult:
     results_file_set_aside: Path | None = field(default=None, compare=False)
 
 
-def finetune(config: Config, model: str | None = None, **options: Any) -> FinetuneResult:
-    """Fine-tune a model from Python; options are those of ``run``."""
-    return run(config, model, **options)
-
-
-def run(
+def finetune(
     config: Config,
     model: str | None = None,
     *,
@@ -105,39 +114,51 @@ def run(
         load_model_path: the model directory to start from; it is not changed.
         save_path: where the new model goes; ``models/<head>_roberta_model_finetuned`` for None.
         new_labels: where the data have other labels, take those, and a fresh output layer.
-        resume: go on from the newest unfinished fine-tuning of the same model, data and settings.
+        resume: continue the newest unfinished fine-tuning of the same model, data and settings.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        offline: never reach a network.
-        encoder: where a copy of the encoder lies that the model names.
+        offline: never use the network.
+        encoder: a local copy of the encoder that the model names.
         bundle_encoder: put a frozen hub encoder into the model directory too.
 
     Raises:
         SenthyError: of the kind that fits; see `sentiment_hybrid.errors`.
     """
-    from sentiment_hybrid.data.store import open_store
+    runtime = Runtime(device, offline, encoder, bundle_encoder, resume)
+    return run(
+        config,
+        model,
+        runtime,
+        data_file=data_file,
+        load_model_path=load_model_path,
+        save_path=save_path,
+        new_labels=new_labels,
+    )
 
+
+def run(
+    config: Config,
+    model: str | None = None,
+    runtime: Runtime = Runtime(),
+    *,
+    data_file: str | Path,
+    load_model_path: Path | None = None,
+    save_path: Path | None = None,
+    new_labels: bool = False,
+) -> FinetuneResult:
+    """As `finetune`."""
     distributed.refuse("finetune")
-    loaded = test_command.open_model(config, model, load_model_path, encoder=encoder, offline=offline)
+    loaded = testing.open_model(config, model, load_model_path, encoder=runtime.encoder, offline=runtime.offline)
     target = _target(config, loaded, save_path)
-    fitting.check_writable(
+    check_writable(
         target.parent,
         config.paths.results_dir,
-        hint="Choose other folders: --save-finetuned-model-path DIR, --set paths.results_dir=DIR.",
+        hint="Choose other directories: --save-finetuned-model-path DIR, --set paths.results_dir=DIR.",
     )
     old = _old_splits(config, loaded.info)
-    data = _prepare(config, loaded.info, str(data_file), old, new_labels=new_labels, offline=offline)
-    options = _Options(device, offline, encoder, bundle_encoder)
+    data = _prepare(config, loaded.info, str(data_file), old, new_labels=new_labels, offline=runtime.offline)
     mark_used(data.path)
     with open_store(data.path) as store:
-        return _tune(_Task(config, loaded, target, data, old, options), store, resume=resume)
-
-
-@dataclass(frozen=True)
-class _Options:
-    device: str
-    offline: bool
-    encoder: str | Path | None
-    bundle_encoder: bool
+        return _tune(_Task(config, loaded, target, data, old, runtime), store)
 
 
 @dataclass(frozen=True)
@@ -159,7 +180,7 @@ class _Task:
     target: Path
     data: DataResult
     old: _Old
-    options: _Options
+    runtime: Runtime
 
     @property
     def info(self) -> ModelInfo:
@@ -224,13 +245,13 @@ def _target(config: Config, loaded: LoadedModel, save_path: Path | None) -> Path
     place, parent = target.resolve(), loaded.directory.resolve()
     if place == parent or parent in place.parents or place in parent.parents:
         raise UsageError(
-            f"the new model would go to {target}, where the one to start from lies ({loaded.directory})",
-            hint="Name another place with --save-finetuned-model-path DIR.",
+            f"the new model would overwrite the original model ({loaded.directory})",
+            hint="Choose another directory with --save-finetuned-model-path DIR.",
         )
     if target.exists() and not (target / paths.MODEL_JSON).is_file() and (target.is_file() or any(target.iterdir())):
         raise OutputError(
-            f"{target} is there already and is no model directory, so it is not replaced",
-            hint="Name another place with --save-finetuned-model-path DIR.",
+            f"{target} exists and is not a model directory, so it is not overwritten",
+            hint="Choose another directory with --save-finetuned-model-path DIR.",
         )
     return target
 
@@ -240,13 +261,10 @@ def _old_splits(config: Config, info: ModelInfo) -> _Old:
 
     Raises LockedError: it is there, and only busy; to go on without it would train on what the model is tested on.
     """
-    from sentiment_hybrid.console import warn
-    from sentiment_hybrid.data.store import open_store
-
     try:
         with open_store(config.paths.data_db) as store:
             if store.split_fingerprint == info.split_fingerprint:
-                trained = test_command.trained_keys(store, info.train_rows)
+                trained = testing.trained_keys(store, info.train_rows)
                 return _Old(store.split_keys, store.key_hashes("test"), trained)
             missing = f"{store.path} is not the database that the model was trained on"
     except LockedError:
@@ -262,11 +280,6 @@ def _old_splits(config: Config, info: ModelInfo) -> _Old:
 
 def _prepare(config: Config, info: ModelInfo, source: str, old: _Old, *, new_labels: bool, offline: bool) -> DataResult:
     """The new texts in a database of their own, cleaned, labelled and split as the model needs them."""
-    from sentiment_hybrid.commands.data import prepare
-    from sentiment_hybrid.data.build import Demands, Part, fingerprint
-    from sentiment_hybrid.data.normalizers import from_id
-    from sentiment_hybrid.data.sources import open_source
-
     sizes: dict[str, Any] = {"valid_size": config.finetune.valid_size, "test_size": config.finetune.test_size}
     if old.split_keys is not None:  # hashes can only be compared with those of the old database if they are made alike
         sizes |= old.split_keys
@@ -297,21 +310,18 @@ def _prepare(config: Config, info: ModelInfo, source: str, old: _Old, *, new_lab
 # --- training --------------------------------------------------------------------------------------------------------
 
 
-def _tune(task: _Task, store: Store, *, resume: bool) -> FinetuneResult:
+def _tune(task: _Task, store: Store) -> FinetuneResult:
     """Train, publish, measure, and write it down; the run counts as finished, and cannot be resumed, after all that."""
-    from sentiment_hybrid.engine.training.runs import Run
-    from sentiment_hybrid.reporting.results import append_result
-
-    started = time.perf_counter()
+    started, resume = time.perf_counter(), task.runtime.resume
     rows = _rows(task, store)
     kind, fingerprint = f"{task.info.head}-finetune", task.fingerprint()
     run = Run.unfinished(task.config, kind, fingerprint) if resume else Run.start(task.config, kind, fingerprint)
-    with fitting.held(run, resume=resume):
+    with held(run, resume=resume):
         if resume:
             # What the fingerprint leaves out (the token budget) also goes on as it was resolved at the start.
             kept = {name: getattr(task.config, name) for name in ("paths", "cache", "test")}
             task = replace(task, config=run.config().model_copy(update=kept))
-        result = _tune_in(task, store, rows, run, resume=resume)
+        result = _tune_in(task, store, rows, run)
         result = replace(result, seconds=time.perf_counter() - started)
         result = replace(result, entry=_entry(task, run, result))
         aside = append_result(paths.results_json(task.config.paths.results_dir), result.entry)
@@ -321,11 +331,9 @@ def _tune(task: _Task, store: Store, *, resume: bool) -> FinetuneResult:
 
 def _rows(task: _Task, store: Store) -> tuple[Examples, Examples]:
     """Rows to train on, and rows that choose the epoch. Raises DataError or TrainingError where they do not suffice."""
-    from sentiment_hybrid.engine.training.trainer import weights_of_classes
-
     settings = task.settings
     train = store.read("train", settings.sample_size)
-    fitting.check_every_label(train, store.labels, setting="finetune.sample_size")
+    check_every_label(train, store.labels, setting="finetune.sample_size")
     weights_of_classes(settings.class_weights, train.labels, store.labels)  # a wrong map is told before any encoding
     return train, store.read("valid", _at_most(settings.valid_sample_size, store.count("valid")))
 
@@ -334,20 +342,16 @@ def _at_most(wanted: int | None, there: int) -> int:
     return there if wanted is None else min(wanted, there)
 
 
-def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Run, *, resume: bool) -> FinetuneResult:
-    from sentiment_hybrid.engine.training.checkpoints import best_weights
-    from sentiment_hybrid.engine.training.session import new_trainer
-    from sentiment_hybrid.engine.training.trainer import load_trainable
-
+def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Run) -> FinetuneResult:
     config, settings = task.config, task.settings
-    compute = fitting.compute_for(run, device=task.options.device, precision=settings.precision)
+    compute = compute_for(run, device=task.runtime.device, precision=settings.precision)
     run.settle(compute.describe(), encoder=task.loaded.encoder.fingerprint)
     run.note(parent=task.lineage, data={"source": task.data.source, "fingerprint": store.fingerprint})
     tests = _tests(task, store)
-    test_command.warned_of_mini(task.loaded, tests[_NEW])
+    testing.warned_of_mini(task.loaded, tests[_NEW])
     before = {} if task.renewed else {name: _said(task, task.loaded, name, one) for name, one in tests.items()}
     session = _session(task, compute)
-    train, valid = (fitting.encoded(session, examples) for examples in rows)
+    train, valid = (encoded(session, examples) for examples in rows)
     valid_before = None if task.renewed else _figures(session, valid)
     trainer = new_trainer(
         session,
@@ -358,10 +362,10 @@ def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Ru
         seed=config.project.seed,
         layer_decay=config.finetune.layer_decay,
     )
-    resumed = resume and fitting.load_last(trainer, run)
-    fitting.consume(trainer, run, minutes=settings.checkpoint_minutes)
+    resumed = task.runtime.resume and load_last(trainer, run)
+    fit(trainer, run, minutes=settings.checkpoint_minutes)
     load_trainable(session.classifier, best_weights(run.checkpoints))
-    temperature = fitting.temperature(session, session.single, trainer)
+    temperature = temperature_of(session, session.single, trainer)
     _publish(task, session, store, run, train_rows=len(rows[0]), temperature=temperature)
     result = _result(task, run, tests, before, valid_before=valid_before, train_rows=len(rows[0]))
     return replace(result, resumed=resumed)
@@ -369,17 +373,11 @@ def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Ru
 
 def _session(task: _Task, compute: Compute) -> Session:
     """The model, its encoder's layers unfrozen as asked for; with other labels its output layer is a fresh one."""
-    from sentiment_hybrid.console import note
-    from sentiment_hybrid.engine.training.session import session_for, set_seeds
-    from sentiment_hybrid.models import renew_output
-    from sentiment_hybrid.models.classifier import Classifier
-    from sentiment_hybrid.models.encoder.module import Encoder
-
     info, loaded, layers = task.info, task.loaded, task.trainable_layers
     set_seeds(task.config.project.seed)
     if task.renewed:
         renew_output(loaded.classifier.head, len(task.data.labels))
-        note(f"the output layer is a fresh one, for {', '.join(task.data.labels)} instead of {', '.join(info.labels)}")
+        note(f"the output layer is new, for {', '.join(task.data.labels)} instead of {', '.join(info.labels)}")
     if layers == 0 and task.config.finetune.layer_decay is not None:
         note("finetune.layer_decay has no effect: no encoder layer is trained (finetune.trainable_layers)")
     return session_for(
@@ -396,9 +394,6 @@ def _session(task: _Task, compute: Compute) -> Session:
 
 def _figures(session: Session, dataset: EncodedDataset) -> dict[str, float]:
     """Accuracy, macro-F1 and loss of the model as it stands."""
-    from sentiment_hybrid.engine.evaluation import metrics
-    from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
-
     probabilities = predict_probabilities(
         session.classifier,
         dataset.tokenized,
@@ -411,10 +406,6 @@ def _figures(session: Session, dataset: EncodedDataset) -> dict[str, float]:
 
 def _publish(task: _Task, session: Session, store: Store, run: Run, *, train_rows: int, temperature: float) -> None:
     """Write the model directory; it says what the model is now, and which one it was made from."""
-    from sentiment_hybrid.engine.inference.model_directory import save_model
-    from sentiment_hybrid.engine.training.runs import now, versions
-    from sentiment_hybrid.models.encoder.module import encoder_fingerprint
-
     info, trained = task.info, task.trainable_layers != 0
     described = replace(
         info,
@@ -438,8 +429,8 @@ def _publish(task: _Task, session: Session, store: Store, run: Run, *, train_row
         classifier=session.single,
         encoder=session.encoder,
         info=described,
-        bundle=task.options.bundle_encoder or info.encoder_inside or trained,
-        seen=test_command.texts_beside(task.loaded),
+        bundle=task.runtime.bundle_encoder or info.encoder_inside or trained,
+        seen=testing.texts_beside(task.loaded),
     )
 
 
@@ -450,20 +441,16 @@ _NEW, _OLD = "new test", "old test"
 
 def _tests(task: _Task, store: Store) -> dict[str, Examples]:
     """The rows to measure on: the new test split, and the old one where it is there and has the same labels."""
-    from sentiment_hybrid.data.store import open_store
-
     wanted = task.config.test.sample_size
     tests = {_NEW: store.read("test", _at_most(wanted, store.count("test")), with_raw=True)}
     if not _why_no_old_test(task):
         with open_store(task.config.paths.data_db) as old:
             rows = old.read("test", _at_most(wanted, old.count("test")), with_raw=True)
-            tests[_OLD] = test_command.own_texts(task.loaded, old, rows)
+            tests[_OLD] = testing.own_texts(task.loaded, old, rows)
     return tests
 
 
 def _why_no_old_test(task: _Task) -> str:
-    from sentiment_hybrid.data.store import open_store
-
     if task.old.missing:
         return task.old.missing
     if task.renewed:
@@ -476,7 +463,7 @@ def _why_no_old_test(task: _Task) -> str:
 
 def _said(task: _Task, model: LoadedModel, name: str, examples: Examples) -> np.ndarray:
     """Probabilities (N, C) of a model on one of the tests."""
-    return test_command.probabilities_of(task.config, model, examples, split=name, device=task.options.device)[0]
+    return testing.probabilities_of(task.config, model, examples, split=name, device=task.runtime.device)[0]
 
 
 def _result(
@@ -489,18 +476,14 @@ def _result(
     train_rows: int,
 ) -> FinetuneResult:
     """Measure the published model on the same rows, and draw."""
-    from sentiment_hybrid.engine.inference.model_directory import load_model
-    from sentiment_hybrid.engine.training.trainer import selection_score
-    from sentiment_hybrid.reporting.plots import learning_curves
-
     config, info, metric = task.config, task.info, task.settings.metric
-    best, valid = fitting.best_epoch(run)
-    published = load_model(task.target, encoder=task.options.encoder, offline=task.options.offline)
+    best, valid = best_epoch(run)
+    published = load_model(task.target, encoder=task.runtime.encoder, offline=task.runtime.offline)
     after = {name: _said(task, published, name, examples) for name, examples in tests.items()}
     measured = {name: _measure(task, examples, after[name], before.get(name)) for name, examples in tests.items()}
     title = f"{info.display_name} fine-tuned on {task.data.source}"
     learning_curves(run.folder / paths.RUN_CURVES, run.epochs(), title=title, best=best["epoch"])
-    files = test_command.write_files(
+    files = testing.write_files(
         config, published, tests[_NEW], after[_NEW], None, measured[_NEW].after, name="finetune",
         labels=published.info.labels,
     )  # fmt: skip
@@ -532,9 +515,7 @@ def _result(
 
 
 def _measure(task: _Task, examples: Examples, after: np.ndarray, before: np.ndarray | None) -> Measured:
-    from sentiment_hybrid.engine.evaluation import metrics
-
-    level = test_command.level_of(task.config)
+    level = testing.level_of(task.config)
     scores = metrics.score(examples.labels, after, task.data.labels, **level)
     if before is None:
         return Measured(len(examples), scores, None, None)
@@ -548,9 +529,6 @@ def _measure(task: _Task, examples: Examples, after: np.ndarray, before: np.ndar
 
 def _entry(task: _Task, run: Run, result: FinetuneResult) -> dict[str, Any]:
     """What the results file says of a fine-tuning."""
-    from sentiment_hybrid.engine.inference.model_directory import read_info
-    from sentiment_hybrid.engine.training.runs import now, versions
-
     info = read_info(task.target)
     return {
         "name": f"{result.model}_Finetune",

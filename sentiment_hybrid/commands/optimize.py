@@ -10,22 +10,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid import console, distributed, paths, tables
-from sentiment_hybrid.commands import fitting
 from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.commands import train as train_command
+from sentiment_hybrid.commands.train import TrainResult
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.config.sections import METRICS
-from sentiment_hybrid.errors import StudyError
+from sentiment_hybrid.config.syntax import dump
+from sentiment_hybrid.console import note, progress
+from sentiment_hybrid.engine.inference.model_directory import read_info
+from sentiment_hybrid.engine.inference.testing import TestResult, kept_result
+from sentiment_hybrid.engine.training.fingerprint import can_resume, is_published
+from sentiment_hybrid.errors import OutputError, StudyError
+from sentiment_hybrid.files import atomic_file, check_writable, written
 from sentiment_hybrid.heads import display_name
+from sentiment_hybrid.reporting import search_plots
+from sentiment_hybrid.reporting.results import read_results
+from sentiment_hybrid.runtime import Runtime
+from sentiment_hybrid.tuning import study as studies
+from sentiment_hybrid.tuning.search import Search, StudyStatus
+from sentiment_hybrid.tuning.space import check_space, distributions, fragment, with_params
+from sentiment_hybrid.tuning.study import Storage, TrialFacts
+from sentiment_hybrid.tuning.trials import TrialBench
+from sentiment_hybrid.tuning.workers import open_runner
 
 if TYPE_CHECKING:
     import optuna
-
-    from sentiment_hybrid.commands.test import TestResult
-    from sentiment_hybrid.commands.train import TrainResult
-    from sentiment_hybrid.tuning.search import Standing
-    from sentiment_hybrid.tuning.study import Storage, TrialFacts
-    from sentiment_hybrid.tuning.trials import TrialBench
 
 
 @dataclass(frozen=True)
@@ -67,51 +76,48 @@ class _Found:
     data: str
 
 
-def optimize(config: Config, model: str = "lstm", **options: Any) -> OptimizeResult:
-    """Search and train the best model from Python; options are those of ``run``."""
-    return run(config, model, **options)
-
-
-def run(
+def optimize(
     config: Config,
-    model: str,
+    model: str = "lstm",
     *,
+    final: bool = True,
     device: str = "auto",
     offline: bool = False,
     encoder: str | Path | None = None,
     bundle_encoder: bool = False,
-    final: bool = True,
 ) -> OptimizeResult:
     """Search to ``hpo.n_trials`` trials in all, then train, publish and test a model with the best parameters.
 
-    Running it again goes on where it was stopped; with the total reached, it goes straight to the final model.
+    Running it again continues where it stopped; if the total is reached, only the final model is trained.
 
     Args:
         config: the whole configuration; its ``data_db`` must have been prepared by ``senthy data``.
         model: ``lstm``, ``han`` or ``linear``.
+        final: train the final model.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         offline: never reach a network.
         encoder: where a copy of the encoder lies that the config names.
         bundle_encoder: put a frozen hub encoder into the final model's directory too.
-        final: train the final model.
 
     Raises:
         SenthyError: of the kind that fits; see `sentiment_hybrid.errors`.
     """
-    from sentiment_hybrid.tuning.space import check_space
+    return run(config, model, Runtime(device, offline, encoder, bundle_encoder), final=final)
 
+
+def run(config: Config, model: str, runtime: Runtime = Runtime(), *, final: bool = True) -> OptimizeResult:
+    """As `optimize`."""
     started = time.perf_counter()
     check_space(config, model)
     distributed.refuse(
         "optimize", hint="Start one per machine: --workers N for several GPUs, --storage URL for several machines."
     )
-    fitting.check_writable(config.paths.models_dir, config.paths.results_dir)
-    found = _search(config, model, device=device, offline=offline, encoder=encoder)
+    check_writable(config.paths.models_dir, config.paths.results_dir)
+    found = _search(config, model, runtime)
     files = {"best_params": _write_best(config, model, found), **_draw(config, model, found)}
     result = _result(config, model, found, files)
     if final:
-        options = {"device": device, "offline": offline, "encoder": encoder}
-        trained, test = _train_final(config, model, found, options, bundle_encoder=bundle_encoder)
+        trained, test = _train_final(config, model, found, runtime)
         result = replace(result, trained=trained, test=test)
     return replace(result, seconds=time.perf_counter() - started)
 
@@ -119,20 +125,16 @@ def run(
 # --- the search ------------------------------------------------------------------------------------------------------
 
 
-def _search(config: Config, model: str, *, device: str, offline: bool, encoder: str | Path | None) -> _Found:
-    from sentiment_hybrid.console import note
-    from sentiment_hybrid.tuning import study as studies
-    from sentiment_hybrid.tuning.trials import TrialBench
-
+def _search(config: Config, model: str, runtime: Runtime) -> _Found:
     hpo = config.model(model).hpo
     default = paths.study_db(config.paths.results_dir, model)
     with studies.open_storage(hpo.storage, default=default) as storage:
-        bench = TrialBench(config, model, compute=device, offline=offline, encoder=encoder)
+        bench = TrialBench(config, model, runtime)
         study, replaced = studies.open_study(storage, studies.identity(config, model, bench.facts()), config)
         for text in (*bench.notes, *([replaced] if replaced else [])):
             note(text)
         note(f"study {study.study_name} in {storage.shown}")
-        _run_trials(config, model, study, storage, bench, device=device, offline=offline, encoder=encoder)
+        _run_trials(config, model, study, storage, bench, runtime)
         return _found(study, storage, bench.fingerprint)
 
 
@@ -142,23 +144,15 @@ def _run_trials(
     study: optuna.Study,
     storage: Storage,
     bench: TrialBench,
-    *,
-    device: str,
-    offline: bool,
-    encoder: str | Path | None,
+    runtime: Runtime,
 ) -> None:
-    from sentiment_hybrid.console import note, progress
-    from sentiment_hybrid.tuning.search import Search
-    from sentiment_hybrid.tuning.space import distributions
-    from sentiment_hybrid.tuning.workers import open_lanes
-
     hpo = config.model(model).hpo
-    lanes = open_lanes(bench, hpo.workers, compute=device, offline=offline, encoder=encoder)
-    with closing(lanes), progress("searching", total=hpo.n_trials, unit="trials") as bar:
+    runner = open_runner(bench, hpo.workers, runtime)
+    with closing(runner), progress("searching", total=hpo.n_trials, unit="trials") as bar:
         search = Search(
             study,
             storage,
-            lanes,
+            runner,
             space=distributions(hpo.search_space),
             n_trials=hpo.n_trials,
             epochs=hpo.epochs,
@@ -173,24 +167,22 @@ def _run_trials(
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"interrupted; the study {study.study_name} is kept in {storage.shown}; "
-                "the same command goes on with it"
+                "run the same command to continue"
             ) from None
 
 
 @contextmanager
 def _encoding(split: str) -> Iterator[Callable[[int], object]]:
-    from sentiment_hybrid.console import progress
-
     with progress(f"encoding {split}", unit="windows") as bar:
         yield bar.advance
 
 
-def _shown_by(update: Callable[..., object], metric: str) -> Callable[[Standing], object]:
-    def show(standing: Standing) -> None:
-        facts: dict[str, object] = {"pruned": standing.pruned, "failed": standing.failed}
-        if standing.best is not None:
-            facts[f"best {metric}"] = figure(standing.best, metric)
-        update(completed=standing.finished + standing.pruned, **facts)
+def _shown_by(update: Callable[..., object], metric: str) -> Callable[[StudyStatus], object]:
+    def show(status: StudyStatus) -> None:
+        facts: dict[str, object] = {"pruned": status.pruned, "failed": status.failed}
+        if status.best is not None:
+            facts[f"best {metric}"] = figure(status.best, metric)
+        update(completed=status.finished + status.pruned, **facts)
 
     return show
 
@@ -202,8 +194,6 @@ def figure(value: float, metric: str) -> float:
 
 def _found(study: optuna.Study, storage: Storage, data: str) -> _Found:
     """What the study came to. Raises StudyError where no trial finished: there is no best one."""
-    from sentiment_hybrid.tuning import study as studies
-
     trials = studies.ended_trials(study)
     best = studies.best_of(trials)
     if not best:
@@ -231,10 +221,6 @@ def _found(study: optuna.Study, storage: Storage, data: str) -> _Found:
 
 def _write_best(config: Config, model: str, found: _Found) -> Path:
     """The best parameters as a fragment of a config, to be merged over any other."""
-    from sentiment_hybrid.config.syntax import dump
-    from sentiment_hybrid.files import aside_of, written
-    from sentiment_hybrid.tuning.space import fragment
-
     metric = config.model(model).train.metric
     best = found.best[0]
     assert best.value is not None
@@ -244,14 +230,12 @@ def _write_best(config: Config, model: str, found: _Found) -> Path:
         f"# trial {best.number}, validation {metric} {figure(best.value, metric):.4f} in epoch {best.best_epoch}.",
         "# A fragment of a configuration: what is not named here stays as it is.",
     ]
-    with written(path), aside_of(path) as aside:
+    with written(path), atomic_file(path) as aside:
         aside.write_text("\n".join(lines) + "\n" + dump(fragment(model, best.params)), encoding="utf-8")
     return path
 
 
 def _draw(config: Config, model: str, found: _Found) -> dict[str, Path]:
-    from sentiment_hybrid.reporting import search_plots
-
     section = config.model(model)
     metric = section.train.metric
     return search_plots.draw(
@@ -259,7 +243,7 @@ def _draw(config: Config, model: str, found: _Found) -> dict[str, Path]:
         f"{model}_roberta_search",
         [_plotted(trial) for trial in found.trials],
         found.importances,
-        metric=f"{'' if METRICS[metric] else 'negative '}valid {metric.replace('_', ' ').replace('f1', 'F1')}",
+        metric=f"{'' if METRICS[metric] else 'negative '}valid {tables.metric_name(metric)}",
         log_params=[name for name, entry in section.hpo.search_space.items() if getattr(entry, "log", False)],
         title=f"{display_name(model)} on {config.project.name}",
     )
@@ -299,23 +283,20 @@ def _result(config: Config, model: str, found: _Found, files: dict[str, Path]) -
 
 
 def _train_final(
-    config: Config, model: str, found: _Found, options: Mapping[str, Any], *, bundle_encoder: bool
+    config: Config, model: str, found: _Found, runtime: Runtime
 ) -> tuple[TrainResult | None, TestResult | None]:
     """Train with the best parameters, or go on with that; only its test where that model is published already."""
-    from sentiment_hybrid.console import note
-    from sentiment_hybrid.engine.inference.model_directory import read_info
-
     config, purpose = final_training(config, model, found.best[0], _counts(found.trials), found.study, found.storage)
     include_valid = purpose.include_valid
-    if (told := shorter_than_the_best(config, model, found.best[0])) and not include_valid:
-        note(told)
-    resume = train_command.can_resume(config, model, found.data, include_valid=include_valid)
-    if not resume and _is_done(config, model, found.data, purpose, bundle=bundle_encoder):
-        note("the final model with these parameters is published already")
+    if (warning := shorter_than_the_best(config, model, found.best[0])) and not include_valid:
+        note(warning)
+    resume = can_resume(config, model, found.data, include_valid=include_valid)
+    if not resume and _is_done(config, model, found.data, purpose, bundle=runtime.bundle_encoder):
+        note("the final model with these parameters has already been published")
         directory = paths.published_model(config.paths.models_dir, model)
-        kept = test_command.kept_result(config, directory, read_info(directory))
-        return None, kept or test_command.run(config, model, **options)
-    trained = train_command.run(config, model, resume=resume, purpose=purpose, bundle_encoder=bundle_encoder, **options)
+        kept = kept_result(config, directory, read_info(directory))
+        return None, kept or test_command.run(config, model, runtime)
+    trained = train_command.run(config, model, replace(runtime, resume=resume), purpose=purpose)
     return trained, trained.test
 
 
@@ -323,8 +304,6 @@ def final_training(
     config: Config, model: str, best: TrialFacts, counts: Mapping[str, int], study: str, storage: str
 ) -> tuple[Config, train_command.Purpose]:
     """The config of the final model, and what its entry in the results will say of the search."""
-    from sentiment_hybrid.tuning.space import with_params
-
     config = with_params(config, model, best.params)
     section = config.model(model)
     include_valid = section.hpo.final.include_valid
@@ -352,8 +331,8 @@ def shorter_than_the_best(config: Config, model: str, best: TrialFacts) -> str:
     if best.best_epoch is None or epochs >= best.best_epoch:
         return ""
     return (
-        f"the final model trains for {epochs} epochs, and the best trial was best in epoch {best.best_epoch}: "
-        f"it may stay below what the search found (--final-epochs {best.best_epoch} or more)"
+        f"the final model trains for {epochs} epochs, but the best trial reached its score in epoch {best.best_epoch}: "
+        f"consider --final-epochs {best.best_epoch} or more"
     )
 
 
@@ -366,13 +345,7 @@ def _is_done(
     config: Config, model: str, data_fingerprint: str, purpose: train_command.Purpose, *, bundle: bool
 ) -> bool:
     """Whether the published model is this one and its entry is in the results."""
-    from sentiment_hybrid.engine.inference.model_directory import read_info
-    from sentiment_hybrid.errors import OutputError
-    from sentiment_hybrid.reporting.results import read_results
-
-    if not train_command.is_published(
-        config, model, data_fingerprint, include_valid=purpose.include_valid, bundle=bundle
-    ):
+    if not is_published(config, model, data_fingerprint, include_valid=purpose.include_valid, bundle=bundle):
         return False
     run_id = read_info(paths.published_model(config.paths.models_dir, model)).run_id
     name = f"{display_name(model)}_{purpose.name}"
@@ -399,7 +372,7 @@ def show_search(result: OptimizeResult) -> None:
         f"{result.finished:,} trials finished, {result.pruned:,} pruned, {result.failed:,} failed; "
         f"{result.epochs_run:,} epochs trained, {result.epochs_saved:,} saved by pruning"
     )
-    sign = -1 if result.metric == "loss" else 1
+    sign = 1 if METRICS[result.metric] else -1
     names = list(result.best.params)
     rows = [
         [trial.number, f"{sign * trial.value:.4f}", trial.best_epoch, *(_param(trial.params[name]) for name in names)]
@@ -410,9 +383,9 @@ def show_search(result: OptimizeResult) -> None:
     if result.importances:
         ordered = sorted(result.importances.items(), key=lambda item: -item[1])
         rows = [[name, f"{100 * value:.1f} %"] for name, value in ordered]
-        console.table("Hyper-parameter importance", ["hyper-parameter", "importance"], rows)
+        console.table("Hyperparameter importance", ["hyperparameter", "importance"], rows)
     else:
-        console.say("hyper-parameter importance is unknown: too few trials, or results that are too similar")
+        console.say("hyperparameter importance is unknown: too few trials, or results that are too similar")
     tables.files(result.files)
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sentiment_hybrid import console, paths
 from sentiment_hybrid.config.schema import JOINT, Config
+from sentiment_hybrid.console import note
+from sentiment_hybrid.data.store import open_store
+from sentiment_hybrid.engine.evaluation.seen import SeenTexts
+from sentiment_hybrid.engine.inference.model_directory import LoadedModel, load_model
+from sentiment_hybrid.engine.inference.pack import pack
+from sentiment_hybrid.engine.inference.predictor import published
+from sentiment_hybrid.engine.inference.testing import trained_keys
+from sentiment_hybrid.engine.training.joint import further_keys
 from sentiment_hybrid.errors import DatabaseError, UsageError
+from sentiment_hybrid.files import atomic_dir, written
 from sentiment_hybrid.heads import HEADS
-
-if TYPE_CHECKING:
-    from sentiment_hybrid.engine.evaluation.seen import SeenTexts
-    from sentiment_hybrid.engine.inference.model_directory import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -37,15 +41,11 @@ def run(config: Config, *, output: Path | None = None, offline: bool = False) ->
         ModelError: a model is missing, or they do not share an encoder.
         EncoderError, OutputError: as their names say.
     """
-    from sentiment_hybrid.engine.inference.model_directory import load_model, published_whole
-    from sentiment_hybrid.engine.inference.pack import pack
-    from sentiment_hybrid.engine.inference.predictor import published
-
     heads = config.heads(JOINT)
     models = [load_model(published(config.paths.models_dir, head), offline=offline) for head in heads]
     target = output or paths.packed_models(config.paths.models_dir)
     _check_target(target)
-    with published_whole(target) as aside:
+    with written(target), atomic_dir(target) as aside:
         pack(models, aside)
         seen = _seen(config, models)
         if seen is not None:
@@ -57,12 +57,12 @@ def run(config: Config, *, output: Path | None = None, offline: bool = False) ->
 def _check_target(target: Path) -> None:
     """A pack replaces an older one and nothing else."""
     if target.exists() and not target.is_dir():
-        raise UsageError(f"--output {target} is a file", hint="Name a new directory.")
+        raise UsageError(f"--output {target} is a file", hint="Choose a new directory.")
     there = {entry.name for entry in target.iterdir()} if target.is_dir() else set()
     # A model directory has an encoder inside too.
     others = there - {paths.ENCODER_DIR, paths.SEEN_TEXTS, *HEADS}
     if others or (there and paths.ENCODER_DIR not in there):
-        raise UsageError(f"--output {target} is a directory with other files in it", hint="Name a new directory.")
+        raise UsageError(f"--output {target} contains other files", hint="Choose a new directory.")
 
 
 def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
@@ -73,22 +73,16 @@ def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
     """
     import numpy as np
 
-    from sentiment_hybrid.commands.joint import further_keys
-    from sentiment_hybrid.commands.test import trained_keys
-    from sentiment_hybrid.console import note
-    from sentiment_hybrid.data.store import open_store
-    from sentiment_hybrid.engine.evaluation.seen import SeenTexts
-
     try:
         with open_store(config.paths.data_db) as store:
             if any(model.info.split_fingerprint != store.split_fingerprint for model in models):
-                note(f"{config.paths.data_db} is not what the models were trained on: the pack knows none of its texts")
+                note(f"{config.paths.data_db} is not the training database: the pack does not record its texts")
                 return None
             keys = [trained_keys(store, max(model.info.train_rows for model in models))]
             made_by = store.split_keys
             beside = further_keys(config, store) if config.joint.further_source is not None else keys[0][:0]
     except DatabaseError as error:
-        note(f"{error.message}: the pack knows none of the texts that its models were trained on")
+        note(f"{error.message}: the pack does not record the training texts")
         return None
     named = SeenTexts.of(beside, **made_by)
     for model in models:
@@ -98,7 +92,7 @@ def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
                 f"{model.directory} was trained on further texts too, and not on those that joint.further_source "
                 f"({config.joint.further_source or 'none'}) gives with joint.further_label_map and "
                 "joint.further_partial",
-                hint="Give the settings of the training, so that the pack knows its texts: "
+                hint="Use the settings of the training, so that the pack records its texts: "
                 "--set joint.further_source=FILE",
             )
     return SeenTexts.of(np.concatenate([*keys, beside]), **made_by)

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from sentiment_hybrid import console, paths
+from sentiment_hybrid.console import note, progress, warn
+from sentiment_hybrid.engine.inference.model_directory import read_info
+from sentiment_hybrid.engine.prefetch import one_ahead
 from sentiment_hybrid.errors import ModelError, SourceError, UsageError, count
 from sentiment_hybrid.heads import HEADS
 
@@ -198,13 +201,12 @@ def _of_texts(texts: list[str]) -> _Incoming:
 
 def _open(stack: contextlib.ExitStack, path: Path | None, data: Data, file_format: Format | None) -> _Incoming:
     """The rows of a file, or of standard input."""
-    from sentiment_hybrid.data.sources import ParquetSource, kind_of, open_source, open_stream
+    from sentiment_hybrid.data.sources import kind_of, open_source, open_stream
 
     if path is None or str(path) == STDIN:
         if sys.stdin is None:
             raise UsageError("standard input is not available", hint="Use --input FILE.")
-        kind = file_format or "lines"
-        return _streamed(stack, open_stream(sys.stdin.buffer, data, kind=kind), kind)
+        return _streamed(stack, open_stream(sys.stdin.buffer, data, kind=file_format), file_format or "lines")
     path = path.expanduser()
     if file_format is not None:
         source = open_stream(_opened(stack, path), data, kind=file_format, name=str(path))
@@ -213,8 +215,7 @@ def _open(stack: contextlib.ExitStack, path: Path | None, data: Data, file_forma
         raise UsageError(f"{path} is a pipe, so its format cannot be detected", hint="Set --format.")
     found = "csv" if str(path) == "sample" else kind_of(path)
     source = open_source(str(path), data, offline=True)
-    types = source.types if isinstance(source, ParquetSource) else {}
-    return _Incoming(source.name, found, list(source.columns), _batches(stack, source), types)
+    return _Incoming(source.name, found, list(source.columns), _batches(stack, source), source.types)
 
 
 def _streamed(stack: contextlib.ExitStack, source: Source, kind: str) -> _Incoming:
@@ -259,8 +260,6 @@ def _predictor(
     backend: Backend,
     labels: Sequence[str] | None,
 ) -> tuple[Predictor, Path]:
-    from sentiment_hybrid.console import note
-    from sentiment_hybrid.engine.inference.model_directory import read_info
     from sentiment_hybrid.engine.inference.onnx_runtime import is_export
     from sentiment_hybrid.engine.inference.predictor import Predictor, model_directory, published, published_or_mini
 
@@ -326,7 +325,6 @@ def _label(
     A group is cleaned and tokenised in a thread while the one before it is computed and written.
     """
     from sentiment_hybrid.data.writers import open_sink
-    from sentiment_hybrid.engine.prefetch import one_ahead
 
     predictor.check_columns(incoming.columns, source=incoming.name)
     column = _text_column(incoming, text_column, data)
@@ -349,7 +347,7 @@ def _label(
 
 def _groups(predictor: Predictor, incoming: _Incoming, column: str) -> Iterator[_Group]:
     """Batches joined into groups until there are enough rows or characters."""
-    from sentiment_hybrid.data.sources import value_text
+    from sentiment_hybrid.data.sources import texts_of
     from sentiment_hybrid.engine.inference.predictor import CHUNK
 
     batches: list[Batch] = []
@@ -358,7 +356,7 @@ def _groups(predictor: Predictor, incoming: _Incoming, column: str) -> Iterator[
     for batch in incoming.batches:
         if batch:
             predictor.check_columns(list(batch.columns), source=incoming.name)
-        new = [value_text(value) for value in batch.columns.get(column, [None] * len(batch))]
+        new = texts_of(batch, column, source=incoming.name)
         length = sum(len(text or "") for text in new)
         if texts and (len(texts) + len(new) > CHUNK or size + length > _CHARACTERS):
             yield _Group(_joined(batches), texts)
@@ -430,8 +428,6 @@ def _plain(values: np.ndarray) -> list[str | float | None]:
 @contextlib.contextmanager
 def _progress(output: Path | None) -> Iterator[Callable[[int], object]]:
     """A progress bar on stderr, unless the rows are printed on the same terminal."""
-    from sentiment_hybrid.console import progress
-
     if output is None and _is_terminal(sys.stdout):
         yield lambda rows: None
         return
@@ -441,8 +437,6 @@ def _progress(output: Path | None) -> Iterator[Callable[[int], object]]:
 
 def _report(predictor: Predictor, skipped: int) -> None:
     """Print what the output does not show."""
-    from sentiment_hybrid.console import note, warn
-
     if predictor.empty:
         note(f"no prediction for {count(predictor.empty, 'text')} (empty after cleaning)")
     if predictor.truncated:

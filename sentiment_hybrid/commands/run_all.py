@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from sentiment_hybrid import console, paths, tables
 from sentiment_hybrid.commands import data as data_command
 from sentiment_hybrid.commands import optimize as optimize_command
 from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.commands import train as train_command
+from sentiment_hybrid.commands.data import DataResult
+from sentiment_hybrid.commands.optimize import OptimizeResult
+from sentiment_hybrid.commands.train import TrainResult
 from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.console import note, warn
+from sentiment_hybrid.engine.evaluation import metrics
+from sentiment_hybrid.engine.evaluation.metrics import Comparison
+from sentiment_hybrid.engine.inference.model_directory import read_info
+from sentiment_hybrid.engine.inference.testing import TestResult, kept_result
+from sentiment_hybrid.engine.training.fingerprint import can_resume, is_published
 from sentiment_hybrid.errors import SenthyError, UsageError
 from sentiment_hybrid.heads import display_name
-
-if TYPE_CHECKING:
-    from sentiment_hybrid.commands.data import DataResult
-    from sentiment_hybrid.commands.optimize import OptimizeResult
-    from sentiment_hybrid.commands.test import TestResult
-    from sentiment_hybrid.commands.train import TrainResult
-    from sentiment_hybrid.engine.evaluation.metrics import Comparison
+from sentiment_hybrid.reporting.plots import comparison
+from sentiment_hybrid.reporting.predictions import read_predictions
+from sentiment_hybrid.runtime import Runtime
 
 Mode = Literal["train", "optimize", "test"]
 
@@ -51,25 +57,19 @@ class _Options:
     """What every model is done with."""
 
     force: bool
-    resume: bool
-    bundle_encoder: bool
     seeds: int
-    everywhere: dict[str, Any]
+    runtime: Runtime
 
 
 def run(
     config: Config,
     models: Sequence[str] = ("lstm", "han"),
+    runtime: Runtime = Runtime(),
     *,
     mode: Mode = "train",
     seeds: int = 1,
     force: bool = False,
     refresh: bool = False,
-    device: str = "auto",
-    offline: bool = False,
-    encoder: str | Path | None = None,
-    bundle_encoder: bool = False,
-    resume: bool = False,
 ) -> RunAllResult:
     """Every step whose inputs have changed (all with ``force``); one model's failure leaves the others their work.
 
@@ -80,27 +80,25 @@ def run(
         seeds: how many models of each head to train; see ``train``.
         force: train and test again though nothing has changed; a search always goes on from what it has.
         refresh: build the database anew.
-        device, offline, encoder, bundle_encoder: as for ``train``.
-        resume: go on with unfinished trainings; a search does so by itself.
+        runtime: as for ``train``; ``resume`` continues unfinished trainings, and a search does so by itself.
 
     Raises:
         SenthyError: the data cannot be prepared, and so nothing can run. Failures of models are in the result.
     """
     started = time.perf_counter()
     if seeds > 1 and mode != "train":
-        raise UsageError("--seeds is for trainings", hint="Use it with --mode train.")
+        raise UsageError("--seeds applies to training", hint="Use it with --mode train.")
     if mode == "optimize":
         _check_studies(config, models)
-    prepared = data_command.run(config, refresh=refresh, offline=offline)
-    everywhere = {"device": device, "offline": offline, "encoder": encoder}
-    options = _Options(force, resume, bundle_encoder, seeds, everywhere)
+    prepared = data_command.run(config, refresh=refresh, offline=runtime.offline)
+    options = _Options(force, seeds, runtime)
     files = {"results": paths.results_json(config.paths.results_dir)}
     result = RunAllResult(prepared, {}, [], [], {}, files, 0.0)
     for model in dict.fromkeys(models):
         name = display_name(model)
         try:
             result.tests[name] = _DONE_BY[mode](config, model, options, result)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other models go on
+        except Exception as error:  # noqa: BLE001 - the other models continue in any case
             result.failures[name] = error
             _tell_failure(name, error)
     if result.tests:
@@ -119,27 +117,20 @@ def _check_studies(config: Config, models: Sequence[str]) -> None:
     named = [(one.storage, one.study_name) for one in searches if one.storage and one.study_name]
     if len(set(named)) < len(named):
         raise UsageError(
-            f"{', '.join(models)} cannot share one study, and their storage and study_name are the same",
-            hint="Leave out --study-name: each search then has a study of its own in the same storage.",
+            f"{', '.join(models)} have the same storage and study_name, but models cannot share a study",
+            hint="Omit --study-name: each search then uses its own study in the same storage.",
         )
 
 
 def _train(config: Config, model: str, options: _Options, result: RunAllResult) -> TestResult:
     """Train a model unless it is published already; returns its test, new or kept."""
     data = result.data.fingerprint
-    if not options.force and _is_trained(config, model, data, bundle=options.bundle_encoder):
+    if not options.force and _is_trained(config, model, data, bundle=options.runtime.bundle_encoder):
         result.skipped.append(f"train {model}")
         return _test(config, model, options, result)
     # The models that a stop has not reached have nothing to resume; several seeds find by themselves what is done.
-    resumes = options.resume and (options.seeds > 1 or train_command.can_resume(config, model, data))
-    trained = train_command.run(
-        config,
-        model,
-        resume=resumes,
-        seeds=options.seeds,
-        bundle_encoder=options.bundle_encoder,
-        **options.everywhere,
-    )
+    resumes = options.runtime.resume and (options.seeds > 1 or can_resume(config, model, data))
+    trained = train_command.run(config, model, replace(options.runtime, resume=resumes), seeds=options.seeds)
     assert trained.test is not None
     result.trained[display_name(model)] = trained
     return trained.test
@@ -147,7 +138,7 @@ def _train(config: Config, model: str, options: _Options, result: RunAllResult) 
 
 def _optimize(config: Config, model: str, options: _Options, result: RunAllResult) -> TestResult:
     """Search to the total of trials and train the best; returns the final model's test."""
-    found = optimize_command.run(config, model, bundle_encoder=options.bundle_encoder, **options.everywhere)
+    found = optimize_command.run(config, model, options.runtime)
     result.searches[display_name(model)] = found
     if found.trained is None:
         result.skipped.append(f"train {model}")
@@ -158,25 +149,21 @@ def _optimize(config: Config, model: str, options: _Options, result: RunAllResul
 
 def _is_trained(config: Config, model: str, data_fingerprint: str, *, bundle: bool) -> bool:
     """Whether the published model is the one that training would give again; says so if it is."""
-    from sentiment_hybrid.console import note
-
-    if not train_command.is_published(config, model, data_fingerprint, bundle=bundle):
+    if not is_published(config, model, data_fingerprint, bundle=bundle):
         return False
     name = display_name(model)
-    note(f"{name} is already trained on this data with these settings (--force trains it again)")
+    note(f"{name} is already trained on this data with these settings (--force repeats it)")
     return True
 
 
 def _test(config: Config, model: str, options: _Options, result: RunAllResult) -> TestResult:
     """The last test of the published model if nothing has changed since, else a new one."""
-    from sentiment_hybrid.engine.inference.model_directory import read_info
-
     directory = paths.published_model(config.paths.models_dir, model)
-    kept = None if options.force else test_command.kept_result(config, directory, read_info(directory))
+    kept = None if options.force else kept_result(config, directory, read_info(directory))
     if kept is not None:
         result.skipped.append(f"test {model}")
         return kept
-    return test_command.run(config, model, **options.everywhere)
+    return test_command.run(config, model, options.runtime)
 
 
 _DONE_BY: dict[Mode, Callable[[Config, str, _Options, RunAllResult], TestResult]] = {
@@ -189,9 +176,6 @@ _DONE_BY: dict[Mode, Callable[[Config, str, _Options, RunAllResult], TestResult]
 def _compare(config: Config, tests: dict[str, TestResult]) -> list[tuple[Comparison, str, str]]:
     """Each pair of models, and each model against the baseline, on the rows that both were tested on."""
     import numpy as np
-
-    from sentiment_hybrid.engine.evaluation import metrics
-    from sentiment_hybrid.reporting.predictions import read_predictions
 
     level: dict[str, Any] = {
         "confidence": config.test.confidence,
@@ -209,8 +193,6 @@ def _compare(config: Config, tests: dict[str, TestResult]) -> list[tuple[Compari
 
 
 def _draw(config: Config, tests: dict[str, TestResult]) -> Path:
-    from sentiment_hybrid.reporting.plots import comparison
-
     rows = [{"name": name, "accuracy": t.scores.accuracy, "macro_f1": t.scores.macro_f1} for name, t in tests.items()]
     baseline = next((test.baseline for test in tests.values() if test.baseline is not None), None)
     if baseline is not None:
@@ -224,11 +206,7 @@ def _draw(config: Config, tests: dict[str, TestResult]) -> Path:
 
 
 def _tell_failure(name: str, error: Exception) -> None:
-    import logging
-
-    from sentiment_hybrid.console import warn
-
-    warn(f"{name} failed, the others go on: {error}")
+    warn(f"{name} failed; continuing with the others: {error}")
     logging.getLogger(__name__).debug("%s failed", name, exc_info=error)
 
 
@@ -246,8 +224,8 @@ def show(result: RunAllResult) -> None:
     if scores:
         rows = next(iter(result.tests.values())).rows
         tables.scores(f"Tested on {rows:,} texts", scores)
-    for comparison, first, second in result.comparisons:
-        console.say(tables.difference(comparison, first, second))
+    for compared, first, second in result.comparisons:
+        console.say(tables.difference(compared, first, second))
     tables.files(result.files)
     for name, failure in result.failures.items():
         console.error(f"{name}: {getattr(failure, 'message', None) or failure}", hint=getattr(failure, "hint", ""))

@@ -1,32 +1,32 @@
-"""``senthy train``: fit one model on the training split, publish its best epoch, test that once."""
+"""``senthy train``: open the data, prepare a trainer, fit it, publish its best epoch, test that once."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import shutil
 import statistics
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sentiment_hybrid import paths
-from sentiment_hybrid.commands import fitting
+from sentiment_hybrid import distributed, paths
 from sentiment_hybrid.config.schema import JOINT, Config
-from sentiment_hybrid.errors import TrainingError
+from sentiment_hybrid.data.store import Store, open_store
+from sentiment_hybrid.engine.device import resolve
+from sentiment_hybrid.engine.inference.model_directory import publish_copy, read_info
+from sentiment_hybrid.engine.inference.testing import TestResult, evaluate
+from sentiment_hybrid.engine.training.fingerprint import can_resume, train_fingerprint
+from sentiment_hybrid.engine.training.prepare import compute_for, prepare, read_rows
+from sentiment_hybrid.engine.training.publish import publish
+from sentiment_hybrid.engine.training.runner import best_epoch, fit, held, load_last
+from sentiment_hybrid.engine.training.runs import Run, now, versions
+from sentiment_hybrid.engine.training.trainer import selection_score
+from sentiment_hybrid.files import check_writable
 from sentiment_hybrid.heads import display_name
-
-if TYPE_CHECKING:
-    from sentiment_hybrid.commands.test import TestResult
-    from sentiment_hybrid.data.store import Examples, Store
-    from sentiment_hybrid.engine.device import Compute
-    from sentiment_hybrid.engine.inference.evaluate import EncodedDataset
-    from sentiment_hybrid.engine.inference.model_directory import ModelInfo
-    from sentiment_hybrid.engine.training.runs import Run
-    from sentiment_hybrid.engine.training.session import Session
-    from sentiment_hybrid.engine.training.trainer import Trainer
+from sentiment_hybrid.reporting.results import append_result
+from sentiment_hybrid.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,6 @@ class Purpose:
     name: str = "Train"
     include_valid: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-TRAIN = Purpose()
 
 
 @dataclass(frozen=True)
@@ -65,249 +62,139 @@ class TrainResult:
     results_file_set_aside: Path | None = None
 
 
-def train(config: Config, model: str = "lstm", **options: Any) -> TrainResult:
-    """Train one model from Python; options are those of ``run``."""
-    return run(config, model, **options)
+def train(
+    config: Config,
+    model: str = "lstm",
+    *,
+    seeds: int = 1,
+    test: bool = True,
+    device: str = "auto",
+    offline: bool = False,
+    encoder: str | Path | None = None,
+    bundle_encoder: bool = False,
+    resume: bool = False,
+) -> TrainResult:
+    """Train, publish and test a model.
+
+    Args:
+        config: the whole configuration; its ``data_db`` must have been prepared by ``senthy data``.
+        model: ``lstm``, ``han`` or ``linear``.
+        seeds: how many models to train, from project.seed upwards; validation chooses the one that is published.
+        test: test the published model on the test split and write the results.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        offline: never use the network.
+        encoder: a local copy of the encoder that the configuration names.
+        bundle_encoder: put a frozen hub encoder into the model directory too.
+        resume: continue the newest unfinished run of the same configuration and data; with ``seeds``, from where the
+            same command was stopped.
+
+    Raises:
+        SenthyError: of the kind that fits; see `sentiment_hybrid.errors`.
+    """
+    return run(config, model, Runtime(device, offline, encoder, bundle_encoder, resume), seeds=seeds, test=test)
 
 
 def run(
     config: Config,
     model: str,
+    runtime: Runtime = Runtime(),
     *,
-    resume: bool = False,
-    device: str = "auto",
-    offline: bool = False,
     seeds: int = 1,
     test: bool = True,
-    encoder: str | Path | None = None,
-    bundle_encoder: bool = False,
-    purpose: Purpose = TRAIN,
+    purpose: Purpose = Purpose(),
 ) -> TrainResult:
-    """Train, publish and test a model; with ``seeds`` N, N models, of which validation chooses the one published.
+    """As `train`; started in several processes by torchrun or accelerate launch, all of them train one model.
 
-    Started in several processes by torchrun or accelerate launch, it trains one model with all of them: the main one
-    writes, and all return the same.
-
-    Args:
-        config: the whole configuration; its ``data_db`` must have been prepared by ``senthy data``.
-        model: ``lstm``, ``han`` or ``linear``.
-        resume: go on from the newest unfinished run of the same configuration and data; with ``seeds``, from where
-            the same command was stopped.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        offline: never reach a network.
-        seeds: how many models to train, from project.seed upwards.
-        test: test the published model on the test split and write the results.
-        encoder: where a copy of the encoder lies that the config names.
-        bundle_encoder: put a frozen hub encoder into the model directory too.
-        purpose: what for; ``optimize`` trains its final model with one of its own.
-
-    Raises:
-        SenthyError: of the kind that fits; see `sentiment_hybrid.errors`.
+    The main process writes, and all return the same. ``purpose`` is what for: ``optimize`` trains its final model with
+    one of its own.
     """
-    from sentiment_hybrid import distributed
-    from sentiment_hybrid.engine.device import resolve
-
-    distributed.join(resolve(device).device.type)
-    distributed.from_main(lambda: fitting.check_writable(config.paths.models_dir, config.paths.results_dir))
-    options = Options(device, offline, test, encoder, bundle_encoder, purpose)
+    _check(config, runtime)
     published = paths.published_model(config.paths.models_dir, model)
     if seeds > 1:
-        return _run_seeds(config, model, options, seeds, published, resume=resume)
-    with trained(config, model, options, resume=resume, targets={model: published}) as (result,):
-        return distributed.from_main(lambda: tested(config, model, options, result) if test else result)
+        return _run_seeds(config, model, runtime, seeds, published, test=test, purpose=purpose)
+    (result,) = _train(config, model, runtime, {model: published}, test=test, purpose=purpose)
+    return result
 
 
-@dataclass(frozen=True)
-class Options:
-    """What a training is told beside its configuration; see `run`."""
-
-    device: str
-    offline: bool
-    test: bool
-    encoder: str | Path | None
-    bundle_encoder: bool
-    purpose: Purpose = TRAIN
+def run_joint(config: Config, runtime: Runtime = Runtime(), *, test: bool = True) -> tuple[TrainResult, ...]:
+    """Train the heads of ``joint.models`` together, their losses summed; the result of each."""
+    _check(config, runtime)
+    purpose = Purpose(name="Joint", facts={JOINT: config.joint.model_dump(mode="json")})
+    targets = {head: paths.published_model(config.paths.models_dir, head) for head in config.heads(JOINT)}
+    return _train(config, JOINT, runtime, targets, test=test, purpose=purpose)
 
 
-def train_fingerprint(config: Config, model: str, data_fingerprint: str, *, include_valid: bool = False) -> str:
-    """Of everything that a trained model depends on: equal fingerprints, equal model (on the same machine)."""
-    from sentiment_hybrid.engine.training.runs import FREE_TO_CHANGE
-
-    heads = {name: config.model(name).head.model_dump(mode="json") for name in config.heads(model)}
-    joint = _joint_facts(config) if model == JOINT else None
-    facts = {
-        "format": 1,
-        "model": model,
-        "head": heads[model] if joint is None else heads,
-        "train": config.training(model).model_dump(mode="json", exclude=set(FREE_TO_CHANGE)),
-        **({} if joint is None else {"joint": joint}),
-        "encoder": config.encoder.model_dump(mode="json"),
-        "encoder_files": encoder_files(config.encoder.name),
-        "seed": config.project.seed,
-        "data": data_fingerprint,
-        "include_valid": include_valid,
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+def _check(config: Config, runtime: Runtime) -> None:
+    distributed.join(resolve(runtime.device).device.type)
+    distributed.from_main(lambda: check_writable(config.paths.models_dir, config.paths.results_dir))
 
 
-def _joint_facts(config: Config) -> dict[str, Any]:
-    from sentiment_hybrid.data.sources import open_source
+def _train(
+    config: Config, model: str, runtime: Runtime, targets: Mapping[str, Path], *, test: bool, purpose: Purpose
+) -> tuple[TrainResult, ...]:
+    """Open, prepare, fit, publish, test: one result for each head and its directory in ``targets``."""
+    started = time.perf_counter()
+    with distributed.together(lambda: open_store(config.paths.data_db)) as store:
+        include_valid = purpose.include_valid
+        rows = distributed.together(lambda: read_rows(config, model, store, include_valid=include_valid))
+        with _open_run(config, model, runtime, store, include_valid=include_valid) as run:
+            settings = _as_started(config, run) if runtime.resume else config
+            compute = compute_for(run, device=runtime.device, precision=config.training(model).precision)
+            session, trainer = prepare(settings, model, runtime, store.labels, rows, compute)
+            run.settle(compute.describe(), encoder=session.encoder.fingerprint)
+            resumed = runtime.resume and load_last(trainer, run)
 
-    source = config.joint.further_source
-    content = None if source is None else open_source(source, config.data).fingerprint()
-    facts = config.joint.model_dump(mode="json", exclude={"train", "further_source", "heads_from"})
-    return {**facts, "further": content, "heads_from": _head_files(config)}
+            fit(trainer, run, minutes=settings.training(model).checkpoint_minutes)
 
-
-def _head_files(config: Config) -> list[str]:
-    """Digests of the heads that the training starts from."""
-    from sentiment_hybrid.files import sha256
-
-    folder = config.joint.heads_from
-    files = [] if folder is None else [folder / head / paths.MODEL_WEIGHTS for head in config.joint.models]
-    return [sha256(file) for file in files if file.is_file()]
-
-
-def encoder_files(name: str) -> list[str]:
-    """Digests of a local encoder's files, or mini's: the same name may mean other weights tomorrow."""
-    from sentiment_hybrid.files import sha256
-
-    folder = paths.mini_dir() / paths.ENCODER_DIR if name == paths.MINI else Path(name).expanduser()
-    if name == "scratch" or not folder.is_dir():
-        return []
-    return [sha256(path) for pattern in ("*.safetensors", "*.json") for path in sorted(folder.glob(pattern))]
-
-
-def can_resume(config: Config, model: str, data_fingerprint: str, *, include_valid: bool = False) -> bool:
-    """Whether there is an unfinished run of this model with the same settings and data."""
-    from sentiment_hybrid.engine.training.runs import Run
-
-    try:
-        Run.unfinished(config, model, train_fingerprint(config, model, data_fingerprint, include_valid=include_valid))
-    except TrainingError:
-        return False
-    return True
-
-
-def is_published(
-    config: Config, model: str, data_fingerprint: str, *, include_valid: bool = False, bundle: bool = False
-) -> bool:
-    """Whether the published model is whole, and the one that training would give again."""
-    from sentiment_hybrid.engine.inference.model_directory import read_info
-    from sentiment_hybrid.errors import ModelError
-    from sentiment_hybrid.files import sha256
-
-    directory = paths.published_model(config.paths.models_dir, model)
-    try:
-        info = read_info(directory)
-        whole = sha256(directory / paths.MODEL_WEIGHTS) == info.weights_sha256
-    except (ModelError, OSError):
-        return False
-    same = info.train_fingerprint == train_fingerprint(config, model, data_fingerprint, include_valid=include_valid)
-    return same and whole and (info.encoder_inside or not bundle)
+            bundle = runtime.bundle_encoder
+            distributed.from_main(
+                lambda: publish(
+                    settings, store, session, trainer, run, targets, bundle=bundle, include_valid=include_valid
+                )
+            )
+            passes = sum(distributed.gather(session.states.passes if session.states else 0))
+            seconds = time.perf_counter() - started
+            results = distributed.from_main(
+                lambda: tuple(
+                    _result(run, head, target, resumed=resumed, passes=passes, seconds=seconds)
+                    for head, target in targets.items()
+                )
+            )
+            if test:
+                results = distributed.from_main(
+                    lambda: tuple(
+                        _tested(config, head, runtime, purpose, result)
+                        for head, result in zip(targets, results, strict=True)
+                    )
+                )
+            # Only now: until then, resuming the run must be possible.
+            run.finish(encoder_passes=passes)
+    return results
 
 
 @contextmanager
-def trained(
-    config: Config, model: str, options: Options, *, resume: bool, targets: Mapping[str, Path]
-) -> Iterator[tuple[TrainResult, ...]]:
-    """Train and publish each head; the run counts as finished, and cannot be resumed, once the block ends well."""
-    from sentiment_hybrid import distributed
-    from sentiment_hybrid.data.store import open_store
-    from sentiment_hybrid.engine.training.runs import Run
-
-    started = time.perf_counter()
-    with distributed.together(lambda: open_store(config.paths.data_db)) as store:
-        include_valid = options.purpose.include_valid
-        rows = distributed.together(lambda: _examples(config, model, store, include_valid=include_valid))
-        fingerprint = distributed.together(
-            lambda: train_fingerprint(config, model, store.fingerprint, include_valid=include_valid)
-        )
-        distributed.check_same(fingerprint, "settings, a database or an encoder")
-        facts = {"data_fingerprint": store.fingerprint}
-        run = Run.unfinished(config, model, fingerprint) if resume else Run.start(config, model, fingerprint, **facts)
-        with fitting.held(run, resume=resume):
-            results = _run_one(config, model, options, store, rows, run, resume=resume, targets=targets)
-            seconds = time.perf_counter() - started
-            yield tuple(replace(result, seconds=seconds) for result in results)
-            run.finish(encoder_passes=results[0].encoder_passes)
-
-
-def _run_one(
-    config: Config,
-    model: str,
-    options: Options,
-    store: Store,
-    rows: tuple[Examples, Examples | None],
-    run: Run,
-    *,
-    resume: bool,
-    targets: Mapping[str, Path],
-) -> list[TrainResult]:
-    from sentiment_hybrid import distributed
-
-    compute = fitting.compute_for(run, device=options.device, precision=config.training(model).precision)
-    if resume:
-        # What the fingerprint leaves out (the token budget) also goes on as it was resolved at the start.
-        before = distributed.from_main(run.config)
-        config = before.model_copy(update={"paths": config.paths, "cache": config.cache, "test": config.test})
-    session, trainer = _prepare(config, model, options, store.labels, rows, compute)
-    run.settle(compute.describe(), encoder=session.encoder.fingerprint)
-    resumed = resume and fitting.load_last(trainer, run)
-    wanted = config.training(model).sample_size
-    train_rows = store.count("train") if wanted is None else wanted
-    if model == JOINT:
-        from sentiment_hybrid.commands.joint import rows_before
-
-        train_rows = max(train_rows, rows_before(config, store))
-    fitting.consume(trainer, run, minutes=config.training(model).checkpoint_minutes)
-    passes = sum(distributed.gather(session.states.passes if session.states else 0))
-    distributed.from_main(lambda: _publish(config, options, store, session, trainer, run, train_rows, targets))
-    return distributed.from_main(
-        lambda: [_result(run, head, target, resumed=resumed, passes=passes) for head, target in targets.items()]
+def _open_run(config: Config, model: str, runtime: Runtime, store: Store, *, include_valid: bool) -> Iterator[Run]:
+    """A new run, or the unfinished one of the same settings and data, locked for this process."""
+    fingerprint = distributed.together(
+        lambda: train_fingerprint(config, model, store.fingerprint, include_valid=include_valid)
     )
+    distributed.check_same(fingerprint, "settings, a database or an encoder")
+    if runtime.resume:
+        run = Run.unfinished(config, model, fingerprint)
+    else:
+        run = Run.start(config, model, fingerprint, data_fingerprint=store.fingerprint)
+    with held(run, resume=runtime.resume):
+        yield run
 
 
-def _publish(
-    config: Config,
-    options: Options,
-    store: Store,
-    session: Session,
-    trainer: Trainer,
-    run: Run,
-    train_rows: int,
-    targets: Mapping[str, Path],
-) -> None:
-    """Save the best epoch as a model directory for each head, and draw the run's curves."""
-    from sentiment_hybrid.engine.inference.model_directory import save_model
-    from sentiment_hybrid.engine.training.checkpoints import best_weights
-    from sentiment_hybrid.engine.training.trainer import load_trainable
-    from sentiment_hybrid.models.classifier import Classifier
-    from sentiment_hybrid.reporting.plots import learning_curves
-
-    whole = session.classifier
-    load_trainable(whole, best_weights(run.checkpoints))
-    bundle = options.bundle_encoder or not _stays_with_its_name(config, session)
-    seen = None
-    if not isinstance(whole, Classifier) and config.joint.further_source is not None:
-        from sentiment_hybrid.commands.joint import further_seen
-
-        seen = further_seen(config, store)
-    for head, target in targets.items():
-        one = whole if isinstance(whole, Classifier) else whole.classifier(head)
-        info = _describe(config, head, session, store, run, train_rows=train_rows)
-        info = replace(
-            info, trained_on_valid=options.purpose.include_valid, temperature=fitting.temperature(session, one, trainer)
-        )
-        save_model(target, classifier=one, encoder=session.encoder, info=info, bundle=bundle, seen=seen)
-    epochs = run.epochs()
-    best = [facts["epoch"] for facts in epochs if facts["is_best"]][-1]
-    title = f"{', '.join(display_name(head) for head in targets)} on {config.project.name}"
-    learning_curves(run.folder / paths.RUN_CURVES, epochs, title=title, best=best)
+def _as_started(config: Config, run: Run) -> Config:
+    """What the fingerprint leaves out (the token budget) also continues as it was resolved at the start."""
+    kept = {"paths": config.paths, "cache": config.cache, "test": config.test}
+    return distributed.from_main(run.config).model_copy(update=kept)
 
 
-def _result(run: Run, model: str, model_dir: Path, *, resumed: bool, passes: int) -> TrainResult:
-    best, valid = fitting.best_epoch(run)
+def _result(run: Run, model: str, model_dir: Path, *, resumed: bool, passes: int, seconds: float) -> TrainResult:
+    best, valid = best_epoch(run)
     return TrainResult(
         model=display_name(model),
         model_dir=model_dir,
@@ -315,138 +202,19 @@ def _result(run: Run, model: str, model_dir: Path, *, resumed: bool, passes: int
         best_epoch=best["epoch"],
         epochs=len(run.epochs()),
         valid=valid,
-        seconds=0.0,
+        seconds=seconds,
         resumed=resumed,
         encoder_passes=passes,
     )
 
 
-def _examples(
-    config: Config, model: str, store: Store, *, include_valid: bool = False
-) -> tuple[Examples, Examples | None]:
-    """Rows to train on and rows to validate on; with ``include_valid`` all of them are to train on."""
-    settings = config.training(model)
-    train_rows = store.read("train", settings.sample_size)
-    wanted = settings.valid_sample_size
-    if include_valid:
-        return train_rows.followed_by(store.read("valid")), None
-    valid_rows = store.read("valid", None if wanted is None else min(wanted, store.count("valid")))
-    for examples in (train_rows, valid_rows):
-        if len(examples.texts) == 0:
-            raise TrainingError(
-                f"the {examples.split} split is empty", hint="Prepare more texts, or raise data.valid_size."
-            )
-    fitting.check_every_label(train_rows, store.labels, setting="train.sample_size")
-    if model == JOINT:
-        from sentiment_hybrid.commands.joint import with_further
-
-        return with_further(config, store, train_rows, valid_rows)
-    return train_rows, valid_rows
-
-
-def _prepare(
-    config: Config,
-    model: str,
-    options: Options,
-    labels: tuple[str, ...],
-    rows: tuple[Examples, Examples | None],
-    compute: Compute,
-) -> tuple[Session, Trainer]:
-    """Everything up to the first step."""
-    from sentiment_hybrid import distributed
-    from sentiment_hybrid.engine.training.session import in_step, new_trainer
-
-    settings = config.training(model)
-    session, train, valid = distributed.together(lambda: _encode(config, model, options, labels, rows, compute))
-    train, valid = in_step(session, train), in_step(session, valid) if valid is not None else None
-    trainer = new_trainer(session, train, valid, settings=settings, labels=labels, seed=config.project.seed)
-    return session, trainer
-
-
-def _encode(
-    config: Config,
-    model: str,
-    options: Options,
-    labels: tuple[str, ...],
-    rows: tuple[Examples, Examples | None],
-    compute: Compute,
-) -> tuple[Session, EncodedDataset, EncodedDataset | None]:
-    """Seeds, encoder, head, states; of several processes each does this for itself, and they share the states."""
-    from sentiment_hybrid.engine.training.session import load_or_build_encoder, open_session, set_seeds
-    from sentiment_hybrid.engine.training.trainer import weights_of_classes
-
-    settings = config.training(model)
-    weights_of_classes(settings.class_weights, rows[0].labels, labels)  # a wrong map is told before hours of encoding
-    set_seeds(config.project.seed)
-    loaded = load_or_build_encoder(config, lambda: rows[0].texts, offline=options.offline, place=options.encoder)
-    session = open_session(
-        config,
-        model,
-        loaded,
-        num_classes=len(labels),
-        compute=compute,
-        cache=paths.cache_dir(config.paths.cache_dir),
-    )
-    if model == JOINT and config.joint.heads_from is not None:
-        from sentiment_hybrid.commands.joint import take_heads
-
-        take_heads(session, config.joint.heads_from, labels)
-    train, valid = (None if examples is None else fitting.encoded(session, examples) for examples in rows)
-    assert train is not None
-    return session, train, valid
-
-
-def _describe(config: Config, model: str, session: Session, store: Store, run: Run, *, train_rows: int) -> ModelInfo:
-    """What the model directory will say of itself."""
-    from sentiment_hybrid.engine.inference.model_directory import ModelInfo
-    from sentiment_hybrid.engine.training.runs import now, versions
-    from sentiment_hybrid.models.encoder.module import encoder_fingerprint
-
-    encoder = session.encoder
-    trained = config.encoder.trainable_layers != 0
-    return ModelInfo(
-        head=model,
-        head_config=config.model(model).head.model_dump(mode="json"),
-        labels=store.labels,
-        normalizer=store.normalizer,
-        max_length=config.encoder.max_length,
-        max_windows=config.encoder.max_windows,
-        encoder_name=config.encoder.name,
-        encoder_revision=encoder.revision,
-        encoder_fingerprint=encoder_fingerprint(encoder.model) if trained else encoder.fingerprint,
-        encoder_inside=False,
-        trainable_layers=config.encoder.trainable_layers,
-        data_fingerprint=store.fingerprint,
-        split_fingerprint=store.split_fingerprint,
-        train_fingerprint=run.meta()["train_fingerprint"],
-        run_id=run.id,
-        created=now(),
-        train_rows=train_rows,
-        versions=versions(),
-    )
-
-
-def _stays_with_its_name(config: Config, session: Session) -> bool:
-    """A frozen encoder of the hub, or mini, can be had again by name; any other belongs inside the model directory."""
-    return session.encoder.source in ("hub", "package") and config.encoder.trainable_layers == 0
-
-
-def tested(config: Config, model: str, options: Options, result: TrainResult, *, published: bool = True) -> TrainResult:
+def _tested(
+    config: Config, model: str, runtime: Runtime, purpose: Purpose, result: TrainResult, *, published: bool = True
+) -> TrainResult:
     """Test the model and add the entry of the training to the results."""
-    from sentiment_hybrid.commands import test
-    from sentiment_hybrid.engine.training.runs import now, versions
-    from sentiment_hybrid.reporting.results import append_result
-
-    tested = test.evaluate(
-        config,
-        model,
-        load_model_path=result.model_dir,
-        device=options.device,
-        offline=options.offline,
-        encoder=options.encoder,
-    )
+    tested = evaluate(config, model, runtime, load_model_path=result.model_dir)
     entry = {
-        "name": f"{result.model}_{options.purpose.name}",
+        "name": f"{result.model}_{purpose.name}",
         "created": now(),
         "run": result.run_dir.name,
         "model_dir": str(result.model_dir) if published else None,
@@ -455,7 +223,7 @@ def tested(config: Config, model: str, options: Options, result: TrainResult, *,
         "seconds": round(result.seconds, 3),
         "valid": result.valid,
         **tested.entry,
-        **options.purpose.facts,
+        **purpose.facts,
         "config": config.to_keep().model_dump(mode="json", include={"project", "data", "encoder", model}),
         "versions": versions(),
     }
@@ -463,76 +231,58 @@ def tested(config: Config, model: str, options: Options, result: TrainResult, *,
     return replace(result, test=tested, results_file_set_aside=aside)
 
 
+# --- several seeds ---------------------------------------------------------------------------------------------------
+
+
 def _run_seeds(
-    config: Config, model: str, options: Options, seeds: int, published: Path, *, resume: bool
+    config: Config, model: str, runtime: Runtime, seeds: int, published: Path, *, test: bool, purpose: Purpose
 ) -> TrainResult:
     """One run per seed; the model that validation prefers is published, and all of them are tested, that one last."""
-    from sentiment_hybrid import distributed
-    from sentiment_hybrid.engine.training.trainer import selection_score
-
     metric = config.model(model).train.metric
     trained: list[tuple[Config, TrainResult]] = []
     for seed in range(config.project.seed, config.project.seed + seeds):
         seeded = config.model_copy(update={"project": config.project.model_copy(update={"seed": seed})})
-        trained.append((seeded, _run_seed(seeded, model, options, resume=resume)))
-
+        trained.append((seeded, _run_seed(seeded, model, runtime, purpose)))
     best = max(trained, key=lambda pair: selection_score(pair[1].valid, metric))
-    return distributed.from_main(lambda: _choose(trained, best, model, options, published))
+
+    def chosen() -> TrainResult:
+        publish_copy(best[1].model_dir, published)
+        results = []
+        # The best one last: the figures and predictions that stay on disk are then those of the published model.
+        for seeded, result in sorted(trained, key=lambda pair: pair is best):
+            is_best = result is best[1]
+            shown = replace(result, model_dir=published) if is_best else result
+            results.append(_tested(seeded, model, runtime, purpose, shown, published=is_best) if test else shown)
+        for _, result in trained:
+            shutil.rmtree(result.model_dir, ignore_errors=True)
+        return replace(results[-1], seeds=_over_seeds(results))
+
+    return distributed.from_main(chosen)
 
 
-def _choose(
-    trained: list[tuple[Config, TrainResult]],
-    best: tuple[Config, TrainResult],
-    model: str,
-    options: Options,
-    published: Path,
-) -> TrainResult:
-    """Publish the best of several seeds, and test them all."""
-    import shutil
-
-    from sentiment_hybrid.engine.inference.model_directory import publish_copy
-
-    publish_copy(best[1].model_dir, published)
-    results = []
-    # The best one last: the figures and predictions that stay on disk are then those of the published model.
-    for seeded, result in sorted(trained, key=lambda pair: pair is best):
-        is_best = result is best[1]
-        shown = replace(result, model_dir=published) if is_best else result
-        results.append(tested(seeded, model, options, shown, published=is_best) if options.test else shown)
-    for _, result in trained:
-        shutil.rmtree(result.model_dir, ignore_errors=True)
-    return replace(results[-1], seeds=_over_seeds(results))
-
-
-def _run_seed(config: Config, model: str, options: Options, *, resume: bool) -> TrainResult:
-    """Train one of several seeds, or with ``resume`` take what the stopped command left of it."""
-    from sentiment_hybrid import distributed
-
+def _run_seed(config: Config, model: str, runtime: Runtime, purpose: Purpose) -> TrainResult:
+    """Train one of several seeds, or on resuming take what the stopped command left of it."""
     target = paths.seed_model(config.paths.results_dir, model, config.project.seed)
     data_fingerprint = distributed.together(lambda: _data_fingerprint(config))
     fingerprint = train_fingerprint(config, model, data_fingerprint)
-    done = distributed.from_main(lambda: _done_seed(config, model, target, fingerprint)) if resume else None
+    done = distributed.from_main(lambda: _done_seed(config, model, target, fingerprint)) if runtime.resume else None
     if done is not None:
         return done
-    resume = resume and can_resume(config, model, data_fingerprint)
-    with trained(config, model, options, resume=resume, targets={model: target}) as (result,):
-        return result
+    runtime = replace(runtime, resume=runtime.resume and can_resume(config, model, data_fingerprint))
+    (result,) = _train(config, model, runtime, {model: target}, test=False, purpose=purpose)
+    return result
 
 
 def _done_seed(config: Config, model: str, target: Path, fingerprint: str) -> TrainResult | None:
     """What a seed came to whose run has finished, if it is the one that would be trained again."""
-    from sentiment_hybrid.engine.inference.model_directory import read_info
-    from sentiment_hybrid.engine.training.runs import Run
-
     if not target.is_dir() or (info := read_info(target)).train_fingerprint != fingerprint:
         return None
     run = Run(paths.runs_dir(config.paths.results_dir) / info.run_id)
-    return _result(run, model, target, resumed=True, passes=0) if "finished" in run.meta() else None
+    finished = "finished" in run.meta()
+    return _result(run, model, target, resumed=True, passes=0, seconds=0.0) if finished else None
 
 
 def _data_fingerprint(config: Config) -> str:
-    from sentiment_hybrid.data.store import open_store
-
     with open_store(config.paths.data_db) as store:
         return store.fingerprint
 

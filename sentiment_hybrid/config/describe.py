@@ -111,7 +111,7 @@ def section_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def field_at(location: Sequence[Any]) -> FieldInfo | None:
-    """The field at a dotted place of the configuration; None inside a value, or where there is none."""
+    """The field at a dotted place of the configuration; None inside a value, or if there is none."""
     section: type[BaseModel] | None = ConfigFile
     field: FieldInfo | None = None
     for part in location:
@@ -123,7 +123,7 @@ def field_at(location: Sequence[Any]) -> FieldInfo | None:
 
 
 def section_at(location: Sequence[Any]) -> type[BaseModel] | None:
-    """The section class at a dotted place; None where there is a value, or nothing."""
+    """The section class at a dotted place; None for a value, or for nothing."""
     if not location:
         return ConfigFile
     field = field_at(location)
@@ -136,7 +136,7 @@ def allowed(field: FieldInfo) -> str:
 
 
 def choices(annotation: Any) -> list[str]:
-    """The words that a setting may be, wherever they stand in its type."""
+    """The words that a setting may be, at any depth of its type."""
     if typing.get_origin(annotation) is Literal:
         return [str(value) for value in typing.get_args(annotation)]
     return [word for inner in typing.get_args(annotation) for word in choices(inner)]
@@ -188,4 +188,4 @@ def _bounds(metadata: Sequence[Any]) -> str:
 
 
 def _figure(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+    return f"{value:,.0f}" if value == int(value) else f"{value:g}"

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
 from sentiment_hybrid.config.describe import allowed, choices, field_at, section_at, settings
 from sentiment_hybrid.config.schema import SHARED
 
-#: Settings that no longer exist -> what to use instead.
+
+class Removed(NamedTuple):
+    """A setting that no longer exists; older versions wrote it into files with the value that has no effect."""
+
+    no_effect: Any
+    instead: str
+
+
 REMOVED = {
-    "joint.further_neutral": "prepare data with a label neutral, which joint.further_label_map may map to",
-    "joint.further_balanced": "use joint.train.class_weights, or a file with equally many rows of each label",
-    "joint.negations": "write such texts with recipes/mini/negations.py and add them with joint.further_source",
-    "joint.unknowable": "write such texts with recipes/mini/unknowable.py and add them with joint.further_source",
+    "joint.further_neutral": Removed([], "prepare data with a label neutral, which joint.further_label_map may map to"),
+    "joint.further_balanced": Removed(
+        False, "use joint.train.class_weights, or a file with equally many rows of each label"
+    ),
+    "joint.negations": Removed(
+        0.0, "write such texts with recipes/mini/negations.py and add them with joint.further_source"
+    ),
+    "joint.unknowable": Removed(
+        0.0, "write such texts with recipes/mini/unknowable.py and add them with joint.further_source"
+    ),
 }
 
 _RANGE_KEYS = ["type", "low", "high", "log", "step", "choices"]
@@ -104,7 +117,7 @@ def _message(place: _Place, items: Sequence[Any]) -> str:
     value = items[0]["input"]
     if by_type.keys() & {"extra_forbidden", "invalid_key"}:
         removed = REMOVED.get(".".join(place))
-        return f"was removed; {removed}" if removed else f"no such setting; {_near_key(place)}"
+        return f"was removed; {removed.instead}" if removed else f"no such setting; {_near_key(place)}"
     if "value_error" in by_type:
         return "; ".join(dict.fromkeys(str(item["ctx"]["error"]) for item in items if item["type"] == "value_error"))
     if "missing" in by_type:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.describe import field_at, section_at
-from sentiment_hybrid.config.errors import explain
+from sentiment_hybrid.config.errors import REMOVED, explain
 from sentiment_hybrid.config.schema import MODEL_NAMES, SHARED, Config, ConfigFile
 from sentiment_hybrid.config.syntax import dump, parse, parse_with_lines
 from sentiment_hybrid.errors import ConfigError
@@ -115,7 +115,17 @@ def read(source: str | Path) -> tuple[dict[str, Any], dict[str, int]]:
             hint="A configuration has lines such as `data:`; `senthy config init` writes one to start from.",
         )
     sections: dict[str, Any] = _sections(document, ())
-    return _inherited(sections), lines
+    return _inherited(_without_removed(sections)), lines
+
+
+def _without_removed(document: dict[str, Any]) -> dict[str, Any]:
+    """The same without removed settings that have no effect: runs and copies of default.yaml may contain them."""
+    for key, removed in REMOVED.items():
+        section, _, name = key.partition(".")
+        settings = document.get(section)
+        if isinstance(settings, dict) and name in settings and settings[name] == removed.no_effect:
+            del settings[name]
+    return document
 
 
 def _read_params(path: str | Path, models: Sequence[str]) -> tuple[dict[str, Any], dict[str, int]]:

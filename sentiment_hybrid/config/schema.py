@@ -64,7 +64,7 @@ class Paths(Section):
     models_dir: HomePath = default(Path("models"), "Trained models: lstm_roberta_model_final/ and so on.")
     results_dir: HomePath = default(Path("results"), "model_results.json, figures, predictions and runs/.")
     cache_dir: HomePath | None = default(
-        None, "Cached token states, fitted baselines, NLTK data; null is the system's cache directory."
+        None, "Token states and fitted baselines; null is the system's cache directory."
     )
 
 
@@ -91,17 +91,22 @@ class Data(Section):
     valid_source: str | None = default(None, "Official validation split; null takes valid_size from the training rows.")
     test_source: str | None = default(None, "Official test split; training rows that also occur in it are left out.")
     table: str | None = default(None, "Table of an SQLite source; null detects it.")
-    encoding: Encoding = default("utf-8", "Encoding of text files; Sentiment140's own file is latin-1.")
-    quoting: Literal["auto", "minimal", "none"] = default(
-        "auto", "Quote characters in csv and tsv: auto is minimal for csv and none for tsv."
+    encoding: Encoding = default("auto", "Encoding of text files, such as utf-8 or cp1252; auto detects it.")
+    delimiter: str | None = default(
+        None, "Character between the fields of csv and tsv; null detects it.", min_length=1, max_length=1
+    )
+    quoting: Literal["auto", "minimal", "none", "backslash"] = default(
+        "auto",
+        "Quotes in csv and tsv: minimal (quoted fields, quotes doubled), backslash (quoted fields, quotes escaped), "
+        "none (ordinary characters); auto detects it.",
     )
     text_column: str | None = default(None, "Column to train on; null detects it and prefers raw text to cleaned text.")
     raw_text_column: str | None = default(
-        None, "Column that determines the split; null is the raw text beside text_column, or itself."
+        None, "Column that determines the split; null is the raw text, or text_column."
     )
     label_column: str | None = default(None, "Column of labels; null detects it.")
     label_map: dict[LabelText, LabelText] | None = default(
-        None, "Value in the file -> label, in label order, e.g. {0: negative, 4: positive}."
+        None, "Value -> label, in label order: {0: negative, 4: positive}."
     )
     unknown_labels: Literal["error", "drop"] = default("error", "What to do with a label not in the map.")
     bad_rows: Literal["error", "skip"] = default("error", "What to do with an unreadable row; skip counts it.")
@@ -162,12 +167,10 @@ class Encoder(Section):
     """The encoder that all heads share."""
 
     name: str = default(
-        "roberta-base", "Hugging Face name, local directory, mini (ships in the package), or scratch.", min_length=1
+        "roberta-base", "Hugging Face name, directory, mini (ships in the package), or scratch.", min_length=1
     )
     revision: str | None = default(None, "Branch, tag or commit on the hub; pin it for reproducible runs.")
-    trainable_layers: TrainableLayers = default(
-        0, "0 freezes the encoder, which is fast; N trains its last N layers; all trains everything."
-    )
+    trainable_layers: TrainableLayers = default(0, "0 freezes the encoder, which is fast; N trains its last N layers.")
     dropout: Dropout | None = default(None, "Dropout of trainable layers; null is the encoder's own.")
     max_length: int = default(128, "Tokens per window, including special tokens.", ge=8, le=8192)
     max_windows: int = default(32, "Windows per text; longer texts are cut, and counted.", ge=1, le=4096)
@@ -197,7 +200,7 @@ class Optimization(Section):
     """What every training needs, of labels or of an encoder."""
 
     learning_rate: Rate = default(
-        1e-3, "Peak learning rate of the head; 1e-4 to 5e-3 suits a new head on a frozen encoder."
+        1e-3, "Peak learning rate of the head; 1e-4 to 5e-3 for a new head on a frozen encoder."
     )
     weight_decay: float = default(0.01, "AdamW weight decay; not for biases and norms.", ge=0.0, le=1.0)
     batch_size: BatchSize = default(32, "Texts per batch.")
@@ -210,7 +213,7 @@ class Optimization(Section):
     valid_sample_size: Rows | None = default(20_000, "Rows to validate on after each epoch; null is all.")
     patience: Epochs | None = default(3, "Stop after N epochs without improvement; null never stops early.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = default(
-        "auto", "auto: bf16 if the device supports it, else fp16 on a GPU and fp32 on a CPU."
+        "auto", "auto: bf16 if supported, else fp16 on a GPU, fp32 on a CPU."
     )
     token_budget: int = default(
         16_384,
@@ -218,9 +221,7 @@ class Optimization(Section):
         ge=64,
         le=10**9,
     )
-    checkpoint_minutes: float = default(
-        5.0, "Minutes between checkpoints: what a killed process loses at most.", ge=0.0, le=1440.0
-    )
+    checkpoint_minutes: float = default(5.0, "Minutes between checkpoints: the most that is lost.", ge=0.0, le=1440.0)
 
 
 class Train(Optimization):
@@ -300,11 +301,8 @@ _COMMON_SPACE: dict[str, Any] = {
 }
 
 #: Settings of `train` that a search must not vary: they bound its cost, or define what it is judged by.
-_NOT_TUNABLE = {"epochs", "sample_size", "valid_sample_size", "metric", "patience"} | {
-    "precision",
-    "checkpoint_minutes",
-    "token_budget",
-}
+_NOT_TUNABLE = {"epochs", "sample_size", "valid_sample_size", "metric", "patience"}
+_NOT_TUNABLE |= {"precision", "checkpoint_minutes", "token_budget"}
 
 
 class HpoFinal(Section):
@@ -330,14 +328,10 @@ class Hpo(Section):
     sample_size: Rows | None = default(10_000, "Training rows per trial; null is all.")
     valid_sample_size: Rows | None = default(10_000, "Validation rows per trial; null is all.")
     sampler: Literal["tpe", "random", "gp", "qmc", "nsgaii"] = default("tpe", "Optuna sampler.")
-    pruner: Literal["median", "hyperband", "none"] = default(
-        "median", "Optuna pruner: median for short trials, hyperband for long ones."
-    )
+    pruner: Literal["median", "hyperband", "none"] = default("median", "Optuna pruner; hyperband is for long trials.")
     workers: int = default(1, "Parallel trials on this machine: one per GPU, or sharing the CPU's cores.", ge=1, le=256)
     storage: str | None = default(None, "Optuna storage URL; null is an SQLite file in results_dir.")
-    study_name: str | None = default(
-        None, "null derives it from model, space and data, so that the same search resumes."
-    )
+    study_name: str | None = default(None, "null: from model, space and data, so that the same search resumes.")
     timeout: float | None = default(None, "Seconds after which no new trial starts.", gt=0.0, le=1e9)
     final: HpoFinal = default(HpoFinal(), "The model trained with the best hyperparameters.")
     search_space: SearchSpace = _search_space(_COMMON_SPACE)
@@ -437,12 +431,8 @@ class Joint(Section):
 
     models: tuple[ModelName, ...] = default(("lstm", "han"), "The heads; their losses are added.", min_length=2)
     train: Train = default(Train(), "Training of these heads.")
-    further_source: str | None = default(
-        None, "Additional labelled texts, as in data.source, in every epoch.", min_length=1
-    )
-    further_label_map: dict[LabelText, LabelText] | None = default(
-        None, "As data.label_map; rows with other values are left out."
-    )
+    further_source: str | None = default(None, "Additional labelled texts, as in data.source.", min_length=1)
+    further_label_map: dict[LabelText, LabelText] | None = default(None, "As data.label_map; other rows are left out.")
     further_partial: bool = default(False, "These texts teach nothing about labels that do not occur in them.")
     further_repeat: int = default(1, "How often each additional text occurs in an epoch.", ge=1, le=1000)
     further_valid_size: Fraction = default(0.1, "Fraction of them for validation; none if they are partial.")
@@ -470,19 +460,11 @@ class Pretrain(Optimization):
         min_length=1,
     )
     output_dir: HomePath = default(Path("models/pretrained_encoder"), "Directory of the new encoder, for encoder.name.")
-    source: str | None = default(
-        None, "Texts, as in data.source; null is the training split of paths.data_db.", min_length=1
-    )
-    added_tokens: HomePath | None = default(
-        None, "UTF-8 file of texts that become tokens, such as emoji, one per line."
-    )
+    source: str | None = default(None, "Texts, as in data.source; null: training split of paths.data_db.", min_length=1)
+    added_tokens: HomePath | None = default(None, "UTF-8 file of texts that become tokens, one per line.")
     valid_size: float = default(0.01, "Fraction of a source's texts held out to measure perplexity.", gt=0.0, lt=0.5)
-    mask_probability: float = default(
-        0.15, "Fraction of tokens to predict: 80 % masked, 10 % replaced, 10 % unchanged.", gt=0.0, le=0.9
-    )
-    dropout: Dropout | None = default(
-        None, "Dropout while pretraining; null is the encoder's own, 0 suits few epochs over many texts."
-    )
+    mask_probability: float = default(0.15, "Fraction of tokens to predict (80 % of them are masked).", gt=0.0, le=0.9)
+    dropout: Dropout | None = default(None, "Null is the encoder's own; 0 suits few epochs over many texts.")
     learning_rate: Rate = default(5e-4, "Peak learning rate; 1e-4 or less for a pretrained encoder.")
     batch_size: BatchSize = default(256, "Texts per batch.")
     epochs: Epochs = default(1, "Passes over the texts; each masks other tokens.")
@@ -502,22 +484,16 @@ class Finetune(Section):
 
     epochs: Epochs = default(3, "Passes over the new training rows.")
     learning_rate: Rate = default(2e-4, "Peak learning rate of the head, lower than for a new one.")
-    encoder_learning_rate: Rate = default(
-        1e-5, "Peak learning rate of the encoder's top layer, if encoder layers are trained."
-    )
+    encoder_learning_rate: Rate = default(1e-5, "Peak learning rate of the encoder's top layer, if it is trained.")
     layer_decay: Rate | None = default(
         None, "Factor on the rate of each layer below the top: 0.4 as in ULMFiT, 0.8 as in ELECTRA; null is 1."
     )
-    trainable_layers: TrainableLayers | None = default(
-        None, "Encoder layers to train, as in encoder; null is as the model was trained."
-    )
+    trainable_layers: TrainableLayers | None = default(None, "Encoder layers to train; null is as before.")
     batch_size: BatchSize | None = default(None, "Texts per batch; null is the model's own.")
     sample_size: Rows | None = default(None, "Train on the first N new rows of the split's fixed order; null is all.")
     valid_size: Fraction = default(0.1, "Fraction of the new rows that selects the best epoch.")
     test_size: Fraction = default(0.2, "Fraction of the new rows held out for tests before and after.")
-    metric: Metric | None = default(
-        None, "Selects the best epoch, on the new validation rows; null is the model's own."
-    )
+    metric: Metric | None = default(None, "Selects the best epoch; null is the model's own.")
     patience: Epochs | None = default(2, "Stop after N epochs without improvement; null never stops early.")
 
     _leaves_training_rows = model_validator(mode="after")(_leaves_training_rows)

@@ -29,7 +29,7 @@ def not_a_bool(value: Any) -> Any:
 
 def _known_encoding(name: str) -> str:
     try:
-        codecs.lookup(name)
+        codecs.lookup("utf-8" if name == "auto" else name)
     except LookupError as error:
         raise ValueError(
             f"{name!r} is not an encoding that Python knows; common ones are utf-8, latin-1, cp1252, utf-16"

@@ -1,4 +1,4 @@
-"""YAML without its traps, in and out: 2e-5 is a number, no and off are words, a key given twice is an error."""
+"""Reads and writes YAML without its traps: 2e-5 is a number, no and off are text, a duplicate key is an error."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ _CSafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _FastLoader(_CSafeLoader):
-    """The same by libyaml, ten times as fast, where PyYAML was built with it."""
+    """The same with libyaml, ten times as fast, if PyYAML was built with it."""
 
     yaml_implicit_resolvers = _resolvers()
 
 
 class Dumper(yaml.SafeDumper):
-    """Writes what ``Loader`` reads back as the same values."""
+    """Writes YAML that ``Loader`` reads back as the same values."""
 
     yaml_implicit_resolvers = _resolvers()
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Equal values are written out twice: an anchor in a config file helps nobody."""
+        """Write equal values twice: an anchor in a config file helps nobody."""
         return True
 
 
 def _text(dumper: Dumper, text: str) -> yaml.ScalarNode:
-    # PyYAML breaks lines at these even inside single quotes, and reads blanks back.
+    # PyYAML breaks lines at these even inside single quotes, and reads spaces back.
     style = '"' if any(odd in text for odd in "\x85\u2028\u2029\ufeff\r") else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
@@ -77,7 +77,7 @@ def _mapping(loader: Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
             raise yaml.constructor.ConstructorError(None, None, "a key must be plain text", key_node.start_mark)
         key = loader.construct_object(key_node, deep=True)
         if key in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is duplicated", key_node.start_mark)
         seen.add(key)
     return loader.construct_mapping(node, deep=True)
 
@@ -88,13 +88,13 @@ def _whole_number(loader: Loader, node: yaml.ScalarNode) -> int:
 
 for _loader in (Loader, _FastLoader):
     _loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-    # PyYAML's own would still take 010 for 8.
+    # PyYAML's own would still read 010 as 8.
     _loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 
-def parse(text: str, *, name: str = "") -> Any:
-    """The value that a YAML text stands for. Raises ConfigError with the line where it is wrong."""
-    return parse_with_lines(text, name=name)[0]
+def parse(text: str) -> Any:
+    """The value of a YAML text. Raises ConfigError with the line of the error."""
+    return parse_with_lines(text)[0]
 
 
 def parse_with_lines(text: str, *, name: str = "") -> tuple[Any, dict[str, int]]:
@@ -104,14 +104,14 @@ def parse_with_lines(text: str, *, name: str = "") -> tuple[Any, dict[str, int]]
         try:
             return _read(_FastLoader(text))
         except (yaml.YAMLError, RecursionError, ValueError):
-            return _read(Loader(text))  # which says more clearly what is wrong, or takes it after all
+            return _read(Loader(text))  # whose messages are clearer, or which accepts it after all
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
-        raise ConfigError(f"{where}{line}{error.problem or error.context}", hint="This is no valid YAML.") from error
+        raise ConfigError(f"{where}{line}{error.problem or error.context}", hint="This is not valid YAML.") from error
     except yaml.YAMLError as error:
         first = str(error).splitlines()[0]
-        raise ConfigError(f"{where}{first}", hint="This is no valid YAML.") from error
+        raise ConfigError(f"{where}{first}", hint="This is not valid YAML.") from error
     except (RecursionError, ValueError) as error:
         raise ConfigError(f"{where}cannot be read as YAML: {error}") from error
 
@@ -124,7 +124,7 @@ def _read(loader: Any) -> tuple[Any, dict[str, int]]:
 
 
 def _note_lines(node: yaml.Node | None, prefix: str, lines: dict[str, int], above: tuple[int, ...]) -> None:
-    # An alias may lead back to a node that it lies in.
+    # An alias may refer to a node around it.
     if not isinstance(node, yaml.MappingNode) or id(node) in above:
         return
     for key, value in node.value:

@@ -22,6 +22,8 @@ LABEL_NAMES = (
 )  # fmt: skip
 MOST_LABELS = 50
 
+#: What a column may be called; a text or several fields look otherwise.
+A_NAME = re.compile(r"[^\W\d]\w*(?:[ .-]\w+)?")
 _CLEAN_SUFFIX = re.compile(r"[_ ]?clean(?:ed)?$|^clean(?:ed)?[_ ]?")
 _NAMES = {"neg": "negative", "negative": "negative", "neu": "neutral", "neutral": "neutral", "pos": "positive",
           "positive": "positive"}  # fmt: skip
@@ -67,10 +69,13 @@ def choose(columns: Sequence[str], data: Data, *, source: str) -> Columns:
 
 
 def find_text(columns: Sequence[str], wanted: str | None, *, source: str) -> str:
-    """The text column: the one given, else one with a known name, else the only one. Raises ColumnError."""
+    """The text column: the one given, else one with a known name, else the only one. Raises ColumnError.
+
+    The only column is taken if the header looks like a name, not like a text or like fields with another delimiter.
+    """
     if wanted is not None:
         return _named(columns, wanted, setting="text_column", source=source)
-    if len(columns) == 1:
+    if len(columns) == 1 and A_NAME.fullmatch(columns[0]):
         return columns[0]
     return _detect(columns, TEXT_NAMES, CLEAN_NAMES, what="text", source=source)
 
@@ -113,7 +118,7 @@ def _detect(
 def _other_separator(columns: Sequence[str]) -> str:
     """A hint for a header with another delimiter; spreadsheets write semicolons in some countries."""
     found = [mark for mark in ";\t|" if mark in columns[0]] if len(columns) == 1 else []
-    return f"The delimiter seems to be {found[0]!r}: save the file with commas (.csv) or tabs (.tsv)." if found else ""
+    return f"The delimiter seems to be {found[0]!r}: give it with --delimiter." if found else ""
 
 
 def _raw_beside(columns: Sequence[str], text: str) -> str:

@@ -54,6 +54,8 @@ class Normalizer:
     version: int
     function: Callable[[str], str]
     batched: Callable[[Sequence[str]], list[str]] | None = None
+    #: Brings data that the function needs, given the cache folder and whether to stay offline.
+    preparation: Callable[[Path, bool], None] | None = None
 
     @property
     def id(self) -> str:
@@ -63,6 +65,11 @@ class Normalizer:
     def __call__(self, text: str) -> str:
         """The cleaned text; may be empty."""
         return self.function(text)
+
+    def prepare(self, cache: Path, *, offline: bool) -> None:
+        """Make available what the function needs; before its first use. Raises DataError if that cannot be had."""
+        if self.preparation is not None:
+            self.preparation(cache, offline)
 
     def many(self, texts: Sequence[str]) -> list[str]:
         """The same for each of many texts, faster where the normaliser can."""
@@ -151,12 +158,16 @@ def unchanged(text: str) -> str:
     return text.strip()
 
 
+def _prepare_nltk(cache: Path, offline: bool) -> None:
+    prepare_nltk(cache, offline)
+
+
 #: Every version that databases and models may name; the last of a name is the newest.
 _VERSIONS = (
     Normalizer("tweet", 1, partial(tweet, masks=masks.VERSION_1), partial(tweets, masks=masks.VERSION_1)),
-    Normalizer("classic", 1, partial(classic, masks=masks.VERSION_1)),
+    Normalizer("classic", 1, partial(classic, masks=masks.VERSION_1), preparation=_prepare_nltk),
     Normalizer("tweet", 2, tweet, tweets),
-    Normalizer("classic", 2, classic),
+    Normalizer("classic", 2, classic, preparation=_prepare_nltk),
     Normalizer("none", 1, unchanged),
 )
 NORMALIZERS: dict[str, Normalizer] = {item.name: item for item in _VERSIONS}

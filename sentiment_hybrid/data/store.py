@@ -119,8 +119,8 @@ class Store:
         rows = self.count(split)
         if sample_size is not None and sample_size > rows:
             raise DataError(
-                f"a sample of {sample_size:,} rows was asked for, but the {split} split of {self.path} has {rows:,}",
-                hint=f"Ask for at most {rows}, or null for all.",
+                f"the sample size is {sample_size:,}, but the {split} split of {self.path} has only {rows:,} rows",
+                hint=f"Use at most {rows}, or null for all.",
             )
         raw = ", coalesce(raw, text)" if with_raw else ""
         fetched = self._range(f"text, label, source_row{raw}", split, rows if sample_size is None else sample_size)
@@ -166,7 +166,8 @@ def open_store(path: Path) -> Store:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version != FORMAT_VERSION:
                 raise DatabaseError(
-                    f"{path} has database format {version}; this senthy reads format {FORMAT_VERSION}", hint=_ADVICE
+                    f"{path} has database format {version}, but this version of senthy reads format {FORMAT_VERSION}",
+                    hint=_ADVICE,
                 )
             info = json.loads(connection.execute("SELECT value FROM meta WHERE key = 'info'").fetchone()[0])
             last = connection.execute("SELECT max(id) FROM examples").fetchone()[0]
@@ -195,8 +196,8 @@ def check_ours(path: Path, *, must_exist: bool = False) -> None:
         raise DatabaseError(f"cannot read the database {path}: {what}", hint="See paths.data_db.") from error
     if not header.startswith(_HEADER) or int.from_bytes(header[68:72], "big") != APPLICATION_ID:
         raise DatabaseError(
-            f"{path} is not a database that senthy prepared",
-            hint="Name another file with --set paths.data_db=FILE, or move this one away and run `senthy data`.",
+            f"{path} is not a database prepared by senthy",
+            hint="Choose another file with --set paths.data_db=FILE, or move this one away and run `senthy data`.",
         )
 
 
@@ -208,7 +209,7 @@ def _check_whole(path: Path) -> None:
     expected = (65_536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
     actual = path.stat().st_size
     if actual < expected:
-        raise DatabaseError(f"{path} is damaged: {actual:,} bytes of {expected:,} are there", hint=_ADVICE)
+        raise DatabaseError(f"{path} is damaged: it has {actual:,} of {expected:,} bytes", hint=_ADVICE)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -224,7 +225,7 @@ def _told(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         if "locked" in str(error) or "busy" in str(error):
             raise LockedError(
-                f"{path} is locked by another program", hint="Close whatever writes to it, and try again."
+                f"{path} is locked by another program", hint="Close the program that is using it, and try again."
             ) from error
         raise DatabaseError(f"{path} cannot be read: {error}", hint=_ADVICE) from error
     except (ValueError, KeyError, TypeError) as error:

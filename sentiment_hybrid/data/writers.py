@@ -10,7 +10,6 @@ import json
 import math
 import sqlite3
 import sys
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,12 +17,12 @@ from typing import Any, Literal
 
 from sentiment_hybrid.data.sources import MISSING, SUFFIXES
 from sentiment_hybrid.errors import OutputError, UsageError
-from sentiment_hybrid.files import reason
+from sentiment_hybrid.files import atomic_file, reason
 
 #: The table of an SQLite output.
 TABLE = "predictions"
 
-Quoting = Literal["auto", "minimal", "none"]
+Quoting = Literal["auto", "minimal", "none", "backslash"]
 Rows = Mapping[str, Sequence[Any]]
 
 _KNOWN = ".csv, .tsv, .jsonl (each also .gz), .parquet, .db"
@@ -85,17 +84,12 @@ def open_sink(
         return
     kind = kind_of_output(target)
     target = target.expanduser().resolve()
-    aside = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.partial"
     with _as_output_error(target):
         _prepare(target, kind)
-        try:
-            with contextlib.ExitStack() as stack:
-                sink = _file_sink(stack, aside, target, columns, kind=kind, types=types or {}, quoting=quoting)
-                yield sink
-                sink.close()
-            aside.replace(target)
-        finally:
-            aside.unlink(missing_ok=True)
+        with atomic_file(target) as aside, contextlib.ExitStack() as stack:
+            sink = _file_sink(stack, aside, target, columns, kind=kind, types=types or {}, quoting=quoting)
+            yield sink
+            sink.close()
 
 
 def _prepare(target: Path, kind: str) -> None:
@@ -151,7 +145,7 @@ def _file_sink(
 def _text_sink(kind: str, stream: Any, columns: Sequence[str], quoting: Quoting) -> Sink:
     if kind == "jsonl":
         return _JsonLines(stream)
-    quoted = kind == "csv" if quoting == "auto" else quoting == "minimal"
+    quoted = kind == "csv" if quoting == "auto" else quoting != "none"
     return _Delimited(stream, columns, delimiter="," if kind == "csv" else "\t", quoted=quoted)
 
 
@@ -299,7 +293,11 @@ def _cell(value: Any) -> str:
         return value
     if isinstance(value, bool | dict | list):
         return json.dumps(value, ensure_ascii=False, default=_cell)
-    return value.hex() if isinstance(value, bytes) else str(value)
+    if isinstance(value, bytes):
+        with contextlib.suppress(UnicodeDecodeError):
+            return value.decode()
+        return value.hex()
+    return str(value)
 
 
 def _json_value(value: Any) -> Any:

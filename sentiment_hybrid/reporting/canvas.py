@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentiment_hybrid.files import aside_of, written
+from sentiment_hybrid.files import atomic_file, written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,7 +82,7 @@ def _fonts() -> list[str]:
 
 def _save(path: Path, canvas: Any) -> None:
     hint = "check permissions and free space, or choose another directory with --set paths.results_dir=DIR"
-    with written(f"figure {path}", hint=hint), aside_of(path) as aside:
+    with written(f"figure {path}", hint=hint), atomic_file(path) as aside:
         canvas.print_png(aside, metadata={"Software": None})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sentiment_hybrid.reporting.canvas import (
     BLUE,
@@ -23,7 +23,32 @@ from sentiment_hybrid.reporting.canvas import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from sentiment_hybrid.engine.evaluation.metrics import Interval, ReliabilityBin
+
+class Interval(Protocol):
+    """A figure and the bounds of its interval."""
+
+    @property
+    def value(self) -> float: ...  # noqa: D102
+    @property
+    def low(self) -> float: ...  # noqa: D102
+    @property
+    def high(self) -> float: ...  # noqa: D102
+
+
+class Bin(Protocol):
+    """Rows whose confidence is between two bounds."""
+
+    @property
+    def low(self) -> float: ...  # noqa: D102
+    @property
+    def high(self) -> float: ...  # noqa: D102
+    @property
+    def rows(self) -> int: ...  # noqa: D102
+    @property
+    def confidence(self) -> float: ...  # noqa: D102
+    @property
+    def accuracy(self) -> float: ...  # noqa: D102
+
 
 #: With more classes, there is no room for numbers in the cells.
 _MOST_WRITTEN_CLASSES = 25
@@ -52,7 +77,7 @@ def confusion_matrix(path: Path, confusion: Sequence[Sequence[int]], labels: Seq
         bar.outline.set_visible(False)
 
 
-def reliability(path: Path, bins: Sequence[ReliabilityBin], *, title: str) -> None:
+def reliability(path: Path, bins: Sequence[Bin], *, title: str) -> None:
     """Draw the calibration curve with its ECE, above a histogram of the rows per bin.
 
     Raises OutputError if the file cannot be written.

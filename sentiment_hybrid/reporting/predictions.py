@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sentiment_hybrid.errors import DataError
-from sentiment_hybrid.files import aside_of, written
+from sentiment_hybrid.files import atomic_file, written
 
 _FIXED = ("row", "text", "label", "prediction", "score")
 _BASELINE = "baseline"
@@ -45,7 +45,7 @@ def write_predictions(
     header = [*_FIXED, *(f"p_{name}" for name in names), *([_BASELINE] if baseline is not None else [])]
     with (
         written(path, hint="Choose another directory: --set paths.results_dir=..."),
-        aside_of(path) as aside,
+        atomic_file(path) as aside,
         aside.open("w", encoding="utf-8", errors="replace", newline="") as file,
     ):
         writer = csv.writer(file)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sentiment_hybrid.errors import OutputError
-from sentiment_hybrid.files import reason
+from sentiment_hybrid.files import atomic_file, reason
 
 #: Seconds to wait for another process that is appending; an append takes milliseconds.
 LOCK_SECONDS = 60.0
@@ -100,18 +99,8 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write to a temporary file, flush to disk, rename; leaves nothing behind on failure."""
-    aside = path.with_name(
-        f".{path.name}.tmp"
-    )  # a fixed name: only the lock holder writes, so leftovers are overwritten
-    try:
-        with aside.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with atomic_file(path, flush=True) as aside:
+        aside.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
 def _jsonable(value: Any) -> Any:

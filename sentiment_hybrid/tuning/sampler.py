@@ -1,4 +1,4 @@
-"""Optuna's samplers, seeded anew for every trial: a study that goes on, or that is shared, never repeats its draws."""
+"""Optuna's samplers with a seed per trial, so that a resumed or shared study never repeats its draws."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ class SeededSampler(BaseSampler):
         self._current = self._for(0)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Draw for this trial from a seed of its own."""
+        """Draw this trial from its own seed."""
         self._current = self._for(trial.number)
         self._current.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """What the sampler draws together."""
+        """The parameters that are sampled jointly."""
         return self._current.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Draw the parameters that belong together."""
+        """Sample parameters jointly."""
         return self._current.sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Draw one parameter by itself."""
+        """Sample one parameter independently."""
         return self._current.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        """What the sampler notes of a trial that has ended."""
+        """Let the sampler record a trial that has ended."""
         self._current.after_trial(study, trial, state, values)
 
     def _for(self, number: int) -> BaseSampler:
@@ -54,13 +54,13 @@ class SeededSampler(BaseSampler):
 
 
 def _qmc(seed: int, trial_seed: int) -> BaseSampler:
-    # The study itself counts how far the sequence has gone, so it must be the same sequence for every trial.
+    # The study counts the position in the sequence, so all trials must use the same sequence.
     first = RandomSampler(seed=trial_seed)
     return QMCSampler(seed=seed, scramble=True, independent_sampler=first, warn_independent_sampling=False)
 
 
 _MAKERS: dict[str, Callable[[int, int], BaseSampler]] = {
-    # With constant_liar, trials that run at the same time keep out of each other's way.
+    # constant_liar keeps trials that run at the same time apart.
     "tpe": lambda seed, trial_seed: TPESampler(seed=trial_seed, constant_liar=True),
     "random": lambda seed, trial_seed: RandomSampler(seed=trial_seed),
     "gp": lambda seed, trial_seed: GPSampler(seed=trial_seed, warn_independent_sampling=False),

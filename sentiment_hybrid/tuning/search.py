@@ -1,4 +1,4 @@
-"""The search itself: asks the study for trials, has them trained, and tells it what came of them, to an exact total."""
+"""The search loop: asks the study for trials, has them trained, and reports their results, up to an exact total."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from sentiment_hybrid.errors import StudyError
+from sentiment_hybrid.errors import StudyError, count
 from sentiment_hybrid.tuning import study as studies
 from sentiment_hybrid.tuning.study import Storage
 from sentiment_hybrid.tuning.trials import Outcome
-from sentiment_hybrid.tuning.workers import Lanes
+from sentiment_hybrid.tuning.workers import TrialRunner
 
-#: Parameter sets in a row that crash again and again, or cannot be trained at all, after which a search gives up.
+#: Number of consecutive parameter sets that keep crashing, or cannot be trained, after which the search stops.
 MOST_GIVEN_UP = 3
 MOST_UNUSABLE = 30
 POLL_SECONDS = 2.0
@@ -30,8 +30,8 @@ _ENTITLED = (*_SPOKEN_FOR, TrialState.WAITING)
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a study stands; ``best`` is the best selection_score so far."""
+class StudyStatus:
+    """Counts of a study's trials; ``best`` is the best selection_score so far."""
 
     finished: int
     pruned: int
@@ -42,49 +42,49 @@ class Standing:
 
 @dataclass
 class _Running:
-    """A trial that this process has under way."""
+    """A trial that this process is running."""
 
     trial: optuna.Trial
     started: float
-    heart: _Heart | None
+    heartbeat: _Heartbeat | None
     values: list[float] = field(default_factory=list)
 
 
 class Search:
-    """Runs trials until the study holds ``n_trials`` that finished or were pruned, whoever else works on it.
+    """Runs trials until ``n_trials`` of the study are finished or pruned, also if other processes work on it.
 
-    A trial that crashed is failed, never scored, and its parameters are queued again, at most three times.
+    A trial that crashes is marked as failed, never scored, and its parameters are queued again, at most three times.
 
     Args:
         study: the study.
-        storage: what it lies in.
-        lanes: who trains the trials.
+        storage: the storage of the study.
+        runner: who trains the trials.
         space: Optuna's distributions.
         n_trials: the total.
         epochs: of a trial that is not pruned.
         timeout: seconds after which no new trial starts.
-        note: hears what a person should know.
-        show: hears of every change.
-        wait: waits so many seconds; only where other processes may be at work.
-        clock: seconds, from anywhere on.
+        note: receives messages for the user.
+        show: receives the status after every change.
+        wait: waits a number of seconds; used only if other processes may be searching.
+        clock: seconds from an arbitrary start.
     """
 
     def __init__(
         self,
         study: optuna.Study,
         storage: Storage,
-        lanes: Lanes,
+        runner: TrialRunner,
         *,
         space: dict[str, optuna.distributions.BaseDistribution],
         n_trials: int,
         epochs: int,
         timeout: float | None = None,
         note: Callable[[str], object] = lambda text: None,
-        show: Callable[[Standing], object] = lambda standing: None,
+        show: Callable[[StudyStatus], object] = lambda status: None,
         wait: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.study, self.storage, self.lanes = study, storage, lanes
+        self.study, self.storage, self.runner = study, storage, runner
         self.space, self.n_trials, self.epochs, self.timeout = space, n_trials, epochs, timeout
         self.note, self.show = note, show
         self._wait, self._clock = wait, clock
@@ -94,32 +94,32 @@ class Search:
         self._given_up = self._unusable = 0
 
     def run(self) -> None:
-        """Search to the total, or to the timeout; returns when no trial of this process is under way.
+        """Search up to the total or the timeout; returns when this process runs no trial.
 
         Raises:
-            StudyError: parameters fail again and again; the study is kept.
-            KeyboardInterrupt: after the trials under way were put back into the queue.
+            StudyError: too many trials fail; the study is kept.
+            KeyboardInterrupt: after the running trials were put back into the queue.
         """
         try:
             if self.storage.alone:
                 self._recover()
-            self._tell()
-            while self._go_on():
+            self._show_status()
+            while self._step():
                 pass
         except BaseException:
             self._put_back()
             raise
 
     def missing(self) -> int:
-        """Trials that the total still lacks."""
+        """Number of trials still needed to reach the total."""
         return max(0, self.n_trials - self._done())
 
-    def standing(self) -> Standing:
-        """Counts of the study, over all processes."""
+    def status(self) -> StudyStatus:
+        """The status of the study, over all processes."""
         trials = self.study.get_trials(deepcopy=False)
         states = [trial.state for trial in trials]
         values = [trial.value for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None]
-        return Standing(
+        return StudyStatus(
             finished=states.count(TrialState.COMPLETE),
             pruned=states.count(TrialState.PRUNED),
             failed=sum(trial.state == TrialState.FAIL and not studies.given_back(trial) for trial in trials),
@@ -127,21 +127,21 @@ class Search:
             best=max(values, default=None),
         )
 
-    def _go_on(self) -> bool:
-        """One round: fill the lanes, take one outcome; False when there is nothing left to do."""
-        for lane in self.lanes.idle():
+    def _step(self) -> bool:
+        """One round: fill the runner, take one outcome; False when there is nothing left to do."""
+        for slot in self.runner.idle():
             trial = None if self._out_of_time() else self._next()
             if trial is None:
                 break
-            self._start(lane, trial)
+            self._start(slot, trial)
         if self._running:
-            event = self.lanes.next_event(POLL_SECONDS)
+            event = self.runner.next_event(POLL_SECONDS)
             if event is not None and event[0] in self._running:
                 self._take(*event)
             return True
         if self._out_of_time() or not self.missing():
             return False
-        # What is missing runs elsewhere; should that fail, the place is free for us.
+        # The remaining trials run in other processes; if one fails, its slot becomes free.
         self._wait(POLL_SECONDS)
         return True
 
@@ -157,14 +157,14 @@ class Search:
     # --- asking ---
 
     def _next(self) -> optuna.Trial | None:
-        """A trial that the total has room for, or None where all places are taken, be it by trials that still run."""
+        """A new trial, or None if all slots are taken by finished, pruned or running trials."""
         if not self.storage.alone:
             self._fail_the_dead()
         if self._count(_SPOKEN_FOR) >= self.n_trials:
             return None
         trial = studies.ask(self.study, self.space)
-        # Several processes may have asked for the last place: it goes to the lowest number. What has failed frees its
-        # place for good, and numbers only grow, so no two can both believe that they have it.
+        # Several processes may have asked for the last slot: the lowest number gets it. Failed trials free their slot
+        # for good, and numbers only grow, so no two processes can both get it.
         before = sum(one.number < trial.number for one in self.study.get_trials(deepcopy=False, states=_ENTITLED))
         if before < self.n_trials:
             return trial
@@ -172,49 +172,49 @@ class Search:
         self.study.tell(trial, state=TrialState.FAIL)
         return None
 
-    def _start(self, lane: int, trial: optuna.Trial) -> None:
-        heart = None if self.storage.alone else _Heart(self.storage, trial)
+    def _start(self, slot: int, trial: optuna.Trial) -> None:
+        heartbeat = None if self.storage.alone else _Heartbeat(self.storage, trial)
         trial.set_user_attr(studies.OWNER, f"{socket.gethostname()}:{os.getpid()}")
-        self._running[lane] = _Running(trial, self._clock(), heart)
-        self.lanes.start(lane, trial.number, trial.params)
-        self._tell()
+        self._running[slot] = _Running(trial, self._clock(), heartbeat)
+        self.runner.start(slot, trial.number, trial.params)
+        self._show_status()
 
     # --- telling ---
 
-    def _take(self, lane: int, outcome: Outcome) -> None:
-        run = self._running[lane]
+    def _take(self, slot: int, outcome: Outcome) -> None:
+        run = self._running[slot]
         try:
             if outcome.kind == "epoch":
-                self._take_epoch(lane, run, outcome.value)
+                self._take_epoch(slot, run, outcome.value)
             elif outcome.kind == "done" and run.values:
                 self._finish(run)
-                self._forget(lane)
+                self._forget(slot)
             else:
-                self._forget(lane)
+                self._forget(slot)
                 self._fail(run, outcome)
         except UpdateFinishedTrialError:
-            # Its signs of life were late (a machine that slept): another process has it in its queue by now.
-            self.note(f"trial {run.trial.number} was given up by another process and is dropped here")
+            # Its heartbeat was late (the machine slept, say), and another process has queued it again.
+            self.note(f"trial {run.trial.number} was declared dead by another process and is dropped here")
             if outcome.kind == "epoch":
-                self.lanes.stop(lane)
-            if lane in self._running:
-                self._forget(lane)
+                self.runner.stop(slot)
+            if slot in self._running:
+                self._forget(slot)
         if outcome.kind != "epoch":
-            self._tell()
+            self._show_status()
 
-    def _take_epoch(self, lane: int, run: _Running, value: float) -> None:
+    def _take_epoch(self, slot: int, run: _Running, value: float) -> None:
         run.values.append(value)
         run.trial.report(value, len(run.values))
-        # After the last epoch there is nothing to save, and the trial deserves its score.
+        # After the last epoch pruning saves nothing, so the trial gets its score.
         if len(run.values) >= self.epochs or not run.trial.should_prune():
-            self.lanes.go_on(lane)
+            self.runner.resume(slot)
             return
         self._note_course(run)
         self.study.tell(run.trial, state=TrialState.PRUNED)
-        self.lanes.stop(lane)
-        self._forget(lane)
+        self.runner.stop(slot)
+        self._forget(slot)
         self._given_up = self._unusable = 0
-        self._tell()
+        self._show_status()
 
     def _finish(self, run: _Running) -> None:
         self._note_course(run)
@@ -227,7 +227,7 @@ class Search:
 
     def _fail(self, run: _Running, outcome: Outcome) -> None:
         number = run.trial.number
-        reason = (outcome.text or "it ended before its first epoch").strip()
+        reason = (outcome.text or "the trial ended before its first epoch").strip()
         run.trial.set_user_attr(studies.FAILURE, reason)
         frozen = self.study.tell(run.trial, state=TrialState.FAIL)
         if outcome.kind == "unusable":
@@ -240,62 +240,61 @@ class Search:
             self.note(f"trial {number} failed for the last time: {_last_line(reason)}")
         if self._given_up >= MOST_GIVEN_UP or self._unusable >= MOST_UNUSABLE:
             raise StudyError(
-                f"trials of the study {self.study.study_name} fail again and again; the last: {_last_line(reason)}",
-                hint=f"Its traceback is an attribute of trial {number}. Mend the cause and run the command again: the "
+                f"too many trials of the study {self.study.study_name} fail; the last error: {_last_line(reason)}",
+                hint=f"The traceback is an attribute of trial {number}. Fix the cause and run the command again; the "
                 "study is kept.",
             )
 
-    def _forget(self, lane: int) -> None:
-        run = self._running.pop(lane)
-        if run.heart is not None:
-            run.heart.stop()
+    def _forget(self, slot: int) -> None:
+        run = self._running.pop(slot)
+        if run.heartbeat is not None:
+            run.heartbeat.stop()
 
-    def _tell(self) -> None:
-        self.show(self.standing())
+    def _show_status(self) -> None:
+        self.show(self.status())
 
-    # --- what was left behind ---
+    # --- dead and interrupted trials ---
 
     def _recover(self) -> None:
-        """The storage is ours alone, so a trial that runs is one whose process was killed."""
+        """No other process uses the storage, so a running trial belongs to a process that was killed."""
         left = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         for trial in left:
             self._drop_dead(trial)
         if left:
-            count = "1 trial" if len(left) == 1 else f"{len(left)} trials"
-            self.note(f"{count} of a process that was killed: queued again")
+            self.note(f"queued again: {count(len(left), 'trial')} of a killed process")
 
     def _fail_the_dead(self) -> None:
-        """Trials of processes that show no sign of life, or that died before their first one."""
+        """Fail trials of processes without a heartbeat, or that died before their first one."""
         with studies.quiet():
             optuna.storages.fail_stale_trials(self.study)
         now = self._clock()
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         unclaimed = {trial.number: trial for trial in running if studies.OWNER not in trial.user_attrs}
-        # Watched by our own clock: those of other machines may differ.
+        # Measured with our own clock, because those of other machines may differ.
         self._unclaimed = {number: self._unclaimed.get(number, now) for number in unclaimed}
         for number, since in self._unclaimed.items():
             if now - since > self.storage.grace:
                 self._drop_dead(unclaimed[number])
 
     def _drop_dead(self, trial: optuna.trial.FrozenTrial) -> None:
-        # Failed first: were it queued first, a kill in between would have it run twice.
+        # Fail first, then queue: in the other order, a kill in between would run the trial twice.
         with suppress(UpdateFinishedTrialError, ValueError):  # another process was faster
             self.storage.optuna.set_trial_user_attr(trial._trial_id, studies.FAILURE, "its process was killed")
             studies.requeue(self.study, self.study.tell(trial.number, state=TrialState.FAIL))
 
     def _put_back(self) -> None:
-        """Queue again what is under way; nobody's fault, so it costs no attempt."""
-        for lane in list(self._running):
-            run = self._running[lane]
-            # The storage may be the very thing that failed; what cannot be told now is found at the next start.
+        """Queue the running trials again, without counting it as an attempt."""
+        for slot in list(self._running):
+            run = self._running[slot]
+            # The storage itself may have failed; a trial that cannot be updated now is recovered at the next start.
             with suppress(Exception):
                 run.trial.set_user_attr(studies.ENDED, studies.INTERRUPTED)
                 studies.requeue(self.study, self.study.tell(run.trial, state=TrialState.FAIL), counts=False)
-            self._forget(lane)
+            self._forget(slot)
 
 
-class _Heart:
-    """Records a trial's signs of life from a thread, as Optuna's own loop would."""
+class _Heartbeat:
+    """Records a trial's heartbeat from a thread, as Optuna's own loop would."""
 
     def __init__(self, storage: Storage, trial: optuna.Trial) -> None:
         self._storage, self._trial_id = storage.optuna, trial._trial_id
@@ -305,13 +304,13 @@ class _Heart:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop; returns once the thread has let go of its connection."""
+        """Stop; returns once the thread has closed its connection."""
         self._stopped.set()
         self._thread.join()
 
     def _beat(self) -> None:
         while not self._stopped.wait(self._storage.heartbeat_interval):
-            # A beat that is lost is followed by others; a server that stays away stops the search itself.
+            # A lost heartbeat is followed by others; if the server stays unreachable, the search fails anyway.
             with suppress(Exception):
                 self._storage.record_heartbeat(self._trial_id)
         self._storage.remove_session()

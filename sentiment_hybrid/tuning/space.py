@@ -1,4 +1,4 @@
-"""A config's search space as Optuna's distributions, and a trial's parameters as a Config again."""
+"""Converts the search space of a config to Optuna's distributions, and the parameters of a trial to a config."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sentiment_hybrid.errors import ConfigError, UsageError
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-_DRAWS = 64  # of a space, to see that it holds anything usable
+_DRAWS = 64  # random combinations tried to see whether any is valid
 
 
 def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
-    """Optuna's distribution of each hyper-parameter."""
+    """Optuna's distribution of each hyperparameter."""
     from optuna import distributions as optuna
 
     found: dict[str, BaseDistribution] = {}
@@ -32,10 +32,10 @@ def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
 
 
 def with_params(config: Config, model: str, params: Mapping[str, Any]) -> Config:
-    """The config with each hyper-parameter where it belongs, through the same schema as any other.
+    """The config with the given hyperparameters, validated by the schema.
 
     Raises:
-        ConfigError: the combination is not usable; every problem is named.
+        ConfigError: the combination is invalid; every problem is listed.
     """
     from pydantic import ValidationError
 
@@ -49,22 +49,24 @@ def with_params(config: Config, model: str, params: Mapping[str, Any]) -> Config
     except ValidationError as error:
         problems = explain(error, document, {})
         raise ConfigError(
-            f"these parameters do not go together: {'; '.join(problems)}", hint=f"Mend {model}.hpo.search_space."
+            f"invalid combination of parameters: {'; '.join(problems)}", hint=f"Change {model}.hpo.search_space."
         ) from error
 
 
 def fragment(model: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters as a fragment of a config file: the sections of the model and of the encoder, what is tuned only.
+    """The parameters as part of a config file, by section.
 
     Raises:
-        ConfigError: one is no hyper-parameter of this model.
+        ConfigError: one is not a hyperparameter of this model.
     """
     sections: dict[str, Any] = {}
     head = type(Config().model(model).head).model_fields
     known = Config().model(model).hpo.tunable()
     for name, value in params.items():
         if name not in known:
-            raise ConfigError(f"{name} is no hyper-parameter of {model}", hint=f"Known: {', '.join(sorted(known))}.")
+            raise ConfigError(
+                f"{name} is not a hyperparameter of {model}", hint=f"Choose from: {', '.join(sorted(known))}."
+            )
         if name in head or name in Train.model_fields:
             part = "head" if name in head else "train"
             sections.setdefault(model, {}).setdefault(part, {})[name] = value
@@ -74,27 +76,27 @@ def fragment(model: str, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_space(config: Config, model: str) -> None:
-    """Refuse a search that is switched off, or that has nothing to find, before anything runs.
+    """Refuse a search that is disabled or has no valid search space, before anything runs.
 
     Raises:
         UsageError, ConfigError: in that order.
     """
     if not config.model(model).hpo.enabled:
         raise UsageError(
-            f"{model}.hpo.enabled is false: a search of {model} is switched off",
-            hint=f"Switch it on with --set {model}.hpo.enabled=true, or train with `senthy train --model {model}`.",
+            f"the search for {model} is disabled ({model}.hpo.enabled is false)",
+            hint=f"Enable it with --set {model}.hpo.enabled=true, or train with `senthy train --model {model}`.",
         )
     space = config.model(model).hpo.search_space
     place = f"{model}.hpo.search_space"
     if not space:
         raise ConfigError(
-            f"{place} is empty: nothing to search", hint="`senthy config show --config default` shows the default one."
+            f"{place} is empty", hint="`senthy config show --config default` shows the default search space."
         )
     frozen = config.encoder.trainable_layers == 0 and "trainable_layers" not in space
     if frozen and "encoder_learning_rate" in space:
         raise ConfigError(
-            f"{place}.encoder_learning_rate changes nothing while encoder.trainable_layers is 0",
-            hint="Take it out, or search trainable_layers too.",
+            f"{place}.encoder_learning_rate has no effect while encoder.trainable_layers is 0",
+            hint="Remove it, or search trainable_layers too.",
         )
     draw = random.Random(0)
     failure: ConfigError | None = None
@@ -106,11 +108,11 @@ def check_space(config: Config, model: str) -> None:
         else:
             return
     assert failure is not None
-    raise ConfigError(f"no combination of {place} is usable; {failure.message}", hint=failure.hint)
+    raise ConfigError(f"no combination of {place} is valid: {failure.message}", hint=failure.hint)
 
 
 def largest(entry: FloatSpace | IntSpace | CategoricalSpace) -> float | None:
-    """The largest number that an entry can give; None where it gives none."""
+    """The largest number in an entry; None if it has no numbers."""
     if not isinstance(entry, CategoricalSpace):
         return entry.high
     return max((one for one in entry.choices if isinstance(one, int | float)), default=None)

@@ -1,4 +1,4 @@
-"""Where a search is kept: the storage and its lock, the study and its identity, and what it has come to."""
+"""The storage of a search and its lock, the study and its identity, and the results of its trials."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ MOST_RETRIES = 3
 #: User attributes of a trial.
 ATTEMPT, RETRY_OF, OWNER, FAILURE, ENDED = "attempt", "retry_of", "owner", "failure", "ended"
 BEST_EPOCH, SECONDS = "best_epoch", "seconds"
-#: Values of ENDED: a trial too many that gave itself back, and one whose process was asked to stop. No failures.
+#: Values of ENDED: a trial beyond the total, and one whose process was stopped. Neither counts as a failure.
 SURPLUS, INTERRUPTED = "surplus", "interrupted"
 
 _CONNECT_SECONDS = 10
 _LOCKED_SECONDS = 60
 _TABLES = {"studies", "trials", "trial_params"}
 _EXAMPLES = "Examples: sqlite:///results/study.db, postgresql+psycopg://user:password@host/database."
-#: Settings of `train` that a trial does not follow, or that change no result.
+#: Settings of `train` that trials ignore, or that do not change results.
 _NOT_OF_TRIALS = {
     "epochs",
     "sample_size",
@@ -57,7 +57,7 @@ _NOT_OF_TRIALS = {
 
 @dataclass(frozen=True)
 class Storage:
-    """An open storage; ``alone`` says that no other process can use it at the same time, ``shown`` has no password."""
+    """An open storage; ``alone`` if no other process can use it at the same time; ``shown`` has no password."""
 
     optuna: RDBStorage
     shown: str
@@ -69,22 +69,22 @@ class Storage:
 def open_storage(
     url: str | None, *, default: Path, heartbeat: int = HEARTBEAT_SECONDS, grace: int = GRACE_SECONDS
 ) -> Iterator[Storage]:
-    """Connect to a storage; an SQLite file is held alone while the block runs.
+    """Connect to a storage; an SQLite file is locked while the block runs.
 
     Args:
-        url: an Optuna storage URL; None is the SQLite file ``default``.
+        url: an Optuna storage URL; None means the SQLite file ``default``.
         default: that file.
-        heartbeat: seconds between two signs of life of a running trial, on a server.
-        grace: seconds without one after which a trial counts as dead.
+        heartbeat: seconds between two heartbeats of a running trial, on a server.
+        grace: seconds without a heartbeat after which a trial counts as dead.
 
     Raises:
-        StudyError: no usable URL, no driver, not reachable, held by another process, or no storage of Optuna's.
+        StudyError: invalid URL, missing driver, unreachable, locked by another process, or not an Optuna storage.
         OutputError: the SQLite file cannot be written.
     """
     place = _parsed(url, default)
     shown = place.render_as_string(hide_password=True)
     _quiet_optuna()
-    with _alone(place) if _is_sqlite(place) else nullcontext(), told(shown, place.password):
+    with _alone(place) if _is_sqlite(place) else nullcontext(), storage_errors(shown, place.password):
         storage = _connected(place, shown, heartbeat=heartbeat, grace=grace)
         try:
             yield Storage(storage, shown, _is_sqlite(place), grace)
@@ -99,18 +99,18 @@ def _parsed(url: str | None, default: Path) -> URL:
     try:
         place = make_url(url)
     except (sqlalchemy.exc.ArgumentError, ValueError) as error:
-        # Behind an @ there is a login before it, and it may hold a password.
+        # Before an @ there may be a password.
         shown = "the storage" if "@" in url else f"the storage {url!r}"
-        raise StudyError(f"{shown} is no URL that can be read", hint=_EXAMPLES) from error
+        raise StudyError(f"{shown} is not a valid URL", hint=_EXAMPLES) from error
     if place.drivername in {"postgres", "postgresql"}:
         place = place.set(drivername="postgresql+psycopg")
     if _is_sqlite(place) and place.host:
         raise StudyError(
-            f"{place.render_as_string(hide_password=True)} names a machine, {place.host}, and an SQLite file has none",
-            hint=f"Write three slashes for a file of this folder: sqlite:///{place.host}/{place.database or ''}.",
+            f"{place.render_as_string(hide_password=True)} names a host, {place.host}, but an SQLite file has none",
+            hint=f"Use three slashes for a relative path: sqlite:///{place.host}/{place.database or ''}.",
         )
     if _is_sqlite(place) and place.database in {None, "", ":memory:"}:
-        raise StudyError("an SQLite storage needs a file: in memory, nothing would be kept", hint=_EXAMPLES)
+        raise StudyError("an SQLite storage needs a file, because a database in memory is lost", hint=_EXAMPLES)
     return place
 
 
@@ -120,7 +120,7 @@ def _is_sqlite(place: URL) -> bool:
 
 @contextmanager
 def _alone(place: URL) -> Iterator[None]:
-    """Hold an SQLite file; the system frees the lock of a process that was killed."""
+    """Lock an SQLite file; the system releases the lock of a killed process."""
     path = Path(str(place.database))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,14 +129,14 @@ def _alone(place: URL) -> Iterator[None]:
         lock.acquire(blocking=False)
     except Timeout as error:
         raise StudyError(
-            f"another process is searching in {path}",
-            hint="Wait for it; or stop it, and start one with --workers N for several trials at a time; or let "
-            "processes and machines share a server: --storage postgresql+psycopg://user@host/database.",
+            f"another process is using the storage {path}",
+            hint="Wait for it; or use one process with --workers N; or share a server between processes: --storage "
+            "postgresql+psycopg://user@host/database.",
         ) from error
     except OSError as error:
         raise OutputError(
             f"cannot use the storage {path}: {error.strerror or error}",
-            hint="Choose another place: --storage sqlite:///FILE, or --set paths.results_dir=DIR.",
+            hint="Choose another location: --storage sqlite:///FILE, or --set paths.results_dir=DIR.",
         ) from error
     try:
         yield
@@ -145,7 +145,7 @@ def _alone(place: URL) -> Iterator[None]:
 
 
 def _check_file(path: Path) -> None:
-    """Refuse a file that is something else: Optuna would put its tables into any database. Raises StudyError."""
+    """Refuse other databases, because Optuna would add its tables to any file. Raises StudyError."""
     if not path.is_file():
         return
     address = f"{path.resolve().as_uri()}?mode=ro"
@@ -154,12 +154,12 @@ def _check_file(path: Path) -> None:
             tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.DatabaseError as error:
         raise StudyError(
-            f"{path} is no storage of Optuna's: {error}", hint="Name another file, or move it away."
+            f"{path} is not an Optuna storage: {error}", hint="Choose another file, or move this one away."
         ) from error
     if tables and not tables >= _TABLES:
         raise StudyError(
-            f"{path} is no storage of Optuna's: it is a database with other tables",
-            hint="Name another file, or move it away.",
+            f"{path} is not an Optuna storage: it is a database with other tables",
+            hint="Choose another file, or move this one away.",
         )
 
 
@@ -168,7 +168,7 @@ def _connected(place: URL, shown: str, *, heartbeat: int, grace: int) -> RDBStor
     if _is_sqlite(place):
         engine: dict[str, Any] = {"connect_args": {"timeout": _LOCKED_SECONDS}}
     else:
-        # A connection that a restart of the server has cut is made anew.
+        # Reconnect after a restart of the server.
         engine = {"pool_pre_ping": True}
         if place.get_backend_name() in {"postgresql", "mysql"}:
             engine["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
@@ -183,18 +183,18 @@ def _connected(place: URL, shown: str, *, heartbeat: int, grace: int) -> RDBStor
             with quiet():
                 return RDBStorage(url, engine_kwargs=engine, **options)
         except (sqlalchemy.exc.ProgrammingError, sqlalchemy.exc.IntegrityError):
-            # Another machine is making the tables at this very moment.
+            # Another machine is creating the tables right now.
             if attempt == 4:
                 raise
             time.sleep(random.uniform(0.1, 0.5))
         except sqlalchemy.exc.NoSuchModuleError as error:
-            raise StudyError(f"there is no kind of storage called {place.drivername}", hint=_EXAMPLES) from error
+            raise StudyError(f"unknown kind of storage: {place.drivername}", hint=_EXAMPLES) from error
         except ImportError as error:
             raise _no_driver(place) from error
         except RuntimeError as error:
             raise StudyError(
-                f"{shown} was made by another version of Optuna than {optuna.__version__}",
-                hint="Name another storage, or bring this one up to date: optuna storage upgrade --storage URL.",
+                f"{shown} was made by a version of Optuna other than {optuna.__version__}",
+                hint="Use another storage, or upgrade this one: optuna storage upgrade --storage URL.",
             ) from error
     raise AssertionError("not reached")
 
@@ -207,13 +207,13 @@ def _no_driver(place: URL) -> StudyError:
         )
     return StudyError(
         f"the driver of {place.drivername} is not installed",
-        hint="Install it with pip; SQLAlchemy's documentation names the drivers of each database.",
+        hint="Install it with pip; the documentation of SQLAlchemy lists the drivers for each database.",
     )
 
 
 @contextmanager
-def told(shown: str, password: str | None = None) -> Iterator[None]:
-    """A storage's own errors in words that help, and without its password."""
+def storage_errors(shown: str, password: str | None = None) -> Iterator[None]:
+    """Turn errors of the storage into StudyErrors without its password."""
     try:
         yield
     except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
@@ -226,12 +226,12 @@ def told(shown: str, password: str | None = None) -> Iterator[None]:
             reason = reason.replace(str(password), "***")
         raise StudyError(
             f"the storage {shown} cannot be used: {reason}",
-            hint="What it holds is kept: the same command goes on once it can be reached and written.",
+            hint="Nothing is lost: run the same command again once the storage can be reached and written.",
         ) from error
 
 
 def _quiet_optuna() -> None:
-    """Optuna's log lines go the way of all others."""
+    """Send the log messages of Optuna through our own handlers."""
     optuna.logging.disable_default_handler()
     optuna.logging.enable_propagation()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -239,7 +239,7 @@ def _quiet_optuna() -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without Optuna's remarks that something is experimental, or meant for a loop of its own."""
+    """Silence Optuna's warnings about experimental features."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -250,7 +250,7 @@ def quiet() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Identity:
-    """Everything that a trial's value depends on besides its parameters; equal identity, same study."""
+    """Everything that a trial's value depends on besides its parameters; equal identities share a study."""
 
     model: str
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -262,7 +262,7 @@ class Identity:
 
 
 def identity(config: Config, model: str, bench_facts: Mapping[str, Any]) -> Identity:
-    """The identity of a search; the number of trials, workers, sampler and pruner are free to change.
+    """The identity of a search; the number of trials, workers, sampler and pruner may change.
 
     Args:
         config: the whole configuration.
@@ -289,10 +289,10 @@ def identity(config: Config, model: str, bench_facts: Mapping[str, Any]) -> Iden
 
 
 def open_study(storage: Storage, wanted: Identity, config: Config) -> tuple[optuna.Study, str]:
-    """The study of this identity, made if it is not there; and a word about another one that it replaces.
+    """The study with this identity, created if necessary, and a note about another one that it replaces.
 
     Raises:
-        StudyError: ``hpo.study_name`` names a study of another identity.
+        StudyError: ``hpo.study_name`` names a study with another identity.
     """
     hpo = config.model(wanted.model).hpo
     name = hpo.study_name or _name(config.project.name, wanted)
@@ -320,12 +320,12 @@ def open_study(storage: Storage, wanted: Identity, config: Config) -> tuple[optu
 def trials_in_copy(
     url: str | None, config: Config, model: str, bench_facts: Mapping[str, Any], *, default: Path
 ) -> int:
-    """Trials, finished or pruned, that a search would find in its SQLite file; 0 where there is none, or a server.
+    """Number of finished or pruned trials in the SQLite file of a search; 0 without a file, or for a server.
 
-    The file is copied and the copy looked into: not even a lock is left beside it.
+    A copy of the file is read, so that not even a lock file is created.
 
     Raises:
-        StudyError: as the search itself would.
+        StudyError: as the search would.
     """
     place = _parsed(url, default)
     path = Path(str(place.database))
@@ -352,13 +352,13 @@ def _check_same(found: Any, wanted: Identity, storage: Storage) -> None:
         return
     why = _difference(attributes, wanted)
     raise StudyError(
-        f"the study {found.study_name} in {storage.shown} is of another search: {why}",
-        hint="Leave out --study-name, or give a name of its own to this search.",
+        f"the study {found.study_name} in {storage.shown} belongs to another search: {why}",
+        hint="Omit --study-name, or choose another name for this search.",
     )
 
 
 def _replaces(name: str, wanted: Identity, others: Sequence[Any]) -> str:
-    """What is told where a storage has studies of this model, but not this one."""
+    """The note if a storage has studies of this model, but not this one."""
     older = [one for one in others if one.user_attrs.get("model") == wanted.model]
     if not older:
         return ""
@@ -393,10 +393,10 @@ def _difference(attributes: Mapping[str, Any], wanted: Identity) -> str:
 
 
 def pruner_of(hpo: Hpo) -> optuna.pruners.BasePruner:
-    """The pruner that the settings name, made for so many trials and epochs."""
+    """The configured pruner, set up for the number of trials and epochs."""
     if hpo.pruner == "median":
-        # Chosen by playing 2 x 20 recorded trials to many pruners (benchmarks/search.py): judged earlier, or after
-        # every epoch, late starters fall, and the best trial was one of them.
+        # Chosen by replaying 2 x 20 recorded trials (benchmarks/search.py): pruning earlier, or after every epoch,
+        # stops trials that improve late, and the best trial was one of them.
         return optuna.pruners.MedianPruner(
             n_startup_trials=max(2, min(5, hpo.n_trials // 10)),
             n_warmup_steps=max(2, hpo.epochs // 3),
@@ -408,32 +408,32 @@ def pruner_of(hpo: Hpo) -> optuna.pruners.BasePruner:
 
 
 def requeue(study: optuna.Study, trial: FrozenTrial, *, counts: bool = True) -> bool:
-    """Queue a failed trial's parameters once more; False where they have had all their retries.
+    """Queue a failed trial's parameters again; False if no retries are left.
 
-    A trial that its owner was asked to stop does not count as an attempt.
+    A trial that was interrupted does not count as an attempt (``counts=False``).
     """
     attempt = int(trial.user_attrs.get(ATTEMPT, 1))
     if counts and attempt > MOST_RETRIES:
         return False
     params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-    if params:  # else it died before anything was drawn, and there is nothing to repeat
+    if params:  # otherwise it died before sampling, and there is nothing to repeat
         first = trial.user_attrs.get(RETRY_OF, trial.number)
         study.enqueue_trial(params, user_attrs={ATTEMPT: attempt + counts, RETRY_OF: first})
     return True
 
 
 def ask(study: optuna.Study, space: Mapping[str, Any]) -> optuna.Trial:
-    """A new trial with its parameters drawn, or the next one in the queue."""
+    """A new trial with sampled parameters, or the next one in the queue."""
     with quiet():
         return study.ask(dict(space))
 
 
-# --- what a study has come to ----------------------------------------------------------------------------------------
+# --- results ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class TrialFacts:
-    """A trial that has ended; ``value`` is the best selection_score of its epochs, of which ``epochs`` has each."""
+    """A trial that has ended; ``value`` is the best selection_score, ``epochs`` has the score of each epoch."""
 
     number: int
     state: Literal["complete", "pruned", "failed"]
@@ -453,13 +453,13 @@ _STATES: dict[TrialState, Literal["complete", "pruned", "failed"]] = {
 
 
 def ended_trials(study: optuna.Study) -> list[TrialFacts]:
-    """Every trial that was scored, pruned or failed, by number; those given back are none."""
+    """All finished, pruned or failed trials, by number; surplus and interrupted ones are excluded."""
     ended = study.get_trials(deepcopy=False, states=tuple(_STATES))
     return [_facts(trial) for trial in ended if not given_back(trial)]
 
 
 def given_back(trial: FrozenTrial) -> bool:
-    """Whether a trial ended without anybody's fault: one too many, or stopped by the user."""
+    """Whether a trial was surplus or interrupted, rather than failed."""
     return trial.user_attrs.get(ENDED) in {SURPLUS, INTERRUPTED}
 
 
@@ -477,13 +477,13 @@ def _facts(trial: FrozenTrial) -> TrialFacts:
 
 
 def best_of(trials: Sequence[TrialFacts]) -> list[TrialFacts]:
-    """The trials that finished, best first; of equals the earlier one."""
+    """The finished trials, best first; ties are broken by number."""
     finished = [trial for trial in trials if trial.value is not None]
     return sorted(finished, key=lambda trial: (-(trial.value or 0.0), trial.number))
 
 
 def importances(study: optuna.Study) -> dict[str, float] | None:
-    """How much each hyper-parameter decides (PED-ANOVA, Watanabe et al., 2023), 1 in all; None of too few trials."""
+    """Importance of each hyperparameter (PED-ANOVA, Watanabe et al. 2023), summing to 1; None for too few trials."""
     finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     varied = [name for name in study.best_params if len({trial.params.get(name) for trial in finished}) > 1]
     if len(finished) < 4 or len({trial.value for trial in finished}) < 2 or not varied:

@@ -1,4 +1,4 @@
-"""One trial: a fresh model with the trial's parameters, trained by the shared loop on what all trials share."""
+"""One trial: trains a new model with the trial's parameters on the data and encoder that all trials share."""
 
 from __future__ import annotations
 
@@ -11,40 +11,35 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config, Hpo
-from sentiment_hybrid.data.store import open_store
+from sentiment_hybrid.data.store import Examples, Store, open_store
 from sentiment_hybrid.engine import device
-from sentiment_hybrid.engine.training.session import load_or_build_encoder, new_trainer, open_session, set_seeds
-from sentiment_hybrid.engine.training.trainer import EpochEvent, selection_score, weights_of_classes
+from sentiment_hybrid.engine.inference.session import EncodedDataset, Session
+from sentiment_hybrid.engine.training.prepare import load_or_build_encoder, new_trainer, open_session, set_seeds
+from sentiment_hybrid.engine.training.trainer import EpochEvent, Trainer, selection_score, weights_of_classes
 from sentiment_hybrid.errors import ConfigError, DataError, TrainingError
-from sentiment_hybrid.models.encoder.hub import SCRATCH
+from sentiment_hybrid.models.encoder.hub import SCRATCH, LoadedEncoder
 from sentiment_hybrid.models.encoder.module import check_max_length
+from sentiment_hybrid.runtime import Runtime
 from sentiment_hybrid.tuning.space import largest, with_params
 
-if TYPE_CHECKING:
-    from sentiment_hybrid.data.store import Examples, Store
-    from sentiment_hybrid.engine.inference.evaluate import EncodedDataset
-    from sentiment_hybrid.engine.training.session import Session
-    from sentiment_hybrid.engine.training.trainer import Trainer
-    from sentiment_hybrid.models.encoder.hub import LoadedEncoder
+_KEPT_TRACEBACK = 4000  # characters, from the end of the traceback
 
-_KEPT_TRACEBACK = 4000  # characters: where it failed stands at the end
-
-#: Tells that a split is being encoded: given its name, a context whose value hears of every batch of windows.
+#: Given the name of a split that is encoded, a context whose value is called for every batch of windows.
 Encoding = Callable[[str], AbstractContextManager[Callable[[int], object]]]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a running trial tells.
+    """An event of a running trial.
 
-    ``epoch`` comes with the validation score, ``done`` after the last one. ``unusable`` is the parameters' own fault
-    and would come again, ``failed`` is a crash; both come with a text.
+    ``epoch`` has the validation score; ``done`` follows the last epoch. ``unusable`` is caused by the parameters and
+    would occur again; ``failed`` is a crash. Both have a text.
     """
 
     kind: Literal["epoch", "done", "unusable", "failed"]
@@ -60,9 +55,7 @@ class TrialBench:
     Args:
         config: the whole configuration.
         model: ``lstm``, ``han`` or ``linear``.
-        compute: the device's name, as ``--device`` gives it.
-        offline: never reach a network.
-        encoder: where a copy of the encoder lies that the config names.
+        runtime: where to compute, and where the encoder is.
         loaded: that encoder, where the caller has it already.
 
     Raises:
@@ -73,15 +66,13 @@ class TrialBench:
         self,
         config: Config,
         model: str,
+        runtime: Runtime = Runtime(),
         *,
-        compute: str = "auto",
-        offline: bool = False,
-        encoder: str | Path | None = None,
         loaded: LoadedEncoder | None = None,
     ) -> None:
         self.config, self.model = config, model
         self.notes: list[str] = []
-        self._compute, self._offline, self._place = compute, offline, encoder
+        self._runtime = runtime
         with open_store(config.paths.data_db) as store:
             self.labels = store.labels
             self.fingerprint = store.fingerprint
@@ -93,7 +84,7 @@ class TrialBench:
         self._check_encoder()
 
     def facts(self) -> dict[str, Any]:
-        """What trials are made of besides settings: rows and encoder, by content, wherever they lie."""
+        """The data and encoder of the trials, identified by content."""
         vocabulary = sorted(self.loaded.tokenizer.get_vocab().items())
         return {
             "data": self.fingerprint,
@@ -104,35 +95,35 @@ class TrialBench:
         }
 
     def prepare(self, encoding: Encoding = lambda split: nullcontext(lambda windows: None)) -> None:
-        """Tokenise, and store the states below what is trained, so that no trial has to and workers find them."""
+        """Tokenize, and store the states below the trained layers, for all trials and workers."""
         session = self._session(self.config)
         self._datasets(session, encoding)
         self._free()
 
     def trial_config(self, params: Mapping[str, Any]) -> Config:
-        """The config of a trial: its parameters, the search's epochs, and no early stopping but the pruner's.
+        """The config of a trial: its parameters, the search's epochs, and no early stopping besides pruning.
 
         Raises:
-            ConfigError: the parameters do not go together.
+            ConfigError: the combination of parameters is invalid.
         """
         config = with_params(self.config, self.model, params)
         section = config.model(self.model)
-        # Were trials to stop by themselves, the pruner would compare late epochs with the slow learners alone.
+        # With early stopping, the pruner would compare late epochs with slow learners only.
         settings = section.train.model_copy(update={"epochs": section.hpo.epochs, "patience": None})
         return config.model_copy(update={self.model: section.model_copy(update={"train": settings})})
 
     def epochs(self, params: Mapping[str, Any]) -> Iterator[float]:
-        """Train with these parameters; yields the validation score of each epoch. Closing it frees the memory.
+        """Train with these parameters; yields the validation score of each epoch. Closing it frees memory.
 
         Raises:
-            ConfigError: the parameters do not go together.
-            TrainingError: a loss is not a number.
+            ConfigError: the combination of parameters is invalid.
+            TrainingError: a loss is NaN or infinite.
         """
         trainer: Trainer | None = None
         try:
             config = self.trial_config(params)
             settings = config.model(self.model).train
-            # Only the parameters differ: every trial draws its weights and batches from the same seed.
+            # All trials use the same seed for weights and batches, so only the parameters differ.
             set_seeds(config.project.seed)
             session = self._session(config)
             train, valid = self._datasets(session)
@@ -150,7 +141,7 @@ class TrialBench:
             self._free()
 
     def outcomes(self, params: Mapping[str, Any]) -> Iterator[Outcome]:
-        """``epochs``, with its end and its failures as outcomes too."""
+        """``epochs``, with its end and failures as outcomes."""
         return outcomes(lambda: self.epochs(params))
 
     def _read(self, store: Store) -> tuple[Examples, Examples]:
@@ -165,30 +156,32 @@ class TrialBench:
                 )
         if len(set(train.labels.tolist())) < len(store.labels):
             raise TrainingError(
-                f"the {len(train):,} training texts of a trial do not have every label of {', '.join(store.labels)}",
+                f"the {len(train):,} training texts of a trial do not include all labels: {', '.join(store.labels)}",
                 hint=f"Raise {self.model}.hpo.sample_size (--sample-size).",
             )
         return train, valid
 
     def _affordable(self, hpo: Hpo, there: int) -> int | None:
-        """The rows of a trial; what nobody chose gives way to a smaller split, what somebody chose is checked."""
+        """The rows of a trial: the default is reduced to the size of the split, a chosen size is checked."""
         wanted = hpo.sample_size
         if wanted is not None and wanted > there and wanted == Hpo.model_fields["sample_size"].default:
-            self.notes.append(f"trials train on all {there:,} training texts: there are fewer than {wanted:,}")
+            self.notes.append(f"trials use all {there:,} training texts, which is fewer than {wanted:,}")
             return None
         return wanted
 
     def _encoder(self, config: Config) -> LoadedEncoder:
-        """The encoder as it came; the size of a scratch one follows the window length."""
+        """The unmodified encoder; the size of a scratch encoder depends on the window length."""
         key = config.encoder.max_length if config.encoder.name == SCRATCH else 0
         if key not in self._encoders:
             set_seeds(config.project.seed)
             texts = self._rows[0].texts
-            self._encoders[key] = load_or_build_encoder(config, lambda: texts, offline=self._offline, place=self._place)
+            self._encoders[key] = load_or_build_encoder(
+                config, lambda: texts, offline=self._runtime.offline, place=self._runtime.encoder
+            )
         return self._encoders[key]
 
     def _check_encoder(self) -> None:
-        """Refuse a space that no encoder of this size can serve, before the first trial."""
+        """Refuse a search space that does not fit the encoder, before the first trial."""
         space = self.config.model(self.model).hpo.search_space
         layers = largest(space["trainable_layers"]) if "trainable_layers" in space else None
         most = int(self.loaded.model.config.num_hidden_layers)
@@ -205,13 +198,13 @@ class TrialBench:
     def _session(self, config: Config) -> Session:
         loaded = self._encoder(config)
         if config.encoder.trainable_layers != 0:
-            loaded = replace(loaded, model=copy.deepcopy(loaded.model))  # training would change it for the next trial
+            loaded = replace(loaded, model=copy.deepcopy(loaded.model))  # training would change it for later trials
         return open_session(
             config,
             self.model,
             loaded,
             num_classes=len(self.labels),
-            compute=device.resolve(self._compute, config.model(self.model).train.precision),
+            compute=device.resolve(self._runtime.device, config.model(self.model).train.precision),
             cache=paths.cache_dir(config.paths.cache_dir),
         )
 
@@ -229,26 +222,26 @@ class TrialBench:
 
     @staticmethod
     def _free() -> None:
-        """Give back the memory of a model that nobody holds any more."""
+        """Free the memory of unreferenced models."""
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
 
 def outcomes(start: Callable[[], Iterator[float]]) -> Iterator[Outcome]:
-    """The epochs that ``start`` begins, then how they ended: whatever a trial raises is an outcome, but for Ctrl-C."""
+    """The epochs of ``start()``, then how they ended; every exception except Ctrl-C becomes an outcome."""
     last = Outcome("done")
     try:
         with closing(start()) as epochs:  # type: ignore[type-var]
             for value in epochs:
                 yield Outcome("epoch", value)
-    # Settings and a loss that is not a number depend on the parameters alone: the same ones would fail again.
+    # These depend on the parameters only, so the same parameters would fail again.
     except (ConfigError, TrainingError) as error:
         last = Outcome("unusable", text=error.message)
-    except Exception:  # noqa: BLE001 - whatever it is, the other trials go on
+    except Exception:  # noqa: BLE001 - the other trials continue in any case
         last = Outcome("failed", text=traceback.format_exc()[-_KEPT_TRACEBACK:])
     if last.kind == "failed":
-        TrialBench._free()  # once more: the traceback held what the trial was computing with
+        TrialBench._free()  # again, because the traceback referenced the model
     yield last
 
 

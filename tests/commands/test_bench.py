@@ -8,7 +8,8 @@ import pytest
 
 from sentiment_hybrid.commands import bench
 from sentiment_hybrid.errors import EncoderError
-from sentiment_hybrid.models.encoder.cpu_inference import int8_engine
+from sentiment_hybrid.models.processor import int8_engine
+from sentiment_hybrid.runtime import Runtime
 
 
 def senthy(*arguments):
@@ -67,9 +68,9 @@ def test_the_command_prints_a_table_and_with_json_one_document(project, capsys):
     document = json.loads(capsys.readouterr().out)
     assert {"rates", "estimates", "versions"} <= document.keys()
     assert document["estimates"][0]["seconds"]["encoding"] > 0
-    assert document["estimates"][0]["parts"]["training"]["rows"] > 0
+    assert document["estimates"][0]["counts"]["training: rows"] > 0
 
 
 def test_an_encoder_that_is_not_there_is_told(project):
     with pytest.raises(EncoderError):
-        bench.run(project.config("encoder.name=nowhere/at-all"), "linear", offline=True)
+        bench.run(project.config("encoder.name=nowhere/at-all"), "linear", runtime=Runtime(offline=True))

@@ -20,6 +20,7 @@ from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.engine.evaluation import baseline
 from sentiment_hybrid.engine.states import shards
 from sentiment_hybrid.errors import UsageError
+from sentiment_hybrid.runtime import Runtime
 
 from .conftest import Project
 
@@ -96,7 +97,7 @@ def test_what_training_stored_is_told_with_its_encoder(project: Project) -> None
 
     for layers in (0, 1):
         config = project.config(f"encoder.trainable_layers={layers}", "linear.train.epochs=1")
-        train.run(config, "linear", device="cpu", test=False)
+        train.run(config, "linear", runtime=Runtime(device="cpu"), test=False)
     told = cache.info(project.config())
     frozen, partly = sorted((entry for entry in told.entries if entry.kind == "states"), key=lambda one: str(one.path))[
         ::-1
@@ -161,10 +162,10 @@ def test_using_a_store_is_a_use(project: Project) -> None:
     from sentiment_hybrid.commands import train
 
     config = project.config("linear.train.epochs=1")
-    train.run(config, "linear", device="cpu", test=False)
+    train.run(config, "linear", runtime=Runtime(device="cpu"), test=False)
     (store,) = paths.states_dir(paths.cache_dir(config.paths.cache_dir)).iterdir()
     age(store / "store.json", 31)
-    train.run(config, "linear", device="cpu", test=False)
+    train.run(config, "linear", runtime=Runtime(device="cpu"), test=False)
     assert cache.clear(config, ["states"], older_than=30, confirm=lambda found: True).removed == ()
 
 
@@ -257,7 +258,7 @@ def test_clear_asks_first_and_says_what_it_freed(
 
 
 def test_clear_without_a_kind_says_which_there_are(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UsageError, match="nothing is named"):
+    with pytest.raises(UsageError, match="nothing to clear"):
         clear()
     assert senthy("cache", "clear", "--yes") == 2
     assert "--finetune" in capsys.readouterr().err

@@ -18,7 +18,8 @@ import pytest
 from sentiment_hybrid.commands import data as command
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.data import normalizers, quick
+from sentiment_hybrid.data import normalizers
+from sentiment_hybrid.data.sources import fast_csv
 from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.errors import DatabaseError, DataError, LockedError, SourceError
 
@@ -119,7 +120,7 @@ def test_a_damaged_database_is_built_anew_with_a_warning(tmp_path: Path, capsys:
     path = command.run(made).path
     path.write_bytes(path.read_bytes()[:-4096])
     assert command.run(made).built
-    assert "built anew" in capsys.readouterr().err
+    assert "rebuilding" in capsys.readouterr().err
 
 
 def test_a_locked_database_is_told_and_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,9 +147,12 @@ def test_the_database_of_another_source_is_not_replaced_in_silence(
     assert "replace" not in capsys.readouterr().err
     command.run(config(tmp_path, second))
     told = capsys.readouterr().err
-    assert "holds one.csv: two.csv will replace it once it is read (--set paths.data_db=FILE keeps both)" in told
+    assert (
+        "contains one.csv, which two.csv will replace once it has been read (--set paths.data_db=FILE keeps both)"
+        in told
+    )
     command.run(config(tmp_path, second, split_seed=3))
-    assert "a setting under data" in capsys.readouterr().err
+    assert "a setting under `data`" in capsys.readouterr().err
     command.run(config(tmp_path, second, split_seed=3))
     assert capsys.readouterr().err == ""
 
@@ -216,7 +220,7 @@ def test_a_warning_about_the_texts_is_told_once(tmp_path: Path, capsys: pytest.C
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The files are small for a test; so must be what is read at once, or the larger one alone would fill every buffer.
-    monkeypatch.setattr(quick, "BLOCK", 1 << 17)
+    monkeypatch.setattr(fast_csv, "BLOCK", 1 << 17)
     peaks, sizes = [], []
     for rows in (15_000, 60_000):
         source = tmp_path / f"{rows}.csv"

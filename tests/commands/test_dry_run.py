@@ -11,6 +11,7 @@ from sentiment_hybrid.commands import dry_run, optimize, train
 from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine.training.probe import Rate
 from sentiment_hybrid.errors import ConfigError, DatabaseError, DataError, StudyError, UsageError
+from sentiment_hybrid.runtime import Runtime
 
 SPACE = "linear.hpo.search_space={learning_rate: {type: float, low: 0.001, high: 0.1, log: true}}"
 
@@ -35,18 +36,18 @@ def senthy(*arguments):
 def test_a_dry_run_of_a_training_counts_what_the_training_then_does(project):
     config = project.config("linear.train.epochs=3")
     (dry,) = dry_run.run(config, ["linear"], "train")
-    assert dry.missing == dry.distinct > 0
+    assert dry.counts["windows to encode"] == dry.counts["distinct windows"] > 0
     result = train.run(config, "linear")
-    assert result.encoder_passes + result.test.encoder_passes == dry.missing
-    part = dry.parts["training"]
-    assert (part.epochs, part.steps) == (3, 3 * -(-part.rows // 16))
-    assert dry.test_rows == result.test.rows
+    assert result.encoder_passes + result.test.encoder_passes == dry.counts["windows to encode"]
+    rows = dry.counts["training: rows"]
+    assert (dry.counts["training: epochs"], dry.counts["training: steps of all runs"]) == (3, 3 * -(-rows // 16))
+    assert dry.counts["test rows"] == result.test.rows
     assert set(dry.seconds) == {"encoding", "training", "testing"}
     assert all(value > 0 for value in (*dry.seconds.values(), *dry.bytes.values()))
     (again,) = dry_run.run(config, ["linear"], "train")
-    assert again.missing == 0
+    assert again.counts["windows to encode"] == 0
     assert "encoding" not in again.seconds
-    assert again.distinct == dry.distinct
+    assert again.counts["distinct windows"] == dry.counts["distinct windows"]
 
 
 def test_time_is_work_divided_by_rates(project):
@@ -59,8 +60,9 @@ def test_time_is_work_divided_by_rates(project):
         tokens = {split: survey.session.tokenize(store.read(split).texts).lengths.sum() for split in survey.rows}
     assert made.seconds["training"] == pytest.approx(2 * 3 * (tokens["train"] / 100 + tokens["valid"] / 50))
     assert made.seconds["testing"] == pytest.approx(2 * tokens["test"] / 50)
-    assert made.seconds["encoding"] == pytest.approx(made.missing_tokens / 10)
-    assert made.bytes["token states"] == 2 * made.missing_tokens * survey.encoder.model.config.hidden_size
+    assert made.seconds["encoding"] == pytest.approx(sum(tokens.values()) / 10, rel=0.05), "each distinct window once"
+    width = survey.encoder.model.config.hidden_size
+    assert made.bytes["token states"] == pytest.approx(2 * width * 10 * made.seconds["encoding"])
     assert made.total_seconds == pytest.approx(sum(made.seconds.values()))
 
 
@@ -69,8 +71,8 @@ def test_a_final_model_that_trains_on_validation_rows_too_is_counted_so(project)
     (made,) = dry_run.run(config, ["linear"], "optimize")
     with open_store(config.paths.data_db) as store:
         both = store.count("train") + store.count("valid")
-    assert (made.parts["training"].rows, made.parts["training"].valid_rows) == (both, 0)
-    assert made.parts["training"].epochs == 4
+    assert (made.counts["training: rows"], made.counts["training: validation rows"]) == (both, 0)
+    assert made.counts["training: epochs"] == 4
 
 
 def test_nothing_on_disk_changes_and_trials_that_the_study_holds_are_not_counted_again(project, capsys):
@@ -84,24 +86,24 @@ def test_nothing_on_disk_changes_and_trials_that_the_study_holds_are_not_counted
         shown = capsys.readouterr().out
         assert "nothing was changed" in shown
         assert "time in all, about" in shown
-        assert ("3 x 1 (2 done already)" in shown) == (verb != ["train"])
+        assert ("search: runs" in shown) == (verb != ["train"])
     (other,) = dry_run.run(project.config(*settings, "linear.hpo.epochs=2"), ["linear"], "optimize", final=False)
-    assert (other.parts["searching"].runs, other.trials_done) == (5, 0), "other epochs, another study"
-    assert "training" not in other.parts
+    assert (other.counts["search: runs"], other.counts["trials done already"]) == (5, 0), "other epochs, another study"
+    assert "training: runs" not in other.counts
     assert list(other.seconds) == ["searching"], "the states are those of the first search"
     assert tree(project.folder.parent) == before
 
 
 def test_models_share_the_states_so_only_the_first_is_said_to_encode(project):
     first, second = dry_run.run(project.config(), ["lstm", "linear"], "train")
-    assert first.missing > 0
-    assert second.missing == 0
+    assert first.counts["windows to encode"] > 0
+    assert second.counts["windows to encode"] == 0
 
 
 def test_a_trained_encoder_stores_nothing_and_its_model_holds_it(project):
     (frozen,) = dry_run.run(project.config(), ["linear"], "train")
     (trained,) = dry_run.run(project.config("encoder.trainable_layers=all"), ["linear"], "train")
-    assert trained.windows == 0
+    assert "windows" not in trained.counts
     assert "token states" not in trained.bytes
     names = ("model", "checkpoints, while it trains")
     assert trained.bytes[names[1]] > frozen.bytes[names[1]]
@@ -113,7 +115,7 @@ def test_a_trained_encoder_stores_nothing_and_its_model_holds_it(project):
 def test_states_beyond_the_budget_are_told(project):
     words = "more than cache.max_gb (1e-06) leaves"
     for override, told in (("cache.max_gb=0.000001", True), ("cache.max_gb=1", False)):
-        (result,) = dry_run.run(project.config(override), ["linear"], "train", device="cpu")
+        (result,) = dry_run.run(project.config(override), ["linear"], "train", runtime=Runtime(device="cpu"))
         assert any(words in note for note in result.notes) is told
 
 
@@ -121,8 +123,8 @@ def test_more_texts_than_are_counted_are_taken_to_go_on_alike(project, monkeypat
     (exact,) = dry_run.run(project.config(), ["linear"], "train")
     monkeypatch.setattr(dry_run, "MOST_COUNTED", 60)
     (scaled,) = dry_run.run(project.config(), ["linear"], "train")
-    assert scaled.parts["training"].rows == exact.parts["training"].rows > 60
-    assert scaled.missing_tokens == pytest.approx(exact.missing_tokens, rel=0.1)
+    assert scaled.counts["training: rows"] == exact.counts["training: rows"] > 60
+    assert scaled.bytes["token states"] == pytest.approx(exact.bytes["token states"], rel=0.1)
     assert "counted on the first texts of train" in " ".join(scaled.notes)
 
 
@@ -136,9 +138,9 @@ def test_more_texts_than_are_counted_are_taken_to_go_on_alike(project, monkeypat
         (["linear.train.sample_size=9999"], "train", DataError, "9,999"),
         (["test.sample_size=9999"], "train", DataError, "9,999"),
         (["linear.hpo.sample_size=9999"], "optimize", DataError, "9,999"),
-        (["linear.hpo.enabled=false"], "optimize", UsageError, "switched off"),
+        (["linear.hpo.enabled=false"], "optimize", UsageError, "is disabled"),
         (["linear.hpo.search_space={}"], "optimize", ConfigError, "empty"),
-        (["linear.hpo.storage=nonsense"], "optimize", StudyError, "no URL"),
+        (["linear.hpo.storage=nonsense"], "optimize", StudyError, "not a valid URL"),
     ],
 )
 def test_what_the_command_would_refuse_a_dry_run_refuses(project, overrides, verb, error, words):

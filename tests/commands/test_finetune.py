@@ -38,6 +38,7 @@ from sentiment_hybrid.errors import (
     UsageError,
 )
 from sentiment_hybrid.reporting.results import read_results
+from sentiment_hybrid.runtime import Runtime
 
 from .conftest import WORDS, write_toy_csv
 
@@ -200,7 +201,7 @@ def test_more_encoder_layers_can_be_trained_than_before_each_at_its_rate(trained
 
 def test_a_model_can_be_fine_tuned_again_and_knows_its_ancestors(trained):
     first = finetune.run(trained.config(), "linear", data_file=new_texts(trained))
-    with pytest.raises(UsageError, match="where the one to start from lies"):
+    with pytest.raises(UsageError, match="would overwrite the original model"):
         finetune.run(trained.config(), load_model_path=first.model_dir, data_file=new_texts(trained))
     second = finetune.run(
         trained.config(),
@@ -437,14 +438,14 @@ def test_a_missing_file_and_a_folder_are_told(trained):
 
 
 def test_a_sample_above_what_there_is_or_without_a_label_is_refused(trained):
-    with pytest.raises(DataError, match="1,000 rows was asked for"):
+    with pytest.raises(DataError, match="sample size is 1,000"):
         finetune.run(trained.config("finetune.sample_size=1000"), "linear", data_file=new_texts(trained))
     counted = iter(range(1000))
     rare = rewritten(
         new_texts(trained, 240),
         lambda text, label: (text, label) if label == "negative" or next(counted) < 20 else None,
     )
-    with pytest.raises(TrainingError, match="do not have every label") as caught:
+    with pytest.raises(TrainingError, match="do not include all labels") as caught:
         finetune.run(trained.config("finetune.sample_size=2"), "linear", data_file=rare)
     assert "finetune.sample_size" in caught.value.hint
 
@@ -465,13 +466,13 @@ def test_a_place_to_save_where_something_would_be_lost_is_refused(trained, tmp_p
     config, file = trained.config(), new_texts(trained)
     before = read_info(final(trained))
     for place in (final(trained), final(trained) / "inside", final(trained).parent):
-        with pytest.raises((UsageError, OutputError), match="where the one to start from lies"):
+        with pytest.raises((UsageError, OutputError), match="would overwrite the original model"):
             finetune.run(config, "linear", data_file=file, save_path=place)
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "diary.txt").write_text("dear diary")
     for place in (mine, mine / "diary.txt"):
-        with pytest.raises(OutputError, match="is no model directory, so it is not replaced"):
+        with pytest.raises(OutputError, match="is not a model directory, so it is not overwritten"):
             finetune.run(config, "linear", data_file=file, save_path=place)
     with pytest.raises(OutputError, match="cannot write into"):
         finetune.run(config, "linear", data_file=file, save_path=mine / "diary.txt" / "model")
@@ -495,11 +496,11 @@ def test_several_processes_are_refused(trained, monkeypatch):
 
 
 def test_a_full_disk_while_publishing_leaves_the_run_to_be_resumed(trained, monkeypatch):
-    from sentiment_hybrid.engine.inference import model_directory
+    from sentiment_hybrid import files
 
     config, file = trained.config(), new_texts(trained)
     first = read_info(finetune.run(config, "linear", data_file=file).model_dir)
-    real = model_directory._flush_to_disk
+    real = files.flush_to_disk
 
     def full(folder):
         if "model_finetuned" in folder.name:
@@ -507,13 +508,13 @@ def test_a_full_disk_while_publishing_leaves_the_run_to_be_resumed(trained, monk
         real(folder)
 
     changed = trained.config("project.seed=7")
-    monkeypatch.setattr(model_directory, "_flush_to_disk", full)
+    monkeypatch.setattr(files, "flush_to_disk", full)
     with pytest.raises(OutputError, match="the disk is full"):
         finetune.run(changed, "linear", data_file=file)
     target = trained.folder / "models" / "linear_roberta_model_finetuned"
     assert read_info(target) == first
     monkeypatch.undo()
-    result = finetune.run(changed, "linear", data_file=file, resume=True)
+    result = finetune.run(changed, "linear", data_file=file, runtime=Runtime(resume=True))
     assert result.resumed
     assert read_info(target).run_id == result.run_dir.name != first.run_id
 
@@ -556,7 +557,7 @@ def test_a_fine_tuning_killed_and_resumed_equals_one_never_killed_bit_for_bit(ma
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
-    result = finetune.run(whole.config(), "lstm", data_file=file, resume=True)
+    result = finetune.run(whole.config(), "lstm", data_file=file, runtime=Runtime(resume=True))
     assert result.resumed
     first, second = read_info(expected.model_dir), read_info(result.model_dir)
     assert second.weights_sha256 == first.weights_sha256
@@ -567,7 +568,7 @@ def test_a_fine_tuning_killed_and_resumed_equals_one_never_killed_bit_for_bit(ma
 
 def test_resuming_needs_an_unfinished_run_of_the_same_parent_data_and_settings(trained, monkeypatch):
     with pytest.raises(TrainingError, match="no unfinished linear-finetune run"):
-        finetune.run(trained.config(), "linear", data_file=new_texts(trained), resume=True)
+        finetune.run(trained.config(), "linear", data_file=new_texts(trained), runtime=Runtime(resume=True))
 
     def stop(*arguments, **options):
         raise KeyboardInterrupt
@@ -577,10 +578,12 @@ def test_resuming_needs_an_unfinished_run_of_the_same_parent_data_and_settings(t
         with pytest.raises(KeyboardInterrupt):
             finetune.run(trained.config(), "linear", data_file=new_texts(trained))
     with pytest.raises(TrainingError, match="other settings or other data"):
-        finetune.run(trained.config("finetune.epochs=4"), "linear", data_file=new_texts(trained), resume=True)
+        finetune.run(
+            trained.config("finetune.epochs=4"), "linear", data_file=new_texts(trained), runtime=Runtime(resume=True)
+        )
     with pytest.raises(TrainingError, match="no unfinished linear run"):
-        train.run(trained.config(), "linear", resume=True)
-    assert finetune.run(trained.config(), "linear", data_file=new_texts(trained), resume=True).resumed
+        train.run(trained.config(), "linear", runtime=Runtime(resume=True))
+    assert finetune.run(trained.config(), "linear", data_file=new_texts(trained), runtime=Runtime(resume=True)).resumed
 
 
 def test_a_model_moved_elsewhere_is_fine_tuned_from_there(trained, tmp_path):

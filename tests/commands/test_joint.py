@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from sentiment_hybrid import cli, paths
-from sentiment_hybrid.commands import finetune, joint, packing, train
+from sentiment_hybrid.commands import finetune, packing, train
 from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.config.errors import REMOVED
 from sentiment_hybrid.config.schema import JOINT, Config
@@ -27,9 +27,12 @@ from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine.evaluation import metrics
 from sentiment_hybrid.engine.inference.model_directory import load_model, read_info
 from sentiment_hybrid.engine.inference.predictor import Predictor
+from sentiment_hybrid.engine.training import joint
+from sentiment_hybrid.engine.training.fingerprint import train_fingerprint
 from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.errors import ConfigError, DataError, LabelError, ModelError, TrainingError
 from sentiment_hybrid.reporting.results import read_results
+from sentiment_hybrid.runtime import Runtime
 
 HEADS = ("lstm", "linear")
 
@@ -58,7 +61,7 @@ def final(project: Any, head: str) -> Path:
 
 
 def test_every_head_is_published_tested_and_in_the_results_and_their_encoders_are_one(together: Any) -> None:
-    done = joint.run(together.config())
+    done = train.run_joint(together.config())
     files = [(final(together, head) / paths.ENCODER_DIR / "model.safetensors").read_bytes() for head in HEADS]
     assert files[0] == files[1]
     infos = [read_info(final(together, head)) for head in HEADS]
@@ -68,18 +71,18 @@ def test_every_head_is_published_tested_and_in_the_results_and_their_encoders_ar
     assert infos[0].train_rows == infos[1].train_rows == 178
     entries = read_results(together.folder / "results" / "model_results.json")
     assert [entry["name"] for entry in entries] == ["LSTMRoBERTa_Joint", "LinearRoBERTa_Joint"]
-    for entry, result in zip(entries, done.results, strict=True):
+    for entry, result in zip(entries, done, strict=True):
         assert entry["test"]["accuracy"]["value"] == result.test.scores.accuracy.value
         assert entry["joint"]["models"] == list(HEADS)
         assert entry["joint"]["train"]["epochs"] == 2
-    run = Run(done.results[0].run_dir)
+    run = Run(done[0].run_dir)
     assert run.id.startswith("joint-")
     assert "finished" in run.meta()
     assert [facts["epoch"] for facts in run.epochs()] == [1, 2]
 
 
 def test_each_model_works_without_the_other(together: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    joint.run(together.config(), test=False)
+    train.run_joint(together.config(), test=False)
     expected = {head: Predictor(final(together, head)).predict_proba(["a lovely day", "awful film"]) for head in HEADS}
     assert not np.allclose(expected["lstm"], expected["linear"], atol=1e-3)
     for head, other in zip(HEADS, reversed(HEADS), strict=True):
@@ -92,18 +95,17 @@ def test_each_model_works_without_the_other(together: Any, monkeypatch: pytest.M
 
 def test_a_frozen_encoder_is_shared_too(project: Any) -> None:
     made = made_joint(project)
-    done = joint.run(made.config("encoder.trainable_layers=0"), test=False)
-    assert done.results[0].encoder_passes > 0
+    done = train.run_joint(made.config("encoder.trainable_layers=0"), test=False)
+    assert done[0].encoder_passes > 0
     fingerprints = {read_info(final(made, head)).encoder_fingerprint for head in HEADS}
     assert len(fingerprints) == 1
     assert (
-        joint.run(made.config("encoder.trainable_layers=0", "project.seed=1"), test=False).results[0].encoder_passes
-        == 0
+        train.run_joint(made.config("encoder.trainable_layers=0", "project.seed=1"), test=False)[0].encoder_passes == 0
     )
 
 
 def test_each_head_has_the_temperature_that_suits_the_validation_rows(together: Any) -> None:
-    joint.run(together.config(), test=False)
+    train.run_joint(together.config(), test=False)
     with open_store(together.config().paths.data_db) as store:
         valid = store.read("valid")
     for head in HEADS:
@@ -145,12 +147,12 @@ def test_fewer_than_two_different_heads_are_refused(together: Any, models: str) 
 
 KILLED = """
 import os, signal, sys
-from sentiment_hybrid.commands import joint
+from sentiment_hybrid.commands import train
 from sentiment_hybrid.config.load import load_config
-from sentiment_hybrid.engine import checkpoint
+from sentiment_hybrid.engine.training import checkpoints
 import torch
 torch.set_num_threads(1)
-real = checkpoint.RunCheckpoints.save
+real = checkpoints.RunCheckpoints.save
 done = 0
 def save(self, state, **options):
     global done
@@ -158,8 +160,8 @@ def save(self, state, **options):
     real(self, state, **options)
     if done == 8:
         os.kill(os.getpid(), signal.SIGKILL)
-checkpoint.RunCheckpoints.save = save
-joint.run(load_config(sys.argv[1]))
+checkpoints.RunCheckpoints.save = save
+train.run_joint(load_config(sys.argv[1]))
 """
 
 
@@ -168,7 +170,7 @@ def test_a_joint_training_killed_and_resumed_equals_one_never_killed_bit_for_bit
     make_project: Callable[..., Any],
 ) -> None:
     whole, killed = (made_joint(make_project(name), checkpoint_minutes=0) for name in ("whole", "killed"))
-    expected = joint.run(whole.config(), test=False)
+    expected = train.run_joint(whole.config(), test=False)
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(killed.file)],
         capture_output=True,
@@ -177,9 +179,9 @@ def test_a_joint_training_killed_and_resumed_equals_one_never_killed_bit_for_bit
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
-    result = joint.run(killed.config(), resume=True, test=False)
-    assert all(one.resumed for one in result.results)
-    assert [one.valid for one in result.results] == [one.valid for one in expected.results]
+    result = train.run_joint(killed.config(), Runtime(resume=True), test=False)
+    assert all(one.resumed for one in result)
+    assert [one.valid for one in result] == [one.valid for one in expected]
     for head in HEADS:
         first, second = (read_info(final(project, head)) for project in (whole, killed))
         assert first.weights_sha256 == second.weights_sha256
@@ -196,11 +198,11 @@ def test_a_run_is_resumed_by_the_same_heads_alone(together: Any, monkeypatch: py
     with monkeypatch.context() as patched:
         patched.setattr(RunCheckpoints, "save", stop)
         with pytest.raises(KeyboardInterrupt):
-            joint.run(together.config())
+            train.run_joint(together.config())
     with pytest.raises(TrainingError, match=r"joint\.models"):
-        joint.run(together.config("joint.models=[lstm, han]"), resume=True)
+        train.run_joint(together.config("joint.models=[lstm, han]"), Runtime(resume=True))
     with pytest.raises(TrainingError, match="no unfinished lstm run"):
-        train.run(together.config(), "lstm", resume=True)
+        train.run(together.config(), "lstm", runtime=Runtime(resume=True))
 
 
 # --- what it is trained on
@@ -261,7 +263,7 @@ def test_an_epoch_has_the_rows_and_the_further_ones(together: Any) -> None:
 def test_settings_that_went_name_what_replaces_them(together: Any, name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         together.config(f"joint.{name}=0.1")
-    assert REMOVED[f"joint.{name}"] in "".join(caught.value.problems)
+    assert REMOVED[f"joint.{name}"].instead in "".join(caught.value.problems)
 
 
 # --- texts of which not every label was asked
@@ -294,29 +296,29 @@ def test_a_partial_source_of_one_label_is_refused(three: Any) -> None:
     path = three.folder / "happy.csv"
     path.write_text("text,label\nso happy,positive\nvery glad,positive\n")
     with pytest.raises(DataError, match=r"every row of .*happy\.csv is positive"):
-        joint.run(three.config(f"joint.further_source={path}", "joint.further_partial=true"))
+        train.run_joint(three.config(f"joint.further_source={path}", "joint.further_partial=true"))
 
 
 def test_a_training_with_partial_rows_publishes_models_that_know_every_label(three: Any) -> None:
-    joint.run(partial_config(three, "joint.train.class_weights=balanced", "joint.train.label_smoothing=0.1"))
+    train.run_joint(partial_config(three, "joint.train.class_weights=balanced", "joint.train.label_smoothing=0.1"))
     for head in HEADS:
         assert load_model(final(three, head)).info.labels == ("negative", "neutral", "positive")
 
 
 def test_other_further_texts_are_another_training(together: Any) -> None:
     config = further_config(together)
-    before = train.train_fingerprint(config, JOINT, "data")
-    assert before == train.train_fingerprint(config, JOINT, "data")
+    before = train_fingerprint(config, JOINT, "data")
+    assert before == train_fingerprint(config, JOINT, "data")
     with Path(config.joint.further_source).open("a") as file:
         file.write("one more,2\n")
-    assert train.train_fingerprint(config, JOINT, "data") != before
-    partial = train.train_fingerprint(together.config("joint.further_partial=true"), JOINT, "data")
-    assert partial != train.train_fingerprint(together.config(), JOINT, "data")
+    assert train_fingerprint(config, JOINT, "data") != before
+    partial = train_fingerprint(together.config("joint.further_partial=true"), JOINT, "data")
+    assert partial != train_fingerprint(together.config(), JOINT, "data")
 
 
 def test_a_test_tells_how_many_of_its_texts_are_further_ones_that_were_trained_on(together: Any) -> None:
     config = further_config(together, "joint.train.epochs=1")
-    joint.run(config, test=False)
+    train.run_joint(config, test=False)
     source = Path(config.joint.further_source)
     how = {"label_map": {"0": "negative", "2": "positive"}, "unknown_labels": "drop"}
     mapped = config.model_copy(update={"data": config.data.model_copy(update=how)})
@@ -338,7 +340,7 @@ def test_further_texts_of_which_none_is_left_to_train_on_are_told(together: Any)
     with source.open("w", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *((text, "positive") for text in held)])
     with pytest.raises(DataError, match="is left to train on"):
-        joint.run(together.config(f"joint.further_source={source}"))
+        train.run_joint(together.config(f"joint.further_source={source}"))
 
 
 def test_further_texts_that_stand_in_train_never_validate(together: Any) -> None:
@@ -355,7 +357,7 @@ def test_further_texts_that_stand_in_train_never_validate(together: Any) -> None
 
 @pytest.fixture
 def pack(together: Any) -> Path:
-    joint.run(together.config("joint.train.epochs=1"), test=False)
+    train.run_joint(together.config("joint.train.epochs=1"), test=False)
     return packing.run(together.config()).directory
 
 
@@ -368,7 +370,7 @@ def test_heads_of_a_pack_go_on_from_where_they_stand(together: Any, pack: Path) 
     texts = ["a lovely day", "awful film"]
     before = {head: Predictor(pack / head, precision="fp32").predict_proba(texts) for head in HEADS}
     small = ("joint.train.learning_rate=1e-9", "joint.train.encoder_learning_rate=1e-9", "joint.train.sample_size=40")
-    joint.run(going_on(together, pack, *small), test=False)
+    train.run_joint(going_on(together, pack, *small), test=False)
     for head in HEADS:
         packed, after = load_model(pack / head), load_model(final(together, head))
         for name, value in packed.classifier.head.state_dict().items():
@@ -383,19 +385,19 @@ def test_heads_of_a_pack_go_on_from_where_they_stand(together: Any, pack: Path) 
 
 
 def test_heads_of_other_sizes_or_labels_or_none_are_told(together: Any, pack: Path) -> None:
-    with pytest.raises(ModelError, match=r"has other sizes than lstm\.head says"):
-        joint.run(going_on(together, pack, "lstm.head.hidden=12"))
-    with pytest.raises(ModelError, match=r"joint\.heads_from is .*nowhere, and there is no such pack"):
-        joint.run(together.config(f"joint.heads_from={together.folder / 'nowhere'}"))
+    with pytest.raises(ModelError, match=r"has other sizes than lstm\.head"):
+        train.run_joint(going_on(together, pack, "lstm.head.hidden=12"))
+    with pytest.raises(ModelError, match=r"joint\.heads_from: there is no pack at .*nowhere"):
+        train.run_joint(together.config(f"joint.heads_from={together.folder / 'nowhere'}"))
     shutil.move(pack / "linear", together.folder / "away")
     with pytest.raises(ModelError, match="there is no model"):
-        joint.run(going_on(together, pack))
+        train.run_joint(going_on(together, pack))
     shutil.move(together.folder / "away", pack / "linear")
     for head in HEADS:
         document = json.loads((pack / head / paths.MODEL_JSON).read_text())
         (pack / head / paths.MODEL_JSON).write_text(json.dumps({**document, "labels": ["positive", "negative"]}))
     with pytest.raises(LabelError, match="tells positive, negative, and the labels here are negative, positive"):
-        joint.run(going_on(together, pack))
+        train.run_joint(going_on(together, pack))
 
 
 def test_heads_that_learned_from_another_split_are_warned_of(
@@ -404,12 +406,12 @@ def test_heads_that_learned_from_another_split_are_warned_of(
     for head in HEADS:
         document = json.loads((pack / head / paths.MODEL_JSON).read_text())
         (pack / head / paths.MODEL_JSON).write_text(json.dumps({**document, "split_fingerprint": "another"}))
-    joint.run(going_on(together, pack), test=False)
-    assert "they may have seen rows that test here" in " ".join(capsys.readouterr().err.split())
+    train.run_joint(going_on(together, pack), test=False)
+    assert "may have seen test rows" in " ".join(capsys.readouterr().err.split())
 
 
 def test_further_texts_without_a_label_of_the_data_are_told(together: Any) -> None:
     source = together.folder / "odd.csv"
     source.write_text("text,label\nsome words,3\nother words,4\n")
     with pytest.raises(DataError, match=r"odd\.csv has no row with a label of negative, positive"):
-        joint.run(together.config(f"joint.further_source={source}"))
+        train.run_joint(together.config(f"joint.further_source={source}"))

@@ -17,6 +17,7 @@ from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.errors import ConfigError, OutputError, StudyError, UsageError
 from sentiment_hybrid.reporting.results import read_results
+from sentiment_hybrid.runtime import Runtime
 
 SPACE = "{type: float, low: 0.001, high: 0.1, log: true}"
 
@@ -118,10 +119,10 @@ def test_running_it_again_goes_straight_to_the_end_and_a_larger_total_goes_on(pr
 
 
 def test_a_full_disk_at_the_final_model_keeps_the_study_and_the_parameters(project, tuned, monkeypatch):
-    from sentiment_hybrid.engine.inference import model_directory
+    from sentiment_hybrid import files
     from sentiment_hybrid.tuning.trials import TrialBench
 
-    real = model_directory._flush_to_disk
+    real = files.flush_to_disk
 
     def full(folder):
         if "model_final" in folder.name:
@@ -129,7 +130,7 @@ def test_a_full_disk_at_the_final_model_keeps_the_study_and_the_parameters(proje
         real(folder)
 
     with monkeypatch.context() as patched:
-        patched.setattr(model_directory, "_flush_to_disk", full)
+        patched.setattr(files, "flush_to_disk", full)
         with pytest.raises(OutputError, match="the disk is full"):
             optimize.run(tuned(), "linear")
     assert paths.best_params(project.folder / "results", "linear").is_file()
@@ -150,19 +151,19 @@ def test_with_include_valid_the_final_model_trains_on_both_for_the_best_number_o
 
 
 def test_with_two_workers_of_which_one_dies_the_total_is_reached(project, tuned, monkeypatch):
-    from sentiment_hybrid.tuning.workers import WorkerLanes
+    from sentiment_hybrid.tuning.workers import WorkerPool
 
-    real = WorkerLanes.go_on
+    real = WorkerPool.resume
     killed = []
 
-    def kill_once(self, lane):
+    def kill_once(self, slot):
         if not killed:
-            killed.append(lane)
-            self._workers[lane].process.kill()
-        real(self, lane)
+            killed.append(slot)
+            self._workers[slot].process.kill()
+        real(self, slot)
 
-    monkeypatch.setattr(WorkerLanes, "go_on", kill_once)
-    result = optimize.run(tuned("linear.hpo.workers=2"), "linear", final=False, device="cpu")
+    monkeypatch.setattr(WorkerPool, "resume", kill_once)
+    result = optimize.run(tuned("linear.hpo.workers=2"), "linear", final=False, runtime=Runtime(device="cpu"))
     assert (result.finished + result.pruned, result.failed) == (3, 1)
 
 
@@ -198,7 +199,7 @@ import gc, sqlalchemy, torch, transformers
 torch.set_num_threads(1)
 from sentiment_hybrid.commands import optimize
 from sentiment_hybrid.config.load import load_config
-from sentiment_hybrid.engine.training import session, trainer
+from sentiment_hybrid.engine.training import prepare, trainer
 from sentiment_hybrid.tuning import search, study, trials, workers
 
 config = load_config(sys.argv[1], sys.argv[2:])
@@ -282,7 +283,7 @@ def test_a_second_search_in_the_same_file_is_refused(project, tuned):
     from sentiment_hybrid.tuning.study import open_storage
 
     file = paths.study_db(project.folder / "results", "linear")
-    with open_storage(None, default=file), pytest.raises(StudyError, match="another process is searching"):
+    with open_storage(None, default=file), pytest.raises(StudyError, match="another process is using the storage"):
         optimize.run(tuned(), "linear")
 
 
@@ -360,7 +361,7 @@ def test_an_interrupt_keeps_the_study_and_says_so(project, tuned):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 130, done.stderr
-    assert "the same command goes on" in done.stderr
+    assert "run the same command to continue" in done.stderr
     result = optimize.run(tuned(), "linear", final=False)
     assert (result.finished + result.pruned, result.failed) == (3, 0)
 

@@ -149,7 +149,7 @@ def test_the_command_line_packs_and_tells_where(
     assert stop.value.code == 0
     said = capsys.readouterr()
     assert "lstm, han" in said.out
-    assert "knows none of the texts" in " ".join(said.err.split())
+    assert "does not record the training texts" in " ".join(said.err.split())
     with pytest.raises(SystemExit) as stop:
         cli.main([*arguments, "--model", "lstm"])
     assert stop.value.code == 2
@@ -295,6 +295,6 @@ def test_without_the_database_of_its_models_it_knows_nothing_and_says_so(
     done = packing.run(make(**store_facts(project, split_fingerprint="another")))
     assert done.seen_texts == 0
     assert not (done.directory / paths.SEEN_TEXTS).exists()
-    assert "is not what the models were trained on" in " ".join(capsys.readouterr().err.split())
+    assert "is not the training database" in " ".join(capsys.readouterr().err.split())
     packing.run(make())
     assert "there is no prepared database" in " ".join(capsys.readouterr().err.split())

@@ -39,6 +39,7 @@ from sentiment_hybrid.errors import (
 from sentiment_hybrid.models.encoder.hub import load_encoder, load_encoder_dir
 from sentiment_hybrid.models.encoder.mlm import HEAD_FILE
 from sentiment_hybrid.models.encoder.module import max_positions
+from sentiment_hybrid.runtime import Runtime
 
 ANIMALS = {"cat": "mat", "dog": "rug", "cow": "hay", "hen": "egg"}
 
@@ -188,16 +189,14 @@ def test_the_same_texts_in_another_file_give_the_same_encoder(make: Callable[...
 def test_of_a_prepared_database_only_the_training_rows_are_trained_on(
     project: Any, make: Callable[..., Pretraining], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sentiment_hybrid.engine import batches
-
     given: list[list[str]] = []
-    real = batches.tokenize
+    real = pretrain.tokenize
 
     def noted(texts: list[str], *rest: Any, **options: Any) -> Any:
         given.append(list(texts))
         return real(texts, *rest, **options)
 
-    monkeypatch.setattr(batches, "tokenize", noted)
+    monkeypatch.setattr(pretrain, "tokenize", noted)
     made = make()
     database = project.folder / "data" / "tweets.db"
     result = pretrain.run(made.config("pretrain.source=null", f"paths.data_db={database}"))
@@ -283,7 +282,7 @@ from sentiment_hybrid.engine import checkpoint
 import torch
 torch.set_num_threads(1)
 moment, saves = sys.argv[2], int(sys.argv[3])
-real = checkpoint.RunCheckpoints.save
+real = checkpoints.RunCheckpoints.save
 done = 0
 def save(self, state, **options):
     global done
@@ -293,7 +292,7 @@ def save(self, state, **options):
     real(self, state, **options)
     if moment == "after" and done == saves:
         os.kill(os.getpid(), signal.SIGKILL)
-checkpoint.RunCheckpoints.save = save
+checkpoints.RunCheckpoints.save = save
 pretrain.run(load_config(sys.argv[1]))
 """
 
@@ -315,7 +314,7 @@ def test_a_pretraining_killed_and_resumed_equals_one_never_killed_bit_for_bit(
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not killed.output.exists()
-    result = pretrain.run(killed.config(), resume=True)
+    result = pretrain.run(killed.config(), runtime=Runtime(resume=True))
     assert result.resumed
     assert digests(killed.output) == digests(whole.output)
     assert (result.perplexity, result.perplexity_before) == (expected.perplexity, expected.perplexity_before)
@@ -364,7 +363,7 @@ def test_an_interrupt_saves_the_step_and_the_same_command_with_resume_goes_on(
     assert stop.value.code == 0
     said = capsys.readouterr()
     assert "held-out perplexity" in said.out
-    assert f"going on with {folder.name}" in " ".join(said.err.split())
+    assert f"resuming {folder.name}" in " ".join(said.err.split())
     assert digests(made.output)
 
 
@@ -390,10 +389,10 @@ def test_resuming_with_other_settings_names_them_and_with_other_texts_is_refused
     made = make()
     stopped(monkeypatch, made.config())
     with pytest.raises(TrainingError, match=r"pretrain\.epochs was 2 and is 3"):
-        pretrain.run(made.config("pretrain.epochs=3", "pretrain.checkpoint_minutes=1"), resume=True)
+        pretrain.run(made.config("pretrain.epochs=3", "pretrain.checkpoint_minutes=1"), runtime=Runtime(resume=True))
     made.source.write_text(made.source.read_text() + "one text more\n")
     with pytest.raises(TrainingError, match="other settings or other data"):
-        pretrain.run(made.config(), resume=True)
+        pretrain.run(made.config(), runtime=Runtime(resume=True))
 
 
 def test_a_resumed_run_may_be_written_to_another_place(
@@ -401,7 +400,7 @@ def test_a_resumed_run_may_be_written_to_another_place(
 ) -> None:
     made = make()
     stopped(monkeypatch, made.config())
-    result = pretrain.run(made.config(f"pretrain.output_dir={made.folder / 'elsewhere'}"), resume=True)
+    result = pretrain.run(made.config(f"pretrain.output_dir={made.folder / 'elsewhere'}"), runtime=Runtime(resume=True))
     assert result.resumed
     assert result.encoder_dir == made.folder / "elsewhere"
     assert (result.encoder_dir / paths.PRETRAINED_JSON).is_file()
@@ -410,7 +409,7 @@ def test_a_resumed_run_may_be_written_to_another_place(
 
 def test_resuming_without_an_unfinished_run_is_refused(make: Callable[..., Pretraining]) -> None:
     with pytest.raises(TrainingError, match="no unfinished pretrain run"):
-        pretrain.run(make().config(), resume=True)
+        pretrain.run(make().config(), runtime=Runtime(resume=True))
 
 
 # --- more tokens, longer windows -------------------------------------------------------------------------------------
@@ -472,11 +471,11 @@ def test_other_added_tokens_are_another_training(
     text = file.read_text(encoding="utf-8")
     file.write_text(text + "😡\n", encoding="utf-8")
     with pytest.raises(TrainingError, match="other settings or other data"):
-        pretrain.run(made.config(with_tokens), resume=True)
+        pretrain.run(made.config(with_tokens), runtime=Runtime(resume=True))
     moved = made.folder / "moved.txt"
     moved.write_text(text, encoding="utf-8")
     file.unlink()
-    assert pretrain.run(made.config(f"pretrain.added_tokens={moved}"), resume=True).resumed
+    assert pretrain.run(made.config(f"pretrain.added_tokens={moved}"), runtime=Runtime(resume=True)).resumed
 
 
 def test_an_encoder_of_another_family_cannot_grow(make: Callable[..., Pretraining], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from sentiment_hybrid.commands import run_all, train
 from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.errors import TrainingError, UsageError
 from sentiment_hybrid.reporting.results import read_results
+from sentiment_hybrid.runtime import Runtime
 
 
 def names(project):
@@ -92,23 +93,23 @@ def test_the_exit_code_tells_of_a_failure_and_the_table_is_still_printed(make_pr
 
 def test_resuming_goes_on_where_it_can_and_starts_the_models_not_reached_yet(make_project, monkeypatch):
     project = make_project(prepare=False)
-    real = train._run_one
+    real = train._train
 
     def stop(*arguments, **options):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(train, "_run_one", stop)
+        patched.setattr(train, "fit", stop)
         with pytest.raises(KeyboardInterrupt):
             run_all.run(project.config(), ("lstm", "linear"))
     resumed = []
 
-    def note_resume(*arguments, resume, **options):
-        resumed.append(resume)
-        return real(*arguments, resume=resume, **options)
+    def note_resume(config, model, runtime, *arguments, **options):
+        resumed.append(runtime.resume)
+        return real(config, model, runtime, *arguments, **options)
 
-    monkeypatch.setattr(train, "_run_one", note_resume)
-    result = run_all.run(project.config(), ("lstm", "linear"), resume=True)
+    monkeypatch.setattr(train, "_train", note_resume)
+    result = run_all.run(project.config(), ("lstm", "linear"), runtime=Runtime(resume=True))
     assert resumed == [True, False]
     assert set(result.tests) == {"LSTMRoBERTa", "LinearRoBERTa"}
 
@@ -204,7 +205,7 @@ def test_one_study_for_several_models_is_refused_before_anything_runs(make_proje
     named = [f"{model}.hpo.study_name=mine" for model in ("lstm", "linear")]
     shared = [f"{model}.hpo.storage=sqlite:///{project.folder}/one.db" for model in ("lstm", "linear")]
     off = [f"{model}.hpo.enabled=false" for model in ("lstm", "linear")]  # this is refused later, and per model
-    with pytest.raises(UsageError, match="cannot share one study"):
+    with pytest.raises(UsageError, match="cannot share a study"):
         run_all.run(project.config(*named, *shared, *off), ("lstm", "linear"), mode="optimize")
     assert not (project.folder / "data").exists()
     for fine in (named, shared):

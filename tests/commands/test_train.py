@@ -16,10 +16,12 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.commands import train
 from sentiment_hybrid.engine.inference.model_directory import load_model, read_info
 from sentiment_hybrid.engine.training.checkpoints import RunCheckpoints
+from sentiment_hybrid.engine.training.fingerprint import is_published
 from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.errors import DatabaseError, DataError, EncoderError, OutputError, TrainingError, UsageError
 from sentiment_hybrid.models.encoder.hub import load_encoder
 from sentiment_hybrid.reporting.results import read_results
+from sentiment_hybrid.runtime import Runtime
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_a_training_killed_and_resumed_equals_one_never_killed_bit_for_bit(make_
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
-    result = train.run(killed.config(), "lstm", resume=True, test=False)
+    result = train.run(killed.config(), "lstm", runtime=Runtime(resume=True), test=False)
     assert result.resumed
     assert read_info(result.model_dir).weights_sha256 == read_info(expected.model_dir).weights_sha256
     assert result.valid == expected.valid
@@ -171,7 +173,7 @@ def test_an_interrupt_saves_the_step_and_says_how_to_go_on(project, name):
     assert "--resume" in done.stderr
     run = Run(next((project.folder / "results" / "runs").iterdir()))
     assert run.checkpoints.load("last").facts["step"] == 5
-    assert train.run(project.config(), "lstm", resume=True, test=False).resumed
+    assert train.run(project.config(), "lstm", runtime=Runtime(resume=True), test=False).resumed
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
@@ -197,7 +199,7 @@ def test_resuming_with_other_settings_is_refused(project):
     config = project.config()
     Run.start(config, "lstm", "another fingerprint")
     with pytest.raises(TrainingError, match="other settings or other data"):
-        train.run(config, "lstm", resume=True)
+        train.run(config, "lstm", runtime=Runtime(resume=True))
 
 
 def test_resuming_with_changed_settings_names_them_and_how_to_go_on(project, monkeypatch):
@@ -205,7 +207,7 @@ def test_resuming_with_changed_settings_names_them_and_how_to_go_on(project, mon
     stop_before_the_first_checkpoint(monkeypatch, lambda: train.run(before, "linear"))
     changes = ["linear.train.epochs=3", "linear.train.class_weights=balanced", "encoder.max_length=12"]
     with pytest.raises(TrainingError) as caught:
-        train.run(project.config(*changes), "linear", resume=True)
+        train.run(project.config(*changes), "linear", runtime=Runtime(resume=True))
     for words in (
         "encoder.max_length was 16 and is 12",
         'linear.train.class_weights was "none" and is "balanced"',
@@ -215,14 +217,14 @@ def test_resuming_with_changed_settings_names_them_and_how_to_go_on(project, mon
     assert "checkpoint_minutes" not in caught.value.message
     assert "han" not in caught.value.message
     back = re.findall(r"--set ([^\s,]+)", caught.value.hint)
-    result = train.run(project.config(*changes, *back), "linear", resume=True, test=False)
+    result = train.run(project.config(*changes, *back), "linear", runtime=Runtime(resume=True), test=False)
     assert len(list(result.run_dir.parent.iterdir())) == 1, "what the hint says goes on with the run"
 
 
 def test_resuming_without_an_unfinished_run_is_refused(project):
     train.run(project.config(), "linear", test=False)
     with pytest.raises(TrainingError, match="no unfinished linear run"):
-        train.run(project.config(), "linear", resume=True)
+        train.run(project.config(), "linear", runtime=Runtime(resume=True))
 
 
 def stop_before_the_first_checkpoint(monkeypatch, run_it):
@@ -235,13 +237,26 @@ def stop_before_the_first_checkpoint(monkeypatch, run_it):
             run_it()
 
 
+def test_a_precision_that_the_processor_lacks_is_refused_before_anything_is_computed(project, monkeypatch):
+    from sentiment_hybrid.engine.states.store import StateStore
+    from sentiment_hybrid.models import processor
+
+    monkeypatch.setattr(processor, "computes_bf16", lambda: False)
+    monkeypatch.setattr(StateStore, "ensure", lambda *arguments, **options: pytest.fail("states were computed"))
+    with pytest.raises(TrainingError, match="bf16 needs a processor with AVX-512") as caught:
+        train.run(project.config("lstm.train.precision=bf16"), "lstm")
+    assert caught.value.hint == "Set the precision to auto or fp32."
+    assert not list((project.folder / "results").glob("runs/*"))
+
+
+@pytest.mark.processor(needs="bf16")
 def test_resuming_goes_on_with_the_threads_and_precision_of_the_start(project, monkeypatch):
     import torch
 
     config = project.config("linear.train.precision=bf16")
     stop_before_the_first_checkpoint(monkeypatch, lambda: train.run(config, "linear"))
     torch.set_num_threads(2)
-    result = train.run(config, "linear", resume=True, test=False)
+    result = train.run(config, "linear", runtime=Runtime(resume=True), test=False)
     assert torch.get_num_threads() == 1
     assert Run(result.run_dir).meta()["compute"] == {"device": "cpu", "precision": "bf16", "threads": 1}
 
@@ -262,7 +277,7 @@ def test_resuming_over_another_encoder_is_refused(project, monkeypatch, tiny_enc
         next(loaded.model.parameters()).add_(0.1)
     save_encoder(loaded.model, loaded.tokenizer, copy)
     with pytest.raises(TrainingError, match="other settings or other data"):
-        train.run(config, "linear", resume=True)
+        train.run(config, "linear", runtime=Runtime(resume=True))
 
 
 def test_resuming_prefers_the_run_that_has_a_checkpoint(project, monkeypatch):
@@ -279,7 +294,7 @@ def test_resuming_prefers_the_run_that_has_a_checkpoint(project, monkeypatch):
             train.run(config, "linear")
     good = next((project.folder / "results" / "runs").iterdir())
     stop_before_the_first_checkpoint(monkeypatch, lambda: train.run(config, "linear"))
-    result = train.run(config, "linear", resume=True, test=False)
+    result = train.run(config, "linear", runtime=Runtime(resume=True), test=False)
     assert result.run_dir == good
     assert result.resumed
 
@@ -289,22 +304,20 @@ def test_a_run_that_another_process_trains_is_not_resumed(project, monkeypatch):
     stop_before_the_first_checkpoint(monkeypatch, lambda: train.run(config, "linear"))
     run = Run(next((project.folder / "results" / "runs").iterdir()))
     with run.held(), pytest.raises(TrainingError, match="trained by another process"):
-        train.run(config, "linear", resume=True)
+        train.run(config, "linear", runtime=Runtime(resume=True))
 
 
 def test_a_stop_during_the_final_test_is_resumed_with_the_test_and_its_entry(project, monkeypatch):
-    from sentiment_hybrid.commands import test
-
     config = project.config()
 
     def stop(*arguments, **options):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(test, "evaluate", stop)
+        patched.setattr(train, "evaluate", stop)
         with pytest.raises(KeyboardInterrupt):
             train.run(config, "linear")
-    result = train.run(config, "linear", resume=True)
+    result = train.run(config, "linear", runtime=Runtime(resume=True))
     assert result.test is not None
     assert [e["name"] for e in read_results(project.folder / "results" / "model_results.json")] == [
         "LinearRoBERTa_Train"
@@ -314,7 +327,7 @@ def test_a_stop_during_the_final_test_is_resumed_with_the_test_and_its_entry(pro
 def test_seeds_that_were_stopped_go_on_with_what_is_done(project, monkeypatch):
     config = project.config()
     calls = []
-    real = train._run_one
+    real = train._train
 
     def stop_at_second(config, *arguments, **options):
         calls.append(config.project.seed)
@@ -322,10 +335,10 @@ def test_seeds_that_were_stopped_go_on_with_what_is_done(project, monkeypatch):
             raise KeyboardInterrupt
         return real(config, *arguments, **options)
 
-    monkeypatch.setattr(train, "_run_one", stop_at_second)
+    monkeypatch.setattr(train, "_train", stop_at_second)
     with pytest.raises(KeyboardInterrupt):
         train.run(config, "linear", seeds=3)
-    result = train.run(config, "linear", seeds=3, resume=True)
+    result = train.run(config, "linear", seeds=3, runtime=Runtime(resume=True))
     assert calls == [42, 43, 43, 44], "the first seed is not trained again"
     assert len(result.seeds["test accuracy"]["values"]) == 3
 
@@ -362,11 +375,11 @@ def test_an_output_folder_that_cannot_be_written_is_told_before_training(project
 
 
 def test_a_full_disk_while_publishing_keeps_the_old_model_and_the_run_can_be_resumed(project, monkeypatch):
-    from sentiment_hybrid.engine.inference import model_directory
+    from sentiment_hybrid import files
 
     config = project.config()
     before = read_info(train.run(config, "linear", test=False).model_dir)
-    real = model_directory._flush_to_disk
+    real = files.flush_to_disk
 
     def full(folder):
         if "model_final" in folder.name:
@@ -374,12 +387,12 @@ def test_a_full_disk_while_publishing_keeps_the_old_model_and_the_run_can_be_res
         real(folder)
 
     changed = project.config("project.seed=7")
-    monkeypatch.setattr(model_directory, "_flush_to_disk", full)
+    monkeypatch.setattr(files, "flush_to_disk", full)
     with pytest.raises(OutputError, match="the disk is full"):
         train.run(changed, "linear", test=False)
     assert read_info(project.folder / "models" / "linear_roberta_model_final") == before
     monkeypatch.undo()
-    result = train.run(changed, "linear", resume=True, test=False)
+    result = train.run(changed, "linear", runtime=Runtime(resume=True), test=False)
     assert result.resumed
     assert read_info(result.model_dir).train_fingerprint != before.train_fingerprint
 
@@ -409,7 +422,7 @@ def test_a_scratch_encoder_learns_its_vocabulary_and_weights_from_the_data(proje
     ids = loaded.tokenizer("lovely", add_special_tokens=False)["input_ids"]
     assert len(ids) < len("lovely"), "frequent words are in the vocabulary"
     with pytest.raises(UsageError, match="--encoder"):
-        train.run(config, "linear", encoder=project.folder)
+        train.run(config, "linear", runtime=Runtime(encoder=project.folder))
 
 
 def test_a_json_line_cut_short_by_a_kill_does_not_harm_the_metrics(project):
@@ -430,7 +443,7 @@ def test_a_training_that_failed_before_it_began_leaves_no_run_behind(project, tm
 
 def test_a_training_on_train_and_valid_uses_all_their_rows_for_exactly_its_epochs(project, monkeypatch, capsys):
     from sentiment_hybrid.commands import test
-    from sentiment_hybrid.engine.training import session as sessions
+    from sentiment_hybrid.engine.training import prepare as sessions
 
     trained_on = []
     real = sessions.new_trainer
@@ -472,8 +485,8 @@ def test_a_training_on_train_and_valid_is_resumed_as_itself_alone(project, monke
         with pytest.raises(KeyboardInterrupt):
             train.run(config, "linear", purpose=purpose)
     with pytest.raises(TrainingError, match="other settings or other data"):
-        train.run(config, "linear", resume=True)
-    result = train.run(config, "linear", purpose=purpose, resume=True, test=False)
+        train.run(config, "linear", runtime=Runtime(resume=True))
+    result = train.run(config, "linear", purpose=purpose, runtime=Runtime(resume=True), test=False)
     assert result.resumed
     assert read_info(result.model_dir).weights_sha256 == expected
 
@@ -482,10 +495,10 @@ def test_a_published_model_is_known_by_what_it_was_trained_on(project):
     config = project.config()
     result = train.run(config, "linear", purpose=train.Purpose(include_valid=True), test=False)
     data = read_info(result.model_dir).data_fingerprint
-    assert train.is_published(config, "linear", data, include_valid=True)
-    assert not train.is_published(config, "linear", data)
+    assert is_published(config, "linear", data, include_valid=True)
+    assert not is_published(config, "linear", data)
     (result.model_dir / "model.safetensors").write_bytes(b"damaged")
-    assert not train.is_published(config, "linear", data, include_valid=True)
+    assert not is_published(config, "linear", data, include_valid=True)
 
 
 def test_a_budget_that_had_to_be_lowered_is_told_kept_and_gone_on_with(project, monkeypatch, capsys):
@@ -519,6 +532,6 @@ def test_a_budget_that_had_to_be_lowered_is_told_kept_and_gone_on_with(project, 
     budgets = []
     events = trainer.Trainer.events
     monkeypatch.setattr(trainer.Trainer, "events", lambda self: budgets.append(self.token_budget) or events(self))
-    assert train.run(config, "linear", resume=True, test=False).resumed
+    assert train.run(config, "linear", runtime=Runtime(resume=True), test=False).resumed
     assert budgets == [kept]
     assert 0.0 <= Run(folder).meta()["padding"] < 1.0

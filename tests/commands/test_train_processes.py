@@ -9,8 +9,10 @@ import sys
 import pytest
 
 from sentiment_hybrid.engine.inference.model_directory import read_info
+from sentiment_hybrid.engine.training.fingerprint import train_fingerprint
 from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.reporting.results import read_results
+from sentiment_hybrid.runtime import Runtime
 
 #: Calls the command line once for each `--` separated list of arguments and notes how it ended.
 CALLS = """
@@ -127,7 +129,7 @@ def test_two_processes_publish_one_model_speak_once_and_go_on_after_any_stop(mak
     script = 'codes.append(call(["train", "--model", "lstm", "--no-test", "--resume", "--config", sys.argv[1]]))'
     done = launch((stopped.folder, script), stopped.file)
     assert done.returncode == 0, done.stderr
-    assert "going on with" in done.stderr
+    assert "resuming" in done.stderr
     went_on = read_info(stopped.folder / "models" / "lstm_roberta_model_final")
     assert went_on.weights_sha256 == read_info(published).weights_sha256
 
@@ -136,9 +138,9 @@ def test_a_run_of_two_processes_goes_on_in_one_and_says_what_that_means(project,
     from sentiment_hybrid.commands import train
 
     config = project.config()
-    fingerprint = train.train_fingerprint(config, "linear", train._data_fingerprint(config))
+    fingerprint = train_fingerprint(config, "linear", train._data_fingerprint(config))
     run = Run.start(config, "linear", fingerprint)
     run.note(compute={"device": "cpu", "precision": "fp32", "threads": 7, "processes": 2})
-    result = train.run(config, "linear", resume=True, test=False)
+    result = train.run(config, "linear", runtime=Runtime(resume=True), test=False)
     assert result.run_dir == run.folder
-    assert "started with 2 processes: with 1 it goes on, but not bit for bit" in capsys.readouterr().err
+    assert "started with 2 processes and continues with 1: not bit-identical" in capsys.readouterr().err

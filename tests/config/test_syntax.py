@@ -54,7 +54,7 @@ def test_what_is_dumped_is_read_back(value: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a: 1\na: 2", "line 2: the key 'a' stands twice"),
+        ("a: 1\na: 2", "line 2: the key 'a' is duplicated"),
         ("a: [1,", "line 1"),
         ("? [1, 2]\n: 3", "a key must be plain text"),
         ("a: !!python/object:os.system x", "could not determine a constructor"),

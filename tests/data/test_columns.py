@@ -45,7 +45,7 @@ def test_columns_are_found(columns: list[str], settings: dict[str, str], expecte
         (["text", "label"], {"text_column": "tex"}, "no column 'tex'", "'text'"),
         (["review", "comment", "label"], {}, "several possible text columns", "--text-column"),
         (["text", "sentiment", "class"], {}, "'sentiment', 'class'", "--label-column"),
-        (["text;label"], {}, "no known label column; its columns are 'text;label'", "delimiter seems to be ';'"),
+        (["text;label"], {}, "no known text column; its columns are 'text;label'", "delimiter seems to be ';'"),
         (["text", "label"], {"label_column": "text"}, "same column", ""),
         (["text", "label"], {"raw_text_column": "raw"}, "no column 'raw'", "data.raw_text_column"),
     ],

@@ -104,7 +104,7 @@ def test_a_sample_beyond_the_split_is_refused(tmp_path: Path) -> None:
     with open_store(make(tmp_path, rows())) as store:
         count = store.count("train")
         assert len(store.read("train", count)) == count
-        with pytest.raises(DataError, match=f"{count + 1} rows was asked for") as caught:
+        with pytest.raises(DataError, match=f"sample size is {count + 1}") as caught:
             store.read("train", count + 1)
         assert str(count) in caught.value.hint
 
@@ -226,8 +226,8 @@ def test_unreadable_rows_are_counted_when_skipped(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.csv", rows())
     path.write_bytes(path.read_bytes() + b"caf\xe9,positive\na,b,c\n")
     with pytest.raises(SourceError, match=r"row 30[12]"):
-        make(tmp_path, path)
-    with open_store(make(tmp_path, path, bad_rows="skip")) as store:
+        make(tmp_path, path, encoding="utf-8")
+    with open_store(make(tmp_path, path, bad_rows="skip", encoding="utf-8")) as store:
         assert store.report["dropped"]["unreadable"] == 2
         assert store.report["rows_read"] == 302
 
@@ -359,8 +359,8 @@ def damage(path: Path, kind: str) -> None:
         ("missing", "no prepared database"),
         ("truncated", "damaged"),
         ("overwritten", "t.db"),
-        ("foreign", "not a database that senthy prepared"),
-        ("text", "not a database that senthy prepared"),
+        ("foreign", "not a database prepared by senthy"),
+        ("text", "not a database prepared by senthy"),
         ("newer", "format 99"),
         ("directory", "directory"),
     ],

@@ -12,7 +12,8 @@ import torch
 
 from sentiment_hybrid.config.schema import Cache, Config, Encoder
 from sentiment_hybrid.engine.device import resolve
-from sentiment_hybrid.engine.training.session import Session, open_session, set_seeds
+from sentiment_hybrid.engine.inference.session import Session
+from sentiment_hybrid.engine.training.prepare import open_session, set_seeds
 from sentiment_hybrid.models.encoder.hub import load_encoder
 
 GOOD = ["good", "great", "lovely", "fine", "happy"]

@@ -180,7 +180,7 @@ import torch
 from sentiment_hybrid.config.schema import Config, ScratchEncoder
 from sentiment_hybrid.engine import device
 from sentiment_hybrid.engine.batches import TokenizedTexts
-from sentiment_hybrid.engine.inference.evaluate import EncodedDataset
+from sentiment_hybrid.engine.inference.session import EncodedDataset
 from sentiment_hybrid.engine.training.trainer import BudgetEvent, Trainer, StepEvent
 from sentiment_hybrid.engine.training.tasks import Classification
 from sentiment_hybrid.models import build_head

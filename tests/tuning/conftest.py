@@ -18,7 +18,7 @@ from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.tuning import study as studies
 from sentiment_hybrid.tuning.search import Search
 from sentiment_hybrid.tuning.trials import Outcome, outcomes
-from sentiment_hybrid.tuning.workers import OwnLane
+from sentiment_hybrid.tuning.workers import InProcessRunner
 
 
 @pytest.fixture(autouse=True)
@@ -118,16 +118,16 @@ def searching(tmp_path: Path) -> Callable[..., Any]:
             else studies.open_storage(None, default=tmp_path / file) as storage
         ):
             study, _ = studies.open_study(storage, studies.Identity("lstm", {}), config)
-            lanes = OwnLane(Functions(epochs))  # type: ignore[arg-type]
-            with closing(lanes):
+            runner = InProcessRunner(Functions(epochs))  # type: ignore[arg-type]
+            with closing(runner):
                 run = Search(
-                    study, storage, lanes, n_trials=n_trials, space=SPACE, epochs=3, note=notes.append, **options
+                    study, storage, runner, n_trials=n_trials, space=SPACE, epochs=3, note=notes.append, **options
                 )
                 try:
                     run.run()
                 finally:
-                    standing = run.standing()
-            return SimpleNamespace(trials=study.get_trials(), standing=standing, notes=notes)
+                    status = run.status()
+            return SimpleNamespace(trials=study.get_trials(), status=status, notes=notes)
 
     return search
 

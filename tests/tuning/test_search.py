@@ -83,7 +83,7 @@ def test_a_crash_is_failed_with_its_traceback_and_never_scored_and_retried(searc
         assert "Traceback" in trial.user_attrs["failure"]
     assert result.trials[0].params == result.trials[1].params == result.trials[2].params
     assert result.trials[3].params != result.trials[2].params
-    assert (result.standing.finished, result.standing.failed) == (2, 2)
+    assert (result.status.finished, result.status.failed) == (2, 2)
     assert any("queued again" in note for note in result.notes)
 
 
@@ -172,7 +172,7 @@ def test_ctrl_c_puts_the_trial_back_and_costs_no_attempt(searching):
     assert states(result) == [FAIL, COMPLETE, COMPLETE]
     assert result.trials[1].params == result.trials[0].params
     assert result.trials[1].user_attrs["attempt"] == 1
-    assert result.standing.failed == 0, "nobody's fault"
+    assert result.status.failed == 0, "nobody's fault"
 
 
 # --- pruning ---------------------------------------------------------------------------------------------------------
@@ -226,10 +226,24 @@ def test_pruning_saves_epochs_and_keeps_the_best_trial(searching, pruner):
     result = searching(16, epochs=counted, sampler="random", pruner=pruner)
     assert len(trained) < 44
     assert states(result).count(PRUNED) > 2
-    assert result.standing.finished + result.standing.pruned == 16
+    assert result.status.finished + result.status.pruned == 16
     assert [t.params for t in result.trials] == [t.params for t in whole.trials]
     best = max(whole.trials, key=lambda trial: trial.value)
-    assert result.standing.best == best.value
+    assert result.status.best == best.value
+
+
+@pytest.mark.parametrize(("step", "state"), [(2, PRUNED), (3, COMPLETE)])
+def test_after_its_last_epoch_a_trial_is_never_pruned(searching, monkeypatch, step, state):
+    class AtStep(optuna.pruners.BasePruner):
+        def prune(self, study, trial):
+            return trial.last_step == step
+
+    monkeypatch.setattr(studies, "pruner_of", lambda hpo: AtStep())
+    result = searching(3)
+    assert states(result) == [state] * 3
+    assert all(len(trial.intermediate_values) == step for trial in result.trials)
+    if state == COMPLETE:
+        assert [trial.value for trial in result.trials] == pytest.approx([trial.params["x"] for trial in result.trials])
 
 
 # --- several processes -----------------------------------------------------------------------------------------------
@@ -273,7 +287,7 @@ def test_of_two_that_ask_for_the_last_place_one_gives_its_trial_back(searching, 
     result = searching(2, alone=False, wait=lambda seconds: other.tell(theirs[0], 0.3))
     assert states(result) == [COMPLETE, COMPLETE, FAIL]
     assert result.trials[2].value is None
-    assert (result.standing.finished, result.standing.failed) == (2, 0)
+    assert (result.status.finished, result.status.failed) == (2, 0)
 
 
 def test_a_trial_without_a_sign_of_life_is_queued_again(searching, tmp_path, shared_storage):
@@ -318,4 +332,4 @@ def test_a_trial_that_others_took_for_dead_is_dropped(searching, tmp_path, share
 
     result = searching(2, epochs=slow, alone=False)
     assert states(result) == [COMPLETE, FAIL, COMPLETE]
-    assert any("given up by another process" in note for note in result.notes)
+    assert any("declared dead by another process" in note for note in result.notes)

@@ -46,7 +46,7 @@ def test_parameters_change_what_they_name_and_nothing_else() -> None:
     [
         ({"hidden": 5, "attention_heads": 4}, "must divide"),
         ({"learning_rate": 3.0}, "learning_rate"),
-        ({"sample_size": 3}, "no hyper-parameter of lstm"),
+        ({"sample_size": 3}, "is not a hyperparameter of lstm"),
     ],
 )
 def test_parameters_that_do_not_go_together_are_an_error_with_the_reason(params: dict[str, Any], words: str) -> None:
@@ -85,7 +85,7 @@ def test_each_kind_of_range_is_optunas() -> None:
     ("space", "words"),
     [
         ({}, "empty"),
-        ({"encoder_learning_rate": {"type": "float", "low": 1e-6, "high": 1e-4}}, "changes nothing"),
+        ({"encoder_learning_rate": {"type": "float", "low": 1e-6, "high": 1e-4}}, "has no effect"),
         ({"hidden": {"type": "categorical", "choices": [5, 7]}}, "no combination .* must divide"),
     ],
 )

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
-import os
-import secrets
-import shutil
+import warnings
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +17,7 @@ import numpy.typing as npt
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.errors import OutputError
-from sentiment_hybrid.files import mark_used, written
+from sentiment_hybrid.files import atomic_dir, mark_used, recover, sha256, written
 
 log = logging.getLogger(__name__)
 
@@ -67,14 +64,15 @@ class Baseline:
         return result
 
     def _probabilities(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        from scipy.special import softmax
+
         logits = np.tile(self._weights.intercept, (len(texts), 1))
         if self._vectorizer is not None:
             logits += self._vectorizer.transform(texts) @ self._weights.coefficients.T
         if len(self._weights.seen) == 2:
             logits = np.hstack([np.zeros_like(logits), logits])
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        shares: npt.NDArray[np.float64] = odds / odds.sum(axis=1, keepdims=True)
-        return shares
+        probabilities: npt.NDArray[np.float64] = softmax(logits, axis=1)
+        return probabilities
 
 
 def fit(texts: Sequence[str], labels: npt.ArrayLike, *, num_classes: int) -> Baseline:
@@ -94,6 +92,7 @@ def fit(texts: Sequence[str], labels: npt.ArrayLike, *, num_classes: int) -> Bas
 def load(folder: Path, fingerprint: str) -> Baseline | None:
     """The baseline kept for this training set in ``folder``; None where there is none, or it is damaged or older."""
     directory = _directory(folder, fingerprint)
+    recover(directory)
     if not directory.is_dir():
         return None
     try:
@@ -127,15 +126,9 @@ def fit_or_load(
 def save(baseline: Baseline, folder: Path, *, fingerprint: str) -> None:
     """Keep ``baseline``: written aside, then renamed. Raises OutputError where it cannot be written."""
     directory = _directory(folder, fingerprint)
-    aside = directory.with_name(f".{directory.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     hint = "check permissions and free space, or choose another folder with --set paths.cache_dir=DIR"
-    with written(f"the baseline {directory}", hint=hint):
-        aside.mkdir(parents=True)
-        try:
-            _write(baseline, aside, fingerprint)
-            _swap_in(aside, directory)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    with written(f"the baseline {directory}", hint=hint), atomic_dir(directory) as aside:
+        _write(baseline, aside, fingerprint)
 
 
 # --- fitting
@@ -175,8 +168,6 @@ def _fit_weights(texts: Sequence[str], target: npt.NDArray[np.int64]) -> _Weight
 
 
 def _logistic_regression(features: Any, target: npt.NDArray[np.int64]) -> Any:
-    import warnings
-
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -218,13 +209,11 @@ def _write(baseline: Baseline, directory: Path, fingerprint: str) -> None:
     (directory / _VOCABULARY).write_bytes(vocabulary)
     with (directory / _WEIGHTS).open("wb") as file:
         np.savez(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
     meta = {
         "format_version": FORMAT_VERSION,
         "fingerprint": fingerprint,
         "num_classes": baseline.num_classes,
-        "sha256": {name: _sha256(directory / name) for name in (_VOCABULARY, _WEIGHTS)},
+        "sha256": {name: sha256(directory / name) for name in (_VOCABULARY, _WEIGHTS)},
     }
     (directory / _META).write_text(json.dumps(meta, indent=2), encoding="utf-8")
 
@@ -235,28 +224,9 @@ def _read(directory: Path, fingerprint: str) -> Baseline:
     if meta["format_version"] != FORMAT_VERSION or meta["fingerprint"] != fingerprint:
         raise ValueError("written by another version or for other texts")
     for name, expected in meta["sha256"].items():
-        if _sha256(directory / name) != expected:
+        if sha256(directory / name) != expected:
             raise ValueError(f"{name} is damaged")
     vocabulary = json.loads((directory / _VOCABULARY).read_bytes())
     with np.load(directory / _WEIGHTS, allow_pickle=False) as arrays:
         weights = _Weights(vocabulary=vocabulary, **{name: arrays[name] for name in arrays.files})
     return Baseline(weights, num_classes=int(meta["num_classes"]))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _swap_in(aside: Path, directory: Path) -> None:
-    """Put ``aside`` in the place of ``directory``; what lay there is moved away first, then deleted."""
-    old = aside.with_suffix(".old")
-    with contextlib.suppress(FileNotFoundError):
-        directory.rename(old)
-    try:
-        aside.rename(directory)
-    except OSError:
-        # Another process kept the same baseline in between; it is as good as this one.
-        if not (directory / _META).is_file():
-            raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -158,32 +158,21 @@ def temperature(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     """The temperature T that makes softmax(logits / T) most likely (Guo et al. 2017, section 4.2), 0.1 to 10.
 
     Shapes: labels (N,) class indices, probabilities (N, C) at T = 1; the logarithm of these is logits but for a
-    constant. Found by golden-section search: the likelihood has one maximum.
+    constant. The likelihood has one maximum.
     Raises ValueError for shapes that do not fit and ModelError for probabilities that are not numbers.
     """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
     truth, scores = _checked(labels, probabilities)
     logits = np.log(np.clip(scores, 1e-12, 1.0))
     rows = np.arange(truth.size)
 
     def surprise(log_temperature: float) -> float:
-        scaled = logits / math.exp(log_temperature)
-        scaled -= scaled.max(axis=1, keepdims=True)
-        return float((np.log(np.exp(scaled).sum(axis=1)) - scaled[rows, truth]).mean())
+        return float(-log_softmax(logits / math.exp(log_temperature), axis=1)[rows, truth].mean())
 
-    low, high = math.log(0.1), math.log(10.0)
-    golden = (math.sqrt(5.0) - 1.0) / 2.0
-    left, right = high - golden * (high - low), low + golden * (high - low)
-    at_left, at_right = surprise(left), surprise(right)
-    while high - low > 1e-4:
-        if at_left < at_right:
-            high, right, at_right = right, left, at_left
-            left = high - golden * (high - low)
-            at_left = surprise(left)
-        else:
-            low, left, at_left = left, right, at_right
-            right = low + golden * (high - low)
-            at_right = surprise(right)
-    return math.exp((low + high) / 2.0)
+    bounds = math.log(0.1), math.log(10.0)
+    return math.exp(minimize_scalar(surprise, bounds=bounds, method="bounded", options={"xatol": 1e-4}).x)
 
 
 def score(

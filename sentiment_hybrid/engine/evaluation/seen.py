@@ -10,7 +10,7 @@ import numpy as np
 
 from sentiment_hybrid.data.splits import KNOWN_VERSIONS, UInt64s, hash_raw
 from sentiment_hybrid.errors import DataError
-from sentiment_hybrid.files import aside_of
+from sentiment_hybrid.files import atomic_file
 
 #: Bits a text, and of these set for each (Bloom 1970): of texts that were not seen, 0.05 % look as if they were.
 _BITS, _HASHES = 16, 11
@@ -54,7 +54,7 @@ class SeenTexts:
     def save(self, path: Path) -> None:
         """Write it as one file. Raises OSError."""
         facts = np.array([self.split_key_version, _HASHES, self.count, self.split_seed], dtype=np.int64)
-        with aside_of(path) as aside, aside.open("wb") as file:
+        with atomic_file(path) as aside, aside.open("wb") as file:
             np.savez(file, bits=self.bits, facts=facts)
 
     @classmethod

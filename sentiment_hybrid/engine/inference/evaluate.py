@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,27 +11,6 @@ from sentiment_hybrid.engine.batches import TokenizedTexts, collate, pack
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.memory import in_batches
 from sentiment_hybrid.engine.states.store import StoredStates
-
-
-@dataclass(frozen=True)
-class EncodedDataset:
-    """Texts ready for a classifier: tokenised, with labels (N,) int64 and, where they are kept, stored states.
-
-    ``compared`` (N, C) bool says among which labels each row's label was chosen; None: among all.
-    """
-
-    tokenized: TokenizedTexts
-    labels: np.ndarray
-    states: StoredStates | None = None
-    compared: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def full_labels(self) -> np.ndarray:
-        """Those labels that were chosen among all."""
-        return self.labels if self.compared is None else self.labels[self.compared.all(axis=1)]
 
 
 def predict_probabilities(

@@ -5,18 +5,13 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.errors import EncoderError, ModelError
-from sentiment_hybrid.files import flush_to_disk as _flush_to_disk
-from sentiment_hybrid.files import save_tensors, sha256, written
-from sentiment_hybrid.files import write_json as _write_json
+from sentiment_hybrid.files import atomic_dir, recover, save_tensors, sha256, write_json, written
 from sentiment_hybrid.heads import HEADS, display_name
 
 if TYPE_CHECKING:
@@ -27,7 +22,6 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 #: What models published by earlier versions do not say.
 _LATER_FIELDS = {"parent", "trained_on_valid", "temperature"}
-_PUBLISH_ATTEMPTS = 5
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 
 
@@ -102,28 +96,17 @@ def save_model(
     """
     from sentiment_hybrid.models.encoder.hub import save_encoder
 
-    aside = directory.parent / f".{directory.name}.{uuid.uuid4().hex[:8]}.partial"
-    with written(directory):
-        recover(directory)
-        _remove_stale(directory)
-        aside.mkdir(parents=True)
-        try:
-            weights = {name: value.detach().cpu() for name, value in classifier.head.state_dict().items()}
-            save_tensors(aside / paths.MODEL_WEIGHTS, weights)
-            if bundle:
-                save_encoder(encoder.model, encoder.tokenizer, aside / paths.ENCODER_DIR)
-            else:
-                encoder.tokenizer.save_pretrained(aside / paths.TOKENIZER_DIR)
-            if seen is not None:
-                seen.save(aside / paths.SEEN_TEXTS)
-            digest = sha256(aside / paths.MODEL_WEIGHTS)
-            document = {**asdict(info), "encoder_inside": bundle, "weights_sha256": digest}
-            _write_json(aside / paths.MODEL_JSON, document)
-            _flush_to_disk(aside)
-            _publish(aside, directory)
-        except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
+    with written(directory), atomic_dir(directory) as aside:
+        weights = {name: value.detach().cpu() for name, value in classifier.head.state_dict().items()}
+        save_tensors(aside / paths.MODEL_WEIGHTS, weights)
+        if bundle:
+            save_encoder(encoder.model, encoder.tokenizer, aside / paths.ENCODER_DIR)
+        else:
+            encoder.tokenizer.save_pretrained(aside / paths.TOKENIZER_DIR)
+        if seen is not None:
+            seen.save(aside / paths.SEEN_TEXTS)
+        digest = sha256(aside / paths.MODEL_WEIGHTS)
+        write_json(aside / paths.MODEL_JSON, {**asdict(info), "encoder_inside": bundle, "weights_sha256": digest})
 
 
 def read_info(directory: Path) -> ModelInfo:
@@ -155,8 +138,6 @@ def read_info(directory: Path) -> ModelInfo:
 def _checked(document: dict[str, Any], path: Path) -> ModelInfo:
     """The facts with the right types, and such as can be true. Raises ModelError."""
     from pydantic import TypeAdapter, ValidationError
-
-    from sentiment_hybrid.heads import HEADS
 
     try:
         info = TypeAdapter(ModelInfo).validate_json(json.dumps(document), strict=True)
@@ -222,49 +203,10 @@ def load_model(directory: Path, *, encoder: str | Path | None = None, offline: b
     return LoadedModel(classifier, loaded, info, directory)
 
 
-@contextmanager
-def published_whole(directory: Path) -> Iterator[Path]:
-    """A new folder to write to, put in place of ``directory`` if the block ends well, as safely as save_model does.
-
-    Raises:
-        OutputError: it cannot be written; what stood there is untouched.
-    """
-    aside = directory.parent / f".{directory.name}.{uuid.uuid4().hex[:8]}.partial"
-    with written(directory):
-        recover(directory)
-        _remove_stale(directory)
-        aside.mkdir(parents=True)
-        try:
-            yield aside
-            _flush_to_disk(aside)
-            _publish(aside, directory)
-        except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
-
-
 def publish_copy(source: Path, directory: Path) -> None:
     """Publish a copy of one model directory under another name, as safely as save_model does."""
-    aside = directory.parent / f".{directory.name}.{uuid.uuid4().hex[:8]}.partial"
-    with written(directory):
-        recover(directory)
-        _remove_stale(directory)
-        try:
-            shutil.copytree(source, aside)
-            _flush_to_disk(aside)
-            _publish(aside, directory)
-        except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
-
-
-def recover(directory: Path) -> None:
-    """Put the old model back if publishing was stopped between moving it aside and putting the new one in place."""
-    old = _old(directory)
-    if old.is_dir() and not directory.exists():
-        # Another process may publish or recover at this moment, and then there is nothing left to do.
-        with suppress(OSError):
-            old.rename(directory)
+    with written(directory), atomic_dir(directory) as aside:
+        shutil.copytree(source, aside, dirs_exist_ok=True)
 
 
 def _load_encoder(directory: Path, info: ModelInfo, given: str | Path | None, offline: bool) -> LoadedEncoder:
@@ -326,29 +268,3 @@ def _no_model(directory: Path) -> ModelError:
         f"{directory} is no model directory: it lacks {paths.MODEL_JSON} or {paths.MODEL_WEIGHTS}",
         hint="Use a directory that `senthy train` wrote.",
     )
-
-
-def _publish(aside: Path, directory: Path) -> None:
-    old = _old(directory)
-    for attempt in range(_PUBLISH_ATTEMPTS):
-        shutil.rmtree(old, ignore_errors=True)
-        with suppress(FileNotFoundError):
-            directory.rename(old)
-        try:
-            aside.rename(directory)
-            break
-        except OSError:
-            # Someone who reads just now may have recovered the old model between the two renames.
-            if attempt == _PUBLISH_ATTEMPTS - 1 or not directory.is_dir():
-                recover(directory)
-                raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _old(directory: Path) -> Path:
-    return directory.parent / f".{directory.name}.old"
-
-
-def _remove_stale(directory: Path) -> None:
-    for folder in directory.parent.glob(f".{directory.name}.*.partial"):
-        shutil.rmtree(folder, ignore_errors=True)

@@ -15,9 +15,10 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.data import columns, normalizers
 from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
 from sentiment_hybrid.engine.inference.answers import among, places_of
-from sentiment_hybrid.engine.inference.model_directory import load_model, recover
+from sentiment_hybrid.engine.inference.model_directory import load_model
 from sentiment_hybrid.engine.inference.onnx_runtime import OnnxBackend, is_export
 from sentiment_hybrid.errors import ColumnError, DataError, ModelError
+from sentiment_hybrid.files import recover
 from sentiment_hybrid.heads import HEADS
 
 if TYPE_CHECKING:
@@ -109,14 +110,13 @@ class Predictor:
             from sentiment_hybrid.engine import device as devices
 
             self._onnx = None
-            self._compute = devices.resolve(device, precision)
+            self._compute = devices.choose(device, precision)
             loaded = load_model(directory, encoder=encoder, offline=offline)
             self._classifier = loaded.classifier.to(self._compute.device)
             self.info, self._tokenizer = loaded.info, loaded.tokenizer
         self._answers = range(len(self.info.labels)) if labels is None else places_of(self.info.labels, labels)
         self._normalizer = normalizers.from_id(self.info.normalizer)
-        if self._normalizer.name == "classic":
-            normalizers.prepare_nltk(paths.cache_dir(cache_dir), offline=offline)
+        self._normalizer.prepare(paths.cache_dir(cache_dir), offline=offline)
         self._token_budget = token_budget
         self._layout: AbstractContextManager[None] = nullcontext()
         self._tokens = 0
@@ -267,10 +267,11 @@ class Predictor:
             return self._onnx.probabilities(tokenized, token_budget=self._token_budget)
         from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 
-        self._lay_out(tokenized.ids.size)
-        return predict_probabilities(
-            self._classifier, tokenized, compute=self._compute, token_budget=self._token_budget
-        )
+        with self._compute.borrowed():
+            self._lay_out(tokenized.ids.size)
+            return predict_probabilities(
+                self._classifier, tokenized, compute=self._compute, token_budget=self._token_budget
+            )
 
 
 def published(models_dir: Path, head: str | None = None) -> Path:

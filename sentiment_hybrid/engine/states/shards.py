@@ -23,7 +23,7 @@ import numpy as np
 from filelock import FileLock
 
 from sentiment_hybrid import paths
-from sentiment_hybrid.files import flush_to_disk, mark_used, replace_json, write_json
+from sentiment_hybrid.files import atomic_dir, mark_used, replace_json, write_json
 
 FORMAT = 2
 KEY_BYTES = 16
@@ -155,8 +155,7 @@ def write(
     """
     tokens = int(lengths.sum())
     aside = folder / f".{part:02d}-{uuid.uuid4().hex}.partial"
-    aside.mkdir(parents=True)
-    try:
+    with atomic_dir(folder / f"shard-{uuid.uuid4().hex}", aside=aside):
         crc = _write_states(aside / _STATES, blocks, (tokens, identity.hidden_size))
         np.save(aside / _KEYS, keys)
         np.save(aside / _STARTS, np.concatenate(([0], np.cumsum(lengths))).astype(np.int64))
@@ -164,11 +163,6 @@ def write(
         facts["bytes"] = {name: (aside / name).stat().st_size for name in _FILES}
         facts["crc32"] = {_STATES: crc, **{name: _crc32(aside / name) for name in (_KEYS, _STARTS)}}
         write_json(aside / paths.SHARD_JSON, facts)
-        flush_to_disk(aside)
-        aside.rename(folder / f"shard-{uuid.uuid4().hex}")
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
 
 
 def _write_states(path: Path, blocks: Iterable[np.ndarray], shape: tuple[int, int]) -> int:

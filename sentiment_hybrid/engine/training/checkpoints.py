@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.errors import ModelError
-from sentiment_hybrid.files import flush_to_disk, replace_json, save_tensors, write_json, written
+from sentiment_hybrid.files import atomic_dir, replace_json, save_tensors, write_json, written
 
 if TYPE_CHECKING:
     import torch
@@ -50,17 +50,10 @@ class RunCheckpoints:
             OutputError: it cannot be written; the checkpoints before it are untouched.
         """
         name = f"step-{state.facts['global_step']:08d}-{uuid.uuid4().hex[:6]}"
-        aside = self.folder / f".{name}.partial"
         with written(self.folder):
-            aside.mkdir(parents=True)
-            try:
+            with atomic_dir(self.folder / name) as aside:
                 save_tensors(aside / paths.CHECKPOINT_STATE, state.tensors)
                 write_json(aside / paths.CHECKPOINT_JSON, state.facts)
-                flush_to_disk(aside)
-                aside.rename(self.folder / name)
-            except BaseException:
-                shutil.rmtree(aside, ignore_errors=True)
-                raise
             pointers = {**self.pointers(), "last": name}
             if is_best:
                 pointers["best"] = name

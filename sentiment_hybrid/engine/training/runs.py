@@ -25,13 +25,14 @@ from sentiment_hybrid.config.load import load_config, to_yaml
 from sentiment_hybrid.config.schema import JOINT, MODEL_NAMES, Config
 from sentiment_hybrid.engine.training.checkpoints import RunCheckpoints, TrainerState
 from sentiment_hybrid.errors import ConfigError, TrainingError
+from sentiment_hybrid.files import atomic_file, write_json
 
 #: Settings of training that a resumed run may change: they move work about and change no result.
 FREE_TO_CHANGE = frozenset({"checkpoint_minutes", "token_budget"})
 #: The lowest token budget that a configuration may have; one long text may exceed it alone.
 _LEAST_BUDGET = 64
 #: Changed settings that one message names.
-_TOLD = 5
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,7 @@ class Run:
                 return run
         if runs:
             raise runs[-1]._of_other_settings(config, model)
-        raise TrainingError(
-            f"there is no unfinished {model} run in {folder}", hint="Leave out --resume to start a new run."
-        )
+        raise TrainingError(f"there is no unfinished {model} run in {folder}", hint="Omit --resume to start a new run.")
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -137,9 +136,8 @@ class Run:
             update = {model: getattr(config, model).model_copy(update=lower)}
         changed = config.model_copy(update=update)
         place = self.folder / paths.RUN_CONFIG
-        aside = place.with_suffix(".yaml.partial")
-        aside.write_text(to_yaml(changed), encoding="utf-8")
-        aside.replace(place)
+        with atomic_file(place) as aside:
+            aside.write_text(to_yaml(changed), encoding="utf-8")
 
     def meta(self) -> dict[str, Any]:
         """What meta.json says; empty when there is none yet."""
@@ -151,10 +149,8 @@ class Run:
 
     def note(self, **facts: Any) -> None:
         """Add facts to meta.json."""
-        path = self.folder / paths.RUN_META
-        aside = path.with_suffix(".json.partial")
-        aside.write_text(json.dumps({**self.meta(), **facts}, indent=2) + "\n", encoding="utf-8")
-        aside.replace(path)
+        with atomic_file(self.folder / paths.RUN_META) as aside:
+            write_json(aside, {**self.meta(), **facts})
 
     def settle(self, compute: Mapping[str, Any], *, encoder: str) -> None:
         """Write down once what this run computes with, and the fingerprint of its encoder.
@@ -169,7 +165,7 @@ class Run:
         if before.get("encoder_fingerprint", encoder) != encoder:
             raise TrainingError(
                 f"the encoder is not the one that the run {self.id} was started with",
-                hint="Put the old one back (pin encoder.revision), or start a new run.",
+                hint="Restore the original encoder (pin encoder.revision), or start a new run.",
             )
         self.note(compute=before.get("compute", dict(compute)), encoder_fingerprint=encoder)
 
@@ -194,11 +190,9 @@ class Run:
 
     def keep_epochs_before(self, epoch: int) -> None:
         """Drop lines of epochs that will be trained again, since a kill prevented their checkpoint."""
-        path = self.folder / paths.RUN_METRICS
         kept = [facts for facts in self.epochs() if facts["epoch"] < epoch]
-        aside = path.with_suffix(".jsonl.partial")
-        aside.write_text("".join(json.dumps(facts) + "\n" for facts in kept), encoding="utf-8")
-        aside.replace(path)
+        with atomic_file(self.folder / paths.RUN_METRICS) as aside:
+            aside.write_text("".join(json.dumps(facts) + "\n" for facts in kept), encoding="utf-8")
 
     def finish(self, **facts: Any) -> None:
         """Mark the run as ended and drop its checkpoints; the model has been published."""
@@ -219,15 +213,15 @@ class Run:
         if not changed:
             return TrainingError(
                 f"the unfinished run {self.id} was started with other settings or other data",
-                hint=f"Compare {self.folder / paths.RUN_CONFIG} with yours, prepare the data that it had, or train "
-                "anew without --resume.",
+                hint=f"Compare {self.folder / paths.RUN_CONFIG} with yours, prepare the same data again, or start "
+                "a new run without --resume.",
             )
-        told = [f"{key} was {before} and is {now}" for key, (before, now) in changed.items()]
-        more = f", and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
-        back = " ".join(f"--set {key}={before}" for key, (before, _) in itertools.islice(changed.items(), _TOLD))
+        shown = [f"{key} was {before} and is {now}" for key, (before, now) in changed.items()]
+        more = f", and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else ""
+        back = " ".join(f"--set {key}={before}" for key, (before, _) in itertools.islice(changed.items(), _SHOWN))
         return TrainingError(
-            f"the unfinished run {self.id} was started with other settings: {'; '.join(told[:_TOLD])}{more}",
-            hint=f"Go on with {back}, or train anew without --resume. All of its settings: "
+            f"the unfinished run {self.id} was started with other settings: {'; '.join(shown[:_SHOWN])}{more}",
+            hint=f"Continue with {back}, or start a new run without --resume. All settings of the run: "
             f"{self.folder / paths.RUN_CONFIG}",
         )
 

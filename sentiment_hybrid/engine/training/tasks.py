@@ -16,7 +16,8 @@ from sentiment_hybrid import distributed
 from sentiment_hybrid.engine.batches import Batch, TokenizedTexts, collate
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.evaluation import metrics
-from sentiment_hybrid.engine.inference.evaluate import EncodedDataset, predict_probabilities
+from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
+from sentiment_hybrid.engine.inference.session import EncodedDataset
 from sentiment_hybrid.models.classifier import JointClassifier
 
 if TYPE_CHECKING:

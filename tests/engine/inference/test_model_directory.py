@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from sentiment_hybrid import paths
+from sentiment_hybrid import files, paths
 from sentiment_hybrid.engine.inference import model_directory
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo, load_model, read_info, save_model
@@ -84,6 +84,7 @@ def test_a_bundled_model_needs_no_other_file(make_session, tmp_path, small_confi
     assert load_model(Path(moved)).info.labels == ("negative", "positive")
 
 
+@pytest.mark.processor(needs="bf16")
 def test_weights_trained_in_bf16_load_as_float32_on_the_cpu(make_session, tmp_path):
     session = make_session("lstm", precision="bf16")
     save(session, tmp_path / "model")
@@ -144,7 +145,7 @@ def test_a_reader_that_recovers_the_old_model_while_the_new_is_published_does_no
     def recovered_in_between(self, target):
         if self.name.endswith(".partial") and left[0]:
             left[0] -= 1
-            model_directory.recover(directory)
+            files.recover(directory)
         return real(self, target)
 
     monkeypatch.setattr(Path, "rename", recovered_in_between)
@@ -190,7 +191,7 @@ def test_a_full_disk_while_saving_keeps_the_old_model(make_session, tmp_path, mo
     def full(path, document):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(model_directory, "_write_json", full)
+    monkeypatch.setattr(model_directory, "write_json", full)
     with pytest.raises(OutputError, match="the disk is full"):
         save(session, directory)
     monkeypatch.undo()

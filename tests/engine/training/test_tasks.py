@@ -17,8 +17,9 @@ from sentiment_hybrid.config.schema import JOINT, Config, Train
 from sentiment_hybrid.engine import device
 from sentiment_hybrid.engine.batches import TokenizedTexts
 from sentiment_hybrid.engine.evaluation import metrics
-from sentiment_hybrid.engine.inference.evaluate import EncodedDataset, predict_probabilities
-from sentiment_hybrid.engine.training.session import Session, new_trainer, open_session, set_seeds
+from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
+from sentiment_hybrid.engine.inference.session import EncodedDataset, Session
+from sentiment_hybrid.engine.training.prepare import new_trainer, open_session, set_seeds
 from sentiment_hybrid.engine.training.tasks import Classification, JointClassification, LabelledBatch
 from sentiment_hybrid.engine.training.trainer import EpochEvent, StepEvent, Trainer
 from sentiment_hybrid.models.classifier import Classifier, JointClassifier

@@ -1,66 +1,28 @@
-"""``senthy train --model joint``: several heads learn together on one encoder, and each becomes a model of its own."""
+"""Heads that learn together on one encoder: further rows to train them on, and heads to continue from."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
 
 from sentiment_hybrid import paths
-from sentiment_hybrid.commands import fitting, train
-from sentiment_hybrid.config.schema import JOINT, Config
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.console import note, warn
+from sentiment_hybrid.data import splits
+from sentiment_hybrid.data.labelled import read_labelled
+from sentiment_hybrid.data.normalizers import from_id
+from sentiment_hybrid.data.sources import open_source
+from sentiment_hybrid.data.splits import UInt64s
+from sentiment_hybrid.data.store import Examples, Store
+from sentiment_hybrid.engine.evaluation.seen import SeenTexts
+from sentiment_hybrid.engine.inference.model_directory import load_model, read_info
+from sentiment_hybrid.engine.inference.session import Session
 from sentiment_hybrid.errors import DataError, LabelError, ModelError
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from sentiment_hybrid.data.splits import UInt64s
-    from sentiment_hybrid.data.store import Examples, Store
-    from sentiment_hybrid.engine.evaluation.seen import SeenTexts
-    from sentiment_hybrid.engine.training.session import Session
-    from sentiment_hybrid.models.classifier import JointClassifier
-
-
-@dataclass(frozen=True)
-class JointResult:
-    """What each head came to."""
-
-    results: tuple[train.TrainResult, ...]
-
-
-def run(
-    config: Config,
-    *,
-    resume: bool = False,
-    device: str = "auto",
-    offline: bool = False,
-    test: bool = True,
-    encoder: str | Path | None = None,
-    bundle_encoder: bool = False,
-) -> JointResult:
-    """Train the heads of ``joint.models``, their losses summed, publish the best epoch of all, and test each.
-
-    Args and errors as of `sentiment_hybrid.commands.train.run`.
-    """
-    from sentiment_hybrid import distributed
-    from sentiment_hybrid.engine.device import resolve
-
-    distributed.join(resolve(device).device.type)
-    distributed.from_main(lambda: fitting.check_writable(config.paths.models_dir, config.paths.results_dir))
-    purpose = train.Purpose(name="Joint", facts={JOINT: config.joint.model_dump(mode="json")})
-    options = train.Options(device, offline, test, encoder, bundle_encoder, purpose)
-    targets = {head: paths.published_model(config.paths.models_dir, head) for head in config.heads(JOINT)}
-    with train.trained(config, JOINT, options, resume=resume, targets=targets) as results:
-        if not test:
-            return JointResult(results)
-        return distributed.from_main(
-            lambda: JointResult(
-                tuple(
-                    train.tested(config, head, options, result) for head, result in zip(targets, results, strict=True)
-                )
-            )
-        )
+from sentiment_hybrid.models.classifier import JointClassifier
 
 
 def with_further(config: Config, store: Store, rows: Examples, valid: Examples) -> tuple[Examples, Examples]:
@@ -69,16 +31,14 @@ def with_further(config: Config, store: Store, rows: Examples, valid: Examples) 
     Raises:
         DataError: and its kinds, as for any labelled file.
     """
-    from sentiment_hybrid.console import note
-
     settings = config.joint
     if settings.further_source is None:
         return rows, valid
     chosen, held_out = further(config, store)
     if not len(chosen):
         raise DataError(
-            f"no text of {settings.further_source} is left to train on: all validate or stand in the database",
-            hint="Give more texts, or leave joint.further_source out.",
+            f"no text of {settings.further_source} is left for training: all validate, or are in the database",
+            hint="Use more texts, or omit joint.further_source.",
         )
     for _ in range(settings.further_repeat):
         rows = rows.followed_by(chosen)
@@ -97,21 +57,13 @@ def further(config: Config, store: Store) -> tuple[Examples, Examples]:
     Texts that stand in the database's validation or test rows are left out; those in its training rows never validate.
     With ``joint.further_partial`` none validates: they cannot say whether a text is rightly given another label.
     """
-    import numpy as np
-
-    from sentiment_hybrid.data import splits
-    from sentiment_hybrid.data.labelled import read_labelled
-    from sentiment_hybrid.data.normalizers import from_id, prepare_nltk
-    from sentiment_hybrid.data.sources import open_source
-
     settings = config.joint
     assert settings.further_source is not None
     own = {"text_column": None, "raw_text_column": None, "label_column": None, "unknown_labels": "drop"}
     data = config.data.model_copy(update={**own, "label_map": settings.further_label_map})
     source = open_source(settings.further_source, data)
     normalizer = from_id(store.normalizer)
-    if normalizer.name == "classic":
-        prepare_nltk(paths.cache_dir(config.paths.cache_dir), offline=True)  # the database was made with it
+    normalizer.prepare(paths.cache_dir(config.paths.cache_dir), offline=True)  # the database was made with it
     rows = read_labelled(source, data, labels=store.labels, normalizer=normalizer).examples
     if settings.further_partial:
         rows = _partial(rows, store.labels, settings.further_source)
@@ -125,28 +77,22 @@ def further(config: Config, store: Store) -> tuple[Examples, Examples]:
 
 def _partial(rows: Examples, labels: tuple[str, ...], source: str) -> Examples:
     """These rows, each label of which was chosen among those that occur. Raises DataError where one alone occurs."""
-    import numpy as np
-
     asked = np.isin(np.arange(len(labels)), rows.labels)
     if asked.sum() < 2:
         raise DataError(
-            f"every row of {source} is {labels[rows.labels[0]]}: with joint.further_partial such a row teaches nothing",
-            hint="Give rows of two labels or more, or leave joint.further_partial out.",
+            f"every row of {source} is {labels[rows.labels[0]]}; with joint.further_partial, nothing is learned",
+            hint="Use rows with two or more labels, or omit joint.further_partial.",
         )
     return replace(rows, compared=np.tile(asked, (len(rows), 1)))
 
 
 def further_keys(config: Config, store: Store) -> UInt64s:
     """Order hashes of all texts of ``joint.further_source`` that are trained on or validate."""
-    import numpy as np
-
     return np.concatenate([store.hash_raw(part.raw or part.texts)[1] for part in further(config, store)])
 
 
 def further_seen(config: Config, store: Store) -> SeenTexts:
     """The same for a model to keep: its database does not have them."""
-    from sentiment_hybrid.engine.evaluation.seen import SeenTexts
-
     return SeenTexts.of(further_keys(config, store), **store.split_keys)
 
 
@@ -157,27 +103,25 @@ def take_heads(session: Session, folder: Path, labels: tuple[str, ...]) -> None:
         LabelError: its labels are others, or in another order.
         ModelError: a head is missing there, or has other sizes than the configuration gives.
     """
-    from sentiment_hybrid.engine.inference.model_directory import load_model
-
     if not folder.is_dir():
         raise ModelError(
-            f"joint.heads_from is {folder}, and there is no such pack", hint="Make one: senthy export --format pack"
+            f"joint.heads_from: there is no pack at {folder}", hint="Create one with senthy export --format pack."
         )
-    joint = cast("JointClassifier", session.classifier)
+    joint = cast(JointClassifier, session.classifier)
     for name, head in joint.heads.items():
         found = load_model(folder / name)
         if found.info.labels != labels:
             raise LabelError(
-                f"the {name} head in {folder} tells {', '.join(found.info.labels)}, and the labels here are "
+                f"the {name} head in {folder} has the labels {', '.join(found.info.labels)}, but the data has "
                 f"{', '.join(labels)}",
-                hint="Prepare the data with the same labels in the same order, or leave joint.heads_from out.",
+                hint="Prepare the data with the same labels in the same order, or omit joint.heads_from.",
             )
         try:
             head.load_state_dict(found.classifier.head.state_dict())
         except RuntimeError as error:
             raise ModelError(
-                f"the {name} head in {folder} has other sizes than {name}.head says",
-                hint=f"Give {name}.head the values of {folder / name / paths.MODEL_JSON}.",
+                f"the {name} head in {folder} has other sizes than {name}.head",
+                hint=f"Set {name}.head to the values in {folder / name / paths.MODEL_JSON}.",
             ) from error
 
 
@@ -186,11 +130,8 @@ def rows_before(config: Config, store: Store) -> int:
 
     Warns where they learned from another split: rows that test here may have trained there.
     """
-    from sentiment_hybrid.console import warn
-    from sentiment_hybrid.engine.inference.model_directory import read_info
-
     folder = config.joint.heads_from
     infos = [] if folder is None else [read_info(folder / head) for head in config.joint.models]
     if any(info.split_fingerprint != store.split_fingerprint for info in infos):
-        warn(f"the heads in {folder} learned from other data or another split: they may have seen rows that test here")
+        warn(f"the heads in {folder} were trained on other data or another split, and may have seen test rows")
     return max((info.train_rows for info in infos if info.split_fingerprint == store.split_fingerprint), default=0)

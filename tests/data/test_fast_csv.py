@@ -1,4 +1,4 @@
-"""The quick reader gives what the careful one gives, and hands over to it at the first odd row."""
+"""The fast reader gives what the careful one gives, and hands over to it at the first odd row."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sentiment_hybrid.config.schema import Data
-from sentiment_hybrid.data import quick, sources
-from sentiment_hybrid.data.sources import open_source
+from sentiment_hybrid.data.sources import fast_csv, open_source
+from sentiment_hybrid.data.sources.delimited import DelimitedSource
 from sentiment_hybrid.errors import SourceError
 
 PIECES = ["a", "b,", ",", '"', '""', "\n", "\r", "\r\n", " ", "\t", "é", "😀", "\0", "x,y\n", '"q",r\n', '"l\n2",3\n']
@@ -45,14 +45,14 @@ def test_any_file_is_read_as_the_careful_reader_reads_it(
     path.write_bytes(f"{header}\n{body}".encode() + odd)
     data = Data(bad_rows=bad_rows)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quick, "BLOCK", block)
-        quickly = outcome(path, data)
-        patch.setattr(sources.DelimitedSource, "_quickly", refuse)
-        assert quickly == outcome(path, data)
+        patch.setattr(fast_csv, "BLOCK", block)
+        fast = outcome(path, data)
+        patch.setattr(DelimitedSource, "_fast", refuse)
+        assert fast == outcome(path, data)
 
 
 def refuse(*_: Any) -> Any:
-    raise quick.OddError
+    raise fast_csv.UnusualError
     yield
 
 
@@ -60,7 +60,7 @@ def refuse(*_: Any) -> Any:
 def test_after_many_sound_rows_a_bad_one_keeps_its_number(
     zipped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quick, "BLOCK", 1000)
+    monkeypatch.setattr(fast_csv, "BLOCK", 1000)
     lines = ["text,label", *(f'"text, {n}",{n % 2}' for n in range(500)), "a,b,c", "last,1"]
     path = tmp_path / "rows.csv"
     content = "\n".join(lines).encode()
@@ -74,5 +74,5 @@ def test_after_many_sound_rows_a_bad_one_keeps_its_number(
 def test_sound_rows_are_read_without_the_careful_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "rows.csv"
     path.write_text('text,label\n"two\nlines, ""quoted""",1\n\nplain é,0', encoding="utf-8")
-    monkeypatch.setattr(sources.DelimitedSource, "_carefully", refuse)
+    monkeypatch.setattr(DelimitedSource, "_careful", refuse)
     assert outcome(path, Data()) == [(1, 'two\nlines, "quoted"', "1"), (2, "plain é", "0")]

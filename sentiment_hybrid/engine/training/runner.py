@@ -1,26 +1,21 @@
-"""What `train` and `finetune` do with the loop's facts: progress, metrics, checkpoints, and stopping politely."""
+"""Runs a trainer to its end: progress, metrics, checkpoints, and a polite stop."""
 
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
+from sentiment_hybrid import distributed
 from sentiment_hybrid.config.sections import METRICS
-from sentiment_hybrid.errors import OutputError, SenthyError, TrainingError
-
-if TYPE_CHECKING:
-    from sentiment_hybrid.data.store import Examples
-    from sentiment_hybrid.engine.device import Compute
-    from sentiment_hybrid.engine.inference.evaluate import EncodedDataset
-    from sentiment_hybrid.engine.training.runs import Run
-    from sentiment_hybrid.engine.training.session import Session
-    from sentiment_hybrid.engine.training.tasks import Classification
-    from sentiment_hybrid.engine.training.trainer import BudgetEvent, EpochEvent, Trainer
-    from sentiment_hybrid.models.classifier import Classifier
+from sentiment_hybrid.console import note, progress, warn
+from sentiment_hybrid.engine.training.runs import Run
+from sentiment_hybrid.engine.training.trainer import BudgetEvent, EpochEvent, StepEvent, Trainer
+from sentiment_hybrid.errors import SenthyError
 
 
 @contextmanager
@@ -35,71 +30,24 @@ def held(run: Run, *, resume: bool) -> Iterator[None]:
         raise
 
 
-def compute_for(run: Run, *, device: str, precision: str) -> Compute:
-    """Device and precision; those of the start, and its number of threads, when a run goes on."""
-    import torch
-
-    from sentiment_hybrid import distributed
-    from sentiment_hybrid.console import warn
-    from sentiment_hybrid.engine.device import resolve
-
-    before = distributed.from_main(lambda: run.meta().get("compute"))
-    if before is None:
-        # Machines may differ, but one model has one precision.
-        common = distributed.from_main(lambda: resolve(device, precision).precision)
-        return distributed.together(lambda: resolve(device, common))
-    then, now = before.get("processes", 1), distributed.world()
-    if then == now:
-        torch.set_num_threads(before["threads"])
-    compute = distributed.together(lambda: resolve(device, before["precision"]))
-    if then != now:
-        warn(f"the run was started with {then} processes: with {now} it goes on, but not bit for bit")
-    elif compute.describe() != before:
-        warn(f"the run was started on {before['device']}: on {compute.device.type} it goes on, but not bit for bit")
-    return compute
-
-
-def check_every_label(examples: Examples, labels: tuple[str, ...], *, setting: str) -> None:
-    """Raises TrainingError when a label has no row among those to train on."""
-    if len(set(examples.labels.tolist())) < len(labels):
-        raise TrainingError(
-            f"the {len(examples.texts):,} training texts do not have every label of {', '.join(labels)}",
-            hint=f"Raise {setting}.",
-        )
-
-
-def encoded(session: Session, examples: Examples) -> EncodedDataset:
-    """Rows as what the loop takes, with progress, and a note where texts were cut."""
-    from sentiment_hybrid.console import note, progress
-
-    with progress(f"encoding {examples.split}", unit="windows") as bar:
-        dataset = session.dataset(examples.texts, examples.labels, examples.compared, progress=bar.advance)
-    if cut := dataset.tokenized.truncated:
-        note(f"{cut:,} {examples.split} texts are longer than {session.max_windows} windows and were cut")
-    return dataset
-
-
 def load_last(trainer: Trainer, run: Run) -> bool:
     """Go on from the run's last checkpoint, if it has one; returns whether."""
-    from sentiment_hybrid import distributed
-    from sentiment_hybrid.console import note
-
     last = distributed.from_main(run.last_state)
     if last is None:
         return False
     trainer.load(last)
     at = trainer.progress
-    note(f"going on with {run.id}, epoch {at.epoch}, after {at.step} of {trainer.steps} steps")
+    note(f"resuming {run.id} in epoch {at.epoch}, after {at.step} of {trainer.steps} steps")
     return True
 
 
-def consume(trainer: Trainer, run: Run, *, minutes: float) -> None:
+def fit(trainer: Trainer, run: Run, *, minutes: float) -> None:
     """Run the loop to its end: progress, metrics.jsonl, checkpoints; Ctrl-C saves at the next step, then goes through.
 
     Of several processes the main one writes, and all stop at the same step.
 
     Args:
-        fit: the training, fresh or resumed.
+        trainer: fresh or resumed.
         run: where its metrics and checkpoints go, and what share of its batches is padding.
         minutes: between two checkpoints within an epoch.
 
@@ -108,10 +56,6 @@ def consume(trainer: Trainer, run: Run, *, minutes: float) -> None:
         OutputError: a checkpoint cannot be written; those before it are untouched.
         KeyboardInterrupt: after the state was saved; its message says how to go on.
     """
-    from sentiment_hybrid import distributed
-    from sentiment_hybrid.console import progress
-    from sentiment_hybrid.engine.training.trainer import BudgetEvent, EpochEvent, StepEvent
-
     writes = distributed.is_main()
     if writes:
         run.note(padding=round(trainer.padding(), 4))
@@ -144,16 +88,14 @@ def consume(trainer: Trainer, run: Run, *, minutes: float) -> None:
             if stopping and not isinstance(facts, BudgetEvent):
                 distributed.barrier()  # a launcher ends the others as soon as one has ended
                 raise KeyboardInterrupt(
-                    f"interrupted; state saved in {run.folder}; add --resume to the same command to go on"
+                    f"interrupted; state saved in {run.folder}; add --resume to the same command to continue"
                 )
 
 
 def _tell_epoch(facts: EpochEvent, epochs: int) -> None:
-    from sentiment_hybrid.console import note
-
     validated = ""
     if facts.valid:
-        figures = {name.replace("_", " ").replace("f1", "F1"): f"{value:.4f}" for name, value in facts.valid.items()}
+        figures = {name.replace("_f1", "-F1"): f"{value:.4f}" for name, value in facts.valid.items()}
         if "macro_f1" not in facts.valid:  # of masked tokens, not of labels
             figures["perplexity"] = f"{math.exp(min(facts.valid['loss'], 700.0)):,.2f}"
         best = ", the best so far" if facts.is_best else ""
@@ -162,15 +104,13 @@ def _tell_epoch(facts: EpochEvent, epochs: int) -> None:
         f"epoch {facts.epoch} of {epochs}: loss {facts.train_loss:.4f}{validated}; {facts.rows_per_second:,.0f} texts/s"
     )
     if facts.stop and facts.epoch < epochs:
-        note("stopping early: no better epoch for as long as train.patience allows")
+        note("early stopping: no improvement within train.patience epochs")
 
 
 def _tell_budget(facts: BudgetEvent) -> None:
-    from sentiment_hybrid.console import warn
-
     warn(
         f"out of memory in epoch {facts.epoch}, step {facts.step}: token_budget {facts.before:,} -> "
-        f"{facts.token_budget:,}, and the step is done again with the same rows; the run keeps to it"
+        f"{facts.token_budget:,} for the rest of the run; the step is repeated with the same rows"
     )
 
 
@@ -185,9 +125,6 @@ class Interrupts:
         self.pending = False
 
     def __enter__(self) -> Interrupts:
-        import signal
-        import threading
-
         self._old = {}
         if threading.current_thread() is threading.main_thread():  # elsewhere signals cannot be handled
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -195,56 +132,16 @@ class Interrupts:
         return self
 
     def __exit__(self, *details: object) -> None:
-        import signal
-
         for number, handler in self._old.items():
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: object) -> None:
-        from sentiment_hybrid import distributed
-
         if self.pending and not distributed.joined():
             raise KeyboardInterrupt
         self.pending = True
-
-
-def temperature(session: Session, classifier: Classifier, trainer: Trainer) -> float:
-    """What a trained classifier's logits are to be divided by, from the validation rows; 1 where there are none."""
-    from sentiment_hybrid.engine.evaluation import metrics
-    from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
-
-    valid = cast("Classification", trainer.task).valid
-    if valid is None:
-        return 1.0
-    found = predict_probabilities(
-        classifier,
-        valid.tokenized,
-        compute=session.compute,
-        token_budget=trainer.token_budget,
-        states=valid.states,
-    )
-    return round(metrics.temperature(valid.labels, found), 4)
 
 
 def best_epoch(run: Run) -> tuple[dict[str, Any], dict[str, float]]:
     """The facts of the best epoch, and its figures on the validation split; none where there was no validation."""
     best = [facts for facts in run.epochs() if facts["is_best"]][-1]
     return best, {name: value for name in METRICS if (value := best.get(f"valid_{name}")) is not None}
-
-
-def check_writable(
-    *folders: Path, hint: str = "Choose another folder: --set paths.models_dir=... --set paths.results_dir=..."
-) -> None:
-    """Say so before hours of work, not after."""
-    import tempfile
-
-    for folder in folders:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            raise OutputError(
-                f"cannot write into {folder}: {error.strerror or error}",
-                hint=hint,
-            ) from error

@@ -1,0 +1,174 @@
+"""Where rows come from: one module per format, listed here; streamed in batches."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, cast
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.config.schema import Data
+from sentiment_hybrid.data.kaggle import DEFAULT_HANDLE, download
+from sentiment_hybrid.data.sources.base import MISSING, Batch, Source, opened, texts_of, value_text
+from sentiment_hybrid.data.sources.dialect import (
+    DELIMITER_NAMES,
+    DELIMITERS,
+    DIALECT_SAMPLE,
+    ENCODING_SAMPLE,
+    QUOTING_NAMES,
+    detect_dialect,
+    detect_encoding,
+    refuse_foreign,
+    table_kind,
+)
+from sentiment_hybrid.errors import SourceError
+
+__all__ = ["FORMATS", "MISSING", "Batch", "Source", "kind_of", "open_source", "open_stream", "texts_of", "value_text"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A reading format.
+
+    Args:
+        module: under this package.
+        source: class in it; made with (path, name=, bad_rows=), of text formats also with encoding= and stream=.
+        suffixes: of files of this format.
+        magic: first bytes of every such file.
+        text: its files are text, perhaps compressed, and can be streams.
+        settings: names under ``data`` that its class takes too.
+    """
+
+    module: str
+    source: str
+    suffixes: tuple[str, ...]
+    magic: bytes = b""
+    text: bool = False
+    settings: tuple[str, ...] = ()
+
+
+FORMATS = {
+    "csv": Format("delimited", "DelimitedSource", (".csv",), text=True),
+    "tsv": Format("delimited", "DelimitedSource", (".tsv", ".tab"), text=True),
+    "jsonl": Format("jsonl", "JsonLinesSource", (".jsonl", ".ndjson"), text=True),
+    "lines": Format("plain_text", "LinesSource", (".txt",), text=True),
+    "parquet": Format("parquet", "ParquetSource", (".parquet", ".pq"), b"PAR1"),
+    "sqlite": Format(
+        "sqlite", "SqliteSource", (".db", ".sqlite", ".sqlite3"), b"SQLite format 3\0", settings=("table",)
+    ),
+}
+SUFFIXES = {suffix: kind for kind, item in FORMATS.items() for suffix in item.suffixes}
+_KNOWN = "csv, tsv, jsonl, parquet (each also .gz), txt, db, sqlite, sqlite3"
+_log = logging.getLogger(__name__)
+
+
+def open_source(spec: str, data: Data, *, offline: bool = False) -> Source:
+    """The source behind ``kaggle[:HANDLE]``, a file, or ``sample``.
+
+    Raises:
+        SourceError: missing, a directory, unreadable, of an unknown kind, or Kaggle cannot be reached.
+        ColumnError: a column name occurs twice.
+    """
+    if spec == "sample":
+        return _open_file(paths.sample_csv(), Data(bad_rows=data.bad_rows), name="sample")
+    if spec == "kaggle" or spec.startswith("kaggle:"):
+        handle = spec.partition(":")[2] or DEFAULT_HANDLE
+        path = download(handle, offline=offline)
+        return _open_file(path, data, name=f"kaggle:{handle} ({path.name})")
+    return _open_file(Path(spec).expanduser(), data)
+
+
+def open_stream(
+    stream: BinaryIO,
+    data: Data,
+    *,
+    kind: Literal["csv", "tsv", "jsonl", "lines"] | None,
+    name: str = "standard input",
+) -> Source:
+    """Rows from standard input or a pipe, readable once.
+
+    Raises SourceError where ``kind`` is None, which means lines, and the first line is that of a table.
+    """
+    buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast(Any, stream))
+    head = buffered.peek(ENCODING_SAMPLE)
+    found = table_kind(head) if kind is None else None
+    if found is not None:
+        raise SourceError(f"{name} looks like {found}, not like one text per line", hint=f"Set --format {found}.")
+    return _text_source(kind or "lines", Path(name), data, head=head, whole=False, stream=buffered)
+
+
+def _open_file(path: Path, data: Data, *, name: str | None = None) -> Source:
+    kind = kind_of(path)
+    if FORMATS[kind].text:
+        with opened(path) as file:
+            head = file.read(ENCODING_SAMPLE)
+            return _text_source(kind, path, data, head=head, whole=not file.read(1), name=name)
+    settings = {setting: getattr(data, setting) for setting in FORMATS[kind].settings}
+    return _class(kind)(path, name=name, bad_rows=data.bad_rows, **settings)
+
+
+def _text_source(kind: str, path: Path, data: Data, *, head: bytes, whole: bool, **options: Any) -> Source:
+    """A source of text with the encoding and the dialect that are set or detected, said where they are not usual."""
+    name = options.get("name") or path.name
+    refuse_foreign(head, name)
+    encoding = data.encoding if data.encoding != "auto" else _encoding(head, whole=whole, live="stream" in options)
+    said = [] if encoding in ("utf-8", data.encoding) else [f"text in {encoding}"]
+    if kind in DELIMITERS:
+        sample = head[:DIALECT_SAMPLE].decode("utf-8-sig" if encoding == "utf-8" else encoding, "replace")
+        dialect = detect_dialect(
+            sample,
+            kind=kind,
+            whole=whole and len(head) <= DIALECT_SAMPLE,
+            delimiter=data.delimiter,
+            quoting=None if data.quoting == "auto" else data.quoting,
+        )
+        options["dialect"] = dialect
+        if dialect.delimiter not in (DELIMITERS[kind][0], data.delimiter):
+            said.append(f"fields separated by {DELIMITER_NAMES.get(dialect.delimiter, repr(dialect.delimiter))}")
+        if dialect.quoting not in ("minimal" if kind == "csv" else "none", data.quoting):
+            said.append(QUOTING_NAMES[dialect.quoting])
+    if said:
+        _log.info("%s: %s (--encoding, --delimiter, --quoting)", name, ", ".join(said))
+    return _class(kind)(path, encoding=encoding, bad_rows=data.bad_rows, **options)
+
+
+def _encoding(head: bytes, *, whole: bool, live: bool) -> str:
+    """As detected; the first bytes of a stream may be too few for another one than UTF-8 without a mark of its own."""
+    found = detect_encoding(head, whole=whole)
+    return "utf-8" if live and found in ("cp1252", "latin-1") else found
+
+
+def _class(kind: str) -> Callable[..., Source]:
+    module = importlib.import_module(f"sentiment_hybrid.data.sources.{FORMATS[kind].module}")
+    return cast("Callable[..., Source]", getattr(module, FORMATS[kind].source))
+
+
+def kind_of(path: Path) -> str:
+    """The format of a file by its first bytes, else by its suffix. Raises SourceError."""
+    if path.is_dir():
+        raise SourceError(f"{path} is a directory, not a file", hint=f"Name one file: {_KNOWN}.")
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except FileNotFoundError as error:
+        raise SourceError(
+            f"there is no file {path}", hint="A source is a file, `sample`, or `kaggle:OWNER/NAME`."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise SourceError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    for kind, item in FORMATS.items():
+        if item.magic and head.startswith(item.magic):
+            return kind
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] == ".gz":
+        suffixes.pop()
+    found = SUFFIXES.get(suffixes[-1]) if suffixes else None
+    if found is None:
+        raise SourceError(f"cannot tell what kind of file {path} is", hint=f"Known suffixes: {_KNOWN}.")
+    if found == "sqlite":
+        raise SourceError(f"{path} is not an SQLite database", hint="It is damaged, or has the wrong suffix.")
+    return found

@@ -1,0 +1,344 @@
+"""What every source of rows is: columns, a fingerprint, and batches of checked values; files and their text."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import gzip
+import hashlib
+import io
+import stat
+import zlib
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, TextIO, cast
+
+from sentiment_hybrid.errors import ColumnError, SourceError
+
+BATCH_SIZE = 10_000
+GZIP_MAGIC = b"\x1f\x8b"
+
+BadRows = Literal["error", "skip"]
+
+
+class Missing:
+    """The type of MISSING."""
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+#: The value of a key that a JSON object lacks and others have; only ``native`` batches contain it.
+MISSING = Missing()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Consecutive rows: their numbers (1-based, counting data rows) and their values by column, None for null."""
+
+    rows: Sequence[int]
+    columns: dict[str, list[Any]]
+    skipped: dict[str, int] = field(default_factory=dict)
+    #: The values are known to be texts without NULs and broken characters.
+    sound: bool = False
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class NotTextError(ValueError):
+    """A value that cannot be read as a text; the message says what it is."""
+
+
+class Source(ABC):
+    """A table of rows that can be read from the start, any number of times unless it is a stream."""
+
+    def __init__(self, name: str, *, bad_rows: BadRows = "error") -> None:
+        self.name = name
+        self.bad_rows = bad_rows
+
+    @property
+    @abstractmethod
+    def columns(self) -> list[str]:
+        """Column names in order, trimmed."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """sha256 over the name and the content."""
+
+    @abstractmethod
+    def _tables(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
+        """Batches as read; values of any type."""
+
+    def _every_column(self) -> Sequence[str]:
+        return self.columns
+
+    @property
+    def types(self) -> dict[str, Any]:
+        """Column -> Arrow type, where the format has types, so that rows can be written as they were read."""
+        return {}
+
+    def place(self, row: int) -> str:
+        """The location of a row in words that lead to it: here its number."""
+        return f"row {row}"
+
+    def batches(
+        self, columns: Sequence[str] | None = None, *, size: int = BATCH_SIZE, native: bool = False
+    ) -> Iterator[Batch]:
+        """Stream the rows.
+
+        Args:
+            columns: those wanted; None is all, also of a stream. Of jsonl, all are the keys of each batch's objects,
+                so that a key that first occurs late is not lost.
+            size: rows per batch at most.
+            native: leave values of jsonl, parquet and SQLite as they are instead of making them texts.
+
+        Raises:
+            SourceError: unreadable, damaged, or a bad row (unless ``bad_rows`` is skip: then counted in ``skipped``).
+        """
+        wanted = list(columns if columns is not None else self._every_column())
+        for batch in self._tables(wanted, size):
+            yield batch if batch.sound else self._checked(batch, native)
+
+    def _checked(self, batch: Batch, native: bool) -> Batch:
+        """Values as texts (unless ``native``) and in order, row by row only where a batch has something unusual."""
+        columns = dict(batch.columns)
+        problems: dict[int, str] = {}
+        for name, values in batch.columns.items():
+            if not native and not set(map(type, values)) <= {str, type(None)}:
+                columns[name], found = _as_texts(values, name)
+                problems |= found
+            if not _is_sound(_joined(columns[name])):
+                problems |= {at: problem for at, value in enumerate(columns[name]) if (problem := unsound(value))}
+        return self._without(problems, Batch(batch.rows, columns, batch.skipped))
+
+    def _without(self, problems: dict[int, str], batch: Batch) -> Batch:
+        """The batch without the rows at the given places. Raises SourceError for the first, unless they are skipped."""
+        if not problems:
+            return batch
+        if self.bad_rows == "error":
+            at = min(problems)
+            raise self.bad_row(batch.rows[at], problems[at])
+        skipped = Counter(batch.skipped)
+        skipped.update(problem.split(":")[0] for problem in problems.values())
+        keep = [at for at in range(len(batch)) if at not in problems]
+        columns = {name: [values[at] for at in keep] for name, values in batch.columns.items()}
+        return Batch([batch.rows[at] for at in keep], columns, dict(skipped))
+
+    def bad_row(self, row: int, problem: str) -> SourceError:
+        """The error for a row that cannot be used."""
+        hint = "Leave such rows out with --set data.bad_rows=skip."
+        if problem.startswith("not text in"):
+            hint = f"Name the file's encoding, e.g. --encoding cp1252, or: {hint}"
+        return SourceError(f"{self.name}, {self.place(row)}: {problem}", hint=hint)
+
+
+def texts_of(batch: Batch, column: str, *, source: str) -> list[str | None]:
+    """A column of a ``native`` batch as texts, null where it is missing. Raises SourceError for what is no text."""
+    texts, problems = _as_texts(batch.columns.get(column, [None] * len(batch)), column)
+    for at, problem in problems.items():
+        raise SourceError(f"{source}, row {batch.rows[at]}: {problem}")
+    return texts
+
+
+def _as_texts(values: Sequence[Any], column: str) -> tuple[list[str | None], dict[int, str]]:
+    """Values as texts, and the problem of each that is none by its place."""
+    texts: list[str | None] = []
+    problems: dict[int, str] = {}
+    for at, value in enumerate(values):
+        try:
+            texts.append(value if isinstance(value, str) else value_text(value))
+        except NotTextError as error:
+            texts.append(None)
+            problems[at] = f"no text in column {column!r}: {error}"
+    return texts, problems
+
+
+def value_text(value: Any) -> str | None:
+    """A value of any table as text; None for null and NaN. Booleans are True and False, as in csv.
+
+    Raises NotTextError for bytes that are not UTF-8, and for lists and objects.
+    """
+    if value is None or value is MISSING or value != value:
+        return None
+    if isinstance(value, bytes | bytearray | memoryview):
+        try:
+            return bytes(value).decode()
+        except UnicodeDecodeError as error:
+            raise NotTextError("bytes that are not UTF-8") from error
+    if isinstance(value, dict | list | tuple | set):
+        raise NotTextError(f"{'an object' if isinstance(value, dict) else 'a list'}: {str(value)[:60]}")
+    return str(value)
+
+
+def _joined(values: Sequence[Any]) -> str:
+    try:
+        return "".join(values)
+    except TypeError:
+        return "".join(value for value in values if isinstance(value, str))
+
+
+def _is_sound(text: str) -> bool:
+    if "\0" in text:
+        return False
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def unsound(value: Any) -> str:
+    """What is wrong with a text: a NUL or a broken character; empty if nothing is."""
+    if not isinstance(value, str) or _is_sound(value):
+        return ""
+    if "\0" in value:
+        return "NUL byte: the file is not text, or is UTF-16"
+    code = next(ord(character) for character in value if "\ud800" <= character <= "\udfff")
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"not text in the given encoding: byte 0x{code - 0xDC00:02X}"
+    return f"not text: half a character, U+{code:04X}"
+
+
+def without_repeats(names: list[str], source: str) -> list[str]:
+    """The names of a header. Raises ColumnError for one that occurs twice."""
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ColumnError(f"{source}: column {repeated[0]!r} is duplicated in the header", hint="Rename one of them.")
+    return names
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Every way in which reading a file can fail, as a SourceError."""
+    try:
+        yield
+    except EOFError as error:
+        raise SourceError(f"{path}: the gzip file is cut off", hint="Download or copy it again.") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise SourceError(f"{path}: damaged gzip file ({error})", hint="Download or copy it again.") from error
+    except UnicodeError as error:
+        raise SourceError(
+            f"{path}: not text in the given encoding ({error})", hint="Set it with --encoding."
+        ) from error
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A file open for reading, unpacked where it is compressed by gzip. Raises SourceError."""
+    with reading(path), path.open("rb") as file:
+        zipped = file.peek(len(GZIP_MAGIC)).startswith(GZIP_MAGIC)
+        yield io.BufferedReader(cast(Any, gzip.GzipFile(fileobj=file)), 1 << 20) if zipped else file
+
+
+class FileSource(Source):
+    """Base of sources that are one file; gzip is recognised by its first bytes."""
+
+    def __init__(self, path: Path, *, name: str | None = None, bad_rows: BadRows = "error") -> None:
+        super().__init__(name or path.name, bad_rows=bad_rows)
+        self.path = path
+        self._stamp: tuple[int, ...] | None = None
+
+    def _files(self) -> list[Path]:
+        """The files on disk that hold the content."""
+        return [self.path]
+
+    def fingerprint(self) -> str:
+        """sha256 over the file's name and bytes; what is read from then on must be that file, unchanged."""
+        self._stamp = self._stamped()
+        digest = hashlib.sha256(self.name.encode("utf-8", "surrogateescape") + b"\0")
+        with reading(self.path):
+            for path in self._files():
+                with path.open("rb") as file:
+                    while block := file.read(1 << 20):
+                        digest.update(block)
+        return digest.hexdigest()
+
+    def batches(
+        self, columns: Sequence[str] | None = None, *, size: int = BATCH_SIZE, native: bool = False
+    ) -> Iterator[Batch]:
+        """As of any source. Raises SourceError also for a file that changes until its last row is read."""
+        before = self._stamp or self._stamped()
+        try:
+            yield from super().batches(columns, size=size, native=native)
+        except SourceError as error:
+            # What is wrong with a file that is being written does not matter.
+            self._check_unchanged(before, error)
+            raise
+        self._check_unchanged(before)
+
+    def _stamped(self) -> tuple[int, ...]:
+        """What changes with the content of a file; empty for what is no file on disk."""
+        with reading(self.path):
+            facts = [path.stat() for path in self._files()]
+        if not stat.S_ISREG(facts[0].st_mode):
+            return ()
+        return tuple(number for one in facts for number in (one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns))
+
+    def _check_unchanged(self, before: tuple[int, ...], cause: SourceError | None = None) -> None:
+        if self._stamped() != before:
+            raise SourceError(
+                f"{self.path} changed while it was read",
+                hint="Wait until whatever writes to it is done, or copy it, and run the command again.",
+            ) from cause
+
+    @contextlib.contextmanager
+    def _binary(self) -> Iterator[BinaryIO]:
+        with opened(self.path) as file:
+            yield file
+
+
+class TextSource(FileSource):
+    """Base of sources that are lines of text, from a file or a stream."""
+
+    #: As of ``open``: which line ends are translated to \\n.
+    _newline: str | None = None
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        name: str | None = None,
+        encoding: str = "utf-8",
+        bad_rows: BadRows = "error",
+        stream: BinaryIO | None = None,
+    ) -> None:
+        super().__init__(path, name=name, bad_rows=bad_rows)
+        self.encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
+        self._stream = stream
+        self._columns: list[str] | None = None
+
+    def fingerprint(self) -> str:
+        """As of any file. Raises SourceError for a stream, which can be read only once."""
+        if self._stream is not None:
+            raise SourceError(f"{self.name} can be read only once, so it has no fingerprint")
+        return super().fingerprint()
+
+    def _stamped(self) -> tuple[int, ...]:
+        return super()._stamped() if self._stream is None else ()
+
+    def _every_column(self) -> Sequence[str]:
+        # A stream's columns are known only once it is read: for sources of this kind, none named means all.
+        return ()
+
+    @contextlib.contextmanager
+    def _text(self) -> Iterator[TextIO]:
+        with contextlib.ExitStack() as stack:
+            if self._stream is not None:
+                stack.enter_context(reading(self.path))
+                binary = self._stream
+            else:
+                binary = stack.enter_context(self._binary())
+            text = io.TextIOWrapper(binary, encoding=self.encoding, errors="surrogateescape", newline=self._newline)
+            stack.callback(text.detach if self._stream is not None else text.close)
+            yield text

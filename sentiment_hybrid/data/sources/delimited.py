@@ -1,0 +1,198 @@
+"""Delimited text: csv, tsv and their relatives, with a header line."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import itertools
+import operator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sentiment_hybrid.borrowed import Borrowed
+from sentiment_hybrid.data.sources import fast_csv
+from sentiment_hybrid.data.sources.base import GZIP_MAGIC, Batch, TextSource, reading, unsound, without_repeats
+from sentiment_hybrid.data.sources.dialect import Dialect
+from sentiment_hybrid.errors import SourceError
+
+#: Longest field of a csv file; more is an unclosed quote rather than a text.
+LONGEST_FIELD = 10_000_000
+#: Within, the csv module reads fields of this length; several sources may be open at once.
+_LONG_FIELDS = Borrowed(lambda: partial(csv.field_size_limit, csv.field_size_limit(LONGEST_FIELD)))
+_BOM = "\ufeff"
+
+
+class DelimitedSource(TextSource):
+    """Rows below a header line; quoted fields may hold line breaks."""
+
+    _newline = ""
+
+    def __init__(self, path: Path, *, dialect: Dialect, **options: Any) -> None:
+        super().__init__(path, **options)
+        self.dialect = dialect
+
+    def place(self, row: int) -> str:
+        """The line on which a row begins, and its number among the rows below the header; of a stream, that alone."""
+        line = None
+        if self._stream is None:
+            # Whoever asks is about to stop at this row: reading up to it once more costs less than counting always.
+            with contextlib.suppress(SourceError), self._rows() as reader:
+                line = self._line(reader, row)
+        return f"data row {row}" if line is None else f"line {line}, data row {row}"
+
+    def _line(self, reader: Any, row: int) -> int | None:
+        """Where row ``row`` begins, counted as an editor does; blank lines are no rows, and row 0 is the header."""
+        found, line = -1, 1 + self.dialect.preamble
+        with contextlib.suppress(StopIteration):
+            while True:
+                try:
+                    found += bool(next(reader))
+                except csv.Error:
+                    found += 1
+                if found == row:
+                    return line
+                line = int(reader.line_num) + 1 + self.dialect.preamble
+        return None
+
+    @property
+    def columns(self) -> list[str]:
+        """The header, trimmed. Raises SourceError for an empty file, ColumnError for a name that occurs twice."""
+        if self._columns is None:
+            if self._stream is not None:
+                raise AssertionError("a stream's columns are known once its first batch is read")
+            with self._rows() as reader:
+                self._columns = self._header(reader)
+        return self._columns
+
+    @contextlib.contextmanager
+    def _rows(self) -> Iterator[Any]:
+        """A csv reader below the preamble."""
+        with _LONG_FIELDS, self._text() as text:
+            yield self.dialect.reader(itertools.islice(text, self.dialect.preamble, None))
+
+    def _header(self, reader: Iterator[list[str]]) -> list[str]:
+        try:
+            header = next((row for row in reader if row), None)
+        except csv.Error as error:
+            raise SourceError(f"{self.name}: {_malformed(error)} in the header line") from error
+        if header is None:
+            raise SourceError(f"{self.name} is empty", hint="It must start with a header line of column names.")
+        if reason := unsound("".join(header)):
+            raise SourceError(f"{self.name}, header line: {reason}", hint="Try --encoding utf-16 or cp1252.")
+        names = [name.strip() or f"column {number}" for number, name in enumerate(header, 1)]
+        return without_repeats(names, self.name)
+
+    def _tables(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
+        done = 0
+        try:
+            for batch in self._fast(columns, size):
+                yield batch
+                done += len(batch)
+        except fast_csv.UnusualError:
+            yield from self._careful(columns, size, done)
+
+    def _fast(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
+        """Rows of a well-formed file. Raises UnusualError where it is not, and for files that need the other reader."""
+        dialect = self.dialect
+        if (
+            self._stream is not None
+            or self.encoding != "utf-8-sig"
+            or dialect.preamble
+            or dialect.quoting == "backslash"
+        ):
+            raise fast_csv.UnusualError
+        names = self.columns
+        wanted = list(columns or names)
+        with reading(self.path), self.path.open("rb") as file:
+            zipped = file.read(2) == GZIP_MAGIC
+        first = 1
+        for values in fast_csv.tables(
+            self.path, wanted, names=names, delimiter=dialect.delimiter, quoting=dialect.quoting == "minimal",
+            zipped=zipped, size=size,
+        ):  # fmt: skip
+            rows = range(first, first + len(values[0]))
+            batch = Batch(rows, dict(zip(wanted, values, strict=True)), sound=True)
+            if self._may_hold_header(batch):
+                raise fast_csv.UnusualError
+            yield batch
+            first = rows.stop
+
+    def _careful(self, columns: Sequence[str], size: int, done: int) -> Iterator[Batch]:
+        """Rows below the first ``done``, each judged."""
+        with self._rows() as reader:
+            self._columns = names = self._header(reader)
+            first = 1
+            while rows := self._next(reader, min(size, done + 1 - first) if first <= done else size):
+                if first > done:
+                    yield self._batch(rows, first, columns or names, names)
+                first += len(rows)
+
+    def _next(self, reader: Iterator[list[str]], size: int) -> list[list[str] | csv.Error]:
+        """The next rows, blank lines left out; an error stands for a row whose quoting is malformed."""
+        rows: list[list[str] | csv.Error] = []
+        while (missing := size - len(rows)) > 0:
+            before = len(rows)
+            try:
+                rows.extend(itertools.islice(reader, missing))
+                if len(rows) == before:
+                    break
+            except csv.Error as error:
+                rows.append(error)
+            if not all(rows):
+                rows = [row for row in rows if row]
+        return rows
+
+    def _batch(
+        self, rows: list[list[str] | csv.Error], first: int, columns: Sequence[str], names: Sequence[str]
+    ) -> Batch:
+        bad = {
+            at: _malformed(row) if isinstance(row, csv.Error) else f"{len(row)} fields, the header has {len(names)}"
+            for at, row in enumerate(rows)
+            if isinstance(row, csv.Error) or len(row) != len(names)
+        }
+        skipped: Counter[str] = Counter()
+        if bad and self.bad_rows == "error":
+            at = min(bad)
+            raise self._irregular(first + at, bad[at], malformed=isinstance(rows[at], csv.Error))
+        for at in bad:
+            skipped["malformed quoting" if isinstance(rows[at], csv.Error) else "wrong number of fields"] += 1
+        kept = [at for at in range(len(rows)) if at not in bad]
+        good: Any = [rows[at] for at in kept] if bad else rows
+        places = [names.index(column) for column in columns]
+        values = {name: list(map(operator.itemgetter(i), good)) for name, i in zip(columns, places, strict=True)}
+        if names[0] in values:  # the mark at the start of a file, in the middle of several that were joined
+            values[names[0]] = [value.removeprefix(_BOM) for value in values[names[0]]]
+        batch = Batch([first + at for at in kept], values, dict(skipped))
+        return self._without(self._headers(batch), batch) if self._may_hold_header(batch) else batch
+
+    def _may_hold_header(self, batch: Batch) -> bool:
+        name = next(iter(batch.columns))
+        values = batch.columns[name]
+        return len(batch.columns) > 1 and (name in values or f"{_BOM}{name}" in values)
+
+    def _headers(self, batch: Batch) -> dict[int, str]:
+        """Rows that are the header once more, as where files were joined."""
+        rows = enumerate(zip(*batch.columns.values(), strict=True))
+        names = tuple(batch.columns)
+        return {at: "the header again" for at, row in rows if tuple(value.strip() for value in row) == names}
+
+    def _irregular(self, row: int, problem: str, *, malformed: bool) -> SourceError:
+        hint = "Is a text with the delimiter in it not quoted?"
+        if malformed:
+            hint = "Are quotes ordinary characters (--quoting none) or escaped by backslashes (--quoting backslash)?"
+        return SourceError(
+            f"{self.name}, {self.place(row)}: {problem}",
+            hint=f"{hint} Leave such rows out with --set data.bad_rows=skip.",
+        )
+
+
+def _malformed(error: csv.Error) -> str:
+    message = str(error)
+    if "field larger" in message:
+        return f"a field of more than {LONGEST_FIELD:,} characters: is a quote never closed?"
+    if "unexpected end" in message:
+        return "a quote is never closed"
+    return "malformed quoting: a quote inside a quoted field must be doubled"

@@ -1,0 +1,73 @@
+"""JSON lines."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from sentiment_hybrid.data.sources.base import BATCH_SIZE, MISSING, Batch, TextSource, unsound
+
+
+class JsonLinesSource(TextSource):
+    """One JSON object per line; the columns are the keys of the first ten thousand."""
+
+    def place(self, row: int) -> str:
+        """The line: a row is one."""
+        return f"line {row}"
+
+    @property
+    def columns(self) -> list[str]:
+        """Keys in the order in which they first occur."""
+        if self._columns is None:
+            with self._text() as text:
+                records, _ = self._records(itertools.islice(text, BATCH_SIZE), 1)
+                self._columns = _keys(records.values())
+        return self._columns
+
+    def _tables(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
+        with self._text() as text:
+            first = 1
+            while lines := list(itertools.islice(text, size)):
+                records, skipped = self._records(lines, first)
+                names = columns or _keys(records.values())
+                values = {name: [record.get(name, MISSING) for record in records.values()] for name in names}
+                yield Batch(list(records), values, skipped)
+                first += len(lines)
+
+    def _records(self, lines: Iterable[str], first: int) -> tuple[dict[int, dict[str, Any]], dict[str, int]]:
+        """Objects by line number, and how many lines hold none."""
+        records: dict[int, dict[str, Any]] = {}
+        skipped: Counter[str] = Counter()
+        for number, line in enumerate(lines, first):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                record = None
+            if isinstance(record, dict):
+                whole = _without_half_characters if "\\ud" in line.casefold() else _unchanged
+                records[number] = {key.strip(): whole(value) for key, value in record.items()}
+            elif self.bad_rows == "error":
+                raise self.bad_row(number, unsound(line) or f"no JSON object: {line.strip()[:60]}")
+            else:
+                skipped["no JSON object"] += 1
+        return records, dict(skipped)
+
+
+def _without_half_characters(value: Any) -> Any:
+    """An escaped half of a character becomes the replacement character, as in arguments and in Python texts."""
+    if not isinstance(value, str):
+        return value
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _unchanged(value: Any) -> Any:
+    return value
+
+
+def _keys(records: Iterable[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(key for record in records for key in record))

@@ -1,0 +1,79 @@
+"""Tables of SQLite databases."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sentiment_hybrid.data.sources.base import BadRows, Batch, FileSource
+from sentiment_hybrid.errors import SourceError
+
+LOCK_SECONDS = 5.0
+
+
+class SqliteSource(FileSource):
+    """One table or view of an SQLite database, opened read-only."""
+
+    def __init__(
+        self, path: Path, *, name: str | None = None, table: str | None = None, bad_rows: BadRows = "error"
+    ) -> None:
+        super().__init__(path, bad_rows=bad_rows)
+        self.table = self._find(table)
+        self.name = f"{name or path.name}:{self.table}"
+
+    def _files(self) -> list[Path]:
+        """The database and, while another program has it open, what that has committed to its write-ahead log."""
+        log = self.path.with_name(f"{self.path.name}-wal")
+        return [self.path, log] if log.is_file() and log.stat().st_size else [self.path]
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        try:
+            address = f"{self.path.resolve().as_uri()}?mode=ro"
+            # One thread at a time reads; another may be the one that lets go of it.
+            with contextlib.closing(
+                sqlite3.connect(address, uri=True, timeout=LOCK_SECONDS, check_same_thread=False)
+            ) as connection:
+                connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+                yield connection
+        except sqlite3.Error as error:
+            locked = "locked" in str(error) or "busy" in str(error)
+            raise SourceError(
+                f"cannot read the SQLite database {self.path}: {error}",
+                hint="Close whatever writes to it, and try again." if locked else "",
+            ) from error
+
+    def _find(self, wanted: str | None) -> str:
+        with self._connected() as connection:
+            query = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'"
+            tables = [str(row[0]) for row in connection.execute(f"{query} ORDER BY name")]
+        shown = ", ".join(tables) or "no tables"
+        if wanted is not None:
+            if wanted not in tables:
+                raise SourceError(f"{self.path} has no table {wanted!r}; it has {shown}", hint="Set data.table to one.")
+            return wanted
+        if len(tables) != 1:
+            raise SourceError(f"{self.path} holds {shown}", hint="Name one table with --set data.table=NAME.")
+        return tables[0]
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of the table or view."""
+        with self._connected() as connection:
+            return [item[0].strip() for item in connection.execute(f"SELECT * FROM {_quoted(self.table)}").description]
+
+    def _tables(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
+        with self._connected() as connection:
+            cursor = connection.execute(f"SELECT * FROM {_quoted(self.table)}")
+            names = [item[0].strip() for item in cursor.description]
+            first = 1
+            while rows := cursor.fetchmany(size):
+                values = {name: [row[names.index(name)] for row in rows] for name in columns}
+                yield Batch(range(first, first + len(rows)), values)
+                first += len(rows)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

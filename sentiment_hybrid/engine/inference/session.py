@@ -1,0 +1,111 @@
+"""A classifier on its device, with what prepares texts for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sentiment_hybrid import distributed, paths
+from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
+from sentiment_hybrid.engine.device import Compute
+from sentiment_hybrid.engine.states.store import StateStore, StoredStates
+from sentiment_hybrid.models.classifier import Classifier, JointClassifier
+from sentiment_hybrid.models.encoder.hub import LoadedEncoder
+
+
+@dataclass(frozen=True)
+class EncodedDataset:
+    """Texts ready for a classifier: tokenised, with labels (N,) int64 and, where they are kept, stored states.
+
+    ``compared`` (N, C) bool says among which labels each row's label was chosen; None: among all.
+    """
+
+    tokenized: TokenizedTexts
+    labels: np.ndarray
+    states: StoredStates | None = None
+    compared: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def full_labels(self) -> np.ndarray:
+        """Those labels that were chosen among all."""
+        return self.labels if self.compared is None else self.labels[self.compared.all(axis=1)]
+
+
+@dataclass(frozen=True)
+class Session:
+    """A classifier on its device with what prepares texts for it; ``states`` is None where none may be kept."""
+
+    classifier: Classifier | JointClassifier
+    encoder: LoadedEncoder
+    compute: Compute
+    states: StateStore | None
+    token_budget: int
+    max_length: int
+    max_windows: int
+
+    @property
+    def single(self) -> Classifier:
+        """The classifier, where it is one alone."""
+        assert isinstance(self.classifier, Classifier)
+        return self.classifier
+
+    def dataset(
+        self,
+        texts: Sequence[str],
+        labels: np.ndarray,
+        compared: np.ndarray | None = None,
+        *,
+        progress: Callable[[int], object] = lambda windows: None,
+    ) -> EncodedDataset:
+        """Tokenise, and compute or find the states of every window below the layers that are trained.
+
+        Without states where they cannot be kept: whoever takes the material then runs the encoder live.
+        """
+        tokenized = self.tokenize(texts)
+        if self.states is None:
+            return EncodedDataset(tokenized, labels, compared=compared)
+        stored = self.states.ensure(tokenized, token_budget=self.token_budget, progress=progress)
+        return EncodedDataset(tokenized, labels, stored, compared)
+
+    def tokenize(self, texts: Sequence[str]) -> TokenizedTexts:
+        """Texts as flat windows of token ids."""
+        return tokenize(texts, self.encoder.tokenizer, max_length=self.max_length, max_windows=self.max_windows)
+
+
+def session_for(
+    classifier: Classifier | JointClassifier,
+    encoder: LoadedEncoder,
+    *,
+    compute: Compute,
+    cache: Path,
+    keep_states: bool = True,
+    max_gb: float | None = None,
+    **limits: Any,
+) -> Session:
+    """A session around a classifier; ``limits`` are token_budget, max_length and max_windows.
+
+    States are kept below the layers that are trained, up to ``max_gb`` for all encoders together, and only if
+    ``keep_states``; not of an encoder of which all layers are trained.
+    """
+    classifier.to(compute.device)
+    states = None
+    shared = classifier.encoder
+    # No layers, no work that could be spared: embeddings alone are not worth the disk.
+    if keep_states and shared is not None and shared.stored_layer:
+        states = StateStore(
+            paths.states_dir(cache),
+            shared,
+            fingerprint=encoder.fingerprint,
+            compute=compute,
+            name=encoder.name,
+            max_gb=max_gb,
+            share=(distributed.local_rank(), distributed.local_world()),
+        )
+    return Session(classifier, encoder, compute, states, **limits)

@@ -1,0 +1,486 @@
+"""Evaluates a model on held-out rows, with intervals and a baseline on the same rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.console import note, progress, warn
+from sentiment_hybrid.data.labelled import read_labelled
+from sentiment_hybrid.data.normalizers import from_id
+from sentiment_hybrid.data.sources import open_source
+from sentiment_hybrid.data.store import Examples, Split, Store, open_store
+from sentiment_hybrid.engine.device import resolve
+from sentiment_hybrid.engine.evaluation import baseline, metrics
+from sentiment_hybrid.engine.evaluation.metrics import Comparison, Scores
+from sentiment_hybrid.engine.evaluation.seen import SeenTexts
+from sentiment_hybrid.engine.inference.answers import among
+from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
+from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo, load_model, read_info
+from sentiment_hybrid.engine.inference.predictor import model_directory
+from sentiment_hybrid.engine.inference.session import session_for
+from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, ModelError, OutputError, UsageError
+from sentiment_hybrid.files import sha256
+from sentiment_hybrid.heads import HEADS
+from sentiment_hybrid.reporting import plots
+from sentiment_hybrid.reporting.predictions import write_predictions
+from sentiment_hybrid.reporting.results import read_results
+from sentiment_hybrid.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """Scores of a model and of the baseline on the same rows; ``entry`` is its entry in the results file.
+
+    ``overlap`` counts, for a user's file, the texts that the model was trained on.
+    """
+
+    __test__ = False
+
+    model: str
+    model_dir: Path
+    split: str
+    rows: int
+    labels: tuple[str, ...]
+    scores: Scores
+    baseline: Scores | None
+    comparison: Comparison | None
+    files: dict[str, Path]
+    entry: dict[str, Any]
+    overlap: dict[str, Any] | None = None
+    encoder_passes: int = 0
+    results_file_set_aside: Path | None = field(default=None, compare=False)
+
+
+def evaluate(
+    config: Config,
+    model: str | None = None,
+    runtime: Runtime = Runtime(),
+    *,
+    load_model_path: Path | None = None,
+    split: Split = "test",
+    data_file: Path | None = None,
+) -> TestResult:
+    """Test a model with its own labels, normaliser and encoder; writes figures and predictions.
+
+    Args:
+        config: locations of the database and the results, and test settings.
+        model: the published model to test if ``load_model_path`` is None (default ``lstm``).
+        load_model_path: a model directory.
+        split: ``test``, ``valid`` or ``train``.
+        data_file: a file with labelled texts, instead of a split of the database.
+        runtime: where to compute, and where the encoder is.
+
+    Raises:
+        ModelError, EncoderError: the model cannot be loaded, or has another head.
+        LabelError: the data has other labels than the model.
+        DatabaseError: the model was trained on another split, so its test rows may be among its training rows.
+    """
+    if data_file is not None and split != "test":
+        raise UsageError("--split and --data exclude each other", hint="Use only one of them.")
+    loaded = open_model(config, model, load_model_path, encoder=runtime.encoder, offline=runtime.offline)
+    if data_file is not None:
+        return _evaluate_file(config, loaded, data_file, runtime)
+    with open_store(config.paths.data_db) as store:
+        _check_fits(loaded, store)
+        if split == "valid" and loaded.info.trained_on_valid:
+            warn(f"{loaded.directory} was also trained on the validation rows, so these scores are too high")
+        examples, answers = _in_labels(loaded, store, store.read(split, config.test.sample_size, with_raw=True))
+        examples = own_texts(loaded, store, examples)
+        baseline = _baseline(config, loaded, store, examples) if store.labels == loaded.info.labels else None
+    return _measure(config, loaded, examples, baseline, answers, split=split, device=runtime.device)
+
+
+def open_model(
+    config: Config,
+    model: str | None,
+    load_model_path: Path | None,
+    *,
+    encoder: str | Path | None = None,
+    offline: bool = False,
+) -> LoadedModel:
+    """The given model directory, else the published model of this head (``lstm`` if None).
+
+    Raises:
+        ModelError, EncoderError: it cannot be loaded, or has another head.
+    """
+    directory = (
+        model_directory(load_model_path)
+        if load_model_path
+        else paths.published_model(config.paths.models_dir, model or "lstm")
+    )
+    if model is not None and (head := read_info(directory).head) != model:
+        raise ModelError(f"{directory} is a {head} model, not {model}", hint=f"Use --model {head}.")
+    return load_model(directory, encoder=encoder, offline=offline)
+
+
+def kept_result(config: Config, directory: Path, info: ModelInfo) -> TestResult | None:
+    """The last test of the same model with the same settings, if its files still exist."""
+    wanted = {
+        "split": "test",
+        "model_fingerprint": info.weights_sha256,
+        "train_fingerprint": info.train_fingerprint,
+        "test_config": config.test.model_dump(mode="json"),
+    }
+    try:
+        entries = read_results(paths.results_json(config.paths.results_dir))
+    except OutputError:
+        return None  # damaged: test again; adding the entry moves the damaged file aside
+    for entry in reversed(entries):
+        if all(entry.get(key) == value for key, value in wanted.items()):
+            break
+    else:
+        return None
+    files = {name: Path(path) for name, path in entry["files"].items()}
+    if not all(path.is_file() for path in files.values()):
+        return None
+    # A later test of another model with the same head may have overwritten the predictions.
+    if sha256(files["predictions"]) != entry.get("predictions_sha256"):
+        return None
+    baseline, comparison = entry["baseline"], entry["comparison_with_baseline"]
+    return TestResult(
+        model=info.display_name,
+        model_dir=directory,
+        split="test",
+        rows=entry["rows"],
+        labels=tuple(entry["labels"]),
+        scores=Scores.from_dict(entry["test"]),
+        baseline=Scores.from_dict(baseline) if baseline else None,
+        comparison=Comparison.from_dict(comparison) if comparison else None,
+        files=files,
+        entry=entry,
+    )
+
+
+def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, runtime: Runtime) -> TestResult:
+    """Test on a labelled file, and count the texts that the model was trained on."""
+    source = open_source(str(data_file), config.data, offline=runtime.offline)
+    info = loaded.info
+    normalizer = from_id(info.normalizer)
+    normalizer.prepare(paths.cache_dir(config.paths.cache_dir), offline=runtime.offline)
+    data = config.data.model_copy(update={"unknown_labels": "drop"})
+    labelled = read_labelled(source, data, labels=info.labels, normalizer=normalizer)
+    answers = _answers(info.labels, np.unique(labelled.examples.labels), labelled.unknown)
+    examples = labelled.examples.first(config.test.sample_size)
+    if labelled.dropped:
+        note("dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in labelled.dropped.items()))
+    baseline, seen = None, []
+    beside = [texts.contains(examples.raw or examples.texts) for texts in [texts_beside(loaded)] if texts is not None]
+    unchecked = "" if beside or _of_mini(loaded) else ", and no check for training texts"
+    try:
+        with open_store(config.paths.data_db) as store:
+            if store.split_fingerprint == info.split_fingerprint:
+                seen.append(_among(examples, store, rows=info.train_rows))
+                baseline = _baseline(config, loaded, store, examples)
+    except DatabaseError as error:
+        if unchecked:
+            note(error.message)
+    if not seen:
+        note(f"the database of the model is not at paths.data_db: no baseline{unchecked}")
+    if info.parent is not None:
+        seen += _among_those_of_tuning(config, info, examples)
+    seen += beside
+    overlap = {"rows": int(np.any(seen, axis=0).sum()), "of": len(examples)} if seen else None
+    device = runtime.device
+    return _measure(config, loaded, examples, baseline, answers, split=str(data_file), device=device, overlap=overlap)
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """Indices of the model's labels that are tested, and the number of unanswerable rows by label."""
+
+    places: tuple[int, ...]
+    unanswered: dict[str, int]
+
+
+def _answers(labels: tuple[str, ...], occurring: Iterable[int], unanswered: dict[str, int]) -> _Answers:
+    """The labels to test: those that occur, if there are two or more. Prints notes."""
+    places = tuple(map(int, occurring))
+    if len(places) < 2:
+        places = tuple(range(len(labels)))
+    elif len(places) < len(labels):
+        names = ", ".join(labels[place] for place in places)
+        note(f"only the labels {names} occur: the model's probabilities are renormalised over them")
+    if unanswered:
+        which = ", ".join(f"{label or 'empty'} ({rows:,})" for label, rows in list(unanswered.items())[:12])
+        warn(
+            f"{sum(unanswered.values()):,} rows skipped, because their label is not one of the model's "
+            f"({', '.join(labels)}): {which}"
+        )
+    return _Answers(places, unanswered)
+
+
+def _among(examples: Examples, store: Store, *, rows: int | None) -> np.ndarray:
+    """Whether each text has the split key of one of the first ``rows`` of train, or of valid: (N,) bool."""
+    _, keys = store.hash_raw(examples.raw or examples.texts)
+    return np.isin(keys, trained_keys(store, rows))
+
+
+def _among_those_of_tuning(config: Config, info: ModelInfo, examples: Examples) -> list[np.ndarray]:
+    """The same for the texts that a model was fine-tuned on; empty if they are no longer stored."""
+    path = paths.finetune_db(paths.cache_dir(config.paths.cache_dir), info.data_fingerprint)
+    try:
+        with open_store(path) as store:
+            return [_among(examples, store, rows=None)]
+    except DatabaseError:
+        note(f"the fine-tuning data of the model is not at {path}: no check for these texts")
+        return []
+
+
+def texts_beside(loaded: LoadedModel) -> SeenTexts | None:
+    """Filter of training texts that are in no database, or of all texts of the pack; mini is handled elsewhere."""
+    own = loaded.directory
+    places = [] if own.parent == paths.mini_dir() else [own / paths.SEEN_TEXTS, own.parent / paths.SEEN_TEXTS]
+    return next((_readable(path) for path in places if path.is_file()), None)
+
+
+def _readable(path: Path) -> SeenTexts | None:
+    """The filter, or None if it is damaged, with a note: the test can do without it."""
+    try:
+        return SeenTexts.load(path)
+    except DataError as error:
+        note(f"{error.message}: no check for training texts")
+        return None
+
+
+def trained_keys(store: Store, rows: int | None) -> np.ndarray:
+    """Order hashes of the texts used for training (the first ``rows``, or all) or for model selection."""
+    return np.concatenate([store.key_hashes("train")[:rows], store.key_hashes("valid")])
+
+
+def _check_fits(loaded: LoadedModel, store: Store) -> None:
+    _check_labels(loaded, store.labels)
+    if store.split_fingerprint != loaded.info.split_fingerprint:
+        raise DatabaseError(
+            f"{loaded.directory} was trained on another split than that of {store.path}, so rows of this test split "
+            "may be among its training rows",
+            hint="Train on this database, use the database of the model, or test on a file with --data FILE.",
+        )
+
+
+def _check_labels(loaded: LoadedModel, labels: tuple[str, ...]) -> None:
+    """Raises LabelError unless the data and the model have at least two labels in common."""
+    if len(set(labels) & set(loaded.info.labels)) < 2:
+        raise LabelError(
+            f"the data has the labels {', '.join(labels)}, but the model has {', '.join(loaded.info.labels)}",
+            hint="Test on a file with the model's labels (--data FILE), or prepare the data again with --label-map so "
+            "that the labels agree.",
+        )
+
+
+def _in_labels(loaded: LoadedModel, store: Store, examples: Examples) -> tuple[Examples, _Answers]:
+    """Rows of a database with the model's labels; rows with other labels are dropped."""
+    own = loaded.info.labels
+    codes = np.array([own.index(label) if label in own else -1 for label in store.labels])
+    counts = np.bincount(examples.labels[codes[examples.labels] < 0], minlength=len(store.labels))
+    unanswered = {label: int(count) for label, count in zip(store.labels, counts, strict=True) if count}
+    answers = _answers(own, sorted(code for code in codes if code >= 0), unanswered)
+    kept = examples.chosen(np.flatnonzero(codes[examples.labels] >= 0)) if unanswered else examples
+    return replace(kept, labels=codes[kept.labels]), answers
+
+
+def own_texts(loaded: LoadedModel, store: Store, examples: Examples) -> Examples:
+    """The texts cleaned by the model's own normaliser, if the database was prepared with another one."""
+    if store.normalizer == loaded.info.normalizer or examples.raw is None:
+        return examples
+    normalize = from_id(loaded.info.normalizer)
+    return replace(examples, texts=[normalize(text) for text in examples.raw])
+
+
+def _baseline(config: Config, loaded: LoadedModel, store: Store, examples: Examples) -> np.ndarray | None:
+    """Probabilities (N, C) of TF-IDF + logistic regression, trained on the model's own training rows."""
+    if not config.test.baseline:
+        return None
+    rows = min(loaded.info.train_rows, store.count("train"))
+    facts = [store.fingerprint, rows, list(store.labels), loaded.info.normalizer]
+    fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    folder = paths.baselines_dir(paths.cache_dir(config.paths.cache_dir))
+    fitted = baseline.load(folder, fingerprint)
+    if fitted is None:
+        note(f"fitting the baseline: TF-IDF + logistic regression on the same {rows:,} training texts")
+        train = own_texts(loaded, store, store.read("train", rows, with_raw=True))
+        fitted = baseline.fit_or_load(
+            train.texts, train.labels, num_classes=len(store.labels), folder=folder, fingerprint=fingerprint
+        )
+    return fitted.predict_proba(examples.texts)
+
+
+def _measure(
+    config: Config,
+    loaded: LoadedModel,
+    examples: Examples,
+    baseline: np.ndarray | None,
+    answers: _Answers,
+    *,
+    split: str,
+    device: str,
+    overlap: dict[str, Any] | None = None,
+) -> TestResult:
+    seen_by_mini = warned_of_mini(loaded, examples)
+    probabilities, passes = probabilities_of(config, loaded, examples, split=split, device=device)
+    info = loaded.info
+    labels = tuple(info.labels[place] for place in answers.places)
+    if labels != info.labels:
+        examples = replace(examples, labels=np.searchsorted(answers.places, examples.labels))
+        probabilities = among(probabilities, answers.places)
+        baseline = None if baseline is None else among(baseline, answers.places)
+    level = level_of(config)
+    scores = metrics.score(examples.labels, probabilities, labels, **level)
+    baseline_scores, comparison = None, None
+    if baseline is not None:
+        baseline_scores = metrics.score(examples.labels, baseline, labels, **level)
+        comparison = metrics.compare(examples.labels, probabilities.argmax(1), baseline.argmax(1), **level)
+    # Output files are named after the stem of a user's file, not its path.
+    name = split if split in ("train", "valid", "test") else f"file_{Path(split).stem}"
+    files = write_files(config, loaded, examples, probabilities, baseline, scores, name=name, labels=labels)
+    entry = {
+        "split": split,
+        "rows": len(examples.labels),
+        "labels": list(labels),
+        "model_labels": list(info.labels),
+        "unanswered": answers.unanswered,
+        "model_fingerprint": info.weights_sha256,
+        "train_fingerprint": info.train_fingerprint,
+        "data_fingerprint": info.data_fingerprint,
+        "test_config": config.test.model_dump(mode="json"),
+        "test": scores.to_dict(),
+        "baseline": baseline_scores.to_dict() if baseline_scores else None,
+        "comparison_with_baseline": comparison.to_dict() if comparison else None,
+        "overlap_with_training": overlap,
+        "seen_by_mini": seen_by_mini,
+        "predictions_sha256": sha256(files["predictions"]),
+        "files": {name: str(path) for name, path in files.items()},
+    }
+    return TestResult(
+        model=info.display_name,
+        model_dir=loaded.directory,
+        split=split,
+        rows=len(examples.labels),
+        labels=labels,
+        scores=scores,
+        baseline=baseline_scores,
+        comparison=comparison,
+        files=files,
+        entry=entry,
+        overlap=overlap,
+        encoder_passes=passes,
+    )
+
+
+def warned_of_mini(loaded: LoadedModel, examples: Examples) -> int | None:
+    """Number of these texts that mini has seen, if the model is mini or was made from it; prints a warning.
+
+    None for another model; 0 if the number is explained by false positives of the filter.
+    """
+    path = paths.mini_dir() / paths.SEEN_TEXTS
+    texts = _readable(path) if path.is_file() and _of_mini(loaded) else None
+    if texts is None:
+        return None
+    found = int(texts.contains(examples.raw or examples.texts).sum())
+    by_chance = texts.chance * len(examples)
+    if found <= by_chance + 4.0 * by_chance**0.5:
+        return 0
+    warn(
+        f"{found:,} of these {len(examples):,} texts were used to make mini, so the scores may be too high (short "
+        "texts can match by coincidence)"
+    )
+    return found
+
+
+def _of_mini(loaded: LoadedModel) -> bool:
+    """Whether the model is part of mini, uses its encoder, or was fine-tuned from such a model."""
+    own = paths.mini_dir()
+    if loaded.directory.parent == own or loaded.info.encoder_name == paths.MINI:
+        return True
+    heads = {read_info(own / head).weights_sha256 for head in HEADS if (own / head).is_dir()}
+    parent = loaded.info.parent
+    while parent is not None:
+        if parent["weights_sha256"] in heads:
+            return True
+        parent = parent.get("parent")
+    return False
+
+
+def level_of(config: Config) -> dict[str, Any]:
+    """The arguments of `metrics.score` and `metrics.compare` that configure intervals and tests."""
+    return {
+        "confidence": config.test.confidence,
+        "resamples": config.test.resamples,
+        "seed": config.project.seed,
+    }
+
+
+def probabilities_of(
+    config: Config, loaded: LoadedModel, examples: Examples, *, split: str, device: str
+) -> tuple[np.ndarray, int]:
+    """Probabilities (N, C), and the number of windows that were encoded for them."""
+    info, settings = loaded.info, config.model(loaded.info.head).train
+    compute = resolve(device, settings.precision)
+    session = session_for(
+        loaded.classifier,
+        loaded.encoder,
+        compute=compute,
+        cache=paths.cache_dir(config.paths.cache_dir),
+        # The states of a fine-tuned encoder are useful for this model only.
+        keep_states=info.trainable_layers == 0,
+        max_gb=config.cache.max_gb,
+        token_budget=settings.token_budget,
+        max_length=info.max_length,
+        max_windows=info.max_windows,
+    )
+    with progress(f"encoding {split}", unit="windows") as bar:
+        dataset = session.dataset(examples.texts, examples.labels, progress=bar.advance)
+    if cut := dataset.tokenized.truncated:
+        note(f"{cut:,} texts were cut after {info.max_windows} windows")
+    with progress(f"testing on {split}", total=len(dataset), unit="texts") as bar:
+        probabilities = predict_probabilities(
+            session.classifier,
+            dataset.tokenized,
+            compute=compute,
+            token_budget=settings.token_budget,
+            states=dataset.states,
+            progress=bar.advance,
+        )
+    live = len(dataset.tokenized.window_lengths) if dataset.states is None else 0
+    return probabilities, live + (session.states.passes if session.states else 0)
+
+
+def write_files(
+    config: Config,
+    loaded: LoadedModel,
+    examples: Examples,
+    probabilities: np.ndarray,
+    baseline: np.ndarray | None,
+    scores: Scores,
+    *,
+    name: str,
+    labels: tuple[str, ...],
+) -> dict[str, Path]:
+    """Write predictions and figures of a model; ``name`` identifies the rows in the file names."""
+    folder, info = config.paths.results_dir, loaded.info
+    files = {
+        "predictions": paths.predictions_csv(folder, info.head, name),
+        "confusion_matrix": paths.confusion_png(folder, info.head, name),
+        "reliability": paths.reliability_png(folder, info.head, name),
+    }
+    write_predictions(
+        files["predictions"],
+        rows=examples.rows,
+        texts=examples.raw if examples.raw is not None else examples.texts,
+        labels=examples.labels,
+        probabilities=probabilities,
+        names=labels,
+        baseline=None if baseline is None else baseline.argmax(1),
+    )
+    title = f"{info.display_name} on {scores.rows:,} {name} texts"
+    plots.confusion_matrix(files["confusion_matrix"], scores.confusion, labels, title=title)
+    plots.reliability(files["reliability"], scores.reliability, title=title)
+    return files

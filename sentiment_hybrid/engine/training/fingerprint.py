@@ -1,0 +1,80 @@
+"""What a training depends on, as a hash: equal fingerprints mean an equal model (on the same machine)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.config.schema import JOINT, Config
+from sentiment_hybrid.data.sources import open_source
+from sentiment_hybrid.engine.inference.model_directory import read_info
+from sentiment_hybrid.engine.training.runs import FREE_TO_CHANGE, Run
+from sentiment_hybrid.errors import ModelError, TrainingError
+from sentiment_hybrid.files import sha256
+
+
+def train_fingerprint(config: Config, model: str, data_fingerprint: str, *, include_valid: bool = False) -> str:
+    """Of everything that a trained model depends on: equal fingerprints, equal model (on the same machine)."""
+    heads = {name: config.model(name).head.model_dump(mode="json") for name in config.heads(model)}
+    joint = _joint_facts(config) if model == JOINT else None
+    facts = {
+        "format": 1,
+        "model": model,
+        "head": heads[model] if joint is None else heads,
+        "train": config.training(model).model_dump(mode="json", exclude=set(FREE_TO_CHANGE)),
+        **({} if joint is None else {"joint": joint}),
+        "encoder": config.encoder.model_dump(mode="json"),
+        "encoder_files": encoder_files(config.encoder.name),
+        "seed": config.project.seed,
+        "data": data_fingerprint,
+        "include_valid": include_valid,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _joint_facts(config: Config) -> dict[str, Any]:
+    source = config.joint.further_source
+    content = None if source is None else open_source(source, config.data).fingerprint()
+    facts = config.joint.model_dump(mode="json", exclude={"train", "further_source", "heads_from"})
+    return {**facts, "further": content, "heads_from": _head_files(config)}
+
+
+def _head_files(config: Config) -> list[str]:
+    """Digests of the heads that the training starts from."""
+    folder = config.joint.heads_from
+    files = [] if folder is None else [folder / head / paths.MODEL_WEIGHTS for head in config.joint.models]
+    return [sha256(file) for file in files if file.is_file()]
+
+
+def encoder_files(name: str) -> list[str]:
+    """Digests of a local encoder's files, or mini's: the same name may mean other weights tomorrow."""
+    folder = paths.mini_dir() / paths.ENCODER_DIR if name == paths.MINI else Path(name).expanduser()
+    if name == "scratch" or not folder.is_dir():
+        return []
+    return [sha256(path) for pattern in ("*.safetensors", "*.json") for path in sorted(folder.glob(pattern))]
+
+
+def can_resume(config: Config, model: str, data_fingerprint: str, *, include_valid: bool = False) -> bool:
+    """Whether there is an unfinished run of this model with the same settings and data."""
+    try:
+        Run.unfinished(config, model, train_fingerprint(config, model, data_fingerprint, include_valid=include_valid))
+    except TrainingError:
+        return False
+    return True
+
+
+def is_published(
+    config: Config, model: str, data_fingerprint: str, *, include_valid: bool = False, bundle: bool = False
+) -> bool:
+    """Whether the published model is whole, and the one that training would give again."""
+    directory = paths.published_model(config.paths.models_dir, model)
+    try:
+        info = read_info(directory)
+        whole = sha256(directory / paths.MODEL_WEIGHTS) == info.weights_sha256
+    except (ModelError, OSError):
+        return False
+    same = info.train_fingerprint == train_fingerprint(config, model, data_fingerprint, include_valid=include_valid)
+    return same and whole and (info.encoder_inside or not bundle)

@@ -1,0 +1,122 @@
+"""The best epoch of a run as a model directory for each head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.config.schema import JOINT, Config
+from sentiment_hybrid.data.store import Store
+from sentiment_hybrid.engine.evaluation import metrics
+from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
+from sentiment_hybrid.engine.inference.model_directory import ModelInfo, save_model
+from sentiment_hybrid.engine.inference.session import Session
+from sentiment_hybrid.engine.training.checkpoints import best_weights
+from sentiment_hybrid.engine.training.joint import further_seen, rows_before
+from sentiment_hybrid.engine.training.runs import Run, now, versions
+from sentiment_hybrid.engine.training.tasks import Classification
+from sentiment_hybrid.engine.training.trainer import Trainer, load_trainable
+from sentiment_hybrid.heads import display_name
+from sentiment_hybrid.models.classifier import Classifier
+from sentiment_hybrid.models.encoder.module import encoder_fingerprint
+from sentiment_hybrid.reporting.plots import learning_curves
+
+
+def publish(
+    config: Config,
+    store: Store,
+    session: Session,
+    trainer: Trainer,
+    run: Run,
+    targets: Mapping[str, Path],
+    *,
+    bundle: bool,
+    include_valid: bool,
+) -> None:
+    """Save the best epoch as a model directory for each head, and draw the run's curves."""
+    whole = session.classifier
+    joint = not isinstance(whole, Classifier)
+    load_trainable(whole, best_weights(run.checkpoints))
+    wanted = config.training(JOINT if joint else next(iter(targets))).sample_size
+    train_rows = store.count("train") if wanted is None else wanted
+    if joint:
+        train_rows = max(train_rows, rows_before(config, store))
+    seen = further_seen(config, store) if joint and config.joint.further_source is not None else None
+    for head, target in targets.items():
+        classifier = whole if isinstance(whole, Classifier) else whole.classifier(head)
+        info = _describe(
+            config,
+            head,
+            session,
+            store,
+            run,
+            train_rows=train_rows,
+            trained_on_valid=include_valid,
+            temperature=temperature(session, classifier, trainer),
+        )
+        inside = bundle or not _stays_with_its_name(config, session)
+        save_model(target, classifier=classifier, encoder=session.encoder, info=info, bundle=inside, seen=seen)
+    epochs = run.epochs()
+    best = [epoch["epoch"] for epoch in epochs if epoch["is_best"]][-1]
+    title = f"{', '.join(display_name(head) for head in targets)} on {config.project.name}"
+    learning_curves(run.folder / paths.RUN_CURVES, epochs, title=title, best=best)
+
+
+def temperature(session: Session, classifier: Classifier, trainer: Trainer) -> float:
+    """What a trained classifier's logits are to be divided by, from the validation rows; 1 where there are none."""
+    valid = cast(Classification, trainer.task).valid
+    if valid is None:
+        return 1.0
+    found = predict_probabilities(
+        classifier,
+        valid.tokenized,
+        compute=session.compute,
+        token_budget=trainer.token_budget,
+        states=valid.states,
+    )
+    return round(metrics.temperature(valid.labels, found), 4)
+
+
+def _describe(
+    config: Config,
+    model: str,
+    session: Session,
+    store: Store,
+    run: Run,
+    *,
+    train_rows: int,
+    trained_on_valid: bool,
+    temperature: float,
+) -> ModelInfo:
+    """What the model directory will say of itself."""
+    encoder = session.encoder
+    trained = config.encoder.trainable_layers != 0
+    return ModelInfo(
+        head=model,
+        head_config=config.model(model).head.model_dump(mode="json"),
+        labels=store.labels,
+        normalizer=store.normalizer,
+        max_length=config.encoder.max_length,
+        max_windows=config.encoder.max_windows,
+        encoder_name=config.encoder.name,
+        encoder_revision=encoder.revision,
+        encoder_fingerprint=encoder_fingerprint(encoder.model) if trained else encoder.fingerprint,
+        encoder_inside=False,
+        trainable_layers=config.encoder.trainable_layers,
+        data_fingerprint=store.fingerprint,
+        split_fingerprint=store.split_fingerprint,
+        train_fingerprint=run.meta()["train_fingerprint"],
+        run_id=run.id,
+        created=now(),
+        train_rows=train_rows,
+        versions=versions(),
+        trained_on_valid=trained_on_valid,
+        temperature=temperature,
+    )
+
+
+def _stays_with_its_name(config: Config, session: Session) -> bool:
+    """A frozen encoder of the hub, or mini, can be had again by name; any other belongs inside the model directory."""
+    return session.encoder.source in ("hub", "package") and config.encoder.trainable_layers == 0

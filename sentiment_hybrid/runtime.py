@@ -1,0 +1,25 @@
+"""What a command is given beside its configuration: where it computes, and what it may reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Made once, by the command line or a function of the Python API.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        offline: never use the network.
+        encoder: a local copy of the encoder that the configuration or the model names.
+        bundle_encoder: put a frozen hub encoder into the model directory too.
+        resume: continue the newest unfinished run of the same configuration and data.
+    """
+
+    device: str = "auto"
+    offline: bool = False
+    encoder: str | Path | None = None
+    bundle_encoder: bool = False
+    resume: bool = False

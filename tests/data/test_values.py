@@ -1,0 +1,149 @@
+"""Values that are not text mean the same in every format, or are refused with their row and column."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sentiment_hybrid.config.schema import Data
+from sentiment_hybrid.data.sources import open_source, open_stream, texts_of
+from sentiment_hybrid.errors import SourceError
+
+
+def write(path: Path, values: list[Any], type_: Any = None) -> Path:
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.table({"text": pyarrow.array(values, type_)}), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps({"text": value}) + "\n" for value in values), encoding="utf-8")
+    else:
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("CREATE TABLE rows (text)")
+            connection.executemany("INSERT INTO rows VALUES (?)", [(value,) for value in values])
+    return path
+
+
+def read(path: Path, **options: Any) -> list[str | None]:
+    return [text for batch in open_source(str(path), Data(**options)).batches() for text in batch.columns["text"]]
+
+
+TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=st.lists(TEXT, min_size=1, max_size=5))
+def test_bytes_are_read_as_utf8(texts: list[str], tmp_path: Path) -> None:
+    (tmp_path / "rows.db").unlink(missing_ok=True)
+    encoded = [text.encode() for text in texts]
+    for suffix in (".parquet", ".db"):
+        assert read(write(tmp_path / f"rows{suffix}", encoded)) == texts
+
+
+@pytest.mark.parametrize(
+    ("suffix", "values", "type_"),
+    [
+        (".jsonl", [1.5, math.nan, None], None),
+        (".parquet", [1.5, math.nan, None], pyarrow.float64()),
+        (".db", [1.5, None, None], None),
+    ],
+)
+def test_numbers_are_texts_and_nan_is_null(suffix: str, values: list[Any], type_: Any, tmp_path: Path) -> None:
+    assert read(write(tmp_path / f"rows{suffix}", values, type_)) == ["1.5", None, None]
+
+
+def test_booleans_are_the_same_in_every_format(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text\nTrue\nFalse\n", encoding="utf-8")
+    paths = [write(tmp_path / f"rows{suffix}", [True, False]) for suffix in (".parquet", ".jsonl")]
+    assert [read(path) for path in (tmp_path / "rows.csv", *paths)] == [["True", "False"]] * 3
+
+
+@pytest.mark.parametrize(
+    ("suffix", "value", "message"),
+    [
+        (".jsonl", {"full": "I love it"}, "line 2: no text in column 'text': an object"),
+        (".jsonl", ["worst", "day"], "line 2: no text in column 'text': a list"),
+        (".parquet", b"\xff\xfe", "row 2: no text in column 'text': bytes that are not UTF-8"),
+        (".db", b"\xff\xfe", "row 2: no text in column 'text': bytes that are not UTF-8"),
+    ],
+)
+def test_what_is_no_text_is_an_error_with_row_and_column_or_skipped(
+    suffix: str, value: Any, message: str, tmp_path: Path
+) -> None:
+    fine: Any = b"fine" if isinstance(value, bytes) else "fine"
+    path = write(tmp_path / f"rows{suffix}", [fine, value, fine])
+    with pytest.raises(SourceError) as caught:
+        read(path)
+    assert message in caught.value.message
+    assert read(path, bad_rows="skip") == ["fine", "fine"]
+    (batch,) = open_source(str(path), Data()).batches(native=True)
+    assert batch.columns["text"][1] == value
+    with pytest.raises(SourceError, match="row 2: no text in column 'text'"):
+        texts_of(batch, "text", source="rows")
+
+
+def test_an_escaped_half_of_a_character_becomes_the_replacement_character(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "I love it \\ud83d"}\n{"text": "worst \\ud83d\\ude0d day"}\n', encoding="utf-8")
+    assert read(path) == ["I love it \ufffd", "worst 😍 day"]
+
+
+def test_rows_in_the_write_ahead_log_count(tmp_path: Path) -> None:
+    path = tmp_path / "rows.db"
+    with contextlib.closing(sqlite3.connect(path)) as writer:
+        writer.execute("PRAGMA journal_mode = WAL")
+        writer.execute("PRAGMA wal_autocheckpoint = 0")
+        with writer:
+            writer.execute("CREATE TABLE rows (text)")
+            writer.execute("INSERT INTO rows VALUES ('one')")
+        source = open_source(str(path), Data())
+        before = source.fingerprint()
+        assert read(path) == ["one"]
+        assert source.fingerprint() == before
+        with writer:
+            writer.execute("INSERT INTO rows VALUES ('two')")
+        assert source.fingerprint() != before
+        assert read(path) == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        ("id,text\n1,fine\n", "csv"),
+        ("id;user;text\n1;a;fine\n", "csv"),
+        ("id\ttweet\n1\tfine\n", "tsv"),
+        ('{"text": "fine"}\n', "jsonl"),
+        ("a fine text, a good review\nsecond\n", None),
+        ("text\nsecond\n", None),
+        ("{not json}\n", None),
+    ],
+)
+def test_a_table_is_not_taken_for_lines_unless_it_is_called_so(content: str, kind: str | None) -> None:
+    def lines(named: Any) -> list[str]:
+        (batch,) = open_stream(io.BytesIO(content.encode()), Data(), kind=named).batches()
+        return batch.columns["text"]
+
+    assert lines("lines") == content.splitlines()
+    if kind is None:
+        assert lines(None) == content.splitlines()
+    else:
+        with pytest.raises(SourceError, match=f"looks like {kind}") as caught:
+            lines(None)
+        assert f"--format {kind}" in caught.value.hint
+
+
+def test_a_stream_has_its_dialect_detected_too(tmp_path: Path) -> None:
+    path = tmp_path / "rows"
+    path.write_bytes("id;text\n1;fine, I say é\n".encode("utf-16"))
+    with path.open("rb") as stream:
+        (batch,) = open_stream(stream, Data(), kind="csv").batches()
+    assert batch.columns == {"id": ["1"], "text": ["fine, I say é"]}
