@@ -73,11 +73,11 @@ def resolve(device: str = "auto", precision: str = "auto") -> Compute:
         return Compute(chosen, _best_precision(chosen))
     if precision == "fp16" and chosen.type != "cuda":
         raise TrainingError(
-            f"fp16 needs a CUDA device, and this run is on {chosen.type}", hint="Set precision to auto, bf16 or fp32."
+            f"fp16 requires a CUDA device, but this run uses {chosen.type}", hint="Set precision to auto, bf16 or fp32."
         )
     if precision == "int8" and (chosen.type != "cpu" or int8_engine() is None):
         raise TrainingError(
-            f"this torch has no int8 products on {chosen.type}",
+            f"this build of torch does not support int8 on {chosen.type}",
             hint="Set the precision to auto, bf16 or fp32, or use an exported model: senthy export, --backend onnx.",
         )
     return Compute(chosen, precision)  # type: ignore[arg-type]
@@ -119,9 +119,9 @@ def _device(name: str) -> torch.device:
             return torch.device("cuda", distributed.local_rank())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("no CUDA device is available here", hint="Use --device auto or --device cpu.")
+        raise TrainingError("no CUDA device is available", hint="Use --device auto or --device cpu.")
     if name == "mps" and not torch.backends.mps.is_available():
-        raise TrainingError("no Apple GPU (mps) is available here", hint="Use --device auto or --device cpu.")
+        raise TrainingError("no Apple GPU (mps) is available", hint="Use --device auto or --device cpu.")
     return torch.device(name)
 
 

@@ -42,7 +42,7 @@ def test_a_gpu_without_bf16_computes_in_fp16_and_a_cpu_without_it_in_fp32(monkey
     monkeypatch.setattr(device, "_has_bf16", lambda _: False)
     assert device._best_precision(torch.device("cuda")) == "fp16"
     assert device.resolve("cpu").precision == "fp32"
-    with pytest.raises(TrainingError, match="fp16 needs a CUDA device"):
+    with pytest.raises(TrainingError, match="fp16 requires a CUDA device"):
         device.resolve("cpu", "fp16")
 
 
