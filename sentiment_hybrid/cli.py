@@ -100,9 +100,11 @@ class _Help:
         for param in cast(Any, self).get_params(ctx):
             if record := param.get_help_record(ctx):
                 is_argument = param.param_type_name == "argument"
-                title = param.rich_help_panel or ("Arguments" if is_argument else "Options")
-                flag = self.flags.get(param.name)
-                meaning = f"{record[1]} {flag.setting()}" if flag else record[1]
+                # In older versions of typer, the help option has no panel, and brackets are escaped for rich.
+                title = getattr(param, "rich_help_panel", None) or ("Arguments" if is_argument else "Options")
+                meaning = record[1].replace("\\[", "[")
+                if flag := self.flags.get(param.name):
+                    meaning = f"{meaning} {flag.setting()}"
                 sections.setdefault(title, []).append((param.metavar if is_argument else record[0], meaning))
         for command in getattr(self, "commands", {}).values():
             sections.setdefault("Commands", []).append((command.name, command.get_short_help_str(limit=1000)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 MODEL_JSON = "model.json"
 MODEL_WEIGHTS = "model.safetensors"
 ENCODER_DIR = "encoder"
@@ -44,8 +46,6 @@ def cache_dir(configured: Path | None) -> Path:
     home = os.environ.get(HOME_VARIABLE)
     if home:
         return Path(home).expanduser() / "cache"
-    from platformdirs import user_cache_path
-
     return user_cache_path("senthy", appauthor=False)
 
 

@@ -13,6 +13,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """``@pytest.mark.processor(needs="bf16")`` skips a test where the processor cannot compute in bf16."""
+    marks = item.iter_markers("processor")
+    if any(mark.kwargs.get("needs") == "bf16" for mark in marks):
+        from sentiment_hybrid.models import processor
+
+        if not processor.computes_bf16():
+            pytest.skip("this processor does not compute in bf16")
+
+
 @pytest.fixture(autouse=True)
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes outside its own folder, and none reaches a network."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sentiment_hybrid import console, paths
 from sentiment_hybrid.config.schema import JOINT, Config
+from sentiment_hybrid.console import note
+from sentiment_hybrid.data.store import open_store
+from sentiment_hybrid.engine.evaluation.seen import SeenTexts
+from sentiment_hybrid.engine.inference.model_directory import LoadedModel, load_model
+from sentiment_hybrid.engine.inference.pack import pack
+from sentiment_hybrid.engine.inference.predictor import published
+from sentiment_hybrid.engine.inference.testing import trained_keys
+from sentiment_hybrid.engine.training.joint import further_keys
 from sentiment_hybrid.errors import DatabaseError, UsageError
+from sentiment_hybrid.files import atomic_dir, written
 from sentiment_hybrid.heads import HEADS
-
-if TYPE_CHECKING:
-    from sentiment_hybrid.engine.evaluation.seen import SeenTexts
-    from sentiment_hybrid.engine.inference.model_directory import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,6 @@ def run(config: Config, *, output: Path | None = None, offline: bool = False) ->
         ModelError: a model is missing, or they do not share an encoder.
         EncoderError, OutputError: as their names say.
     """
-    from sentiment_hybrid.engine.inference.model_directory import load_model
-    from sentiment_hybrid.engine.inference.pack import pack
-    from sentiment_hybrid.engine.inference.predictor import published
-    from sentiment_hybrid.files import atomic_dir, written
-
     heads = config.heads(JOINT)
     models = [load_model(published(config.paths.models_dir, head), offline=offline) for head in heads]
     target = output or paths.packed_models(config.paths.models_dir)
@@ -73,12 +72,6 @@ def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
         UsageError: the models were trained on other further texts than the configuration names.
     """
     import numpy as np
-
-    from sentiment_hybrid.console import note
-    from sentiment_hybrid.data.store import open_store
-    from sentiment_hybrid.engine.evaluation.seen import SeenTexts
-    from sentiment_hybrid.engine.inference.testing import trained_keys
-    from sentiment_hybrid.engine.training.joint import further_keys
 
     try:
         with open_store(config.paths.data_db) as store:

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from sentiment_hybrid import console, paths
+from sentiment_hybrid.console import note, progress, warn
+from sentiment_hybrid.engine.inference.model_directory import read_info
+from sentiment_hybrid.engine.prefetch import one_ahead
 from sentiment_hybrid.errors import ModelError, SourceError, UsageError, count
 from sentiment_hybrid.heads import HEADS
 
@@ -257,8 +260,6 @@ def _predictor(
     backend: Backend,
     labels: Sequence[str] | None,
 ) -> tuple[Predictor, Path]:
-    from sentiment_hybrid.console import note
-    from sentiment_hybrid.engine.inference.model_directory import read_info
     from sentiment_hybrid.engine.inference.onnx_runtime import is_export
     from sentiment_hybrid.engine.inference.predictor import Predictor, model_directory, published, published_or_mini
 
@@ -324,7 +325,6 @@ def _label(
     A group is cleaned and tokenised in a thread while the one before it is computed and written.
     """
     from sentiment_hybrid.data.writers import open_sink
-    from sentiment_hybrid.engine.prefetch import one_ahead
 
     predictor.check_columns(incoming.columns, source=incoming.name)
     column = _text_column(incoming, text_column, data)
@@ -428,8 +428,6 @@ def _plain(values: np.ndarray) -> list[str | float | None]:
 @contextlib.contextmanager
 def _progress(output: Path | None) -> Iterator[Callable[[int], object]]:
     """A progress bar on stderr, unless the rows are printed on the same terminal."""
-    from sentiment_hybrid.console import progress
-
     if output is None and _is_terminal(sys.stdout):
         yield lambda rows: None
         return
@@ -439,8 +437,6 @@ def _progress(output: Path | None) -> Iterator[Callable[[int], object]]:
 
 def _report(predictor: Predictor, skipped: int) -> None:
     """Print what the output does not show."""
-    from sentiment_hybrid.console import note, warn
-
     if predictor.empty:
         note(f"no prediction for {count(predictor.empty, 'text')} (empty after cleaning)")
     if predictor.truncated:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -11,8 +13,9 @@ import joblib
 import torch
 
 from sentiment_hybrid import distributed
+from sentiment_hybrid.borrowed import Borrowed
 from sentiment_hybrid.errors import TrainingError
-from sentiment_hybrid.models.encoder.cpu_inference import int8_engine
+from sentiment_hybrid.models import processor
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -50,6 +53,10 @@ class Compute:
             return nullcontext()
         return encoder.prepared(self.precision)
 
+    def borrowed(self) -> Borrowed:
+        """The context in which a guest in somebody's program computes: torch's settings are restored at its end."""
+        return _borrowed(self.device.type)
+
     def describe(self) -> dict[str, str | int]:
         """Device, precision, threads and processes, as bit-equal resuming needs them to be the same."""
         facts: dict[str, str | int] = {"device": self.device.type, "precision": self.precision}
@@ -58,29 +65,42 @@ class Compute:
 
 
 def resolve(device: str = "auto", precision: str = "auto") -> Compute:
+    """`choose`, and torch's settings for it, for as long as this process runs."""
+    compute = choose(device, precision)
+    _configure(compute.device.type)
+    return compute
+
+
+def choose(device: str = "auto", precision: str = "auto") -> Compute:
     """Turn ``auto`` into what this machine has; int8 is for applying a model, not for training one.
 
     Raises:
         TrainingError: the device is not there, or cannot compute in the precision asked for.
     """
     chosen = _device(device)
-    if chosen.type == "cuda":
-        # float32 products through the matrix units in TF32: 8 times as fast, and training does not miss the digits.
-        torch.set_float32_matmul_precision("high")
-    if chosen.type == "cpu":
-        _limit_threads()
     if precision == "auto":
         return Compute(chosen, _best_precision(chosen))
-    if precision == "fp16" and chosen.type != "cuda":
-        raise TrainingError(
-            f"fp16 requires a CUDA device, but this run uses {chosen.type}", hint="Set precision to auto, bf16 or fp32."
-        )
-    if precision == "int8" and (chosen.type != "cpu" or int8_engine() is None):
-        raise TrainingError(
-            f"this build of torch does not support int8 on {chosen.type}",
-            hint="Set the precision to auto, bf16 or fp32, or use an exported model: senthy export, --backend onnx.",
-        )
+    reason = _refusal(chosen, precision)
+    if reason:
+        others = " or ".join(["auto", *(other for other in ("fp32", "bf16") if not _refusal(chosen, other))])
+        export = ", or use an exported model: senthy export, --backend onnx" if precision == "int8" else ""
+        raise TrainingError(reason, hint=f"Set the precision to {others}{export}.")
     return Compute(chosen, precision)  # type: ignore[arg-type]
+
+
+def _refusal(device: torch.device, precision: str) -> str:
+    """Why this device cannot compute in a precision; empty if it can."""
+    if precision == "fp16" and device.type != "cuda":
+        return f"fp16 requires a CUDA device, but this run uses {_described(device)}"
+    if precision == "bf16" and device.type == "cpu" and not processor.computes_bf16():
+        return f"bf16 requires a processor with AVX-512, but this run uses {_described(device)}"
+    if precision == "int8" and (device.type != "cpu" or processor.int8_engine() is None):
+        return f"this build of torch does not support int8 on {_described(device)}"
+    return ""
+
+
+def _described(device: torch.device) -> str:
+    return f"cpu ({processor.name()})" if device.type == "cpu" else device.type
 
 
 def accelerator(compute: Compute) -> Accelerator:
@@ -102,13 +122,33 @@ def accelerator(compute: Compute) -> Accelerator:
     )
 
 
-def _limit_threads() -> None:
-    """Lower torch's number of threads to the cores that this process may use, unless the user has set a number.
+@functools.cache
+def _borrowed(device: str) -> Borrowed:
+    return Borrowed(lambda: _configure(device))
+
+
+def _configure(device: str) -> Callable[[], None]:
+    """Set how torch multiplies on a GPU, or its threads on a CPU; returns what restores it."""
+    if device == "cuda":
+        before = torch.get_float32_matmul_precision()
+        # float32 products through the matrix units in TF32: 8 times as fast, and training does not miss the digits.
+        torch.set_float32_matmul_precision("high")
+        return lambda: torch.set_float32_matmul_precision(before)
+    threads = torch.get_num_threads()
+    if device == "cpu" and (fewer := _fitting(threads)) < threads:
+        torch.set_num_threads(fewer)
+        return lambda: torch.set_num_threads(threads)
+    return lambda: None
+
+
+def _fitting(threads: int) -> int:
+    """At most as many threads as there are cores that this process may use, unless the user has set a number.
 
     torch also counts hardware threads of one core and cores that a container may not use: waiting for them is slower.
     """
-    if not any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")):
-        torch.set_num_threads(min(torch.get_num_threads(), joblib.cpu_count(only_physical_cores=True)))
+    if any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")):
+        return threads
+    return min(threads, joblib.cpu_count(only_physical_cores=True))
 
 
 def _device(name: str) -> torch.device:
@@ -137,6 +177,4 @@ def _has_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
         return False
-    # Without the instructions, bf16 on a CPU is emulated and several times slower than float32.
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(probe and probe())
+    return processor.has_bf16_instructions()

@@ -8,7 +8,7 @@ import pytest
 
 from sentiment_hybrid.commands import bench
 from sentiment_hybrid.errors import EncoderError
-from sentiment_hybrid.models.encoder.cpu_inference import int8_engine
+from sentiment_hybrid.models.processor import int8_engine
 from sentiment_hybrid.runtime import Runtime
 
 

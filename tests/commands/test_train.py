@@ -237,6 +237,19 @@ def stop_before_the_first_checkpoint(monkeypatch, run_it):
             run_it()
 
 
+def test_a_precision_that_the_processor_lacks_is_refused_before_anything_is_computed(project, monkeypatch):
+    from sentiment_hybrid.engine.states.store import StateStore
+    from sentiment_hybrid.models import processor
+
+    monkeypatch.setattr(processor, "computes_bf16", lambda: False)
+    monkeypatch.setattr(StateStore, "ensure", lambda *arguments, **options: pytest.fail("states were computed"))
+    with pytest.raises(TrainingError, match="bf16 requires a processor with AVX-512") as caught:
+        train.run(project.config("lstm.train.precision=bf16"), "lstm")
+    assert caught.value.hint == "Set the precision to auto or fp32."
+    assert not list((project.folder / "results").glob("runs/*"))
+
+
+@pytest.mark.processor(needs="bf16")
 def test_resuming_goes_on_with_the_threads_and_precision_of_the_start(project, monkeypatch):
     import torch
 

@@ -284,6 +284,29 @@ def test_what_models_share_is_in_every_model_and_joint_unless_they_say_otherwise
     assert config.pretrain == Config().pretrain
 
 
+_train = st.fixed_dictionaries(
+    {},
+    optional={
+        "epochs": st.integers(1, 100),
+        "learning_rate": st.floats(1e-6, 1.0),
+        "patience": st.none() | st.integers(1, 9),
+        "class_weights": st.sampled_from(["none", "balanced"]) | st.just({"a": 1.5}),
+    },
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(shared=_train, own=_train, model=st.sampled_from([*MODEL_NAMES, JOINT]))
+def test_shared_settings_are_the_same_as_writing_them_into_each_model(
+    tmp_path: Path, shared: dict[str, Any], own: dict[str, Any], model: str
+) -> None:
+    short, long = tmp_path / "short.yaml", tmp_path / "long.yaml"
+    short.write_text(dump({"train": shared} | {model: {"train": own}}), encoding="utf-8")
+    written_out = {name: {"train": shared | (own if name == model else {})} for name in (*MODEL_NAMES, JOINT)}
+    long.write_text(dump(written_out), encoding="utf-8")
+    assert load_config(short) == load_config(long)
+
+
 def test_of_a_shared_search_space_each_model_takes_what_it_has_and_its_own_is_added(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text(

@@ -8,6 +8,9 @@ import torch
 
 from sentiment_hybrid.engine import device
 from sentiment_hybrid.errors import TrainingError
+from sentiment_hybrid.models import processor
+
+pytestmark = pytest.mark.processor
 
 
 @pytest.fixture
@@ -55,3 +58,47 @@ def test_a_gpu_multiplies_float32_in_tf32(monkeypatch):
         assert torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def test_a_guest_restores_what_it_lowers_when_the_last_has_left(monkeypatch, unsaid):
+    torch.set_num_threads(3)
+    monkeypatch.setattr(joblib, "cpu_count", lambda only_physical_cores: 2)
+    first, second = device.choose("cpu"), device.choose("cpu", "fp32")
+    assert torch.get_num_threads() == 3
+    with first.borrowed():
+        with second.borrowed():
+            assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == 3
+
+
+def test_bf16_is_refused_where_the_processor_cannot_compute_it(monkeypatch):
+    monkeypatch.setattr(processor, "computes_bf16", lambda: False)
+    with pytest.raises(TrainingError, match="bf16 requires a processor with AVX-512") as caught:
+        device.choose("cpu", "bf16")
+    assert processor.name() in caught.value.message
+    assert caught.value.hint == "Set the precision to auto or fp32."
+    assert device.choose("cpu").precision == "fp32"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_every_recurrence_runs_in_each_precision_that_is_not_refused(precision):
+    try:
+        compute = device.choose("cpu", precision)
+    except TrainingError:
+        assert not processor.computes_bf16()
+        return
+    states = torch.randn(2, 5, 8, requires_grad=True)
+    for kind in (torch.nn.LSTM, torch.nn.GRU):
+        with compute.autocast():
+            output = kind(8, 4, batch_first=True, bidirectional=True)(states)[0]
+        output.float().sum().backward()
+    assert states.grad.isfinite().all()
+
+
+def test_what_is_chosen_by_itself_is_what_the_instructions_speed_up():
+    expected = "bf16" if processor.has_bf16_instructions() else "fp32"
+    assert device.choose("cpu").precision == expected
+    assert processor.computes_bf16() or expected == "fp32"
+    if "AVX2" in processor.name():  # as .ci/run has it, or for real
+        assert processor.computes_bf16() or not processor.has_vnni()

@@ -75,6 +75,7 @@ def test_padding_of_ids_changes_no_logit(tiny):
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
+@pytest.mark.processor
 def test_padding_of_ids_changes_no_logit_beyond_bfloat16(tiny):
     classifier, ids = tiny
     with torch.autocast("cpu", dtype=torch.bfloat16):

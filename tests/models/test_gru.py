@@ -41,6 +41,7 @@ def test_values_and_gradients_are_those_of_torch(layers, lengths):
         torch.testing.assert_close(gradients[name], gradient, msg=lambda text, name=name: f"{name}: {text}")
 
 
+@pytest.mark.processor
 def test_half_precision_gives_nearly_the_same():
     module = PackedRecurrence("gru", 5, hidden=6)
     states, ends = rows([7, 3, 1, 7])

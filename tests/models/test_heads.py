@@ -147,6 +147,7 @@ def test_saved_and_loaded_weights_give_the_same_logits(head_name, make, tmp_path
     assert torch.equal(logits_of(first, windows), logits_of(second, windows))
 
 
+@pytest.mark.processor
 def test_the_head_predicts_in_float32_on_a_cpu_whatever_autocast_says(head_name, make):
     classifier = make.classifier(head_name).eval()
     windows = make.windows(TEXTS)

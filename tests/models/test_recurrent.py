@@ -60,3 +60,17 @@ def test_row_dropout_drops_the_same_features_of_every_token_and_nothing_in_use()
     assert not torch.equal(dropped[0], dropped[1])
     assert set(dropped.unique().tolist()) == {0.0, 2.0}
     assert row_dropout(states, 0.5, training=False) is states
+
+
+def test_an_lstm_starts_by_remembering_and_a_gru_without_any_bias(recurrence):
+    """torch adds two biases to each gate; the forget gate is the second of an LSTM's four."""
+    biases = {name: value for name, value in recurrence.named_parameters() if "bias" in name}
+    assert len(biases) == 2 * 2 * 2, "of two layers, two directions, inputs and states"
+    for name, bias in biases.items():
+        if "bias_ih" not in name:
+            continue
+        gates = (bias + biases[name.replace("bias_ih", "bias_hh")]).detach().unflatten(0, (-1, 5))
+        expected = torch.zeros_like(gates)
+        if len(gates) == 4:
+            expected[1] = 1.0
+        assert torch.equal(gates, expected), name

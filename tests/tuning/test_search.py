@@ -232,6 +232,20 @@ def test_pruning_saves_epochs_and_keeps_the_best_trial(searching, pruner):
     assert result.status.best == best.value
 
 
+@pytest.mark.parametrize(("step", "state"), [(2, PRUNED), (3, COMPLETE)])
+def test_after_its_last_epoch_a_trial_is_never_pruned(searching, monkeypatch, step, state):
+    class AtStep(optuna.pruners.BasePruner):
+        def prune(self, study, trial):
+            return trial.last_step == step
+
+    monkeypatch.setattr(studies, "pruner_of", lambda hpo: AtStep())
+    result = searching(3)
+    assert states(result) == [state] * 3
+    assert all(len(trial.intermediate_values) == step for trial in result.trials)
+    if state == COMPLETE:
+        assert [trial.value for trial in result.trials] == pytest.approx([trial.params["x"] for trial in result.trials])
+
+
 # --- several processes -----------------------------------------------------------------------------------------------
 
 

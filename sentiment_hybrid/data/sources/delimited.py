@@ -8,9 +8,11 @@ import itertools
 import operator
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sentiment_hybrid.borrowed import Borrowed
 from sentiment_hybrid.data.sources import fast_csv
 from sentiment_hybrid.data.sources.base import GZIP_MAGIC, Batch, TextSource, reading, unsound, without_repeats
 from sentiment_hybrid.data.sources.dialect import Dialect
@@ -18,6 +20,8 @@ from sentiment_hybrid.errors import SourceError
 
 #: Longest field of a csv file; more is an unclosed quote rather than a text.
 LONGEST_FIELD = 10_000_000
+#: Within, the csv module reads fields of this length; several sources may be open at once.
+_LONG_FIELDS = Borrowed(lambda: partial(csv.field_size_limit, csv.field_size_limit(LONGEST_FIELD)))
 _BOM = "\ufeff"
 
 
@@ -66,12 +70,8 @@ class DelimitedSource(TextSource):
     @contextlib.contextmanager
     def _rows(self) -> Iterator[Any]:
         """A csv reader below the preamble."""
-        before = csv.field_size_limit(LONGEST_FIELD)
-        try:
-            with self._text() as text:
-                yield self.dialect.reader(itertools.islice(text, self.dialect.preamble, None))
-        finally:
-            csv.field_size_limit(before)
+        with _LONG_FIELDS, self._text() as text:
+            yield self.dialect.reader(itertools.islice(text, self.dialect.preamble, None))
 
     def _header(self, reader: Iterator[list[str]]) -> list[str]:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import warnings
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -167,8 +168,6 @@ def _fit_weights(texts: Sequence[str], target: npt.NDArray[np.int64]) -> _Weight
 
 
 def _logistic_regression(features: Any, target: npt.NDArray[np.int64]) -> Any:
-    import warnings
-
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 

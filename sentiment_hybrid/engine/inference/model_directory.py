@@ -139,8 +139,6 @@ def _checked(document: dict[str, Any], path: Path) -> ModelInfo:
     """The facts with the right types, and such as can be true. Raises ModelError."""
     from pydantic import TypeAdapter, ValidationError
 
-    from sentiment_hybrid.heads import HEADS
-
     try:
         info = TypeAdapter(ModelInfo).validate_json(json.dumps(document), strict=True)
     except ValidationError as error:

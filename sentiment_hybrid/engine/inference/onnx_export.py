@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 import sys
 import time
@@ -21,6 +22,7 @@ from sentiment_hybrid.engine.batches import TokenizedTexts, collate, pack
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.onnx_runtime import softmax
 from sentiment_hybrid.errors import ModelError, SenthyError
+from sentiment_hybrid.models.onnx_modules import OnnxClassifier
 
 if TYPE_CHECKING:
     from sentiment_hybrid.engine.inference.onnx_runtime import OnnxBackend
@@ -73,8 +75,6 @@ def write_graph(classifier: Classifier, path: Path, *, max_length: int) -> None:
     Raises:
         ModelError: the head has no export, or the encoder's architecture cannot be recorded.
     """
-    from sentiment_hybrid.models.onnx_modules import OnnxClassifier
-
     graph = OnnxClassifier(classifier)
     with _recording(), torch.no_grad():
         try:
@@ -211,8 +211,6 @@ def _example(length: int) -> tuple[Any, ...]:
 @contextmanager
 def _recording() -> Iterator[None]:
     """The exporters tell developers of torch what they should do next; users cannot."""
-    import logging
-
     before = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

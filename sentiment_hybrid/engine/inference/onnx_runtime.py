@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -31,8 +32,6 @@ def is_export(directory: Path) -> bool:
 
 def require(*packages: str) -> None:
     """Raises ModelError, with the pip command, when one of these packages of the onnx extra is not installed."""
-    import importlib
-
     for name in packages:
         try:
             importlib.import_module(name)

@@ -110,7 +110,7 @@ class Predictor:
             from sentiment_hybrid.engine import device as devices
 
             self._onnx = None
-            self._compute = devices.resolve(device, precision)
+            self._compute = devices.choose(device, precision)
             loaded = load_model(directory, encoder=encoder, offline=offline)
             self._classifier = loaded.classifier.to(self._compute.device)
             self.info, self._tokenizer = loaded.info, loaded.tokenizer
@@ -267,10 +267,11 @@ class Predictor:
             return self._onnx.probabilities(tokenized, token_budget=self._token_budget)
         from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 
-        self._lay_out(tokenized.ids.size)
-        return predict_probabilities(
-            self._classifier, tokenized, compute=self._compute, token_budget=self._token_budget
-        )
+        with self._compute.borrowed():
+            self._lay_out(tokenized.ids.size)
+            return predict_probabilities(
+                self._classifier, tokenized, compute=self._compute, token_budget=self._token_budget
+            )
 
 
 def published(models_dir: Path, head: str | None = None) -> Path:

@@ -15,14 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sentiment_hybrid.models import processor
 from sentiment_hybrid.models.encoder.roberta import Ragged, Roberta, attend_ragged
 
 Kind = Literal["fp32", "bf16", "int8"]
 
 #: Tokens that go through the layers together: their widest activations stay in a core's caches.
 _TOKENS = 2048
-#: Engines of torch's quantised products, the fastest first.
-_ENGINES = ("onednn", "x86", "fbgemm", "qnnpack")
 _INT8_MAX = 127
 _LEAST = 1e-12  # of a divisor
 
@@ -88,13 +87,6 @@ class _Layer:
         return self.norms[1](self.shrink(self.grow(states.to(self.dtype))).add(states))
 
 
-def int8_engine() -> str | None:
-    """The engine of torch's quantised products that this machine has; None without any."""
-    has_product = hasattr(torch.ops.quantized, "linear_dynamic")
-    there = [name for name in _ENGINES if name in torch.backends.quantized.supported_engines]
-    return there[0] if has_product and there else None
-
-
 def _parts(groups: tuple[tuple[int, int], ...]) -> Iterator[tuple[slice, tuple[tuple[int, int], ...]]]:
     """Runs of windows of about `_TOKENS` tokens, as slices of the row and the groups in them."""
     start, size = 0, 0
@@ -138,9 +130,8 @@ def _bf16(weight: Tensor, bias: Tensor, activation: Callable[[Tensor], Tensor] |
 
 def _packs_bf16() -> bool:
     """Whether torch has products of packed bf16 weights, and this CPU the instructions that they insist on."""
-    mkldnn = torch.ops.mkldnn
-    there = torch.backends.mkldnn.is_available() and hasattr(mkldnn, "_reorder_linear_weight")
-    return there and bool(mkldnn._is_mkldnn_bf16_supported())
+    there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    return there and processor.computes_bf16()
 
 
 class _Int8:
@@ -152,7 +143,7 @@ class _Int8:
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        engine = int8_engine()
+        engine = processor.int8_engine()
         if engine is None:
             raise ValueError("this torch has no int8 products for this machine")
         self.bias = bias
@@ -168,7 +159,7 @@ class _Int8:
         finally:
             torch.backends.quantized.engine = before
         # Without VNNI, pairs of products are added in 16 bits and may overflow: seven bits of activations then.
-        self.reduce_range = not torch.cpu._is_vnni_supported()
+        self.reduce_range = not processor.has_vnni()
 
     def __call__(self, states: Tensor) -> Tensor:
         largest = states.abs().amax(-1, keepdim=True).clamp_(min=_LEAST)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
+from sentiment_hybrid import tables
 from sentiment_hybrid.config.sections import METRICS
 from sentiment_hybrid.engine.evaluation import metrics
 from sentiment_hybrid.errors import ModelError
@@ -307,6 +308,32 @@ def test_mcnemar_is_the_exact_binomial_test_written_out() -> None:
     assert result.p_value == pytest.approx(expected)
     assert result.differs
     assert result.accuracy.value == pytest.approx(8 / 30)
+
+
+@pytest.mark.parametrize(
+    ("only_a", "only_b", "p_value", "differs_at"),
+    [
+        (10, 2, 0.03857421875, [0.8, 0.9, 0.95]),
+        (9, 3, 0.14599609375, [0.8]),
+        (8, 4, 0.387695312, []),
+        (3, 2, 1.0, []),
+        (4, 7, 0.548828125, []),
+        (0, 5, 0.0625, [0.8, 0.9]),
+    ],
+)
+def test_a_difference_is_beyond_chance_only_if_p_is_below_one_minus_the_confidence(
+    only_a: int, only_b: int, p_value: float, differs_at: list[float]
+) -> None:
+    truth = np.zeros(60, dtype=int)
+    first, second = truth.copy(), truth.copy()
+    first[:only_b], second[only_b : only_b + only_a] = 1, 1
+    for confidence in (0.8, 0.9, 0.95, 0.99):
+        result = metrics.compare(truth, first, second, confidence=confidence, resamples=100, seed=0)
+        assert result.p_value == pytest.approx(p_value)
+        assert result.differs == result.to_dict()["differs"] == (confidence in differs_at)
+        said = tables.difference(result, "a", "b")
+        assert ("beyond chance" in said) == (confidence in differs_at)
+        assert ("do not differ measurably" in said) == (confidence not in differs_at)
 
 
 def test_equal_predictions_do_not_differ() -> None:

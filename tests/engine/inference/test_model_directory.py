@@ -84,6 +84,7 @@ def test_a_bundled_model_needs_no_other_file(make_session, tmp_path, small_confi
     assert load_model(Path(moved)).info.labels == ("negative", "positive")
 
 
+@pytest.mark.processor(needs="bf16")
 def test_weights_trained_in_bf16_load_as_float32_on_the_cpu(make_session, tmp_path):
     session = make_session("lstm", precision="bf16")
     save(session, tmp_path / "model")

@@ -327,7 +327,8 @@ def test_an_encoder_outside_is_found_and_checked(
         Predictor(other, device="cpu", encoder=tiny_encoder_dir)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "int8"])
+@pytest.mark.processor
+@pytest.mark.parametrize("precision", [pytest.param("bf16", marks=pytest.mark.processor(needs="bf16")), "int8"])
 def test_other_precisions_say_nearly_the_same(model_dir, precision):
     texts = [f"{word} day {number}" for number in range(300) for word in ("good", "bad", "what a", "not a bad")]
     exact = Predictor(model_dir, precision="fp32").predict_proba(texts)
@@ -337,7 +338,8 @@ def test_other_precisions_say_nearly_the_same(model_dir, precision):
 
 
 def test_int8_where_there_is_none_says_what_else_there_is(model_dir, monkeypatch):
-    monkeypatch.setattr("sentiment_hybrid.engine.device.int8_engine", lambda: None)
+    monkeypatch.setattr("sentiment_hybrid.models.processor.int8_engine", lambda: None)
+    monkeypatch.setattr("sentiment_hybrid.models.processor.computes_bf16", lambda: True)
     with pytest.raises(TrainingError, match="does not support int8") as caught:
         Predictor(model_dir, precision="int8")
     assert "bf16" in caught.value.hint

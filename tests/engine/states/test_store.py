@@ -55,7 +55,7 @@ def test_each_level_of_freezing_has_a_store_of_its_own_and_an_encoder_of_trained
 
 
 @pytest.mark.parametrize("trainable_layers", [0, 1, 2, "all"])
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.processor(needs="bf16"))])
 def test_stored_states_give_what_the_live_encoder_gives(make_session, trainable_layers, precision):
     session = make_session("lstm", trainable_layers=trainable_layers, precision=precision)
     dataset = session.dataset(TEXTS, LABELS)
@@ -104,6 +104,7 @@ def _material_and_live_states():
     return _KEPT["material"]
 
 
+@pytest.mark.processor(needs="bf16")
 def test_another_encoder_or_precision_has_states_of_its_own(make_session):
     session = make_session("lstm")
     session.dataset(TEXTS, LABELS)
@@ -259,6 +260,7 @@ def test_beyond_the_budget_nothing_is_stored_and_the_encoder_runs_live(make_sess
     assert not list(session.states.folder.glob("shard-*"))
 
 
+@pytest.mark.processor(needs="bf16")
 def test_the_budget_is_of_all_stores_together_and_what_is_stored_already_is_used(make_session, caplog):
     other = make_session("lstm", precision="bf16")
     other.dataset(TEXTS, LABELS)

@@ -353,6 +353,7 @@ def test_weights_of_another_shape_are_refused(make_session):
         load_trainable(make_session("lstm").classifier, weights_of(make_session("han")))
 
 
+@pytest.mark.processor(needs="bf16")
 def test_bf16_training_runs_and_gives_float32_weights(make_session):
     session = make_session("lstm", trainable_layers="all", precision="bf16")
     epochs = [facts for facts in make_trainer(session, precision="bf16").events() if isinstance(facts, EpochEvent)]

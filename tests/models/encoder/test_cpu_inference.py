@@ -13,6 +13,7 @@ from sentiment_hybrid.models.encoder.module import Encoder
 from sentiment_hybrid.models.encoder.roberta import Architecture, Roberta
 
 #: Largest deviation of a state, which a norm has scaled to about 1.
+pytestmark = pytest.mark.processor
 TOLERANCE = {"fp32": 1e-5, "bf16": 0.03, "int8": 0.06}
 
 
