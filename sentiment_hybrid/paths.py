@@ -34,6 +34,7 @@ RESULTS_JSON = "model_results.json"
 STORE_JSON = "store.json"
 SHARD_JSON = "shard.json"
 BASELINE_JSON = "baseline.json"
+TEACHER_JSON = "teacher.json"
 
 #: Moves all state of the program that is not named by a config (the cache) elsewhere; tests set it.
 HOME_VARIABLE = "SENTHY_HOME"
@@ -57,6 +58,11 @@ def states_dir(cache: Path) -> Path:
 def baselines_dir(cache: Path) -> Path:
     """Fitted TF-IDF baselines, one folder per training-set fingerprint."""
     return cache / "baselines"
+
+
+def teachers_dir(cache: Path) -> Path:
+    """What teachers have answered, one folder per teacher and precision."""
+    return cache / "teachers"
 
 
 def nltk_dir(cache: Path) -> Path:

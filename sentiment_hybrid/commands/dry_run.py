@@ -259,4 +259,25 @@ class Survey:
             )
         if varied := [name for name in _VARIED if self.verb == "optimize" and name in self.hpo.search_space]:
             notes.append(f"the space varies {', '.join(varied)}; estimated with the config's own values")
+        return notes + self._teaching()
+
+    def _teaching(self) -> list[str]:
+        """What the teacher would read; its time is not in the estimate."""
+        from sentiment_hybrid.engine.training.distill import unlabelled
+        from sentiment_hybrid.engine.training.teacher import open_teacher
+
+        settings, sample_size, store = self.config.distill, self.settings.sample_size, self.store
+        if settings.teacher is None or not self.final:
+            return []
+        rows, notes = store.read("train", sample_size, with_raw=True), []
+        if settings.source is not None:
+            more = unlabelled(self.config, store, sample_size)
+            rows = rows.followed_by(more)
+            notes.append(f"{len(more):,} texts of {settings.source} come on top of the training rows, also in time")
+        teacher = open_teacher(
+            self.config, store.labels, store.normalizer, compute=self.compute,
+            token_budget=self.settings.token_budget, offline=self.runtime.offline,
+        )  # fmt: skip
+        texts, unread = teacher.unread(rows)
+        notes.append(f"the teacher, {teacher.name}, answers {texts:,} texts, of which it reads {unread:,} first")
         return notes

@@ -1,4 +1,4 @@
-"""``senthy optimize``: search hyper-parameters on samples of train and valid, then train and test the best model."""
+"""``senthy optimize``: searches hyperparameters on samples of the data, then trains and tests the best model."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def _train(
         with _open_run(config, model, runtime, store, include_valid=include_valid) as run:
             settings = _as_started(config, run) if runtime.resume else config
             compute = compute_for(run, device=runtime.device, precision=config.training(model).precision)
-            session, trainer = prepare(settings, model, runtime, store.labels, rows, compute)
+            session, trainer = prepare(settings, model, runtime, store, rows, compute)
             run.settle(compute.describe(), encoder=session.encoder.fingerprint)
             resumed = runtime.resume and load_last(trainer, run)
 

@@ -100,7 +100,7 @@ def load(folder: Path, fingerprint: str) -> Baseline | None:
         mark_used(directory / _META)
         return kept
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        log.warning("stored baseline %s cannot be used (%s); fitting it anew", directory, error)
+        log.warning("stored baseline %s cannot be used (%s); fitting it again", directory, error)
         return None
 
 

@@ -62,10 +62,10 @@ class Check:
         most = MOST_DIFFERENCE[kind]
         if most is not None and self.logit_difference > most * max(1.0, largest):
             return (
-                f"a logit differs by {self.logit_difference:.2g}, and at most {most * max(1.0, largest):.2g} is right"
+                f"a logit differs by {self.logit_difference:.2g}, more than the allowed {most * max(1.0, largest):.2g}"
             )
         if self.agreement < LEAST_AGREEMENT[kind]:
-            return f"{self.agreement:.1%} of the labels agree, and {LEAST_AGREEMENT[kind]:.1%} must"
+            return f"only {self.agreement:.1%} of the labels agree, less than the required {LEAST_AGREEMENT[kind]:.1%}"
         return None
 
 
@@ -98,8 +98,8 @@ def write_graph(classifier: Classifier, path: Path, *, max_length: int) -> None:
             # torch's own errors of export are RuntimeErrors.
             said = str(error).strip().splitlines()
             raise ModelError(
-                f"this encoder cannot be written as ONNX: {said[0] if said else type(error).__name__}",
-                hint="RoBERTa- and BERT-like encoders can.",
+                f"this encoder cannot be exported to ONNX: {said[0] if said else type(error).__name__}",
+                hint="Use a RoBERTa- or BERT-like encoder.",
             ) from error
     _one_data_file(path)
 

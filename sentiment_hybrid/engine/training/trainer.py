@@ -464,6 +464,6 @@ def weights_of_classes(kind: str | Mapping[str, float], labels: np.ndarray, name
         return np.array([kind[name] for name in names], dtype=np.float32)
     if kind == "none":
         return np.ones(len(names), dtype=np.float32)
-    counts = np.bincount(labels, minlength=len(names))
+    counts = np.bincount(labels[labels >= 0], minlength=len(names))
     weights: np.ndarray = (counts.sum() / (len(names) * np.maximum(counts, 1))).astype(np.float32)
     return weights
