@@ -357,7 +357,7 @@ def test_an_interrupt_saves_the_step_and_the_same_command_with_resume_goes_on(
     assert done.returncode == 130, done.stderr
     assert "--resume" in done.stderr
     (folder,) = (made.folder / "results" / "runs").iterdir()
-    assert Run(folder).checkpoints.load("last").facts["step"] == 3
+    assert Run(folder).checkpoints.load("last").progress["step"] == 3
     with pytest.raises(SystemExit) as stop:
         cli.main([*arguments, "--resume"])
     assert stop.value.code == 0

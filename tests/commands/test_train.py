@@ -172,7 +172,7 @@ def test_an_interrupt_saves_the_step_and_says_how_to_go_on(project, name):
     assert done.returncode == 130, done.stderr
     assert "--resume" in done.stderr
     run = Run(next((project.folder / "results" / "runs").iterdir()))
-    assert run.checkpoints.load("last").facts["step"] == 5
+    assert run.checkpoints.load("last").progress["step"] == 5
     assert train.run(project.config(), "lstm", runtime=Runtime(resume=True), test=False).resumed
 
 
@@ -192,7 +192,7 @@ def test_an_interrupt_while_memory_runs_out_is_heard_when_the_step_is_done_and_s
     with pytest.raises(KeyboardInterrupt, match="state saved"):
         train.run(project.config(), "linear", test=False)
     (folder,) = (project.folder / "results" / "runs").iterdir()
-    assert Run(folder).checkpoints.load("last").facts["step"] == 3
+    assert Run(folder).checkpoints.load("last").progress["step"] == 3
 
 
 def test_resuming_with_other_settings_is_refused(project):

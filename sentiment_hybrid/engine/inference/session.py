@@ -71,7 +71,7 @@ class Session:
     ) -> EncodedDataset:
         """Tokenise, and compute or find the states of every window below the layers that are trained.
 
-        Without states where they cannot be kept: whoever takes the material then runs the encoder live.
+        Without states where they cannot be kept: whoever takes the dataset then runs the encoder live.
         """
         tokenized = self.tokenize(texts)
         if self.states is None:

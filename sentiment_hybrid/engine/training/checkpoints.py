@@ -19,10 +19,10 @@ from sentiment_hybrid.files import atomic_dir, replace_json, save_tensors, write
 
 @dataclass(frozen=True)
 class TrainerState:
-    """A snapshot to save: tensors by name, and JSON-able facts."""
+    """A snapshot to save: tensors by name, and the progress, which JSON can hold."""
 
     tensors: dict[str, torch.Tensor]
-    facts: dict[str, Any] = field(default_factory=dict)
+    progress: dict[str, Any] = field(default_factory=dict)
 
 
 class RunCheckpoints:
@@ -49,11 +49,11 @@ class RunCheckpoints:
         Raises:
             OutputError: it cannot be written; the checkpoints before it are untouched.
         """
-        name = f"step-{state.facts['global_step']:08d}-{uuid.uuid4().hex[:6]}"
+        name = f"step-{state.progress['global_step']:08d}-{uuid.uuid4().hex[:6]}"
         with written(self.folder):
             with atomic_dir(self.folder / name) as aside:
                 save_tensors(aside / paths.CHECKPOINT_STATE, state.tensors)
-                write_json(aside / paths.CHECKPOINT_JSON, state.facts)
+                write_json(aside / paths.CHECKPOINT_JSON, state.progress)
             pointers = {**self.pointers(), "last": name}
             if is_best:
                 pointers["best"] = name

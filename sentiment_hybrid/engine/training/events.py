@@ -56,7 +56,7 @@ class EpochEvent:
 
 @dataclass
 class Progress:
-    """Where a fit stands; JSON-able, and all that resuming needs besides tensors."""
+    """How far a training is; all that resuming needs besides tensors, and JSON can hold it."""
 
     epoch: int = 1
     step: int = 0  # steps done in this epoch

@@ -172,7 +172,7 @@ def encoded(session: Session, examples: Examples) -> EncodedDataset:
 
 
 def in_step(session: Session, dataset: EncodedDataset) -> EncodedDataset:
-    """The same kind of material on all processes of a training: where one has no states, none uses its own.
+    """The same kind of dataset on all processes of a training: where one has no states, none uses its own.
 
     The main one, which alone speaks, tells what kept another from storing them.
     """

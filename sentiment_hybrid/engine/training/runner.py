@@ -66,52 +66,52 @@ def fit(trainer: Trainer, run: Run, *, minutes: float) -> None:
     with Interrupts() as interrupts, progress("training", total=rows * trainer.settings.epochs, unit="texts") as bar:
         in_epoch = min(trainer.rows_per_step * trainer.progress.step, rows)  # the last step of an epoch may have fewer
         bar.update(completed=rows * (trainer.progress.epoch - 1) + in_epoch)
-        for facts in trainer.events():
+        for event in trainer.events():
             stopping = distributed.agree(interrupts.pending)
-            if isinstance(facts, EpochEvent):
+            if isinstance(event, EpochEvent):
                 if writes:
-                    run.append_epoch(facts.as_record())
-                    run.checkpoints.save(trainer.state(), is_best=facts.is_best)
+                    run.append_epoch(event.as_record())
+                    run.checkpoints.save(trainer.state(), is_best=event.is_best)
                 saved = time.monotonic()
-                if "macro_f1" in facts.valid:
-                    bar.update(macro_f1=facts.valid["macro_f1"])
-                _tell_epoch(facts, trainer.settings.epochs)
-            if isinstance(facts, BudgetEvent):
+                if "macro_f1" in event.valid:
+                    bar.update(macro_f1=event.valid["macro_f1"])
+                _note_epoch(event, trainer.settings.epochs)
+            if isinstance(event, BudgetEvent):
                 if writes:
-                    run.keep_token_budget(facts.token_budget)
-                _tell_budget(facts)
-            if isinstance(facts, StepEvent):
-                bar.advance(facts.rows, loss=facts.loss)
+                    run.keep_token_budget(event.token_budget)
+                _warn_of_budget(event)
+            if isinstance(event, StepEvent):
+                bar.advance(event.rows, loss=event.loss)
                 if writes and (stopping or time.monotonic() - saved >= 60 * minutes):
                     run.checkpoints.save(trainer.state())
                     saved = time.monotonic()
             # A step that is to be done again is no place to stop: nothing was saved.
-            if stopping and not isinstance(facts, BudgetEvent):
+            if stopping and not isinstance(event, BudgetEvent):
                 distributed.barrier()  # a launcher ends the others as soon as one has ended
                 raise KeyboardInterrupt(
                     f"interrupted; state saved in {run.folder}; add --resume to the same command to continue"
                 )
 
 
-def _tell_epoch(facts: EpochEvent, epochs: int) -> None:
+def _note_epoch(event: EpochEvent, epochs: int) -> None:
     validated = ""
-    if facts.valid:
-        figures = {name.replace("_f1", "-F1"): f"{value:.4f}" for name, value in facts.valid.items()}
-        if "macro_f1" not in facts.valid:  # of masked tokens, not of labels
-            figures["perplexity"] = f"{math.exp(min(facts.valid['loss'], 700.0)):,.2f}"
-        best = ", the best so far" if facts.is_best else ""
+    if event.valid:
+        figures = {name.replace("_f1", "-F1"): f"{value:.4f}" for name, value in event.valid.items()}
+        if "macro_f1" not in event.valid:  # of masked tokens, not of labels
+            figures["perplexity"] = f"{math.exp(min(event.valid['loss'], 700.0)):,.2f}"
+        best = ", the best so far" if event.is_best else ""
         validated = f"; valid {', '.join(f'{name} {value}' for name, value in figures.items())}{best}"
     note(
-        f"epoch {facts.epoch} of {epochs}: loss {facts.train_loss:.4f}{validated}; {facts.rows_per_second:,.0f} texts/s"
+        f"epoch {event.epoch} of {epochs}: loss {event.train_loss:.4f}{validated}; {event.rows_per_second:,.0f} texts/s"
     )
-    if facts.stop and facts.epoch < epochs:
+    if event.stop and event.epoch < epochs:
         note("early stopping: no improvement within train.patience epochs")
 
 
-def _tell_budget(facts: BudgetEvent) -> None:
+def _warn_of_budget(event: BudgetEvent) -> None:
     warn(
-        f"out of memory in epoch {facts.epoch}, step {facts.step}: token_budget {facts.before:,} -> "
-        f"{facts.token_budget:,} for the rest of the run; the step is repeated with the same rows"
+        f"out of memory in epoch {event.epoch}, step {event.step}: token_budget {event.before:,} -> "
+        f"{event.token_budget:,} for the rest of the run; the step is repeated with the same rows"
     )
 
 
@@ -143,6 +143,6 @@ class Interrupts:
 
 
 def best_epoch(run: Run) -> tuple[dict[str, Any], dict[str, float]]:
-    """The facts of the best epoch, and its figures on the validation split; none where there was no validation."""
-    best = [facts for facts in run.epochs() if facts["is_best"]][-1]
+    """The record of the best epoch, and its figures on the validation split; none where there was no validation."""
+    best = [epoch for epoch in run.epochs() if epoch["is_best"]][-1]
     return best, {name: value for name in METRICS if (value := best.get(f"valid_{name}")) is not None}

@@ -1,6 +1,6 @@
-"""The one training loop: a generator of facts per step and epoch that prints nothing and saves nothing.
+"""The one training loop: a generator of events that prints nothing and saves nothing.
 
-Its consumer decides what to do at each fact: draw progress, write metrics, save ``Trainer.state()``, or stop.
+Its consumer decides what to do at each event: show progress, write metrics, save ``Trainer.state()``, or stop.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -31,9 +31,6 @@ from sentiment_hybrid.errors import TrainingError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 #: Steps after which losses are read from a device that computes on its own: reading waits for it.
 _READ_EVERY = 16
@@ -96,7 +93,7 @@ class Trainer:
         return self.budget.tokens
 
     def events(self) -> Iterator[StepEvent | BudgetEvent | EpochEvent]:
-        """Run to the end; a state saved at any fact and loaded again goes on as if nothing had happened.
+        """Run to the end; a state saved at any event and loaded again continues as if nothing had happened.
 
         Raises:
             TrainingError: the loss is not a number, a single text finds no memory, or another process of this
@@ -117,7 +114,7 @@ class Trainer:
         )
 
     def state(self) -> TrainerState:
-        """Weights that train, optimiser moments, random state, and where the fit stands.
+        """Weights that train, optimiser moments, random state, and the progress.
 
         Raises:
             TrainingError: the loss is not a number; such weights are not worth keeping.
@@ -131,17 +128,17 @@ class Trainer:
         tensors["rng.cpu"] = torch.get_rng_state()
         if self.compute.device.type == "cuda":
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self.compute.device)
-        facts = dict(vars(self.progress))
+        record = dict(vars(self.progress))
         scaler = getattr(self.accelerator, "scaler", None)
         if scaler is not None:
-            facts["scaler"] = scaler.state_dict()
+            record["scaler"] = scaler.state_dict()
         # A copy: the tensors go on changing while a consumer writes them.
-        return TrainerState({name: value.detach().cpu().clone() for name, value in tensors.items()}, facts)
+        return TrainerState({name: value.detach().cpu().clone() for name, value in tensors.items()}, record)
 
     def load(self, state: TrainerState) -> None:
-        """Go on from a snapshot. Raises TrainingError when it is of another model."""
-        facts = dict(state.facts)
-        scaler_state = facts.pop("scaler", None)
+        """Continue from a snapshot. Raises TrainingError when it is of another model."""
+        record = dict(state.progress)
+        scaler_state = record.pop("scaler", None)
         load_trainable(self.bare, {k[len("model.") :]: v for k, v in state.tensors.items() if k.startswith("model.")})
         for parameter, name in self._parameter_names().items():
             prefix = f"optimizer.{name}."
@@ -153,7 +150,7 @@ class Trainer:
             torch.cuda.set_rng_state(state.tensors["rng.cuda"], self.compute.device)
         if scaler_state is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(scaler_state)
-        self.progress = Progress(**facts)
+        self.progress = Progress(**record)
 
     def _epoch_steps(self) -> Iterator[StepEvent | BudgetEvent]:
         progress = self.progress
@@ -166,7 +163,7 @@ class Trainer:
             progress.weight_sum += weight
             progress.step += 1
             progress.global_step += 1
-            # Also where the mean is not known yet: at the start of an epoch, or of a fit that goes on.
+            # Also where the mean is not known yet: at the start of an epoch, or of a resumed training.
             if math.isnan(self._mean_loss) or progress.step % self._read_every == 0:
                 self._read_losses()
             progress.seconds += time.perf_counter() - started

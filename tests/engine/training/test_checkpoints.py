@@ -19,8 +19,8 @@ def test_checkpoints_keep_the_last_and_the_best_and_nothing_else(tmp_path):
     checkpoints = RunCheckpoints(tmp_path / "checkpoints")
     for step, is_best in [(1, True), (2, True), (3, False), (4, False)]:
         checkpoints.save(snapshot(step), is_best=is_best)
-    assert checkpoints.load("best").facts["global_step"] == 2
-    assert checkpoints.load("last").facts["global_step"] == 4
+    assert checkpoints.load("best").progress["global_step"] == 2
+    assert checkpoints.load("last").progress["global_step"] == 4
     assert torch.equal(checkpoints.load("last").tensors["model.w"], torch.full((3,), 4.0))
     assert len([p for p in (tmp_path / "checkpoints").iterdir() if p.is_dir()]) == 2
 
@@ -36,7 +36,7 @@ def test_a_failed_checkpoint_leaves_the_one_before(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="the disk is full"):
         checkpoints.save(snapshot(2))
     monkeypatch.undo()
-    assert checkpoints.load("last").facts["global_step"] == 1
+    assert checkpoints.load("last").progress["global_step"] == 1
 
 
 def test_a_checkpoint_that_is_not_there_or_damaged_is_told(tmp_path):

@@ -172,7 +172,7 @@ def stopped(encoder: Path, cache: Path, folder: Path) -> None:
     if distributed.is_main():
         state = trainer.state()
         save_file(state.tensors, folder / "state.safetensors")
-        (folder / "state.json").write_text(json.dumps(state.facts), encoding="utf-8")
+        (folder / "state.json").write_text(json.dumps(state.progress), encoding="utf-8")
 
 
 def stored_here_alone(encoder: Path, cache: Path) -> dict[str, Any]:
