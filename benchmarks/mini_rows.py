@@ -90,7 +90,7 @@ def with_term(template: str, term: str) -> str:
 
 
 def suite(name: str, *columns: str) -> Iterator[tuple[str, ...]]:
-    return read_table(_SUITES / f"{name}.tsv", columns, delimiter="\t", quoting=csv.QUOTE_NONE)
+    return read_tsv(_SUITES / f"{name}.tsv", *columns)
 
 
 # --- other people's texts and those of the recipe
@@ -98,15 +98,14 @@ def suite(name: str, *columns: str) -> Iterator[tuple[str, ...]]:
 
 def others(folder: Path) -> dict[str, Rows]:
     """What mini never learned from: SemEval's validation tweets and the airline tweets."""
-    semeval = read_table(folder / "semeval" / "valid.tsv", ("text", "label"), delimiter="\t")
+    semeval = read_tsv(folder / "semeval" / "valid.tsv", "text", "label")
     airline = read_table(folder / "airline" / "Tweets.csv", ("text", "airline_sentiment"))
     return {"semeval": of_table(semeval), "airline": of_table(airline)}
 
 
 def read_recipe(path: Path) -> Rows:
     """The rows of a file of the recipe, each once; their kinds are the sets' names."""
-    columns = ("text", "label", "set")
-    return of_table(dict.fromkeys(read_table(path, columns, delimiter="\t", quoting=csv.QUOTE_NONE)))
+    return of_table(dict.fromkeys(read_tsv(path, "text", "label", "set")))
 
 
 def by_set(rows: Rows) -> dict[str, Rows]:
@@ -122,6 +121,11 @@ def words_of(lexicons: Iterable[Rows]) -> Rows:
         for text, label in zip(rows.texts, rows.labels.tolist(), strict=True):
             found.setdefault(text.lower(), set()).add(label)
     return of_table((text, LABELS[min(of)]) for text, of in found.items() if of < set(POLAR))
+
+
+def read_tsv(path: Path, *columns: str) -> Iterator[tuple[str, ...]]:
+    """Some columns of a tab-separated table, in which a quote is a character like any other."""
+    return read_table(path, columns, delimiter="\t", quoting=csv.QUOTE_NONE)
 
 
 def read_table(path: Path, columns: Sequence[str], **dialect: Any) -> Iterator[tuple[str, ...]]:

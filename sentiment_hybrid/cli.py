@@ -100,9 +100,11 @@ class _Help:
         for param in cast(Any, self).get_params(ctx):
             if record := param.get_help_record(ctx):
                 is_argument = param.param_type_name == "argument"
-                title = param.rich_help_panel or ("Arguments" if is_argument else "Options")
-                flag = self.flags.get(param.name)
-                meaning = f"{record[1]} {flag.setting()}" if flag else record[1]
+                # In older versions of typer, the help option has no panel, and brackets are escaped for rich.
+                title = getattr(param, "rich_help_panel", None) or ("Arguments" if is_argument else "Options")
+                meaning = record[1].replace("\\[", "[")
+                if flag := self.flags.get(param.name):
+                    meaning = f"{meaning} {flag.setting()}"
                 sections.setdefault(title, []).append((param.metavar if is_argument else record[0], meaning))
         for command in getattr(self, "commands", {}).values():
             sections.setdefault("Commands", []).append((command.name, command.get_short_help_str(limit=1000)))
@@ -224,7 +226,8 @@ _DATA = (
     *_COLUMNS,
     _flag("--normalizer", "data.normalizer", str, "How texts are cleaned.", "tweet|classic|none"),
 )
-_TRAIN = (_EPOCHS, _flag("--sample-size", "{model}.train.sample_size", int, "Train on the first N rows."))
+_TEACHER = _flag("--teacher", "distill.teacher", str, "Model, or file of probabilities, to learn from.", "DIR")
+_TRAIN = (_EPOCHS, _TEACHER, _flag("--sample-size", "{model}.train.sample_size", int, "Train on the first N rows."))
 _HPO = (
     _flag("--n-trials", "{model}.hpo.n_trials", int, "Trials in all, including pruned ones."),
     _flag("--hpo-epochs", "{model}.hpo.epochs", int, "Epochs per trial."),
@@ -268,6 +271,7 @@ _SAMPLED: dict[Mode, str] = {
 _SAMPLE_SIZE_OF_MODE = "train, hpo or test.sample_size, according to --mode"
 _RUN_ALL = (
     _EPOCHS,
+    _TEACHER,
     *_HPO,
     _flag("--sample-size", _SAMPLE_SIZE_OF_MODE, int, "Rows to train on, per trial, or to test on."),
 )
@@ -960,7 +964,8 @@ def cache_clear(
     states: Annotated[bool, _switch("--states", "Token states.")] = False,
     baselines: Annotated[bool, _switch("--baselines", "Fitted baselines.")] = False,
     finetune: Annotated[bool, _switch("--finetune", "Prepared texts of fine-tuning runs.")] = False,
-    all_: Annotated[bool, _switch("--all", "All three.")] = False,
+    teachers: Annotated[bool, _switch("--teachers", "Probabilities computed by teachers.")] = False,
+    all_: Annotated[bool, _switch("--all", "All of these.")] = False,
     older_than: Annotated[
         float | None, _option("--older-than", "Only what was last used before.", "DAYS", min=0.0)
     ] = None,
@@ -974,7 +979,7 @@ def cache_clear(
     """
     from sentiment_hybrid.commands import cache as verb
 
-    chosen = {"states": states, "baselines": baselines, "finetune": finetune}
+    chosen = {"states": states, "baselines": baselines, "finetune": finetune, "teachers": teachers}
     kinds = [kind for kind, wanted in chosen.items() if wanted or all_]
     cleared = verb.clear(call.config(), kinds, older_than=older_than, confirm=lambda found: yes or _may_clear(found))
     verb.show_cleared(cleared)

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import time
+import traceback as standard
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -153,8 +154,6 @@ def error(message: str, *, problems: Sequence[str] = (), hint: str = "") -> None
 
 def traceback(failure: BaseException) -> None:
     """Print the traceback of an error on stderr."""
-    import traceback as standard
-
     _line("".join(standard.format_exception(failure)).rstrip(), style="dim")
 
 

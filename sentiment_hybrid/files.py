@@ -30,7 +30,7 @@ def reason(error: Exception) -> str:
 
 
 @contextmanager
-def written(target: Path | str, *, hint: str = "Free some space or choose another folder.") -> Iterator[None]:
+def written(target: Path | str, *, hint: str = "Free some disk space, or choose another directory.") -> Iterator[None]:
     """Tell a failed write of ``target`` as an OutputError; safetensors wraps the system's error in one of its own."""
     try:
         yield
@@ -162,7 +162,7 @@ def _flush(path: Path) -> None:
 
 
 def check_writable(
-    *folders: Path, hint: str = "Choose another folder: --set paths.models_dir=... --set paths.results_dir=..."
+    *folders: Path, hint: str = "Choose another directory: --set paths.models_dir=... --set paths.results_dir=..."
 ) -> None:
     """Say so before hours of work, not after."""
     for folder in folders:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 MODEL_JSON = "model.json"
 MODEL_WEIGHTS = "model.safetensors"
 ENCODER_DIR = "encoder"
@@ -32,6 +34,7 @@ RESULTS_JSON = "model_results.json"
 STORE_JSON = "store.json"
 SHARD_JSON = "shard.json"
 BASELINE_JSON = "baseline.json"
+TEACHER_JSON = "teacher.json"
 
 #: Moves all state of the program that is not named by a config (the cache) elsewhere; tests set it.
 HOME_VARIABLE = "SENTHY_HOME"
@@ -44,8 +47,6 @@ def cache_dir(configured: Path | None) -> Path:
     home = os.environ.get(HOME_VARIABLE)
     if home:
         return Path(home).expanduser() / "cache"
-    from platformdirs import user_cache_path
-
     return user_cache_path("senthy", appauthor=False)
 
 
@@ -57,6 +58,11 @@ def states_dir(cache: Path) -> Path:
 def baselines_dir(cache: Path) -> Path:
     """Fitted TF-IDF baselines, one folder per training-set fingerprint."""
     return cache / "baselines"
+
+
+def teachers_dir(cache: Path) -> Path:
+    """What teachers have answered, one folder per teacher and precision."""
+    return cache / "teachers"
 
 
 def nltk_dir(cache: Path) -> Path:

@@ -454,7 +454,7 @@ def test_what_runs_in_one_process_refuses_several_and_says_so_once(
     assert not one_of_two(monkeypatch, 0)
     assert senthy(*command) == 2
     told = capsys.readouterr().err
-    assert "runs in one process, and 2 were started" in told
+    assert "runs in one process, but 2 were started" in told
     assert "torchrun" in told
     waited = one_of_two(monkeypatch, 1)
     assert senthy(*command) == 2

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -184,3 +184,15 @@ def test_functions_are_short() -> None:
 def test_the_heavy_modules_of_these_tests_exist() -> None:
     # A misspelt name in HEAVY would make the tests above pass for nothing.
     assert [name for name in HEAVY if find_spec(name) is None] == []
+
+
+def test_no_files_import_one_another_in_a_circle() -> None:
+    spec = spec_from_file_location("house", ROOT / "benchmarks" / "house.py")
+    assert spec is not None
+    assert spec.loader is not None
+    house = module_from_spec(spec)
+    spec.loader.exec_module(house)
+    files = house.modules(ROOT)
+    assert len(files) > 50
+    assert house.circles(files) == []
+    assert house.inner_imports(files)[1] <= 60

@@ -204,6 +204,17 @@ def test_holm_multiplies_by_the_number_that_is_left_and_never_falls(figures: Mod
     assert found == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
 
 
+def test_quote_that_is_never_closed_swallows_no_tweet(rows: ModuleType, tmp_path: Path) -> None:
+    for folder in ("semeval", "airline"):
+        (tmp_path / folder).mkdir()
+    tweets = 'label\ttext\npositive\t"What a day\nneutral\tit is ten\nnegative\t"no" she said\n'
+    (tmp_path / "semeval" / "valid.tsv").write_text(tweets, encoding="utf-8")
+    (tmp_path / "airline" / "Tweets.csv").write_text('text,airline_sentiment\n"a\nb",neutral\n', encoding="utf-8")
+    found = rows.others(tmp_path)
+    assert found["semeval"].texts == ['"What a day', "it is ten", '"no" she said']
+    assert found["airline"].texts == ["a\nb"]
+
+
 def test_words_on_which_lexicons_disagree_are_left_out(rows: ModuleType) -> None:
     one = rows.of_table([("Fine", "positive"), ("sick", "negative"), ("odd", "neutral")])
     two = rows.of_table([("fine", "positive"), ("sick", "positive"), ("bleak", "negative")])

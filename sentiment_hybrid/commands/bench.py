@@ -7,21 +7,21 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sentiment_hybrid import console
 from sentiment_hybrid.commands import data as data_command
 from sentiment_hybrid.commands import dry_run
+from sentiment_hybrid.commands.dry_run import DryRun
 from sentiment_hybrid.config.schema import Config, Data
+from sentiment_hybrid.data.store import Store, open_store
+from sentiment_hybrid.engine.device import Compute
+from sentiment_hybrid.engine.training.probe import Probe, Rate
+from sentiment_hybrid.engine.training.runs import versions
 from sentiment_hybrid.errors import SenthyError
 from sentiment_hybrid.heads import display_name
+from sentiment_hybrid.models.processor import int8_engine
 from sentiment_hybrid.runtime import Runtime
-
-if TYPE_CHECKING:
-    from sentiment_hybrid.commands.dry_run import DryRun
-    from sentiment_hybrid.data.store import Store
-    from sentiment_hybrid.engine.device import Compute
-    from sentiment_hybrid.engine.training.probe import Probe, Rate
 
 _MOST_COUNTED = 20_000  # texts of a split; a dry run counts more
 
@@ -61,8 +61,6 @@ def run(config: Config, model: str = "lstm", runtime: Runtime = Runtime(), *, se
     Raises:
         SenthyError: the database is damaged, or the encoder or the device cannot be had.
     """
-    from sentiment_hybrid.engine.training.runs import versions
-
     with dry_run.temporary() as folder, _texts(config, folder) as (store, config, notes):
         verbs: list[dry_run.Verb] = ["train", "optimize"] if config.model(model).hpo.enabled else ["train"]
         surveys = [dry_run.Survey(config, model, verb, store, runtime, most=_MOST_COUNTED) for verb in verbs]
@@ -86,8 +84,6 @@ def run(config: Config, model: str = "lstm", runtime: Runtime = Runtime(), *, se
 @contextmanager
 def _texts(config: Config, folder: Path) -> Iterator[tuple[Store, Config, list[str]]]:
     """The config's database, else one of the bundled sample in ``folder``, and a note about that."""
-    from sentiment_hybrid.data.store import open_store
-
     notes = []
     if not config.paths.data_db.exists():
         notes.append(f"there is no {config.paths.data_db} yet: measured and estimated with the bundled sample's texts")
@@ -100,8 +96,6 @@ def _texts(config: Config, folder: Path) -> Iterator[tuple[Store, Config, list[s
 
 def _measured(probe: Probe, compute: Compute) -> tuple[list[Rate], dict[str, str]]:
     """Training and prediction in fp32 and in the config's precision; prediction in int8 too, where there is that."""
-    from sentiment_hybrid.models.processor import int8_engine
-
     precisions = list(dict.fromkeys(("fp32", compute.precision)))
     int8 = ["int8"] if compute.device.type == "cpu" and int8_engine() is not None else []
     # Training last: it moves the weights, if only by rounding.

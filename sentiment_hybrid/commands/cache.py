@@ -18,7 +18,7 @@ from sentiment_hybrid.errors import DatabaseError, UsageError
 from sentiment_hybrid.files import reason
 
 #: What can be cleared.
-KINDS = ("states", "baselines", "finetune")
+KINDS = ("states", "baselines", "finetune", "teachers")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,9 @@ def clear(
         UsageError: no kind is given.
     """
     if not kinds:
-        raise UsageError("nothing to clear was named", hint="Add --states, --baselines, --finetune, or --all.")
+        raise UsageError(
+            "nothing to clear was named", hint="Add --states, --baselines, --finetune, --teachers, or --all."
+        )
     cache = paths.cache_dir(config.paths.cache_dir)
     before = time.time() - 86_400 * (older_than or 0.0)
     found = [entry for entry in _entries(cache, kinds) if older_than is None or entry.used < before]
@@ -133,6 +135,7 @@ def _entries(
         "states": (paths.states_dir(cache), "[!.]*", partial(_store, verify=verify, progress=progress)),
         "baselines": (paths.baselines_dir(cache), "[!.]*", _baseline),
         "finetune": (paths.finetune_dir(cache), "[!.]*.db", _texts),
+        "teachers": (paths.teachers_dir(cache), "[!.]*", _answers),
     }
     for kind in kinds:
         folder, pattern, look = looks[kind]
@@ -187,6 +190,19 @@ def _texts(path: Path) -> Entry:
     except DatabaseError as error:
         problems = (error.message,)
     return Entry("finetune", path, path.stat().st_size, path.stat().st_mtime, facts, problems)
+
+
+def _answers(path: Path) -> Entry:
+    from sentiment_hybrid.engine.states.shards import size_of
+    from sentiment_hybrid.engine.training.kept_answers import count_texts
+
+    note = path / paths.TEACHER_JSON
+    facts, problems = _read_json(note), tuple[str, ...]()
+    try:
+        facts["texts"] = count_texts(path)
+    except (OSError, ValueError, EOFError) as error:
+        problems = (f"{path}: {error}",)
+    return Entry("teachers", path, size_of(path), _last_used(note), facts, problems)
 
 
 def _last_used(note: Path) -> float:
@@ -274,6 +290,8 @@ def _row(entry: Entry) -> list[str]:
     if entry.kind == "states":
         of = f"{facts['encoder']}, {'last layer' if layer is None else f'layer {layer}'}, {facts.get('precision')}"
         count = f"{facts['windows']:,} windows, {facts['tokens']:,} tokens"
+    if entry.kind == "teachers":
+        of, count = facts.get("teacher", "unknown"), f"{facts.get('texts', 0):,} texts"
     used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
     return [of, count, entry.path.name, f"{entry.bytes / 1e9:.3f}", used]
 

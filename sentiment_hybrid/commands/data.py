@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sentiment_hybrid import console, paths
 from sentiment_hybrid.config.schema import Config, Data
 from sentiment_hybrid.console import note, progress, warn
+from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.errors import DatabaseError, LockedError
 
 if TYPE_CHECKING:
@@ -123,7 +124,6 @@ def prepare(
 def _parts(data: Data, *, offline: bool) -> list[Part]:
     from sentiment_hybrid.data import splits
     from sentiment_hybrid.data.build import Part
-    from sentiment_hybrid.data.sources import open_source
 
     if data.train_source is None:
         return [Part(open_source(data.source, data, offline=offline))]

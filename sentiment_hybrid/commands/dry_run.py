@@ -7,15 +7,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from sentiment_hybrid import console, paths
+from sentiment_hybrid import console, distributed, paths
 from sentiment_hybrid.config.schema import Config, Hpo, Train
+from sentiment_hybrid.data.store import Split, Store, open_store
+from sentiment_hybrid.engine import device
+from sentiment_hybrid.engine.states.shards import size_of
+from sentiment_hybrid.engine.states.store import stored_keys, window_keys
+from sentiment_hybrid.engine.training import prepare
+from sentiment_hybrid.engine.training.probe import Probe, Rate
 from sentiment_hybrid.runtime import Runtime
-
-if TYPE_CHECKING:
-    from sentiment_hybrid.data.store import Split, Store
-    from sentiment_hybrid.engine.training.probe import Probe, Rate
+from sentiment_hybrid.tuning.space import check_space
+from sentiment_hybrid.tuning.study import trials_in_copy
+from sentiment_hybrid.tuning.trials import TrialBench
 
 Verb = Literal["train", "optimize"]
 
@@ -62,9 +67,6 @@ def run(
         SenthyError: what the command itself would say about the same config, database and encoder.
         UsageError: started in several processes.
     """
-    from sentiment_hybrid import distributed
-    from sentiment_hybrid.data.store import open_store
-
     distributed.refuse("a dry run", hint="Leave out torchrun or accelerate launch for --dry-run.")
     results, encoded = [], set[bytes]()
     with open_store(config.paths.data_db) as store, temporary() as folder:
@@ -119,10 +121,6 @@ class Survey:
         final: bool = True,
         most: int | None = None,
     ) -> None:
-        from sentiment_hybrid.engine import device
-        from sentiment_hybrid.engine.training import prepare
-        from sentiment_hybrid.tuning.space import check_space
-
         if verb == "optimize":
             check_space(config, model)
         self.config, self.model, self.verb, self.store = config, model, verb, store
@@ -148,8 +146,6 @@ class Survey:
 
     def probe(self, folder: Path, seconds: float) -> Probe:
         """A measurement with the first training texts; token states go to ``folder``."""
-        from sentiment_hybrid.engine.training.probe import Probe
-
         examples = self.examples["train"].first(_PROBED)
         return Probe(self.config, self.model, self.encoder, examples, self.store.labels, self.compute, seconds, folder)
 
@@ -215,9 +211,6 @@ class Survey:
 
     def _trials_done(self) -> int:
         """Read from a copy of the study, if it is in an SQLite file."""
-        from sentiment_hybrid.tuning.study import trials_in_copy
-        from sentiment_hybrid.tuning.trials import TrialBench
-
         facts = TrialBench(self.config, self.model, self.runtime).facts()
         default = paths.study_db(self.config.paths.results_dir, self.model)
         return trials_in_copy(self.hpo.storage, self.config, self.model, facts, default=default)
@@ -225,8 +218,6 @@ class Survey:
     def _windows(self, encoded: set[bytes]) -> tuple[dict[str, int], float]:
         """Counts of windows, and the tokens of those whose states are missing; nothing without a state store."""
         import numpy as np
-
-        from sentiment_hybrid.engine.states.store import stored_keys, window_keys
 
         if self.session.states is None:
             return {}, 0.0
@@ -257,8 +248,6 @@ class Survey:
 
     def _notes(self, missing_tokens: float) -> list[str]:
         """What the estimate leaves out or assumes."""
-        from sentiment_hybrid.engine.states.shards import size_of
-
         notes = ["not in the estimate: the TF-IDF baseline, figures, and what early stopping or pruning saves"]
         if some := [split for split, one in self.examples.items() if len(one) < self.rows[split]]:
             notes.append(f"counted on the first texts of {' and '.join(some)}; the others are assumed to be like them")
@@ -270,4 +259,25 @@ class Survey:
             )
         if varied := [name for name in _VARIED if self.verb == "optimize" and name in self.hpo.search_space]:
             notes.append(f"the space varies {', '.join(varied)}; estimated with the config's own values")
+        return notes + self._teaching()
+
+    def _teaching(self) -> list[str]:
+        """What the teacher would read; its time is not in the estimate."""
+        from sentiment_hybrid.engine.training.distill import unlabelled
+        from sentiment_hybrid.engine.training.teacher import open_teacher
+
+        settings, sample_size, store = self.config.distill, self.settings.sample_size, self.store
+        if settings.teacher is None or not self.final:
+            return []
+        rows, notes = store.read("train", sample_size, with_raw=True), []
+        if settings.source is not None:
+            more = unlabelled(self.config, store, sample_size)
+            rows = rows.followed_by(more)
+            notes.append(f"{len(more):,} texts of {settings.source} come on top of the training rows, also in time")
+        teacher = open_teacher(
+            self.config, store.labels, store.normalizer, compute=self.compute,
+            token_budget=self.settings.token_budget, offline=self.runtime.offline,
+        )  # fmt: skip
+        texts, unread = teacher.unread(rows)
+        notes.append(f"the teacher, {teacher.name}, answers {texts:,} texts, of which it reads {unread:,} first")
         return notes

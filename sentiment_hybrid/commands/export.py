@@ -7,18 +7,24 @@ import os
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from sentiment_hybrid import console, paths
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.console import note, progress
+from sentiment_hybrid.data import normalizers
+from sentiment_hybrid.data.columns import find_text
+from sentiment_hybrid.data.sources import open_source
+from sentiment_hybrid.data.store import open_store
+from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
+from sentiment_hybrid.engine.inference import onnx_export
+from sentiment_hybrid.engine.inference.model_directory import LoadedModel, load_model
+from sentiment_hybrid.engine.inference.onnx_export import Check
+from sentiment_hybrid.engine.inference.onnx_runtime import PACKAGES, OnnxBackend, digests, is_export, require
+from sentiment_hybrid.engine.inference.predictor import model_directory, published
+from sentiment_hybrid.engine.training.runs import versions
 from sentiment_hybrid.errors import DatabaseError, ModelError, UsageError
-from sentiment_hybrid.files import write_json
-
-if TYPE_CHECKING:
-    from sentiment_hybrid.config.schema import Config
-    from sentiment_hybrid.engine.batches import TokenizedTexts
-    from sentiment_hybrid.engine.inference.model_directory import LoadedModel
-    from sentiment_hybrid.engine.inference.onnx_export import Check
-    from sentiment_hybrid.engine.inference.onnx_runtime import OnnxBackend
+from sentiment_hybrid.files import atomic_dir, write_json, written
 
 Format = Literal["onnx"]
 Quantize = Literal["int8"]
@@ -84,11 +90,6 @@ def run(
     """
     # Silences internal warnings of torch's tracer; torch reads this variable when it is imported.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    from sentiment_hybrid.engine.inference.model_directory import load_model
-    from sentiment_hybrid.engine.inference.onnx_runtime import PACKAGES, require
-    from sentiment_hybrid.engine.inference.predictor import model_directory, published
-    from sentiment_hybrid.files import atomic_dir, written
-
     require(*PACKAGES)
     if load_model_path is not None:
         directory = model_directory(load_model_path)
@@ -113,8 +114,6 @@ def run(
 
 def _check_target(target: Path, source: Path) -> None:
     """An export may replace only an older export."""
-    from sentiment_hybrid.engine.inference.onnx_runtime import is_export
-
     if target.exists() and not target.is_dir():
         raise UsageError(f"--output {target} is a file", hint="Choose a new directory.")
     if target.is_dir() and any(target.iterdir()) and not is_export(target):
@@ -124,9 +123,6 @@ def _check_target(target: Path, source: Path) -> None:
 
 def _write(loaded: LoadedModel, aside: Path, *, quantize: Quantize | None) -> None:
     """Write graph and tokenizer."""
-    from sentiment_hybrid.console import note
-    from sentiment_hybrid.engine.inference import onnx_export
-
     loaded.tokenizer.save_pretrained(aside / paths.TOKENIZER_DIR)
     if not (aside / paths.TOKENIZER_DIR / paths.TOKENIZER_JSON).is_file():
         raise ModelError(
@@ -153,10 +149,6 @@ def _describe(aside: Path, loaded: LoadedModel, facts: dict[str, Any]) -> None:
 
 def _facts(aside: Path, loaded: LoadedModel, kind: str) -> dict[str, Any]:
     """Inputs, outputs and origin of the graph."""
-    from sentiment_hybrid.engine.inference import onnx_export
-    from sentiment_hybrid.engine.inference.onnx_runtime import digests
-    from sentiment_hybrid.engine.training.runs import versions
-
     info = loaded.info
     origin = ("weights_sha256", "encoder_fingerprint", "run_id", "created")
     return {
@@ -176,10 +168,6 @@ def _measure(
     loaded: LoadedModel, aside: Path, config: Config, *, rows: int, offline: bool
 ) -> tuple[Check, str, dict[str, float]]:
     """Compare the export with the original; raises ModelError if the predictions differ."""
-    from sentiment_hybrid.console import note, progress
-    from sentiment_hybrid.engine.inference import onnx_export
-    from sentiment_hybrid.engine.inference.onnx_runtime import OnnxBackend
-
     backend = OnnxBackend(aside, device="cpu")
     texts, checked_on = _texts(loaded, config, rows=rows, offline=offline)
     tokenized = _tokenized_alike(loaded, backend, texts + _long(texts))
@@ -203,8 +191,6 @@ def _tokenized_alike(loaded: LoadedModel, backend: OnnxBackend, texts: list[str]
     """The texts tokenized by the exported tokenizer, which must agree with the model's own."""
     import numpy as np
 
-    from sentiment_hybrid.engine.batches import tokenize
-
     info = loaded.info
     own = tokenize(texts, loaded.tokenizer, max_length=info.max_length, max_windows=info.max_windows)
     written = backend.tokenize(texts)
@@ -223,8 +209,6 @@ def _first(total: Any, tokens: int) -> int:
 
 def _texts(loaded: LoadedModel, config: Config, *, rows: int, offline: bool) -> tuple[list[str], str]:
     """Cleaned texts of the prepared test split, else of the sample in the package; and the name of the source."""
-    from sentiment_hybrid.data import normalizers
-
     normalizer = normalizers.from_id(loaded.info.normalizer)
     normalizer.prepare(paths.cache_dir(config.paths.cache_dir), offline=offline)
     for name, raw in (("the test split", _test_split(config, rows)), ("the sample", _sample(config, rows))):
@@ -234,8 +218,6 @@ def _texts(loaded: LoadedModel, config: Config, *, rows: int, offline: bool) -> 
 
 
 def _test_split(config: Config, rows: int) -> list[str]:
-    from sentiment_hybrid.data.store import open_store
-
     try:
         with open_store(config.paths.data_db) as store:
             return store.read("test", min(rows, store.count("test")), with_raw=True).raw or []
@@ -244,9 +226,6 @@ def _test_split(config: Config, rows: int) -> list[str]:
 
 
 def _sample(config: Config, rows: int) -> list[str]:
-    from sentiment_hybrid.data.columns import find_text
-    from sentiment_hybrid.data.sources import open_source
-
     source = open_source("sample", config.data, offline=True)
     column = find_text(source.columns, None, source=source.name)
     return [text or "" for batch in source.batches([column]) for text in batch.columns[column]][:rows]

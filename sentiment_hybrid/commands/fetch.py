@@ -8,6 +8,8 @@ from pathlib import Path
 
 from sentiment_hybrid import console, paths
 from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.console import note
+from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.errors import EncoderError, SenthyError, UsageError
 
 KINDS = ("encoder", "data", "nltk")
@@ -61,8 +63,6 @@ def run(config: Config, *, what: Sequence[str] = (), offline: bool = False) -> F
 
 
 def _attempt(kind: str, step: Callable[[], Part]) -> Part:
-    from sentiment_hybrid.console import note
-
     note(f"{kind} ...")
     try:
         return step()
@@ -111,8 +111,6 @@ def _snapshot(name: str, revision: str | None, *, offline: bool) -> Path:
 
 
 def _data(config: Config, *, offline: bool) -> Part:
-    from sentiment_hybrid.data.sources import open_source
-
     data = config.data
     specs = [data.train_source, data.valid_source, data.test_source] if data.train_source else [data.source]
     names = [open_source(spec, data, offline=offline).name for spec in specs if spec is not None]

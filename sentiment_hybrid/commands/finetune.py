@@ -10,25 +10,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid import console, distributed, paths, tables
+from sentiment_hybrid.commands.data import DataResult, prepare
 from sentiment_hybrid.config.schema import Config, Train
+from sentiment_hybrid.console import note, warn
+from sentiment_hybrid.data.build import Demands, Part, fingerprint
+from sentiment_hybrid.data.normalizers import from_id
+from sentiment_hybrid.data.sources import open_source
+from sentiment_hybrid.data.store import Examples, Store, open_store
+from sentiment_hybrid.engine.device import Compute
+from sentiment_hybrid.engine.evaluation import metrics
+from sentiment_hybrid.engine.evaluation.metrics import Comparison, Scores
 from sentiment_hybrid.engine.inference import testing
-from sentiment_hybrid.engine.training.prepare import check_every_label, compute_for, encoded
+from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
+from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo, load_model, read_info, save_model
+from sentiment_hybrid.engine.inference.session import EncodedDataset, Session, session_for
+from sentiment_hybrid.engine.training.checkpoints import best_weights, load_trainable
+from sentiment_hybrid.engine.training.events import selection_score
+from sentiment_hybrid.engine.training.prepare import check_every_label, compute_for, encoded, new_trainer, set_seeds
 from sentiment_hybrid.engine.training.publish import temperature as temperature_of
 from sentiment_hybrid.engine.training.runner import best_epoch, fit, held, load_last
+from sentiment_hybrid.engine.training.runs import Run, now, versions
+from sentiment_hybrid.engine.training.tasks import weights_of_classes
 from sentiment_hybrid.errors import DatabaseError, LabelError, LockedError, OutputError, UsageError
 from sentiment_hybrid.files import check_writable, mark_used
+from sentiment_hybrid.models import renew_output
+from sentiment_hybrid.models.classifier import Classifier
+from sentiment_hybrid.models.encoder.module import Encoder, encoder_fingerprint
+from sentiment_hybrid.reporting.plots import learning_curves
+from sentiment_hybrid.reporting.results import append_result
 from sentiment_hybrid.runtime import Runtime
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from sentiment_hybrid.commands.data import DataResult
-    from sentiment_hybrid.data.store import Examples, Store
-    from sentiment_hybrid.engine.device import Compute
-    from sentiment_hybrid.engine.evaluation.metrics import Comparison, Scores
-    from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo
-    from sentiment_hybrid.engine.inference.session import EncodedDataset, Session
-    from sentiment_hybrid.engine.training.runs import Run
 
 
 @dataclass(frozen=True)
@@ -134,8 +147,6 @@ def run(
     new_labels: bool = False,
 ) -> FinetuneResult:
     """As `finetune`."""
-    from sentiment_hybrid.data.store import open_store
-
     distributed.refuse("finetune")
     loaded = testing.open_model(config, model, load_model_path, encoder=runtime.encoder, offline=runtime.offline)
     target = _target(config, loaded, save_path)
@@ -251,9 +262,6 @@ def _old_splits(config: Config, info: ModelInfo) -> _Old:
 
     Raises LockedError: it is there, and only busy; to go on without it would train on what the model is tested on.
     """
-    from sentiment_hybrid.console import warn
-    from sentiment_hybrid.data.store import open_store
-
     try:
         with open_store(config.paths.data_db) as store:
             if store.split_fingerprint == info.split_fingerprint:
@@ -273,11 +281,6 @@ def _old_splits(config: Config, info: ModelInfo) -> _Old:
 
 def _prepare(config: Config, info: ModelInfo, source: str, old: _Old, *, new_labels: bool, offline: bool) -> DataResult:
     """The new texts in a database of their own, cleaned, labelled and split as the model needs them."""
-    from sentiment_hybrid.commands.data import prepare
-    from sentiment_hybrid.data.build import Demands, Part, fingerprint
-    from sentiment_hybrid.data.normalizers import from_id
-    from sentiment_hybrid.data.sources import open_source
-
     sizes: dict[str, Any] = {"valid_size": config.finetune.valid_size, "test_size": config.finetune.test_size}
     if old.split_keys is not None:  # hashes can only be compared with those of the old database if they are made alike
         sizes |= old.split_keys
@@ -310,9 +313,6 @@ def _prepare(config: Config, info: ModelInfo, source: str, old: _Old, *, new_lab
 
 def _tune(task: _Task, store: Store) -> FinetuneResult:
     """Train, publish, measure, and write it down; the run counts as finished, and cannot be resumed, after all that."""
-    from sentiment_hybrid.engine.training.runs import Run
-    from sentiment_hybrid.reporting.results import append_result
-
     started, resume = time.perf_counter(), task.runtime.resume
     rows = _rows(task, store)
     kind, fingerprint = f"{task.info.head}-finetune", task.fingerprint()
@@ -332,8 +332,6 @@ def _tune(task: _Task, store: Store) -> FinetuneResult:
 
 def _rows(task: _Task, store: Store) -> tuple[Examples, Examples]:
     """Rows to train on, and rows that choose the epoch. Raises DataError or TrainingError where they do not suffice."""
-    from sentiment_hybrid.engine.training.trainer import weights_of_classes
-
     settings = task.settings
     train = store.read("train", settings.sample_size)
     check_every_label(train, store.labels, setting="finetune.sample_size")
@@ -346,10 +344,6 @@ def _at_most(wanted: int | None, there: int) -> int:
 
 
 def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Run) -> FinetuneResult:
-    from sentiment_hybrid.engine.training.checkpoints import best_weights
-    from sentiment_hybrid.engine.training.prepare import new_trainer
-    from sentiment_hybrid.engine.training.trainer import load_trainable
-
     config, settings = task.config, task.settings
     compute = compute_for(run, device=task.runtime.device, precision=settings.precision)
     run.settle(compute.describe(), encoder=task.loaded.encoder.fingerprint)
@@ -380,13 +374,6 @@ def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Ru
 
 def _session(task: _Task, compute: Compute) -> Session:
     """The model, its encoder's layers unfrozen as asked for; with other labels its output layer is a fresh one."""
-    from sentiment_hybrid.console import note
-    from sentiment_hybrid.engine.inference.session import session_for
-    from sentiment_hybrid.engine.training.prepare import set_seeds
-    from sentiment_hybrid.models import renew_output
-    from sentiment_hybrid.models.classifier import Classifier
-    from sentiment_hybrid.models.encoder.module import Encoder
-
     info, loaded, layers = task.info, task.loaded, task.trainable_layers
     set_seeds(task.config.project.seed)
     if task.renewed:
@@ -408,9 +395,6 @@ def _session(task: _Task, compute: Compute) -> Session:
 
 def _figures(session: Session, dataset: EncodedDataset) -> dict[str, float]:
     """Accuracy, macro-F1 and loss of the model as it stands."""
-    from sentiment_hybrid.engine.evaluation import metrics
-    from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
-
     probabilities = predict_probabilities(
         session.classifier,
         dataset.tokenized,
@@ -423,10 +407,6 @@ def _figures(session: Session, dataset: EncodedDataset) -> dict[str, float]:
 
 def _publish(task: _Task, session: Session, store: Store, run: Run, *, train_rows: int, temperature: float) -> None:
     """Write the model directory; it says what the model is now, and which one it was made from."""
-    from sentiment_hybrid.engine.inference.model_directory import save_model
-    from sentiment_hybrid.engine.training.runs import now, versions
-    from sentiment_hybrid.models.encoder.module import encoder_fingerprint
-
     info, trained = task.info, task.trainable_layers != 0
     described = replace(
         info,
@@ -462,8 +442,6 @@ _NEW, _OLD = "new test", "old test"
 
 def _tests(task: _Task, store: Store) -> dict[str, Examples]:
     """The rows to measure on: the new test split, and the old one where it is there and has the same labels."""
-    from sentiment_hybrid.data.store import open_store
-
     wanted = task.config.test.sample_size
     tests = {_NEW: store.read("test", _at_most(wanted, store.count("test")), with_raw=True)}
     if not _why_no_old_test(task):
@@ -474,8 +452,6 @@ def _tests(task: _Task, store: Store) -> dict[str, Examples]:
 
 
 def _why_no_old_test(task: _Task) -> str:
-    from sentiment_hybrid.data.store import open_store
-
     if task.old.missing:
         return task.old.missing
     if task.renewed:
@@ -501,10 +477,6 @@ def _result(
     train_rows: int,
 ) -> FinetuneResult:
     """Measure the published model on the same rows, and draw."""
-    from sentiment_hybrid.engine.inference.model_directory import load_model
-    from sentiment_hybrid.engine.training.trainer import selection_score
-    from sentiment_hybrid.reporting.plots import learning_curves
-
     config, info, metric = task.config, task.info, task.settings.metric
     best, valid = best_epoch(run)
     published = load_model(task.target, encoder=task.runtime.encoder, offline=task.runtime.offline)
@@ -544,8 +516,6 @@ def _result(
 
 
 def _measure(task: _Task, examples: Examples, after: np.ndarray, before: np.ndarray | None) -> Measured:
-    from sentiment_hybrid.engine.evaluation import metrics
-
     level = testing.level_of(task.config)
     scores = metrics.score(examples.labels, after, task.data.labels, **level)
     if before is None:
@@ -560,9 +530,6 @@ def _measure(task: _Task, examples: Examples, after: np.ndarray, before: np.ndar
 
 def _entry(task: _Task, run: Run, result: FinetuneResult) -> dict[str, Any]:
     """What the results file says of a fine-tuning."""
-    from sentiment_hybrid.engine.inference.model_directory import read_info
-    from sentiment_hybrid.engine.training.runs import now, versions
-
     info = read_info(task.target)
     return {
         "name": f"{result.model}_Finetune",

@@ -12,6 +12,7 @@ from typing import Any
 import sentiment_hybrid
 from sentiment_hybrid import console, paths
 from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.console import size
 from sentiment_hybrid.errors import SenthyError
 from sentiment_hybrid.heads import HEADS
 
@@ -67,8 +68,6 @@ def _compute(config: Config, device: str) -> dict[str, Any]:
 
 
 def _memory() -> str:
-    from sentiment_hybrid.console import size
-
     try:
         return size(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     except (AttributeError, ValueError, OSError):
@@ -99,8 +98,6 @@ def _hub_cache() -> Path:
 
 
 def _place(path: Path, *, sized: bool = True) -> str:
-    from sentiment_hybrid.console import size
-
     if not path.exists():
         return f"{path} (does not exist yet)"
     if not sized:

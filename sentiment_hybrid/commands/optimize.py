@@ -1,4 +1,4 @@
-"""``senthy optimize``: search hyper-parameters on samples of train and valid, then train and test the best model."""
+"""``senthy optimize``: searches hyperparameters on samples of the data, then trains and tests the best model."""
 
 from __future__ import annotations
 
@@ -12,22 +12,29 @@ from typing import TYPE_CHECKING, Any
 from sentiment_hybrid import console, distributed, paths, tables
 from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.commands import train as train_command
+from sentiment_hybrid.commands.train import TrainResult
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.config.sections import METRICS
+from sentiment_hybrid.config.syntax import dump
+from sentiment_hybrid.console import note, progress
+from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.inference.testing import TestResult, kept_result
 from sentiment_hybrid.engine.training.fingerprint import can_resume, is_published
-from sentiment_hybrid.errors import StudyError
-from sentiment_hybrid.files import check_writable
+from sentiment_hybrid.errors import OutputError, StudyError
+from sentiment_hybrid.files import atomic_file, check_writable, written
 from sentiment_hybrid.heads import display_name
+from sentiment_hybrid.reporting import search_plots
+from sentiment_hybrid.reporting.results import read_results
 from sentiment_hybrid.runtime import Runtime
+from sentiment_hybrid.tuning import study as studies
+from sentiment_hybrid.tuning.search import Search, StudyStatus
+from sentiment_hybrid.tuning.space import check_space, distributions, fragment, with_params
+from sentiment_hybrid.tuning.study import Storage, TrialFacts
+from sentiment_hybrid.tuning.trials import TrialBench
+from sentiment_hybrid.tuning.workers import open_runner
 
 if TYPE_CHECKING:
     import optuna
-
-    from sentiment_hybrid.commands.train import TrainResult
-    from sentiment_hybrid.tuning.search import StudyStatus
-    from sentiment_hybrid.tuning.study import Storage, TrialFacts
-    from sentiment_hybrid.tuning.trials import TrialBench
 
 
 @dataclass(frozen=True)
@@ -100,8 +107,6 @@ def optimize(
 
 def run(config: Config, model: str, runtime: Runtime = Runtime(), *, final: bool = True) -> OptimizeResult:
     """As `optimize`."""
-    from sentiment_hybrid.tuning.space import check_space
-
     started = time.perf_counter()
     check_space(config, model)
     distributed.refuse(
@@ -121,10 +126,6 @@ def run(config: Config, model: str, runtime: Runtime = Runtime(), *, final: bool
 
 
 def _search(config: Config, model: str, runtime: Runtime) -> _Found:
-    from sentiment_hybrid.console import note
-    from sentiment_hybrid.tuning import study as studies
-    from sentiment_hybrid.tuning.trials import TrialBench
-
     hpo = config.model(model).hpo
     default = paths.study_db(config.paths.results_dir, model)
     with studies.open_storage(hpo.storage, default=default) as storage:
@@ -145,11 +146,6 @@ def _run_trials(
     bench: TrialBench,
     runtime: Runtime,
 ) -> None:
-    from sentiment_hybrid.console import note, progress
-    from sentiment_hybrid.tuning.search import Search
-    from sentiment_hybrid.tuning.space import distributions
-    from sentiment_hybrid.tuning.workers import open_runner
-
     hpo = config.model(model).hpo
     runner = open_runner(bench, hpo.workers, runtime)
     with closing(runner), progress("searching", total=hpo.n_trials, unit="trials") as bar:
@@ -177,8 +173,6 @@ def _run_trials(
 
 @contextmanager
 def _encoding(split: str) -> Iterator[Callable[[int], object]]:
-    from sentiment_hybrid.console import progress
-
     with progress(f"encoding {split}", unit="windows") as bar:
         yield bar.advance
 
@@ -200,8 +194,6 @@ def figure(value: float, metric: str) -> float:
 
 def _found(study: optuna.Study, storage: Storage, data: str) -> _Found:
     """What the study came to. Raises StudyError where no trial finished: there is no best one."""
-    from sentiment_hybrid.tuning import study as studies
-
     trials = studies.ended_trials(study)
     best = studies.best_of(trials)
     if not best:
@@ -229,10 +221,6 @@ def _found(study: optuna.Study, storage: Storage, data: str) -> _Found:
 
 def _write_best(config: Config, model: str, found: _Found) -> Path:
     """The best parameters as a fragment of a config, to be merged over any other."""
-    from sentiment_hybrid.config.syntax import dump
-    from sentiment_hybrid.files import atomic_file, written
-    from sentiment_hybrid.tuning.space import fragment
-
     metric = config.model(model).train.metric
     best = found.best[0]
     assert best.value is not None
@@ -248,8 +236,6 @@ def _write_best(config: Config, model: str, found: _Found) -> Path:
 
 
 def _draw(config: Config, model: str, found: _Found) -> dict[str, Path]:
-    from sentiment_hybrid.reporting import search_plots
-
     section = config.model(model)
     metric = section.train.metric
     return search_plots.draw(
@@ -300,9 +286,6 @@ def _train_final(
     config: Config, model: str, found: _Found, runtime: Runtime
 ) -> tuple[TrainResult | None, TestResult | None]:
     """Train with the best parameters, or go on with that; only its test where that model is published already."""
-    from sentiment_hybrid.console import note
-    from sentiment_hybrid.engine.inference.model_directory import read_info
-
     config, purpose = final_training(config, model, found.best[0], _counts(found.trials), found.study, found.storage)
     include_valid = purpose.include_valid
     if (warning := shorter_than_the_best(config, model, found.best[0])) and not include_valid:
@@ -321,8 +304,6 @@ def final_training(
     config: Config, model: str, best: TrialFacts, counts: Mapping[str, int], study: str, storage: str
 ) -> tuple[Config, train_command.Purpose]:
     """The config of the final model, and what its entry in the results will say of the search."""
-    from sentiment_hybrid.tuning.space import with_params
-
     config = with_params(config, model, best.params)
     section = config.model(model)
     include_valid = section.hpo.final.include_valid
@@ -364,10 +345,6 @@ def _is_done(
     config: Config, model: str, data_fingerprint: str, purpose: train_command.Purpose, *, bundle: bool
 ) -> bool:
     """Whether the published model is this one and its entry is in the results."""
-    from sentiment_hybrid.engine.inference.model_directory import read_info
-    from sentiment_hybrid.errors import OutputError
-    from sentiment_hybrid.reporting.results import read_results
-
     if not is_published(config, model, data_fingerprint, include_valid=purpose.include_valid, bundle=bundle):
         return False
     run_id = read_info(paths.published_model(config.paths.models_dir, model)).run_id

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sentiment_hybrid import console, paths
 from sentiment_hybrid.config.schema import JOINT, Config
+from sentiment_hybrid.console import note
+from sentiment_hybrid.data.store import open_store
+from sentiment_hybrid.engine.evaluation.seen import SeenTexts
+from sentiment_hybrid.engine.inference.model_directory import LoadedModel, load_model
+from sentiment_hybrid.engine.inference.pack import pack
+from sentiment_hybrid.engine.inference.predictor import published
+from sentiment_hybrid.engine.inference.testing import trained_keys
+from sentiment_hybrid.engine.training.distill import keys_beside
 from sentiment_hybrid.errors import DatabaseError, UsageError
+from sentiment_hybrid.files import atomic_dir, written
 from sentiment_hybrid.heads import HEADS
-
-if TYPE_CHECKING:
-    from sentiment_hybrid.engine.evaluation.seen import SeenTexts
-    from sentiment_hybrid.engine.inference.model_directory import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,6 @@ def run(config: Config, *, output: Path | None = None, offline: bool = False) ->
         ModelError: a model is missing, or they do not share an encoder.
         EncoderError, OutputError: as their names say.
     """
-    from sentiment_hybrid.engine.inference.model_directory import load_model
-    from sentiment_hybrid.engine.inference.pack import pack
-    from sentiment_hybrid.engine.inference.predictor import published
-    from sentiment_hybrid.files import atomic_dir, written
-
     heads = config.heads(JOINT)
     models = [load_model(published(config.paths.models_dir, head), offline=offline) for head in heads]
     target = output or paths.packed_models(config.paths.models_dir)
@@ -74,12 +73,6 @@ def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
     """
     import numpy as np
 
-    from sentiment_hybrid.console import note
-    from sentiment_hybrid.data.store import open_store
-    from sentiment_hybrid.engine.evaluation.seen import SeenTexts
-    from sentiment_hybrid.engine.inference.testing import trained_keys
-    from sentiment_hybrid.engine.training.joint import further_keys
-
     try:
         with open_store(config.paths.data_db) as store:
             if any(model.info.split_fingerprint != store.split_fingerprint for model in models):
@@ -87,7 +80,7 @@ def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
                 return None
             keys = [trained_keys(store, max(model.info.train_rows for model in models))]
             made_by = store.split_keys
-            beside = further_keys(config, store) if config.joint.further_source is not None else keys[0][:0]
+            beside = keys_beside(config, JOINT, store)
     except DatabaseError as error:
         note(f"{error.message}: the pack does not record the training texts")
         return None

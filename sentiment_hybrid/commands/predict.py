@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from sentiment_hybrid import console, paths
+from sentiment_hybrid.console import note, progress, warn
+from sentiment_hybrid.engine.inference.model_directory import read_info
+from sentiment_hybrid.engine.prefetch import one_ahead
 from sentiment_hybrid.errors import ModelError, SourceError, UsageError, count
 from sentiment_hybrid.heads import HEADS
 
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
     from sentiment_hybrid.config.schema import Config, Data
     from sentiment_hybrid.data.sources import Batch, Source
-    from sentiment_hybrid.data.writers import Sink
+    from sentiment_hybrid.data.writers import Writer
     from sentiment_hybrid.engine.inference.predictor import Backend, Prediction, Predictor
 
 Format = Literal["lines", "csv", "tsv", "jsonl"]
@@ -257,8 +260,6 @@ def _predictor(
     backend: Backend,
     labels: Sequence[str] | None,
 ) -> tuple[Predictor, Path]:
-    from sentiment_hybrid.console import note
-    from sentiment_hybrid.engine.inference.model_directory import read_info
     from sentiment_hybrid.engine.inference.onnx_runtime import is_export
     from sentiment_hybrid.engine.inference.predictor import Predictor, model_directory, published, published_or_mini
 
@@ -323,8 +324,7 @@ def _label(
 
     A group is cleaned and tokenised in a thread while the one before it is computed and written.
     """
-    from sentiment_hybrid.data.writers import open_sink
-    from sentiment_hybrid.engine.prefetch import one_ahead
+    from sentiment_hybrid.data.writers import open_writer
 
     predictor.check_columns(incoming.columns, source=incoming.name)
     column = _text_column(incoming, text_column, data)
@@ -334,11 +334,13 @@ def _label(
     groups = _groups(predictor, incoming, column)
     with (
         _progress(output) as advance,
-        open_sink(output, columns, kind=kind, types=_types(incoming, predictor, output), quoting=data.quoting) as sink,
+        open_writer(
+            output, columns, kind=kind, types=_types(incoming, predictor, output), quoting=data.quoting
+        ) as writer,
         contextlib.closing(one_ahead(lambda group: (group, predictor.prepare(group.texts)), groups)) as prepared,
     ):
         for group, texts in prepared:
-            _write(sink, predictor, group, predictor.compute(texts))
+            _write(writer, predictor, group, predictor.compute(texts))
             skipped += sum(sum(batch.skipped.values()) for batch in group.batches)
             rows += len(group.texts)
             advance(len(group.texts))
@@ -382,14 +384,14 @@ def _joined(batches: list[Batch]) -> list[Batch]:
     return [Batch(list(itertools.chain.from_iterable(batch.rows for batch in batches)), columns, dict(skipped))]
 
 
-def _write(sink: Sink, predictor: Predictor, group: _Group, probabilities: np.ndarray) -> None:
+def _write(writer: Writer, predictor: Predictor, group: _Group, probabilities: np.ndarray) -> None:
     """Write the rows of a group with their predictions."""
     start = 0
     for batch in group.batches:
         end = start + len(batch)
         if len(batch):
             added = predictor.columns_of(probabilities[start:end])
-            sink.write(batch.columns | {name: _plain(values) for name, values in added.items()})
+            writer.write(batch.columns | {name: _plain(values) for name, values in added.items()})
         start = end
 
 
@@ -428,8 +430,6 @@ def _plain(values: np.ndarray) -> list[str | float | None]:
 @contextlib.contextmanager
 def _progress(output: Path | None) -> Iterator[Callable[[int], object]]:
     """A progress bar on stderr, unless the rows are printed on the same terminal."""
-    from sentiment_hybrid.console import progress
-
     if output is None and _is_terminal(sys.stdout):
         yield lambda rows: None
         return
@@ -439,8 +439,6 @@ def _progress(output: Path | None) -> Iterator[Callable[[int], object]]:
 
 def _report(predictor: Predictor, skipped: int) -> None:
     """Print what the output does not show."""
-    from sentiment_hybrid.console import note, warn
-
     if predictor.empty:
         note(f"no prediction for {count(predictor.empty, 'text')} (empty after cleaning)")
     if predictor.truncated:

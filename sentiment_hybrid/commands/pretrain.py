@@ -9,26 +9,41 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sentiment_hybrid import console, paths
+from sentiment_hybrid import console, distributed, paths
 from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.console import note, progress
+from sentiment_hybrid.data.normalizers import get_normalizer
+from sentiment_hybrid.data.sources import open_source
+from sentiment_hybrid.data.store import check_ours, open_store
+from sentiment_hybrid.data.unlabelled import read_unlabelled
+from sentiment_hybrid.engine import device
+from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
+from sentiment_hybrid.engine.device import Compute, resolve
+from sentiment_hybrid.engine.training.checkpoints import best_weights, load_trainable
 from sentiment_hybrid.engine.training.fingerprint import encoder_files
-from sentiment_hybrid.engine.training.prepare import compute_for
+from sentiment_hybrid.engine.training.mlm import MaskedLanguage, Masking, hidden_when_held_out, perplexity
+from sentiment_hybrid.engine.training.prepare import compute_for, set_seeds
 from sentiment_hybrid.engine.training.runner import best_epoch, fit, held, load_last
+from sentiment_hybrid.engine.training.runs import FREE_TO_CHANGE, Run, now, versions
+from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import DatabaseError, DataError, UsageError, count
-from sentiment_hybrid.files import check_writable
+from sentiment_hybrid.files import atomic_dir, check_writable, write_json, written
+from sentiment_hybrid.models.encoder.hub import (
+    SCRATCH,
+    LoadedEncoder,
+    build_scratch,
+    directory_of,
+    extend,
+    load_encoder,
+    save_encoder,
+)
+from sentiment_hybrid.models.encoder.mlm import MaskedLanguageModel, head_weights
+from sentiment_hybrid.models.encoder.module import encoder_fingerprint, max_positions, set_dropout
+from sentiment_hybrid.models.tokenizer import Tokenizer, read_added_tokens, train_tokenizer
+from sentiment_hybrid.reporting.plots import learning_curves
 from sentiment_hybrid.runtime import Runtime
-
-if TYPE_CHECKING:
-    from sentiment_hybrid.engine.batches import TokenizedTexts
-    from sentiment_hybrid.engine.device import Compute
-    from sentiment_hybrid.engine.training.mlm import Masking
-    from sentiment_hybrid.engine.training.runs import Run
-    from sentiment_hybrid.engine.training.trainer import Trainer
-    from sentiment_hybrid.models.encoder.hub import LoadedEncoder
-    from sentiment_hybrid.models.encoder.mlm import MaskedLanguageModel
-    from sentiment_hybrid.models.tokenizer import Tokenizer
 
 #: Name of its runs.
 RUN_NAME = "pretrain"
@@ -83,9 +98,6 @@ def run(config: Config, runtime: Runtime = Runtime()) -> PretrainResult:
         EncoderError: the base encoder cannot be loaded, or has no mask token.
         SenthyError: other failures; see `sentiment_hybrid.errors`.
     """
-    from sentiment_hybrid import distributed
-    from sentiment_hybrid.engine.device import resolve
-
     distributed.join(resolve(runtime.device).device.type)
     output = config.pretrain.output_dir
     distributed.from_main(lambda: _check_output(output))
@@ -117,8 +129,6 @@ def _check_output(output: Path) -> None:
 
 @contextmanager
 def _run(config: Config, fingerprint: str, texts: _Texts, *, resume: bool) -> Iterator[Run]:
-    from sentiment_hybrid.engine.training.runs import Run
-
     if resume:
         yield Run.unfinished(config, RUN_NAME, fingerprint)
     else:
@@ -126,9 +136,6 @@ def _run(config: Config, fingerprint: str, texts: _Texts, *, resume: bool) -> It
 
 
 def _run_one(config: Config, run: Run, texts: _Texts, runtime: Runtime) -> PretrainResult:
-    from sentiment_hybrid import distributed
-    from sentiment_hybrid.engine.training.mlm import perplexity
-
     compute = compute_for(run, device=runtime.device, precision=config.pretrain.precision)
     if runtime.resume:
         before = distributed.from_main(run.config)
@@ -151,11 +158,6 @@ def _run_one(config: Config, run: Run, texts: _Texts, runtime: Runtime) -> Pretr
 
 def _read(config: Config, *, offline: bool) -> _Texts:
     """The texts of a source, or the prepared ones; but only training rows of a database."""
-    from sentiment_hybrid.data.normalizers import get_normalizer
-    from sentiment_hybrid.data.sources import open_source
-    from sentiment_hybrid.data.store import open_store
-    from sentiment_hybrid.data.unlabelled import read_unlabelled
-
     settings = config.pretrain
     if settings.source is None:
         try:
@@ -192,16 +194,12 @@ def _read(config: Config, *, offline: bool) -> _Texts:
 
 
 def _added_tokens(config: Config) -> tuple[str, ...]:
-    from sentiment_hybrid.models.tokenizer import read_added_tokens
-
     file = config.pretrain.added_tokens
     return read_added_tokens(file) if file else ()
 
 
 def _check_not_prepared(source: str) -> None:
     """Raises UsageError for a prepared database: as a source, all of its splits would be read."""
-    from sentiment_hybrid.data.store import check_ours
-
     try:
         check_ours(Path(source).expanduser(), must_exist=True)
     except DatabaseError:
@@ -231,8 +229,6 @@ def _checked(texts: _Texts, dropped: dict[str, int] | None = None, *, setting: s
 
 def _fingerprint(config: Config, texts: _Texts) -> str:
     """A hash of everything that the encoder depends on."""
-    from sentiment_hybrid.engine.training.runs import FREE_TO_CHANGE
-
     base = _base(config)
     free = {*FREE_TO_CHANGE, "output_dir", "source", "base", "added_tokens"}
     facts = {
@@ -261,15 +257,6 @@ def _revision(config: Config) -> str | None:
 
 def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) -> tuple[LoadedEncoder, Trainer]:
     """Prepare everything up to the first step."""
-    from sentiment_hybrid.console import progress
-    from sentiment_hybrid.engine import device
-    from sentiment_hybrid.engine.training.mlm import MaskedLanguage, Masking
-    from sentiment_hybrid.engine.training.prepare import set_seeds
-    from sentiment_hybrid.engine.training.trainer import Trainer
-    from sentiment_hybrid.models.encoder.hub import SCRATCH
-    from sentiment_hybrid.models.encoder.mlm import MaskedLanguageModel
-    from sentiment_hybrid.models.encoder.module import set_dropout
-
     settings, base = config.pretrain, _base(config)
     set_seeds(config.project.seed)
     encoder = _start(config, texts, offline=offline)
@@ -297,16 +284,11 @@ def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) 
 
 
 def _tokenized(config: Config, texts: Sequence[str], tokenizer: Any) -> TokenizedTexts:
-    from sentiment_hybrid.engine.batches import tokenize
-
     return tokenize(texts, tokenizer, max_length=config.encoder.max_length, max_windows=config.encoder.max_windows)
 
 
 def _start(config: Config, texts: _Texts, *, offline: bool) -> LoadedEncoder:
     """The encoder before any training: loaded, or with random weights and a tokenizer learned from the texts."""
-    from sentiment_hybrid.models.encoder.hub import SCRATCH, build_scratch, load_encoder
-    from sentiment_hybrid.models.tokenizer import train_tokenizer
-
     base, sizes, window = _base(config), config.encoder.scratch, config.encoder.max_length
     if base != SCRATCH:
         settings = config.encoder.model_copy(update={"name": base, "revision": _revision(config)})
@@ -318,10 +300,6 @@ def _start(config: Config, texts: _Texts, *, offline: bool) -> LoadedEncoder:
 
 def _extended(encoder: LoadedEncoder, model: MaskedLanguageModel, texts: _Texts, *, max_length: int) -> LoadedEncoder:
     """The encoder with the tokens and positions that it lacks; its output layer follows."""
-    from sentiment_hybrid.console import note
-    from sentiment_hybrid.models.encoder.hub import extend
-    from sentiment_hybrid.models.encoder.module import encoder_fingerprint, max_positions
-
     before = max_positions(encoder.model)
     former = extend(encoder, added_tokens=texts.added_tokens, max_length=max_length)
     after = max_positions(encoder.model)
@@ -346,8 +324,6 @@ def _check_vocabulary(config: Config, tokenizer: Tokenizer, texts: _Texts) -> No
 
 
 def _check_held_out(texts: _Texts, valid: TokenizedTexts, masking: Masking) -> None:
-    from sentiment_hybrid.engine.training.mlm import hidden_when_held_out
-
     if not hidden_when_held_out(valid, masking):
         raise DataError(
             f"too few tokens in {count(len(texts.valid), 'held-out text')}: none is masked, so perplexity cannot be "
@@ -358,10 +334,6 @@ def _check_held_out(texts: _Texts, valid: TokenizedTexts, masking: Masking) -> N
 
 def _load_head(model: MaskedLanguageModel, encoder: LoadedEncoder, base: str) -> None:
     """Load the language-modelling head that the encoder was pretrained with, if available."""
-    from sentiment_hybrid.console import note
-    from sentiment_hybrid.models.encoder.hub import directory_of
-    from sentiment_hybrid.models.encoder.mlm import head_weights
-
     directory = directory_of(base, encoder.revision)
     if directory is None or not model.load_head(head_weights(directory)):
         note(f"{base} comes without its LM head; a new one is trained")
@@ -371,15 +343,6 @@ def _publish(
     config: Config, run: Run, texts: _Texts, encoder: LoadedEncoder, trainer: Trainer, *, resumed: bool
 ) -> PretrainResult:
     """Write the encoder and LM head of the best epoch, and how they were made."""
-    from sentiment_hybrid.engine.training.checkpoints import best_weights
-    from sentiment_hybrid.engine.training.mlm import perplexity
-    from sentiment_hybrid.engine.training.runs import now, versions
-    from sentiment_hybrid.engine.training.trainer import load_trainable
-    from sentiment_hybrid.files import atomic_dir, write_json, written
-    from sentiment_hybrid.models.encoder.hub import save_encoder
-    from sentiment_hybrid.models.encoder.module import encoder_fingerprint
-    from sentiment_hybrid.reporting.plots import learning_curves
-
     load_trainable(trainer.bare, best_weights(run.checkpoints))
     best, valid = best_epoch(run)
     epochs, before = run.epochs(), run.meta().get("perplexity_before")

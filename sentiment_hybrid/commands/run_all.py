@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from sentiment_hybrid import console, paths, tables
 from sentiment_hybrid.commands import data as data_command
 from sentiment_hybrid.commands import optimize as optimize_command
 from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.commands import train as train_command
+from sentiment_hybrid.commands.data import DataResult
+from sentiment_hybrid.commands.optimize import OptimizeResult
+from sentiment_hybrid.commands.train import TrainResult
 from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.console import note, warn
+from sentiment_hybrid.engine.evaluation import metrics
+from sentiment_hybrid.engine.evaluation.metrics import Comparison
+from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.inference.testing import TestResult, kept_result
 from sentiment_hybrid.engine.training.fingerprint import can_resume, is_published
 from sentiment_hybrid.errors import SenthyError, UsageError
 from sentiment_hybrid.heads import display_name
+from sentiment_hybrid.reporting.plots import comparison
+from sentiment_hybrid.reporting.predictions import read_predictions
 from sentiment_hybrid.runtime import Runtime
-
-if TYPE_CHECKING:
-    from sentiment_hybrid.commands.data import DataResult
-    from sentiment_hybrid.commands.optimize import OptimizeResult
-    from sentiment_hybrid.commands.train import TrainResult
-    from sentiment_hybrid.engine.evaluation.metrics import Comparison
 
 Mode = Literal["train", "optimize", "test"]
 
@@ -145,8 +149,6 @@ def _optimize(config: Config, model: str, options: _Options, result: RunAllResul
 
 def _is_trained(config: Config, model: str, data_fingerprint: str, *, bundle: bool) -> bool:
     """Whether the published model is the one that training would give again; says so if it is."""
-    from sentiment_hybrid.console import note
-
     if not is_published(config, model, data_fingerprint, bundle=bundle):
         return False
     name = display_name(model)
@@ -156,8 +158,6 @@ def _is_trained(config: Config, model: str, data_fingerprint: str, *, bundle: bo
 
 def _test(config: Config, model: str, options: _Options, result: RunAllResult) -> TestResult:
     """The last test of the published model if nothing has changed since, else a new one."""
-    from sentiment_hybrid.engine.inference.model_directory import read_info
-
     directory = paths.published_model(config.paths.models_dir, model)
     kept = None if options.force else kept_result(config, directory, read_info(directory))
     if kept is not None:
@@ -177,9 +177,6 @@ def _compare(config: Config, tests: dict[str, TestResult]) -> list[tuple[Compari
     """Each pair of models, and each model against the baseline, on the rows that both were tested on."""
     import numpy as np
 
-    from sentiment_hybrid.engine.evaluation import metrics
-    from sentiment_hybrid.reporting.predictions import read_predictions
-
     level: dict[str, Any] = {
         "confidence": config.test.confidence,
         "resamples": config.test.resamples,
@@ -196,8 +193,6 @@ def _compare(config: Config, tests: dict[str, TestResult]) -> list[tuple[Compari
 
 
 def _draw(config: Config, tests: dict[str, TestResult]) -> Path:
-    from sentiment_hybrid.reporting.plots import comparison
-
     rows = [{"name": name, "accuracy": t.scores.accuracy, "macro_f1": t.scores.macro_f1} for name, t in tests.items()]
     baseline = next((test.baseline for test in tests.values() if test.baseline is not None), None)
     if baseline is not None:
@@ -211,10 +206,6 @@ def _draw(config: Config, tests: dict[str, TestResult]) -> Path:
 
 
 def _tell_failure(name: str, error: Exception) -> None:
-    import logging
-
-    from sentiment_hybrid.console import warn
-
     warn(f"{name} failed; continuing with the others: {error}")
     logging.getLogger(__name__).debug("%s failed", name, exc_info=error)
 
@@ -233,8 +224,8 @@ def show(result: RunAllResult) -> None:
     if scores:
         rows = next(iter(result.tests.values())).rows
         tables.scores(f"Tested on {rows:,} texts", scores)
-    for comparison, first, second in result.comparisons:
-        console.say(tables.difference(comparison, first, second))
+    for compared, first, second in result.comparisons:
+        console.say(tables.difference(compared, first, second))
     tables.files(result.files)
     for name, failure in result.failures.items():
         console.error(f"{name}: {getattr(failure, 'message', None) or failure}", hint=getattr(failure, "hint", ""))

@@ -448,6 +448,32 @@ class Joint(Section):
         return value
 
 
+class Distill(Section):
+    """Knowledge distillation: a model also learns from a teacher's probabilities (`senthy train`)."""
+
+    teacher: str | None = default(
+        None,
+        "The teacher (--teacher): a model directory, mini, or a file with a column of probabilities for each label.",
+        min_length=1,
+    )
+    temperature: float = default(
+        2.0, "Softens the probabilities of teacher and student in the loss; 1 leaves them.", gt=0.0, le=100.0
+    )
+    weight: float = default(0.5, "Weight of the teacher's loss; the labels have the rest.", ge=0.0, le=1.0)
+    source: str | None = default(
+        None, "Texts without labels, as in data.source, that the teacher alone answers.", min_length=1
+    )
+    states: float = default(
+        0.0, "Weight of the distance from the teacher's pooled states; only trainable layers learn it.", ge=0.0, le=1e4
+    )
+
+    @model_validator(mode="after")
+    def _has_a_teacher(self) -> Distill:
+        if self.teacher is None and (self.source is not None or self.states):
+            raise ValueError("source and states need a teacher: set distill.teacher")
+        return self
+
+
 # --- pretraining, fine-tuning, testing -------------------------------------------------------------------------------
 
 
@@ -538,6 +564,7 @@ class Config(_WithModels):
     """Everything that a command needs to know."""
 
     joint: Joint = default(Joint(), "Heads trained together.")
+    distill: Distill = default(Distill(), "Learning from a teacher.")
     pretrain: Pretrain = default(Pretrain(), "Pretraining of an encoder.")
     finetune: Finetune = default(Finetune(), "Fine-tuning.")
     test: Test = default(Test(), "Testing.")

@@ -128,11 +128,16 @@ def name_of(parts: Sequence[Part]) -> str:
 def fingerprint(parts: Sequence[Part], data: Data, normalizer: Normalizer, *, demands: Demands | None = None) -> str:
     """Names everything that decides what the database holds: content of the sources, settings, versions."""
     apart = {"source", "train_source", "valid_source", "test_source", "split_key_version"}
+    settings = data.model_dump(mode="json", exclude=apart)
+    if data.delimiter is None:
+        del settings["delimiter"]
+    # Databases that were made before encodings were detected stay up to date.
+    settings["encoding"] = {"auto": "utf-8", "utf-8": "utf-8 alone"}.get(data.encoding, data.encoding)
     facts = {
         "format": FORMAT_VERSION,
         "split_key": data.split_key_version,
         "normalizer": normalizer.id,
-        "data": data.model_dump(mode="json", exclude=apart),
+        "data": settings,
         "sources": [[part.split, part.source.fingerprint()] for part in parts],
     }
     if demands is not None:

@@ -16,7 +16,7 @@ KNOWN_FILES = ("final_clean_no_neutral_no_duplicates.csv", "final_clean_no_neutr
 
 _HANDLE = re.compile(r"(?P<owner>[\w-]+)/(?P<name>[\w-]+)(?:/versions/(?P<version>[1-9]\d*))?")
 _TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
-_FILE_HINT = "Or download it by hand and give the file: --source FILE."
+_FILE_HINT = "Or download it yourself and use --source FILE."
 
 
 def download(handle: str, *, offline: bool) -> Path:
@@ -33,7 +33,7 @@ def download(handle: str, *, offline: bool) -> Path:
     match = _HANDLE.fullmatch(handle)
     if match is None:
         raise SourceError(
-            f"{handle!r} is no Kaggle dataset", hint="Write kaggle:OWNER/NAME or kaggle:OWNER/NAME/versions/N."
+            f"{handle!r} is not a Kaggle dataset", hint="Use kaggle:OWNER/NAME or kaggle:OWNER/NAME/versions/N."
         )
     folder = _kept(match) if offline else _fetched(handle, match)
     return _data_file(folder, handle)
@@ -48,7 +48,7 @@ def _fetched(handle: str, match: re.Match[str]) -> Path:
         if _is_unreachable(error):
             with contextlib.suppress(SourceError):
                 folder = _kept(match)
-                logging.getLogger(__name__).warning("Kaggle cannot be reached: using what %s holds", folder)
+                logging.getLogger(__name__).warning("Kaggle cannot be reached: using the copy in %s", folder)
                 return folder
         raise _explained(handle, error) from error
 
@@ -62,16 +62,16 @@ def _explained(handle: str, error: Exception) -> SourceError:
     status = getattr(getattr(error, "response", None), "status_code", None)
     names = {kind.__name__ for kind in type(error).__mro__}
     if _is_unreachable(error):
-        return SourceError(f"cannot reach Kaggle for {handle}: no network?", hint=_FILE_HINT)
+        return SourceError(f"cannot download {handle} from Kaggle: is there a network connection?", hint=_FILE_HINT)
     if status == 404 or "NotFoundError" in names:
-        return SourceError(f"Kaggle has no dataset {handle}", hint="Look at its page for the exact OWNER/NAME.")
+        return SourceError(f"Kaggle has no dataset {handle}", hint="See its page for the exact OWNER/NAME.")
     if status in (401, 403) or names & {"UnauthenticatedError", "CredentialError"}:
         return SourceError(
-            f"Kaggle does not give {handle} without credentials (or there is no such dataset)",
-            hint="Make a token at kaggle.com/settings and set KAGGLE_USERNAME and KAGGLE_KEY, or put it into "
+            f"Kaggle requires credentials for {handle}, or there is no such dataset",
+            hint="Create a token at kaggle.com/settings and set KAGGLE_USERNAME and KAGGLE_KEY, or save it as "
             f"~/.kaggle/kaggle.json. {_FILE_HINT}",
         )
-    return SourceError(f"Kaggle's {handle} cannot be had: {type(error).__name__}: {error}", hint=_FILE_HINT)
+    return SourceError(f"cannot download {handle} from Kaggle: {type(error).__name__}: {error}", hint=_FILE_HINT)
 
 
 def _kept(match: re.Match[str]) -> Path:
@@ -85,8 +85,8 @@ def _kept(match: re.Match[str]) -> Path:
         if folder.is_dir():
             return folder
     raise SourceError(
-        f"offline, and Kaggle's {match[0]} is not at {base}",
-        hint=f"Run `senthy fetch` with a network first. {_FILE_HINT}",
+        f"{match[0]} of Kaggle is not in {base}, and downloads are disabled (offline)",
+        hint=f"Run `senthy fetch` while online. {_FILE_HINT}",
     )
 
 
@@ -99,6 +99,6 @@ def _data_file(folder: Path, handle: str) -> Path:
         return files[0]
     shown = ", ".join(str(file.relative_to(folder)) for file in files) or "no csv, tsv, jsonl or parquet file"
     raise SourceError(
-        f"Kaggle's {handle} holds {shown}",
-        hint=f"Give the one you mean as a file: --source {folder}{os.sep}..." if files else _FILE_HINT,
+        f"the Kaggle dataset {handle} contains {shown}",
+        hint=f"Choose one: --source {folder}{os.sep}..." if files else _FILE_HINT,
     )

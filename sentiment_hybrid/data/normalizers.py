@@ -179,7 +179,7 @@ def get_normalizer(name: str) -> Normalizer:
         return NORMALIZERS[name]
     near = difflib.get_close_matches(name, list(NORMALIZERS), n=1)
     hint = f"Did you mean `{near[0]}`? " if near else ""
-    raise ConfigError(f"no normaliser is called {name!r}", hint=f"{hint}Known: {', '.join(NORMALIZERS)}.")
+    raise ConfigError(f"there is no normalizer {name!r}", hint=f"{hint}Choose from: {', '.join(NORMALIZERS)}.")
 
 
 def from_id(identifier: str) -> Normalizer:
@@ -215,7 +215,7 @@ def prepare_nltk(cache: Path, offline: bool) -> None:
         _download(missing, folder)
         still = [name for name in missing if not _has(_NLTK_NEEDS[name])]
         if still:
-            raise _no_nltk(still, folder, "the download failed; is there a network?")
+            raise _no_nltk(still, folder, "the download failed; is there a network connection?")
 
 
 @contextmanager
@@ -237,8 +237,8 @@ def _has(place: str) -> bool:
             continue
         except (OSError, ValueError) as error:
             raise DataError(
-                f"nltk refuses its data file {place}: {error}",
-                hint="nltk reads no file that group or others may write: chmod -R go-w on the nltk_data folder.",
+                f"nltk refuses to read its data file {place}: {error}",
+                hint="nltk rejects files that are writable by others: run chmod -R go-w on the nltk_data directory.",
             ) from error
         return True
     return False
@@ -268,8 +268,8 @@ def _merge(source: Path, target: Path) -> None:
 
 def _no_nltk(names: list[str], folder: Path, why: str) -> DataError:
     return DataError(
-        f"the classic normaliser needs nltk's {' and '.join(names)}, not found under NLTK_DATA or {folder} ({why})",
-        hint="Run `senthy fetch` with a network, point NLTK_DATA at a folder that has them, or use --set "
+        f"the classic normalizer requires nltk's {' and '.join(names)}, not found under NLTK_DATA or {folder} ({why})",
+        hint="Run `senthy fetch` while online, point NLTK_DATA at a directory with them, or use --set "
         "data.normalizer=tweet.",
     )
 

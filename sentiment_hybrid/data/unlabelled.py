@@ -17,9 +17,10 @@ from sentiment_hybrid.errors import DataError
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """Texts to train on and held-out texts, in an order that does not depend on the order of rows."""
+    """Texts to train on, cleaned and raw, and held-out texts, in an order that does not depend on the order of rows."""
 
     train: list[str]
+    raw: list[str]
     valid: list[str]
     dropped: dict[str, int]
 
@@ -33,6 +34,7 @@ def read_unlabelled(source: Source, data: Data, *, normalizer: Normalizer, valid
     """
     column = find_text(source.columns, data.text_column, source=source.name)
     texts: list[str] = []
+    kept_raws: list[str] = []
     hashes: list[np.ndarray] = []
     orders: list[np.ndarray] = []
     dropped: Counter[str] = Counter()
@@ -44,6 +46,7 @@ def read_unlabelled(source: Source, data: Data, *, normalizer: Normalizer, valid
         dropped["empty text"] += len(raws) - len(kept)
         texts += [cleaned[place] for place in kept]
         hashed = [raws[place] for place in kept]
+        kept_raws += hashed
         first, second = splits.hash_raw(hashed, data.split_seed, version=data.split_key_version)
         hashes.append(first)
         orders.append(second)
@@ -53,5 +56,10 @@ def read_unlabelled(source: Source, data: Data, *, normalizer: Normalizer, valid
     _, distinct = np.unique(order_hashes, return_index=True)
     dropped["repeat"] += len(texts) - len(distinct)
     held_out = splits.assign(split_hashes[distinct], test_size=0.0, valid_size=valid_size) == splits.VALID
-    parts = [[texts[row] for row in distinct[choice]] for choice in (~held_out, held_out)]
-    return Unlabelled(parts[0], parts[1], {reason: count for reason, count in dropped.items() if count})
+    train, valid = distinct[~held_out], distinct[held_out]
+    return Unlabelled(
+        train=[texts[row] for row in train],
+        raw=[kept_raws[row] for row in train],
+        valid=[texts[row] for row in valid],
+        dropped={reason: count for reason, count in dropped.items() if count},
+    )

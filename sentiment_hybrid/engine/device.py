@@ -91,11 +91,11 @@ def choose(device: str = "auto", precision: str = "auto") -> Compute:
 def _refusal(device: torch.device, precision: str) -> str:
     """Why this device cannot compute in a precision; empty if it can."""
     if precision == "fp16" and device.type != "cuda":
-        return f"fp16 needs a CUDA device, and this run is on {_described(device)}"
+        return f"fp16 requires a CUDA device, but this run uses {_described(device)}"
     if precision == "bf16" and device.type == "cpu" and not processor.computes_bf16():
-        return f"bf16 needs a processor with AVX-512, and this run is on {_described(device)}"
+        return f"bf16 requires a processor with AVX-512, but this run uses {_described(device)}"
     if precision == "int8" and (device.type != "cpu" or processor.int8_engine() is None):
-        return f"this torch has no int8 products on {_described(device)}"
+        return f"this build of torch does not support int8 on {_described(device)}"
     return ""
 
 
@@ -159,9 +159,9 @@ def _device(name: str) -> torch.device:
             return torch.device("cuda", distributed.local_rank())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("no CUDA device is available here", hint="Use --device auto or --device cpu.")
+        raise TrainingError("no CUDA device is available", hint="Use --device auto or --device cpu.")
     if name == "mps" and not torch.backends.mps.is_available():
-        raise TrainingError("no Apple GPU (mps) is available here", hint="Use --device auto or --device cpu.")
+        raise TrainingError("no Apple GPU (mps) is available", hint="Use --device auto or --device cpu.")
     return torch.device(name)
 
 

@@ -18,11 +18,13 @@ class HeadOutput(NamedTuple):
 
     ``logits`` is (B, C). ``attention`` is (B, S), detached: S is the most real tokens of a text in the batch, its
     windows in a row; a row sums to 1 over real tokens and is 0 on padding. Nobody reads it in training, where a head
-    may leave it all 0.
+    may leave it all 0. ``pooled`` is (B, P): what the classifier's ``projection`` makes of the mean token state of a
+    text; None without one.
     """
 
     logits: Tensor
     attention: Tensor
+    pooled: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Classifier(nn.Module):
         self.encoder = encoder
         self.head = head
         self.temperature = temperature
+        self.projection: nn.Module | None = None
 
     def forward(
         self,
@@ -78,9 +81,11 @@ class Classifier(nn.Module):
         mask = attention_mask.bool()  # (W, T)
         states = token_states(self.encoder, mask, input_ids, states)
         output = read_by(self.head, states, mask, text_index, num_texts, counts)
+        if self.projection is not None:
+            output = output._replace(pooled=self.projection(mean_state(states, mask, text_index, num_texts)))
         if self.training or self.temperature == 1.0:
             return output
-        return HeadOutput(output.logits / self.temperature, output.attention)
+        return output._replace(logits=output.logits / self.temperature)
 
 
 class JointClassifier(nn.Module):
@@ -90,6 +95,7 @@ class JointClassifier(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.heads = nn.ModuleDict(heads)
+        self.projection: nn.Module | None = None
 
     def forward(
         self,
@@ -104,7 +110,11 @@ class JointClassifier(nn.Module):
         """What each head makes of the texts, in the order of the heads; arguments and errors as of `Classifier`."""
         mask = attention_mask.bool()  # (W, T)
         states = token_states(self.encoder, mask, input_ids, states)
-        return tuple(read_by(head, states, mask, text_index, num_texts, counts) for head in self.heads.values())
+        outputs = [read_by(head, states, mask, text_index, num_texts, counts) for head in self.heads.values()]
+        if self.projection is not None:
+            pooled = self.projection(mean_state(states, mask, text_index, num_texts))
+            outputs = [output._replace(pooled=pooled) for output in outputs]
+        return tuple(outputs)
 
     def classifier(self, name: str) -> Classifier:
         """One head with the shared encoder, by itself."""
@@ -140,8 +150,15 @@ def read_by(
     device = states.device.type
     reduced = device == "cuda" or (device == "cpu" and head.training)
     with torch.autocast(device, enabled=reduced and torch.is_autocast_enabled(device)):
-        logits, attention = head(states, mask, text_index, num_texts, counts)
-    return HeadOutput(logits.float(), attention.detach().float())
+        output = head(states, mask, text_index, num_texts, counts)
+    return HeadOutput(output.logits.float(), output.attention.detach().float())
+
+
+def mean_state(states: Tensor, mask: Tensor, text_index: Tensor, num_texts: int) -> Tensor:
+    """Mean state of the real tokens of each text, all its windows together, (B, H)."""
+    sums = states.new_zeros(num_texts, states.shape[-1]).index_add(0, text_index, states.sum(1))
+    counts = states.new_zeros(num_texts).index_add(0, text_index, mask.sum(1).to(states.dtype))
+    return sums / counts.clamp(min=1.0)[:, None]
 
 
 def count_tokens(mask: Tensor, text_index: Tensor, num_texts: int) -> TokenCounts:

@@ -1,4 +1,4 @@
-"""The figures of a hyper-parameter search: history, epochs, importances, slices, parallel coordinates.
+"""The figures of a hyperparameter search: history, epochs, importances, slices, parallel coordinates.
 
 They are drawn from plain mappings rather than from a study, so that reporting does not depend on Optuna.
 """
@@ -23,9 +23,9 @@ Trial = Mapping[str, Any]
 _SHOWS = {
     "history": "optimization history",
     "epochs": "learning curves of the trials",
-    "slices": "values of each hyper-parameter",
-    "parallel_coordinates": "hyper-parameters of all trials",
-    "importances": "hyper-parameter importance",
+    "slices": "values of each hyperparameter",
+    "parallel_coordinates": "hyperparameters of all trials",
+    "importances": "hyperparameter importance",
 }
 _SLICES_PER_ROW = 3
 #: With more lines the figure becomes illegible; only the best ones are drawn.
@@ -50,9 +50,9 @@ def draw(
         folder: the output directory.
         stem: beginning of the file names.
         trials: the trials; higher ``value`` and ``epochs`` are better.
-        importances: hyper-parameter -> fraction of the variance that it explains; None if unknown.
+        importances: hyperparameter -> fraction of the variance that it explains; None if unknown.
         metric: display name of the values.
-        log_params: hyper-parameters sampled on a log scale.
+        log_params: hyperparameters sampled on a log scale.
         title: name of the search; each figure adds what it shows.
 
     Raises:
@@ -131,7 +131,7 @@ def epochs(path: Path, trials: Sequence[Trial], *, metric: str, title: str) -> N
 
 
 def show_importances(path: Path, importances: Mapping[str, float], *, metric: str, title: str) -> None:
-    """Fraction of the variance that each hyper-parameter explains. Raises OutputError."""
+    """Fraction of the variance that each hyperparameter explains. Raises OutputError."""
     names = sorted(importances, key=importances.__getitem__)
     with figure(path, (7.6, 1.5 + 0.42 * max(2, len(names)))) as drawing:
         axes = drawing.subplots()
@@ -148,7 +148,7 @@ def show_importances(path: Path, importances: Mapping[str, float], *, metric: st
 
 
 def slices(path: Path, trials: Sequence[Trial], *, metric: str, log_params: Collection[str] = (), title: str) -> None:
-    """One panel per hyper-parameter: the value of each trial over the setting. Raises OutputError."""
+    """One panel per hyperparameter: the value of each trial over the setting. Raises OutputError."""
     names = _names(trials)
     rows = max(1, -(-len(names) // _SLICES_PER_ROW))
     columns = min(_SLICES_PER_ROW, max(1, len(names)))
@@ -175,7 +175,7 @@ def slices(path: Path, trials: Sequence[Trial], *, metric: str, log_params: Coll
 def parallel_coordinates(
     path: Path, trials: Sequence[Trial], *, metric: str, log_params: Collection[str] = (), title: str
 ) -> None:
-    """A line per trial through all its hyper-parameters, darker for better trials. Raises OutputError."""
+    """A line per trial through all its hyperparameters, darker for better trials. Raises OutputError."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
 
@@ -212,7 +212,7 @@ def parallel_coordinates(
 
 
 class _Scale:
-    """Maps the values of a hyper-parameter to 0..1: choices evenly, numbers linearly or logarithmically."""
+    """Maps the values of a hyperparameter to 0..1: choices evenly, numbers linearly or logarithmically."""
 
     def __init__(self, name: str, values: Sequence[Any], *, numeric: bool, log: bool) -> None:
         self.name, self.numeric, self.log = name, numeric, log
@@ -222,7 +222,7 @@ class _Scale:
 
     @classmethod
     def of(cls, name: str, trials: Sequence[Trial], *, log: bool) -> _Scale:
-        """The scale of a hyper-parameter over all trials that have it."""
+        """The scale of a hyperparameter over all trials that have it."""
         found = [trial["params"][name] for trial in trials if name in trial["params"]]
         numeric = all(finite(value) and not isinstance(value, bool) for value in found)
         few = len(set(found)) <= 3 and not log

@@ -1,1 +1,1 @@
-"""The search for hyper-parameters: what is searched, where it is kept, who trains the trials."""
+"""The search for hyperparameters: what is searched, where it is kept, who trains the trials."""

@@ -11,27 +11,24 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config, Hpo
-from sentiment_hybrid.data.store import open_store
+from sentiment_hybrid.data.store import Examples, Store, open_store
 from sentiment_hybrid.engine import device
+from sentiment_hybrid.engine.inference.session import EncodedDataset, Session
+from sentiment_hybrid.engine.training.events import EpochEvent, selection_score
 from sentiment_hybrid.engine.training.prepare import load_or_build_encoder, new_trainer, open_session, set_seeds
-from sentiment_hybrid.engine.training.trainer import EpochEvent, selection_score, weights_of_classes
+from sentiment_hybrid.engine.training.tasks import weights_of_classes
+from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import ConfigError, DataError, TrainingError
-from sentiment_hybrid.models.encoder.hub import SCRATCH
+from sentiment_hybrid.models.encoder.hub import SCRATCH, LoadedEncoder
 from sentiment_hybrid.models.encoder.module import check_max_length
 from sentiment_hybrid.runtime import Runtime
 from sentiment_hybrid.tuning.space import largest, with_params
-
-if TYPE_CHECKING:
-    from sentiment_hybrid.data.store import Examples, Store
-    from sentiment_hybrid.engine.inference.session import EncodedDataset, Session
-    from sentiment_hybrid.engine.training.trainer import Trainer
-    from sentiment_hybrid.models.encoder.hub import LoadedEncoder
 
 _KEPT_TRACEBACK = 4000  # characters, from the end of the traceback
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,8 +21,9 @@ from typing import IO, Any, Protocol
 
 import joblib
 
+from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.runtime import Runtime
-from sentiment_hybrid.tuning.trials import Outcome, TrialBench
+from sentiment_hybrid.tuning.trials import Outcome, TrialBench, outcomes
 
 _KEPT_OUTPUT = 2000  # characters of the stderr of a dead worker
 
@@ -223,11 +225,6 @@ def open_runner(bench: TrialBench, count: int, runtime: Runtime) -> TrialRunner:
 
 def serve() -> None:
     """Train the trials requested on standard input, until it ends."""
-    import signal
-
-    from sentiment_hybrid.config.schema import Config
-    from sentiment_hybrid.tuning.trials import outcomes
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and ends its workers
     answers = _answers()
     tasks: SimpleQueue[dict[str, Any]] = SimpleQueue()

@@ -288,7 +288,7 @@ def test_the_wrong_backend_for_a_directory_says_what_to_do(
     directory, told, hint = (
         (export_dir, "is an ONNX export", "model directory")
         if backend == "torch"
-        else (model, "is no export", f"senthy export --load-model-path {model}")
+        else (model, "is not an export", f"senthy export --load-model-path {model}")
     )
     with pytest.raises(ModelError, match=told) as caught:
         predict.run(["good"], config=config, model_dir=directory, backend=backend)
@@ -332,13 +332,13 @@ def test_a_damaged_export_is_told(
 
 
 def test_a_precision_that_an_export_does_not_have_is_told(config: Config, export_dir: Path) -> None:
-    with pytest.raises(ModelError, match="computes in fp32, and int8 was asked for") as caught:
+    with pytest.raises(ModelError, match="is an export in fp32, so it cannot compute in int8") as caught:
         predict.run(["good"], config=config, model_dir=export_dir, precision="int8")
     assert "--quantize int8" in caught.value.hint
     assert predict.run(["good"], config=config, model_dir=export_dir, precision="fp32").rows == 1
 
 
-@pytest.mark.parametrize(("device", "told"), [("cuda", "no CUDA"), ("mps", "does not run on mps")])
+@pytest.mark.parametrize(("device", "told"), [("cuda", "does not support CUDA"), ("mps", "does not run on mps")])
 def test_a_device_that_onnxruntime_lacks_is_told(device: str, told: str, export_dir: Path) -> None:
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers() and device == "cuda":
         pytest.skip("this onnxruntime has CUDA")

@@ -9,7 +9,7 @@ import pytest
 
 from sentiment_hybrid.commands import fetch
 from sentiment_hybrid.config.load import load_config
-from sentiment_hybrid.data import normalizers, sources
+from sentiment_hybrid.data import normalizers
 from sentiment_hybrid.errors import DataError, SourceError, UsageError
 
 
@@ -34,7 +34,7 @@ def network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
         return type("Found", (), {"name": spec})()
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    monkeypatch.setattr(sources, "open_source", open_source)
+    monkeypatch.setattr(fetch, "open_source", open_source)
     monkeypatch.setattr(normalizers, "prepare_nltk", lambda cache, offline: asked.update(nltk=(cache, offline)))
     return asked
 

@@ -189,16 +189,14 @@ def test_the_same_texts_in_another_file_give_the_same_encoder(make: Callable[...
 def test_of_a_prepared_database_only_the_training_rows_are_trained_on(
     project: Any, make: Callable[..., Pretraining], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sentiment_hybrid.engine import batches
-
     given: list[list[str]] = []
-    real = batches.tokenize
+    real = pretrain.tokenize
 
     def noted(texts: list[str], *rest: Any, **options: Any) -> Any:
         given.append(list(texts))
         return real(texts, *rest, **options)
 
-    monkeypatch.setattr(batches, "tokenize", noted)
+    monkeypatch.setattr(pretrain, "tokenize", noted)
     made = make()
     database = project.folder / "data" / "tweets.db"
     result = pretrain.run(made.config("pretrain.source=null", f"paths.data_db={database}"))

@@ -243,7 +243,7 @@ def test_a_precision_that_the_processor_lacks_is_refused_before_anything_is_comp
 
     monkeypatch.setattr(processor, "computes_bf16", lambda: False)
     monkeypatch.setattr(StateStore, "ensure", lambda *arguments, **options: pytest.fail("states were computed"))
-    with pytest.raises(TrainingError, match="bf16 needs a processor with AVX-512") as caught:
+    with pytest.raises(TrainingError, match="bf16 requires a processor with AVX-512") as caught:
         train.run(project.config("lstm.train.precision=bf16"), "lstm")
     assert caught.value.hint == "Set the precision to auto or fp32."
     assert not list((project.folder / "results").glob("runs/*"))

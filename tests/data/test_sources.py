@@ -461,7 +461,7 @@ def test_what_kaggle_refuses_is_explained(
 @pytest.mark.parametrize("handle", ["owner", "owner/name/3", "a/b/versions/0", "../x/y"])
 def test_a_malformed_handle_is_refused_before_any_network(handle: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = fake_download(monkeypatch, ConnectionError())
-    with pytest.raises(SourceError, match="no Kaggle dataset"):
+    with pytest.raises(SourceError, match="is not a Kaggle dataset"):
         open_source(f"kaggle:{handle}", Data())
     assert asked == []
 

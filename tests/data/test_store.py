@@ -473,3 +473,20 @@ def test_the_public_facts_are_typed(tmp_path: Path) -> None:
     assert part.rows.dtype == np.int64
     assert part.raw is None
     assert len(part) == 10
+
+
+def test_settings_of_how_files_are_written_keep_older_databases_and_count_where_they_are_set(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", rows(10))
+
+    def wanted(**options: Any) -> str:
+        data = Data(**options)
+        return fingerprint([Part(open_source(str(path), data))], data, get_normalizer("tweet"))
+
+    prints = [
+        wanted(),
+        wanted(encoding="utf-8"),
+        wanted(encoding="cp1252"),
+        wanted(delimiter=","),
+        wanted(quoting="none"),
+    ]
+    assert len(set(prints)) == len(prints)

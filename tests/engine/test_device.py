@@ -45,7 +45,7 @@ def test_a_gpu_without_bf16_computes_in_fp16_and_a_cpu_without_it_in_fp32(monkey
     monkeypatch.setattr(device, "_has_bf16", lambda _: False)
     assert device._best_precision(torch.device("cuda")) == "fp16"
     assert device.resolve("cpu").precision == "fp32"
-    with pytest.raises(TrainingError, match="fp16 needs a CUDA device"):
+    with pytest.raises(TrainingError, match="fp16 requires a CUDA device"):
         device.resolve("cpu", "fp16")
 
 
@@ -74,7 +74,7 @@ def test_a_guest_restores_what_it_lowers_when_the_last_has_left(monkeypatch, uns
 
 def test_bf16_is_refused_where_the_processor_cannot_compute_it(monkeypatch):
     monkeypatch.setattr(processor, "computes_bf16", lambda: False)
-    with pytest.raises(TrainingError, match="bf16 needs a processor with AVX-512") as caught:
+    with pytest.raises(TrainingError, match="bf16 requires a processor with AVX-512") as caught:
         device.choose("cpu", "bf16")
     assert processor.name() in caught.value.message
     assert caught.value.hint == "Set the precision to auto or fp32."

@@ -1,4 +1,4 @@
-"""Figures of a search are drawn whole for any hyper-parameters and any trials."""
+"""Figures of a search are drawn whole for any hyperparameters and any trials."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import warnings
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ def load(folder: Path, fingerprint: str) -> Baseline | None:
         mark_used(directory / _META)
         return kept
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        log.warning("stored baseline %s cannot be used (%s); fitting it anew", directory, error)
+        log.warning("stored baseline %s cannot be used (%s); fitting it again", directory, error)
         return None
 
 
@@ -167,8 +168,6 @@ def _fit_weights(texts: Sequence[str], target: npt.NDArray[np.int64]) -> _Weight
 
 
 def _logistic_regression(features: Any, target: npt.NDArray[np.int64]) -> Any:
-    import warnings
-
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 

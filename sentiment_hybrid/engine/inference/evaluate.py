@@ -11,6 +11,7 @@ from sentiment_hybrid.engine.batches import TokenizedTexts, collate, pack
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.memory import in_batches
 from sentiment_hybrid.engine.states.store import StoredStates
+from sentiment_hybrid.models.classifier import HeadOutput
 
 
 def predict_probabilities(
@@ -22,8 +23,11 @@ def predict_probabilities(
     states: StoredStates | None = None,
     progress: Callable[[int], object] = lambda rows: None,
     share: tuple[int, int] = (0, 1),
+    take: Callable[[HeadOutput], torch.Tensor] | None = None,
 ) -> np.ndarray:
     """Softmax probabilities (N, C) float32; sorted by length inside, row order restored outside.
+
+    ``take`` says what to return of a batch's output instead, (B, K).
 
     The classifier is put into eval mode and given back in the mode it had. ``share`` is a process's number and how
     many there are: it computes its part of the batches, and the rows of the others are 0. The batches are the same
@@ -42,8 +46,9 @@ def predict_probabilities(
     def probabilities_of(batch_rows: np.ndarray) -> np.ndarray:
         batch = collate(tokenized, batch_rows, states)
         with compute.autocast():
-            logits = classifier(**batch.inputs(compute.device)).logits  # (B, C)
-        return np.asarray(torch.softmax(logits.float(), dim=-1).cpu().numpy())
+            output = classifier(**batch.inputs(compute.device))
+        taken = torch.softmax(output.logits.float(), dim=-1) if take is None else take(output)
+        return np.asarray(taken.cpu().numpy())
 
     done: list[np.ndarray] = []
     parts: list[np.ndarray] = []

@@ -126,7 +126,7 @@ def read_info(directory: Path) -> ModelInfo:
         raise ModelError(f"{path} is damaged: {error}", hint="Train again, or restore the directory.") from error
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise ModelError(
-            f"{directory} has model format {version}, and this senthy reads up to {FORMAT_VERSION}",
+            f"{directory} has model format {version}, but this version of senthy reads up to {FORMAT_VERSION}",
             hint="Upgrade senthy.",
         )
     missing = {f.name for f in fields(ModelInfo)} - document.keys() - _LATER_FIELDS
@@ -139,8 +139,6 @@ def _checked(document: dict[str, Any], path: Path) -> ModelInfo:
     """The facts with the right types, and such as can be true. Raises ModelError."""
     from pydantic import TypeAdapter, ValidationError
 
-    from sentiment_hybrid.heads import HEADS
-
     try:
         info = TypeAdapter(ModelInfo).validate_json(json.dumps(document), strict=True)
     except ValidationError as error:
@@ -148,7 +146,7 @@ def _checked(document: dict[str, Any], path: Path) -> ModelInfo:
         raise ModelError(f"{path} is damaged: {wrong}", hint="Train again, or restore the directory.") from error
     if len(set(info.labels)) < max(2, len(info.labels)):
         raise ModelError(
-            f"{path} is damaged: its labels are {', '.join(info.labels) or 'none'}, two or more are needed",
+            f"{path} is damaged: its labels are {', '.join(info.labels) or 'none'}, but two or more are required",
             hint="Train again, or restore the directory.",
         )
     if min(info.max_length, info.max_windows) < 1:
@@ -159,8 +157,8 @@ def _checked(document: dict[str, Any], path: Path) -> ModelInfo:
         raise ModelError(f"{path} is damaged: its temperature is {info.temperature}", hint="Train again.")
     if info.head not in HEADS:
         raise ModelError(
-            f"{path} names a head that this senthy does not have: {info.head}",
-            hint=f"It has {', '.join(HEADS)}. Upgrade senthy, or train again.",
+            f"{path} names an unknown head: {info.head}",
+            hint=f"Known heads: {', '.join(HEADS)}. Upgrade senthy, install the package of the head, or train again.",
         )
     return info
 
@@ -224,7 +222,7 @@ def _load_encoder(directory: Path, info: ModelInfo, given: str | Path | None, of
         name = str(given) if given is not None else info.encoder_name
         config = EncoderConfig(name=name, revision=None if given else info.encoder_revision, max_length=info.max_length)
         loaded = load_encoder(config, offline=offline)
-        hint = f"It was trained on {info.encoder_name} (revision {info.encoder_revision}); point --encoder to that."
+        hint = f"It was trained on {info.encoder_name} (revision {info.encoder_revision}); point --encoder to it."
     if loaded.fingerprint != info.encoder_fingerprint:
         raise EncoderError(f"the encoder at {loaded.name} is not the one that {directory} was trained on", hint=hint)
     kept = directory / paths.TOKENIZER_DIR
@@ -238,24 +236,24 @@ def _no_model(directory: Path) -> ModelError:
     if not directory.exists():
         return ModelError(
             f"there is no model at {directory}",
-            hint="Train one first (senthy train), or name the directory of another, or mini, mini-lstm, mini-han.",
+            hint="Train one first (senthy train), or use another directory, or mini, mini-lstm, mini-han.",
         )
     if not directory.is_dir():
         return ModelError(
-            f"{directory} is a file, not a model directory", hint="Name the directory that `senthy train` wrote."
+            f"{directory} is a file, not a model directory", hint="Use a directory written by `senthy train`."
         )
     heads = sorted(head for head in HEADS if (directory / head / paths.MODEL_JSON).is_file())
     if heads:
         return ModelError(
             f"{directory} is a pack of several models",
-            hint=f"Name one of them: {', '.join(str(directory / head) for head in heads)}",
+            hint=f"Use one of them: {', '.join(str(directory / head) for head in heads)}",
         )
     pickles = sorted(p.name for p in directory.iterdir() if p.suffix in _PICKLES)
     if pickles:
         return ModelError(
-            f"{directory} holds {', '.join(pickles)}, which could run code when it is loaded, and no "
+            f"{directory} has {', '.join(pickles)}, which can run code when loaded, but no "
             f"{paths.MODEL_WEIGHTS}; senthy never loads pickles",
-            hint="Use a directory that `senthy train` wrote.",
+            hint="Use a directory written by `senthy train`.",
         )
     if (directory / paths.ONNX_MODEL).is_file() and not (directory / paths.MODEL_JSON).is_file():
         return ModelError(
@@ -263,10 +261,10 @@ def _no_model(directory: Path) -> ModelError:
         )
     if (directory / paths.ONNX_MODEL).is_file():
         return ModelError(
-            f"{directory} is an ONNX export: it labels texts, and can do nothing else",
-            hint="Use it with senthy predict or Predictor, or name the model directory that it was made of.",
+            f"{directory} is an ONNX export, which can only be used for prediction",
+            hint="Use it with senthy predict or Predictor, or use the original model directory.",
         )
     return ModelError(
-        f"{directory} is no model directory: it lacks {paths.MODEL_JSON} or {paths.MODEL_WEIGHTS}",
-        hint="Use a directory that `senthy train` wrote.",
+        f"{directory} is not a model directory: it lacks {paths.MODEL_JSON} or {paths.MODEL_WEIGHTS}",
+        hint="Use a directory written by `senthy train`.",
     )

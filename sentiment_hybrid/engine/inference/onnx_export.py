@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 import sys
 import time
@@ -21,6 +22,7 @@ from sentiment_hybrid.engine.batches import TokenizedTexts, collate, pack
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.onnx_runtime import softmax
 from sentiment_hybrid.errors import ModelError, SenthyError
+from sentiment_hybrid.models.onnx_modules import OnnxClassifier
 
 if TYPE_CHECKING:
     from sentiment_hybrid.engine.inference.onnx_runtime import OnnxBackend
@@ -60,10 +62,10 @@ class Check:
         most = MOST_DIFFERENCE[kind]
         if most is not None and self.logit_difference > most * max(1.0, largest):
             return (
-                f"a logit differs by {self.logit_difference:.2g}, and at most {most * max(1.0, largest):.2g} is right"
+                f"a logit differs by {self.logit_difference:.2g}, more than the allowed {most * max(1.0, largest):.2g}"
             )
         if self.agreement < LEAST_AGREEMENT[kind]:
-            return f"{self.agreement:.1%} of the labels agree, and {LEAST_AGREEMENT[kind]:.1%} must"
+            return f"only {self.agreement:.1%} of the labels agree, less than the required {LEAST_AGREEMENT[kind]:.1%}"
         return None
 
 
@@ -73,8 +75,6 @@ def write_graph(classifier: Classifier, path: Path, *, max_length: int) -> None:
     Raises:
         ModelError: the head has no export, or the encoder's architecture cannot be recorded.
     """
-    from sentiment_hybrid.models.onnx_modules import OnnxClassifier
-
     graph = OnnxClassifier(classifier)
     with _recording(), torch.no_grad():
         try:
@@ -98,8 +98,8 @@ def write_graph(classifier: Classifier, path: Path, *, max_length: int) -> None:
             # torch's own errors of export are RuntimeErrors.
             said = str(error).strip().splitlines()
             raise ModelError(
-                f"this encoder cannot be written as ONNX: {said[0] if said else type(error).__name__}",
-                hint="RoBERTa- and BERT-like encoders can.",
+                f"this encoder cannot be exported to ONNX: {said[0] if said else type(error).__name__}",
+                hint="Use a RoBERTa- or BERT-like encoder.",
             ) from error
     _one_data_file(path)
 
@@ -211,8 +211,6 @@ def _example(length: int) -> tuple[Any, ...]:
 @contextmanager
 def _recording() -> Iterator[None]:
     """The exporters tell developers of torch what they should do next; users cannot."""
-    import logging
-
     before = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

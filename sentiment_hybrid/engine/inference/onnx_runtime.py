@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -31,8 +32,6 @@ def is_export(directory: Path) -> bool:
 
 def require(*packages: str) -> None:
     """Raises ModelError, with the pip command, when one of these packages of the onnx extra is not installed."""
-    import importlib
-
     for name in packages:
         try:
             importlib.import_module(name)
@@ -166,7 +165,8 @@ def _providers(device: str) -> list[str]:
         raise ModelError(f"an exported model does not run on {device}", hint="Use --device cpu.")
     if kind == "cuda" and "CUDAExecutionProvider" not in here:
         raise ModelError(
-            "this onnxruntime has no CUDA", hint="pip install onnxruntime-gpu in place of onnxruntime, or --device cpu."
+            "this build of onnxruntime does not support CUDA",
+            hint="Install onnxruntime-gpu instead of onnxruntime, or use --device cpu.",
         )
     wanted = ["CUDAExecutionProvider"] if kind != "cpu" else []
     return [name for name in (*wanted, "CPUExecutionProvider") if name in here]
@@ -185,7 +185,7 @@ def _session(graph: Path, providers: list[str]) -> Any:
     except Exception as error:  # onnxruntime's own types have no common base that it names
         raise ModelError(
             f"onnxruntime cannot use {graph}: {_first_line(error)}",
-            hint="Export the model again, with the onnxruntime that is to run it.",
+            hint="Export the model again with this version of onnxruntime.",
         ) from error
 
 
@@ -196,8 +196,8 @@ def _first_line(error: Exception) -> str:
 
 def _no_export(directory: Path) -> ModelError:
     if not directory.is_dir():
-        return ModelError(f"there is no export at {directory}", hint="Make one first: senthy export.")
+        return ModelError(f"there is no export at {directory}", hint="Create one with senthy export.")
     return ModelError(
-        f"{directory} is no export: it lacks {paths.ONNX_MODEL}",
-        hint=f"Make one of it: senthy export --load-model-path {directory}",
+        f"{directory} is not an export: it lacks {paths.ONNX_MODEL}",
+        hint=f"Create one with senthy export --load-model-path {directory}",
     )

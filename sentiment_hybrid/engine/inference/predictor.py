@@ -102,8 +102,8 @@ class Predictor:
             self._onnx: OnnxBackend | None = OnnxBackend(directory, device=device)
             if precision not in ("auto", self._onnx.kind):
                 raise ModelError(
-                    f"{directory} computes in {self._onnx.kind}, and {precision} was asked for",
-                    hint="Leave out the precision; senthy export, with --quantize int8 or without, makes another.",
+                    f"{directory} is an export in {self._onnx.kind}, so it cannot compute in {precision}",
+                    hint="Omit the precision, or create another export with senthy export.",
                 )
             self.info, self._tokenizer = self._onnx.info, self._onnx.tokenizer
         else:
@@ -229,7 +229,7 @@ class Predictor:
         if clash:
             raise ColumnError(
                 f"{source} already has {_listed(clash)}, and a prediction adds {_listed(self.added_columns)}",
-                hint="Rename or leave out those columns first.",
+                hint="Rename or drop these columns first.",
             )
 
     def columns_of(self, probabilities: np.ndarray) -> dict[str, np.ndarray]:
@@ -287,8 +287,8 @@ def published(models_dir: Path, head: str | None = None) -> Path:
             return directory
     looked_for = " or ".join(paths.published_model(models_dir, name).name for name in heads)
     raise ModelError(
-        f"there is no model yet: {models_dir} has no {looked_for}",
-        hint=f"Train one first (senthy train --model {heads[0]}), or name a model directory, or mini.",
+        f"no trained model: {models_dir} has no {looked_for}",
+        hint=f"Train one first (senthy train --model {heads[0]}), or use another model directory, or mini.",
     )
 
 
@@ -331,7 +331,7 @@ def _text(value: object, place: int) -> str:
         return ""
     raise DataError(
         f"text {place + 1:,} is {type(value).__name__} {repr(value)[:60]}, not a str",
-        hint="Give texts as str; None stands for a text that is not there.",
+        hint="Pass str; None stands for a missing text.",
     )
 
 
@@ -343,8 +343,8 @@ def _is_null(value: Any) -> bool:
 
 def _not_one(text: str) -> DataError:
     return DataError(
-        f"one str ({text[:40]!r}) was given where several texts are expected",
-        hint="Put it in a list, or call predict(text), which takes one.",
+        f"expected several texts, not one str ({text[:40]!r})",
+        hint="Pass a list, or call predict(text).",
     )
 
 

@@ -21,13 +21,17 @@ from sentiment_hybrid.models.encoder.hub import LoadedEncoder
 class EncodedDataset:
     """Texts ready for a classifier: tokenised, with labels (N,) int64 and, where they are kept, stored states.
 
-    ``compared`` (N, C) bool says among which labels each row's label was chosen; None: among all.
+    ``compared`` (N, C) bool says among which labels each row's label was chosen; None: among all. ``soft`` (N, C)
+    float32 are a teacher's softened probabilities, NaN for none, and ``pooled`` (N, H) its states; with them a label
+    may be missing, -1.
     """
 
     tokenized: TokenizedTexts
     labels: np.ndarray
     states: StoredStates | None = None
     compared: np.ndarray | None = None
+    soft: np.ndarray | None = None
+    pooled: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -35,7 +39,8 @@ class EncodedDataset:
     @property
     def full_labels(self) -> np.ndarray:
         """Those labels that were chosen among all."""
-        return self.labels if self.compared is None else self.labels[self.compared.all(axis=1)]
+        full = self.labels >= 0
+        return self.labels[full if self.compared is None else full & self.compared.all(axis=1)]
 
 
 @dataclass(frozen=True)

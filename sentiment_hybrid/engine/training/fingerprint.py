@@ -12,6 +12,7 @@ from sentiment_hybrid.config.schema import JOINT, Config
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.training.runs import FREE_TO_CHANGE, Run
+from sentiment_hybrid.engine.training.teacher import teacher_digest
 from sentiment_hybrid.errors import ModelError, TrainingError
 from sentiment_hybrid.files import sha256
 
@@ -26,6 +27,7 @@ def train_fingerprint(config: Config, model: str, data_fingerprint: str, *, incl
         "head": heads[model] if joint is None else heads,
         "train": config.training(model).model_dump(mode="json", exclude=set(FREE_TO_CHANGE)),
         **({} if joint is None else {"joint": joint}),
+        **({} if config.distill.teacher is None else {"distill": _distill_facts(config)}),
         "encoder": config.encoder.model_dump(mode="json"),
         "encoder_files": encoder_files(config.encoder.name),
         "seed": config.project.seed,
@@ -40,6 +42,14 @@ def _joint_facts(config: Config) -> dict[str, Any]:
     content = None if source is None else open_source(source, config.data).fingerprint()
     facts = config.joint.model_dump(mode="json", exclude={"train", "further_source", "heads_from"})
     return {**facts, "further": content, "heads_from": _head_files(config)}
+
+
+def _distill_facts(config: Config) -> dict[str, Any]:
+    """The teacher and the unlabelled texts by their content."""
+    settings = config.distill
+    texts = None if settings.source is None else open_source(settings.source, config.data).fingerprint()
+    facts = settings.model_dump(mode="json", exclude={"teacher", "source"})
+    return {**facts, "teacher": teacher_digest(config), "texts": texts}
 
 
 def _head_files(config: Config) -> list[str]:

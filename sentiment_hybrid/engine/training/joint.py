@@ -18,7 +18,6 @@ from sentiment_hybrid.data.normalizers import from_id
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.splits import UInt64s
 from sentiment_hybrid.data.store import Examples, Store
-from sentiment_hybrid.engine.evaluation.seen import SeenTexts
 from sentiment_hybrid.engine.inference.model_directory import load_model, read_info
 from sentiment_hybrid.engine.inference.session import Session
 from sentiment_hybrid.errors import DataError, LabelError, ModelError
@@ -89,11 +88,6 @@ def _partial(rows: Examples, labels: tuple[str, ...], source: str) -> Examples:
 def further_keys(config: Config, store: Store) -> UInt64s:
     """Order hashes of all texts of ``joint.further_source`` that are trained on or validate."""
     return np.concatenate([store.hash_raw(part.raw or part.texts)[1] for part in further(config, store)])
-
-
-def further_seen(config: Config, store: Store) -> SeenTexts:
-    """The same for a model to keep: its database does not have them."""
-    return SeenTexts.of(further_keys(config, store), **store.split_keys)
 
 
 def take_heads(session: Session, folder: Path, labels: tuple[str, ...]) -> None:

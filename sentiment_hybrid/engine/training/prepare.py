@@ -11,16 +11,18 @@ import torch
 from accelerate.utils import set_seed
 
 from sentiment_hybrid import distributed, paths
-from sentiment_hybrid.config.schema import JOINT, Config, Train
+from sentiment_hybrid.config.schema import JOINT, Config, Distill, Train
 from sentiment_hybrid.console import note, progress, warn
 from sentiment_hybrid.data.store import Examples, Store
 from sentiment_hybrid.engine import device as devices
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.inference.session import EncodedDataset, Session, session_for
+from sentiment_hybrid.engine.training.distill import Lesson, learn_from, unlabelled
 from sentiment_hybrid.engine.training.joint import take_heads, with_further
 from sentiment_hybrid.engine.training.runs import Run
-from sentiment_hybrid.engine.training.tasks import Classification, JointClassification
-from sentiment_hybrid.engine.training.trainer import Trainer, weights_of_classes
+from sentiment_hybrid.engine.training.tasks import Classification, JointClassification, weights_of_classes
+from sentiment_hybrid.engine.training.teacher import open_teacher
+from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import TrainingError, UsageError
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier, JointClassifier
@@ -55,10 +57,12 @@ def read_rows(
 ) -> tuple[Examples, Examples | None]:
     """Rows to train on and rows to validate on; with ``include_valid`` all of them are to train on."""
     settings = config.training(model)
-    train_rows = store.read("train", settings.sample_size)
+    taught = config.distill.teacher is not None  # a teacher may clean raw texts in another way
+    train_rows = store.read("train", settings.sample_size, with_raw=taught)
     wanted = settings.valid_sample_size
     if include_valid:
-        return train_rows.followed_by(store.read("valid")), None
+        train_rows = train_rows.followed_by(store.read("valid", with_raw=taught))
+        return _with_unlabelled(config, model, store, train_rows), None
     valid_rows = store.read("valid", None if wanted is None else min(wanted, store.count("valid")))
     for examples in (train_rows, valid_rows):
         if len(examples.texts) == 0:
@@ -66,7 +70,18 @@ def read_rows(
                 f"the {examples.split} split is empty", hint="Prepare more texts, or raise data.valid_size."
             )
     check_every_label(train_rows, store.labels, setting="train.sample_size")
-    return with_further(config, store, train_rows, valid_rows) if model == JOINT else (train_rows, valid_rows)
+    if model == JOINT:
+        train_rows, valid_rows = with_further(config, store, train_rows, valid_rows)
+    return _with_unlabelled(config, model, store, train_rows), valid_rows
+
+
+def _with_unlabelled(config: Config, model: str, store: Store, rows: Examples) -> Examples:
+    """These rows and the texts of ``distill.source``."""
+    if config.distill.source is None:
+        return rows
+    texts = unlabelled(config, store, config.training(model).sample_size)
+    note(f"{len(texts):,} texts of {config.distill.source} are learned from the teacher alone")
+    return rows.followed_by(texts)
 
 
 def check_every_label(examples: Examples, labels: tuple[str, ...], *, setting: str) -> None:
@@ -82,16 +97,47 @@ def prepare(
     config: Config,
     model: str,
     runtime: Runtime,
-    labels: tuple[str, ...],
+    store: Store,
     rows: tuple[Examples, Examples | None],
     compute: Compute,
 ) -> tuple[Session, Trainer]:
     """Everything up to the first step."""
+    labels = store.labels
+    lesson = taught_by_teacher(config, model, store, rows[0], compute, offline=runtime.offline)
+    if lesson is not None:
+        rows = lesson.rows(rows[0]), rows[1]
     session, train, valid = distributed.together(lambda: _encode(config, model, runtime, labels, rows, compute))
     train, valid = in_step(session, train), in_step(session, valid) if valid is not None else None
-    settings = config.training(model)
-    trainer = new_trainer(session, train, valid, settings=settings, labels=labels, seed=config.project.seed)
+    if lesson is not None:
+        train = lesson.given_to(session, train, config.distill.temperature)
+    trainer = new_trainer(
+        session, train, valid, settings=config.training(model), labels=labels, seed=config.project.seed,
+        distillation=config.distill,
+    )  # fmt: skip
     return session, trainer
+
+
+def taught_by_teacher(
+    config: Config, model: str, store: Store, examples: Examples, compute: Compute, *, offline: bool
+) -> Lesson | None:
+    """What the teacher answers to the training rows, with progress; the main process reads, all get the answers.
+
+    None without a teacher. Errors as of `open_teacher` and `learn_from`.
+    """
+    if config.distill.teacher is None:
+        return None
+    budget = config.training(model).token_budget
+
+    def taught() -> Lesson:
+        teacher = open_teacher(
+            config, store.labels, store.normalizer, compute=compute, token_budget=budget, offline=offline
+        )
+        with progress("reading by the teacher", unit="texts") as bar:
+            return learn_from(teacher, examples, progress=bar.advance)
+
+    lesson = distributed.from_main(taught)
+    note(f"{lesson.answered:,} of {len(lesson.kept):,} training texts have the answers of {config.distill.teacher}")
+    return lesson
 
 
 def _encode(
@@ -191,6 +237,7 @@ def new_trainer(
     labels: tuple[str, ...],
     seed: int,
     layer_decay: float | None = None,
+    distillation: Distill | None = None,
 ) -> Trainer:
     """The training of a session's classifier, before its first step.
 
@@ -206,6 +253,7 @@ def new_trainer(
             valid,
             class_weights=weights_of_classes(settings.class_weights, train.full_labels, labels),
             label_smoothing=settings.label_smoothing,
+            distillation=distillation,
         ),
         settings=settings,
         seed=seed,

@@ -10,14 +10,16 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import JOINT, Config
 from sentiment_hybrid.data.store import Store
 from sentiment_hybrid.engine.evaluation import metrics
+from sentiment_hybrid.engine.evaluation.seen import SeenTexts
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo, save_model
 from sentiment_hybrid.engine.inference.session import Session
-from sentiment_hybrid.engine.training.checkpoints import best_weights
-from sentiment_hybrid.engine.training.joint import further_seen, rows_before
+from sentiment_hybrid.engine.training.checkpoints import best_weights, load_trainable
+from sentiment_hybrid.engine.training.distill import keys_beside
+from sentiment_hybrid.engine.training.joint import rows_before
 from sentiment_hybrid.engine.training.runs import Run, now, versions
 from sentiment_hybrid.engine.training.tasks import Classification
-from sentiment_hybrid.engine.training.trainer import Trainer, load_trainable
+from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.heads import display_name
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder.module import encoder_fingerprint
@@ -43,7 +45,8 @@ def publish(
     train_rows = store.count("train") if wanted is None else wanted
     if joint:
         train_rows = max(train_rows, rows_before(config, store))
-    seen = further_seen(config, store) if joint and config.joint.further_source is not None else None
+    keys = keys_beside(config, JOINT if joint else next(iter(targets)), store)
+    seen = SeenTexts.of(keys, **store.split_keys) if len(keys) else None
     for head, target in targets.items():
         classifier = whole if isinstance(whole, Classifier) else whole.classifier(head)
         info = _describe(

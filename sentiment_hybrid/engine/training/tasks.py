@@ -5,6 +5,7 @@ The loop knows steps, memory, checkpoints; a task knows texts and what is asked 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -13,11 +14,14 @@ import torch
 import torch.nn.functional as F
 
 from sentiment_hybrid import distributed
+from sentiment_hybrid.config.schema import Distill
 from sentiment_hybrid.engine.batches import Batch, TokenizedTexts, collate
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.evaluation import metrics
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.session import EncodedDataset
+from sentiment_hybrid.engine.training.distill import mixed, states_loss
+from sentiment_hybrid.errors import TrainingError
 from sentiment_hybrid.models.classifier import JointClassifier
 
 if TYPE_CHECKING:
@@ -58,19 +62,21 @@ class Task(Protocol):
 
 @dataclass(frozen=True)
 class LabelledBatch:
-    """Texts, their labels, and among which labels each was chosen."""
+    """Texts, their labels and what a teacher has answered; -1 is no label."""
 
     rows: np.ndarray
     batch: Batch
     targets: torch.Tensor  # (B,) int64
     weights: torch.Tensor  # (B,) float32
-    compared: torch.Tensor | None = None  # (B, C) bool; None: among all
+    compared: torch.Tensor | None = None  # (B, C) bool: the labels that a label was chosen among; None: all
+    soft: torch.Tensor | None = None  # (B, C) float32, NaN for none
+    pooled: torch.Tensor | None = None  # (B, H) float16
 
     def pinned(self) -> LabelledBatch:
         """The same in memory from which a GPU fetches by itself."""
         tensors = {
             name: value.pin_memory()
-            for name in ("targets", "weights", "compared")
+            for name in ("targets", "weights", "compared", "soft", "pooled")
             if (value := getattr(self, name)) is not None
         }
         return replace(self, batch=self.batch.pinned(), **tensors)
@@ -90,8 +96,10 @@ class Classification:
         *,
         class_weights: np.ndarray,
         label_smoothing: float = 0.0,
+        distillation: Distill | None = None,
     ) -> None:
         self.train, self.valid = train, valid
+        self.distillation = distillation or Distill()
         self.class_weights = class_weights.astype(np.float32)
         self.label_smoothing = label_smoothing
 
@@ -102,30 +110,50 @@ class Classification:
 
     def weight(self, rows: np.ndarray, epoch: int) -> float:
         """The summed class weights of these rows."""
-        return float(self.class_weights[self.train.labels[rows]].sum())
+        return float(self._weights(self.train.labels[rows]).sum())
+
+    def _weights(self, targets: np.ndarray) -> np.ndarray:
+        """Of each row: that of its class, 1 without a label."""
+        return np.where(targets < 0, np.float32(1.0), self.class_weights[targets])
 
     def micro_batch(self, rows: np.ndarray, epoch: int) -> LabelledBatch:
         """Padded ids or stored states, and the labels."""
-        targets, compared = self.train.labels[rows], self.train.compared
-        return LabelledBatch(
-            rows,
-            collate(self.train.tokenized, rows, self.train.states),
-            torch.from_numpy(targets),
-            torch.from_numpy(self.class_weights[targets]),
-            None if compared is None else torch.from_numpy(compared[rows]),
-        )
+        train, targets = self.train, self.train.labels[rows]
+        batch, weights = collate(train.tokenized, rows, train.states), torch.from_numpy(self._weights(targets))
+        more = [
+            None if array is None else torch.from_numpy(array[rows])
+            for array in (train.compared, train.soft, train.pooled)
+        ]
+        return LabelledBatch(rows, batch, torch.from_numpy(targets), weights, *more)
 
     def summed_loss(
         self, model: torch.nn.Module, part: LabelledBatch, device: torch.device, accelerator: Accelerator
     ) -> torch.Tensor:
-        """Weighted cross-entropy."""
+        """Weighted cross-entropy, and the distance from the teacher's answers."""
         with accelerator.autocast():
-            logits = model(**part.batch.inputs(device)).logits  # (B, C)
-        return (self.per_row(logits, part, device) * part.weights.to(device, non_blocking=True)).sum()
+            output = model(**part.batch.inputs(device))
+        losses = self.per_row(output.logits, part, device) + self.of_states(output.pooled, part, device)
+        return (losses * part.weights.to(device, non_blocking=True)).sum()
+
+    def of_states(self, pooled: torch.Tensor | None, part: LabelledBatch, device: torch.device) -> torch.Tensor | float:
+        """Weighted distance from the teacher's pooled states of each row, (B,); 0 where it has none."""
+        if pooled is None or part.pooled is None or part.soft is None:
+            return 0.0
+        answered = ~part.soft[:, 0].isnan().to(device)
+        losses = states_loss(pooled, part.pooled.to(device, non_blocking=True))
+        return self.distillation.states * torch.where(answered, losses, 0.0)
 
     def per_row(self, logits: torch.Tensor, part: LabelledBatch, device: torch.device) -> torch.Tensor:
-        """Cross-entropy of each row, (B,), of logits (B, C)."""
+        """Loss of each row, (B,), of logits (B, C): cross-entropy, mixed with the teacher's where it has answered."""
         targets = part.targets.to(device, non_blocking=True)
+        if part.soft is None:
+            return self._cross_entropy(logits, targets, part, device)
+        hard = self._cross_entropy(logits, targets.clamp(min=0), part, device)
+        return mixed(hard, logits, targets, part.soft.to(device, non_blocking=True), self.distillation)
+
+    def _cross_entropy(
+        self, logits: torch.Tensor, targets: torch.Tensor, part: LabelledBatch, device: torch.device
+    ) -> torch.Tensor:
         if part.compared is None:
             return F.cross_entropy(logits.float(), targets, reduction="none", label_smoothing=self.label_smoothing)
         compared = part.compared.to(device, non_blocking=True)
@@ -165,11 +193,12 @@ class JointClassification(Classification):
     def summed_loss(
         self, model: torch.nn.Module, part: LabelledBatch, device: torch.device, accelerator: Accelerator
     ) -> torch.Tensor:
-        """Weighted cross-entropy of all heads."""
+        """The losses of all heads; the encoder's states count once."""
         with accelerator.autocast():
             outputs = model(**part.batch.inputs(device))
-        losses = torch.stack([self.per_row(output.logits, part, device) for output in outputs])  # (heads, B)
-        return (losses.sum(0) * part.weights.to(device, non_blocking=True)).sum()
+        losses = torch.stack([self.per_row(output.logits, part, device) for output in outputs]).sum(0)  # (B,)
+        losses = losses + self.of_states(outputs[0].pooled, part, device)
+        return (losses * part.weights.to(device, non_blocking=True)).sum()
 
     def validate(
         self, model: torch.nn.Module, *, compute: Compute, token_budget: int, accelerator: Accelerator
@@ -183,3 +212,23 @@ class JointClassification(Classification):
             for name in joint.heads
         ]
         return {name: sum(one[name] for one in figures) / len(figures) for name in figures[0]}
+
+
+def weights_of_classes(kind: str | Mapping[str, float], labels: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+    """Weight of each class (C,): 1, inverse frequency with mean 1 over the rows, or the given ones.
+
+    Raises:
+        TrainingError: a map that does not name exactly the labels of the data.
+    """
+    if isinstance(kind, Mapping):
+        if set(kind) != set(names):
+            raise TrainingError(
+                f"class_weights names {', '.join(sorted(kind))}, and the labels are {', '.join(names)}",
+                hint="Give one weight for every label.",
+            )
+        return np.array([kind[name] for name in names], dtype=np.float32)
+    if kind == "none":
+        return np.ones(len(names), dtype=np.float32)
+    counts = np.bincount(labels[labels >= 0], minlength=len(names))
+    weights: np.ndarray = (counts.sum() / (len(names) * np.maximum(counts, 1))).astype(np.float32)
+    return weights

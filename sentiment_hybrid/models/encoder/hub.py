@@ -134,7 +134,7 @@ def save_encoder(encoder: Encoder | Model, tokenizer: AnyTokenizer, directory: P
         OutputError: it cannot be written.
     """
     model = encoder.model if isinstance(encoder, Encoder) else encoder
-    hint = "Check that the folder is writable and the disk has room."
+    hint = "Check that the directory is writable and the disk has free space."
     quiet = contextlib.nullcontext() if isinstance(model, Roberta) else _quiet()
     with written(f"the encoder to {directory}", hint=hint), quiet:
         directory.mkdir(parents=True, exist_ok=True)
@@ -185,7 +185,7 @@ def extend(loaded: LoadedEncoder, *, added_tokens: Sequence[str] = (), max_lengt
             f"{loaded.name} is a {model.config.model_type} encoder"
             + (f" that reads at most {most} tokens" if longer else "")
             + "; tokens and positions can only be added to RoBERTa and BERT encoders with a tokenizer.json",
-            hint=f"Leave out pretrain.added_tokens, and set encoder.max_length to {most or max_length} or less.",
+            hint=f"Omit pretrain.added_tokens, and set encoder.max_length to {most or max_length} or less.",
         )
     former = tokenizer.add_tokens(added_tokens)
     model.grow_vocabulary(len(tokenizer), former)
@@ -198,7 +198,7 @@ def extend(loaded: LoadedEncoder, *, added_tokens: Sequence[str] = (), max_lengt
 def _load_hub(name: str, revision: str | None, *, offline: bool) -> LoadedEncoder:
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
         raise EncoderError(
-            f"there is no directory {name}, and it is no hub name either",
+            f"{name} is neither a directory nor a valid hub name",
             hint="encoder.name is a local directory, a name such as roberta-base or owner/model, or scratch.",
         )
     if offline:
@@ -355,13 +355,13 @@ def _check_loaded(name: str, model: Any, tokenizer: Any, missing: list[str]) -> 
     """Refuse what would otherwise pass: weights left random, ids beyond the table, other kinds of models."""
     if missing:
         raise EncoderError(
-            f"the weights of {name} are not complete: {len(missing)} are missing, {missing[0]} among them",
-            hint="It is no checkpoint of this architecture, or its file is damaged: fetch it again.",
+            f"the weights of {name} are incomplete: {len(missing)} are missing, such as {missing[0]}",
+            hint="The checkpoint has another architecture, or the file is damaged: download it again.",
         )
     if model.config.is_encoder_decoder or model.get_input_embeddings() is None:
         raise EncoderError(
             f"{name} is a {model.config.model_type} model, not a text encoder",
-            hint="Take an encoder such as roberta-base.",
+            hint="Use an encoder such as roberta-base.",
         )
     _check_tokenizer(name, model, tokenizer)
 
@@ -371,13 +371,11 @@ def _check_tokenizer(name: str, model: Any, tokenizer: Any) -> None:
     entries = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > entries or len(tokenizer) <= len(SPECIAL_TOKENS):
         raise EncoderError(
-            f"the tokenizer of {name} has {len(tokenizer)} entries, its encoder {entries}: they do not belong together",
+            f"the tokenizer of {name} has {len(tokenizer)} entries, but its encoder has {entries}: they do not match",
             hint="Copy the tokenizer files of the same model into its directory.",
         )
     if tokenizer.pad_token_id is None:
-        raise EncoderError(
-            f"the tokenizer of {name} has no padding token", hint="Take an encoder such as roberta-base."
-        )
+        raise EncoderError(f"the tokenizer of {name} has no padding token", hint="Use an encoder such as roberta-base.")
 
 
 def _plain(tokenizer: Any) -> Any:
@@ -395,24 +393,24 @@ def _check_directory(directory: Path) -> None:
     """Tell what a local directory lacks in words of its own; transformers' are about the hub."""
     if not (directory / "config.json").is_file():
         raise EncoderError(
-            f"{directory} is no encoder: it has no config.json",
-            hint="Give the directory that save_pretrained wrote, or a hub name such as roberta-base.",
+            f"{directory} is not an encoder: it has no config.json",
+            hint="Use a directory written by save_pretrained, or a hub name such as roberta-base.",
         )
     if not any(directory.glob("*.safetensors")):
         pickles = sorted(path.name for pattern in _PICKLES for path in directory.glob(pattern))
         if pickles:
             raise EncoderError(
-                f"{directory} keeps its weights as a pickle ({pickles[0]}), which can run code when it is loaded",
-                hint="Save it once with safetensors: model.save_pretrained(directory), in a place where you trust it.",
+                f"{directory} stores its weights as a pickle ({pickles[0]}), which can run code when loaded",
+                hint="If you trust the file, convert it to safetensors once with model.save_pretrained(directory).",
             )
         raise EncoderError(
             f"{directory} has no weights (model.safetensors)",
-            hint="Copy the whole model into it, the weights too.",
+            hint="Copy the whole model, including the weights.",
         )
     if not any(path for pattern in _TOKENIZER_FILES for path in directory.glob(pattern)):
         raise EncoderError(
             f"{directory} has no tokenizer (tokenizer.json)",
-            hint="Copy the tokenizer files of the same model into it.",
+            hint="Copy the tokenizer files of the same model, too.",
         )
 
 
@@ -420,18 +418,18 @@ def _unavailable(name: str, revision: str | None, error: Exception, *, local_onl
     """The error for an encoder that did not load, with the ways out."""
     reason = _first_line(error)
     if Path(name).expanduser().is_dir():
-        return EncoderError(f"the encoder in {name} cannot be loaded: {reason}", hint="Copy or save it anew.")
+        return EncoderError(f"the encoder in {name} cannot be loaded: {reason}", hint="Copy or save it again.")
     at = f" (revision {revision})" if revision else ""
-    local = "or set encoder.name to a local directory that holds it (config.json, model.safetensors, tokenizer.json)"
+    local = "or set encoder.name to a local directory with it (config.json, model.safetensors, tokenizer.json)"
     if "safetensors" in reason and "not appear" in reason:
         return EncoderError(
-            f"the encoder {name}{at} has no model.safetensors on the hub, and a pickle can run code when it is loaded",
+            f"the encoder {name}{at} has no model.safetensors on the hub, and pickles can run code when loaded",
             hint="Its page may offer a conversion as a pull request: set encoder.revision to refs/pr/N.",
         )
     if local_only:
         return EncoderError(
-            f"offline, and the encoder {name}{at} is not in the local cache of the Hugging Face hub",
-            hint=f"Run `senthy fetch` once with a network, {local}; encoder.name: scratch needs no download.",
+            f"the encoder {name}{at} is not in the local Hugging Face cache, and downloads are disabled (offline)",
+            hint=f"Run `senthy fetch` while online, {local}; encoder.name: scratch needs no download.",
         )
     return EncoderError(
         f"the encoder {name}{at} cannot be loaded from the Hugging Face hub: {reason}",

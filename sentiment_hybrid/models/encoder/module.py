@@ -75,7 +75,7 @@ class Encoder(nn.Module):
         before = self._prepared
         if kind == "int8" and not isinstance(self.model, Roberta):
             raise EncoderError(
-                f"int8 is there for RoBERTa and BERT encoders, and this is a {self.model.config.model_type}",
+                f"int8 supports RoBERTa and BERT encoders only, not {self.model.config.model_type}",
                 hint="Use --precision auto, or an exported model: senthy export.",
             )
         if isinstance(self.model, Roberta) and self.model.device.type == "cpu" and (not before or before.kind != kind):
@@ -176,9 +176,9 @@ def depths(model: Model) -> dict[str, int]:
     found = _layer_list(model)
     if found is None:
         raise EncoderError(
-            f"the layers of a {model.config.model_type} encoder cannot be told apart, so they cannot have rates of "
+            f"the layers of a {model.config.model_type} encoder cannot be separated, so they cannot have rates of "
             "their own",
-            hint="Set finetune.layer_decay to null, or take a RoBERTa- or BERT-like encoder.",
+            hint="Set finetune.layer_decay to null, or use a RoBERTa- or BERT-like encoder.",
         )
     prefix, layers = f"{found[0]}.", len(found[1])
     result = {}
@@ -206,7 +206,7 @@ def check_max_length(model: Model, max_length: int, *, name: str) -> None:
     most = max_positions(model)
     if most is not None and max_length > most:
         raise ConfigError(
-            f"encoder.max_length is {max_length}, but {name} reads at most {most} tokens at once",
+            f"encoder.max_length is {max_length}, but {name} reads at most {most} tokens",
             hint=f"Set encoder.max_length to {most} or less; longer texts are read in several windows.",
         )
 
@@ -237,14 +237,14 @@ def _last_layers(model: Model, count: int) -> list[nn.Module]:
     if count > total:
         raise ConfigError(
             f"trainable_layers is {count}, but this encoder has {total} layers",
-            hint=f"Give 0 to {total}, or all (which trains the embeddings too).",
+            hint=f"Use 0 to {total}, or all (which trains the embeddings too).",
         )
     _, layers = _layer_list(model) or ("", None)
     if layers is None:
         raise EncoderError(
-            f"the layers of a {model.config.model_type} encoder cannot be told apart, so its last {count} "
+            f"the layers of a {model.config.model_type} encoder cannot be separated, so its last {count} "
             "cannot be trained alone",
-            hint="Set encoder.trainable_layers to 0 or all, or take a RoBERTa- or BERT-like encoder.",
+            hint="Set encoder.trainable_layers to 0 or all, or use a RoBERTa- or BERT-like encoder.",
         )
     return list(layers)[total - count :]
 

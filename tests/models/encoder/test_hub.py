@@ -226,7 +226,7 @@ def test_a_checkpoint_without_all_weights_is_refused_and_not_filled_up_at_random
     weights = load_file(local / "model.safetensors")
     del weights["encoder.layer.1.output.dense.weight"]
     save_file(weights, local / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(EncoderError, match=r"1 are missing, encoder.layer.1.output.dense.weight"):
+    with pytest.raises(EncoderError, match=r"1 are missing, such as encoder.layer.1.output.dense.weight"):
         load_encoder(named(local))
 
 
@@ -242,7 +242,7 @@ def test_a_tokenizer_of_another_model_is_refused(local, tmp_path: Path):
     other = train_tokenizer(words, ScratchEncoder(vocab_size=2000), max_length=24)
     assert len(other) > load_encoder_dir(local).model.config.vocab_size
     other.save_pretrained(local)
-    with pytest.raises(EncoderError, match="do not belong together"):
+    with pytest.raises(EncoderError, match="do not match"):
         load_encoder(named(local))
 
 
@@ -265,7 +265,7 @@ def test_offline_a_hub_name_says_what_was_looked_for_and_the_ways_out(name):
 
 
 def test_a_directory_that_is_not_there_is_not_looked_for_on_the_hub():
-    with pytest.raises(EncoderError, match=r"no directory \./models/mine/encoder"):
+    with pytest.raises(EncoderError, match=r"\./models/mine/encoder is neither a directory"):
         load_encoder(named("./models/mine/encoder"))
 
 
@@ -315,7 +315,7 @@ def test_without_a_network_the_cache_is_used(hub_cache, answers):
 
 def test_without_a_network_and_without_a_copy_the_error_says_so(hub_cache, answers):
     answers(ConnectionError("no route"))
-    with pytest.raises(EncoderError, match="owner/other is not in the local cache"):
+    with pytest.raises(EncoderError, match="owner/other is not in the local Hugging Face cache"):
         load_encoder(named("owner/other"))
 
 

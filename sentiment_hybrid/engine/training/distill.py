@@ -1,0 +1,147 @@
+"""Knowledge distillation: a student learns from labels and from what a teacher answers (Hinton et al. 2015)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from sentiment_hybrid.config.schema import JOINT, Config, Distill
+from sentiment_hybrid.data import normalizers
+from sentiment_hybrid.data.sources import open_source
+from sentiment_hybrid.data.splits import UInt64s
+from sentiment_hybrid.data.store import Examples, Store
+from sentiment_hybrid.data.unlabelled import read_unlabelled
+from sentiment_hybrid.engine.inference.session import EncodedDataset, Session
+from sentiment_hybrid.engine.training.joint import further_keys
+from sentiment_hybrid.engine.training.teacher import Teacher, own_columns
+from sentiment_hybrid.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a teacher has answered to the training rows; ``kept`` (M,) are those that a label or an answer teaches.
+
+    ``probabilities`` (N, C) float32 are of the kept rows, NaN for none, ``states`` (N, H) float16 or None.
+    """
+
+    kept: np.ndarray
+    probabilities: np.ndarray
+    states: np.ndarray | None
+
+    def rows(self, examples: Examples) -> Examples:
+        """The kept rows."""
+        return examples if len(self.kept) == len(examples) else examples.chosen(self.kept)
+
+    def given_to(self, session: Session, dataset: EncodedDataset, temperature: float) -> EncodedDataset:
+        """The dataset with soft targets: the teacher's probabilities at a temperature.
+
+        For states, the session's classifier gets a linear map to the teacher's size, which is learned and not saved.
+
+        Raises:
+            ConfigError: states are to be learned, and no layer of the encoder is trained.
+        """
+        if self.states is not None:
+            encoder = session.classifier.encoder
+            if encoder is None or encoder.frozen:
+                raise ConfigError(
+                    "distill.states trains the encoder, and encoder.trainable_layers is 0",
+                    hint="Train layers of it (--set encoder.trainable_layers=all), or set distill.states to 0.",
+                )
+            projection = torch.nn.Linear(encoder.hidden_size, self.states.shape[1])
+            session.classifier.projection = projection.to(session.compute.device)
+        return replace(dataset, soft=self.softened(temperature), pooled=self.states)
+
+    def softened(self, temperature: float) -> np.ndarray:
+        """The probabilities as a softmax at this temperature has them, (N, C) float32."""
+        powers = self.probabilities ** np.float32(1.0 / temperature)
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+    @property
+    def answered(self) -> int:
+        """Rows that have an answer."""
+        return int((~np.isnan(self.probabilities[:, 0])).sum())
+
+
+def unlabelled(config: Config, store: Store, sample_size: int | None) -> Examples:
+    """Texts of ``distill.source``, with label -1; those that train, validate or test with a label are left out.
+
+    ``sample_size`` is how many of the prepared rows train; None is all.
+
+    Raises:
+        SourceError, ColumnError: the source cannot be read, or has no text column.
+        DataError: no text is left.
+    """
+    data = own_columns(config.data).model_copy(update=store.split_keys)
+    source = open_source(str(config.distill.source), data)
+    normalizer = normalizers.from_id(store.normalizer)
+    found = read_unlabelled(source, data, normalizer=normalizer, valid_size=0.0)
+    known = [store.key_hashes("train")[:sample_size], store.key_hashes("valid"), store.key_hashes("test")]
+    new = np.flatnonzero(~np.isin(store.hash_raw(found.raw)[1], np.concatenate(known)))
+    if not len(new):
+        raise DataError(
+            f"no text of {config.distill.source} is left: all are in the prepared data",
+            hint="Give other texts, or leave distill.source out.",
+        )
+    texts, raw = ([one[place] for place in new] for one in (found.train, found.raw))
+    return Examples("train", texts, np.full(len(new), -1), np.zeros(len(new), dtype=np.int64), raw)
+
+
+def keys_beside(config: Config, model: str, store: Store) -> UInt64s:
+    """Order hashes of the texts that a model is trained on beside those of its database."""
+    keys = [np.empty(0, dtype=np.uint64)]
+    if model == JOINT and config.joint.further_source is not None:
+        keys.append(further_keys(config, store))
+    if config.distill.source is not None:
+        texts = unlabelled(config, store, config.training(model).sample_size)
+        keys.append(store.hash_raw(texts.raw or texts.texts)[1])
+    return np.concatenate(keys)
+
+
+def learn_from(teacher: Teacher, examples: Examples, *, progress: Callable[[int], object]) -> Lesson:
+    """Have a teacher answer all rows; those without a label (-1) and without an answer are left out.
+
+    Raises:
+        DataError: it has no answer to any of them.
+    """
+    probabilities, states = teacher.answer(examples, progress=progress)
+    answered = ~np.isnan(probabilities[:, 0])
+    if not answered.any():
+        raise DataError(
+            f"{teacher.name} has no probabilities for any of the {len(examples):,} training texts",
+            hint="They are found by their text, cleaned as in the prepared data.",
+        )
+    kept = np.flatnonzero(answered | (examples.labels >= 0))
+    return Lesson(kept, probabilities[kept], None if states is None else states[kept])
+
+
+def mixed(
+    hard: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor, soft: torch.Tensor, settings: Distill
+) -> torch.Tensor:
+    """(1 - w) CE + w T^2 KL(teacher || student) of each row, (B,): equations 1 and 2 of Hinton et al. 2015.
+
+    A row without an answer has the cross-entropy alone, one without a label (target -1) the divergence alone.
+
+    Args:
+        hard: (B,) cross-entropy with the labels; of rows without a label it is not used.
+        logits: (B, C) of the student.
+        targets: (B,) int64.
+        soft: (B, C) the teacher's probabilities at the temperature T; NaN for none.
+        settings: weight and temperature.
+    """
+    answered = ~soft[:, 0].isnan()
+    log_student = (logits.float() / settings.temperature).log_softmax(-1)
+    divergence = F.kl_div(log_student, soft.nan_to_num(), reduction="none").sum(-1)
+    share = torch.where(targets < 0, 1.0, settings.weight) * answered
+    return (1.0 - share) * hard + share * settings.temperature**2 * divergence
+
+
+def states_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Mean squared difference of pooled states of each row, (B,), the student's (B, H) mapped to the teacher's size.
+
+    As for the hidden states of TinyBERT (Jiao et al. 2020, equation 8), but pooled: vocabularies differ.
+    """
+    return (student.float() - teacher.float()).square().mean(-1)

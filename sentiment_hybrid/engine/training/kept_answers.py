@@ -1,0 +1,118 @@
+"""What a teacher has answered, kept on disk: a folder per teacher, in it chunks that are complete or absent.
+
+Imports no torch: `senthy cache` looks here too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.files import flush_to_disk, mark_used, write_json
+
+log = logging.getLogger(__name__)
+
+_KEY = "S16"
+_PARTIAL, _STALE_SECONDS = ".partial", 3600.0
+
+
+def text_keys(texts: Sequence[str]) -> np.ndarray:
+    """A 128-bit hash of each text, (N,) S16."""
+    digests = b"".join(hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts)
+    return np.frombuffer(digests, dtype=_KEY)
+
+
+class KeptAnswers:
+    """Probabilities (C,) and pooled states (H,) of texts by their keys.
+
+    Args:
+        folder: of one teacher.
+        num_classes: C; chunks with another width are damaged.
+    """
+
+    def __init__(self, folder: Path, num_classes: int) -> None:
+        self.folder, self.num_classes = folder, num_classes
+
+    def find(self, keys: np.ndarray, *, states: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Probabilities (N, C) float32, NaN where a text is missing, and states (N, H) float16 where wanted.
+
+        With ``states``, texts that are kept without are missing; the states are None where nothing is kept.
+        Keys must be distinct.
+        """
+        self._remove_leftovers()
+        probabilities = np.full((len(keys), self.num_classes), np.nan, dtype=np.float32)
+        pooled: np.ndarray | None = None
+        for chunk_keys, answers, chunk_states in self._chunks():
+            if states and chunk_states is None:
+                continue
+            _, here, there = np.intersect1d(keys, chunk_keys, return_indices=True)
+            probabilities[here] = answers[there]
+            if states and chunk_states is not None:
+                if pooled is None:
+                    pooled = np.zeros((len(keys), chunk_states.shape[1]), dtype=np.float16)
+                pooled[here] = chunk_states[there]
+        return probabilities, pooled
+
+    def add(self, keys: np.ndarray, probabilities: np.ndarray, states: np.ndarray | None, *, teacher: str) -> None:
+        """Keep answers: written aside, and renamed when complete. Raises OSError."""
+        name = f"chunk-{uuid.uuid4().hex[:12]}"
+        aside = self.folder / f".{name}{_PARTIAL}"
+        try:
+            aside.mkdir(parents=True)
+            arrays = {"keys": keys, "probabilities": probabilities, "states": states}
+            for file, array in arrays.items():
+                if array is not None:
+                    np.save(aside / f"{file}.npy", array, allow_pickle=False)
+            flush_to_disk(aside)
+            aside.rename(self.folder / name)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        if not (note := self.folder / paths.TEACHER_JSON).is_file():
+            write_json(note, {"teacher": teacher})
+
+    def mark_used(self) -> None:
+        """Note that the answers were used just now: clearing by age depends on it."""
+        mark_used(self.folder / paths.TEACHER_JSON)
+
+    def _chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+        for folder in sorted(self.folder.glob("chunk-*")):
+            try:
+                yield _read(folder, self.num_classes)
+            except FileNotFoundError:
+                continue  # cleared meanwhile
+            except (OSError, ValueError, EOFError) as error:
+                log.warning("%s is damaged and computed again: %s", folder, error)
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a killed process was writing."""
+        for leftover in self.folder.glob(f".chunk-*{_PARTIAL}"):
+            with suppress(OSError):
+                if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
+                    shutil.rmtree(leftover, ignore_errors=True)
+
+
+def count_texts(folder: Path) -> int:
+    """How many texts a teacher's folder holds. Raises OSError or ValueError where a chunk is damaged."""
+    return sum(len(np.load(file, mmap_mode="r", allow_pickle=False)) for file in folder.glob("chunk-*/keys.npy"))
+
+
+def _read(folder: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    keys, probabilities = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("keys", "probabilities"))
+    file = folder / "states.npy"
+    states = np.load(file, mmap_mode="r", allow_pickle=False) if file.is_file() else None
+    if keys.dtype != _KEY or probabilities.shape != (len(keys), num_classes):
+        raise ValueError("its files do not fit each other")
+    if not (np.abs(probabilities.sum(axis=1) - 1.0) < 1e-3).all() or (states is not None and len(states) != len(keys)):
+        raise ValueError("it holds no probabilities")
+    return keys, probabilities, states

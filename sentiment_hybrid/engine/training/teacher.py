@@ -1,0 +1,258 @@
+"""Who teaches in distillation: a model directory, or a file of probabilities that any program has written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.config.schema import Config, Data
+from sentiment_hybrid.data import normalizers
+from sentiment_hybrid.data.probabilities import read_probabilities
+from sentiment_hybrid.data.sources import open_source
+from sentiment_hybrid.data.store import Examples
+from sentiment_hybrid.engine.batches import tokenize
+from sentiment_hybrid.engine.device import Compute
+from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
+from sentiment_hybrid.engine.inference.model_directory import ModelInfo, load_model, read_info
+from sentiment_hybrid.engine.inference.onnx_runtime import is_export
+from sentiment_hybrid.engine.inference.predictor import model_directory
+from sentiment_hybrid.engine.memory import release
+from sentiment_hybrid.engine.training.kept_answers import KeptAnswers, text_keys
+from sentiment_hybrid.errors import LabelError, ModelError, UsageError
+from sentiment_hybrid.files import reason
+from sentiment_hybrid.models.classifier import HeadOutput
+
+log = logging.getLogger(__name__)
+
+#: Texts whose answers are written at once: what a killed process loses at most.
+_CHUNK = 32_768
+
+Answers = tuple[np.ndarray, np.ndarray | None]  # probabilities (N, C) float32, NaN for none; states (N, H) or None
+
+
+class Teacher(Protocol):
+    """Answers texts in the labels of its student."""
+
+    name: str
+
+    def digest(self) -> str:
+        """Of everything that the answers depend on."""
+
+    def unread(self, examples: Examples) -> tuple[int, int]:
+        """How many distinct texts it would read, and of how many of these no answer is kept."""
+
+    def answer(self, examples: Examples, *, progress: Callable[[int], object]) -> Answers:
+        """Its answers to these texts."""
+
+
+def open_teacher(
+    config: Config, labels: tuple[str, ...], normalizer: str, *, compute: Compute, token_budget: int, offline: bool
+) -> Teacher:
+    """The teacher that ``distill.teacher`` names, for a student with these labels and this normaliser.
+
+    Raises:
+        ModelError: it is no model directory.
+        LabelError: a model with other labels.
+        SourceError, ColumnError, DataError: a file without usable probabilities.
+        UsageError: a file is to teach states.
+    """
+    place, settings = str(config.distill.teacher), config.distill
+    if is_file(place):
+        if settings.states:
+            raise UsageError(f"{place} has probabilities and no states", hint="Set distill.states to 0.")
+        return FileTeacher(place, own_columns(config.data), labels, normalizer)
+    directory = _checked(model_directory(place))
+    return ModelTeacher(
+        directory, labels, normalizer, compute=compute, token_budget=token_budget, offline=offline,
+        states=settings.states > 0, cache=paths.cache_dir(config.paths.cache_dir),
+    )  # fmt: skip
+
+
+def teacher_digest(config: Config) -> str:
+    """Digest of the teacher that ``distill.teacher`` names, without loading it."""
+    place = str(config.distill.teacher)
+    if is_file(place):
+        return open_source(place, config.data).fingerprint()
+    return _digest(read_info(_checked(model_directory(place))))
+
+
+def is_file(place: str) -> bool:
+    """Whether a teacher is a file of probabilities."""
+    return Path(place).expanduser().is_file()
+
+
+def own_columns(data: Data) -> Data:
+    """The settings for reading a file other than the prepared one: its columns are detected."""
+    return data.model_copy(update={"text_column": None, "raw_text_column": None, "label_column": None})
+
+
+class FileTeacher:
+    """Probabilities in a file, found by the cleaned text."""
+
+    def __init__(self, place: str, data: Data, labels: tuple[str, ...], normalizer: str) -> None:
+        self.name, self._data, self._labels, self._normalizer = place, data, labels, normalizer
+
+    def digest(self) -> str:
+        """Of the file's content."""
+        return open_source(self.name, self._data).fingerprint()
+
+    def unread(self, examples: Examples) -> tuple[int, int]:
+        """Nothing has to be computed."""
+        return len(set(examples.texts)), 0
+
+    def answer(self, examples: Examples, *, progress: Callable[[int], object]) -> Answers:
+        """NaN for texts that the file does not have. Raises SourceError, ColumnError, DataError."""
+        source = open_source(self.name, self._data)
+        normalizer = normalizers.from_id(self._normalizer)
+        texts, found = read_probabilities(source, self._data, labels=self._labels, normalizer=normalizer)
+        places = {text: place for place, text in enumerate(texts)}
+        rows = np.array([places.get(text, -1) for text in examples.texts])
+        return np.where((rows >= 0)[:, None], found[rows], np.float32(np.nan)), None
+
+
+class ModelTeacher:
+    """A model directory; it reads each distinct text once, and its answers are kept in the cache.
+
+    Raises LabelError where its labels are not the student's, in whatever order.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        labels: tuple[str, ...],
+        normalizer: str,
+        *,
+        compute: Compute,
+        token_budget: int,
+        offline: bool,
+        states: bool,
+        cache: Path,
+    ) -> None:
+        self.name, self.directory, self.info = str(directory), directory, read_info(directory)
+        if set(self.info.labels) != set(labels):
+            raise LabelError(
+                f"the teacher {directory} has the labels {', '.join(self.info.labels)}, and the data "
+                f"{', '.join(labels)}",
+                hint="A teacher needs the labels of its student: choose another, or prepare the data with its labels.",
+            )
+        self._columns = [self.info.labels.index(label) for label in labels]
+        self._student_normalizer, self._states = normalizer, states
+        self._compute, self._token_budget, self._offline = compute, token_budget, offline
+        folder = f"{self.digest()[:20]}-{compute.precision}"
+        self._kept = KeptAnswers(paths.teachers_dir(cache) / folder, len(labels))
+
+    def digest(self) -> str:
+        """Of weights, encoder, temperature, and how texts are prepared."""
+        return _digest(self.info)
+
+    def unread(self, examples: Examples) -> tuple[int, int]:
+        """How many distinct texts it would read, and of how many of these no answer is kept."""
+        distinct = list(dict.fromkeys(text for text in self._texts(examples) if text))
+        found, _ = self._kept.find(text_keys(distinct), states=self._states)
+        return len(distinct), int(np.isnan(found[:, 0]).sum())
+
+    def answer(self, examples: Examples, *, progress: Callable[[int], object]) -> Answers:
+        """Kept answers, and new ones for the other texts; NaN for a text of which its normaliser leaves nothing.
+
+        What cannot be kept is computed all the same, which is logged.
+        """
+        texts = self._texts(examples)
+        distinct = list(dict.fromkeys(text for text in texts if text))
+        keys = text_keys(distinct)
+        probabilities, states = self._kept.find(keys, states=self._states)
+        missing = np.flatnonzero(np.isnan(probabilities[:, 0]))
+        if len(missing):
+            for rows, new, new_states in self._read(distinct, missing, keys, progress):
+                probabilities[rows] = new
+                if new_states is not None:
+                    if states is None:
+                        states = np.zeros((len(distinct), new_states.shape[1]), dtype=np.float16)
+                    states[rows] = new_states
+            release(self._compute.device)
+        self._kept.mark_used()
+        places = {text: place for place, text in enumerate(distinct)}
+        rows = np.array([places.get(text, -1) for text in texts])
+        answers = np.where((rows >= 0)[:, None], probabilities[rows][:, self._columns], np.float32(np.nan))
+        return answers, None if states is None else states[rows]
+
+    def _texts(self, examples: Examples) -> list[str]:
+        """The texts as its own normaliser gives them."""
+        if self.info.normalizer == self._student_normalizer or examples.raw is None:
+            return examples.texts
+        return normalizers.from_id(self.info.normalizer).many(examples.raw)
+
+    def _read(
+        self, texts: Sequence[str], missing: np.ndarray, keys: np.ndarray, progress: Callable[[int], object]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+        """Rows among the missing ones, their probabilities in the teacher's order, and its states."""
+        loaded = load_model(self.directory, offline=self._offline)
+        classifier = loaded.classifier.to(self._compute.device)
+        if self._states:
+            classifier.projection = torch.nn.Identity()
+        keeps = True
+        for start in range(0, len(missing), _CHUNK):
+            rows = missing[start : start + _CHUNK]
+            tokenized = tokenize(
+                [texts[row] for row in rows], loaded.tokenizer, max_length=self.info.max_length,
+                max_windows=self.info.max_windows,
+            )  # fmt: skip
+            found = predict_probabilities(
+                classifier, tokenized, compute=self._compute, token_budget=self._token_budget, progress=progress,
+                take=_with_states if self._states else None,
+            )  # fmt: skip
+            count = len(self._columns)
+            probabilities = found[:, :count]
+            states = found[:, count:].astype(np.float16) if self._states else None
+            keeps = keeps and self._keep(keys[rows], probabilities, states)
+            yield rows, probabilities, states
+
+    def _keep(self, keys: np.ndarray, probabilities: np.ndarray, states: np.ndarray | None) -> bool:
+        try:
+            self._kept.add(keys, probabilities, states, teacher=self.name)
+        except OSError as error:
+            log.warning(
+                "the teacher's answers cannot be kept in %s: %s; they are computed again next time",
+                self._kept.folder, reason(error),
+            )  # fmt: skip
+            return False
+        return True
+
+
+def _with_states(output: HeadOutput) -> torch.Tensor:
+    """Probabilities and pooled states side by side, (B, C + H)."""
+    assert output.pooled is not None
+    return torch.cat([torch.softmax(output.logits.float(), dim=-1), output.pooled.float()], dim=-1)
+
+
+def _digest(info: ModelInfo) -> str:
+    facts = [
+        *(info.weights_sha256, info.encoder_fingerprint, info.temperature, info.normalizer),
+        *(info.max_length, info.max_windows, list(info.labels)),
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _checked(directory: Path) -> Path:
+    """A model directory. Raises ModelError, which says what it is instead."""
+    heads = sorted(file.parent for file in directory.glob(f"*/{paths.MODEL_JSON}"))
+    what, hint = "", "Name a model directory, as `senthy train` publishes, or a file with a probability per label."
+    if not directory.is_dir():
+        what = "there is nothing there"
+    elif is_export(directory):
+        what = "it is an export; a teacher is the model that it was made from"
+    elif heads:
+        what, hint = "it is a pack of several models", f"Name one of them: {heads[0]}"
+    elif not (directory / paths.MODEL_JSON).is_file():
+        encoder = (directory / "config.json").is_file()
+        what = "it is an encoder, which gives no probabilities" if encoder else "it is no model directory"
+    if what:
+        raise ModelError(f"{directory} cannot teach: {what}", hint=hint)
+    return directory

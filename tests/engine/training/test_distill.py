@@ -1,0 +1,134 @@
+"""The loss of distillation, and the answers of teachers on the disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sentiment_hybrid.config.schema import Distill
+from sentiment_hybrid.engine.training.distill import Lesson, learn_from, mixed, states_loss
+from sentiment_hybrid.engine.training.kept_answers import KeptAnswers, count_texts, text_keys
+
+THREE_LOGITS = st.tuples(*[st.floats(-6, 6)] * 3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    student=THREE_LOGITS, teacher=THREE_LOGITS, temperature=st.sampled_from([1.0, 2.0, 5.0]),
+    weight=st.sampled_from([0.0, 0.3, 1.0]), target=st.integers(-1, 2),
+)  # fmt: skip
+def test_a_row_mixes_both_losses_as_hinton_does(
+    student: tuple[float, ...], teacher: tuple[float, ...], temperature: float, weight: float, target: int
+) -> None:
+    logits, wanted = (torch.tensor([values], dtype=torch.float64) for values in (student, teacher))
+    given_lesson = Lesson(np.arange(1), wanted.softmax(-1).numpy().astype(np.float32), None)
+    soft = given_lesson.softened(temperature)
+    targets = torch.tensor([target])
+    hard = F.cross_entropy(logits, targets.clamp(min=0), reduction="none")
+    found = mixed(hard, logits, targets, torch.from_numpy(soft), Distill(temperature=temperature, weight=weight))
+    q, p = (wanted / temperature).softmax(-1), (logits / temperature).softmax(-1)
+    divergence = float((q * (q / p).log()).sum()) * temperature**2
+    share = 1.0 if target < 0 else weight
+    assert float(found[0]) == pytest.approx((1 - share) * float(hard[0]) + share * divergence, abs=2e-4)
+
+
+def test_it_is_least_where_student_and_teacher_agree_and_a_row_without_an_answer_has_its_label_alone() -> None:
+    logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 1.0, 0.0]], requires_grad=True)
+    soft = torch.cat([(logits[:1].detach() / 2).softmax(-1), torch.full((1, 3), torch.nan)])
+    hard = F.cross_entropy(logits, torch.tensor([1, 1]), reduction="none")
+    losses = mixed(hard, logits, torch.tensor([-1, 1]), soft, Distill(weight=0.9))
+    losses.sum().backward()
+    assert float(losses[0].detach()) == pytest.approx(0.0, abs=1e-6)
+    assert logits.grad is not None
+    assert torch.allclose(logits.grad[0], torch.zeros(3), atol=1e-6)
+    assert float(losses[1].detach()) == pytest.approx(float(hard[1].detach()))
+
+
+def test_probabilities_of_0_are_no_trouble() -> None:
+    soft = Lesson(np.arange(1), np.array([[1.0, 0.0]], dtype=np.float32), None).softened(3.0)
+    logits = torch.tensor([[50.0, -80.0]])
+    loss = mixed(torch.zeros(1), logits, torch.tensor([-1]), torch.from_numpy(soft), Distill())
+    assert float(loss) == pytest.approx(0.0, abs=1e-4)
+
+
+def test_states_cost_their_mean_squared_distance() -> None:
+    assert states_loss(torch.tensor([[1.0, 3.0]]), torch.tensor([[0.0, 1.0]], dtype=torch.float16)).tolist() == [2.5]
+
+
+def test_rows_that_nothing_teaches_are_left_out() -> None:
+    class Half:
+        name = "half"
+
+        def answer(self, examples, *, progress):  # type: ignore[no-untyped-def]
+            return np.array([[0.5, 0.5], [np.nan] * 2, [np.nan] * 2], dtype=np.float32), None
+
+    class Rows:
+        labels = np.array([-1, -1, 1])
+
+    assert learn_from(Half(), Rows(), progress=lambda texts: None).kept.tolist() == [0, 2]  # type: ignore[arg-type]
+
+
+# --- on the disk
+
+
+def kept(folder: Path, texts: list[str], *, states: int | None = None) -> np.ndarray:
+    random = np.random.default_rng(len(texts))
+    probabilities = random.dirichlet(np.ones(3), len(texts)).astype(np.float32)
+    array = None if states is None else random.random((len(texts), states)).astype(np.float16)
+    KeptAnswers(folder, 3).add(text_keys(texts), probabilities, array, teacher="t")
+    return probabilities
+
+
+def test_answers_are_found_by_text_in_any_order_and_number_of_chunks(tmp_path: Path) -> None:
+    first, second = kept(tmp_path, ["a", "b", "c"]), kept(tmp_path, ["d", "é"])
+    found, states = KeptAnswers(tmp_path, 3).find(text_keys(["é", "x", "b", "a"]), states=False)
+    np.testing.assert_array_equal(found[[0, 2, 3]], [second[1], first[1], first[0]])
+    assert np.isnan(found[1]).all()
+    assert states is None
+    assert count_texts(tmp_path) == 5
+
+
+def test_answers_without_states_are_missing_where_states_are_wanted(tmp_path: Path) -> None:
+    kept(tmp_path, ["a", "b"])
+    kept(tmp_path, ["b", "c", "d"], states=4)
+    found, states = KeptAnswers(tmp_path, 3).find(text_keys(["a", "b", "c"]), states=True)
+    assert np.isnan(found).any(axis=1).tolist() == [True, False, False]
+    assert states is not None
+    assert states.shape == (3, 4)
+    assert states.dtype == np.float16
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "other width", "no probabilities"])
+def test_a_damaged_chunk_is_removed_and_its_texts_are_missing(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept(tmp_path, ["a", "b"])
+    (file,) = tmp_path.glob("chunk-*/probabilities.npy")
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-3])
+    elif damage == "gone":
+        file.unlink()
+    else:
+        np.save(file, np.zeros((2, 2 if damage == "other width" else 3), dtype=np.float32))
+    whole = kept(tmp_path, ["c"])
+    found, _ = KeptAnswers(tmp_path, 3).find(text_keys(["a", "c"]), states=False)
+    assert np.isnan(found[0]).all()
+    np.testing.assert_array_equal(found[1], whole[0])
+    assert damage == "gone" or "is damaged" in caplog.text
+
+
+def test_what_a_killed_process_left_is_removed_once_it_is_old(tmp_path: Path) -> None:
+    old, new = (tmp_path / f".chunk-{name}.partial" for name in ("old", "new"))
+    for folder in (old, new):
+        folder.mkdir()
+    os.utime(old, (0, 0))
+    KeptAnswers(tmp_path, 3).find(text_keys(["a"]), states=False)
+    assert not old.exists()
+    assert new.exists()
