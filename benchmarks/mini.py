@@ -38,7 +38,7 @@ from mini_rows import LABELS, NEUTRAL, THREE, Rows, by_set, identity_terms, othe
 from sentiment_hybrid import Predictor, paths
 from sentiment_hybrid.engine.evaluation import baseline
 from sentiment_hybrid.errors import SenthyError
-from sentiment_hybrid.files import aside_of
+from sentiment_hybrid.files import atomic_file
 from sentiment_hybrid.reporting import canvas
 
 HEADS = ("lstm", "han")
@@ -183,8 +183,9 @@ def logistic(recipe: Path, cache: Path) -> Contestant:
     fingerprint = hashlib.sha256(b"".join(path.read_bytes() for path in files if path.is_file())).hexdigest()[:20]
     path = cache / "benchmarks" / f"lr-{fingerprint}.npz"
     if not path.is_file():
-        with aside_of(path) as aside, aside.open("wb") as file:
-            np.savez(file, **fit_logistic(*files))
+        fitted = fit_logistic(*files)
+        with atomic_file(path) as aside, aside.open("wb") as file:
+            np.savez(file, **fitted)
     with np.load(path, allow_pickle=False) as kept:
         weights = {name: kept[name] for name in kept.files}
     vectorizer = tfidf(vocabulary=str(weights["vocabulary"]).split("\n"))

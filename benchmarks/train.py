@@ -42,9 +42,10 @@ from sentiment_hybrid.config.schema import Config, ScratchEncoder
 from sentiment_hybrid.engine import device as devices
 from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
 from sentiment_hybrid.engine.inference.session import EncodedDataset
+from sentiment_hybrid.engine.training.events import StepEvent
 from sentiment_hybrid.engine.training.prepare import open_session
 from sentiment_hybrid.engine.training.tasks import Classification
-from sentiment_hybrid.engine.training.trainer import StepEvent, Trainer
+from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder.hub import build_scratch

@@ -24,12 +24,13 @@ from sentiment_hybrid.engine.inference import testing
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo, load_model, read_info, save_model
 from sentiment_hybrid.engine.inference.session import EncodedDataset, Session, session_for
-from sentiment_hybrid.engine.training.checkpoints import best_weights
+from sentiment_hybrid.engine.training.checkpoints import best_weights, load_trainable
+from sentiment_hybrid.engine.training.events import selection_score
 from sentiment_hybrid.engine.training.prepare import check_every_label, compute_for, encoded, new_trainer, set_seeds
 from sentiment_hybrid.engine.training.publish import temperature as temperature_of
 from sentiment_hybrid.engine.training.runner import best_epoch, fit, held, load_last
 from sentiment_hybrid.engine.training.runs import Run, now, versions
-from sentiment_hybrid.engine.training.trainer import load_trainable, selection_score, weights_of_classes
+from sentiment_hybrid.engine.training.tasks import weights_of_classes
 from sentiment_hybrid.errors import DatabaseError, LabelError, LockedError, OutputError, UsageError
 from sentiment_hybrid.files import check_writable, mark_used
 from sentiment_hybrid.models import renew_output

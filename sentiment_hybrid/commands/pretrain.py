@@ -21,13 +21,13 @@ from sentiment_hybrid.data.unlabelled import read_unlabelled
 from sentiment_hybrid.engine import device
 from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
 from sentiment_hybrid.engine.device import Compute, resolve
-from sentiment_hybrid.engine.training.checkpoints import best_weights
+from sentiment_hybrid.engine.training.checkpoints import best_weights, load_trainable
 from sentiment_hybrid.engine.training.fingerprint import encoder_files
 from sentiment_hybrid.engine.training.mlm import MaskedLanguage, Masking, hidden_when_held_out, perplexity
 from sentiment_hybrid.engine.training.prepare import compute_for, set_seeds
 from sentiment_hybrid.engine.training.runner import best_epoch, fit, held, load_last
 from sentiment_hybrid.engine.training.runs import FREE_TO_CHANGE, Run, now, versions
-from sentiment_hybrid.engine.training.trainer import Trainer, load_trainable
+from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import DatabaseError, DataError, UsageError, count
 from sentiment_hybrid.files import atomic_dir, check_writable, write_json, written
 from sentiment_hybrid.models.encoder.hub import (

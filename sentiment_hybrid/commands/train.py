@@ -17,12 +17,12 @@ from sentiment_hybrid.data.store import Store, open_store
 from sentiment_hybrid.engine.device import resolve
 from sentiment_hybrid.engine.inference.model_directory import publish_copy, read_info
 from sentiment_hybrid.engine.inference.testing import TestResult, evaluate
+from sentiment_hybrid.engine.training.events import selection_score
 from sentiment_hybrid.engine.training.fingerprint import can_resume, train_fingerprint
 from sentiment_hybrid.engine.training.prepare import compute_for, prepare, read_rows
 from sentiment_hybrid.engine.training.publish import publish
 from sentiment_hybrid.engine.training.runner import best_epoch, fit, held, load_last
 from sentiment_hybrid.engine.training.runs import Run, now, versions
-from sentiment_hybrid.engine.training.trainer import selection_score
 from sentiment_hybrid.files import check_writable
 from sentiment_hybrid.heads import display_name
 from sentiment_hybrid.reporting.results import append_result

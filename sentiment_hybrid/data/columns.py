@@ -24,6 +24,7 @@ MOST_LABELS = 50
 
 #: What a column may be called; a text or several fields look otherwise.
 A_NAME = re.compile(r"[^\W\d]\w*(?:[ .-]\w+)?")
+_WHOLE = re.compile(r"[+-]?(?:0|[1-9][0-9]{0,14})(?:\.0*)?(?:[eE][+]?0+)?")
 _CLEAN_SUFFIX = re.compile(r"[_ ]?clean(?:ed)?$|^clean(?:ed)?[_ ]?")
 _NAMES = {"neg": "negative", "negative": "negative", "neu": "neutral", "neutral": "neutral", "pos": "positive",
           "positive": "positive"}  # fmt: skip
@@ -328,15 +329,8 @@ def canonical(value: str) -> str:
 
 
 def _whole(value: str) -> int | None:
-    try:
-        return int(value)
-    except ValueError:
-        pass
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return int(number) if number.is_integer() else None
+    """A whole number as people and programs write it, such as 4, -1 or 4.0; names such as 01 and 1_0 are none."""
+    return int(float(value)) if _WHOLE.fullmatch(value) else None
 
 
 def _read_values(first_rows: Mapping[str, int], data: Data) -> Labelling:

@@ -93,17 +93,6 @@ def digests(raws: Sequence[str], split_seed: int, *, version: int) -> bytes:
     return b"".join(found)
 
 
-def identities(texts: Sequence[str]) -> bytes:
-    """8 bytes per text, the same in every process: which of them are equal."""
-    base = hashlib.blake2b(digest_size=8)
-    found = []
-    for text in texts:
-        state = base.copy()
-        state.update(text.encode("utf-8", "surrogatepass"))
-        found.append(state.digest())
-    return b"".join(found)
-
-
 def from_digests(packed: bytes) -> tuple[UInt64s, UInt64s]:
     """(split hashes (N,), order hashes (N,)) of what ``digests`` packed."""
     pairs = np.frombuffer(packed, dtype="<u8").reshape(-1, 2)

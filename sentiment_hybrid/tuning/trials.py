@@ -20,8 +20,10 @@ from sentiment_hybrid.config.schema import Config, Hpo
 from sentiment_hybrid.data.store import Examples, Store, open_store
 from sentiment_hybrid.engine import device
 from sentiment_hybrid.engine.inference.session import EncodedDataset, Session
+from sentiment_hybrid.engine.training.events import EpochEvent, selection_score
 from sentiment_hybrid.engine.training.prepare import load_or_build_encoder, new_trainer, open_session, set_seeds
-from sentiment_hybrid.engine.training.trainer import EpochEvent, Trainer, selection_score, weights_of_classes
+from sentiment_hybrid.engine.training.tasks import weights_of_classes
+from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import ConfigError, DataError, TrainingError
 from sentiment_hybrid.models.encoder.hub import SCRATCH, LoadedEncoder
 from sentiment_hybrid.models.encoder.module import check_max_length

@@ -148,3 +148,10 @@ def test_official_splits_with_different_labels_are_an_error() -> None:
 def test_many_different_values_are_no_labels() -> None:
     with pytest.raises(LabelError, match="is probably not a label column"):
         values(*(f"text {number}" for number in range(MOST_LABELS + 1)))
+
+
+def test_names_made_of_digits_stay_as_they_are_written() -> None:
+    assert resolve([values("1_0", "1_1")], Data())[0].labels == ("1_0", "1_1")
+    assert resolve([values("01", "02")], Data())[0].labels == ("01", "02")
+    assert resolve([values("0.0", "4.0")], Data())[0].labels == ("negative", "positive")
+    assert resolve([values(" 0", "+1")], Data())[0].labels == ("negative", "positive")

@@ -13,7 +13,7 @@ import torch
 
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.memory import in_batches, ran_out
-from sentiment_hybrid.engine.training.trainer import BudgetEvent, EpochEvent, StepEvent
+from sentiment_hybrid.engine.training.events import BudgetEvent, EpochEvent, StepEvent
 from sentiment_hybrid.errors import TrainingError
 
 from .training.test_trainer import assert_same, make_trainer, weights_of
@@ -83,7 +83,7 @@ def test_a_step_without_memory_is_done_again_with_the_same_rows_under_a_lower_bu
 def test_dropout_of_a_step_that_is_done_again_is_drawn_from_the_same_state(make_session):
     small, lowered = make_session("lstm"), make_session("lstm")
     without = make_trainer(small, epochs=1)
-    without.token_budget = 80
+    without.budget.tokens = 80
     torch.manual_seed(4)
     list(without.events())
     hook = let_fit(lowered.classifier.head, 100)
@@ -92,7 +92,7 @@ def test_dropout_of_a_step_that_is_done_again_is_drawn_from_the_same_state(make_
     torch.manual_seed(4)
     assert isinstance(next(facts), BudgetEvent)
     hook.remove()
-    trainer.token_budget = 80
+    trainer.budget.tokens = 80
     list(facts)
     assert_same(weights_of(small), weights_of(lowered))
 
@@ -181,7 +181,8 @@ from sentiment_hybrid.config.schema import Config, ScratchEncoder
 from sentiment_hybrid.engine import device
 from sentiment_hybrid.engine.batches import TokenizedTexts
 from sentiment_hybrid.engine.inference.session import EncodedDataset
-from sentiment_hybrid.engine.training.trainer import BudgetEvent, Trainer, StepEvent
+from sentiment_hybrid.engine.training.events import BudgetEvent, StepEvent
+from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.engine.training.tasks import Classification
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier

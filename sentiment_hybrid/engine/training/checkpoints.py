@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from sentiment_hybrid import paths
-from sentiment_hybrid.errors import ModelError
+from sentiment_hybrid.errors import ModelError, TrainingError
 from sentiment_hybrid.files import atomic_dir, replace_json, save_tensors, write_json, written
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -90,3 +90,18 @@ def best_weights(checkpoints: RunCheckpoints) -> dict[str, torch.Tensor]:
     """The trainable weights of the best epoch."""
     prefix = "model."
     return {k[len(prefix) :]: v for k, v in checkpoints.load("best").tensors.items() if k.startswith(prefix)}
+
+
+def trainable_state(classifier: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters that training changes; a frozen encoder's are not among them."""
+    return {name: value for name, value in classifier.named_parameters() if value.requires_grad}
+
+
+def load_trainable(classifier: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Put weights back that trainable_state gave. Raises TrainingError when names or shapes differ."""
+    own = trainable_state(classifier)
+    if own.keys() != tensors.keys() or any(own[name].shape != tensors[name].shape for name in own):
+        raise TrainingError("the checkpoint is of a model of another shape than the one that this run builds")
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(tensors[name])

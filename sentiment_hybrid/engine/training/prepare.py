@@ -20,9 +20,9 @@ from sentiment_hybrid.engine.inference.session import EncodedDataset, Session, s
 from sentiment_hybrid.engine.training.distill import Lesson, learn_from, unlabelled
 from sentiment_hybrid.engine.training.joint import take_heads, with_further
 from sentiment_hybrid.engine.training.runs import Run
-from sentiment_hybrid.engine.training.tasks import Classification, JointClassification
+from sentiment_hybrid.engine.training.tasks import Classification, JointClassification, weights_of_classes
 from sentiment_hybrid.engine.training.teacher import open_teacher
-from sentiment_hybrid.engine.training.trainer import Trainer, weights_of_classes
+from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import TrainingError, UsageError
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier, JointClassifier

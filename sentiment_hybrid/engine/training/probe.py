@@ -16,8 +16,9 @@ from sentiment_hybrid.data.store import Examples
 from sentiment_hybrid.engine.device import Compute, resolve
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.session import Session
+from sentiment_hybrid.engine.training.events import EpochEvent, StepEvent
 from sentiment_hybrid.engine.training.prepare import new_trainer, open_session, set_seeds
-from sentiment_hybrid.engine.training.trainer import EpochEvent, StepEvent, Trainer
+from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import OutputError
 from sentiment_hybrid.models.encoder.hub import LoadedEncoder
 

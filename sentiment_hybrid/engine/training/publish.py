@@ -14,12 +14,12 @@ from sentiment_hybrid.engine.evaluation.seen import SeenTexts
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo, save_model
 from sentiment_hybrid.engine.inference.session import Session
-from sentiment_hybrid.engine.training.checkpoints import best_weights
+from sentiment_hybrid.engine.training.checkpoints import best_weights, load_trainable
 from sentiment_hybrid.engine.training.distill import keys_beside
 from sentiment_hybrid.engine.training.joint import rows_before
 from sentiment_hybrid.engine.training.runs import Run, now, versions
 from sentiment_hybrid.engine.training.tasks import Classification
-from sentiment_hybrid.engine.training.trainer import Trainer, load_trainable
+from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.heads import display_name
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder.module import encoder_fingerprint

@@ -13,8 +13,9 @@ from typing import Any
 from sentiment_hybrid import distributed
 from sentiment_hybrid.config.sections import METRICS
 from sentiment_hybrid.console import note, progress, warn
+from sentiment_hybrid.engine.training.events import BudgetEvent, EpochEvent, StepEvent
 from sentiment_hybrid.engine.training.runs import Run
-from sentiment_hybrid.engine.training.trainer import BudgetEvent, EpochEvent, StepEvent, Trainer
+from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import SenthyError
 
 

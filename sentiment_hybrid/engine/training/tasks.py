@@ -5,6 +5,7 @@ The loop knows steps, memory, checkpoints; a task knows texts and what is asked 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -20,6 +21,7 @@ from sentiment_hybrid.engine.evaluation import metrics
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.session import EncodedDataset
 from sentiment_hybrid.engine.training.distill import mixed, states_loss
+from sentiment_hybrid.errors import TrainingError
 from sentiment_hybrid.models.classifier import JointClassifier
 
 if TYPE_CHECKING:
@@ -210,3 +212,23 @@ class JointClassification(Classification):
             for name in joint.heads
         ]
         return {name: sum(one[name] for one in figures) / len(figures) for name in figures[0]}
+
+
+def weights_of_classes(kind: str | Mapping[str, float], labels: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+    """Weight of each class (C,): 1, inverse frequency with mean 1 over the rows, or the given ones.
+
+    Raises:
+        TrainingError: a map that does not name exactly the labels of the data.
+    """
+    if isinstance(kind, Mapping):
+        if set(kind) != set(names):
+            raise TrainingError(
+                f"class_weights names {', '.join(sorted(kind))}, and the labels are {', '.join(names)}",
+                hint="Give one weight for every label.",
+            )
+        return np.array([kind[name] for name in names], dtype=np.float32)
+    if kind == "none":
+        return np.ones(len(names), dtype=np.float32)
+    counts = np.bincount(labels[labels >= 0], minlength=len(names))
+    weights: np.ndarray = (counts.sum() / (len(names) * np.maximum(counts, 1))).astype(np.float32)
+    return weights

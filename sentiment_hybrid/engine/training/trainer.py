@@ -8,24 +8,25 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 
 from sentiment_hybrid import distributed
 from sentiment_hybrid.config.schema import Train
-from sentiment_hybrid.config.sections import METRICS
-from sentiment_hybrid.engine.batches import pack, padding_share, plan_epoch, steps_per_epoch
+from sentiment_hybrid.engine.batches import padding_share, plan_epoch, steps_per_epoch
 from sentiment_hybrid.engine.device import Compute
-from sentiment_hybrid.engine.memory import exhausted, keep_freed, padded_size, ran_out, release, smaller
+from sentiment_hybrid.engine.memory import exhausted, keep_freed, ran_out
 from sentiment_hybrid.engine.prefetch import one_ahead
-from sentiment_hybrid.engine.training.checkpoints import TrainerState
+from sentiment_hybrid.engine.training.checkpoints import TrainerState, load_trainable, trainable_state
+from sentiment_hybrid.engine.training.events import BudgetEvent, EpochEvent, Progress, StepEvent, selection_score
 from sentiment_hybrid.engine.training.optim import Schedule, build_optimizer
 from sentiment_hybrid.engine.training.tasks import MicroBatch, Task
+from sentiment_hybrid.engine.training.token_budget import RandomState, TokenBudget
 from sentiment_hybrid.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -36,67 +37,6 @@ R = TypeVar("R")
 
 #: Steps after which losses are read from a device that computes on its own: reading waits for it.
 _READ_EVERY = 16
-
-
-@dataclass(frozen=True)
-class StepEvent:
-    """One optimiser step is done; ``loss`` is the epoch's mean when it was last read.
-
-    It is read at every step of a CPU, and elsewhere, where reading would wait for the device, now and then.
-    """
-
-    epoch: int
-    step: int
-    steps: int
-    rows: int
-    loss: float
-    learning_rate: float
-
-
-@dataclass(frozen=True)
-class BudgetEvent:
-    """A step found no memory, and is done again under a lower token budget, which holds from now on."""
-
-    epoch: int
-    step: int
-    before: int
-    token_budget: int
-
-
-@dataclass(frozen=True)
-class EpochEvent:
-    """One epoch is done and, where there is a validation split, validated; without one, the newest is the best."""
-
-    epoch: int
-    train_loss: float
-    valid: Mapping[str, float]
-    learning_rate: float
-    seconds: float
-    rows_per_second: float
-    is_best: bool
-    stop: bool
-
-    def as_record(self) -> dict[str, Any]:
-        """The line of metrics.jsonl: every metric has a key, which is null where it was not measured."""
-        record = dict(vars(self))
-        valid = record.pop("valid")
-        return record | {f"valid_{name}": valid.get(name) for name in METRICS}
-
-
-@dataclass
-class Progress:
-    """Where a fit stands; JSON-able, and all that resuming needs besides tensors."""
-
-    epoch: int = 1
-    step: int = 0  # steps done in this epoch
-    global_step: int = 0
-    loss_sum: float = 0.0
-    weight_sum: float = 0.0
-    seconds: float = 0.0
-    best_epoch: int = 0
-    best_value: float | None = None
-    epochs_without_best: int = 0
-    stopped: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,8 +72,12 @@ class Trainer:
         self.compute, self.accelerator = compute, accelerator
         if compute.device.type == "cpu":
             keep_freed()
-        self.token_budget = settings.token_budget
-        self._proven = 0  # the largest micro-batch, padding included, for which several processes had memory
+        self.budget = TokenBudget(
+            settings.token_budget,
+            task.tokenized.lengths,
+            device=compute.device,
+            processes=accelerator.num_processes,
+        )
         self._unread: list[tuple[int, torch.Tensor]] = []  # (step, its loss) on the device, since last read
         self._mean_loss = math.nan
         self._read_every = 1 if compute.device.type == "cpu" else _READ_EVERY
@@ -145,6 +89,11 @@ class Trainer:
         # The planner shards the rows and the schedule counts global steps, so neither goes through `prepare`.
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.bare = accelerator.unwrap_model(self.model)
+
+    @property
+    def token_budget(self) -> int:
+        """The most tokens of a micro-batch, as it stands now."""
+        return self.budget.tokens
 
     def events(self) -> Iterator[StepEvent | BudgetEvent | EpochEvent]:
         """Run to the end; a state saved at any fact and loaded again goes on as if nothing had happened.
@@ -256,32 +205,34 @@ class Trainer:
 
     def _step(self, prepared: _Step, weight: float) -> Iterator[BudgetEvent]:
         """One optimiser step, tried again under a lower budget for as long as it finds no memory."""
-        random = _RandomState(self.compute.device)
+        random = RandomState(self.compute.device)
         while True:
             self._seed_step()
-            own = self._within_budget(prepared.own)
-            if self._find_memory(prepared, own):
+            own = self.budget.within(prepared.own, self._micro_batch)
+            first = self.progress.global_step == 0
+            if self.budget.suffices(prepared.rows, lambda own=own: self._rehearse(own), first=first):  # type: ignore[misc]
                 loss = self._gradients(own, weight)
                 if loss is not None:
                     break
-            yield self._lower_budget(own)
+            self.optimizer.zero_grad(set_to_none=True)
+            before, after = self.budget.lower(own)
+            yield BudgetEvent(self.progress.epoch, self.progress.step + 1, before, after)
             random.restore()
         self._take_step()
         self._unread.append((self.progress.step + 1, self.accelerator.reduce(loss, "sum")))
+
+    def _rehearse(self, own: list[MicroBatch]) -> bool:
+        """Whether this process has memory for the gradients; leaves none."""
+        fits = self._gradients(own, 1.0, exchange=False) is not None
+        self.optimizer.zero_grad(set_to_none=True)
+        self._seed_step()
+        return fits
 
     def _seed_step(self) -> None:
         """Of several processes each draws dropout of its own, which a snapshot of the main one need not hold."""
         if self.accelerator.num_processes > 1:
             place = [self.seed, self.progress.global_step, self.accelerator.process_index]
             torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
-
-    def _within_budget(self, own: list[MicroBatch]) -> list[MicroBatch]:
-        """As they were made, or cut anew when the budget has been lowered since."""
-        lengths = self.task.tokenized.lengths
-        if all(len(part.rows) == 1 or padded_size(lengths, part.rows) <= self.token_budget for part in own):
-            return own
-        rows = np.concatenate([part.rows for part in own])
-        return [self._micro_batch(part) for part in pack(lengths, rows, self.token_budget)]
 
     def _gradients(self, own: list[MicroBatch], step_weight: float, *, exchange: bool = True) -> torch.Tensor | None:
         """Gradients of a step; returns the summed loss of this process's rows, or None where there was no memory.
@@ -308,40 +259,6 @@ class Trainer:
                 raise exhausted("a step that had memory before has none now") from error
             return None
         return total
-
-    def _find_memory(self, prepared: _Step, own: list[MicroBatch]) -> bool:
-        """Whether every process of several has memory for a step that is larger than any before.
-
-        One that fails alone would leave the others waiting for its gradients. So such a step, of which there are few,
-        is rehearsed without exchanging anything, and then they agree.
-        """
-        if self.accelerator.num_processes == 1:
-            return True
-        lengths, world = self.task.tokenized.lengths, self.accelerator.num_processes
-        largest = max(
-            padded_size(lengths, part)
-            for number in range(world)
-            for part in pack(lengths, prepared.rows[number::world], self.token_budget)
-        )
-        if largest <= self._proven:
-            return True
-        failed = distributed.agree(self._gradients(own, 1.0, exchange=False) is None)
-        self.optimizer.zero_grad(set_to_none=True)
-        self._seed_step()
-        # The optimiser's moments come with the first step, so what had room before it is no proof.
-        self._proven = 0 if failed or self.progress.global_step == 0 else largest
-        return not failed
-
-    def _lower_budget(self, own: list[MicroBatch]) -> BudgetEvent:
-        """Make room and halve the budget, on all processes alike. Raises TrainingError when nothing is left to cut."""
-        self.optimizer.zero_grad(set_to_none=True)
-        release(self.compute.device)
-        before = self.token_budget
-        wanted = distributed.gather(smaller(before, [part.rows for part in own], self.task.tokenized.lengths))
-        if not any(wanted):
-            raise exhausted("a single text does not fit")
-        self.token_budget = min(budget for budget in wanted if budget)
-        return BudgetEvent(self.progress.epoch, self.progress.step + 1, before, self.token_budget)
 
     def _clip(self, most: float) -> None:
         """Bound the norm of all gradients together (Pascanu et al. 2013, algorithm 1)."""
@@ -396,7 +313,7 @@ class Trainer:
         else:
             progress.epochs_without_best += 1
         progress.stopped = settings.patience is not None and progress.epochs_without_best >= settings.patience
-        facts = EpochEvent(
+        event = EpochEvent(
             epoch=progress.epoch,
             train_loss=progress.loss_sum / progress.weight_sum,
             valid=valid,
@@ -409,61 +326,7 @@ class Trainer:
         progress.epoch += 1
         progress.step, progress.loss_sum, progress.weight_sum, progress.seconds = 0, 0.0, 0.0, 0.0
         self._mean_loss = math.nan
-        return facts
+        return event
 
     def _parameter_names(self) -> dict[torch.nn.Parameter, str]:
         return {parameter: name for name, parameter in self.bare.named_parameters() if parameter.requires_grad}
-
-
-class _RandomState:
-    """The state of the generators that a step draws its dropout from."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device if device.type == "cuda" else None
-        self.cpu = torch.get_rng_state()
-        self.cuda = torch.cuda.get_rng_state(device) if self.device else None
-
-    def restore(self) -> None:
-        torch.set_rng_state(self.cpu)
-        if self.cuda is not None and self.device is not None:
-            torch.cuda.set_rng_state(self.cuda, self.device)
-
-
-def selection_score(valid: Mapping[str, float], metric: str) -> float:
-    """A validation metric, negated where lower is better."""
-    return valid[metric] if METRICS[metric] else -valid[metric]
-
-
-def trainable_state(classifier: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters that training changes; a frozen encoder's are not among them."""
-    return {name: value for name, value in classifier.named_parameters() if value.requires_grad}
-
-
-def load_trainable(classifier: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Put weights back that trainable_state gave. Raises TrainingError when names or shapes differ."""
-    own = trainable_state(classifier)
-    if own.keys() != tensors.keys() or any(own[name].shape != tensors[name].shape for name in own):
-        raise TrainingError("the checkpoint is of a model of another shape than the one that this run builds")
-    with torch.no_grad():
-        for name, parameter in own.items():
-            parameter.copy_(tensors[name])
-
-
-def weights_of_classes(kind: str | Mapping[str, float], labels: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
-    """Weight of each class (C,): 1, inverse frequency with mean 1 over the rows, or the given ones.
-
-    Raises:
-        TrainingError: a map that does not name exactly the labels of the data.
-    """
-    if isinstance(kind, Mapping):
-        if set(kind) != set(names):
-            raise TrainingError(
-                f"class_weights names {', '.join(sorted(kind))}, and the labels are {', '.join(names)}",
-                hint="Give one weight for every label.",
-            )
-        return np.array([kind[name] for name in names], dtype=np.float32)
-    if kind == "none":
-        return np.ones(len(names), dtype=np.float32)
-    counts = np.bincount(labels[labels >= 0], minlength=len(names))
-    weights: np.ndarray = (counts.sum() / (len(names) * np.maximum(counts, 1))).astype(np.float32)
-    return weights

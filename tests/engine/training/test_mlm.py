@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from sentiment_hybrid.config.schema import Pretrain
 from sentiment_hybrid.engine import device
 from sentiment_hybrid.engine.batches import TokenizedTexts, plan_epoch, tokenize
+from sentiment_hybrid.engine.training.events import EpochEvent, StepEvent
 from sentiment_hybrid.engine.training.mlm import MaskedLanguage, Masking, held_out, hidden_when_held_out, perplexity
-from sentiment_hybrid.engine.training.trainer import EpochEvent, StepEvent, Trainer
+from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import EncoderError
 from sentiment_hybrid.models.encoder.hub import load_encoder_dir
 from sentiment_hybrid.models.encoder.mlm import MaskedLanguageModel

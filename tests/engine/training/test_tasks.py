@@ -19,9 +19,10 @@ from sentiment_hybrid.engine.batches import TokenizedTexts
 from sentiment_hybrid.engine.evaluation import metrics
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.session import EncodedDataset, Session
+from sentiment_hybrid.engine.training.events import EpochEvent, StepEvent
 from sentiment_hybrid.engine.training.prepare import new_trainer, open_session, set_seeds
 from sentiment_hybrid.engine.training.tasks import Classification, JointClassification, LabelledBatch
-from sentiment_hybrid.engine.training.trainer import EpochEvent, StepEvent, Trainer
+from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.models.classifier import Classifier, JointClassifier
 from sentiment_hybrid.models.encoder.hub import load_encoder
 from sentiment_hybrid.models.encoder.module import set_dropout

@@ -12,17 +12,11 @@ import torch
 from sentiment_hybrid.config.schema import Train
 from sentiment_hybrid.engine import device
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
+from sentiment_hybrid.engine.training.checkpoints import load_trainable, trainable_state
+from sentiment_hybrid.engine.training.events import EpochEvent, StepEvent
 from sentiment_hybrid.engine.training.optim import build_optimizer
-from sentiment_hybrid.engine.training.tasks import Classification
-from sentiment_hybrid.engine.training.trainer import (
-    EpochEvent,
-    StepEvent,
-    Trainer,
-    load_trainable,
-    one_ahead,
-    trainable_state,
-    weights_of_classes,
-)
+from sentiment_hybrid.engine.training.tasks import Classification, weights_of_classes
+from sentiment_hybrid.engine.training.trainer import Trainer, one_ahead
 from sentiment_hybrid.errors import TrainingError
 
 from ..conftest import toy_texts

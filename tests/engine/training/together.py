@@ -17,10 +17,11 @@ from sentiment_hybrid.engine import device
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.session import Session
 from sentiment_hybrid.engine.training import prepare as sessions
-from sentiment_hybrid.engine.training.checkpoints import TrainerState
+from sentiment_hybrid.engine.training.checkpoints import TrainerState, trainable_state
+from sentiment_hybrid.engine.training.events import EpochEvent, StepEvent
 from sentiment_hybrid.engine.training.prepare import open_session, set_seeds
 from sentiment_hybrid.engine.training.tasks import Classification
-from sentiment_hybrid.engine.training.trainer import EpochEvent, StepEvent, Trainer, trainable_state
+from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import ConfigError, SenthyError
 from sentiment_hybrid.models.encoder.hub import load_encoder
 
