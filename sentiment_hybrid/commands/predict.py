@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sentiment_hybrid.config.schema import Config, Data
     from sentiment_hybrid.data.sources import Batch, Source
-    from sentiment_hybrid.data.writers import Sink
+    from sentiment_hybrid.data.writers import Writer
     from sentiment_hybrid.engine.inference.predictor import Backend, Prediction, Predictor
 
 Format = Literal["lines", "csv", "tsv", "jsonl"]
@@ -324,7 +324,7 @@ def _label(
 
     A group is cleaned and tokenised in a thread while the one before it is computed and written.
     """
-    from sentiment_hybrid.data.writers import open_sink
+    from sentiment_hybrid.data.writers import open_writer
 
     predictor.check_columns(incoming.columns, source=incoming.name)
     column = _text_column(incoming, text_column, data)
@@ -334,11 +334,13 @@ def _label(
     groups = _groups(predictor, incoming, column)
     with (
         _progress(output) as advance,
-        open_sink(output, columns, kind=kind, types=_types(incoming, predictor, output), quoting=data.quoting) as sink,
+        open_writer(
+            output, columns, kind=kind, types=_types(incoming, predictor, output), quoting=data.quoting
+        ) as writer,
         contextlib.closing(one_ahead(lambda group: (group, predictor.prepare(group.texts)), groups)) as prepared,
     ):
         for group, texts in prepared:
-            _write(sink, predictor, group, predictor.compute(texts))
+            _write(writer, predictor, group, predictor.compute(texts))
             skipped += sum(sum(batch.skipped.values()) for batch in group.batches)
             rows += len(group.texts)
             advance(len(group.texts))
@@ -382,14 +384,14 @@ def _joined(batches: list[Batch]) -> list[Batch]:
     return [Batch(list(itertools.chain.from_iterable(batch.rows for batch in batches)), columns, dict(skipped))]
 
 
-def _write(sink: Sink, predictor: Predictor, group: _Group, probabilities: np.ndarray) -> None:
+def _write(writer: Writer, predictor: Predictor, group: _Group, probabilities: np.ndarray) -> None:
     """Write the rows of a group with their predictions."""
     start = 0
     for batch in group.batches:
         end = start + len(batch)
         if len(batch):
             added = predictor.columns_of(probabilities[start:end])
-            sink.write(batch.columns | {name: _plain(values) for name, values in added.items()})
+            writer.write(batch.columns | {name: _plain(values) for name, values in added.items()})
         start = end
 
 

@@ -29,7 +29,7 @@ _KNOWN = ".csv, .tsv, .jsonl (each also .gz), .parquet, .db"
 _HINT = "Free some disk space, or choose another location."
 
 
-class Sink(ABC):
+class Writer(ABC):
     """Writes batches of rows, given as columns; None is null, MISSING a key that a JSON object lacks."""
 
     @abstractmethod
@@ -56,14 +56,14 @@ def kind_of_output(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def open_sink(
+def open_writer(
     target: Path | None,
     columns: Sequence[str],
     *,
     kind: str | None = None,
     types: Mapping[str, Any] | None = None,
     quoting: Quoting = "auto",
-) -> Iterator[Sink]:
+) -> Iterator[Writer]:
     """A writer for ``target``, which is replaced when the block ends without an error; None means stdout.
 
     Args:
@@ -78,18 +78,18 @@ def open_sink(
         OutputError: the file cannot be written.
     """
     if target is None:
-        sink = _text_sink(kind or "csv", sys.stdout, columns, quoting)
-        yield sink
-        sink.close()
+        writer = _text_writer(kind or "csv", sys.stdout, columns, quoting)
+        yield writer
+        writer.close()
         return
     kind = kind_of_output(target)
     target = target.expanduser().resolve()
     with _as_output_error(target):
         _prepare(target, kind)
         with atomic_file(target) as aside, contextlib.ExitStack() as stack:
-            sink = _file_sink(stack, aside, target, columns, kind=kind, types=types or {}, quoting=quoting)
-            yield sink
-            sink.close()
+            writer = _file_writer(stack, aside, target, columns, kind=kind, types=types or {}, quoting=quoting)
+            yield writer
+            writer.close()
 
 
 def _prepare(target: Path, kind: str) -> None:
@@ -117,7 +117,7 @@ def _check_replaceable(target: Path) -> None:
         )
 
 
-def _file_sink(
+def _file_writer(
     stack: contextlib.ExitStack,
     aside: Path,
     target: Path,
@@ -126,7 +126,7 @@ def _file_sink(
     kind: str,
     types: Mapping[str, Any],
     quoting: Quoting,
-) -> Sink:
+) -> Writer:
     if kind == "parquet":
         parquet = _Parquet(aside, columns, types)
         stack.callback(parquet.abandon)
@@ -139,17 +139,17 @@ def _file_sink(
     if target.suffix.lower() == ".gz":
         stream = stack.enter_context(gzip.GzipFile(filename="", fileobj=stream, mode="wb", compresslevel=6, mtime=0))
     text = stack.enter_context(io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", newline=""))
-    return _text_sink(kind, text, columns, quoting)
+    return _text_writer(kind, text, columns, quoting)
 
 
-def _text_sink(kind: str, stream: Any, columns: Sequence[str], quoting: Quoting) -> Sink:
+def _text_writer(kind: str, stream: Any, columns: Sequence[str], quoting: Quoting) -> Writer:
     if kind == "jsonl":
         return _JsonLines(stream)
     quoted = kind == "csv" if quoting == "auto" else quoting != "none"
     return _Delimited(stream, columns, delimiter="," if kind == "csv" else "\t", quoted=quoted)
 
 
-class _Delimited(Sink):
+class _Delimited(Writer):
     """csv or tsv with a header line."""
 
     def __init__(self, stream: Any, columns: Sequence[str], *, delimiter: str, quoted: bool) -> None:
@@ -178,7 +178,7 @@ class _Delimited(Sink):
         self._stream.flush()
 
 
-class _JsonLines(Sink):
+class _JsonLines(Writer):
     """One object per line; a key that an input object lacks is not added."""
 
     def __init__(self, stream: Any) -> None:
@@ -196,7 +196,7 @@ class _JsonLines(Sink):
         self._stream.flush()
 
 
-class _Parquet(Sink):
+class _Parquet(Writer):
     """A parquet file with the given types, else those of the first batch."""
 
     def __init__(self, path: Path, columns: Sequence[str], types: Mapping[str, Any]) -> None:
@@ -251,7 +251,7 @@ class _Parquet(Sink):
             self._writer.close()
 
 
-class _Sqlite(Sink):
+class _Sqlite(Writer):
     """A new database with one table, whose columns have no declared types, so values keep theirs."""
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import JOINT, Config, Distill
 from sentiment_hybrid.data import normalizers
 from sentiment_hybrid.data.sources import open_source
@@ -78,6 +79,7 @@ def unlabelled(config: Config, store: Store, sample_size: int | None) -> Example
     data = own_columns(config.data).model_copy(update=store.split_keys)
     source = open_source(str(config.distill.source), data)
     normalizer = normalizers.from_id(store.normalizer)
+    normalizer.prepare(paths.cache_dir(config.paths.cache_dir), offline=True)  # the database was made with it
     found = read_unlabelled(source, data, normalizer=normalizer, valid_size=0.0)
     known = [store.key_hashes("train")[:sample_size], store.key_hashes("valid"), store.key_hashes("test")]
     new = np.flatnonzero(~np.isin(store.hash_raw(found.raw)[1], np.concatenate(known)))

@@ -64,15 +64,16 @@ def open_teacher(
         SourceError, ColumnError, DataError: a file without usable probabilities.
         UsageError: a file is to teach states.
     """
-    place, settings = str(config.distill.teacher), config.distill
+    place, settings, cache = str(config.distill.teacher), config.distill, paths.cache_dir(config.paths.cache_dir)
     if is_file(place):
         if settings.states:
             raise UsageError(f"{place} has probabilities and no states", hint="Set distill.states to 0.")
+        normalizers.from_id(normalizer).prepare(cache, offline=offline)
         return FileTeacher(place, own_columns(config.data), labels, normalizer)
     directory = _checked(model_directory(place))
     return ModelTeacher(
         directory, labels, normalizer, compute=compute, token_budget=token_budget, offline=offline,
-        states=settings.states > 0, cache=paths.cache_dir(config.paths.cache_dir),
+        states=settings.states > 0, cache=cache,
     )  # fmt: skip
 
 
@@ -143,6 +144,7 @@ class ModelTeacher:
                 f"{', '.join(labels)}",
                 hint="A teacher needs the labels of its student: choose another, or prepare the data with its labels.",
             )
+        normalizers.from_id(self.info.normalizer).prepare(cache, offline=offline)
         self._columns = [self.info.labels.index(label) for label in labels]
         self._student_normalizer, self._states = normalizer, states
         self._compute, self._token_budget, self._offline = compute, token_budget, offline

@@ -306,7 +306,7 @@ def test_a_newer_format_says_upgrade(model_dir: Path, tiny_encoder: LoadedEncode
     (place / paths.MODEL_JSON).write_text(json.dumps(document | {"format_version": 99}), encoding="utf-8")
     with pytest.raises(ModelError, match="format 99") as caught:
         Predictor(place, device="cpu")
-    assert "pip install --upgrade" in caught.value.hint
+    assert "Upgrade senthy" in caught.value.hint
 
 
 def test_an_unknown_normaliser_is_refused(tiny_encoder: LoadedEncoder, tmp_path: Path) -> None:

@@ -305,7 +305,7 @@ def test_a_full_disk_while_filling_is_told_and_leaves_nothing(make_session, monk
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(shards, "flush_to_disk", full)
+        patched.setattr(files, "flush_to_disk", full)
         live_instead(session, caplog, "the disk is full")
     assert all(path.name.startswith(".lock") for path in session.states.folder.iterdir())
     assert session.dataset(TEXTS, LABELS).states is not None
