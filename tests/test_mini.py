@@ -31,8 +31,15 @@ CLEAR = [
     ("I hate this, worst day ever", "negative"),
     ("so sad and tired, everything hurts", "negative"),
     ("the service was terrible and the food was cold", "negative"),
+    ("great", "positive"),
+    ("awful", "negative"),
+    ("\N{SMILING FACE WITH HEART-SHAPED EYES}", "positive"),
+    ("\N{POUTING FACE}", "negative"),
+    ("The plane is blue", "neutral"),
+    ("The bus to Leeds leaves at half past nine", "neutral"),
+    ("not great not terrible", "neutral"),
 ]
-#: Texts of which an English tweet model can know little or nothing.
+#: Texts in which an English model can find no sentiment.
 UNKNOWABLE = [
     "http://t.co/abc",
     "@anna @ben",
@@ -63,7 +70,7 @@ def test_both_heads_stand_on_the_one_encoder() -> None:
     models = [load_model(paths.mini_dir() / head) for head in HEADS]
     fingerprints = {model.info.encoder_fingerprint for model in models}
     assert fingerprints == {load_encoder_dir(paths.mini_dir() / paths.ENCODER_DIR).fingerprint}
-    assert [model.info.labels for model in models] == [("negative", "positive")] * 2
+    assert [model.info.labels for model in models] == [("negative", "neutral", "positive")] * 2
 
 
 def test_clear_texts_get_their_label(predictor: Predictor) -> None:
@@ -71,12 +78,17 @@ def test_clear_texts_get_their_label(predictor: Predictor) -> None:
     assert found == [label for _, label in CLEAR]
 
 
-def test_it_is_less_sure_of_what_it_cannot_know_than_of_what_it_can(predictor: Predictor) -> None:
-    clear = predictor.predict_proba([text for text, _ in CLEAR]).max(axis=1)
-    unknowable = predictor.predict_proba(UNKNOWABLE).max(axis=1)
-    assert np.median(clear) > 0.9
-    assert unknowable.max() < np.median(clear)
-    assert np.median(unknowable) < 0.7
+def test_it_finds_no_sentiment_in_what_it_cannot_read(predictor: Predictor) -> None:
+    found = predictor.predict(UNKNOWABLE)
+    assert all(one.label == "neutral" or one.score < 0.7 for one in found), found
+
+
+def test_two_labels_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    for head in HEADS:
+        predictor = Predictor(f"mini-{head}", labels=("negative", "positive"), precision="fp32")
+        clear = [(text, label) for text, label in CLEAR if label != "neutral"]
+        assert [one.label for one in predictor.predict([text for text, _ in clear])] == [label for _, label in clear]
+        np.testing.assert_allclose(predictor.predict_proba(["The plane is blue"]).sum(), 1.0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -84,13 +96,8 @@ def test_it_is_less_sure_of_what_it_cannot_know_than_of_what_it_can(predictor: P
 )
 def test_odd_texts_get_an_answer_or_none_but_never_fail(predictor: Predictor, text: str) -> None:
     found = predictor.predict(text)
-    assert found.label in {None, "negative", "positive"}
-    assert found.score is None or 0.5 <= found.score <= 1.0
-
-
-@pytest.mark.parametrize("text", ["😀" * 300, "http://t.co/abc", "今日は会議が三つあります", "...", "@anna @ben"])
-def test_it_is_unsure_of_each_text_that_it_was_taught_to_be_unsure_of(predictor: Predictor, text: str) -> None:
-    assert predictor.predict_proba([text]).max() < 0.8
+    assert found.label in {None, "negative", "neutral", "positive"}
+    assert found.score is None or 1 / 3 <= found.score <= 1.0
 
 
 def test_a_model_fine_tuned_from_it_knows_what_it_was_made_from(
@@ -102,7 +109,7 @@ def test_a_model_fine_tuned_from_it_knows_what_it_was_made_from(
     from sentiment_hybrid.data.splits import hash_raw
     from sentiment_hybrid.files import write_json
 
-    known = [(f"what a day number {number}", ("negative", "positive")[number % 2]) for number in range(60)]
+    known = [(f"what a day number {number}", ("negative", "neutral", "positive")[number % 3]) for number in range(60)]
     own = tmp_path / "mini"
     for name in (*HEADS, paths.ENCODER_DIR):
         shutil.copytree(paths.mini_dir() / name, own / name)
@@ -133,11 +140,10 @@ def test_a_model_fine_tuned_from_it_knows_what_it_was_made_from(
     assert "cannot be read" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("overrides", [[], ["encoder.max_length=128"], ["encoder.max_length=512"]])
+@pytest.mark.parametrize("overrides", [[], ["encoder.max_length=200"], ["encoder.max_length=512"]])
 def test_it_stands_for_the_encoder_of_any_configuration(overrides: list[str]) -> None:
-    assert load_config("default", ["encoder.name=mini", *overrides]).encoder.max_length == 64
+    assert load_config("default", ["encoder.name=mini", *overrides]).encoder.max_length == 128
     assert load_config("default", ["encoder.name=mini", "encoder.max_length=32"]).encoder.max_length == 32
-    assert load_config("default", overrides).encoder.max_length != 64
 
 
 def test_an_encoder_can_be_pretrained_on_from_it(tmp_path: Path) -> None:
@@ -149,12 +155,12 @@ def test_an_encoder_can_be_pretrained_on_from_it(tmp_path: Path) -> None:
     assert run("pretrain", "--from", "mini", "--data", str(texts), "--output", str(output), *sizes) == 0
     assert load_encoder_dir(output).fingerprint != load_encoder_dir(paths.mini_dir() / paths.ENCODER_DIR).fingerprint
     emoji = tmp_path / "emoji.txt"
-    emoji.write_text("😍\n❤️\n", encoding="utf-8")
-    more = ("--set", f"pretrain.added_tokens={emoji}", "--set", "encoder.max_length=128")
+    emoji.write_text("🪿\n🫎\n", encoding="utf-8")
+    more = ("--set", f"pretrain.added_tokens={emoji}", "--set", "encoder.max_length=256")
     assert run("pretrain", "--from", "mini", "--data", str(texts), "--output", str(output), *sizes, *more) == 0
     grown = load_encoder_dir(output)
-    assert len(grown.tokenizer("so ❤️", add_special_tokens=False)["input_ids"]) == 2
-    assert max_positions(grown.model) == 128
+    assert len(grown.tokenizer("so 🫎", add_special_tokens=False)["input_ids"]) == 2
+    assert max_positions(grown.model) == 256
 
 
 def test_a_pack_named_as_a_model_tells_what_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:

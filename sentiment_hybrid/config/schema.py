@@ -160,7 +160,7 @@ class ScratchEncoder(Section):
 
 
 #: Tokens per window of the encoder in the package.
-MINI_MAX_LENGTH = 64
+MINI_MAX_LENGTH = 128
 
 
 class Encoder(Section):
@@ -179,7 +179,7 @@ class Encoder(Section):
     @model_validator(mode="before")
     @classmethod
     def _windows_of_mini(cls, value: Any) -> Any:
-        """It can replace the encoder of any configuration, and its windows are shorter than others."""
+        """It can replace the encoder of any configuration, also of one with longer windows."""
         if isinstance(value, dict) and value.get("name") == paths.MINI:
             length = value.get("max_length", MINI_MAX_LENGTH + 1)
             if isinstance(length, int) and length > MINI_MAX_LENGTH:
