@@ -370,7 +370,7 @@ def test_new_labels_replace_the_output_layer_and_say_so(project, head, capsys):
     train.run(config, head, test=False)
     result = finetune.run(config, head, data_file=with_three_labels(project), new_labels=True)
     assert result.labels == read_info(result.model_dir).labels == ("anger", "joy", "other")
-    assert "the output layer is a fresh one, for anger, joy, other instead of negative" in capsys.readouterr().err
+    assert "the output layer is new, for anger, joy, other instead of negative" in capsys.readouterr().err
     assert result.new_test.before is result.old_test is result.improved is None
     assert "labels were negative, positive" in result.old_test_missing
     assert set(Predictor(result.model_dir).predict("a good day").probabilities) == {"anger", "joy", "other"}
