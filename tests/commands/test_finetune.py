@@ -357,7 +357,7 @@ def with_three_labels(project):
 
 
 def test_other_labels_are_refused_with_both_lists_and_the_way_out(trained):
-    with pytest.raises(LabelError, match=r"negative, positive; the column holds anger, joy, other") as caught:
+    with pytest.raises(LabelError, match=r"negative, positive; the column contains anger, joy, other") as caught:
         finetune.run(trained.config(), "linear", data_file=with_three_labels(trained))
     assert "--new-labels" in caught.value.hint
     assert "--label-map" in caught.value.hint
@@ -370,7 +370,7 @@ def test_new_labels_replace_the_output_layer_and_say_so(project, head, capsys):
     train.run(config, head, test=False)
     result = finetune.run(config, head, data_file=with_three_labels(project), new_labels=True)
     assert result.labels == read_info(result.model_dir).labels == ("anger", "joy", "other")
-    assert "the output layer is a fresh one, for anger, joy, other instead of negative" in capsys.readouterr().err
+    assert "the output layer is new, for anger, joy, other instead of negative" in capsys.readouterr().err
     assert result.new_test.before is result.old_test is result.improved is None
     assert "labels were negative, positive" in result.old_test_missing
     assert set(Predictor(result.model_dir).predict("a good day").probabilities) == {"anger", "joy", "other"}

@@ -92,7 +92,7 @@ def test_a_password_of_a_storage_is_kept_nowhere(project, tuned, searched):
 
     best = TrialFacts(0, "complete", 0.9, {"learning_rate": 0.02}, [0.9], 1, 1.0, "")
     secret = "postgresql+psycopg://anna:geheim@host/db"
-    config, purpose = tuned(*(f"{model}.hpo.storage={secret}" for model in ("lstm", "linear"))), train.TRAIN
+    config, purpose = tuned(*(f"{model}.hpo.storage={secret}" for model in ("lstm", "linear"))), train.Purpose()
     if searched:
         shown = secret.replace("geheim", "***")
         config, purpose = optimize.final_training(config, "linear", best, {}, "s", shown)

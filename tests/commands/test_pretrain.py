@@ -278,7 +278,7 @@ KILLED = """
 import os, signal, sys
 from sentiment_hybrid.commands import pretrain
 from sentiment_hybrid.config.load import load_config
-from sentiment_hybrid.engine import checkpoint
+from sentiment_hybrid.engine.training import checkpoints
 import torch
 torch.set_num_threads(1)
 moment, saves = sys.argv[2], int(sys.argv[3])
@@ -288,7 +288,7 @@ def save(self, state, **options):
     global done
     done += 1
     if moment == "while" and done == saves:
-        checkpoint._write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        checkpoints.write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     real(self, state, **options)
     if moment == "after" and done == saves:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -324,10 +324,10 @@ def test_a_pretraining_killed_and_resumed_equals_one_never_killed_bit_for_bit(
 
 INTERRUPTED = """
 import os, signal, sys
-from sentiment_hybrid.engine import loop
+from sentiment_hybrid.engine.training import trainer
 import torch
 torch.set_num_threads(1)
-real = loop.Trainer._step
+real = trainer.Trainer._step
 steps = 0
 def step(self, *arguments):
     global steps
@@ -335,7 +335,7 @@ def step(self, *arguments):
     if steps == 3:
         os.kill(os.getpid(), signal.SIGINT)
     return real(self, *arguments)
-loop.Trainer._step = step
+trainer.Trainer._step = step
 from sentiment_hybrid.cli import main
 main(sys.argv[1:])
 """
@@ -520,7 +520,7 @@ def test_a_vocabulary_larger_than_the_texts_support_is_refused_with_one_that_fit
     made = make()
     with pytest.raises(DataError, match=r"vocab_size is 8,000") as caught:
         pretrain.run(made.config("encoder.scratch.vocab_size=8000"))
-    fits = caught.value.hint.split(" to ")[1].split()[0]
+    fits = caught.value.hint.split("vocab_size=")[1].split()[0]
     assert 300 < int(fits) < 1000
     assert pretrain.run(made.config(f"encoder.scratch.vocab_size={fits}")).texts
 
