@@ -133,7 +133,7 @@ def test_a_model_fine_tuned_from_it_knows_what_it_was_made_from(
     small = ("--finetune-epochs", "1", "--set", "test.resamples=100", "--set", "test.baseline=false")
     where = ("--save-finetuned-model-path", str(tmp_path / "tuned"), "--set", f"paths.cache_dir={tmp_path / 'cache'}")
     assert run("finetune", "--load-model-path", str(child), "--finetune-data-path", str(file_of), *small, *where) == 0
-    assert "texts are among those that mini was made from" in " ".join(capsys.readouterr().err.split())
+    assert "texts were used to make mini" in " ".join(capsys.readouterr().err.split())
     (own / paths.SEEN_TEXTS).write_bytes(b"no filter")
     capsys.readouterr()
     assert test.evaluate(config, None, load_model_path=child, data_file=file_of).entry["seen_by_mini"] is None
@@ -249,7 +249,8 @@ def test_it_knows_the_texts_that_it_was_made_from(
     from sentiment_hybrid.data import splits
 
     with gzip.open(next((shared / "data" / "tweets-clean-posneg").glob("*.csv.gz")), "rt", encoding="utf-8") as file:
-        rows = [(row["text"], row["target"]) for row, _ in zip(csv.DictReader(file), range(3000), strict=False)]
+        names = {"0.0": "negative", "4.0": "positive"}
+        rows = [(row["text"], names[row["target"]]) for row, _ in zip(csv.DictReader(file), range(3000), strict=False)]
     hashes, _ = splits.hash_raw([text for text, _ in rows], 0, version=1)
     codes = splits.assign(hashes, test_size=0.05, valid_size=0.02)
     texts = SeenTexts.load(paths.mini_dir() / paths.SEEN_TEXTS)

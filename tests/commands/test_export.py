@@ -334,7 +334,7 @@ def test_a_damaged_export_is_told(
 def test_a_precision_that_an_export_does_not_have_is_told(config: Config, export_dir: Path) -> None:
     with pytest.raises(ModelError, match="is an export in fp32, so it cannot compute in int8") as caught:
         predict.run(["good"], config=config, model_dir=export_dir, precision="int8")
-    assert "--quantize int8" in caught.value.hint
+    assert "senthy export" in caught.value.hint
     assert predict.run(["good"], config=config, model_dir=export_dir, precision="fp32").rows == 1
 
 

@@ -339,7 +339,7 @@ def test_further_texts_of_which_none_is_left_to_train_on_are_told(together: Any)
     source = together.folder / "held.csv"
     with source.open("w", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *((text, "positive") for text in held)])
-    with pytest.raises(DataError, match="is left to train on"):
+    with pytest.raises(DataError, match="is left for training"):
         train.run_joint(together.config(f"joint.further_source={source}"))
 
 
@@ -396,7 +396,7 @@ def test_heads_of_other_sizes_or_labels_or_none_are_told(together: Any, pack: Pa
     for head in HEADS:
         document = json.loads((pack / head / paths.MODEL_JSON).read_text())
         (pack / head / paths.MODEL_JSON).write_text(json.dumps({**document, "labels": ["positive", "negative"]}))
-    with pytest.raises(LabelError, match="tells positive, negative, and the labels here are negative, positive"):
+    with pytest.raises(LabelError, match="has the labels positive, negative, but the data has negative, positive"):
         train.run_joint(going_on(together, pack))
 
 

@@ -66,10 +66,10 @@ def test_one_models_failure_does_not_lose_the_others_work(make_project, monkeypa
     project = make_project(prepare=False)
     real = train.run
 
-    def fail_for_lstm(config, model, **options):
+    def fail_for_lstm(config, model, *arguments, **options):
         if model == "lstm":
             raise error
-        return real(config, model, **options)
+        return real(config, model, *arguments, **options)
 
     monkeypatch.setattr(train, "run", fail_for_lstm)
     result = run_all.run(project.config(), ("lstm", "han"))
@@ -244,7 +244,7 @@ def test_the_sample_size_is_that_of_the_mode(monkeypatch, mode, read):
 
     seen = []
 
-    def run(config, models, **options):
+    def run(config, models, *arguments, **options):
         seen.append(config)
         raise UsageError("seen")
 

@@ -440,7 +440,7 @@ class Refused(Exception):  # noqa: N818
 @pytest.mark.parametrize(
     ("error", "message", "hint"),
     [
-        (ConnectionError("no route"), "no network", "--source FILE"),
+        (ConnectionError("no route"), "network connection", "--source FILE"),
         (Refused(404), "no dataset", "OWNER/NAME"),
         (NotFoundError(), "no dataset", "OWNER/NAME"),
         (Refused(403), "credentials", "KAGGLE_KEY"),

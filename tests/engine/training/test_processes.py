@@ -110,7 +110,7 @@ def test_a_failure_reaches_every_process_and_the_main_one_tells_it(two):
         assert (kind, code) == ("TrainingError", 1)
         assert "process 1" in message
         assert "MemoryError: too much" in message
-        assert "process 1 has a number other than" in report["differ"][1]
+        assert "process 1 and the main process have different" in report["differ"][1]
 
 
 def test_alone_everything_answers_at_once(monkeypatch):
