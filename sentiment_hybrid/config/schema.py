@@ -409,15 +409,21 @@ def _model_section(name: str) -> type[Model]:
     title = name.capitalize()
     known = head.model_fields.keys() | Train.model_fields.keys()  # a head need not have a dropout
     space = {name: entry for name, entry in (_COMMON_SPACE | space).items() if name in known}
-    hpo = create_model(f"{title}Hpo", __base__=Hpo, search_space=(SearchSpace, _search_space(space)))
+    hpo = create_model(
+        f"{title}Hpo", __base__=Hpo, __module__=__name__, search_space=(SearchSpace, _search_space(space))
+    )
     hpo.heads = (head,)
-    return create_model(
+    model = create_model(
         f"{title}Model",
         __base__=Model,
+        __module__=__name__,
         __doc__=head.__doc__,
         head=(head, Field(head(), description="Architecture.")),
         hpo=(hpo, Field(hpo(), description="Search for this model.")),
     )
+    # Other processes receive a Config pickled, that is with its classes by name.
+    globals().update({hpo.__name__: hpo, model.__name__: model})
+    return model
 
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ from sentiment_hybrid.errors import (
 from sentiment_hybrid.reporting.results import read_results
 from sentiment_hybrid.runtime import Runtime
 
-from .conftest import WORDS, write_toy_csv
+from .conftest import write_toy_csv
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,3 +75,8 @@ def test_the_json_schema_is_json_and_knows_every_section() -> None:
 def test_fine_tuning_must_leave_rows_to_train_on() -> None:
     with pytest.raises(ValidationError, match="must leave at least 5 %"):
         Config.model_validate({"finetune": {"valid_size": 0.5, "test_size": 0.5}})
+
+
+def test_a_config_reaches_other_processes_as_it_is():
+    config = Config.model_validate({"lstm": {"head": {"hidden": 8}}, "han": {"hpo": {"n_trials": 3}}})
+    assert pickle.loads(pickle.dumps(config)) == config
