@@ -18,8 +18,10 @@ settings=(-c "$here/mini.yaml" --set "paths.results_dir=$work/results" --set "pa
 # Whether a step is still to do: `todo NAME` once, then `done_with NAME`.
 todo() { [[ ! -e $work/.done-$1 ]]; }
 done_with() { touch "$work/.done-$1"; }
-# A command with --resume if an interrupted run of it can be continued.
-resumable() { "$@" --resume 2>/dev/null || "$@"; }
+# A command with --resume if an interrupted run of it can be continued, else anew; other failures end it.
+resumable() {
+  "$@" --resume 2>&1 | tee "$work/resume.log" || { grep -qE '(there is no|the) unfinished' "$work/resume.log" && "$@"; }
+}
 
 if todo data; then
   # The tweets keep version 1 of the split key: what version 1 held out stays held out.
