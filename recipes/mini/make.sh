@@ -18,8 +18,10 @@ settings=(-c "$here/mini.yaml" --set "paths.results_dir=$work/results" --set "pa
 # Whether a step is still to do: `todo NAME` once, then `done_with NAME`.
 todo() { [[ ! -e $work/.done-$1 ]]; }
 done_with() { touch "$work/.done-$1"; }
-# A command with --resume if an interrupted run of it can be continued.
-resumable() { "$@" --resume 2>/dev/null || "$@"; }
+# A command with --resume if an interrupted run of it can be continued, else anew; other failures end it.
+resumable() {
+  "$@" --resume 2>&1 | tee "$work/resume.log" || { grep -qE '(there is no|the) unfinished' "$work/resume.log" && "$@"; }
+}
 
 if todo data; then
   # The tweets keep version 1 of the split key: what version 1 held out stays held out.
@@ -43,7 +45,7 @@ distill=()
 if [[ -n ${TEACHER_ENCODER:-} ]]; then
   if todo teacher; then
     resumable senthy train "${settings[@]}" --model joint --no-test "${further[@]}" "${size[@]}" \
-      --set "paths.models_dir=$work/teacher" --set 'joint.models=[linear]' --set "encoder.name=$TEACHER_ENCODER" \
+      --set "paths.models_dir=$work/teacher" --set 'joint.models=[linear,lstm]' --set "encoder.name=$TEACHER_ENCODER" \
       --set joint.train.encoder_learning_rate=1e-4 --set joint.train.batch_size=64 --set joint.train.epochs=2
     done_with teacher
   fi

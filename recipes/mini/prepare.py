@@ -156,13 +156,9 @@ def main() -> None:
         parts[where].append(row)
 
     weights = {one.name: one.weight for one in sets}
-    held_words = {key_of(row.text) for part in ("valid", "report") for row in parts[part] if len(row.text.split()) == 1}
+    held_texts = [row.text for part in ("valid", "report") for row in parts[part]]
     train = [row for row in distinct(parts["train"]) for _ in range(copies(row, weights[row.set]))]
-    made = [
-        Row(text, label, "made-up")
-        for text, label in made_up.texts(arguments.made_up)
-        if not (len(text.split()) == 1 and key_of(text) in held_words)
-    ]
+    made = made_up_rows(arguments.made_up, held_texts, keys_kept_out)
     write(arguments.out / "train.tsv", shuffled([*train, *made]))
     for part in ("valid", "report"):
         write(arguments.out / f"{part}.tsv", distinct(parts[part]))
@@ -242,9 +238,16 @@ def held_out_later(texts: list[str]) -> np.ndarray:
     return keys_of(texts, version=2)[1] < TWEETS_HELD_OUT
 
 
-def key_of(text: str) -> str:
-    """A single word's identity."""
-    return splits.split_key(text, version=1)
+def made_up_rows(count: int, held_texts: list[str], keys_kept_out: np.ndarray) -> list[Row]:
+    """Made-up rows without copies of held-out texts, which are given as such and, those of two words or more, as keys.
+
+    Single words and emoji are lost by ``held_texts`` alone: a tweet may consist of any of them.
+    """
+    rows = [Row(text, label, "made-up") for text, label in made_up.texts(count)]
+    order, _ = keys_of([row.text for row in rows])
+    held = np.isin(order, keys_of(held_texts)[0])
+    kept_out = np.isin(order, keys_kept_out) & np.array([len(row.text.split()) > 1 for row in rows], dtype=bool)
+    return [row for row, lost in zip(rows, held | kept_out, strict=True) if not lost]
 
 
 def words_of(text: str) -> list[str]:

@@ -271,7 +271,7 @@ class Survey:
             return []
         rows, notes = store.read("train", sample_size, with_raw=True), []
         if settings.source is not None:
-            more = unlabelled(self.config, store, sample_size)
+            more = unlabelled(self.config, self.model, store)
             rows = rows.followed_by(more)
             notes.append(f"{len(more):,} texts of {settings.source} come on top of the training rows, also in time")
         teacher = open_teacher(

@@ -188,8 +188,11 @@ def _open_run(config: Config, model: str, runtime: Runtime, store: Store, *, inc
 
 
 def _as_started(config: Config, run: Run) -> Config:
-    """What the fingerprint leaves out (the token budget) also continues as it was resolved at the start."""
-    kept = {"paths": config.paths, "cache": config.cache, "test": config.test}
+    """What the fingerprint leaves out (the token budget) also continues as it was resolved at the start.
+
+    A teacher is known by its content, and may have been moved.
+    """
+    kept = {"paths": config.paths, "distill": config.distill, "cache": config.cache, "test": config.test}
     return distributed.from_main(run.config).model_copy(update=kept)
 
 

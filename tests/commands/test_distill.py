@@ -416,9 +416,10 @@ def test_a_resumed_student_is_bit_equal(taught: Any, monkeypatch: pytest.MonkeyP
         patch.setattr(Run, "append_epoch", stop_after_one)
         with pytest.raises(KeyboardInterrupt):
             train.run(config_of(taught, *settings), "linear", test=False)
-    with pytest.raises(TrainingError, match="was started with other settings"):
+    with pytest.raises(TrainingError, match=r"other settings: distill.weight was 0\.5 and is 0\.3"):
         train.run(config_of(taught, *settings, "distill.weight=0.3"), "linear", Runtime(resume=True))
-    again = train.run(config_of(taught, *settings), "linear", Runtime(resume=True), test=False)
+    moved = (taught.folder / "teacher").rename(taught.folder / "moved")
+    again = train.run(config_of(taught, *settings, teacher=moved), "linear", Runtime(resume=True), test=False)
     assert again.resumed
     assert (again.model_dir / paths.MODEL_WEIGHTS).read_bytes() == wanted
 

@@ -28,6 +28,7 @@ from sentiment_hybrid.engine.evaluation import metrics
 from sentiment_hybrid.engine.inference.model_directory import load_model, read_info
 from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.engine.training import joint
+from sentiment_hybrid.engine.training.distill import unlabelled
 from sentiment_hybrid.engine.training.fingerprint import train_fingerprint
 from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.errors import ConfigError, DataError, LabelError, ModelError, TrainingError
@@ -415,3 +416,15 @@ def test_further_texts_without_a_label_of_the_data_are_told(together: Any) -> No
     source.write_text("text,label\nsome words,3\nother words,4\n")
     with pytest.raises(DataError, match=r"odd\.csv has no row with a label of negative, positive"):
         train.run_joint(together.config(f"joint.further_source={source}"))
+
+
+def test_texts_for_the_teacher_are_none_of_the_further_ones(together: Any) -> None:
+    config = further_config(together)
+    with open_store(config.paths.data_db) as store:
+        chosen, held_out = joint.further(config, store)
+        assert len(chosen) and len(held_out)
+        more = together.folder / "more.txt"
+        more.write_text("\n".join([chosen.texts[0], held_out.texts[0], "a text of its own"]) + "\n")
+        taught = further_config(together, "distill.teacher=mini", f"distill.source={more}")
+        assert unlabelled(taught, "joint", store).texts == ["a text of its own"]
+        assert len(unlabelled(taught, "lstm", store)) == 3, "a single head has no further texts"

@@ -212,6 +212,18 @@ def test_a_database_of_fewer_or_more_labels_is_tested_among_those_in_common(make
         assert "only the labels negative, positive occur" in said
 
 
+def test_a_file_has_no_baseline_where_the_database_has_other_labels(of_three):
+    document = of_three.folder / "models" / "linear_roberta_model_final" / "model.json"
+    merged = of_three.config("data.label_map={negative: negative, neutral: negative, positive: positive}")
+    data.run(merged, refresh=True)
+    with open_store(merged.paths.data_db) as store:
+        assert store.labels == ("negative", "positive")
+        facts = json.loads(document.read_text()) | {"split_fingerprint": store.split_fingerprint}
+    document.write_text(json.dumps(facts))
+    fresh = write_toy_csv(of_three.folder / "fresh.csv", 40, seed=9)
+    assert test.evaluate(of_three.config(), "linear", data_file=fresh).baseline is None
+
+
 def test_a_missing_model_says_what_to_type(project):
     with pytest.raises(ModelError) as caught:
         test.evaluate(project.config(), "han")

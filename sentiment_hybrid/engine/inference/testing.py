@@ -179,7 +179,7 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, runtime
         with open_store(config.paths.data_db) as store:
             if store.split_fingerprint == info.split_fingerprint:
                 seen.append(_among(examples, store, rows=info.train_rows))
-                baseline = _baseline(config, loaded, store, examples)
+                baseline = _baseline(config, loaded, store, examples) if store.labels == info.labels else None
     except DatabaseError as error:
         if unchecked:
             note(error.message)

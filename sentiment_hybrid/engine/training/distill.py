@@ -58,7 +58,9 @@ class Lesson:
 
     def softened(self, temperature: float) -> np.ndarray:
         """The probabilities as a softmax at this temperature has them, (N, C) float32."""
-        powers = self.probabilities ** np.float32(1.0 / temperature)
+        # Relative to the highest: a low temperature would round all of them to 0.
+        shares = self.probabilities / self.probabilities.max(axis=1, keepdims=True)
+        powers = shares ** np.float32(1.0 / temperature)
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
     @property
@@ -67,10 +69,10 @@ class Lesson:
         return int((~np.isnan(self.probabilities[:, 0])).sum())
 
 
-def unlabelled(config: Config, store: Store, sample_size: int | None) -> Examples:
+def unlabelled(config: Config, model: str, store: Store) -> Examples:
     """Texts of ``distill.source``, with label -1; those that train, validate or test with a label are left out.
 
-    ``sample_size`` is how many of the prepared rows train; None is all.
+    For `joint`, those of ``joint.further_source`` are among these.
 
     Raises:
         SourceError, ColumnError: the source cannot be read, or has no text column.
@@ -81,7 +83,10 @@ def unlabelled(config: Config, store: Store, sample_size: int | None) -> Example
     normalizer = normalizers.from_id(store.normalizer)
     normalizer.prepare(paths.cache_dir(config.paths.cache_dir), offline=True)  # the database was made with it
     found = read_unlabelled(source, data, normalizer=normalizer, valid_size=0.0)
+    sample_size = config.training(model).sample_size
     known = [store.key_hashes("train")[:sample_size], store.key_hashes("valid"), store.key_hashes("test")]
+    if model == JOINT and config.joint.further_source is not None:
+        known.append(further_keys(config, store))
     new = np.flatnonzero(~np.isin(store.hash_raw(found.raw)[1], np.concatenate(known)))
     if not len(new):
         raise DataError(
@@ -98,7 +103,7 @@ def keys_beside(config: Config, model: str, store: Store) -> UInt64s:
     if model == JOINT and config.joint.further_source is not None:
         keys.append(further_keys(config, store))
     if config.distill.source is not None:
-        texts = unlabelled(config, store, config.training(model).sample_size)
+        texts = unlabelled(config, model, store)
         keys.append(store.hash_raw(texts.raw or texts.texts)[1])
     return np.concatenate(keys)
 

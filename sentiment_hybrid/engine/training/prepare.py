@@ -79,7 +79,7 @@ def _with_unlabelled(config: Config, model: str, store: Store, rows: Examples) -
     """These rows and the texts of ``distill.source``."""
     if config.distill.source is None:
         return rows
-    texts = unlabelled(config, store, config.training(model).sample_size)
+    texts = unlabelled(config, model, store)
     note(f"{len(texts):,} texts of {config.distill.source} are learned from the teacher alone")
     return rows.followed_by(texts)
 

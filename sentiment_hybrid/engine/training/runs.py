@@ -232,8 +232,8 @@ class Run:
         except ConfigError:
             return {}  # written by another version; the file can still be read by eye
         own = {
-            JOINT: (*(f"{head}.head." for head in config.heads(model)), f"{model}.", f"{model}.train."),
-            **{name: (f"{name}.head.", f"{name}.train.") for name in MODEL_NAMES},
+            JOINT: ("distill.", *(f"{head}.head." for head in config.heads(model)), f"{model}.", f"{model}.train."),
+            **{name: ("distill.", f"{name}.head.", f"{name}.train.") for name in MODEL_NAMES},
         }.get(model, (f"{model}.",))
         sections = ("project.seed", "data.", "encoder.", *own)
         free = {f"{own[-1]}{name}" for name in (*FREE_TO_CHANGE, "output_dir")}

@@ -132,3 +132,11 @@ def test_what_a_killed_process_left_is_removed_once_it_is_old(tmp_path: Path) ->
     KeptAnswers(tmp_path, 3).find(text_keys(["a"]), states=False)
     assert not old.exists()
     assert new.exists()
+
+
+def test_a_low_temperature_keeps_the_probabilities_above_0() -> None:
+    given = np.array([[0.34, 0.33, 0.33], [np.nan] * 3], dtype=np.float32)
+    soft = Lesson(np.arange(2), given, None).softened(0.005)
+    np.testing.assert_allclose(soft[0].sum(), 1.0, rtol=1e-6)
+    assert soft[0, 0] > 0.99
+    assert np.isnan(soft[1]).all(), "a row without an answer stays without"
