@@ -45,11 +45,11 @@ distill=()
 if [[ -n ${TEACHER_ENCODER:-} ]]; then
   if todo teacher; then
     resumable senthy train "${settings[@]}" --model joint --no-test "${further[@]}" "${size[@]}" \
-      --set "paths.models_dir=$work/teacher" --set 'joint.models=[linear, han]' --set "encoder.name=$TEACHER_ENCODER" \
+      --set "paths.models_dir=$work/teacher" --set 'joint.models=[linear,lstm]' --set "encoder.name=$TEACHER_ENCODER" \
       --set joint.train.encoder_learning_rate=1e-4 --set joint.train.batch_size=64 --set joint.train.epochs=2
     done_with teacher
   fi
-  distill=(--teacher "$work/teacher/han_roberta_model_final")
+  distill=(--teacher "$work/teacher/linear_roberta_model_final")
 fi
 
 if todo student; then

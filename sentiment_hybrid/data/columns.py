@@ -81,6 +81,12 @@ def find_text(columns: Sequence[str], wanted: str | None, *, source: str) -> str
     return _detect(columns, TEXT_NAMES, CLEAN_NAMES, what="text", source=source)
 
 
+def _option(setting: str) -> str:
+    """What names a column: an option where there is one."""
+    option = f"--{setting.replace('_', '-')}"
+    return f"{option} (data.{setting})" if setting in ("text_column", "label_column") else f"--set data.{setting}=NAME"
+
+
 def _named(columns: Sequence[str], wanted: str, *, setting: str, source: str) -> str:
     if wanted in columns:
         return wanted
@@ -89,7 +95,7 @@ def _named(columns: Sequence[str], wanted: str, *, setting: str, source: str) ->
         return same[0]
     raise ColumnError(
         f"{source} has no column {wanted!r}; its columns are {_listed(columns)}",
-        hint=_nearest(columns, [wanted]) or f"Set data.{setting} to one of them.",
+        hint=_nearest(columns, [wanted]) or f"Name one of them with {_option(setting)}.",
     )
 
 
@@ -315,9 +321,11 @@ def _one_class(values: Sequence[str], source: LabelValues) -> LabelError:
 
 def _no_scheme(values: Sequence[str], source: LabelValues) -> LabelError:
     shown = ", ".join(repr(value[:40]) for value in values[:12])
+    ends = zip((values[0], values[-1]) if values else ("0", "2"), ("negative", "positive"), strict=True)
+    example = " ".join(f"--label-map {shlex.quote(f'{value[:40]}={label}')}" for value, label in ends)
     return LabelError(
         f"{source.source}: the meaning of the labels {shown} in column {source.column!r} is unknown",
-        hint="Map them with --label-map VALUE=LABEL, e.g. --label-map 0=negative --label-map 2=positive.",
+        hint=f"Map each of them with --label-map VALUE=LABEL, e.g. {example}.",
     )
 
 

@@ -171,7 +171,7 @@ class _Delimited(Writer):
         except csv.Error as error:
             raise OutputError(
                 f"a value contains a delimiter or a line break, which an unquoted {self._kind} file cannot represent",
-                hint="Write .csv or .jsonl, or use --set data.quoting=minimal.",
+                hint="Write .csv or .jsonl, or quote such values with --quoting minimal.",
             ) from error
 
     def close(self) -> None:

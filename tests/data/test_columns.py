@@ -155,3 +155,9 @@ def test_names_made_of_digits_stay_as_they_are_written() -> None:
     assert resolve([values("01", "02")], Data())[0].labels == ("01", "02")
     assert resolve([values("0.0", "4.0")], Data())[0].labels == ("negative", "positive")
     assert resolve([values(" 0", "+1")], Data())[0].labels == ("negative", "positive")
+
+
+def test_the_example_of_a_label_map_has_the_values_of_the_file() -> None:
+    with pytest.raises(LabelError) as caught:
+        resolve([values("1", "3", "5")], Data())
+    assert "--label-map 1=negative --label-map 5=positive" in str(caught.value.hint)

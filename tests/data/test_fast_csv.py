@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +78,40 @@ def test_sound_rows_are_read_without_the_careful_reader(tmp_path: Path, monkeypa
     path.write_text('text,label\n"two\nlines, ""quoted""",1\n\nplain é,0', encoding="utf-8")
     monkeypatch.setattr(DelimitedSource, "_careful", refuse)
     assert outcome(path, Data()) == [(1, 'two\nlines, "quoted"', "1"), (2, "plain é", "0")]
+
+
+#: Reads a file, wholly or not, and then takes a while to shut down, as a program that has imported torch does.
+SHORT_PROGRAM = """
+import sys
+from sentiment_hybrid.config.schema import Data
+from sentiment_hybrid.data.sources import open_source
+
+class Slow:
+    def __del__(self, work=sum, numbers=range(3_000_000)):
+        work(numbers)
+        work(number for number in numbers)
+
+sys.slow = Slow()
+batches = open_source(sys.argv[1], Data()).batches()
+next(batches) if sys.argv[2] == "one" else list(batches)
+"""
+
+
+@pytest.mark.parametrize(("rows", "batches"), [(3, "all"), (200_000, "one")])
+def test_a_program_that_ends_right_after_reading_ends_well(rows: int, batches: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\n" + '"a text, of some length, again and again",1\n' * rows, encoding="utf-8")
+    command = [sys.executable, "-c", SHORT_PROGRAM, str(path), batches]
+    for _ in range(3):
+        done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("block", [64, 1 << 20])
+@pytest.mark.parametrize("body", ["", "\n", "\n\n", "\r\n\r\n"])
+def test_a_file_without_rows_gives_none(body: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_csv, "BLOCK", block)
+    monkeypatch.setattr(DelimitedSource, "_careful", refuse)
+    path = tmp_path / "rows.csv"
+    path.write_bytes(f"text,label\n{body}".encode())
+    assert outcome(path, Data()) == []

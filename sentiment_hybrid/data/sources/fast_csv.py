@@ -11,12 +11,10 @@ import numpy as np
 import pyarrow
 from pyarrow import csv
 
-#: Bytes that are parsed at once; a longer row is unusual. Some thirty blocks are read ahead.
+#: Bytes that are read at once; a row must end among them.
 BLOCK = 1 << 20
 #: At most this many blocks make a batch.
 _GATHERED = 4
-#: The field after the last row; a reader that is still inside quotes there swallows it.
-_END = "\x1eend of file\x1e"
 _QUOTE = ord('"')
 #: Where another file with a byte order mark was appended.
 _JOINED = b"\n" + codecs.BOM_UTF8
@@ -44,39 +42,30 @@ def tables(
         UnusualError: a row with another number of fields, malformed quotes or quotes inside a field without them, a
             byte that is no text, a NUL, a header of several lines.
     """
+    parse = csv.ParseOptions(delimiter=delimiter, quote_char='"' if quoting else False, newlines_in_values=quoting)
+    convert = csv.ConvertOptions(column_types=dict.fromkeys(names, pyarrow.string()), include_columns=list(columns))
     try:
-        with (
-            pyarrow.input_stream(str(path), compression="gzip" if zipped else None) as stream,
-            csv.open_csv(
-                pyarrow.PythonFile(_Body(stream, names, delimiter, quoting), mode="r"),
-                read_options=csv.ReadOptions(column_names=list(names), block_size=BLOCK, use_threads=False),
-                parse_options=csv.ParseOptions(
-                    delimiter=delimiter, quote_char='"' if quoting else False, newlines_in_values=quoting
-                ),
-                convert_options=csv.ConvertOptions(
-                    column_types=dict.fromkeys(names, pyarrow.string()), include_columns=list(columns)
-                ),
-            ) as reader,
-        ):
-            for table in _gathered(_without_end(reader), size):
+        with pyarrow.input_stream(str(path), compression="gzip" if zipped else None) as stream:
+            blocks = _blocks(stream, names, delimiter, quoting)
+            for table in _gathered((_parsed(block, names, parse, convert) for block in blocks), size):
                 for start in range(0, table.num_rows, size):
                     yield [column.to_pylist() for column in table.slice(start, size).columns]
     except (pyarrow.ArrowException, OSError) as error:
         raise UnusualError from error
 
 
-def _without_end(reader: Any) -> Iterator[Any]:
-    """Tables without the end mark; each is given once the next is there, for only the last can hold the mark."""
-    waiting = None
-    for table in reader:
-        if waiting is not None:
-            yield waiting
-        waiting = table
-    if waiting is None or not waiting.num_rows:
-        raise UnusualError
-    if any(column[-1].as_py() != _END for column in waiting.columns):
-        raise UnusualError
-    yield waiting.slice(0, waiting.num_rows - 1)
+def _parsed(block: memoryview, names: Sequence[str], parse: Any, convert: Any) -> Any:
+    """The table in a block of whole rows.
+
+    The block is copied into Arrow's own memory: pyarrow's threads outlive the call, and one that releases or reads a
+    Python object while the interpreter shuts down aborts the process.
+    """
+    memory = pyarrow.BufferOutputStream()
+    memory.write(block)
+    read = csv.ReadOptions(column_names=list(names), block_size=len(block) + 1, use_threads=False)
+    return csv.read_csv(
+        pyarrow.BufferReader(memory.getvalue()), read_options=read, parse_options=parse, convert_options=convert
+    )
 
 
 def _gathered(tables: Iterator[Any], size: int) -> Iterator[Any]:
@@ -85,60 +74,60 @@ def _gathered(tables: Iterator[Any], size: int) -> Iterator[Any]:
     for table in tables:
         full = sum(item.num_rows for item in waiting) + table.num_rows > size
         if waiting and (full or len(waiting) == _GATHERED):
-            yield pyarrow.Table.from_batches(waiting)
+            yield pyarrow.concat_tables(waiting)
             waiting = []
         waiting.append(table)
-    yield pyarrow.Table.from_batches(waiting)
+    if waiting:
+        yield pyarrow.concat_tables(waiting)
 
 
-class _Body:
-    """A file without its header line and with a row of end marks below its last line, checked as it is read."""
-
-    def __init__(self, stream: Any, names: Sequence[str], delimiter: str, quoting: bool) -> None:
-        self._stream = stream
-        self._end = f"\n{delimiter.join([_END] * len(names))}\n".encode()
-        self._delimiter = ord(delimiter)
-        self._quoting = quoting
-        #: Whether the byte before the next block is inside quotes, and that byte.
-        self._inside, self._before = False, ord("\n")
-        head = stream.read(BLOCK).removeprefix(codecs.BOM_UTF8)
-        header, newline, self._rest = head.partition(b"\n")
-        found = [name.strip() for name in header.decode("utf-8", "replace").split(delimiter)]
-        if not newline or b'"' in header or found != list(names):
+def _blocks(stream: Any, names: Sequence[str], delimiter: str, quoting: bool) -> Iterator[memoryview]:
+    """The rows below the header line, some whole ones at a time, checked."""
+    rest = _below_header(stream.read(BLOCK), names, delimiter)
+    while True:
+        more = stream.read(BLOCK)
+        rows = rest + (more or b"\n")
+        if b"\0" in rows or rows.startswith(codecs.BOM_UTF8) or _JOINED in rows:
             raise UnusualError
-        self.closed = False
-
-    def read(self, size: int) -> bytes:
-        """The next bytes; nothing once it is closed, for pyarrow reads ahead in a thread of its own."""
-        if self.closed:
-            return b""
-        block = self._rest or self._stream.read(size - 1)
-        self._rest = b""
-        if block.endswith(b"\r"):  # pyarrow loses the \n of a quoted \r\n that two blocks share
-            block += self._stream.read(1)
-        if not block:
-            block, self._end = self._end, b""
-        if b"\0" in block or _JOINED in block or (self._quoting and not self._well_quoted(block)):
+        end = _end_of_rows(rows, quoting)
+        block, rest = memoryview(rows)[:end], rows[end:]
+        if len(rest) > BLOCK or (rest and not more) or (quoting and not _well_quoted(block, delimiter)):
             raise UnusualError
-        return block
+        if block:
+            yield block
+        if not more:
+            return
 
-    def _well_quoted(self, block: bytes) -> bool:
-        """Whether each opening quote follows a delimiter or line end, and each closing one is followed by either.
 
-        A doubled quote closes and opens again at once.
-        """
-        around = np.frombuffer(bytes([self._before]) + block + b"\n", dtype=np.uint8)
-        quotes = np.flatnonzero(around[1:-1] == _QUOTE)
-        opening = (np.arange(len(quotes)) + self._inside) % 2 == 0
-        edges = np.zeros(256, dtype=bool)
-        edges[[_QUOTE, self._delimiter, ord("\n"), ord("\r")]] = True
-        good = edges[around[quotes[opening]]].all() and edges[around[quotes[~opening] + 2]].all()
-        if not self._inside and self._before == _QUOTE:  # the last byte of the block before closed a field
-            good = good and edges[around[1]]
-        self._inside = bool((len(quotes) + self._inside) % 2)
-        self._before = int(around[-2])
-        return bool(good)
+def _below_header(head: bytes, names: Sequence[str], delimiter: str) -> bytes:
+    header, newline, rest = head.removeprefix(codecs.BOM_UTF8).partition(b"\n")
+    found = [name.strip() for name in header.decode("utf-8", "replace").split(delimiter)]
+    if not newline or b'"' in header or found != list(names):
+        raise UnusualError
+    return rest
 
-    def close(self) -> None:
-        """Read no more."""
-        self.closed = True
+
+def _end_of_rows(rows: bytes, quoting: bool) -> int:
+    """Where the last line break outside quotes ends; 0 without one."""
+    inside = quoting and rows.count(b'"') % 2 == 1
+    end = len(rows)
+    while (line_end := rows.rfind(b"\n", 0, end)) >= 0:
+        if quoting and rows.count(b'"', line_end, end) % 2:
+            inside = not inside
+        if not inside:
+            return line_end + 1
+        end = line_end
+    return 0
+
+
+def _well_quoted(block: memoryview, delimiter: str) -> bool:
+    """Whether each opening quote follows a delimiter or line end, and each closing one is followed by either.
+
+    A doubled quote closes and opens again at once. The block ends with a line break, which index -1 finds before the
+    first byte.
+    """
+    array = np.frombuffer(block, dtype=np.uint8)
+    quotes = np.flatnonzero(array == _QUOTE)
+    edges = np.zeros(256, dtype=bool)
+    edges[[_QUOTE, ord(delimiter), ord("\n"), ord("\r")]] = True
+    return bool(edges[array[quotes[::2] - 1]].all() and edges[array[quotes[1::2] + 1]].all())

@@ -26,8 +26,9 @@ def places_of(labels: tuple[str, ...], wanted: Sequence[str]) -> tuple[int, ...]
         )
     places = tuple(sorted({known[name.casefold()] for name in names}))
     if len(places) < 2:
+        only = repr(labels[places[0]]) if places else "no label"
         raise LabelError(
-            f"answers among {' and '.join(map(repr, names)) or 'no label'} alone would always be the same",
+            f"answers among {only} alone would always be the same",
             hint=f"Name two or more of the model's labels: {', '.join(labels)}.",
         )
     return places

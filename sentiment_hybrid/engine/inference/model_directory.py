@@ -232,11 +232,21 @@ def _load_encoder(directory: Path, info: ModelInfo, given: str | Path | None, of
     return loaded
 
 
+def _beside(directory: Path) -> str:
+    """Names the trained models of other heads, where the missing one is that of a head."""
+    places = {head: paths.published_model(directory.parent, head) for head in HEADS}
+    trained = [head for head, place in places.items() if place.is_dir()]
+    if directory not in places.values() or not trained:
+        return ""
+    return f"There is a trained {' and a trained '.join(trained)} model: --model {trained[0]}. "
+
+
 def _no_model(directory: Path) -> ModelError:
     if not directory.exists():
         return ModelError(
             f"there is no model at {directory}",
-            hint="Train one first (senthy train), or use another directory, or mini, mini-lstm, mini-han.",
+            hint=f"{_beside(directory)}Train one first (senthy train), or use another directory, or mini, mini-lstm, "
+            "mini-han.",
         )
     if not directory.is_dir():
         return ModelError(

@@ -287,7 +287,7 @@ def published(models_dir: Path, head: str | None = None) -> Path:
             return directory
     looked_for = " or ".join(paths.published_model(models_dir, name).name for name in heads)
     raise ModelError(
-        f"no trained model: {models_dir} has no {looked_for}",
+        f"no trained model: there is no {looked_for} in {models_dir}",
         hint=f"Train one first (senthy train --model {heads[0]}), or use another model directory, or mini.",
     )
 

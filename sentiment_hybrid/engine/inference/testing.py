@@ -27,7 +27,7 @@ from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo, load_model, read_info
 from sentiment_hybrid.engine.inference.predictor import model_directory
 from sentiment_hybrid.engine.inference.session import session_for
-from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, ModelError, OutputError, UsageError
+from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, ModelError, OutputError, UsageError, count
 from sentiment_hybrid.files import sha256
 from sentiment_hybrid.heads import HEADS
 from sentiment_hybrid.reporting import plots
@@ -212,7 +212,7 @@ def _answers(labels: tuple[str, ...], occurring: Iterable[int], unanswered: dict
     if unanswered:
         which = ", ".join(f"{label or 'empty'} ({rows:,})" for label, rows in list(unanswered.items())[:12])
         warn(
-            f"{sum(unanswered.values()):,} rows skipped, because their label is not one of the model's "
+            f"{count(sum(unanswered.values()), 'row')} skipped, with a label that is not one of the model's "
             f"({', '.join(labels)}): {which}"
         )
     return _Answers(places, unanswered)

@@ -307,3 +307,13 @@ def test_a_loaded_model_divides_its_logits_by_its_temperature(make_session, tmp_
     np.testing.assert_allclose(warm, expected / expected.sum(axis=1, keepdims=True), atol=1e-6)
     assert not np.allclose(warm, plain, atol=1e-3)
     assert np.array_equal(warm.argmax(axis=1), plain.argmax(axis=1))
+
+
+def test_a_missing_model_is_told_with_the_trained_ones_beside_it(tmp_path: Path) -> None:
+    paths.published_model(tmp_path, "han").mkdir()
+    with pytest.raises(ModelError) as caught:
+        read_info(paths.published_model(tmp_path, "lstm"))
+    assert "--model han" in str(caught.value.hint)
+    with pytest.raises(ModelError) as caught:
+        read_info(tmp_path / "another")
+    assert "--model han" not in str(caught.value.hint)
