@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data.sources import open_source
+from sentiment_hybrid.data.sources.dialect import detect_dialect
 from sentiment_hybrid.errors import SourceError
 
 DELIMITERS = {"csv": ",;\t|", "tsv": "\t,;|"}
@@ -150,3 +152,21 @@ def test_a_quoted_line_end_that_two_blocks_share_is_kept(tmp_path: Path, monkeyp
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([("id", "text"), *rows])
     assert read(path) == rows
+
+
+def test_a_tsv_of_raw_texts_keeps_quotes_that_are_part_of_the_texts(tmp_path: Path) -> None:
+    raw = ['"All of it in quotes"', 'he said "hi" to us', "plain", '"Hello" she said, and left', 'an open " quote']
+    path = tmp_path / "raw.tsv"
+    path.write_text("text\tlabel\n" + "".join(f"{text}\tpositive\n" for text in raw * 3), encoding="utf-8")
+    assert [
+        text for batch in open_source(str(path), Data()).batches(["text"]) for text in batch.columns["text"]
+    ] == raw * 3
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Zl", "Zp"])), min_size=3, max_size=30))
+def test_what_a_writer_quoted_in_a_tsv_is_recognized(texts: list[str]) -> None:
+    table = [["text", "label"], *([f'say "{text}"', "positive"] for text in texts)]
+    file = io.StringIO(newline="")
+    csv.writer(file, delimiter="\t", lineterminator="\n").writerows(table)
+    dialect = detect_dialect(file.getvalue(), kind="tsv", whole=True)
+    assert list(dialect.reader(io.StringIO(file.getvalue(), newline=""))) == table

@@ -30,6 +30,8 @@ _BOMS = {
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
 #: Fraction of the rows that must have as many fields as the header.
 _REGULAR = 0.9
+#: Characters at the end of a sample in which a field may be incomplete.
+_CUT = 1 << 12
 _FOREIGN = (
     (re.compile(rb"PK\x03\x04"), "an Excel workbook or another zip archive", "Save the sheet as CSV (UTF-8)."),
     (re.compile(rb"\xd0\xcf\x11\xe0"), "an old Excel workbook or Office file", "Save the sheet as CSV (UTF-8)."),
@@ -157,7 +159,21 @@ def _is_plausible(rows: list[list[str]], dialect: Dialect, sample: str, kind: st
     """Whether quotes surround fields: in a tsv of raw texts, some are in quotes of their own."""
     if kind == "csv" or dialect.quoting == "none" or '"' not in sample:
         return True
+    if not _is_written_with_quotes(sample, dialect.delimiter):
+        return False
     fields = [field for row in rows for field in row]
     # A writer quotes the fields that need it, or all of them.
     needed = any(mark in field for field in fields for mark in f'"\n\r{dialect.delimiter}')
     return needed or sample.count('"') >= 2 * len(fields)
+
+
+def _is_written_with_quotes(sample: str, delimiter: str) -> bool:
+    """Whether no field outside of quotes contains one (RFC 4180), as in all that writers of quoted fields write."""
+    field = re.compile(rf'(?:"(?:[^"]|"")*"|[^"\n{re.escape(delimiter)}]*)(?:{re.escape(delimiter)}|\r?\n|\Z)')
+    place = 0
+    while place < len(sample):
+        found = field.match(sample, place)
+        if found is None:
+            return len(sample) - place < _CUT  # a quoted field that the sample cuts
+        place = found.end()
+    return True
