@@ -33,9 +33,13 @@ if todo data; then
   done_with data
 fi
 
+few=()
+if [[ -n $sample ]]; then
+  few=(--sample-size "$sample" --set encoder.scratch.vocab_size=2000)
+fi
 if todo pretrain; then
   resumable senthy pretrain "${settings[@]}" --from "${FROM:-scratch}" --data "$work/texts/pretrain.tsv" \
-    --output "$work/encoder" --set "pretrain.added_tokens=$work/texts/emoji.txt" ${sample:+--sample-size "$sample"}
+    --output "$work/encoder" --set "pretrain.added_tokens=$work/texts/emoji.txt" "${few[@]}"
   done_with pretrain
 fi
 
