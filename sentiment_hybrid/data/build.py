@@ -25,10 +25,10 @@ import numpy.typing as npt
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data import splits as split
 from sentiment_hybrid.data.columns import Columns, Labelling, LabelValues, all_mean, choose, codes_in, resolve
-from sentiment_hybrid.data.hashing import Hasher
 from sentiment_hybrid.data.normalizers import Normalizer
 from sentiment_hybrid.data.ordering import CONFLICT, OTHER_SPLIT, REPEAT, Rows, class_counts, find_drops, positions
 from sentiment_hybrid.data.partitions import Partitions
+from sentiment_hybrid.data.preparation import Preparation, Prepared, Recipe
 from sentiment_hybrid.data.sources import Batch, Source
 from sentiment_hybrid.data.store import APPLICATION_ID, FORMAT_VERSION, check_ours
 from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, OutputError
@@ -222,58 +222,45 @@ class _Builder:
 
     def read_all(self, on_rows: Callable[[int], None]) -> None:
         """Every source into the partitions. Raises DataError when a source has no rows."""
-        with Hasher(self.data.split_seed, version=self.data.split_key_version) as hasher:
+        with Preparation() as preparation:
             for index, intake in enumerate(self.intakes):
-                names = list(dict.fromkeys((intake.columns.text, intake.columns.label, intake.columns.raw)))
                 before = self.tally.rows
-                for batch in intake.part.source.batches(names, size=_READ_AT_ONCE):
-                    self._take(batch, intake, index, hasher)
+                recipe = self._recipe(intake.part)
+                for (batch, texts), prepared in preparation.each(self._batches(intake), recipe):
+                    self._take(batch, texts, prepared, recipe=recipe, index=index)
                     on_rows(len(batch) + sum(batch.skipped.values()))
                 if self.tally.rows == before:
                     raise DataError(f"{intake.part.source.name} has no rows", hint="A header alone is not enough.")
 
-    def _take(self, batch: Batch, intake: _Intake, index: int, hasher: Hasher) -> None:
-        """Clean, hash and keep the rows of a batch that have a text."""
+    def _batches(self, intake: _Intake) -> Iterator[tuple[tuple[Batch, list[str]], list[str], list[str]]]:
+        """Each batch and its texts; its texts and raw texts."""
+        columns = intake.columns
+        names = list(dict.fromkeys((columns.text, columns.label, columns.raw)))
+        for batch in intake.part.source.batches(names, size=_READ_AT_ONCE):
+            texts = [text or "" for text in batch.columns[columns.text]]
+            raws = texts
+            if columns.raw != columns.text:
+                raws = [raw or text for raw, text in zip(batch.columns[columns.raw], texts, strict=True)]
+            yield (batch, texts), texts, raws
+
+    def _take(self, batch: Batch, texts: list[str], prepared: Prepared, *, recipe: Recipe, index: int) -> None:
+        """Keep the rows of a batch whose texts are not empty."""
         self.tally.unreadable.update(batch.skipped)
         self.tally.rows += len(batch) + sum(batch.skipped.values())
-        texts = [text or "" for text in batch.columns[intake.columns.text]]
-        raws = texts
-        if intake.columns.raw != intake.columns.text:
-            raws = [raw or text for raw, text in zip(batch.columns[intake.columns.raw], texts, strict=True)]
         self._look_for_negation(texts)
-        values = self._value_ids(batch, intake, index)
-        hashes = hasher.start(raws)
-        cleaned = self.normalizer.many(texts)
-        first, keys = hashes()
-        splits = self._splits(intake.part, first)
+        values = self._value_ids(batch, self.intakes[index], index)
+        first, keys = split.from_digests(prepared.digests)
+        splits = recipe.splits(first)
         has_text = keys != self.no_text
         self.tally.add_sums(values[has_text], splits[has_text], first[has_text], keys[has_text])
-        kept = np.fromiter(map(bool, cleaned), dtype=bool, count=len(cleaned))
+        kept = prepared.kept
         self._count_empty(values[~kept], list(compress(texts, ~kept)))
         if self.bars:
             values = np.where(self._known_to_the_model(splits, values, keys, kept), _LEFT_OUT, values)
-        self._keep(kept, batch.rows, cleaned, raws, splits=splits, values=values, keys=keys)
-
-    def _keep(
-        self,
-        kept: npt.NDArray[np.bool_],
-        source_rows: Sequence[int],
-        cleaned: Sequence[str],
-        raws: Sequence[str],
-        *,
-        splits: Int64s,
-        values: Int64s,
-        keys: split.UInt64s,
-    ) -> None:
-        texts = list(compress(cleaned, kept))
-        others = [None if raw == text else raw for raw, text in zip(compress(raws, kept), texts, strict=True)]
         splits, values, keys = splits[kept].astype(np.uint8), values[kept].astype(np.int32), keys[kept]
-        # Python's hash of a text is as good as any within one process, and free of charge.
-        hashes = np.fromiter(map(hash, texts), dtype=np.int64, count=len(texts))
-        self.facts.append((splits, values, np.asarray(source_rows)[kept], keys, hashes))
-        rows = np.arange(self.taken, self.taken + len(texts))
-        self.partitions.add(rows, texts, others, splits=splits, keys=keys)
-        self.taken += len(texts)
+        self.facts.append((splits, values, np.asarray(batch.rows)[kept], keys, prepared.identities))
+        self.partitions.add(prepared.pieces, self.taken)
+        self.taken += len(keys)
 
     def _value_ids(self, batch: Batch, intake: _Intake, index: int) -> Int64s:
         """Label values as small numbers; the label that each means is decided when all are known."""
@@ -288,13 +275,14 @@ class _Builder:
         self.tally.seen.update(_counted(values))
         return values
 
-    def _splits(self, part: Part, hashes: split.UInt64s) -> Int64s:
-        """Split code of each row, (N,): the official one, else by hash."""
-        if part.split is None:
-            return split.assign(hashes, test_size=self.data.test_size, valid_size=self.data.valid_size)
-        if part.split == split.TRAIN and not self.has_valid:
-            return split.assign(hashes, test_size=0.0, valid_size=self.data.valid_size)
-        return np.full(len(hashes), part.split, dtype=np.int64)
+    def _recipe(self, part: Part) -> Recipe:
+        """How the rows of a source are prepared; without an official validation split, it is drawn from training."""
+        data, drawn = self.data, part.split == split.TRAIN and not self.has_valid
+        return Recipe(
+            self.normalizer.id, data.split_seed, data.split_key_version,
+            test_size=data.test_size if part.split is None else 0.0, valid_size=data.valid_size,
+            split=None if drawn else part.split,
+        )  # fmt: skip
 
     def _count_empty(self, values: Int64s, texts: list[str]) -> None:
         """Texts of which cleaning leaves nothing."""

@@ -16,20 +16,46 @@ from sentiment_hybrid.data import splits as split
 
 Int64s = npt.NDArray[np.int64]
 
+#: Number of a partition, and its rows of one batch, packed.
+Piece = tuple[int, bytes]
+#: Partitions per split; one of them at a time is in memory.
+COUNT = 32
+
+
+def pack(
+    texts: Sequence[str],
+    raws: Sequence[str | None],
+    *,
+    splits: npt.NDArray[np.integer],
+    keys: split.UInt64s,
+    count: int = COUNT,
+) -> list[Piece]:
+    """Rows of a batch by partition: cleaned text, raw text (or None), split code and order hash of each, (N,)."""
+    share = (keys >> np.uint64(32)).astype(np.int64) * count >> 32
+    partition = splits.astype(np.int64) * count + share
+    order = np.argsort(partition.astype(np.int16), kind="stable")  # a radix sort, for numbers this small
+    starts = np.flatnonzero(np.diff(partition[order], prepend=-1, append=-1))
+    pieces = []
+    for start, end in pairwise(starts.tolist()):
+        places = order[start:end]
+        some = places.tolist()
+        packed = marshal.dumps((places.tobytes(), [texts[at] for at in some], [raws[at] for at in some]))
+        pieces.append((int(partition[some[0]]), packed))
+    return pieces
+
 
 class Partitions:
     """A temporary file of rows, by split and range of the order hash; it vanishes with the process.
 
     Args:
         folder: where the file is made.
-        count: partitions per split; one of them at a time is in memory.
+        count: partitions per split, as when packing.
     """
 
-    def __init__(self, folder: Path, *, count: int = 32) -> None:
+    def __init__(self, folder: Path, *, count: int = COUNT) -> None:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
-        self._count = count
-        #: Offset and length of each piece of each partition.
-        self._pieces: list[list[tuple[int, int]]] = [[] for _ in range(len(split.SPLITS) * count)]
+        #: Offset, length and first row of each piece of each partition.
+        self._pieces: list[list[tuple[int, int, int]]] = [[] for _ in range(len(split.SPLITS) * count)]
 
     def __enter__(self) -> Partitions:
         return self
@@ -39,26 +65,11 @@ class Partitions:
     ) -> None:
         self._file.close()
 
-    def add(
-        self,
-        rows: Int64s,
-        texts: Sequence[str],
-        raws: Sequence[str | None],
-        *,
-        splits: npt.NDArray[np.integer],
-        keys: split.UInt64s,
-    ) -> None:
-        """Append rows: number, cleaned text, raw text (or None), split code and order hash of each, (N,)."""
-        share = (keys >> np.uint64(32)).astype(np.int64) * self._count >> 32
-        partition = splits.astype(np.int64) * self._count + share
-        order = np.argsort(partition.astype(np.int16), kind="stable")  # a radix sort, for numbers this small
-        starts = np.flatnonzero(np.diff(partition[order], prepend=-1, append=-1))
-        for start, end in pairwise(starts.tolist()):
-            places = order[start:end]
-            some = places.tolist()
-            piece = marshal.dumps((rows[places].tobytes(), [texts[at] for at in some], [raws[at] for at in some]))
-            self._pieces[partition[some[0]]].append((self._file.tell(), len(piece)))
-            self._file.write(piece)
+    def add(self, pieces: Sequence[Piece], first: int) -> None:
+        """Append packed rows; ``first`` is the number of the row that is 0 in the pieces."""
+        for partition, packed in pieces:
+            self._pieces[partition].append((self._file.tell(), len(packed), first))
+            self._file.write(packed)
 
     def in_order(self, positions: Int64s) -> Iterator[tuple[Int64s, list[str], list[str | None]]]:
         """All rows by position: numbers (N,), texts and raw texts of some at a time.
@@ -83,10 +94,10 @@ class Partitions:
 
     def _read(self, number: int) -> tuple[Int64s, list[str], list[str | None]]:
         rows, texts, raws = [np.empty(0, dtype=np.int64)], list[str](), list[str | None]()
-        for offset, length in self._pieces[number]:
+        for offset, length, first in self._pieces[number]:
             self._file.seek(offset)
-            packed, some_texts, some_raws = marshal.loads(self._file.read(length))
-            rows.append(np.frombuffer(packed, dtype=np.int64))
+            places, some_texts, some_raws = marshal.loads(self._file.read(length))
+            rows.append(first + np.frombuffer(places, dtype=np.int64))
             texts += some_texts
             raws += some_raws
         return np.concatenate(rows), texts, raws

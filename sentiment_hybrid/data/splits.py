@@ -93,6 +93,17 @@ def digests(raws: Sequence[str], split_seed: int, *, version: int) -> bytes:
     return b"".join(found)
 
 
+def identities(texts: Sequence[str]) -> npt.NDArray[np.int64]:
+    """A hash of each text, (N,), the same in every process: which of them are equal."""
+    base = hashlib.blake2b(digest_size=8)
+    found = []
+    for text in texts:
+        state = base.copy()
+        state.update(_bytes(text))
+        found.append(state.digest())
+    return np.frombuffer(b"".join(found), dtype="<i8")
+
+
 def from_digests(packed: bytes) -> tuple[UInt64s, UInt64s]:
     """(split hashes (N,), order hashes (N,)) of what ``digests`` packed."""
     pairs = np.frombuffer(packed, dtype="<u8").reshape(-1, 2)

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sentiment_hybrid.data.partitions import Partitions
+from sentiment_hybrid.data.partitions import Partitions, pack
 
 TEXTS = st.text(max_size=8) | st.just("half a character \ud800")
 
@@ -31,8 +31,7 @@ def test_kept_rows_come_back_once_each_by_position(
     with Partitions(tmp_path, count=count) as partitions:
         for start in range(0, len(texts), batch):
             part = slice(start, start + batch)
-            rows = np.arange(len(texts))[part]
-            partitions.add(rows, texts[part], raws[part], splits=splits[part], keys=keys[part])
+            partitions.add(pack(texts[part], raws[part], splits=splits[part], keys=keys[part], count=count), start)
         assert not list(tmp_path.iterdir())
         found = [row for some in partitions.in_order(positions) for row in zip(*some, strict=True)]
     expected = [(row, texts[row], raws[row]) for row in np.argsort(positions) if positions[row]]

@@ -1,0 +1,132 @@
+"""Cleans, hashes and packs batches of texts, in helper processes once there are many."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor, Future
+from dataclasses import dataclass
+from itertools import compress
+from types import TracebackType
+from typing import TypeVar
+
+import joblib
+import numpy as np
+import numpy.typing as npt
+from joblib.externals.loky import ProcessPoolExecutor
+
+from sentiment_hybrid.data import splits
+from sentiment_hybrid.data.normalizers import from_id
+from sentiment_hybrid.data.partitions import Piece, pack
+
+T = TypeVar("T")
+
+#: A small file is done before a helper process has started.
+ALONE = 30_000
+#: This process only reads and writes: on two cores, two helpers keep both busy.
+_HELPERS = 2
+#: For glibc's malloc: each batch takes as much memory; returning it in between costs a tenth of the helper's time.
+_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 28), "MALLOC_TRIM_THRESHOLD_": str(1 << 28)}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How texts are prepared.
+
+    ``normalizer`` is an identifier; ``split_seed`` and ``version`` are those of the split key; ``split`` is the split
+    code of all rows, or None where the hash assigns them by ``test_size`` and ``valid_size``.
+    """
+
+    normalizer: str
+    split_seed: int
+    version: int
+    test_size: float
+    valid_size: float
+    split: int | None = None
+
+    def splits(self, split_hashes: splits.UInt64s) -> npt.NDArray[np.int64]:
+        """Split code of each row, (N,)."""
+        if self.split is not None:
+            return np.full(len(split_hashes), self.split, dtype=np.int64)
+        return splits.assign(split_hashes, test_size=self.test_size, valid_size=self.valid_size)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A batch of N texts, of which K are not empty once cleaned.
+
+    ``digests`` are of the raw texts (``splits.from_digests``), ``kept`` tells which texts are not empty, (N,),
+    ``identities`` are hashes of the cleaned ones, (K,), and ``pieces`` hold their rows, numbered from 0 to K - 1.
+    """
+
+    digests: bytes
+    kept: npt.NDArray[np.bool_]
+    identities: npt.NDArray[np.int64]
+    pieces: list[Piece]
+
+
+def prepare(recipe: Recipe, texts: list[str], raws: list[str]) -> Prepared:
+    """Clean the texts, hash them and the raw ones, and pack both by partition; a raw text equal to its own is None."""
+    cleaned = from_id(recipe.normalizer).many(texts)
+    digests = splits.digests(raws, recipe.split_seed, version=recipe.version)
+    split_hashes, keys = splits.from_digests(digests)
+    kept = np.fromiter(map(bool, cleaned), dtype=bool, count=len(cleaned))
+    some = list(compress(cleaned, kept))
+    others = [None if raw == text else raw for raw, text in zip(compress(raws, kept), some, strict=True)]
+    pieces = pack(some, others, splits=recipe.splits(split_hashes)[kept], keys=keys[kept])
+    return Prepared(digests, kept, splits.identities(some), pieces)
+
+
+class Preparation:
+    """Prepares batches in their order, with helper processes if there are several cores; a context manager.
+
+    Args:
+        alone: number of texts that are prepared without help; None is all.
+    """
+
+    def __init__(self, *, alone: int | None = ALONE) -> None:
+        self._alone = alone if joblib.cpu_count() > 1 else None
+        self._texts = 0
+        # Ctrl-C is for this process; without it, a helper ends once it has waited for 10 seconds.
+        ignore = (signal.SIGINT, signal.SIG_IGN)
+        environment = {name: value for name, value in _KEEP_MEMORY.items() if name not in os.environ}
+        self._pool = ProcessPoolExecutor(
+            _HELPERS, timeout=10, initializer=signal.signal, initargs=ignore, env=environment
+        )
+
+    def __enter__(self) -> Preparation:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(kill_workers=True)
+
+    def each(self, batches: Iterator[tuple[T, list[str], list[str]]], recipe: Recipe) -> Iterator[tuple[T, Prepared]]:
+        """Of each batch (what it is, texts, raw texts), what it is and its texts, prepared."""
+        waiting: deque[tuple[T, list[str], list[str], Future[Prepared] | None]] = deque()
+        for what, texts, raws in batches:
+            waiting.append((what, texts, raws, self._submitted(recipe, texts, raws)))
+            if waiting[0][-1] is None or len(waiting) > 2 * _HELPERS:
+                yield self._finished(recipe, *waiting.popleft())
+        while waiting:
+            yield self._finished(recipe, *waiting.popleft())
+
+    def _submitted(self, recipe: Recipe, texts: list[str], raws: list[str]) -> Future[Prepared] | None:
+        self._texts += len(texts)
+        if self._alone is None or self._texts <= self._alone:
+            return None
+        try:
+            return self._pool.submit(prepare, recipe, texts, raws)  # a list that is both is sent once
+        except BrokenExecutor:
+            return None
+
+    def _finished(
+        self, recipe: Recipe, what: T, texts: list[str], raws: list[str], work: Future[Prepared] | None
+    ) -> tuple[T, Prepared]:
+        try:
+            return what, work.result() if work else prepare(recipe, texts, raws)
+        except BrokenExecutor:  # a helper was killed: this process does what is missing
+            return what, prepare(recipe, texts, raws)
