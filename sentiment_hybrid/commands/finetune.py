@@ -366,7 +366,8 @@ def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Ru
     resumed = task.runtime.resume and load_last(trainer, run)
     fit(trainer, run, minutes=settings.checkpoint_minutes)
     load_trainable(session.classifier, best_weights(run.checkpoints))
-    temperature = temperature_of(session, session.single, trainer)
+    before_it = 1.0 if task.renewed else task.info.temperature
+    temperature = temperature_of(session, session.single, trainer, otherwise=before_it)
     _publish(task, session, store, run, train_rows=len(rows[0]), temperature=temperature)
     result = _result(task, run, tests, before, valid_before=valid_before, train_rows=len(rows[0]))
     return replace(result, resumed=resumed)

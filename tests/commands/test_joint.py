@@ -105,17 +105,28 @@ def test_a_frozen_encoder_is_shared_too(project: Any) -> None:
     )
 
 
-def test_each_head_has_the_temperature_that_suits_the_validation_rows(together: Any) -> None:
+def test_each_head_has_the_temperature_that_suits_the_validation_rows(
+    together: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "LEAST_ERRORS", 0)
+    monkeypatch.setattr(metrics, "LEAST_ROWS", 10)
     train.run_joint(together.config(), test=False)
     with open_store(together.config().paths.data_db) as store:
         valid = store.read("valid")
     for head in HEADS:
-        predictor = Predictor(final(together, head), precision="fp32")
         heat = read_info(final(together, head)).temperature
-        said = predictor.predict_proba(valid.texts)
-        if 0.15 < heat < 9.0:
-            assert metrics.temperature(valid.labels, said) == pytest.approx(1.0, abs=0.02)
+        said = np.asarray(Predictor(final(together, head), precision="fp32").predict_proba(valid.texts), dtype=float)
+        uncalibrated = said**heat / (said**heat).sum(axis=1, keepdims=True)
+        assert metrics.temperature(valid.labels, uncalibrated) == pytest.approx(heat, abs=0.02)
         assert heat != 1.0
+
+
+def test_too_few_validation_errors_leave_the_temperature_at_1_and_a_sentence_says_so(
+    together: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train.run_joint(together.config(), test=False)
+    assert {read_info(final(together, head)).temperature for head in HEADS} == {1.0}
+    assert "calibration is skipped, and the temperature is 1: there are" in capsys.readouterr().err
 
 
 def test_the_command_line_trains_the_heads_and_shows_each(together: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,11 +15,15 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from sentiment_hybrid.errors import ModelError
+from sentiment_hybrid.errors import ModelError, count
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
+#: Fewer validation rows, or fewer wrong ones among them, say nothing about the temperature.
+LEAST_ROWS, LEAST_ERRORS = 100, 10
+#: Of log T before any row is seen: a factor of 1.6 up or down is one standard deviation.
+_PRIOR_DEVIATION = 0.5
 #: Equal-width bins of the confidence, as in Guo et al. 2017.
 RELIABILITY_BINS = 15
 #: Slices of each such bin inside which the bootstrap takes all confidences as their mean.
@@ -157,8 +161,9 @@ def quick(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> dict[str, floa
 def temperature(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     """The temperature T that makes softmax(logits / T) most likely (Guo et al. 2017, section 4.2), 0.1 to 10.
 
+    A normal prior on log T with mean 0 and standard deviation 0.5 keeps T near 1 as long as little speaks against it.
     Shapes: labels (N,) class indices, probabilities (N, C) at T = 1; the logarithm of these is logits but for a
-    constant. The likelihood has one maximum.
+    constant. The posterior has one maximum.
     Raises ValueError for shapes that do not fit and ModelError for probabilities that are not numbers.
     """
     from scipy.optimize import minimize_scalar
@@ -169,10 +174,26 @@ def temperature(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     rows = np.arange(truth.size)
 
     def surprise(log_temperature: float) -> float:
-        return float(-log_softmax(logits / math.exp(log_temperature), axis=1)[rows, truth].mean())
+        likelihood = log_softmax(logits / math.exp(log_temperature), axis=1)[rows, truth].sum()
+        return float((log_temperature / _PRIOR_DEVIATION) ** 2 / 2.0 - likelihood)
 
     bounds = math.log(0.1), math.log(10.0)
     return math.exp(minimize_scalar(surprise, bounds=bounds, method="bounded", options={"xatol": 1e-4}).x)
+
+
+def too_few_to_calibrate(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> str:
+    """Why a temperature of these rows would mean nothing, in words; empty if it means something.
+
+    Only errors show that a model is too sure: without any, the likeliest temperature is 0 whatever the model is like.
+    """
+    truth, scores = _checked(labels, probabilities)
+    errors = int((scores.argmax(axis=1) != truth).sum())
+    if truth.size >= LEAST_ROWS and errors >= LEAST_ERRORS:
+        return ""
+    return (
+        f"{count(truth.size, 'validation text')} with {count(errors, 'error')}, and calibration needs at least "
+        f"{LEAST_ROWS} with {LEAST_ERRORS}"
+    )
 
 
 def score(

@@ -8,6 +8,7 @@ from typing import cast
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import JOINT, Config
+from sentiment_hybrid.console import note
 from sentiment_hybrid.data.store import Store
 from sentiment_hybrid.engine.evaluation import metrics
 from sentiment_hybrid.engine.evaluation.seen import SeenTexts
@@ -67,11 +68,14 @@ def publish(
     learning_curves(run.folder / paths.RUN_CURVES, epochs, title=title, best=best)
 
 
-def temperature(session: Session, classifier: Classifier, trainer: Trainer) -> float:
-    """What a trained classifier's logits are to be divided by, from the validation rows; 1 where there are none."""
+def temperature(session: Session, classifier: Classifier, trainer: Trainer, *, otherwise: float = 1.0) -> float:
+    """What a trained classifier's logits are to be divided by, from the validation rows.
+
+    ``otherwise`` is the answer where these are too few, with a note, or where there are none.
+    """
     valid = cast(Classification, trainer.task).valid
     if valid is None:
-        return 1.0
+        return otherwise
     found = predict_probabilities(
         classifier,
         valid.tokenized,
@@ -79,6 +83,9 @@ def temperature(session: Session, classifier: Classifier, trainer: Trainer) -> f
         token_budget=trainer.token_budget,
         states=valid.states,
     )
+    if few := metrics.too_few_to_calibrate(valid.labels, found):
+        note(f"calibration is skipped, and the temperature is {otherwise:g}: there are {few}")
+        return otherwise
     return round(metrics.temperature(valid.labels, found), 4)
 
 
