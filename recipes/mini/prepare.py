@@ -15,7 +15,8 @@ the texts of --held-out files (column `text`) are trained on nowhere. OUT receiv
 Rules: a text's part follows from the hash of its split key, so that copies in several sets fall into one part. What is
 held out anywhere (the tweets' validation and test splits under any version of the key included) is trained on nowhere,
 and neither is a phrase of a held-out sentence: of two words or more where the sentence is from a film set, of four or
-more elsewhere. Single words are held out by the same hash in lexicons and phrase sets alike. A tweet that people
+more elsewhere. A phrase of a held-out film sentence belongs to the part of that sentence; one of sentences of both parts
+belongs to none. Single words are held out by the same hash in lexicons and phrase sets alike. A tweet that people
 labelled too loses its emoticon's label.
 """
 
@@ -29,7 +30,7 @@ import html
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +43,7 @@ if str(HERE) not in sys.path:  # the recipe's files are scripts beside each othe
 import made_up
 
 from sentiment_hybrid.data import splits
-from sentiment_hybrid.data.store import open_store
+from sentiment_hybrid.data.store import Examples, open_store
 
 LABELS = ("negative", "neutral", "positive")
 FILMS = ("sst2_train_phrases", "sst_phrases_train", "sst5_train", "rt_polarity", "hutto_movies", "subj_objective",
@@ -86,103 +87,124 @@ def main() -> None:
     parser.add_argument("--database", type=Path, required=True)
     parser.add_argument("--made-up", type=int, default=60_000, help="made-up rows")
     parser.add_argument("--tweets", type=int, default=300_000, help="emoticon-labelled tweets to train on")
-    arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_files(parser.parse_args())
 
+
+def write_files(arguments: argparse.Namespace) -> None:
+    """All files of the output directory, from the options of the command line."""
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
     sets = read_sets(HERE / "sets.tsv")
     rows = [row for one in sets for row in read_set(one, arguments)]
-    texts = [row.text for row in rows]
-    order, share = keys_of(texts)
     with open_store(arguments.database) as store:
-        tweet_keys = [store.key_hashes("valid"), store.key_hashes("test")]
-        tweets = store.read("train", with_raw=True)
-        held_back = {name: store.read(name, with_raw=True) for name in ("valid", "test")}
-        tweet_labels = store.labels
-    outside = [text for path in arguments.held_out for text in column(path, "text")]
-    outside_keys = splits.hash_raw(outside, 0, version=SPLIT_KEY)[1]
-
-    phrase = np.array([row.set in PHRASES for row in rows])
-    inside = (
-        ngrams_of(
-            [
-                row.text
-                for row, part in zip(rows, share, strict=True)
-                if row.set in FILMS and row.set not in PHRASES and part >= SELECT
-            ],
-            shortest=2,
-        )
-        | ngrams_of(outside, shortest=4)
-        | ngrams_of(
-            [row.text for row, part in zip(rows, share, strict=True) if row.set not in FILMS and part >= SELECT],
-            shortest=4,
-        )
-    )
-    held_sentences = {
-        part: ngrams_of(
-            [row.text for row, at in zip(rows, share, strict=True) if row.set == "sst5_train" and low <= at < high],
-            shortest=2,
-        )
-        for part, low, high in (("valid", SELECT, REPORT), ("report", REPORT, 1.01))
-    }
-    keys_kept_out = np.concatenate([*tweet_keys, outside_keys])
-    kept_out = np.isin(order, keys_kept_out) | (share < TWEETS_HELD_OUT) | held_out_later(texts)
-    contained = np.array([is_contained(row.text, inside) for row in rows])
-    single = np.array([len(_WORDS_ONLY.findall(row.text)) < 2 for row in rows])
-
-    parts: dict[str, list[Row]] = {"train": [], "valid": [], "report": []}
-    lost: Counter[str] = Counter()
-    outside_test = np.isin(order, outside_keys)
-    for place, row in enumerate(rows):
-        if phrase[place] and not single[place]:
-            # A phrase follows its sentence, not its own hash.
-            where = next((part for part, grams in held_sentences.items() if is_contained(row.text, grams)), "train")
-            if where == "train" and (contained[place] or share[place] >= SELECT):
-                lost[row.set] += 1
-                continue
-        else:
-            where = "train" if share[place] < SELECT else "valid" if share[place] < REPORT else "report"
-        if row.set == "lex_emotag":
-            where = "train"  # all of it may be trained on
-        if (
-            where == "train"
-            and row.set != "lex_emotag"
-            and (kept_out[place] or (contained[place] and not single[place]))
-        ):
-            lost[row.set] += 1
-            continue
-        if where != "train" and outside_test[place]:
-            lost[row.set] += 1
-            continue
-        parts[where].append(row)
+        tweets = {name: store.read(name, with_raw=True) for name in ("train", "valid", "test")}
+        tweet_keys = np.concatenate([store.key_hashes("valid"), store.key_hashes("test")])
+        labels = store.labels
+    rules = Rules(rows, [text for path in arguments.held_out for text in column(path, "text")], tweet_keys)
+    parts = rules.divide()
 
     weights = {one.name: one.weight for one in sets}
     held_texts = [row.text for part in ("valid", "report") for row in parts[part]]
     train = [row for row in distinct(parts["train"]) for _ in range(copies(row, weights[row.set]))]
-    made = made_up_rows(arguments.made_up, held_texts, keys_kept_out)
-    write(arguments.out / "train.tsv", shuffled([*train, *made]))
-    for part in ("valid", "report"):
-        write(arguments.out / f"{part}.tsv", distinct(parts[part]))
-
-    seen_by_people = np.unique(order)
-    raws = tweets.raw or tweets.texts
-    tweet_order, _ = keys_of(raws)
-    free = ~np.isin(tweet_order, np.concatenate([seen_by_people, outside_keys])) & ~held_out_later(raws)
+    made = made_up_rows(arguments.made_up, held_texts, rules.keys_kept_out)
     usable = [
-        Row(raws[place], tweet_labels[tweets.labels[place]], "tweets")
-        for place in np.flatnonzero(free)
-        if not is_contained(raws[place], inside)
+        Row(text, labels[code], "tweets")
+        for text, code, free in zip(
+            raw_texts(tweets["train"]), tweets["train"].labels, rules.free(raw_texts(tweets["train"])), strict=True
+        )
+        if free
     ]
     chosen = usable[: arguments.tweets]
-    write(arguments.out / "tweets_train.tsv", chosen)
-    write(arguments.out / "pretrain.tsv", shuffled([*distinct(parts["train"]), *made, *usable]))
-    for name, examples in held_back.items():
-        labelled = zip(examples.raw or [], examples.labels, strict=True)
-        write(
-            arguments.out / f"tweets_{name}.tsv", [Row(text, tweet_labels[code], "tweets") for text, code in labelled]
-        )
+    write(out / "train.tsv", shuffled([*train, *made]))
+    write(out / "tweets_train.tsv", chosen)
+    write(out / "pretrain.tsv", shuffled([*distinct(parts["train"]), *made, *usable]))
+    for part in ("valid", "report"):
+        write(out / f"{part}.tsv", distinct(parts[part]))
+    for name in ("valid", "test"):
+        labelled = zip(raw_texts(tweets[name]), tweets[name].labels, strict=True)
+        write(out / f"tweets_{name}.tsv", [Row(text, labels[code], "tweets") for text, code in labelled])
     emoji = [sign for signs in made_up.read_emoji().values() for sign in signs]
-    (arguments.out / "emoji.txt").write_text("\n".join(emoji) + "\n", encoding="utf-8")
-    summary(parts, train, lost, made, chosen)
+    (out / "emoji.txt").write_text("\n".join(emoji) + "\n", encoding="utf-8")
+    summary(parts, train, rules.lost, made, chosen)
+
+
+class Rules:
+    """Which part each row of the labelled sets belongs to, and which tweets may be trained on.
+
+    Args:
+        rows: of all labelled sets.
+        outside: texts of the files that are trained on nowhere.
+        tweet_keys: order hashes of the tweets' validation and test splits, (N,).
+    """
+
+    def __init__(self, rows: list[Row], outside: list[str], tweet_keys: np.ndarray) -> None:
+        self.rows = rows
+        texts = [row.text for row in rows]
+        self.order, self.share = keys_of(texts)
+        self.outside_keys = keys_of(outside)[0]
+        self.keys_kept_out = np.concatenate([tweet_keys, self.outside_keys])
+        self.kept_out = np.isin(self.order, self.keys_kept_out) | (self.share < TWEETS_HELD_OUT) | held_out_later(texts)
+        self.outside = np.isin(self.order, self.outside_keys)
+        #: Runs of words of held-out sentences: a text that is one of them is not trained on.
+        self.runs = (
+            ngrams_of(self._held(lambda row: row.set in FILMS and row.set not in PHRASES), shortest=2)
+            | ngrams_of(self._held(lambda row: row.set not in FILMS), shortest=4)
+            | ngrams_of(outside, shortest=4)
+        )
+        self.sentence_runs = {
+            part: ngrams_of(self._held(lambda row: row.set == "sst5_train", low, high), shortest=2)
+            for part, low, high in (("valid", SELECT, REPORT), ("report", REPORT, 1.01))
+        }
+        #: Rows that belong to no part, by set.
+        self.lost: Counter[str] = Counter()
+
+    def _held(self, chosen: Callable[[Row], bool], low: float = SELECT, high: float = 1.01) -> list[str]:
+        pairs = zip(self.rows, self.share, strict=True)
+        return [row.text for row, share in pairs if low <= share < high and chosen(row)]
+
+    def divide(self) -> dict[str, list[Row]]:
+        """The rows of each part: train, valid and report."""
+        parts: dict[str, list[Row]] = {"train": [], "valid": [], "report": []}
+        for place, row in enumerate(self.rows):
+            part = self._part(place, row)
+            if part is None:
+                self.lost[row.set] += 1
+            else:
+                parts[part].append(row)
+        return parts
+
+    def _part(self, place: int, row: Row) -> str | None:
+        """The part of a row; None where it belongs to none."""
+        if row.set == "lex_emotag":
+            return "train"  # all of it may be trained on
+        single = len(words_of(row.text)) < 2
+        if row.set in PHRASES and not single:
+            return self._part_of_phrase(place, row)
+        if self.share[place] >= SELECT:
+            part = "valid" if self.share[place] < REPORT else "report"
+            return None if self.outside[place] else part
+        contained = not single and is_contained(row.text, self.runs)
+        return None if contained or self.kept_out[place] else "train"
+
+    def _part_of_phrase(self, place: int, row: Row) -> str | None:
+        """A phrase follows its sentence, not its own hash; one of sentences of two held-out parts has no part."""
+        held = [part for part, runs in self.sentence_runs.items() if is_contained(row.text, runs)]
+        if held:
+            return held[0] if len(held) == 1 and not self.outside[place] else None
+        left_out = self.kept_out[place] or self.share[place] >= SELECT or is_contained(row.text, self.runs)
+        return None if left_out else "train"
+
+    def free(self, tweets: list[str]) -> np.ndarray:
+        """Which tweets may be trained on, (N,) bool: those nobody labelled and no part holds out."""
+        known = np.isin(keys_of(tweets)[0], np.concatenate([np.unique(self.order), self.outside_keys]))
+        free = ~known & ~held_out_later(tweets)
+        free[free] = [not is_contained(tweets[place], self.runs) for place in np.flatnonzero(free)]
+        return free
+
+
+def raw_texts(examples: Examples) -> Sequence[str]:
+    """As they were before cleaning."""
+    return examples.raw or examples.texts
 
 
 def read_sets(path: Path) -> list[Set]:
