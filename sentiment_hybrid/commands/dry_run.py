@@ -240,7 +240,7 @@ class Survey:
         if self.final:
             classifier, encoder = self.session.single, self.encoder
             trained = sum(weight.numel() for weight in classifier.parameters() if weight.requires_grad)
-            named = encoder.source in ("hub", "package") and self.config.encoder.trainable_layers == 0
+            named = encoder.source == "hub" and self.config.encoder.trainable_layers == 0
             parts = [classifier.head, *([encoder.model] if self.runtime.bundle_encoder or not named else [])]
             found["checkpoints, while it trains"] = _CHECKPOINT_BYTES * trained
             found["model"] = 4 * sum(weight.numel() for part in parts for weight in part.parameters())

@@ -223,6 +223,8 @@ def _load_encoder(directory: Path, info: ModelInfo, given: str | Path | None, of
         config = EncoderConfig(name=name, revision=None if given else info.encoder_revision, max_length=info.max_length)
         loaded = load_encoder(config, offline=offline)
         hint = f"It was trained on {info.encoder_name} (revision {info.encoder_revision}); point --encoder to it."
+        if loaded.source == "package":
+            hint = f"{loaded.name} is another encoder in this version of senthy: train again."
     if loaded.fingerprint != info.encoder_fingerprint:
         raise EncoderError(f"the encoder at {loaded.name} is not the one that {directory} was trained on", hint=hint)
     kept = directory / paths.TOKENIZER_DIR

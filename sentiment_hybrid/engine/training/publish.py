@@ -128,5 +128,5 @@ def _describe(
 
 
 def _stays_with_its_name(config: Config, session: Session) -> bool:
-    """A frozen encoder of the hub, or mini, can be had again by name; any other belongs inside the model directory."""
-    return session.encoder.source in ("hub", "package") and config.encoder.trainable_layers == 0
+    """A frozen encoder of the hub can be had again by name; any other cannot, not even mini: it changes with senthy."""
+    return session.encoder.source == "hub" and config.encoder.trainable_layers == 0
