@@ -209,6 +209,15 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     out().print(shown)
 
 
+def fits(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> bool:
+    """Whether a table needs no more than the width of the terminal."""
+    from rich.cells import cell_len
+
+    cells = zip(columns, *rows, strict=True)
+    widest = [max(cell_len(line) for cell in column for line in safe(cell).split("\n")) for column in cells]
+    return sum(widest) + 3 * len(widest) - 1 <= out().width
+
+
 def _cell(value: object) -> Text:
     from rich.text import Text
 
@@ -378,3 +387,18 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
+
+
+def metric_name(metric: str) -> str:
+    """As tables and messages call it: macro-F1."""
+    return metric.replace("_f1", "-F1").replace("_", " ")
+
+
+def metric_value(metric: str, value: float) -> str:
+    """``82.41 %``; a loss is no fraction: ``0.4815``."""
+    return f"{value:.4f}" if metric.endswith("loss") else f"{100 * value:.2f} %"
+
+
+def metric_values(figures: Mapping[str, float]) -> str:
+    """``macro-F1 82.41 %, loss 0.4815``."""
+    return ", ".join(f"{metric_name(name)} {metric_value(name, value)}" for name, value in figures.items())

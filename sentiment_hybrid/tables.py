@@ -3,67 +3,132 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sentiment_hybrid import console
+from sentiment_hybrid.errors import count
 
 
-def percent(interval: Any) -> str:
-    """``82.41 % [81.90, 82.93]``; a dash for NaN."""
+def percent(interval: Any, between: str = " ") -> str:
+    """``82.41 [81.90, 82.93]``, without the unit; a dash for NaN."""
     if math.isnan(interval.value):
         return "-"
-    return f"{100 * interval.value:.2f} % [{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
+    return f"{100 * interval.value:.2f}{between}[{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
 
 
-def decimal(interval: Any) -> str:
-    """``0.648 [0.638, 0.659]``; a dash for NaN."""
-    if math.isnan(interval.value):
-        return "-"
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+def _figure(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.2f}"
 
 
 def p_value(value: float) -> str:
-    """``p = 0.031``, or ``p < 0.0001``."""
-    return "p < 0.0001" if value < 0.0001 else f"p = {value:.2g}"
+    """``0.031``, or ``< 0.001``."""
+    return "< 0.001" if value < 0.001 else f"{value:.2g}"
+
+
+def points(difference: Any, sign: int = 1) -> str:
+    """``+4.50 [+1.60, +7.30]``, in percentage points; the other way round with a ``sign`` of -1."""
+    low, high = sorted((sign * difference.low, sign * difference.high))
+    return f"{100 * sign * difference.value:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
+
+
+#: What two models are compared in.
+_COMPARED = ("macro_f1", "accuracy")
 
 
 def difference(comparison: Any, first: str, second: str) -> str:
-    """A paired test in words: the difference between two models on the same rows, and whether it is significant."""
-    gap, level = comparison.accuracy, 100 * comparison.confidence
-    low, high, alone = gap.low, gap.high, (comparison.only_a, comparison.only_b)
-    if comparison.differs and gap.value < 0:
+    """Two paired tests in words: in which metrics one of two models is better on the same rows, beyond chance."""
+    signs = [comparison.better(metric) for metric in _COMPARED]
+    turned = next((sign for sign in signs if sign), 1)
+    if turned < 0:
         # The better model is named first, and the numbers are from its perspective.
-        first, second, low, high, alone = second, first, -high, -low, alone[::-1]
-    value = abs(gap.value) if comparison.differs else gap.value
-    facts = (
-        f"{100 * value:+.2f} points of accuracy, {level:g} % interval {100 * low:+.2f} to {100 * high:+.2f}; "
-        f"correct for one model only: {alone[0]:,} and {alone[1]:,} of {comparison.rows:,} texts; "
-        f"exact McNemar {p_value(comparison.p_value)}"
+        first, second, signs = second, first, [-sign for sign in signs]
+    figures = "; ".join(
+        f"{console.metric_name(metric)} {points(getattr(comparison, metric), turned)} points, "
+        f"p {_equals(p_value(getattr(comparison, metric).p_value))}"
+        for metric in _COMPARED
+    )
+    return f"{_verdict(first, second, signs)} on {_these(comparison.rows)} ({figures})."
+
+
+def _these(texts: int) -> str:
+    return f"{'this' if texts == 1 else 'these'} {count(texts, 'text')}"
+
+
+def _were(number: int) -> str:
+    return "was" if number == 1 else "were"
+
+
+def _equals(p: str) -> str:
+    return p if p.startswith("<") else f"= {p}"
+
+
+def _verdict(first: str, second: str, signs: list[int]) -> str:
+    """``signs``: for each metric 1 where the first model is better, -1 where the second is, 0 where neither is."""
+    better, worse, same = (
+        " and ".join(console.metric_name(m) for m, sign in zip(_COMPARED, signs, strict=True) if sign == of)
+        for of in (1, -1, 0)
     )
     named = f"{first[0].upper()}{first[1:]}"
-    if not comparison.differs:
-        return f"{named} and {second} do not differ measurably on these rows ({facts})."
-    return f"{named} is better than {second} on these rows, beyond chance ({facts})."
+    if not better:
+        return f"{named} and {second} do not differ measurably"
+    words = f"{named} is better than {second}, beyond chance, in {better}"
+    if worse:
+        return f"{words}, and worse in {worse},"
+    return f"{words}, with no measurable difference in {same}," if same else words
+
+
+def differences(compared: Sequence[tuple[Any, str, str]]) -> None:
+    """Show which models differ beyond chance: each pair in a table, or a sentence for a single pair."""
+    if len(compared) == 1:
+        console.say(difference(*compared[0]))
+    if len(compared) < 2:
+        return
+    rows: list[list[str]] = []
+    for comparison, first, second in compared:
+        for metric, name in zip(_COMPARED, (first, f"- {second.removeprefix('the ')}"), strict=True):
+            gap = getattr(comparison, metric)
+            better = {1: first, -1: second.removeprefix("the "), 0: "neither"}[comparison.better(metric)]
+            rows.append([name, console.metric_name(metric), better, points(gap), p_value(gap.p_value)])
+    one = compared[0][0]
+    level = 100 * one.confidence
+    columns = ["models", "metric", "better", f"points [{level:g} % interval]", "p"]
+    console.table(f"Differences on {count(one.rows, 'text')}", columns, rows, left=3)
+    console.say(
+        f"p: of no difference, corrected for {len(compared)} pairs (Holm); each interval is that of its pair alone."
+    )
 
 
 _HEADLINES = (
-    ("accuracy", "accuracy", percent),
-    ("macro-F1", "macro_f1", percent),
-    ("macro precision", "macro_precision", percent),
-    ("macro recall", "macro_recall", percent),
-    ("MCC", "mcc", decimal),
-    ("ROC-AUC", "roc_auc", decimal),
-    ("calibration error", "ece", decimal),
+    ("macro-F1", "macro_f1"),
+    ("accuracy", "accuracy"),
+    ("macro precision", "macro_precision"),
+    ("macro recall", "macro_recall"),
+    ("MCC", "mcc"),
+    ("ROC-AUC", "roc_auc"),
+    ("calibration error", "ece"),
 )
 
 
 def scores(title: str, scores: Mapping[str, Any]) -> None:
-    """Show the main metrics with intervals, one column per model; ``scores`` is name -> Scores."""
-    rows = [[words, *(render(getattr(one, field)) for one in scores.values())] for words, field, render in _HEADLINES]
-    level = 100 * next(iter(scores.values())).confidence
-    console.table(title, [f"metric [{level:g} % interval]", *scores], rows)
+    """Show the main metrics in percent with intervals; ``scores`` is name -> Scores.
+
+    One column per model if the terminal is wide enough for them, with the intervals below the figures if need be; else
+    one row per model and metric.
+    """
+    level = f"[{100 * next(iter(scores.values())).confidence:g} % interval]"
+    columns = [f"in percent\n{level}", *scores]
+    for between in (" ", "\n"):
+        rows = [[words, *(percent(getattr(one, of), between) for one in scores.values())] for words, of in _HEADLINES]
+        if console.fits(columns, rows):
+            return console.table(title, columns, rows)
+    rows = [
+        [words if name == next(iter(scores)) else "", name, *percent(getattr(one, of)).split(" ", 1)]
+        for words, of in _HEADLINES
+        for name, one in scores.items()
+    ]
+    return console.table(title, ["metric", "model", "percent", level], rows, left=2)
 
 
 def test(result: Any) -> None:
@@ -71,39 +136,28 @@ def test(result: Any) -> None:
     columns = {result.model: result.scores}
     if result.baseline is not None:
         columns["baseline"] = result.baseline
-    scores(f"{result.model} on {result.rows:,} texts ({result.split})", columns)
+    scores(f"{result.model} on {count(result.rows, 'text')} ({result.split})", columns)
     classes = [
-        [
-            one.label,
-            f"{100 * one.precision:.2f} %",
-            f"{100 * one.recall:.2f} %",
-            f"{100 * one.f1:.2f} %",
-            f"{one.support:,}",
-        ]
+        [one.label, *(_figure(getattr(one, of)) for of in ("precision", "recall", "f1")), f"{one.support:,}"]
         for one in result.scores.per_class
     ]
-    console.table("Per class", ["class", "precision", "recall", "F1", "texts"], classes)
+    console.table("Per class, in percent", ["class", "precision", "recall", "F1", "texts"], classes)
     overlap = result.overlap
     if overlap and overlap.get("rows"):
         # No verdict on the difference then: rows that were trained on favor whichever contestant remembers more.
+        share = 100 * overlap["rows"] / max(result.rows, 1)
         console.warn(
-            f"{overlap['rows']:,} of these {result.rows:,} texts ({100 * overlap['rows'] / max(result.rows, 1):.1f} %) "
-            "were in the model's training data, so the scores are too high"
+            f"{overlap['rows']:,} of {_these(result.rows)} ({share:.1f} %) {_were(overlap['rows'])} in the model's "
+            "training data, so the scores are too high"
         )
     elif result.comparison is not None:
         console.say(difference(result.comparison, result.model, "the TF-IDF baseline"))
+        if any(result.comparison.better(metric) < 0 for metric in _COMPARED):
+            console.say("Before you use this model, try more epochs, more training rows, or trainable encoder layers.")
     if overlap and not overlap.get("rows"):
         console.say("None of these texts was in the model's training data.")
     files(result.files)
-    if result.results_file_set_aside is not None:
-        console.warn(
-            f"the results file was damaged and renamed to {result.results_file_set_aside}; a new one was started"
-        )
-
-
-def metric_name(metric: str) -> str:
-    """As tables and messages call it."""
-    return metric.replace("_f1", "-F1").replace("_", " ")
+    results_file(result.results_file_set_aside)
 
 
 def best_epoch(result: Any) -> str:
@@ -116,27 +170,43 @@ def training(result: Any) -> None:
     resumed = " (resumed)" if result.resumed else ""
     console.say(f"{result.model_dir} trained{resumed} in {console.duration(result.seconds)}; run {result.run_dir}")
     if result.valid:
-        best = ", ".join(f"{metric_name(name)} {value:.4f}" for name, value in result.valid.items())
-        console.say(f"{best_epoch(result)}, on the validation split {best}")
+        console.say(f"{best_epoch(result)}, on the validation split {console.metric_values(result.valid)}")
     if result.seeds:
-        seeds(result.seeds)
+        seeds(result.model, result.seeds)
     if result.test is not None:
         test(result.test)
 
 
-def seeds(summary: Mapping[str, Any]) -> None:
-    """Show mean and standard deviation over seeds; ``summary`` is metric -> {mean, deviation, values}."""
+def seeds(model: str, summary: Mapping[str, Any]) -> None:
+    """Show the figures of each seed, and their mean and standard deviation; ``summary`` is that of a training."""
+    figures = summary["figures"]
     rows = [
         [
-            name.replace("_", " "),
-            f"{one['mean']:.4f}",
-            f"{one['deviation']:.4f}",
-            ", ".join(f"{v:.4f}" for v in one["values"]),
+            f"{seed} (published)" if seed == summary["published"] else seed,
+            *(_figure(of["values"][place]) for of in figures.values()),
         ]
-        for name, one in summary.items()
-        if isinstance(one, Mapping)
+        for place, seed in enumerate(summary["seeds"])
     ]
-    console.table("Over seeds", ["metric", "mean", "std", "values"], rows)
+    rows.append(["mean ± std", *(mean_and_std(of) for of in figures.values())])
+    columns = ["seed", *(console.metric_name(name).replace(" ", "\n", 1) for name in figures)]
+    console.table(f"{model} over {len(summary['seeds'])} seeds, in percent", columns, rows)
+
+
+def mean_and_std(of: Mapping[str, float]) -> str:
+    """``82.41 ± 0.52``, in percent."""
+    return f"{100 * of['mean']:.2f} ± {100 * of['std']:.2f}"
+
+
+def varied(summaries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Say beside a comparison what different seeds change, and how much; ``summaries`` is model -> its summary."""
+    if summaries:
+        figures = ", ".join(
+            f"{name} {mean_and_std(of['figures']['test_macro_f1'])} %" for name, of in summaries.items()
+        )
+        console.say(
+            "Of several seeds, the model that is best in validation is compared. Seeds change the initial weights, the "
+            f"order of the training rows and dropout, not the rows; test macro-F1 over seeds: {figures}."
+        )
 
 
 def files(files: Mapping[str, object]) -> None:

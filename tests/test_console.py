@@ -6,6 +6,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from sentiment_hybrid import console, tables
 from sentiment_hybrid.commands import data, finetune, run_all
+from sentiment_hybrid.engine.evaluation import metrics
 
 I = SimpleNamespace  # noqa: E741
 
@@ -55,9 +57,8 @@ def scores(value: float = 0.8) -> Any:
 
 
 def compared(gap: float, *, differs: bool) -> Any:
-    return I(
-        confidence=0.95, accuracy=interval(gap), p_value=0.00001, only_a=120, only_b=80, rows=1000, differs=differs
-    )
+    difference = metrics.Difference(gap, gap - 0.01, gap + 0.01, 0.00001 if differs else 0.4)
+    return metrics.Comparison(1000, 0.95, difference, difference, only_a=120, only_b=80)
 
 
 def tested(**changes: Any) -> Any:
@@ -206,29 +207,36 @@ def test_sizes_and_p_values_read_well() -> None:
         "5.0 GiB",
         "3.0 TiB",
     ]
-    assert tables.p_value(0.00001) == "p < 0.0001"
-    assert tables.p_value(0.0312) == "p = 0.031"
+    assert tables.p_value(0.00001) == "< 0.001"
+    assert tables.p_value(0.0312) == "0.031"
 
 
 def test_a_figure_that_there_is_not_is_a_dash() -> None:
     nothing = interval(float("nan"))
-    assert tables.percent(nothing) == tables.decimal(nothing) == "-"
+    assert tables.percent(nothing) == "-"
 
 
 def test_a_paired_test_is_told_in_words() -> None:
     won = tables.difference(compared(0.04, differs=True), "LSTMRoBERTa", "the baseline")
-    assert won.startswith("LSTMRoBERTa is better than the baseline on these rows, beyond chance")
-    assert "+4.00 points of accuracy, 95 % interval +3.00 to +5.00" in won
+    expected = "is better than the baseline, beyond chance, in macro-F1 and accuracy on these 1,000 texts"
+    assert won.startswith(f"LSTMRoBERTa {expected}")
+    assert "accuracy +4.00 [+3.00, +5.00] points, p < 0.001" in won
     lost = tables.difference(compared(-0.04, differs=True), "LSTMRoBERTa", "the baseline")
     assert lost.startswith("The baseline is better than LSTMRoBERTa")
-    assert "+4.00 points of accuracy, 95 % interval +3.00 to +5.00" in lost, "the figures are the better one's"
+    assert "macro-F1 +4.00 [+3.00, +5.00] points" in lost, "the figures are the better one's"
     assert "do not differ measurably" in tables.difference(compared(0.0, differs=False), "a", "b")
+
+
+def test_models_that_lead_in_one_metric_each_are_told_so() -> None:
+    both = replace(compared(0.04, differs=True), accuracy=compared(-0.02, differs=True).accuracy)
+    said = tables.difference(both, "a", "b")
+    assert said.startswith("A is better than b, beyond chance, in macro-F1, and worse in accuracy, on these")
 
 
 def test_a_test_shows_intervals_beside_the_baseline(capsys: pytest.CaptureFixture[str]) -> None:
     tables.test(tested(overlap={"rows": 40, "of": 1000}, results_file_set_aside=Path("results/old.json")))
     caught = capsys.readouterr()
-    for word in ("82.00 % [81.00, 83.00]", "78.00 % [77.00, 79.00]", "baseline", "[neg]", "75.00 %", "results/c.png"):
+    for word in ("82.00 [81.00, 83.00]", "78.00 [77.00, 79.00]", "baseline", "[neg]", "75.00", "results/c.png"):
         assert word in caught.out
     assert "40 of these 1,000 texts (4.0 %) were in the model's training data" in caught.err
     assert "results/old.json" in caught.err
@@ -248,7 +256,8 @@ def test_a_test_without_baseline_is_shown_too(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_training_shows_its_best_epoch_its_seeds_and_its_test(capsys: pytest.CaptureFixture[str]) -> None:
-    seeds = {"accuracy": {"mean": 0.81, "deviation": 0.004, "values": [0.806, 0.814]}}
+    accuracy = {"mean": 0.81, "std": 0.004, "values": [0.806, 0.814]}
+    seeds = {"seeds": [3, 4], "published": 4, "figures": {"test_accuracy": accuracy}}
     result = I(
         model="LSTMRoBERTa",
         model_dir=Path("models/m"),
@@ -263,7 +272,7 @@ def test_a_training_shows_its_best_epoch_its_seeds_and_its_test(capsys: pytest.C
     )
     tables.training(result)
     out = capsys.readouterr().out
-    for word in ("models/m", "(resumed)", "1 min 05 s", "epoch 3", "macro-F1 0.7900", "0.8100", "0.0040", "82.00 %"):
+    for word in ("models/m", "(resumed)", "1 min 05 s", "epoch 3", "macro-F1 79.00 %", "81.00 ± 0.40", "82.00"):
         assert word in out
 
 
@@ -299,9 +308,9 @@ def test_a_fine_tuning_shows_both_tests_before_and_after_and_what_was_forgotten(
 ) -> None:
     finetune.show(finetuned())
     caught = capsys.readouterr()
-    for word in ("models/new fine-tuned from models/old", "1,234 repeated text", "48 new texts: accuracy", "60.00 %"):
+    for word in ("models/new fine-tuned from models/old", "1,234 repeated text", "48 new texts: accuracy", "60.00"):
         assert word in caught.out
-    for word in ("75.00 %", "the model is worse than before", "New texts: The fine-tuned model is better"):
+    for word in ("75.00", "the model is worse than before", "New texts: The fine-tuned model is better"):
         assert word in caught.out
     assert caught.err == ""
 
@@ -312,7 +321,7 @@ def test_a_fine_tuning_that_helped_nobody_says_so(capsys: pytest.CaptureFixture[
     finetune.show(finetuned(improved=False, valid=worse, old_test=kept))
     caught = capsys.readouterr()
     assert "no epoch improved" in caught.err
-    assert "0.5900, before: 0.6900" in caught.err
+    assert "59.00 %, before: 69.00 %" in caught.err
     assert "no sign of forgetting" in caught.out
 
 
@@ -354,7 +363,10 @@ def test_data_shows_rows_per_split_and_what_was_left_out(capsys: pytest.CaptureF
 
 def test_run_all_compares_the_models_and_names_failures(capsys: pytest.CaptureFixture[str]) -> None:
     result = I(
-        tests={"LSTMRoBERTa": tested(), "HANRoBERTa": tested(model="HANRoBERTa", scores=scores(0.83))},
+        tests={
+            "LSTMRoBERTa": tested(entry={}),
+            "HANRoBERTa": tested(model="HANRoBERTa", scores=scores(0.83), entry={}),
+        },
         comparisons=[(compared(-0.01, differs=False), "LSTMRoBERTa", "HANRoBERTa")],
         files={"results": Path("results/model_results.json")},
         failures={"LinearRoBERTa": RuntimeError("no [memory]")},
@@ -365,7 +377,7 @@ def test_run_all_compares_the_models_and_names_failures(capsys: pytest.CaptureFi
     )
     run_all.show(result)
     caught = capsys.readouterr()
-    for word in ("LSTMRoBERTa", "HANRoBERTa", "baseline", "82.00 %", "83.00 %", "78.00 %", "do not differ measurably"):
+    for word in ("LSTMRoBERTa", "HANRoBERTa", "baseline", "82.00", "83.00", "78.00", "do not differ measurably"):
         assert word in caught.out
     assert "LinearRoBERTa: no [memory]" in caught.err
 

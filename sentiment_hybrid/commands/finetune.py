@@ -19,7 +19,7 @@ from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.store import Examples, Store, open_store
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.evaluation import metrics
-from sentiment_hybrid.engine.evaluation.metrics import Comparison, Scores
+from sentiment_hybrid.engine.evaluation.metrics import COMPARED, Comparison, Scores
 from sentiment_hybrid.engine.inference import testing
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo, load_model, read_info, save_model
@@ -578,8 +578,7 @@ def show(result: FinetuneResult) -> None:
         f"{result.model_dir} fine-tuned{resumed} from {result.parent_dir} in {console.duration(result.seconds)}; "
         f"run {result.run_dir}"
     )
-    best = ", ".join(f"{tables.metric_name(name)} {value:.4f}" for name, value in result.valid.items())
-    console.say(f"{tables.best_epoch(result)}, on the new validation rows {best}")
+    console.say(f"{tables.best_epoch(result)}, on the new validation rows {console.metric_values(result.valid)}")
     if result.left_out:
         console.say("dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in result.left_out.items()))
     if result.labels != result.old_labels:
@@ -591,8 +590,9 @@ def show(result: FinetuneResult) -> None:
     if result.improved is False and result.valid_before is not None:
         name = result.metric
         console.warn(
-            f"no epoch improved {tables.metric_name(name)} on the new validation rows "
-            f"({result.valid[name]:.4f}, before: {result.valid_before[name]:.4f}); the best epoch was published anyway"
+            f"no epoch improved {console.metric_name(name)} on the new validation rows "
+            f"({console.metric_value(name, result.valid[name])}, before: "
+            f"{console.metric_value(name, result.valid_before[name])}); the best epoch was published anyway"
         )
     tables.files(result.files)
     tables.results_file(result.results_file_set_aside)
@@ -609,10 +609,11 @@ def _show_before_and_after(result: FinetuneResult) -> None:
             tables.percent(getattr(test.after, field)),
         ]
         for words, test in tests.items()
-        for name, field in (("accuracy", "accuracy"), ("macro-F1", "macro_f1"))
+        for name, field in (("macro-F1", "macro_f1"), ("accuracy", "accuracy"))
     ]
     level = 100 * result.new_test.after.confidence
-    console.table(f"{result.model} before and after", [f"metric [{level:g} % interval]", "before", "after"], rows)
+    columns = [f"in percent\n[{level:g} % interval]", "before", "after"]
+    console.table(f"{result.model} before and after", columns, rows)
     if result.new_test.comparison is not None:
         verdict = tables.difference(result.new_test.comparison, "the fine-tuned model", "the model before")
         console.say(f"New texts: {verdict}")
@@ -620,5 +621,6 @@ def _show_before_and_after(result: FinetuneResult) -> None:
         console.say(f"Old test split: forgetting was not measured ({result.old_test_missing})")
         return
     gap = result.old_test.comparison
-    forgot = "the model is worse than before" if gap.differs and gap.accuracy.value < 0 else "no sign of forgetting"
+    worse = any(gap.better(metric) < 0 for metric in COMPARED)
+    forgot = "the model is worse than before" if worse else "no sign of forgetting"
     console.say(f"Old test split: {forgot}. {tables.difference(gap, 'the fine-tuned model', 'the model before')}")

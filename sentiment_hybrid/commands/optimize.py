@@ -181,7 +181,7 @@ def _shown_by(update: Callable[..., object], metric: str) -> Callable[[StudyStat
     def show(status: StudyStatus) -> None:
         facts: dict[str, object] = {"pruned": status.pruned, "failed": status.failed}
         if status.best is not None:
-            facts[f"best {metric}"] = figure(status.best, metric)
+            facts[f"best {console.metric_name(metric)}"] = console.metric_value(metric, figure(status.best, metric))
         update(completed=status.finished + status.pruned, **facts)
 
     return show
@@ -225,9 +225,10 @@ def _write_best(config: Config, model: str, found: _Found) -> Path:
     best = found.best[0]
     assert best.value is not None
     path = paths.best_params(config.paths.results_dir, model)
+    of = console.metric_values({metric: figure(best.value, metric)})
     lines = [
         f"# The best parameters of the study {found.study!r} in {found.storage}:",
-        f"# trial {best.number}, validation {metric} {figure(best.value, metric):.4f} in epoch {best.best_epoch}.",
+        f"# trial {best.number}, validation {of} in epoch {best.best_epoch}.",
         "# A fragment of a configuration: what is not named here stays as it is.",
     ]
     with written(path), atomic_file(path) as aside:
@@ -243,7 +244,7 @@ def _draw(config: Config, model: str, found: _Found) -> dict[str, Path]:
         f"{model}_roberta_search",
         [_plotted(trial) for trial in found.trials],
         found.importances,
-        metric=f"{'' if METRICS[metric] else 'negative '}valid {tables.metric_name(metric)}",
+        metric=f"{'' if METRICS[metric] else 'negative '}valid {console.metric_name(metric)}",
         log_params=[name for name, entry in section.hpo.search_space.items() if getattr(entry, "log", False)],
         title=f"{display_name(model)} on {config.project.name}",
     )
@@ -375,11 +376,16 @@ def show_search(result: OptimizeResult) -> None:
     sign = 1 if METRICS[result.metric] else -1
     names = list(result.best.params)
     rows = [
-        [trial.number, f"{sign * trial.value:.4f}", trial.best_epoch, *(_param(trial.params[name]) for name in names)]
+        [
+            trial.number,
+            console.metric_value(result.metric, sign * trial.value),
+            trial.best_epoch,
+            *(_param(trial.params[name]) for name in names),
+        ]
         for trial in result.top
         if trial.value is not None
     ]
-    console.table("Best trials", ["trial", f"valid {tables.metric_name(result.metric)}", "epoch", *names], rows)
+    console.table("Best trials", ["trial", f"valid {console.metric_name(result.metric)}", "epoch", *names], rows)
     if result.importances:
         ordered = sorted(result.importances.items(), key=lambda item: -item[1])
         rows = [[name, f"{100 * value:.1f} %"] for name, value in ordered]

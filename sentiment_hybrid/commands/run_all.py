@@ -22,10 +22,11 @@ from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.console import note, warn
 from sentiment_hybrid.engine.evaluation import metrics
 from sentiment_hybrid.engine.evaluation.metrics import Comparison
+from sentiment_hybrid.engine.inference import testing
 from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.inference.testing import TestResult, kept_result
 from sentiment_hybrid.engine.training.fingerprint import can_resume, is_published
-from sentiment_hybrid.errors import SenthyError, UsageError
+from sentiment_hybrid.errors import SenthyError, UsageError, count
 from sentiment_hybrid.heads import display_name
 from sentiment_hybrid.reporting.plots import comparison
 from sentiment_hybrid.reporting.predictions import read_predictions
@@ -177,23 +178,29 @@ def _compare(config: Config, tests: dict[str, TestResult]) -> list[tuple[Compari
     """Each pair of models, and each model against the baseline, on the rows that both were tested on."""
     import numpy as np
 
-    level: dict[str, Any] = {
-        "confidence": config.test.confidence,
-        "resamples": config.test.resamples,
-        "seed": config.project.seed,
-    }
     compared = []
     said = {name: read_predictions(test.files["predictions"], test.labels) for name, test in tests.items()}
     for first, second in itertools.combinations(said, 2):
         one, two = said[first], said[second]
         if np.array_equal(one.rows, two.rows):
-            compared.append((metrics.compare(one.labels, one.predicted, two.predicted, **level), first, second))
+            pair = metrics.compare(one.labels, one.predicted, two.predicted, **testing.level_of(config))
+            compared.append((pair, first, second))
     compared += [(test.comparison, name, "the TF-IDF baseline") for name, test in tests.items() if test.comparison]
-    return compared
+    corrected = metrics.holm([comparison for comparison, _, _ in compared])
+    return [(one, first, second) for one, (_, first, second) in zip(corrected, compared, strict=True)]
+
+
+def _seeds(tests: dict[str, TestResult]) -> dict[str, Any]:
+    """What several seeds came to, for the models that were trained with several."""
+    return {name: seeds for name, test in tests.items() if (seeds := test.entry.get("seeds"))}
 
 
 def _draw(config: Config, tests: dict[str, TestResult]) -> Path:
-    rows = [{"name": name, "accuracy": t.scores.accuracy, "macro_f1": t.scores.macro_f1} for name, t in tests.items()]
+    seeds = _seeds(tests)
+    rows = [
+        {"name": name, "accuracy": t.scores.accuracy, "macro_f1": t.scores.macro_f1, "seeds": seeds.get(name)}
+        for name, t in tests.items()
+    ]
     baseline = next((test.baseline for test in tests.values() if test.baseline is not None), None)
     if baseline is not None:
         rows.append({"name": "TF-IDF baseline", "accuracy": baseline.accuracy, "macro_f1": baseline.macro_f1})
@@ -214,18 +221,17 @@ def show(result: RunAllResult) -> None:
     """Show searches, then all models and the baseline in one table, and whether they differ."""
     for search in result.searches.values():
         optimize_command.show_search(search)
-    for trained in result.trained.values():
-        if trained.seeds:
-            tables.seeds(trained.seeds)
+    seeds = _seeds(result.tests)
+    for name, summary in seeds.items():
+        tables.seeds(name, summary)
     scores = {name: test.scores for name, test in result.tests.items()}
     baseline = next((test.baseline for test in result.tests.values() if test.baseline is not None), None)
     if baseline is not None:
         scores["baseline"] = baseline
     if scores:
-        rows = next(iter(result.tests.values())).rows
-        tables.scores(f"Tested on {rows:,} texts", scores)
-    for compared, first, second in result.comparisons:
-        console.say(tables.difference(compared, first, second))
+        tables.scores(f"Tested on {count(next(iter(result.tests.values())).rows, 'text')}", scores)
+    tables.differences(result.comparisons)
+    tables.varied(seeds)
     tables.files(result.files)
     for name, failure in result.failures.items():
         console.error(f"{name}: {getattr(failure, 'message', None) or failure}", hint=getattr(failure, "hint", ""))

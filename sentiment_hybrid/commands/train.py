@@ -211,27 +211,34 @@ def _result(run: Run, model: str, model_dir: Path, *, resumed: bool, passes: int
     )
 
 
-def _tested(
-    config: Config, model: str, runtime: Runtime, purpose: Purpose, result: TrainResult, *, published: bool = True
-) -> TrainResult:
+def _tested(config: Config, model: str, runtime: Runtime, purpose: Purpose, result: TrainResult) -> TrainResult:
     """Test the model and add the entry of the training to the results."""
     tested = evaluate(config, model, runtime, load_model_path=result.model_dir)
+    return _recorded(config, model, purpose, replace(result, test=tested))
+
+
+def _recorded(
+    config: Config, model: str, purpose: Purpose, result: TrainResult, seed: int | None = None
+) -> TrainResult:
+    """Add the entry of a tested model to the results; ``seed`` is its own, if it is one of several."""
+    assert result.test is not None
     entry = {
         "name": f"{result.model}_{purpose.name}",
         "created": now(),
         "run": result.run_dir.name,
-        "model_dir": str(result.model_dir) if published else None,
+        "model_dir": str(result.model_dir) if seed is None or result.seeds else None,
         "best_epoch": result.best_epoch,
         "epochs": result.epochs,
         "seconds": round(result.seconds, 3),
         "valid": result.valid,
-        **tested.entry,
+        **result.test.entry,
         **purpose.facts,
+        **({} if seed is None else {"seed": seed, "seeds": result.seeds}),
         "config": config.to_keep().model_dump(mode="json", include={"project", "data", "encoder", model}),
         "versions": versions(),
     }
     aside = append_result(paths.results_json(config.paths.results_dir), entry)
-    return replace(result, test=tested, results_file_set_aside=aside)
+    return replace(result, test=replace(result.test, entry=entry), results_file_set_aside=aside)
 
 
 # --- several seeds ---------------------------------------------------------------------------------------------------
@@ -241,24 +248,29 @@ def _run_seeds(
     config: Config, model: str, runtime: Runtime, seeds: int, published: Path, *, test: bool, purpose: Purpose
 ) -> TrainResult:
     """One run per seed; the model that validation prefers is published, and all of them are tested, that one last."""
-    metric = config.model(model).train.metric
-    trained: list[tuple[Config, TrainResult]] = []
-    for seed in range(config.project.seed, config.project.seed + seeds):
-        seeded = config.model_copy(update={"project": config.project.model_copy(update={"seed": seed})})
-        trained.append((seeded, _run_seed(seeded, model, runtime, purpose)))
-    best = max(trained, key=lambda pair: selection_score(pair[1].valid, metric))
+    first, metric = config.project.seed, config.model(model).train.metric
+    seeded = {
+        seed: config.model_copy(update={"project": config.project.model_copy(update={"seed": seed})})
+        for seed in range(first, first + seeds)
+    }
+    trained = {seed: _run_seed(of, model, runtime, purpose) for seed, of in seeded.items()}
+    best = max(trained, key=lambda seed: selection_score(trained[seed].valid, metric))
 
     def chosen() -> TrainResult:
-        publish_copy(best[1].model_dir, published)
-        results = []
-        # The best one last: the figures and predictions that stay on disk are then those of the published model.
-        for seeded, result in sorted(trained, key=lambda pair: pair is best):
-            is_best = result is best[1]
-            shown = replace(result, model_dir=published) if is_best else result
-            results.append(_tested(seeded, model, runtime, purpose, shown, published=is_best) if test else shown)
-        for _, result in trained:
+        publish_copy(trained[best].model_dir, published)
+        results = trained | {best: replace(trained[best], model_dir=published)}
+        if test:
+            # The best one last: the figures and predictions that stay on disk are then those of the published model.
+            for seed in sorted(results, key=lambda seed: seed == best):
+                tested = evaluate(seeded[seed], model, runtime, load_model_path=results[seed].model_dir)
+                results[seed] = replace(results[seed], test=tested)
+        results[best] = replace(results[best], seeds=_over_seeds(results, published=best))
+        if test:
+            for seed in sorted(results, key=lambda seed: seed == best):
+                results[seed] = _recorded(seeded[seed], model, purpose, results[seed], seed)
+        for result in trained.values():
             shutil.rmtree(result.model_dir, ignore_errors=True)
-        return replace(results[-1], seeds=_over_seeds(results))
+        return results[best]
 
     return distributed.from_main(chosen)
 
@@ -290,13 +302,18 @@ def _data_fingerprint(config: Config) -> str:
         return store.fingerprint
 
 
-def _over_seeds(results: list[TrainResult]) -> dict[str, Any]:
-    figures = {f"valid {name}": [r.valid[name] for r in results] for name in ("accuracy", "macro_f1")}
-    tests = [r.test for r in results if r.test is not None]
+def _over_seeds(results: Mapping[int, TrainResult], *, published: int) -> dict[str, Any]:
+    """Each seed's figures with mean and standard deviation, and which seed was published."""
+    figures = {f"valid_{name}": [one.valid[name] for one in results.values()] for name in ("macro_f1", "accuracy")}
+    tests = [result.test.scores for result in results.values() if result.test is not None]
     if tests:
-        figures["test accuracy"] = [t.scores.accuracy.value for t in tests]
-        figures["test macro_f1"] = [t.scores.macro_f1.value for t in tests]
+        figures["test_macro_f1"] = [scores.macro_f1.value for scores in tests]
+        figures["test_accuracy"] = [scores.accuracy.value for scores in tests]
     return {
-        name: {"mean": statistics.fmean(values), "deviation": statistics.stdev(values), "values": values}
-        for name, values in figures.items()
+        "seeds": list(results),
+        "published": published,
+        "figures": {
+            name: {"mean": statistics.fmean(values), "std": statistics.stdev(values), "values": values}
+            for name, values in figures.items()
+        },
     }

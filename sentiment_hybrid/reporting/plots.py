@@ -163,6 +163,9 @@ def learning_curves(path: Path, epochs: Sequence[Mapping[str, Any]], *, title: s
 def comparison(path: Path, rows: Sequence[Mapping[str, Any]], *, title: str = "Model comparison") -> None:
     """Draw each model's scores with intervals; ``rows`` have name, and accuracy and macro_f1 as Interval.
 
+    ``seeds`` of a row, if not None, is what several seeds came to: each is drawn beside the published one, with their
+    mean and standard deviation.
+
     Raises OutputError if the file cannot be written.
     """
     with figure(path, (8.6, 1.6 + 0.72 * max(1, len(rows)))) as drawing:
@@ -173,7 +176,10 @@ def comparison(path: Path, rows: Sequence[Mapping[str, Any]], *, title: str = "M
         ):
             places = [(i + offset, row[key]) for i, row in enumerate(rows) if finite(row[key].value)]
             _dots(axes, places, label=label, color=color, marker=marker)
-        axes.set_yticks(range(len(rows)), [wrapped(str(row["name"]), width=28) for row in rows])
+            seeds = [(i, row["seeds"]["figures"][f"test_{key}"]) for i, row in enumerate(rows) if row.get("seeds")]
+            for i, of in seeds:
+                _seeds(axes, i + 1.9 * offset, of, color=color, marker=marker)
+        axes.set_yticks(range(len(rows)), [_named(row) for row in rows])
         axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)
         axes.margins(x=0.14)
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}%")
@@ -221,6 +227,18 @@ def _dots(axes: Axes, places: list[tuple[float, Interval]], *, label: str, color
             fontsize=8.5,
             color=color,
         )
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    name, seeds = wrapped(str(row["name"]), width=28), row.get("seeds")
+    return f"{name}\nseed {seeds['published']} of {len(seeds['seeds'])} seeds" if seeds else name
+
+
+def _seeds(axes: Axes, place: float, of: Mapping[str, Any], *, color: str, marker: str) -> None:
+    """Each seed as a hollow mark, over a thin line from mean - std to mean + std."""
+    axes.hlines(place, of["mean"] - of["std"], of["mean"] + of["std"], color=color, linewidth=0.8)
+    axes.scatter(of["values"], [place] * len(of["values"]), s=14, marker=marker, facecolor="none", edgecolor=color)
+    axes.scatter([of["mean"]], [place], s=60, marker="|", color=color)
 
 
 def _values(epochs: Sequence[Mapping[str, Any]], key: str) -> list[float]:

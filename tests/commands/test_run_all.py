@@ -27,6 +27,7 @@ def test_everything_runs_from_raw_data_to_one_comparison(make_project):
     assert ("LSTMRoBERTa", "HANRoBERTa") in pairs
     assert ("LinearRoBERTa", "the TF-IDF baseline") in pairs
     assert len(pairs) == 6
+    assert {comparison.pairs for comparison, _, _ in result.comparisons} == {6}, "corrected for all of them"
     assert result.files["comparison"].stat().st_size > 0
 
 
@@ -223,10 +224,18 @@ def test_mode_test_tests_what_is_published_and_trains_nothing(make_project):
     assert names(project) == ["LinearRoBERTa_Train", "LinearRoBERTa_Test"]
 
 
-def test_seeds_go_through_to_each_training_and_are_refused_elsewhere(make_project):
+def test_seeds_go_through_to_each_training_and_are_refused_elsewhere(make_project, capsys):
     project = make_project(prepare=False)
     result = run_all.run(project.config(), ("linear",), seeds=2)
-    assert len(result.trained["LinearRoBERTa"].seeds["test accuracy"]["values"]) == 2
+    assert result.trained["LinearRoBERTa"].seeds["seeds"] == [42, 43]
+    run_all.show(result)
+    said = capsys.readouterr().out
+    for word in ("LinearRoBERTa over 2 seeds", "(published)", "mean ± std", "test macro-F1 over seeds: LinearRoBERTa"):
+        assert word in said
+    again = run_all.run(project.config(), ("linear",), seeds=2)
+    assert again.skipped == ["train linear", "test linear"]
+    run_all.show(again)
+    assert "LinearRoBERTa over 2 seeds" in capsys.readouterr().out
     with pytest.raises(UsageError, match="--seeds"):
         run_all.run(project.config(), ("linear",), mode="test", seeds=2)
 

@@ -340,19 +340,35 @@ def test_seeds_that_were_stopped_go_on_with_what_is_done(project, monkeypatch):
         train.run(config, "linear", seeds=3)
     result = train.run(config, "linear", seeds=3, runtime=Runtime(resume=True))
     assert calls == [42, 43, 43, 44], "the first seed is not trained again"
-    assert len(result.seeds["test accuracy"]["values"]) == 3
+    assert len(result.seeds["figures"]["test_accuracy"]["values"]) == 3
 
 
 def test_several_seeds_are_trained_tested_and_summed_up_and_validation_chooses(project):
     result = train.run(project.config(), "linear", seeds=3)
-    values = result.seeds["valid macro_f1"]["values"]
-    assert len(values) == len(result.seeds["test accuracy"]["values"]) == 3
-    assert result.valid["macro_f1"] == max(values)
-    assert result.seeds["valid macro_f1"]["mean"] == pytest.approx(sum(values) / 3)
+    figures, published = result.seeds["figures"], result.seeds["published"]
+    values = figures["valid_macro_f1"]["values"]
+    assert result.seeds["seeds"] == [42, 43, 44]
+    assert len(values) == len(figures["test_accuracy"]["values"]) == 3
+    assert result.valid["macro_f1"] == max(values) == values[result.seeds["seeds"].index(published)]
+    assert figures["valid_macro_f1"]["mean"] == pytest.approx(sum(values) / 3)
     assert load_model(project.folder / "models" / "linear_roberta_model_final").info.run_id == result.run_dir.name
-    assert [e["name"] for e in read_results(project.folder / "results" / "model_results.json")] == [
-        "LinearRoBERTa_Train"
-    ] * 3
+    entries = read_results(project.folder / "results" / "model_results.json")
+    assert [entry["name"] for entry in entries] == ["LinearRoBERTa_Train"] * 3
+    assert {entry["seed"]: entry["test"]["accuracy"]["value"] for entry in entries} == dict(
+        zip(result.seeds["seeds"], figures["test_accuracy"]["values"], strict=True)
+    )
+    assert [entry["model_dir"] is not None for entry in entries] == [False, False, True]
+    assert entries[-1]["seed"] == published
+    assert [entry["seeds"] for entry in entries] == [None, None, result.seeds]
+
+
+def test_a_training_that_was_still_improving_says_by_how_much(project, capsys):
+    train.run(project.config("linear.train.epochs=2", "linear.train.metric=loss"), "linear", test=False)
+    said = capsys.readouterr().err
+    assert re.search(
+        r"validation loss was still improving in the last epoch \(from \d\.\d{4} to \d\.\d{4}\): more epochs may help",
+        said,
+    )
 
 
 def test_a_sample_above_what_there_is_is_refused_with_the_number(project):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -108,38 +108,45 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class Difference(Interval):
+    """A difference between two models with its interval, and the p-value of there being none."""
+
+    p_value: float
+
+
+#: What two models are compared in; the first selects the best epoch by default.
+COMPARED = ("macro_f1", "accuracy")
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """Two models on the same rows: differences are a - b; only_a counts rows that a alone got right."""
+    """Two models on the same rows: differences are a - b; only_a counts rows that a alone got right.
+
+    The p-values are corrected (Holm 1979) for ``pairs`` comparisons, those of one table.
+    """
 
     rows: int
     confidence: float
-    accuracy: Interval
-    macro_f1: Interval
-    p_value: float
+    macro_f1: Difference
+    accuracy: Difference
     only_a: int
     only_b: int
+    pairs: int = 1
 
-    @property
-    def differs(self) -> bool:
-        """Whether the exact McNemar test rejects equal accuracy at the level of the intervals."""
-        return self.p_value < 1.0 - self.confidence
+    def better(self, metric: str) -> int:
+        """1 where a is better in this metric beyond chance, -1 where b is, else 0."""
+        difference: Difference = getattr(self, metric)
+        return int(np.sign(difference.value)) if difference.p_value < 1.0 - self.confidence else 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and dicts for JSON, with ``differs``."""
-        plain: dict[str, Any] = _plain({**asdict(self), "differs": self.differs})
+        """Plain lists and dicts for JSON."""
+        plain: dict[str, Any] = _plain(asdict(self))
         return plain
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Comparison:
         """Read back what ``to_dict`` gave."""
-        kept = {name: value for name, value in _numbers(plain).items() if name != "differs"}
-        return cls(
-            **{
-                **kept,
-                "accuracy": Interval(**_numbers(plain["accuracy"])),
-                "macro_f1": Interval(**_numbers(plain["macro_f1"])),
-            }
-        )
+        return cls(**{**plain, **{metric: Difference(**_numbers(plain[metric])) for metric in COMPARED}})
 
 
 def quick(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> dict[str, float]:
@@ -250,8 +257,9 @@ def compare(
 ) -> Comparison:
     """Compare two models on the same rows: all three (N,) class indices.
 
-    Differences (a - b) with percentile intervals of the paired bootstrap; p_value of the exact McNemar test, that is
-    the two-sided binomial test on the rows that only one of them got right (1.0 without any).
+    Differences (a - b) with percentile intervals of the paired bootstrap. The p-value of accuracy is that of the exact
+    McNemar test, the two-sided binomial test on the rows that only one of them got right (1.0 without any). That of
+    macro-F1 is from ``resamples`` random swaps of the two models' predictions in each row (Noreen 1989).
     Raises ValueError for shapes that do not fit.
     """
     from scipy.stats import binomtest
@@ -261,9 +269,30 @@ def compare(
         raise ValueError(f"labels {truth.shape}, predictions {first.shape} and {second.shape} must have one length")
     right_a, right_b = first == truth, second == truth
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    accuracy, macro_f1 = _paired_intervals(truth, first, second, _Level(confidence, resamples, seed))
-    p_value = float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
-    return Comparison(int(truth.size), confidence, accuracy, macro_f1, p_value, only_a, only_b)
+    cells, level = _Cells.of(truth, first, second), _Level(confidence, resamples, seed)
+    accuracy, macro_f1 = _paired_intervals(cells, level)
+    mcnemar = float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
+    return Comparison(
+        rows=int(truth.size),
+        confidence=confidence,
+        macro_f1=Difference(*astuple(macro_f1), _p_value_of_swaps(cells, macro_f1.value, level)),
+        accuracy=Difference(*astuple(accuracy), mcnemar),
+        only_a=only_a,
+        only_b=only_b,
+    )
+
+
+def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons of one table, the p-values of each metric corrected for their number (Holm 1979)."""
+    corrected = list(comparisons)
+    for metric in COMPARED:
+        differences = [getattr(one, metric) for one in comparisons]
+        least = 0.0
+        for rank, place in enumerate(sorted(range(len(differences)), key=lambda i: differences[i].p_value)):
+            least = max(least, min(1.0, (len(differences) - rank) * differences[place].p_value))
+            difference = replace(differences[place], p_value=least)
+            corrected[place] = replace(corrected[place], **{metric: difference, "pairs": len(differences)})
+    return corrected
 
 
 # --- checks and plain values
@@ -442,21 +471,52 @@ def _per_class(confusion: IntArray, names: Sequence[str]) -> tuple[ClassScores, 
     )
 
 
-def _paired_intervals(truth: IntArray, first: IntArray, second: IntArray, level: _Level) -> tuple[Interval, Interval]:
-    classes = int(max(truth.max(), first.max(), second.max())) + 1
-    cells, counts = np.unique((truth * classes + first) * classes + second, return_counts=True)
-    pair, of_second = np.divmod(cells, classes)
-    of_truth, of_first = np.divmod(pair, classes)
+@dataclass(frozen=True)
+class _Cells:
+    """Counts (K,) of the rows that have this label, prediction of a model and prediction of another, each (K,)."""
 
-    def differences(drawn: FloatArray) -> FloatArray:
-        a = _cell_margins(drawn, of_truth, of_first, classes)
-        b = _cell_margins(drawn, of_truth, of_second, classes)
-        return np.stack([_accuracy(a) - _accuracy(b), _macro(a)[2] - _macro(b)[2]])  # (2, r)
+    counts: IntArray
+    truth: IntArray
+    first: IntArray
+    second: IntArray
+    classes: int
 
-    point = differences(counts[None].astype(np.float64))[:, 0]
-    resampled = np.concatenate([differences(drawn) for drawn in level.draws(counts, stream=1)], axis=1)
+    @classmethod
+    def of(cls, truth: IntArray, first: IntArray, second: IntArray) -> _Cells:
+        classes = int(max(truth.max(), first.max(), second.max())) + 1
+        cells, counts = np.unique((truth * classes + first) * classes + second, return_counts=True)
+        pair, of_second = np.divmod(cells, classes)
+        return cls(counts, *np.divmod(pair, classes), of_second, classes)
+
+    def swappable(self) -> _Cells:
+        """Each cell, and after them each with the predictions exchanged."""
+        first, second = np.r_[self.first, self.second], np.r_[self.second, self.first]
+        return _Cells(np.tile(self.counts, 2), np.tile(self.truth, 2), first, second, self.classes)
+
+    def differences(self, drawn: FloatArray) -> FloatArray:
+        """Differences of accuracy and macro-F1, (2, r), for counts (r, K)."""
+        a = _cell_margins(drawn, self.truth, self.first, self.classes)
+        b = _cell_margins(drawn, self.truth, self.second, self.classes)
+        return np.stack([_accuracy(a) - _accuracy(b), _macro(a)[2] - _macro(b)[2]])
+
+
+def _paired_intervals(cells: _Cells, level: _Level) -> tuple[Interval, Interval]:
+    point = cells.differences(cells.counts[None].astype(np.float64))[:, 0]
+    resampled = np.concatenate([cells.differences(drawn) for drawn in level.draws(cells.counts, stream=1)], axis=1)
     accuracy, macro_f1 = (level.interval(float(point[i]), resampled[i]) for i in range(2))
     return accuracy, macro_f1
+
+
+def _p_value_of_swaps(cells: _Cells, value: float, level: _Level) -> float:
+    """How often the macro-F1 difference is as large if each row's predictions are swapped with probability 1/2."""
+    pairs, rng = cells.swappable(), np.random.default_rng([level.seed, 4])
+    block = max(1, _DRAWS_AT_ONCE // pairs.counts.size)
+    as_large = 0
+    for start in range(0, level.resamples, block):
+        swapped = rng.binomial(cells.counts, 0.5, size=(min(block, level.resamples - start), cells.counts.size))
+        drawn = np.hstack([cells.counts - swapped, swapped]).astype(np.float64)
+        as_large += int((np.abs(pairs.differences(drawn)[1]) >= abs(value) - 1e-12).sum())
+    return (1 + as_large) / (1 + level.resamples)
 
 
 # --- ROC-AUC

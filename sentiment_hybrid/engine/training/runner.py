@@ -6,17 +6,20 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from sentiment_hybrid import distributed
 from sentiment_hybrid.config.sections import METRICS
-from sentiment_hybrid.console import note, progress, warn
+from sentiment_hybrid.console import metric_name, metric_value, metric_values, note, progress, warn
 from sentiment_hybrid.engine.training.events import BudgetEvent, EpochEvent, StepEvent
 from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import SenthyError
+
+#: A smaller gain of the last epoch, in macro-F1, accuracy or loss, is no reason for further epochs.
+_CLEARLY_BETTER = 0.001
 
 
 @contextmanager
@@ -74,7 +77,7 @@ def fit(trainer: Trainer, run: Run, *, minutes: float) -> None:
                     run.checkpoints.save(trainer.state(), is_best=event.is_best)
                 saved = time.monotonic()
                 if "macro_f1" in event.valid:
-                    bar.update(macro_f1=event.valid["macro_f1"])
+                    bar.update(**{"macro-F1": metric_value("macro_f1", event.valid["macro_f1"])})
                 _note_epoch(event, trainer.settings.epochs)
             if isinstance(event, BudgetEvent):
                 if writes:
@@ -91,21 +94,36 @@ def fit(trainer: Trainer, run: Run, *, minutes: float) -> None:
                 raise KeyboardInterrupt(
                     f"interrupted; state saved in {run.folder}; add --resume to the same command to continue"
                 )
+    if writes:
+        _note_improvement(run.epochs(), trainer.settings.metric)
 
 
 def _note_epoch(event: EpochEvent, epochs: int) -> None:
     validated = ""
     if event.valid:
-        figures = {name.replace("_f1", "-F1"): f"{value:.4f}" for name, value in event.valid.items()}
+        validated = f"; valid {metric_values(event.valid)}"
         if "macro_f1" not in event.valid:  # of masked tokens, not of labels
-            figures["perplexity"] = f"{math.exp(min(event.valid['loss'], 700.0)):,.2f}"
-        best = ", the best so far" if event.is_best else ""
-        validated = f"; valid {', '.join(f'{name} {value}' for name, value in figures.items())}{best}"
+            validated += f", perplexity {math.exp(min(event.valid['loss'], 700.0)):,.2f}"
+        validated += ", the best so far" if event.is_best else ""
     note(
         f"epoch {event.epoch} of {epochs}: loss {event.train_loss:.4f}{validated}; {event.rows_per_second:,.0f} texts/s"
     )
     if event.stop and event.epoch < epochs:
         note("early stopping: no improvement within train.patience epochs")
+
+
+def _note_improvement(epochs: Sequence[Mapping[str, Any]], metric: str) -> None:
+    """Say so if the last epoch was still clearly better than all before it."""
+    values = [epoch[f"valid_{metric}"] for epoch in epochs]
+    if len(values) < 2 or None in values:
+        return
+    last, before = values[-1], (max if METRICS[metric] else min)(values[:-1])
+    if (last - before if METRICS[metric] else before - last) < _CLEARLY_BETTER:
+        return
+    note(
+        f"validation {metric_name(metric)} was still improving in the last epoch (from {metric_value(metric, before)} "
+        f"to {metric_value(metric, last)}): more epochs may help"
+    )
 
 
 def _warn_of_budget(event: BudgetEvent) -> None:

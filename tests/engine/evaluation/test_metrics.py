@@ -330,8 +330,8 @@ def test_mcnemar_is_the_exact_binomial_test_written_out() -> None:
     result = metrics.compare(truth, first, second, confidence=0.95, resamples=500, seed=0)
     expected = 2 * sum(math.comb(12, k) for k in range(3)) / 2**12
     assert (result.only_a, result.only_b) == (10, 2)
-    assert result.p_value == pytest.approx(expected)
-    assert result.differs
+    assert result.accuracy.p_value == pytest.approx(expected)
+    assert result.better("accuracy") == 1
     assert result.accuracy.value == pytest.approx(8 / 30)
 
 
@@ -354,21 +354,17 @@ def test_a_difference_is_beyond_chance_only_if_p_is_below_one_minus_the_confiden
     first[:only_b], second[only_b : only_b + only_a] = 1, 1
     for confidence in (0.8, 0.9, 0.95, 0.99):
         result = metrics.compare(truth, first, second, confidence=confidence, resamples=100, seed=0)
-        assert result.p_value == pytest.approx(p_value)
-        assert result.differs == result.to_dict()["differs"] == (confidence in differs_at)
-        said = tables.difference(result, "a", "b")
-        assert ("beyond chance" in said) == (confidence in differs_at)
-        assert ("do not differ measurably" in said) == (confidence not in differs_at)
+        assert result.accuracy.p_value == pytest.approx(p_value)
+        sign = 1 if only_a > only_b else -1
+        assert result.better("accuracy") == (sign if confidence in differs_at else 0)
 
 
 def test_equal_predictions_do_not_differ() -> None:
     labels, probabilities = simulate(200, 3)
     predicted = probabilities.argmax(axis=1)
     result = metrics.compare(labels, predicted, predicted, confidence=0.95, resamples=200, seed=0)
-    assert result.p_value == 1.0
-    assert not result.differs
-    assert result.accuracy == metrics.Interval(0.0, 0.0, 0.0)
-    assert result.macro_f1 == metrics.Interval(0.0, 0.0, 0.0)
+    assert result.accuracy == result.macro_f1 == metrics.Difference(0.0, 0.0, 0.0, p_value=1.0)
+    assert result.better("accuracy") == result.better("macro_f1") == 0
 
 
 def test_the_paired_interval_agrees_with_resampling_row_pairs() -> None:
@@ -394,8 +390,73 @@ def test_comparing_the_other_way_round_mirrors_the_result() -> None:
     forth = metrics.compare(labels, a, b, confidence=0.95, resamples=200, seed=0)
     back = metrics.compare(labels, b, a, confidence=0.95, resamples=200, seed=0)
     assert forth.accuracy.value == -back.accuracy.value
-    assert (forth.only_a, forth.p_value) == (back.only_b, back.p_value)
-    json.dumps(forth.to_dict(), allow_nan=False)
+    assert (forth.only_a, forth.accuracy.p_value) == (back.only_b, back.accuracy.p_value)
+    assert forth.better("macro_f1") == -back.better("macro_f1") == 1
+    written = json.loads(json.dumps(forth.to_dict(), allow_nan=False))
+    assert metrics.Comparison.from_dict(written) == forth
+
+
+def one_class_forgotten() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, and two models that are right equally often; the second never predicts the rare class."""
+    truth = np.array([0] * 180 + [1] * 20)
+    first, second = truth.copy(), np.zeros(200, dtype=int)
+    first[:18], second[:2] = 1, 1  # 18 and 2 + 20 errors
+    return truth, first, second
+
+
+def test_models_of_one_accuracy_that_differ_in_macro_f1_are_told_apart() -> None:
+    result = metrics.compare(*one_class_forgotten(), resamples=2000)
+    assert result.accuracy.p_value > 0.5 and result.better("accuracy") == 0
+    assert result.macro_f1.low > 0.0 and result.macro_f1.p_value < 0.01 and result.better("macro_f1") == 1
+    said = tables.difference(result, "a", "b")
+    assert said.startswith("A is better than b, beyond chance, in macro-F1, with no measurable difference in accuracy,")
+    assert tables.difference(metrics.compare(*one_class_forgotten(), resamples=200), "a", "b").startswith("A is better")
+
+
+def test_the_p_value_of_macro_f1_is_that_of_swapping_the_predictions_of_rows() -> None:
+    rng = np.random.default_rng(5)
+    truth = rng.integers(0, 3, 120)
+    a, b = (np.where(rng.random(120) < right, truth, rng.integers(0, 3, 120)) for right in (0.7, 0.55))
+
+    def gap(one: np.ndarray, other: np.ndarray) -> float:
+        return float(np.subtract(*(metrics.quick(truth, np.eye(3)[guess])["macro_f1"] for guess in (one, other))))
+
+    swaps = rng.random((1500, 120)) < 0.5
+    as_large = [abs(gap(np.where(swap, b, a), np.where(swap, a, b))) >= abs(gap(a, b)) - 1e-12 for swap in swaps]
+    found = metrics.compare(truth, a, b, resamples=4000).macro_f1.p_value
+    assert 0.001 < found < 0.9
+    assert found == pytest.approx(np.mean(as_large), abs=0.03)
+
+
+def test_swapping_rows_finds_a_difference_no_more_often_than_its_level_where_there_is_none() -> None:
+    rng = np.random.default_rng(11)
+    p_values = []
+    for _ in range(200):
+        truth = rng.integers(0, 3, 90)
+        a, b = (np.where(rng.random(90) < 0.6, truth, rng.integers(0, 3, 90)) for _ in range(2))
+        p_values.append(metrics.compare(truth, a, b, resamples=100).macro_f1.p_value)
+    assert np.mean(np.array(p_values) < 0.05) < 0.1
+    assert 0.4 < np.mean(np.array(p_values) < 0.5) < 0.6
+
+
+def holm_by_hand(p_values: list[float]) -> list[float]:
+    """As the definition has it: the largest corrected value of all p-values up to the own one."""
+    size, ordered = len(p_values), sorted(p_values)
+    return [max(min(1.0, (size - rank) * p) for rank, p in enumerate(ordered) if p <= own) for own in p_values]
+
+
+@given(p_values=st.lists(st.tuples(st.floats(0.0, 1.0), st.floats(0.0, 1.0)), max_size=8))
+def test_holms_correction_is_that_of_the_pairs_of_a_table(p_values: list[tuple[float, float]]) -> None:
+    pairs = [
+        metrics.Comparison(
+            10, 0.95, metrics.Difference(0.1, 0.0, 0.2, f1), metrics.Difference(0.1, 0.0, 0.2, accuracy), 3, 1
+        )
+        for f1, accuracy in p_values
+    ]
+    corrected = metrics.holm(pairs)
+    assert [one.macro_f1.p_value for one in corrected] == pytest.approx(holm_by_hand([f1 for f1, _ in p_values]))
+    assert [one.accuracy.p_value for one in corrected] == pytest.approx(holm_by_hand([acc for _, acc in p_values]))
+    assert all(one.pairs == len(pairs) for one in corrected)
 
 
 def test_three_hundred_thousand_rows_cost_seconds_not_minutes() -> None:
