@@ -38,8 +38,16 @@ _DISTRIBUTED = {"train", "optimize", "pretrain"}
 #: Python's default is 700.
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
-#: Environment variables that keep other libraries off the network; set before any of them is imported.
-_OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY")
+#: What other libraries read when they are imported: no telemetry, no request for a conversion on the Hugging Face Hub,
+#: and none of the messages that torch has for its own developers.
+_ENVIRONMENT = {
+    "ORT_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DISABLE_SAFETENSORS_CONVERSION": "1",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+}
+#: What keeps them off the network; set before any of them is imported.
+_OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------
@@ -1007,6 +1015,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
     _collect_garbage_rarely()
     console.prepare_streams()
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     if os.name == "posix" and threading.current_thread() is threading.main_thread():
         # A job scheduler's SIGTERM must save the state as Ctrl-C does.
         signal.signal(signal.SIGTERM, _interrupt)

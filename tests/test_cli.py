@@ -32,7 +32,7 @@ from sentiment_hybrid.runtime import Runtime
 @pytest.fixture(autouse=True)
 def _process_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The command line sets up its process; a test must leave this one as it was."""
-    for name in ("TRANSFORMERS_VERBOSITY", *cli._OFFLINE_VARIABLES):
+    for name in ("TRANSFORMERS_VERBOSITY", *cli._OFFLINE_VARIABLES, *cli._ENVIRONMENT):
         monkeypatch.setenv(name, os.environ.get(name, ""))
         monkeypatch.delenv(name)
     root = logging.getLogger()

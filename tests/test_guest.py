@@ -62,9 +62,12 @@ before = settings()
 """
 
 IMPORTED = """
-import importlib, pkgutil
+import importlib.util, pkgutil
 import sentiment_hybrid
 
+if importlib.util.find_spec("onnxruntime"):
+    importlib.import_module("sentiment_hybrid.engine.inference.onnx_runtime").require("onnxruntime")
+    check("import onnxruntime")
 for module in pkgutil.walk_packages(sentiment_hybrid.__path__, "sentiment_hybrid."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -88,8 +87,6 @@ def run(
         ModelError: there is no model, onnx or onnxruntime is missing, or the export differs too much.
         EncoderError, OutputError: the encoder cannot be loaded, or the export cannot be written.
     """
-    # Silences internal warnings of torch's tracer; torch reads this variable when it is imported.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     require(*PACKAGES)
     if load_model_path is not None:
         directory = model_directory(load_model_path)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sentiment_hybrid import paths
+from sentiment_hybrid.borrowed import Borrowed
 from sentiment_hybrid.engine.batches import TokenizedTexts, pack, padded_ids, tokenize
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo, read_info
 from sentiment_hybrid.errors import ModelError
@@ -20,6 +21,8 @@ from sentiment_hybrid.models.tokenizer import Tokenizer
 
 #: What `pip install ".[onnx]"` brings; the name of each package is that of its module.
 PACKAGES = ("onnx", "onnxruntime")
+
+_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 
 #: Tokens of a run on a CPU, at most: what lies between two products stays in the caches.
 _TOKENS = 2048
@@ -34,11 +37,23 @@ def require(*packages: str) -> None:
     """Raises ModelError, with the pip command, when one of these packages of the onnx extra is not installed."""
     for name in packages:
         try:
-            importlib.import_module(name)
+            with _NO_TELEMETRY:
+                importlib.import_module(name)
         except ImportError as error:
             raise ModelError(
                 f"exported models need {name}, which is not installed", hint='In the checkout: pip install ".[onnx]"'
             ) from error
+
+
+def _no_telemetry() -> Callable[[], object]:
+    # Only the variable keeps onnxruntime from resolving its vendor's host and writing a database of events into the
+    # user's cache: its function disable_telemetry_events comes too late. It is read once, during the import.
+    before = os.environ.get(_TELEMETRY)
+    os.environ[_TELEMETRY] = "1"
+    return lambda: os.environ.pop(_TELEMETRY) if before is None else os.environ.__setitem__(_TELEMETRY, before)
+
+
+_NO_TELEMETRY = Borrowed(_no_telemetry)
 
 
 class OnnxBackend:
