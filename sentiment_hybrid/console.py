@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid import distributed
+from sentiment_hybrid.redaction import redact
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -164,7 +165,7 @@ def _is_talkative() -> bool:
 def _line(message: str, *, head: str = "", head_style: str = "", style: str = "") -> None:
     from rich.text import Text
 
-    text = Text.assemble((head, head_style), (safe(message), style))
+    text = Text.assemble((head, head_style), (safe(redact(message)), style))
     err().print(text, soft_wrap=True)
 
 

@@ -11,11 +11,12 @@ from sentiment_hybrid.config import describe
 from sentiment_hybrid.config.load import load_config, resolve, shipped, to_yaml
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.errors import ConfigError, OutputError
+from sentiment_hybrid.redaction import redact
 
 
 def show(config: Config) -> str:
-    """The resolved configuration as YAML that loads to the same Config."""
-    return to_yaml(config)
+    """The resolved configuration as YAML that loads to the same Config, but for passwords, which are hidden."""
+    return redact(to_yaml(config))
 
 
 def check(source: str | None, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> str:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from sentiment_hybrid.config.describe import allowed, choices, field_at, section_at, settings
 from sentiment_hybrid.config.schema import SHARED
+from sentiment_hybrid.redaction import redact
 
 
 class Removed(NamedTuple):
@@ -191,5 +192,5 @@ def _shown(value: Any) -> str:
         return "a map"
     if isinstance(value, list | tuple):
         return "a list"
-    text = repr(value)
+    text = redact(repr(value))
     return text if len(text) <= 80 else f"{text[:77]}..."

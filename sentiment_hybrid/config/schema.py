@@ -39,6 +39,7 @@ from sentiment_hybrid.config.sections import (
     plain_types,
 )
 from sentiment_hybrid.heads import HEADS, resolve
+from sentiment_hybrid.redaction import remember
 
 
 def _leaves_training_rows(section: Any) -> Any:
@@ -335,6 +336,13 @@ class Hpo(Section):
     timeout: float | None = default(None, "Seconds after which no new trial starts.", gt=0.0, le=1e9)
     final: HpoFinal = default(HpoFinal(), "The model trained with the best hyperparameters.")
     search_space: SearchSpace = _search_space(_COMMON_SPACE)
+
+    @field_validator("storage")
+    @classmethod
+    def _password_is_hidden(cls, url: str | None) -> str | None:
+        if url is not None:
+            remember(url)
+        return url
 
     @field_validator("search_space", mode="wrap")
     @classmethod

@@ -25,6 +25,7 @@ from sqlalchemy.engine import URL, make_url
 
 from sentiment_hybrid.config.schema import Config, Hpo
 from sentiment_hybrid.errors import OutputError, StudyError
+from sentiment_hybrid.redaction import redact
 from sentiment_hybrid.tuning.sampler import SeededSampler
 
 HEARTBEAT_SECONDS = 60
@@ -82,9 +83,9 @@ def open_storage(
         OutputError: the SQLite file cannot be written.
     """
     place = _parsed(url, default)
-    shown = place.render_as_string(hide_password=True)
+    shown = redact(place.render_as_string(hide_password=False))
     _quiet_optuna()
-    with _alone(place) if _is_sqlite(place) else nullcontext(), storage_errors(shown, place.password):
+    with _alone(place) if _is_sqlite(place) else nullcontext(), storage_errors(shown):
         storage = _connected(place, shown, heartbeat=heartbeat, grace=grace)
         try:
             yield Storage(storage, shown, _is_sqlite(place), grace)
@@ -100,13 +101,17 @@ def _parsed(url: str | None, default: Path) -> URL:
         place = make_url(url)
     except (sqlalchemy.exc.ArgumentError, ValueError) as error:
         # Before an @ there may be a password.
-        shown = "the storage" if "@" in url else f"the storage {url!r}"
+        shown = "the storage" if "@" in url else f"the storage {redact(url)!r}"
         raise StudyError(f"{shown} is not a valid URL", hint=_EXAMPLES) from error
+    if "@" in (place.host or ""):
+        raise StudyError(
+            f"the password in the storage {redact(url)} contains an @", hint="Write %40 for it, or use PGPASSWORD."
+        )
     if place.drivername in {"postgres", "postgresql"}:
         place = place.set(drivername="postgresql+psycopg")
     if _is_sqlite(place) and place.host:
         raise StudyError(
-            f"{place.render_as_string(hide_password=True)} names a host, {place.host}, but an SQLite file has none",
+            f"{redact(url)} names a host, {place.host}, but an SQLite file has none",
             hint=f"Use three slashes for a relative path: sqlite:///{place.host}/{place.database or ''}.",
         )
     if _is_sqlite(place) and place.database in {None, "", ":memory:"}:
@@ -212,7 +217,7 @@ def _no_driver(place: URL) -> StudyError:
 
 
 @contextmanager
-def storage_errors(shown: str, password: str | None = None) -> Iterator[None]:
+def storage_errors(shown: str) -> Iterator[None]:
     """Turn errors of the storage into StudyErrors without its password."""
     try:
         yield
@@ -221,13 +226,11 @@ def storage_errors(shown: str, password: str | None = None) -> Iterator[None]:
         while isinstance(cause.__cause__, Exception):
             cause = cause.__cause__
         said = str(getattr(cause, "orig", None) or cause).strip().splitlines()
-        reason = said[0] if said else type(cause).__name__
-        if password:
-            reason = reason.replace(str(password), "***")
+        # Without the driver's error as the cause: its text may contain the password.
         raise StudyError(
-            f"the storage {shown} cannot be used: {reason}",
+            f"the storage {shown} cannot be used: {redact(said[0]) if said else type(cause).__name__}",
             hint="Nothing is lost: run the same command again once the storage can be reached and written.",
-        ) from error
+        ) from (error if redact(str(error)) == str(error) else None)
 
 
 def _quiet_optuna() -> None:
