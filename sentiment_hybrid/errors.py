@@ -90,6 +90,6 @@ class OutputError(SenthyError):
     """A result cannot be written."""
 
 
-def count(number: int, noun: str) -> str:
+def count(number: int, noun: str, plural: str = "") -> str:
     """``1 text`` or ``1,204 texts``, for messages."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from sentiment_hybrid import console
@@ -157,7 +156,6 @@ def test(result: Any) -> None:
     if overlap and not overlap.get("rows"):
         console.say("None of these texts was in the model's training data.")
     files(result.files)
-    results_file(result.results_file_set_aside)
 
 
 def best_epoch(result: Any) -> str:
@@ -214,9 +212,3 @@ def files(files: Mapping[str, object]) -> None:
     for what, path in files.items():
         if path is not None:
             console.say(f"{what.replace('_', ' ')}: {path}")
-
-
-def results_file(set_aside: Path | None) -> None:
-    """Warn if the results file was damaged, and a new one was started."""
-    if set_aside is not None:
-        console.warn(f"the results file was damaged and renamed to {set_aside}; a new one was started")

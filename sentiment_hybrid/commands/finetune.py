@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +86,6 @@ class FinetuneResult:
     resumed: bool
     files: dict[str, Path]
     entry: dict[str, Any]
-    results_file_set_aside: Path | None = field(default=None, compare=False)
 
 
 def finetune(
@@ -325,9 +324,9 @@ def _tune(task: _Task, store: Store) -> FinetuneResult:
         result = _tune_in(task, store, rows, run)
         result = replace(result, seconds=time.perf_counter() - started)
         result = replace(result, entry=_entry(task, run, result))
-        aside = append_result(paths.results_json(task.config.paths.results_dir), result.entry)
+        append_result(paths.results_json(task.config.paths.results_dir), result.entry)
         run.finish()
-    return replace(result, results_file_set_aside=aside)
+    return result
 
 
 def _rows(task: _Task, store: Store) -> tuple[Examples, Examples]:
@@ -595,7 +594,6 @@ def show(result: FinetuneResult) -> None:
             f"{console.metric_value(name, result.valid_before[name])}); the best epoch was published anyway"
         )
     tables.files(result.files)
-    tables.results_file(result.results_file_set_aside)
 
 
 def _show_before_and_after(result: FinetuneResult) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from sentiment_hybrid import paths
@@ -67,5 +66,5 @@ def run(
         **result.entry,
         "versions": versions(),
     }
-    aside = append_result(paths.results_json(config.paths.results_dir), entry)
-    return replace(result, results_file_set_aside=aside)
+    append_result(paths.results_json(config.paths.results_dir), entry)
+    return result

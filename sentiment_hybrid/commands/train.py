@@ -59,7 +59,6 @@ class TrainResult:
     encoder_passes: int
     test: TestResult | None = None
     seeds: dict[str, Any] | None = None
-    results_file_set_aside: Path | None = None
 
 
 def train(
@@ -237,8 +236,8 @@ def _recorded(
         "config": config.to_keep().model_dump(mode="json", include={"project", "data", "encoder", model}),
         "versions": versions(),
     }
-    aside = append_result(paths.results_json(config.paths.results_dir), entry)
-    return replace(result, test=replace(result.test, entry=entry), results_file_set_aside=aside)
+    append_result(paths.results_json(config.paths.results_dir), entry)
+    return replace(result, test=replace(result.test, entry=entry))
 
 
 # --- several seeds ---------------------------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,29 +13,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sentiment_hybrid.errors import OutputError
+from sentiment_hybrid.errors import OutputError, count
 from sentiment_hybrid.files import atomic_file, reason
 
+log = logging.getLogger(__name__)
+
+_SEPARATORS = re.compile(r"[\s,]*")
 #: Seconds to wait for another process that is appending; an append takes milliseconds.
 LOCK_SECONDS = 60.0
 
 
-def append_result(path: Path, entry: Mapping[str, Any]) -> Path | None:
-    """Append ``entry`` to the list in ``path``; returns the new path of a damaged file that was moved aside, else None.
+def append_result(path: Path, entry: Mapping[str, Any]) -> None:
+    """Append ``entry`` to the list in ``path``.
 
     The new list is written to a temporary file, flushed to disk and renamed under a lock, so that readers always see
-    a complete list, and concurrent appends lose nothing. NaN and infinities become null. Raises OutputError if the
-    directory cannot be written, or the lock is not acquired within LOCK_SECONDS.
+    a complete list, and concurrent appends lose nothing. NaN and infinities become null. A damaged file is moved aside,
+    with a warning; the entries that can be read stay in the list. Raises OutputError if the directory cannot be
+    written, or the lock is not acquired within LOCK_SECONDS.
     """
     addition = _jsonable(entry)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path):
-            entries, aside = _read_or_set_aside(path)
+            entries = _jsonable(_read_or_set_aside(path))
             _replace(path, json.dumps([*entries, addition], indent=2, ensure_ascii=False, allow_nan=False))
     except OSError as error:
         raise _unwritable(path, error) from error
-    return aside
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
@@ -51,16 +56,16 @@ def read_results(path: Path) -> list[dict[str, Any]]:
         ) from error
     if entries is None:
         raise OutputError(
-            f"results file {path} is damaged: it is not a JSON list of objects",
-            hint="repair it by hand, or leave it: the next result is written to a new file, and this one is kept",
+            f"results file {path} is damaged: it is not a JSON list of objects, or contains NaN",
+            hint="repair it by hand, or leave it: the next result keeps what can be read, and a copy of this file",
         )
     return entries
 
 
 def _parse(content: bytes) -> list[dict[str, Any]] | None:
-    """The entries, or None if the content is not a JSON list of objects."""
+    """The entries, or None if the content is not a JSON list of objects; NaN, which Python reads, is not JSON."""
     try:
-        entries = json.loads(content.decode("utf-8"))
+        entries = json.loads(content.decode("utf-8"), parse_constant=_refuse)
     except (ValueError, RecursionError):
         return None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -68,18 +73,45 @@ def _parse(content: bytes) -> list[dict[str, Any]] | None:
     return entries
 
 
-def _read_or_set_aside(path: Path) -> tuple[list[dict[str, Any]], Path | None]:
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _readable(content: bytes) -> list[dict[str, Any]]:
+    """The whole entries at the beginning of a damaged list."""
+    text, decoder, entries = content.decode("utf-8", "replace").lstrip("\ufeff \t\r\n"), json.JSONDecoder(), []
+    place = 1 if text.startswith("[") else len(text)
+    while (found := _SEPARATORS.match(text, place)) and found.end() < len(text):
+        try:
+            entry, place = decoder.raw_decode(text, found.end())
+        except (ValueError, RecursionError):
+            break
+        entries += [entry] if isinstance(entry, dict) else []
+    return entries
+
+
+def _read_or_set_aside(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
-        return [], None
-    entries = _parse(path.read_bytes())
+        return []
+    content = path.read_bytes()
+    entries = _parse(content)
     if entries is not None:
-        return entries, None
+        return entries
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     aside = path.with_name(f"{path.stem}.damaged-{stamp}{path.suffix}")
     while aside.exists():
         aside = path.with_name(f"{path.stem}.damaged-{stamp}-{secrets.token_hex(2)}{path.suffix}")
-    path.replace(aside)
-    return [], aside
+    kept = _readable(content)
+    # A copy: the list itself is only ever replaced as a whole.
+    with atomic_file(aside, flush=True) as copy:
+        copy.write_bytes(content)
+    log.warning(
+        "the results file %s was damaged: %s kept, and a copy of the file is %s",
+        path,
+        f"{count(len(kept), 'entry', 'entries')} could be read and {'was' if len(kept) == 1 else 'were'}",
+        aside,
+    )
+    return kept
 
 
 @contextmanager

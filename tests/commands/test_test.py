@@ -11,6 +11,8 @@ import pytest
 
 from sentiment_hybrid.commands import data, test, train
 from sentiment_hybrid.data.store import open_store
+from sentiment_hybrid.engine.inference import testing
+from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, ModelError, OutputError
 from sentiment_hybrid.reporting.predictions import read_predictions
@@ -230,13 +232,26 @@ def test_a_missing_model_says_what_to_type(project):
     assert "senthy train" in caught.value.hint
 
 
-def test_a_damaged_results_file_is_set_aside_and_named(trained):
+def test_a_damaged_results_file_is_named_and_goes_on_growing(trained, caplog):
     results = trained.folder / "results" / "model_results.json"
     results.parent.mkdir(exist_ok=True)
-    results.write_text('[{"name": "old"')
-    result = test.run(trained.config(), "linear")
-    assert result.results_file_set_aside.read_text() == '[{"name": "old"'
-    assert [entry["name"] for entry in read_results(results)] == ["LinearRoBERTa_Test"]
+    results.write_text('[{"name": "old", "loss": NaN}, {"name": "cut')
+    test.run(trained.config(), "linear")
+    assert f"the results file {results} was damaged: 1 entry could be read and was kept" in caplog.text
+    assert [entry["name"] for entry in read_results(results)] == ["old", "LinearRoBERTa_Test"]
+
+
+@pytest.mark.parametrize("lost", ["test", "files", "comparison_with_baseline", "predictions_sha256"])
+def test_an_incomplete_entry_is_no_test_that_could_be_kept(trained, lost):
+    tested = test.run(trained.config(), "linear")
+    info = read_info(tested.model_dir)
+    assert testing.kept_result(trained.config(), tested.model_dir, info).scores == tested.scores
+    path = trained.folder / "results" / "model_results.json"
+    for damaged in ({}, {lost: "x"}, {lost: 5}, {lost: [1]}):
+        (entry,) = read_results(path)
+        path.write_text(json.dumps([{key: value for key, value in entry.items() if key != lost} | damaged]))
+        assert testing.kept_result(trained.config(), tested.model_dir, info) is None
+        path.write_text(json.dumps([entry]))
 
 
 def test_a_model_directory_moved_elsewhere_is_tested_from_there(trained, tmp_path):

@@ -6,10 +6,13 @@ import json
 import math
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sentiment_hybrid.errors import OutputError
 from sentiment_hybrid.reporting.results import append_result, read_results
@@ -48,7 +51,7 @@ def test_entries_come_back_in_the_order_they_were_added(tmp_path: Path) -> None:
     path = tmp_path / "results" / "model_results.json"
     assert read_results(path) == []
     for i in range(3):
-        assert append_result(path, {"model": "LSTMRoBERTa_Train", "number": i}) is None
+        append_result(path, {"model": "LSTMRoBERTa_Train", "number": i})
     assert [entry["number"] for entry in read_results(path)] == [0, 1, 2]
     assert not list(path.parent.glob("*.tmp"))
 
@@ -80,7 +83,7 @@ def test_a_kill_while_appending_leaves_a_whole_list_and_no_lock(tmp_path: Path) 
         assert numbers == list(range(len(numbers)))
         entries = len(read_results(path))
         assert entries >= kept + len(numbers)
-        assert append_result(path, {"worker": "after", "number": attempt}) is None
+        append_result(path, {"worker": "after", "number": attempt})
         kept = entries + 1
     assert len(read_results(path)) == kept
 
@@ -90,28 +93,55 @@ def _numbers(path: Path, worker: int) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"", b"[{", b'[{"a": 1}', b'{"a": 1}', b"[1, 2]", b"\xff\xfe\x00", b"null", b"[" * 100_000, b'[{"a": 1}]]'],
-    ids=["empty", "cut", "cut later", "no list", "no objects", "no text", "null", "deep", "too much"],
+    ("content", "kept"),
+    [
+        (b"", []),
+        (b"[{", []),
+        (b'{"a": 1}', []),
+        (b"\xff\xfe\x00", []),
+        (b"null", []),
+        (b"[" * 100_000, []),
+        (b'[{"a": 1}', [{"a": 1}]),
+        (b'[{"a": 1},\n {"b": [2', [{"a": 1}]),
+        (b'[{"a": 1}]]', [{"a": 1}]),
+        (b'[1, {"a": 1}, 2, {"b": 2}]', [{"a": 1}, {"b": 2}]),
+        (b'[{"a": NaN}, {"b": [-Infinity, 2]}]', [{"a": None}, {"b": [None, 2]}]),
+        (b'\xef\xbb\xbf[{"a": 1}]', [{"a": 1}]),
+        (b'[{"a": "\xff"}]', [{"a": "\ufffd"}]),
+    ],
 )
-def test_a_damaged_file_is_set_aside_whole_and_named(tmp_path: Path, content: bytes) -> None:
+def test_what_can_be_read_of_a_damaged_file_stays_in_the_list_and_a_copy_is_named(
+    tmp_path: Path, content: bytes, kept: list[object], caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "model_results.json"
     path.write_bytes(content)
-    aside = append_result(path, {"number": 1})
-    assert aside is not None
-    assert aside.name.startswith("model_results.damaged-") and aside.suffix == ".json"
-    assert aside.read_bytes() == content
-    assert read_results(path) == [{"number": 1}]
+    append_result(path, {"number": 1})
+    (aside,) = tmp_path.glob("model_results.damaged-*.json")
+    assert aside.read_bytes() == content and str(aside) in caplog.text
+    assert read_results(path) == [*kept, {"number": 1}]
+    append_result(path, {"number": 2})
+    assert len(list(tmp_path.glob("*.json"))) == 2, "the list is whole again"
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.integers(0, 10_000), byte=st.integers(0, 255), cut=st.booleans())
+def test_any_damage_leaves_a_list_that_goes_on_growing(tmp_path: Path, place: int, byte: int, cut: bool) -> None:
+    content = json.dumps([{"name": "a", "n": [1, 2.5, None]}, {"name": "é", "of": {"x": "y"}}], indent=2).encode()
+    place %= len(content)
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
+    path = folder / "model_results.json"
+    path.write_bytes(content[:place] if cut else content[:place] + bytes([byte]) + content[place + 1 :])
+    append_result(path, {"number": 1})
+    assert read_results(path)[-1] == {"number": 1}
 
 
 def test_two_damages_in_one_second_keep_both_files(tmp_path: Path) -> None:
     path = tmp_path / "model_results.json"
-    asides = set()
     for content in ("first", "second", "third"):
         path.write_text(content)
-        asides.add(append_result(path, {}))
-    assert len(asides) == 3
-    assert {aside.read_text() for aside in asides if aside is not None} == {"first", "second", "third"}
+        append_result(path, {})
+    asides = list(tmp_path.glob("model_results.damaged-*.json"))
+    assert {aside.read_text() for aside in asides} == {"first", "second", "third"}
 
 
 def test_reading_a_damaged_file_is_an_error_that_names_it(tmp_path: Path) -> None:

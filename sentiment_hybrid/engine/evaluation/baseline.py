@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import warnings
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +75,7 @@ class Baseline:
 
 
 def fit(texts: Sequence[str], labels: npt.ArrayLike, *, num_classes: int) -> Baseline:
-    """Trainer on cleaned texts and their class indices (N,). Deterministic.
+    """Train on cleaned texts and their class indices (N,). Deterministic.
 
     Word 1- and 2-grams, lower-cased, sublinear TF x IDF, L2-regularised logistic regression (multinomial for more than
     two classes). Texts without a usable token leave the class shares. Raises ValueError for lengths that do not fit.
@@ -89,17 +88,18 @@ def fit(texts: Sequence[str], labels: npt.ArrayLike, *, num_classes: int) -> Bas
     return Baseline(_fit_weights(texts, target), num_classes=num_classes)
 
 
-def load(folder: Path, fingerprint: str) -> Baseline | None:
+def load(folder: Path, fingerprint: str, *, num_classes: int) -> Baseline | None:
     """The baseline kept for this training set in ``folder``; None where there is none, or it is damaged or older."""
     directory = _directory(folder, fingerprint)
     recover(directory)
     if not directory.is_dir():
         return None
     try:
-        kept = _read(directory, fingerprint)
+        kept = _read(directory, fingerprint, num_classes)
         mark_used(directory / _META)
         return kept
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    # What json, zipfile and numpy raise for damage has no common base.
+    except Exception as error:  # noqa: BLE001
         log.warning("stored baseline %s cannot be used (%s); fitting it again", directory, error)
         return None
 
@@ -112,8 +112,8 @@ def fit_or_load(
     ``fingerprint`` names texts, their order, labels and normaliser; ``folder`` holds one folder per fingerprint.
     Where it cannot be kept (disk full, no permission), that is logged and the fitted one returned all the same.
     """
-    kept = load(folder, fingerprint)
-    if kept is not None and kept.num_classes == num_classes:
+    kept = load(folder, fingerprint, num_classes=num_classes)
+    if kept is not None:
         return kept
     fitted = fit(texts, labels, num_classes=num_classes)
     try:
@@ -218,15 +218,16 @@ def _write(baseline: Baseline, directory: Path, fingerprint: str) -> None:
     (directory / _META).write_text(json.dumps(meta, indent=2), encoding="utf-8")
 
 
-def _read(directory: Path, fingerprint: str) -> Baseline:
+def _read(directory: Path, fingerprint: str, num_classes: int) -> Baseline:
     """Raises ValueError and its like for anything but a whole baseline of this format and fingerprint."""
     meta = json.loads((directory / _META).read_text(encoding="utf-8"))
-    if meta["format_version"] != FORMAT_VERSION or meta["fingerprint"] != fingerprint:
+    wanted = {"format_version": FORMAT_VERSION, "fingerprint": fingerprint, "num_classes": num_classes}
+    if any(meta[name] != value for name, value in wanted.items()):
         raise ValueError("written by another version or for other texts")
-    for name, expected in meta["sha256"].items():
-        if sha256(directory / name) != expected:
+    for name in (_VOCABULARY, _WEIGHTS):
+        if sha256(directory / name) != meta["sha256"][name]:
             raise ValueError(f"{name} is damaged")
     vocabulary = json.loads((directory / _VOCABULARY).read_bytes())
     with np.load(directory / _WEIGHTS, allow_pickle=False) as arrays:
         weights = _Weights(vocabulary=vocabulary, **{name: arrays[name] for name in arrays.files})
-    return Baseline(weights, num_classes=int(meta["num_classes"]))
+    return Baseline(weights, num_classes=num_classes)

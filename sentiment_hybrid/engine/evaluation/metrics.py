@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -275,8 +275,8 @@ def compare(
     return Comparison(
         rows=int(truth.size),
         confidence=confidence,
-        macro_f1=Difference(*astuple(macro_f1), _p_value_of_swaps(cells, macro_f1.value, level)),
-        accuracy=Difference(*astuple(accuracy), mcnemar),
+        macro_f1=Difference(**vars(macro_f1), p_value=_p_value_of_swaps(cells, macro_f1.value, level)),
+        accuracy=Difference(**vars(accuracy), p_value=mcnemar),
         only_a=only_a,
         only_b=only_b,
     )

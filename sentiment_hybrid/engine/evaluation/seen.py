@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,14 +66,25 @@ class SeenTexts:
             DataError: it is not there, damaged, or made with a version of the split key that is not known here.
         """
         try:
+            _check_size(path)
             with np.load(path, allow_pickle=False) as content:
                 bits, (version, hashes, count, split_seed) = content["bits"], content["facts"].tolist()
+            if bits.dtype != np.uint8 or bits.ndim != 1 or not bits.size or not 0 <= count <= 8 * bits.size:
+                raise ValueError(f"{bits.size} numbers of type {bits.dtype} for {count} texts are no filter")
         # What zipfile and numpy raise for damage has no common base.
         except Exception as error:
             raise DataError(f"{path} cannot be read: {error}", hint="Install, train or pack it again.") from error
         if version not in KNOWN_VERSIONS or hashes != _HASHES:
             raise DataError(f"{path} was made by another version of senthy", hint="Install, train or pack it again.")
         return cls(bits, count, split_seed, version)
+
+
+def _check_size(path: Path) -> None:
+    """Raise ValueError for a file that unpacks to far more than it holds: a filter's bits cannot be compressed."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > 8 * path.stat().st_size:
+        raise ValueError(f"it unpacks to {unpacked:,} bytes, from {path.stat().st_size:,}")
 
 
 def _places(keys: UInt64s, size: int) -> list[np.ndarray]:

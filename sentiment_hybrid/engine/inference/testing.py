@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,26 +38,57 @@ from sentiment_hybrid.runtime import Runtime
 
 @dataclass(frozen=True)
 class TestResult:
-    """Scores of a model and of the baseline on the same rows; ``entry`` is its entry in the results file.
-
-    ``overlap`` counts, for a user's file, the texts that the model was trained on.
-    """
+    """Scores of a model and of the baseline on the same rows; ``entry`` is its entry in the results file."""
 
     __test__ = False
 
     model: str
     model_dir: Path
-    split: str
-    rows: int
-    labels: tuple[str, ...]
+    entry: dict[str, Any]
     scores: Scores
     baseline: Scores | None
     comparison: Comparison | None
-    files: dict[str, Path]
-    entry: dict[str, Any]
-    overlap: dict[str, Any] | None = None
     encoder_passes: int = 0
-    results_file_set_aside: Path | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(cls, model: str, model_dir: Path, entry: dict[str, Any], *, encoder_passes: int = 0) -> TestResult:
+        """From an entry. Raises KeyError, TypeError or ValueError if the entry is incomplete."""
+        baseline, comparison = entry["baseline"], entry["comparison_with_baseline"]
+        return cls(
+            model,
+            model_dir,
+            entry,
+            scores=Scores.from_dict(entry["test"]),
+            baseline=Scores.from_dict(baseline) if baseline else None,
+            comparison=Comparison.from_dict(comparison) if comparison else None,
+            encoder_passes=encoder_passes,
+        )
+
+    @property
+    def split(self) -> str:
+        """A split of the database, or the path of a user's file."""
+        return str(self.entry["split"])
+
+    @property
+    def rows(self) -> int:
+        """Number of texts."""
+        return self.scores.rows
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes that were tested."""
+        return self.scores.labels
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The predictions and the figures."""
+        return {name: Path(path) for name, path in self.entry["files"].items()}
+
+    @property
+    def overlap(self) -> dict[str, Any] | None:
+        """For a user's file, the number of texts that the model was trained on, if it is known."""
+        overlap: dict[str, Any] | None = self.entry["overlap_with_training"]
+        return overlap
 
 
 def evaluate(
@@ -69,21 +100,7 @@ def evaluate(
     split: Split = "test",
     data_file: Path | None = None,
 ) -> TestResult:
-    """Test a model with its own labels, normaliser and encoder; writes figures and predictions.
-
-    Args:
-        config: locations of the database and the results, and test settings.
-        model: the published model to test if ``load_model_path`` is None (default ``lstm``).
-        load_model_path: a model directory.
-        split: ``test``, ``valid`` or ``train``.
-        data_file: a file with labelled texts, instead of a split of the database.
-        runtime: where to compute, and where the encoder is.
-
-    Raises:
-        ModelError, EncoderError: the model cannot be loaded, or has another head.
-        LabelError: the data has other labels than the model.
-        DatabaseError: the model was trained on another split, so its test rows may be among its training rows.
-    """
+    """Test a model; `commands.test.evaluate` has the arguments and errors."""
     if data_file is not None and split != "test":
         raise UsageError("--split and --data exclude each other", hint="Use only one of them.")
     loaded = open_model(config, model, load_model_path, encoder=runtime.encoder, offline=runtime.offline)
@@ -134,30 +151,15 @@ def kept_result(config: Config, directory: Path, info: ModelInfo) -> TestResult 
         entries = read_results(paths.results_json(config.paths.results_dir))
     except OutputError:
         return None  # damaged: test again; adding the entry moves the damaged file aside
-    for entry in reversed(entries):
-        if all(entry.get(key) == value for key, value in wanted.items()):
-            break
-    else:
-        return None
-    files = {name: Path(path) for name, path in entry["files"].items()}
-    if not all(path.is_file() for path in files.values()):
-        return None
-    # A later test of another model with the same head may have overwritten the predictions.
-    if sha256(files["predictions"]) != entry.get("predictions_sha256"):
-        return None
-    baseline, comparison = entry["baseline"], entry["comparison_with_baseline"]
-    return TestResult(
-        model=info.display_name,
-        model_dir=directory,
-        split="test",
-        rows=entry["rows"],
-        labels=tuple(entry["labels"]),
-        scores=Scores.from_dict(entry["test"]),
-        baseline=Scores.from_dict(baseline) if baseline else None,
-        comparison=Comparison.from_dict(comparison) if comparison else None,
-        files=files,
-        entry=entry,
-    )
+    found = (entry for entry in reversed(entries) if all(entry.get(key) == value for key, value in wanted.items()))
+    try:
+        entry = next(found)
+        result = TestResult.of(info.display_name, directory, entry)
+        whole = all(path.is_file() for path in result.files.values())
+        # A later test of another model with the same head may have overwritten the predictions.
+        return result if whole and sha256(result.files["predictions"]) == entry["predictions_sha256"] else None
+    except (StopIteration, KeyError, TypeError, ValueError, AttributeError, OSError):
+        return None  # none, or one of another version, or changed by hand: test again
 
 
 def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, runtime: Runtime) -> TestResult:
@@ -303,7 +305,7 @@ def _baseline(config: Config, loaded: LoadedModel, store: Store, examples: Examp
     facts = [store.fingerprint, rows, list(store.labels), loaded.info.normalizer]
     fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     folder = paths.baselines_dir(paths.cache_dir(config.paths.cache_dir))
-    fitted = baseline.load(folder, fingerprint)
+    fitted = baseline.load(folder, fingerprint, num_classes=len(store.labels))
     if fitted is None:
         note(f"fitting the baseline: TF-IDF + logistic regression on the same {rows:,} training texts")
         train = own_texts(loaded, store, store.read("train", rows, with_raw=True))
@@ -359,20 +361,7 @@ def _measure(
         "predictions_sha256": sha256(files["predictions"]),
         "files": {name: str(path) for name, path in files.items()},
     }
-    return TestResult(
-        model=info.display_name,
-        model_dir=loaded.directory,
-        split=split,
-        rows=len(examples.labels),
-        labels=labels,
-        scores=scores,
-        baseline=baseline_scores,
-        comparison=comparison,
-        files=files,
-        entry=entry,
-        overlap=overlap,
-        encoder_passes=passes,
-    )
+    return TestResult.of(info.display_name, loaded.directory, entry, encoder_passes=passes)
 
 
 def warned_of_mini(loaded: LoadedModel, examples: Examples) -> int | None:

@@ -77,7 +77,8 @@ def fit(trainer: Trainer, run: Run, *, minutes: float) -> None:
                     run.checkpoints.save(trainer.state(), is_best=event.is_best)
                 saved = time.monotonic()
                 if "macro_f1" in event.valid:
-                    bar.update(**{"macro-F1": metric_value("macro_f1", event.valid["macro_f1"])})
+                    shown: dict[str, Any] = {"macro-F1": metric_value("macro_f1", event.valid["macro_f1"])}
+                    bar.update(**shown)
                 _note_epoch(event, trainer.settings.epochs)
             if isinstance(event, BudgetEvent):
                 if writes:

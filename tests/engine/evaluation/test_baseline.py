@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sentiment_hybrid.engine.evaluation import baseline
 from sentiment_hybrid.engine.evaluation.baseline import Baseline, fit, fit_or_load, load
@@ -72,7 +74,7 @@ def test_a_known_fingerprint_is_loaded_not_fitted(tmp_path: Path, monkeypatch: p
     first = keep(tmp_path)
     no_fitting(monkeypatch)
     assert np.array_equal(keep(tmp_path).predict_proba(TEXTS), first.predict_proba(TEXTS))
-    loaded = load(tmp_path, "f")
+    loaded = load(tmp_path, "f", num_classes=2)
     assert loaded is not None and loaded.num_classes == 2
 
 
@@ -81,7 +83,7 @@ def test_another_fingerprint_is_another_baseline(tmp_path: Path) -> None:
     other = keep(tmp_path, fingerprint="../../evil: name", labels=1 - LABELS)
     assert other.predict_proba(["lovely"]).argmax() == 0
     assert len(list(tmp_path.iterdir())) == 2
-    assert load(tmp_path, "unknown") is None
+    assert load(tmp_path, "unknown", num_classes=2) is None
 
 
 def test_the_files_are_json_and_arrays_without_pickle(tmp_path: Path) -> None:
@@ -112,18 +114,46 @@ def test_a_damaged_file_is_fitted_anew(
         again = keep(tmp_path)
     assert np.array_equal(again.predict_proba(TEXTS), first.predict_proba(TEXTS))
     assert "cannot be used" in caplog.text
-    assert load(tmp_path, "f") is not None
+    assert load(tmp_path, "f", num_classes=2) is not None
     assert len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize("change", [{"format_version": 0}, {"fingerprint": "g"}, {"sha256": {}, "num_classes": "x"}])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(["baseline.json", "vocabulary.json", "weights.npz"]), place=st.integers(0), byte=st.binary()
+)
+def test_any_changed_bytes_are_noticed_or_do_no_harm(tmp_path: Path, name: str, place: int, byte: bytes) -> None:
+    if not (tmp_path / "kept").exists():
+        keep(tmp_path / "kept")
+    path = stored(tmp_path / "kept") / name
+    content = path.read_bytes()
+    place %= len(content)
+    path.write_bytes(content[:place] + byte + content[place + 1 :])
+    found = load(tmp_path / "kept", "f", num_classes=2)
+    path.write_bytes(content)
+    if found is not None:
+        assert np.array_equal(found.predict_proba(TEXTS), fit(TEXTS, LABELS, num_classes=2).predict_proba(TEXTS))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format_version": 0},
+        {"fingerprint": "g"},
+        {"sha256": {}},
+        {"sha256": "x"},
+        {"num_classes": "x"},
+        {"num_classes": 10**12},
+        {"num_classes": float("inf")},
+    ],
+)
 def test_another_format_is_fitted_anew(tmp_path: Path, change: dict[str, object]) -> None:
     keep(tmp_path)
     path = stored(tmp_path) / "baseline.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    assert load(tmp_path, "f") is None
+    assert load(tmp_path, "f", num_classes=2) is None
     keep(tmp_path)
-    assert load(tmp_path, "f") is not None
+    assert load(tmp_path, "f", num_classes=2) is not None
 
 
 def test_a_cache_that_cannot_be_written_costs_only_the_next_fit(
@@ -161,7 +191,7 @@ def test_one_class_only_and_texts_without_words_leave_the_class_shares(tmp_path:
         blank = fit(["", " ", "\t", ""], labels, num_classes=classes)
         expected = np.bincount(labels) / 4
         baseline.save(blank, tmp_path, fingerprint=str(classes))
-        for one in (blank, load(tmp_path, str(classes))):
+        for one in (blank, load(tmp_path, str(classes), num_classes=classes)):
             assert one is not None
             assert one.predict_proba(["", "good"]) == pytest.approx(np.stack([expected, expected]))
 

@@ -77,6 +77,29 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("bits", "facts"),
+    [
+        (np.zeros(0, dtype=np.uint8), [2, 11, 0, 7]),
+        (np.zeros((4, 4), dtype=np.uint8), [2, 11, 1, 7]),
+        (np.zeros(1024), [2, 11, 1, 7]),
+        (np.zeros(1024, dtype=np.uint8), [2, 11, -1, 7]),
+        (np.zeros(1024, dtype=np.uint8), [2, 11, 10**12, 7]),
+        (np.zeros(1024, dtype=np.uint8), [2, 11]),
+    ],
+)
+def test_a_whole_file_that_is_no_filter_is_told(tmp_path: Path, bits: np.ndarray, facts: list[int]) -> None:
+    np.savez(tmp_path / "seen.npz", bits=bits, facts=np.array(facts))
+    with pytest.raises(DataError, match=r"seen\.npz cannot be read"):
+        SeenTexts.load(tmp_path / "seen.npz")
+
+
+def test_a_small_file_that_unpacks_to_a_large_one_is_refused_unread(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "seen.npz", bits=np.zeros(2_000_000, np.uint8), facts=np.array([2, 11, 1, 7]))
+    with pytest.raises(DataError, match="unpacks to 2,000"):
+        SeenTexts.load(tmp_path / "seen.npz")
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0.0, 1.0, exclude_max=True), change=st.integers(1, 255), cut=st.booleans())
 def test_a_damaged_file_is_told_or_does_no_harm(tmp_path: Path, place: float, change: int, cut: bool) -> None:
