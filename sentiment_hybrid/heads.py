@@ -7,19 +7,35 @@ and whose value is a `Head`.
 from __future__ import annotations
 
 import importlib
+import json
 import warnings
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 GROUP = "sentiment_hybrid.heads"
+ROBERTA = "RoBERTa"
+#: Families of encoders, by a word in their names; one word before those that it contains.
+_FAMILIES = (
+    ROBERTA,
+    "MiniLM",
+    "MPNet",
+    "DeBERTa",
+    "ModernBERT",
+    "DistilBERT",
+    "ALBERT",
+    "ELECTRA",
+    "CamemBERT",
+    "BERT",
+)
 
 
 @dataclass(frozen=True)
 class Head:
     """One head, by import strings ``package.module:Name``.
 
-    display_name: what results and figures call a model with this head.
+    display_name: what results and figures call a model with this head on a RoBERTa encoder.
     config: its section of the configuration, a `config.sections.Section`; importing it must not import torch.
     module: its ``nn.Module``, called as ``Name(config, input_size=H, num_classes=C)``, with the ``forward`` that
         models/classifier.py describes. Its last ``nn.Linear`` is the output layer.
@@ -64,6 +80,28 @@ def _plugins() -> dict[str, Head]:
 HEADS: dict[str, Head] = {**_BUILT_IN, **_plugins()}
 
 
-def display_name(name: str) -> str:
-    """What results call a model with this head; the name itself if no such head is installed."""
-    return HEADS[name].display_name if name in HEADS else name
+def display_name(head: str, family: str = ROBERTA) -> str:
+    """What results call a model: ``HANRoBERTa``, or ``HAN-MiniLM`` on an encoder of another family.
+
+    The name itself if no such head is installed.
+    """
+    name = HEADS[head].display_name if head in HEADS else head
+    return name if family == ROBERTA else f"{name.removesuffix(ROBERTA)}-{family}"
+
+
+def encoder_family(encoder: str) -> str:
+    """The family of the encoder that a config names, from its config.json if it is a directory, or its name."""
+    if encoder in {"mini", "scratch"}:
+        return ROBERTA
+    place = Path(encoder).expanduser()
+    try:
+        architecture = str(json.loads((place / "config.json").read_text(encoding="utf-8"))["model_type"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return _family_in(place.name) or place.name
+    if _family_in(architecture) == ROBERTA:
+        return ROBERTA
+    return _family_in(place.name.lower().replace("roberta", "")) or _family_in(architecture) or architecture
+
+
+def _family_in(text: str) -> str | None:
+    return next((family for family in _FAMILIES if family.lower() in text.lower()), None)

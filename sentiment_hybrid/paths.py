@@ -19,6 +19,7 @@ SEEN_TEXTS = "seen.npz"
 
 #: The encoder that ships in the package, where an encoder is named, and the models on it, where a model is.
 MINI = "mini"
+SCRATCH = "scratch"
 
 RUN_CONFIG = "config.yaml"
 RUN_META = "meta.json"

@@ -19,7 +19,7 @@ from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.training.probe import Probe, Rate
 from sentiment_hybrid.engine.training.runs import versions
 from sentiment_hybrid.errors import SenthyError
-from sentiment_hybrid.heads import display_name
+from sentiment_hybrid.heads import display_name, encoder_family
 from sentiment_hybrid.models.processor import int8_engine
 from sentiment_hybrid.runtime import Runtime
 
@@ -68,7 +68,7 @@ def run(config: Config, model: str = "lstm", runtime: Runtime = Runtime(), *, se
         rates, missing = _measured(surveys[-1].probe(folder, seconds), compute)
         usable = {rate.work for rate in rates if rate.precision == compute.precision} >= {"train", "validate"}
         return BenchResult(
-            model=display_name(model),
+            model=display_name(model, encoder_family(config.encoder.name)),
             encoder=config.encoder.name,
             texts=store.source,
             device=compute.device.type,

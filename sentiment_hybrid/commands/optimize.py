@@ -22,7 +22,7 @@ from sentiment_hybrid.engine.inference.testing import TestResult, kept_result
 from sentiment_hybrid.engine.training.fingerprint import can_resume, is_published
 from sentiment_hybrid.errors import OutputError, StudyError
 from sentiment_hybrid.files import atomic_file, check_writable, written
-from sentiment_hybrid.heads import display_name
+from sentiment_hybrid.heads import display_name, encoder_family
 from sentiment_hybrid.reporting import search_plots
 from sentiment_hybrid.reporting.results import read_results
 from sentiment_hybrid.runtime import Runtime
@@ -246,7 +246,7 @@ def _draw(config: Config, model: str, found: _Found) -> dict[str, Path]:
         found.importances,
         metric=f"{'' if METRICS[metric] else 'negative '}valid {console.metric_name(metric)}",
         log_params=[name for name, entry in section.hpo.search_space.items() if getattr(entry, "log", False)],
-        title=f"{display_name(model)} on {config.project.name}",
+        title=f"{display_name(model, encoder_family(config.encoder.name))} on {config.project.name}",
     )
 
 
@@ -262,7 +262,7 @@ def _result(config: Config, model: str, found: _Found, files: dict[str, Path]) -
     states = [trial.state for trial in found.trials]
     scored = [trial for trial in found.trials if trial.state != "failed"]
     return OptimizeResult(
-        model=display_name(model),
+        model=display_name(model, encoder_family(config.encoder.name)),
         study=found.study,
         storage=found.storage,
         metric=section.train.metric,
@@ -348,13 +348,13 @@ def _is_done(
     """Whether the published model is this one and its entry is in the results."""
     if not is_published(config, model, data_fingerprint, include_valid=purpose.include_valid, bundle=bundle):
         return False
-    run_id = read_info(paths.published_model(config.paths.models_dir, model)).run_id
-    name = f"{display_name(model)}_{purpose.name}"
+    info = read_info(paths.published_model(config.paths.models_dir, model))
+    name = f"{info.display_name}_{purpose.name}"
     try:
         entries = read_results(paths.results_json(config.paths.results_dir))
     except OutputError:
         return False
-    return any(entry.get("name") == name and entry.get("run") == run_id for entry in entries)
+    return any(entry.get("name") == name and entry.get("run") == info.run_id for entry in entries)
 
 
 def show(result: OptimizeResult) -> None:

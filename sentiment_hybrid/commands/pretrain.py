@@ -31,7 +31,6 @@ from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import DatabaseError, DataError, UsageError, count
 from sentiment_hybrid.files import atomic_dir, check_writable, write_json, written
 from sentiment_hybrid.models.encoder.hub import (
-    SCRATCH,
     LoadedEncoder,
     build_scratch,
     directory_of,
@@ -261,7 +260,7 @@ def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) 
     set_seeds(config.project.seed)
     encoder = _start(config, texts, offline=offline)
     model = MaskedLanguageModel(encoder.model)
-    if base != SCRATCH:
+    if base != paths.SCRATCH:
         _load_head(model, encoder, base)
         encoder = _extended(encoder, model, texts, max_length=config.encoder.max_length)
     if settings.dropout is not None:
@@ -290,7 +289,7 @@ def _tokenized(config: Config, texts: Sequence[str], tokenizer: Any) -> Tokenize
 def _start(config: Config, texts: _Texts, *, offline: bool) -> LoadedEncoder:
     """The encoder before any training: loaded, or with random weights and a tokenizer learned from the texts."""
     base, sizes, window = _base(config), config.encoder.scratch, config.encoder.max_length
-    if base != SCRATCH:
+    if base != paths.SCRATCH:
         settings = config.encoder.model_copy(update={"name": base, "revision": _revision(config)})
         return load_encoder(settings, offline=offline, check_length=False)
     tokenizer = train_tokenizer(texts.train, sizes, max_length=window, added_tokens=texts.added_tokens)

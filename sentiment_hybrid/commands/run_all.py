@@ -27,7 +27,7 @@ from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.inference.testing import TestResult, kept_result
 from sentiment_hybrid.engine.training.fingerprint import can_resume, is_published
 from sentiment_hybrid.errors import SenthyError, UsageError, count
-from sentiment_hybrid.heads import display_name
+from sentiment_hybrid.heads import display_name, encoder_family
 from sentiment_hybrid.reporting.plots import comparison
 from sentiment_hybrid.reporting.predictions import read_predictions
 from sentiment_hybrid.runtime import Runtime
@@ -96,7 +96,7 @@ def run(
     files = {"results": paths.results_json(config.paths.results_dir)}
     result = RunAllResult(prepared, {}, [], [], {}, files, 0.0)
     for model in dict.fromkeys(models):
-        name = display_name(model)
+        name = display_name(model, encoder_family(config.encoder.name))
         try:
             result.tests[name] = _DONE_BY[mode](config, model, options, result)
         except Exception as error:  # noqa: BLE001 - the other models continue in any case
@@ -133,14 +133,14 @@ def _train(config: Config, model: str, options: _Options, result: RunAllResult) 
     resumes = options.runtime.resume and (options.seeds > 1 or can_resume(config, model, data))
     trained = train_command.run(config, model, replace(options.runtime, resume=resumes), seeds=options.seeds)
     assert trained.test is not None
-    result.trained[display_name(model)] = trained
+    result.trained[display_name(model, encoder_family(config.encoder.name))] = trained
     return trained.test
 
 
 def _optimize(config: Config, model: str, options: _Options, result: RunAllResult) -> TestResult:
     """Search to the total of trials and train the best; returns the final model's test."""
     found = optimize_command.run(config, model, options.runtime)
-    result.searches[display_name(model)] = found
+    result.searches[display_name(model, encoder_family(config.encoder.name))] = found
     if found.trained is None:
         result.skipped.append(f"train {model}")
     test = found.test if found.trained is None else found.trained.test
@@ -152,7 +152,7 @@ def _is_trained(config: Config, model: str, data_fingerprint: str, *, bundle: bo
     """Whether the published model is the one that training would give again; says so if it is."""
     if not is_published(config, model, data_fingerprint, bundle=bundle):
         return False
-    name = display_name(model)
+    name = display_name(model, encoder_family(config.encoder.name))
     note(f"{name} is already trained on this data with these settings (--force repeats it)")
     return True
 

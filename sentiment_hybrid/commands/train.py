@@ -24,7 +24,6 @@ from sentiment_hybrid.engine.training.publish import publish
 from sentiment_hybrid.engine.training.runner import best_epoch, fit, held, load_last
 from sentiment_hybrid.engine.training.runs import Run, now, versions
 from sentiment_hybrid.files import check_writable
-from sentiment_hybrid.heads import display_name
 from sentiment_hybrid.reporting.results import append_result
 from sentiment_hybrid.runtime import Runtime
 
@@ -155,8 +154,7 @@ def _train(
             seconds = time.perf_counter() - started
             results = distributed.from_main(
                 lambda: tuple(
-                    _result(run, head, target, resumed=resumed, passes=passes, seconds=seconds)
-                    for head, target in targets.items()
+                    _result(run, target, resumed=resumed, passes=passes, seconds=seconds) for target in targets.values()
                 )
             )
             if test:
@@ -195,10 +193,10 @@ def _as_started(config: Config, run: Run) -> Config:
     return distributed.from_main(run.config).model_copy(update=kept)
 
 
-def _result(run: Run, model: str, model_dir: Path, *, resumed: bool, passes: int, seconds: float) -> TrainResult:
+def _result(run: Run, model_dir: Path, *, resumed: bool, passes: int, seconds: float) -> TrainResult:
     best, valid = best_epoch(run)
     return TrainResult(
-        model=display_name(model),
+        model=read_info(model_dir).display_name,
         model_dir=model_dir,
         run_dir=run.folder,
         best_epoch=best["epoch"],
@@ -293,7 +291,7 @@ def _done_seed(config: Config, model: str, target: Path, fingerprint: str) -> Tr
         return None
     run = Run(paths.runs_dir(config.paths.results_dir) / info.run_id)
     finished = "finished" in run.meta()
-    return _result(run, model, target, resumed=True, passes=0, seconds=0.0) if finished else None
+    return _result(run, target, resumed=True, passes=0, seconds=0.0) if finished else None
 
 
 def _data_fingerprint(config: Config) -> str:

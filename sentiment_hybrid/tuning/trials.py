@@ -25,7 +25,7 @@ from sentiment_hybrid.engine.training.prepare import load_or_build_encoder, new_
 from sentiment_hybrid.engine.training.tasks import weights_of_classes
 from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import ConfigError, DataError, TrainingError
-from sentiment_hybrid.models.encoder.hub import SCRATCH, LoadedEncoder
+from sentiment_hybrid.models.encoder.hub import LoadedEncoder
 from sentiment_hybrid.models.encoder.module import check_max_length
 from sentiment_hybrid.runtime import Runtime
 from sentiment_hybrid.tuning.space import largest, with_params
@@ -173,7 +173,7 @@ class TrialBench:
 
     def _encoder(self, config: Config) -> LoadedEncoder:
         """The unmodified encoder; the size of a scratch encoder depends on the window length."""
-        key = config.encoder.max_length if config.encoder.name == SCRATCH else 0
+        key = config.encoder.max_length if config.encoder.name == paths.SCRATCH else 0
         if key not in self._encoders:
             set_seeds(config.project.seed)
             texts = self._rows[0].texts
@@ -194,7 +194,7 @@ class TrialBench:
                 hint=f"Search 0 to {most}, or use choices with all.",
             )
         length = largest(space["max_length"]) if "max_length" in space else None
-        if length is not None and self.config.encoder.name != SCRATCH:
+        if length is not None and self.config.encoder.name != paths.SCRATCH:
             check_max_length(self.loaded.model, int(length), name=self.config.encoder.name)
 
     def _session(self, config: Config) -> Session:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,6 +47,16 @@ def test_training_publishes_a_model_tests_it_and_writes_the_results(project, mod
     assert run.meta()["data_fingerprint"] == load_model(directory).info.data_fingerprint
     assert (run.folder / paths.RUN_CURVES).stat().st_size > 0
     assert not (run.folder / paths.CHECKPOINTS_DIR).exists()
+
+
+def test_a_model_on_a_bert_is_not_called_roberta(project, tiny_encoder_dir):
+    bert = shutil.copytree(tiny_encoder_dir, project.folder / "encoder")
+    architecture = json.loads((bert / "config.json").read_text(encoding="utf-8"))
+    changes = {"model_type": "bert", "pad_token_id": 1, "layer_norm_eps": 1e-12}
+    (bert / "config.json").write_text(json.dumps({**architecture, **changes}), encoding="utf-8")
+    result = train.run(project.config(f"encoder.name={bert}"), "linear")
+    assert result.model == read_info(result.model_dir).display_name == "Linear-BERT"
+    assert read_results(project.folder / "results" / "model_results.json")[-1]["name"] == "Linear-BERT_Train"
 
 
 def test_the_best_epoch_on_validation_is_the_one_published(project):

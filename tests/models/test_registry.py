@@ -10,7 +10,7 @@ from torch import nn
 
 from sentiment_hybrid.config.schema import MODEL_NAMES, Config, Section
 from sentiment_hybrid.errors import ConfigError, ModelError
-from sentiment_hybrid.heads import HEADS
+from sentiment_hybrid.heads import HEADS, display_name, encoder_family
 from sentiment_hybrid.models import build_head, head_class, head_config
 
 
@@ -34,6 +34,42 @@ def test_every_registered_head_can_be_imported_and_has_a_config(name):
     assert issubclass(head_class(name), nn.Module)
     assert isinstance(Config().model(name).head, Section)
     assert head_class(name).__doc__
+
+
+@pytest.mark.parametrize(
+    ("encoder", "name"),
+    [
+        ("roberta-base", "HANRoBERTa"),
+        ("FacebookAI/xlm-roberta-base", "HANRoBERTa"),
+        ("mini", "HANRoBERTa"),
+        ("scratch", "HANRoBERTa"),
+        ("sentence-transformers/all-MiniLM-L6-v2", "HAN-MiniLM"),
+        ("sentence-transformers/all-mpnet-base-v2", "HAN-MPNet"),
+        ("microsoft/deberta-v3-small", "HAN-DeBERTa"),
+        ("distilbert-base-uncased", "HAN-DistilBERT"),
+        ("google-bert/bert-base-uncased", "HAN-BERT"),
+        ("acme/tweets", "HAN-tweets"),
+    ],
+)
+def test_a_display_name_follows_the_family_of_the_encoder(encoder, name):
+    assert display_name("han", encoder_family(encoder)) == name
+
+
+@pytest.mark.parametrize(
+    ("folder", "architecture", "family"),
+    [
+        ("encoder", "roberta", "RoBERTa"),
+        ("mini-lm", "roberta", "RoBERTa"),
+        ("all-MiniLM-L6-v2", "bert", "MiniLM"),
+        ("my-roberta", "bert", "BERT"),
+        ("encoder", "deberta-v2", "DeBERTa"),
+        ("encoder", "nomic", "nomic"),
+    ],
+)
+def test_the_family_of_a_directory_is_that_of_its_architecture(tmp_path, folder, architecture, family):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "config.json").write_text(f'{{"model_type": "{architecture}"}}', encoding="utf-8")
+    assert encoder_family(str(tmp_path / folder)) == family
 
 
 def test_an_unknown_head_is_answered_with_the_near_one():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sentiment_hybrid import paths
 from sentiment_hybrid.errors import EncoderError, ModelError
 from sentiment_hybrid.files import atomic_dir, recover, save_tensors, sha256, write_json, written
-from sentiment_hybrid.heads import HEADS, display_name
+from sentiment_hybrid.heads import HEADS, ROBERTA, display_name
 
 if TYPE_CHECKING:
     from sentiment_hybrid.engine.evaluation.seen import SeenTexts
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 #: What models published by earlier versions do not say.
-_LATER_FIELDS = {"parent", "trained_on_valid", "temperature"}
+_LATER_FIELDS = {"parent", "trained_on_valid", "temperature", "encoder_family"}
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 
 
@@ -55,11 +55,13 @@ class ModelInfo:
     trained_on_valid: bool = False
     #: What logits are divided by, so that probabilities are as often right as they say; from the validation rows.
     temperature: float = 1.0
+    #: As in `heads.encoder_family`.
+    encoder_family: str = ROBERTA
 
     @property
     def display_name(self) -> str:
         """``LSTMRoBERTa``."""
-        return display_name(self.head)
+        return display_name(self.head, self.encoder_family)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import TrainingError, UsageError
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier, JointClassifier
-from sentiment_hybrid.models.encoder.hub import SCRATCH, LoadedEncoder, build_scratch, load_encoder
+from sentiment_hybrid.models.encoder.hub import LoadedEncoder, build_scratch, load_encoder
 from sentiment_hybrid.models.encoder.module import Encoder, set_dropout
 from sentiment_hybrid.models.tokenizer import train_tokenizer
 from sentiment_hybrid.runtime import Runtime
@@ -195,7 +195,7 @@ def load_or_build_encoder(
         UsageError: there is a place, and the encoder is built from scratch.
     """
     settings = config.encoder
-    if settings.name != SCRATCH:
+    if settings.name != paths.SCRATCH:
         if place is not None:
             settings = settings.model_copy(update={"name": str(place), "revision": None})
         return load_encoder(settings, offline=offline)

@@ -21,7 +21,7 @@ from sentiment_hybrid.engine.training.joint import rows_before
 from sentiment_hybrid.engine.training.runs import Run, now, versions
 from sentiment_hybrid.engine.training.tasks import Classification
 from sentiment_hybrid.engine.training.trainer import Trainer
-from sentiment_hybrid.heads import display_name
+from sentiment_hybrid.heads import display_name, encoder_family
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder.module import encoder_fingerprint
 from sentiment_hybrid.reporting.plots import learning_curves
@@ -64,7 +64,8 @@ def publish(
         save_model(target, classifier=classifier, encoder=session.encoder, info=info, bundle=inside, seen=seen)
     epochs = run.epochs()
     best = [epoch["epoch"] for epoch in epochs if epoch["is_best"]][-1]
-    title = f"{', '.join(display_name(head) for head in targets)} on {config.project.name}"
+    family = encoder_family(config.encoder.name)
+    title = f"{', '.join(display_name(head, family) for head in targets)} on {config.project.name}"
     learning_curves(run.folder / paths.RUN_CURVES, epochs, title=title, best=best)
 
 
@@ -111,6 +112,7 @@ def _describe(
         max_length=config.encoder.max_length,
         max_windows=config.encoder.max_windows,
         encoder_name=config.encoder.name,
+        encoder_family=encoder_family(config.encoder.name),
         encoder_revision=encoder.revision,
         encoder_fingerprint=encoder_fingerprint(encoder.model) if trained else encoder.fingerprint,
         encoder_inside=False,

@@ -22,6 +22,7 @@ from sentiment_hybrid.files import written
 from sentiment_hybrid.models.encoder.module import Encoder, check_max_length, encoder_fingerprint, max_positions
 from sentiment_hybrid.models.encoder.roberta import (
     CONFIG_FILE,
+    FAMILIES,
     WEIGHTS_FILE,
     Architecture,
     Roberta,
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from sentiment_hybrid.models.encoder.module import Model
 
     AnyTokenizer: TypeAlias = Tokenizer | PreTrainedTokenizerBase
-
-SCRATCH = "scratch"
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "bpe.codes")
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model*.bin")
@@ -62,7 +61,7 @@ class LoadedEncoder:
 def load_encoder(encoder_config: EncoderConfig, *, offline: bool = False, check_length: bool = True) -> LoadedEncoder:
     """Load the encoder that a config names: a hub model, a local directory, or ``mini``, which ships in the package.
 
-    Weights come as float32 from safetensors alone, with SDPA attention and no pooler; code from the hub is never run.
+    Weights come as float32 from safetensors alone, without a pooler; code from the hub is never run.
 
     Raises:
         EncoderError: it cannot be had, is no safe or complete encoder, or lacks a tokenizer.
@@ -70,7 +69,7 @@ def load_encoder(encoder_config: EncoderConfig, *, offline: bool = False, check_
         ValueError: the name is ``scratch``; see :func:`build_scratch`.
     """
     name = encoder_config.name
-    if name == SCRATCH:
+    if name == paths.SCRATCH:
         raise ValueError("a scratch encoder is built with build_scratch, not loaded")
     directory = Path(name).expanduser()
     if name == paths.MINI:
@@ -163,7 +162,7 @@ def build_scratch(scratch_config: ScratchEncoder, *, tokenizer: Tokenizer, max_l
         "eos_token_id": tokenizer.eos_token_id,
     }
     model = Roberta(Architecture(document)).eval()
-    return LoadedEncoder(model, tokenizer, SCRATCH, None, encoder_fingerprint(model), "scratch")
+    return LoadedEncoder(model, tokenizer, paths.SCRATCH, None, encoder_fingerprint(model), "scratch")
 
 
 def extend(loaded: LoadedEncoder, *, added_tokens: Sequence[str] = (), max_length: int) -> dict[int, list[int]]:
@@ -306,10 +305,9 @@ def _by_transformers(name: str, *, revision: str | None, local_only: bool) -> tu
                 config=config,
                 dtype=torch.float32,
                 use_safetensors=True,
-                attn_implementation="sdpa",
                 output_loading_info=True,
                 **where,
-                **_without_pooler(config),
+                **_architecture_options(config),
             )
     # What transformers raises for a model that is not there, damaged, or not meant for it has no common base.
     except (
@@ -340,15 +338,17 @@ def _as_ours(model: PreTrainedModel) -> Model:
     return own.requires_grad_(True).eval()
 
 
-def _without_pooler(config: Any) -> dict[str, bool]:
-    """The option that leaves out the pooler, for the architectures that know it."""
+def _architecture_options(config: Any) -> dict[str, Any]:
+    """SDPA attention and no pooler, each where the architecture supports it."""
     from transformers import MODEL_MAPPING
 
-    if type(config) not in MODEL_MAPPING:
-        return {}
-    model_class = MODEL_MAPPING[type(config)]
-    known = not isinstance(model_class, tuple) and "add_pooling_layer" in inspect.signature(model_class).parameters
-    return {"add_pooling_layer": False} if known else {}
+    model_class = MODEL_MAPPING.get(type(config), None)
+    if model_class is None or isinstance(model_class, tuple):
+        return {"attn_implementation": "eager"}
+    options: dict[str, Any] = {"attn_implementation": "sdpa" if model_class._supports_sdpa else "eager"}
+    if "add_pooling_layer" in inspect.signature(model_class).parameters:
+        options["add_pooling_layer"] = False
+    return options
 
 
 def _check_loaded(name: str, model: Any, tokenizer: Any, missing: list[str]) -> None:
@@ -364,6 +364,14 @@ def _check_loaded(name: str, model: Any, tokenizer: Any, missing: list[str]) -> 
             hint="Use an encoder such as roberta-base.",
         )
     _check_tokenizer(name, model, tokenizer)
+    # Other families do not compute with this id, and some of their published configs have a wrong one.
+    expected = model.config.pad_token_id if model.config.model_type in FAMILIES else tokenizer.pad_token_id
+    if expected != tokenizer.pad_token_id:
+        raise EncoderError(
+            f"the tokenizer of {name} pads with id {tokenizer.pad_token_id}, but its {model.config.model_type} encoder "
+            f"expects id {expected}: they do not match",
+            hint="Copy the tokenizer files of the same model into its directory.",
+        )
 
 
 def _check_tokenizer(name: str, model: Any, tokenizer: Any) -> None:

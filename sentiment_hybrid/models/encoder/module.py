@@ -35,6 +35,16 @@ _ARCHITECTURE = (
     "max_position_embeddings",
     "pad_token_id",
 )
+#: The same for fields that only some families have (DeBERTa, MPNet); they are hashed only where they are set.
+_RELATIVE_POSITIONS = (
+    "relative_attention",
+    "pos_att_type",
+    "position_buckets",
+    "max_relative_positions",
+    "share_att_key",
+    "norm_rel_ebd",
+    "conv_act",
+)
 
 
 class Encoder(nn.Module):
@@ -220,6 +230,9 @@ def encoder_fingerprint(model: Model) -> str:
     config = model.config
     for field in _ARCHITECTURE:
         digest.update(f"{field}={getattr(config, field, None)}\n".encode())
+    for field in _RELATIVE_POSITIONS:
+        if (value := getattr(config, field, None)) is not None:
+            digest.update(f"{field}={value}\n".encode())
     for name, tensor in sorted(model.state_dict().items()):
         if name.startswith("pooler."):
             continue

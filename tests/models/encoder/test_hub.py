@@ -246,6 +246,51 @@ def test_a_tokenizer_of_another_model_is_refused(local, tmp_path: Path):
         load_encoder(named(local))
 
 
+def test_a_tokenizer_with_another_padding_id_is_refused(local):
+    config = json.loads((local / "config.json").read_text())
+    (local / "config.json").write_text(json.dumps({**config, "pad_token_id": 0}))
+    with pytest.raises(EncoderError, match="pads with id 1, but its roberta encoder expects id 0"):
+        load_encoder(named(local))
+
+
+@pytest.mark.parametrize("family", ["deberta-v2", "mpnet"])
+def test_a_family_without_sdpa_loads_with_eager_attention_and_gives_the_states_of_transformers(local, family):
+    from transformers import AutoConfig, AutoModel
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    relative = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8}
+    config = AutoConfig.for_model(
+        family,
+        vocab_size=400,
+        max_position_embeddings=34,
+        pad_token_id=1,
+        **sizes,
+        **(relative if "deb" in family else {}),
+    )
+    reference = AutoModel.from_config(config).eval()
+    reference.save_pretrained(local)
+    loaded = load_encoder(named(local))
+    ids, mask = ids_of(loaded.tokenizer, "a good day")
+    padded = torch.nn.functional.pad(ids, (0, 3), value=1), torch.nn.functional.pad(mask, (0, 3))
+    with torch.no_grad():
+        states = Encoder(loaded.model)(*padded)[:, : ids.shape[1]]
+        expected = reference(input_ids=ids, attention_mask=mask).last_hidden_state
+    assert torch.allclose(states, expected, atol=1e-5)
+
+
+def test_the_fingerprint_tells_how_deberta_attends_to_positions():
+    from transformers import DebertaV2Config, DebertaV2Model
+
+    def fingerprint(**changes):
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+        torch.manual_seed(0)
+        config = DebertaV2Config(vocab_size=50, relative_attention=True, position_buckets=8, **sizes, **changes)
+        return encoder_fingerprint(DebertaV2Model(config))
+
+    options = {"share_att_key": True}  # so that both have the same weights
+    assert fingerprint(pos_att_type=["p2c"], **options) != fingerprint(pos_att_type=["c2p"], **options)
+
+
 def test_a_model_that_brings_its_own_code_is_refused(local):
     config = json.loads((local / "config.json").read_text())
     (local / "evil.py").write_text("raise SystemExit('code from a model was run')")
