@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
+import re
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
@@ -19,7 +22,8 @@ from sentiment_hybrid.errors import OutputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-_ATTEMPTS = 5  # at swapping folders while others read
+#: Names beside a target that only a stop leaves there; the first group is the target's.
+_LEFTOVER = re.compile(r"\.(.+)\.(?:lock|old|[0-9a-f]{8}\.partial)")
 
 
 def reason(error: Exception) -> str:
@@ -41,37 +45,116 @@ def written(target: Path | str, *, hint: str = "Free some disk space, or choose 
 
 
 @contextmanager
-def atomic_file(path: Path, *, flush: bool = False) -> Iterator[Path]:
-    """A name beside ``path``, in a folder that is made, to write to; put in its place if the block ends well.
+def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold the lock of ``path``, which everyone who replaces it takes; the system frees it when a process dies.
 
-    With ``flush`` its content is on the disk before: then not even a power failure loses both files.
+    Gives False where the file system has no locks.
+
+    Raises:
+        OutputError: another process holds it, and not ``wait``.
+        OSError: its folder may not be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    lock = path.with_name(f".{path.name}.lock")
     try:
-        yield aside
-        if flush:
-            _flush(aside)
-        aside.replace(path)
+        descriptor, works = _acquire(lock, wait=wait)
+    except BlockingIOError as error:
+        raise OutputError(
+            f"another process is writing {path}", hint="Wait until it has finished, or choose another name."
+        ) from error
+    try:
+        yield works
     finally:
+        if os.name == "posix":  # elsewhere an open file cannot be removed, so nobody's lock can be either
+            lock.unlink(missing_ok=True)
+        os.close(descriptor)
         with suppress(OSError):
-            aside.unlink()
+            if os.name != "posix":
+                lock.unlink()
+
+
+def _acquire(lock: Path, *, wait: bool) -> tuple[int, bool]:
+    """The descriptor of a lock file, and whether it is locked."""
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            works = _lock(descriptor, wait=wait)
+            # Whoever held it before has removed the file: a lock of that file would keep nobody out.
+            if not works or os.path.samestat(os.fstat(descriptor), lock.stat()):
+                return descriptor, works
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, *, wait: bool) -> bool:
+    """Whether the file system has locks. Raises BlockingIOError when another holds this one, and not ``wait``."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            raise BlockingIOError(error.errno, "locked") from error
+        return False
+    return True
 
 
 @contextmanager
-def atomic_dir(directory: Path, *, aside: Path | None = None) -> Iterator[Path]:
+def atomic_file(path: Path, *, flush: bool = False, wait: bool = True) -> Iterator[Path]:
+    """A name beside ``path``, in a folder that is made, to write to; put in its place if the block ends well.
+
+    With ``flush`` its content is on the disk before: then not even a power failure loses both files. One process at a
+    time writes it: another waits, or is refused if not ``wait``.
+
+    Raises:
+        OutputError: another process is writing it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path, wait=wait) as alone:
+        if alone:
+            _remove_partials(path)
+        aside = _partial(path)
+        try:
+            yield aside
+            if flush:
+                _flush(aside)
+            aside.replace(path)
+        finally:
+            with suppress(OSError):
+                aside.unlink()
+
+
+@contextmanager
+def atomic_dir(directory: Path, *, wait: bool = True) -> Iterator[Path]:
     """A new folder to write to, flushed and put in place of ``directory`` if the block ends well.
 
     An old one is moved to ``.NAME.old`` first and then removed; `recover` puts it back after a stop between the two.
-    ``aside`` is another name for the new folder until it is whole.
+    One process at a time writes it: another waits, or is refused if not ``wait``.
 
     Raises:
         OSError: it cannot be written; the old one is untouched.
+        OutputError: another process is writing it.
     """
-    recover(directory)
-    for stale in directory.parent.glob(f".{directory.name}.*.partial"):
-        shutil.rmtree(stale, ignore_errors=True)
-    aside = aside or directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.partial")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with locked(directory, wait=wait) as alone:
+        _put_back(directory)
+        if alone:
+            _remove_partials(directory)
+        with new_dir(directory, aside=_partial(directory)) as aside:
+            yield aside
+
+
+@contextmanager
+def new_dir(directory: Path, *, aside: Path) -> Iterator[Path]:
+    """As `atomic_dir`, without a lock: no other writes this name. It is called ``aside`` until it is whole."""
     aside.mkdir(parents=True)
     try:
         yield aside
@@ -82,30 +165,75 @@ def atomic_dir(directory: Path, *, aside: Path | None = None) -> Iterator[Path]:
         raise
 
 
-def recover(directory: Path) -> None:
-    """Put the old folder back if `atomic_dir` was stopped between moving it aside and putting the new one in place."""
-    old = _old(directory)
-    if old.is_dir() and not directory.exists():
-        # Another process may publish or recover at this moment, and then there is nothing left to do.
-        with suppress(OSError):
-            old.rename(directory)
+def recover(directory: Path) -> Path:
+    """The folder, put back if `atomic_dir` was stopped between moving it aside and putting the new one in place.
+
+    The same goes for the folder that it is in: models that were packed together are replaced together.
+    """
+    for place in (directory.parent, directory):
+        if place.name and _old(place).is_dir() and not place.exists():
+            # Where nothing may be written, it stays as it is.
+            with suppress(OSError), locked(place):
+                _put_back(place)
+    return directory
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What killed processes have left of files and folders in ``folder``: partial ones, and replaced ones."""
+    found = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if (match := _LEFTOVER.fullmatch(path.name)) and _is_dead(path, folder / match[1]):
+            found.append(path)
+    return found
+
+
+def _is_dead(leftover: Path, target: Path) -> bool:
+    if leftover == _old(target) and not target.exists():
+        return False  # the only one there is
+    try:
+        with locked(target, wait=False) as alone:
+            pass
+    except (OSError, OutputError):
+        return False
+    return alone and leftover.exists()  # a lock that nobody holds is gone now
+
+
+def _put_back(directory: Path) -> None:
+    if not directory.exists():
+        with suppress(FileNotFoundError):
+            _old(directory).rename(directory)
 
 
 def _swap_in(aside: Path, directory: Path) -> None:
     old = _old(directory)
-    for attempt in range(_ATTEMPTS):
-        shutil.rmtree(old, ignore_errors=True)
-        with suppress(FileNotFoundError):
-            directory.rename(old)
-        try:
-            aside.rename(directory)
-            break
-        except OSError:
-            # A reader may have recovered the old folder between the two renames.
-            if attempt == _ATTEMPTS - 1 or not directory.is_dir():
-                recover(directory)
-                raise
     shutil.rmtree(old, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        directory.rename(old)
+    try:
+        aside.rename(directory)
+    except OSError:
+        _put_back(directory)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+
+
+def _remove_partials(path: Path) -> None:
+    """Remove what killed processes have left; the caller holds the lock, so that nobody is writing them."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.????????.partial"):
+        remove(leftover)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, as far as that can be done."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def _old(directory: Path) -> Path:

@@ -98,7 +98,7 @@ def run(
     target = output or paths.exported_model(config.paths.models_dir, loaded.info.head, quantize)
     _check_target(target, directory)
     kind = quantize or "fp32"
-    with written(target), atomic_dir(target) as aside:
+    with written(target), atomic_dir(target, wait=False) as aside:
         _write(loaded, aside, quantize=quantize)
         facts = _facts(aside, loaded, kind)
         _describe(aside, loaded, facts)  # the check reads it

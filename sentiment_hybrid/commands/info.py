@@ -14,6 +14,7 @@ from sentiment_hybrid import console, paths
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.console import size
 from sentiment_hybrid.errors import SenthyError
+from sentiment_hybrid.files import recover
 from sentiment_hybrid.heads import HEADS
 
 _PACKAGES = (
@@ -77,7 +78,7 @@ def _memory() -> str:
 def _files(config: Config, config_file: str | None) -> dict[str, Any]:
     cache = paths.cache_dir(config.paths.cache_dir)
     models = config.paths.models_dir
-    published = [name for name in HEADS if paths.published_model(models, name).is_dir()]
+    published = [name for name in HEADS if recover(paths.published_model(models, name)).is_dir()]
     return {
         "config": config_file or "defaults",
         "shipped configs": str(paths.shipped_configs()),

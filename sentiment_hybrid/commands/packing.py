@@ -45,7 +45,7 @@ def run(config: Config, *, output: Path | None = None, offline: bool = False) ->
     models = [load_model(published(config.paths.models_dir, head), offline=offline) for head in heads]
     target = output or paths.packed_models(config.paths.models_dir)
     _check_target(target)
-    with written(target), atomic_dir(target) as aside:
+    with written(target), atomic_dir(target, wait=False) as aside:
         pack(models, aside)
         seen = _seen(config, models)
         if seen is not None:

@@ -18,6 +18,7 @@ from sentiment_hybrid.console import note, progress, warn
 from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.prefetch import one_ahead
 from sentiment_hybrid.errors import ModelError, SourceError, UsageError, count
+from sentiment_hybrid.files import recover
 from sentiment_hybrid.heads import HEADS
 
 if TYPE_CHECKING:
@@ -276,7 +277,7 @@ def _predictor(
     elif model_dir is None and backend == "onnx":
         note(f"using {directory}")
     elif model_dir is None and head is None:
-        others = [name for name in HEADS if paths.published_model(models_dir, name).is_dir()]
+        others = [name for name in HEADS if recover(paths.published_model(models_dir, name)).is_dir()]
         others = [name for name in others if paths.published_model(models_dir, name) != directory]
         if others:
             note(f"using {directory} (--model selects another: {', '.join(others)})")
@@ -303,7 +304,7 @@ def _exported(models_dir: Path, head: str | None) -> Path:
     heads = list(HEADS) if head is None else [head]
     places = [paths.exported_model(models_dir, name, kind) for name in heads for kind in (None, "int8")]
     for place in places:
-        if place.is_dir():
+        if recover(place).is_dir():
             return place
     raise ModelError(
         f"no exported model found: {models_dir} has no {' or '.join(place.name for place in places)}",

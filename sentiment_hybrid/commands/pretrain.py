@@ -29,7 +29,7 @@ from sentiment_hybrid.engine.training.runner import best_epoch, fit, held, load_
 from sentiment_hybrid.engine.training.runs import FREE_TO_CHANGE, Run, now, versions
 from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import DatabaseError, DataError, UsageError, count
-from sentiment_hybrid.files import atomic_dir, check_writable, write_json, written
+from sentiment_hybrid.files import atomic_dir, check_writable, recover, write_json, written
 from sentiment_hybrid.models.encoder.hub import (
     LoadedEncoder,
     build_scratch,
@@ -117,7 +117,7 @@ def run(config: Config, runtime: Runtime = Runtime()) -> PretrainResult:
 
 def _check_output(output: Path) -> None:
     """A pretrained encoder may replace only an older pretrained encoder."""
-    if output.exists() and not output.is_dir():
+    if recover(output).exists() and not output.is_dir():
         raise UsageError(f"--output {output} is a file", hint="Choose a new directory.")
     if output.is_dir() and any(output.iterdir()) and not (output / paths.PRETRAINED_JSON).is_file():
         raise UsageError(

@@ -85,22 +85,19 @@ def open_writer(
     kind = kind_of_output(target)
     target = target.expanduser().resolve()
     with _as_output_error(target):
-        _prepare(target, kind)
-        with atomic_file(target) as aside, contextlib.ExitStack() as stack:
+        _check_target(target, kind)
+        with atomic_file(target, wait=False) as aside, contextlib.ExitStack() as stack:
             writer = _file_writer(stack, aside, target, columns, kind=kind, types=types or {}, quoting=quoting)
             yield writer
             writer.close()
 
 
-def _prepare(target: Path, kind: str) -> None:
-    """Refuse a target that must not be replaced, and remove partial files of killed runs."""
+def _check_target(target: Path, kind: str) -> None:
+    """Refuse a target that must not be replaced."""
     if target.is_dir():
         raise OutputError(f"{target} is a directory", hint="Choose a file name.")
     if kind == "sqlite" and target.is_file() and target.stat().st_size:
         _check_replaceable(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for stale in target.parent.glob(f".{target.name}.????????.partial"):
-        stale.unlink(missing_ok=True)
 
 
 def _check_replaceable(target: Path) -> None:

@@ -239,7 +239,7 @@ def _load_encoder(directory: Path, info: ModelInfo, given: str | Path | None, of
 def _beside(directory: Path) -> str:
     """Names the trained models of other heads, where the missing one is that of a head."""
     places = {head: paths.published_model(directory.parent, head) for head in HEADS}
-    trained = [head for head, place in places.items() if place.is_dir()]
+    trained = [head for head, place in places.items() if recover(place).is_dir()]
     if directory not in places.values() or not trained:
         return ""
     return f"There is a trained {' and a trained '.join(trained)} model: --model {trained[0]}. "

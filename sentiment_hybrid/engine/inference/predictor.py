@@ -281,8 +281,7 @@ def published(models_dir: Path, head: str | None = None) -> Path:
     """
     heads = list(HEADS) if head is None else [head]
     for name in heads:
-        directory = paths.published_model(models_dir, name)
-        recover(directory)
+        directory = recover(paths.published_model(models_dir, name))
         if directory.is_dir():
             return directory
     looked_for = " or ".join(paths.published_model(models_dir, name).name for name in heads)
@@ -310,7 +309,7 @@ def model_directory(name: Path | str) -> Path:
 
     A directory of that name in the working directory goes first.
     """
-    path = Path(name).expanduser()
+    path = recover(Path(name).expanduser())
     first, dash, head = str(name).partition("-")
     if first == paths.MINI and not path.is_dir():
         if not dash:

@@ -23,7 +23,7 @@ import numpy as np
 from filelock import FileLock
 
 from sentiment_hybrid import paths
-from sentiment_hybrid.files import atomic_dir, mark_used, replace_json, write_json
+from sentiment_hybrid.files import mark_used, new_dir, replace_json, write_json
 
 FORMAT = 2
 KEY_BYTES = 16
@@ -155,7 +155,7 @@ def write(
     """
     tokens = int(lengths.sum())
     aside = folder / f".{part:02d}-{uuid.uuid4().hex}.partial"
-    with atomic_dir(folder / f"shard-{uuid.uuid4().hex}", aside=aside):
+    with new_dir(folder / f"shard-{uuid.uuid4().hex}", aside=aside):
         crc = _write_states(aside / _STATES, blocks, (tokens, identity.hidden_size))
         np.save(aside / _KEYS, keys)
         np.save(aside / _STARTS, np.concatenate(([0], np.cumsum(lengths))).astype(np.int64))

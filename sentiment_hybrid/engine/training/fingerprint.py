@@ -14,7 +14,7 @@ from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.training.runs import FREE_TO_CHANGE, Run
 from sentiment_hybrid.engine.training.teacher import teacher_digest
 from sentiment_hybrid.errors import ModelError, TrainingError
-from sentiment_hybrid.files import sha256
+from sentiment_hybrid.files import recover, sha256
 
 
 def train_fingerprint(config: Config, model: str, data_fingerprint: str, *, include_valid: bool = False) -> str:
@@ -61,7 +61,7 @@ def _head_files(config: Config) -> list[str]:
 
 def encoder_files(name: str) -> list[str]:
     """Digests of a local encoder's files, or mini's: the same name may mean other weights tomorrow."""
-    folder = paths.mini_dir() / paths.ENCODER_DIR if name == paths.MINI else Path(name).expanduser()
+    folder = paths.mini_dir() / paths.ENCODER_DIR if name == paths.MINI else recover(Path(name).expanduser())
     if name == "scratch" or not folder.is_dir():
         return []
     return [sha256(path) for pattern in ("*.safetensors", "*.json") for path in sorted(folder.glob(pattern))]

@@ -21,6 +21,7 @@ from sentiment_hybrid.data.store import Examples, Store
 from sentiment_hybrid.engine.inference.model_directory import load_model, read_info
 from sentiment_hybrid.engine.inference.session import Session
 from sentiment_hybrid.errors import DataError, LabelError, ModelError
+from sentiment_hybrid.files import recover
 from sentiment_hybrid.models.classifier import JointClassifier
 
 
@@ -97,7 +98,7 @@ def take_heads(session: Session, folder: Path, labels: tuple[str, ...]) -> None:
         LabelError: its labels are others, or in another order.
         ModelError: a head is missing there, or has other sizes than the configuration gives.
     """
-    if not folder.is_dir():
+    if not recover(folder).is_dir():
         raise ModelError(
             f"joint.heads_from: there is no pack at {folder}", hint="Create one with senthy export --format pack."
         )

@@ -27,7 +27,7 @@ from sentiment_hybrid.engine.inference.predictor import model_directory
 from sentiment_hybrid.engine.memory import release
 from sentiment_hybrid.engine.training.kept_answers import KeptAnswers, text_keys
 from sentiment_hybrid.errors import LabelError, ModelError, UsageError
-from sentiment_hybrid.files import reason
+from sentiment_hybrid.files import reason, recover
 from sentiment_hybrid.models.classifier import HeadOutput
 
 log = logging.getLogger(__name__)
@@ -244,7 +244,7 @@ def _digest(info: ModelInfo) -> str:
 
 def _checked(directory: Path) -> Path:
     """A model directory. Raises ModelError, which says what it is instead."""
-    heads = sorted(file.parent for file in directory.glob(f"*/{paths.MODEL_JSON}"))
+    heads = sorted(file.parent for file in recover(directory).glob(f"*/{paths.MODEL_JSON}"))
     what, hint = "", "Name a model directory, as `senthy train` publishes, or a file with a probability per label."
     if not directory.is_dir():
         what = "there is nothing there"

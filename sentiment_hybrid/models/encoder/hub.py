@@ -18,7 +18,7 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Encoder as EncoderConfig
 from sentiment_hybrid.config.schema import ScratchEncoder
 from sentiment_hybrid.errors import EncoderError
-from sentiment_hybrid.files import written
+from sentiment_hybrid.files import recover, written
 from sentiment_hybrid.models.encoder.module import Encoder, check_max_length, encoder_fingerprint, max_positions
 from sentiment_hybrid.models.encoder.roberta import (
     CONFIG_FILE,
@@ -71,7 +71,7 @@ def load_encoder(encoder_config: EncoderConfig, *, offline: bool = False, check_
     name = encoder_config.name
     if name == paths.SCRATCH:
         raise ValueError("a scratch encoder is built with build_scratch, not loaded")
-    directory = Path(name).expanduser()
+    directory = recover(Path(name).expanduser())
     if name == paths.MINI:
         loaded = replace(load_encoder_dir(paths.mini_dir() / paths.ENCODER_DIR), name=name, source="package")
     elif directory.is_dir():
@@ -89,7 +89,7 @@ def load_encoder_dir(directory: Path) -> LoadedEncoder:
     Raises:
         EncoderError: something is missing, damaged, or kept as a pickle.
     """
-    _check_directory(directory)
+    _check_directory(recover(directory))
     model, tokenizer = _from_pretrained(str(directory), revision=None, local_only=True)
     return LoadedEncoder(model, tokenizer, str(directory), None, encoder_fingerprint(model), "local")
 
@@ -282,7 +282,7 @@ def _own(name: str, revision: str | None) -> tuple[Roberta, Tokenizer] | None:
 
 def directory_of(name: str, revision: str | None) -> Path | None:
     """The directory that an encoder's name means, or where the hub's cache keeps that revision of it."""
-    directory = paths.mini_dir() / paths.ENCODER_DIR if name == paths.MINI else Path(name).expanduser()
+    directory = paths.mini_dir() / paths.ENCODER_DIR if name == paths.MINI else recover(Path(name).expanduser())
     if directory.is_dir():
         return directory
     from huggingface_hub import try_to_load_from_cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from sentiment_hybrid import files, paths
+from sentiment_hybrid import paths
 from sentiment_hybrid.engine.inference import model_directory
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo, load_model, read_info, save_model
@@ -134,21 +135,19 @@ def test_publishing_stopped_between_its_two_renames_is_recovered(make_session, t
     assert not list(tmp_path.glob(".*")), "the next save clears what the stopped one left"
 
 
-@pytest.mark.parametrize("races", [1, 3])
-def test_a_reader_that_recovers_the_old_model_while_the_new_is_published_does_no_harm(
-    make_session, tmp_path, monkeypatch, races
-):
+def test_a_reader_between_the_two_renames_waits_for_the_new_model(make_session, tmp_path, monkeypatch):
     session, directory = make_session("lstm"), tmp_path / "model"
     save(session, directory)
-    real, left = Path.rename, [races]
+    real, seen = Path.rename, []
+    reader = threading.Thread(target=lambda: seen.append(read_info(directory)))
 
-    def recovered_in_between(self, target):
-        if self.name.endswith(".partial") and left[0]:
-            left[0] -= 1
-            files.recover(directory)
+    def read_in_between(self, target):
+        if self.name.endswith(".partial"):
+            reader.start()
+            reader.join(0.1)
         return real(self, target)
 
-    monkeypatch.setattr(Path, "rename", recovered_in_between)
+    monkeypatch.setattr(Path, "rename", read_in_between)
     save_model(
         directory,
         classifier=session.classifier,
@@ -156,7 +155,8 @@ def test_a_reader_that_recovers_the_old_model_while_the_new_is_published_does_no
         info=replace(describe(session, "lstm"), run_id="new"),
         bundle=True,
     )
-    assert read_info(directory).run_id == "new"
+    reader.join()
+    assert seen[0].run_id == "new"
     assert not list(tmp_path.glob(".*"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,14 +16,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sentiment_hybrid import paths
+from sentiment_hybrid.commands.predict import _exported
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo, save_model
-from sentiment_hybrid.engine.inference.predictor import Predictor, mini, published, published_or_mini
+from sentiment_hybrid.engine.inference.predictor import Predictor, mini, model_directory, published, published_or_mini
 from sentiment_hybrid.errors import ColumnError, DataError, EncoderError, LabelError, ModelError, TrainingError
 from sentiment_hybrid.heads import HEADS
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
-from sentiment_hybrid.models.encoder.hub import LoadedEncoder, load_encoder_dir
+from sentiment_hybrid.models.encoder.hub import LoadedEncoder, directory_of, load_encoder_dir
 from sentiment_hybrid.models.encoder.module import Encoder
 
 LABELS = ("negative", "positive")
@@ -343,3 +344,21 @@ def test_int8_where_there_is_none_says_what_else_there_is(model_dir, monkeypatch
     with pytest.raises(TrainingError, match="does not support int8") as caught:
         Predictor(model_dir, precision="int8")
     assert "bf16" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "inside", "look"),
+    [
+        ("han_roberta_model_final", "", lambda place: published(place.parent, "han")),
+        ("mine", "", model_directory),
+        ("packed", "han", model_directory),
+        ("encoder", "", lambda place: directory_of(str(place), None)),
+        ("han_roberta_model_onnx", "", lambda place: _exported(place.parent, "han")),
+    ],
+)
+def test_every_kind_of_folder_is_found_after_a_stop_between_the_two_renames(
+    tmp_path: Path, name: str, inside: str, look: Callable[[Path], Path]
+) -> None:
+    (tmp_path / f".{name}.old" / inside).mkdir(parents=True)
+    assert look(tmp_path / name / inside) == tmp_path / name / inside
+    assert (tmp_path / name / inside).is_dir()
