@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,18 +39,16 @@ class TokenCounts:
     windows: Tensor  # (B,)
 
 
-class Classifier(nn.Module):
-    """A head on an encoder, or on the stored states of one.
+class _OnEncoder(nn.Module):
+    """One or several heads on an encoder, or on the stored states of one.
 
     A text is one or more windows; W windows of T tokens belong to B texts. In every window the real tokens come
     first and the padding last, and every text has at least one window.
     """
 
-    def __init__(self, encoder: Encoder | None, head: nn.Module, *, temperature: float = 1.0) -> None:
+    def __init__(self, encoder: Encoder | None) -> None:
         super().__init__()
         self.encoder = encoder
-        self.head = head
-        self.temperature = temperature
         self.projection: nn.Module | None = None
 
     def forward(
@@ -62,10 +60,8 @@ class Classifier(nn.Module):
         input_ids: Tensor | None = None,
         states: Tensor | None = None,
         counts: TokenCounts | None = None,
-    ) -> HeadOutput:
-        """Logits (B, C) and attention (B, S) from token ids or from states.
-
-        In eval mode logits are divided by ``temperature`` (Guo et al. 2017, section 4.2), which changes no label.
+    ) -> Any:
+        """Logits (B, C) and attention (B, S) of each head, from token ids or from states; the encoder runs once.
 
         Args:
             attention_mask: (W, T), 1 or True for real tokens.
@@ -78,80 +74,71 @@ class Classifier(nn.Module):
         Raises:
             ValueError: neither or both of ids and states, or ids without an encoder.
         """
+        if (input_ids is None) == (states is None):
+            raise ValueError("give either input_ids or states")
         mask = attention_mask.bool()  # (W, T)
-        states = token_states(self.encoder, mask, input_ids, states)
-        output = read_by(self.head, states, mask, text_index, num_texts, counts)
-        if self.projection is not None:
-            output = output._replace(pooled=self.projection(mean_state(states, mask, text_index, num_texts)))
+        if input_ids is not None:
+            if self.encoder is None:
+                raise ValueError("input_ids need an encoder; this classifier has only a head")
+            states = self.encoder(input_ids, mask)  # (W, T, H)
+        elif self.encoder is not None:
+            states = self.encoder.above(cast(Tensor, states).float(), mask)  # (W, T, H)
+        # What an encoder leaves in padded places is anything, in a window of padding alone even NaN: 0 x NaN is NaN.
+        states = cast(Tensor, states).float().masked_fill(~mask.unsqueeze(-1), 0.0)
+        # In bfloat16 a CPU with the instructions trains lstm and han 1.3 to 3 times as fast. How a batch is cut then
+        # moves a probability by up to 0.006, so what is measured and predicted is computed in float32. On CUDA,
+        # autocast decides.
+        device = states.device.type
+        reduced = device == "cuda" or (device == "cpu" and self.training)
+        with torch.autocast(device, enabled=reduced and torch.is_autocast_enabled(device)):
+            outputs = [head(states, mask, text_index, num_texts, counts) for head in self._heads()]
+        pooled = self.projection(mean_state(states, mask, text_index, num_texts)) if self.projection else None
+        return self._result([HeadOutput(out.logits.float(), out.attention.detach().float(), pooled) for out in outputs])
+
+    def _heads(self) -> Iterable[nn.Module]:
+        raise NotImplementedError
+
+    def _result(self, outputs: list[HeadOutput]) -> Any:
+        raise NotImplementedError
+
+
+class Classifier(_OnEncoder):
+    """A head on an encoder; its output is a HeadOutput.
+
+    In eval mode logits are divided by ``temperature`` (Guo et al. 2017, section 4.2), which changes no label.
+    """
+
+    def __init__(self, encoder: Encoder | None, head: nn.Module, *, temperature: float = 1.0) -> None:
+        super().__init__(encoder)
+        self.head = head
+        self.temperature = temperature
+
+    def _heads(self) -> Iterable[nn.Module]:
+        return (self.head,)
+
+    def _result(self, outputs: list[HeadOutput]) -> HeadOutput:
+        (output,) = outputs
         if self.training or self.temperature == 1.0:
             return output
         return output._replace(logits=output.logits / self.temperature)
 
 
-class JointClassifier(nn.Module):
-    """Several heads on one encoder, which runs once for all of them."""
+class JointClassifier(_OnEncoder):
+    """Several heads on one encoder; its output is a tuple of HeadOutputs, in the order of the heads."""
 
     def __init__(self, encoder: Encoder, heads: Mapping[str, nn.Module]) -> None:
-        super().__init__()
-        self.encoder = encoder
+        super().__init__(encoder)
         self.heads = nn.ModuleDict(heads)
-        self.projection: nn.Module | None = None
 
-    def forward(
-        self,
-        *,
-        attention_mask: Tensor,
-        text_index: Tensor,
-        num_texts: int,
-        input_ids: Tensor | None = None,
-        states: Tensor | None = None,
-        counts: TokenCounts | None = None,
-    ) -> tuple[HeadOutput, ...]:
-        """What each head makes of the texts, in the order of the heads; arguments and errors as of `Classifier`."""
-        mask = attention_mask.bool()  # (W, T)
-        states = token_states(self.encoder, mask, input_ids, states)
-        outputs = [read_by(head, states, mask, text_index, num_texts, counts) for head in self.heads.values()]
-        if self.projection is not None:
-            pooled = self.projection(mean_state(states, mask, text_index, num_texts))
-            outputs = [output._replace(pooled=pooled) for output in outputs]
+    def _heads(self) -> Iterable[nn.Module]:
+        return self.heads.values()
+
+    def _result(self, outputs: list[HeadOutput]) -> tuple[HeadOutput, ...]:
         return tuple(outputs)
 
     def classifier(self, name: str) -> Classifier:
         """One head with the shared encoder, by itself."""
         return Classifier(self.encoder, self.heads[name]).train(self.training)
-
-
-def token_states(encoder: Encoder | None, mask: Tensor, input_ids: Tensor | None, states: Tensor | None) -> Tensor:
-    """States (W, T, H) for heads, zero on padding, under a bool mask (W, T).
-
-    Raises:
-        ValueError: neither or both of ids and states, or ids without an encoder.
-    """
-    if (input_ids is None) == (states is None):
-        raise ValueError("give either input_ids or states")
-    if input_ids is not None:
-        if encoder is None:
-            raise ValueError("input_ids need an encoder; this classifier has only a head")
-        states = encoder(input_ids, mask)  # (W, T, H)
-    elif encoder is not None and states is not None:
-        states = encoder.above(states.float(), mask)  # (W, T, H)
-    assert states is not None
-    # What an encoder leaves in padded places is anything, in a window of padding alone even NaN: 0 x NaN is NaN.
-    return states.float().masked_fill(~mask.unsqueeze(-1), 0.0)
-
-
-def read_by(
-    head: nn.Module, states: Tensor, mask: Tensor, text_index: Tensor, num_texts: int, counts: TokenCounts | None
-) -> HeadOutput:
-    """A head's output, float32."""
-    # In bfloat16 a CPU with the instructions trains lstm and han 1.3 to 3 times as fast. How a batch is cut then
-    # moves a probability by up to 0.006, so what is measured and predicted is computed in float32. On CUDA,
-    # autocast decides.
-    device = states.device.type
-    reduced = device == "cuda" or (device == "cpu" and head.training)
-    with torch.autocast(device, enabled=reduced and torch.is_autocast_enabled(device)):
-        output = head(states, mask, text_index, num_texts, counts)
-    return HeadOutput(output.logits.float(), output.attention.detach().float())
 
 
 def mean_state(states: Tensor, mask: Tensor, text_index: Tensor, num_texts: int) -> Tensor:

@@ -16,16 +16,16 @@ class Dropout(nn.Dropout):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's own name for it
         """The input with a share ``p`` of its values 0 and the others larger by as much, in training."""
-        return dropout(input, self.p, training=self.training)
+        return dropout(input, self.p) if self.training else input
 
 
-def dropout(states: Tensor, share: float, *, training: bool = True) -> Tensor:
+def dropout(states: Tensor, share: float) -> Tensor:
     """``F.dropout``; on a CPU from 16 bits of numpy's fastest generator per value, seeded by torch's own.
 
     So the same state of torch's generator still gives the same values, and ``torch.manual_seed`` holds.
     """
     zeroed = round(share * _LEVELS)
-    if not training or zeroed == 0:
+    if zeroed == 0:
         return states
     if states.device.type != "cpu" or states.numel() < _FEW or zeroed == _LEVELS:
         return F.dropout(states, share)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,8 +11,10 @@ import torch
 from sentiment_hybrid.engine.batches import TokenizedTexts, collate, pack
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.memory import in_batches
-from sentiment_hybrid.engine.states.store import StoredStates
-from sentiment_hybrid.models.classifier import HeadOutput
+
+if TYPE_CHECKING:
+    from sentiment_hybrid.engine.states.store import StoredStates
+    from sentiment_hybrid.models.classifier import HeadOutput
 
 
 def predict_probabilities(

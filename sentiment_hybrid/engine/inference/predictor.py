@@ -147,7 +147,7 @@ class Predictor:
         Raises DataError for a text that is neither str nor null, with its place and what it is.
         """
         if isinstance(texts, str):
-            return next(self.stream([texts]))
+            return self.prediction(self.compute(self.prepare([texts]))[0])
         return list(self.stream(texts))
 
     def stream(self, texts: Iterable[str | None], *, chunk: int = CHUNK) -> Iterator[Prediction]:
@@ -161,7 +161,7 @@ class Predictor:
         done = 0
         while part := list(islice(source, chunk)):
             for row in self.compute(self.prepare(part, first=done)):
-                yield self._prediction(row)
+                yield self.prediction(row)
             done += len(part)
 
     def predict_proba(self, texts: Sequence[str | None]) -> np.ndarray:
@@ -194,13 +194,31 @@ class Predictor:
 
     def compute(self, prepared: Prepared) -> np.ndarray:
         """Probabilities (N, C) of the texts of `prepare`, as `predict_proba` gives them."""
-        tokenized = prepared.tokenized
+        tokenized, labels = prepared.tokenized, len(self.labels)
         full = self.info.max_length * self.info.max_windows
         cut = (tokenized.lengths == full) & (tokenized.truncated > 0)  # (M,)
         self.empty += prepared.size - len(prepared.rows)
         self.truncated += int(cut[prepared.places].sum())
-        result = np.full((prepared.size, len(self.labels)), np.nan, dtype=np.float32)
-        result[prepared.rows] = self._probabilities(tokenized)[prepared.places]
+        result = np.full((prepared.size, labels), np.nan, dtype=np.float32)
+        if not len(tokenized):
+            return result
+        if self._onnx is not None:
+            found = self._onnx.probabilities(tokenized, token_budget=self._token_budget)
+        else:
+            from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
+
+            with self._compute.borrowed():
+                self._tokens += tokenized.ids.size
+                if isinstance(self._layout, nullcontext):
+                    # Once it is worth the time, the encoder's weights are prepared for good: a stream comes in chunks.
+                    self._layout = self._compute.layout(self._classifier.encoder, tokens=self._tokens)
+                    self._layout.__enter__()
+                found = predict_probabilities(
+                    self._classifier, tokenized, compute=self._compute, token_budget=self._token_budget
+                )
+        if labels < found.shape[1]:
+            found = among(found, self._answers)
+        result[prepared.rows] = found[prepared.places]
         return result
 
     def predict_frame(self, frame: pd.DataFrame, text_column: str | None = None) -> pd.DataFrame:
@@ -241,37 +259,13 @@ class Predictor:
         values: list[np.ndarray] = [names[best], probabilities.max(axis=1, initial=-np.inf), *probabilities.T]
         return dict(zip(self.added_columns, values, strict=True))
 
-    def _lay_out(self, tokens: int) -> None:
-        """Prepare the encoder's weights once it is worth the time, and then for good: a stream comes in chunks."""
-        self._tokens += tokens
-        if isinstance(self._layout, nullcontext):
-            self._layout = self._compute.layout(self._classifier.encoder, tokens=self._tokens)
-            self._layout.__enter__()
-
-    def _prediction(self, row: np.ndarray) -> Prediction:
+    def prediction(self, row: np.ndarray) -> Prediction:
+        """The prediction of one row (C,) of `compute`."""
         if np.isnan(row[0]):
             return Prediction(None, None, {})
         best = int(row.argmax())
         probabilities = dict(zip(self.labels, (float(value) for value in row), strict=True))
         return Prediction(self.labels[best], probabilities[self.labels[best]], probabilities)
-
-    def _probabilities(self, tokenized: TokenizedTexts) -> np.ndarray:
-        """(M, C) of texts that differ."""
-        if len(tokenized) == 0:
-            return np.empty((0, len(self.labels)), dtype=np.float32)
-        found = self._of_all_labels(tokenized)
-        return found if len(self._answers) == found.shape[1] else among(found, self._answers)
-
-    def _of_all_labels(self, tokenized: TokenizedTexts) -> np.ndarray:
-        if self._onnx is not None:
-            return self._onnx.probabilities(tokenized, token_budget=self._token_budget)
-        from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
-
-        with self._compute.borrowed():
-            self._lay_out(tokenized.ids.size)
-            return predict_probabilities(
-                self._classifier, tokenized, compute=self._compute, token_budget=self._token_budget
-            )
 
 
 def published(models_dir: Path, head: str | None = None) -> Path:

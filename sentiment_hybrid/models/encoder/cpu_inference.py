@@ -82,7 +82,7 @@ class _Layer:
     def __call__(self, states: Tensor, groups: tuple[tuple[int, int], ...]) -> Tensor:
         """(tokens, H) float32 -> the same; what went in is overwritten."""
         query, key, value = self.project(states.to(self.dtype)).unflatten(-1, (3, self.heads, -1)).unbind(1)
-        mixed = attend_ragged(query, key, value, groups)
+        mixed = attend_ragged(groups, query, key, value)
         states = self.norms[0](states.add_(self.mix(mixed)))
         return self.norms[1](self.shrink(self.grow(states.to(self.dtype))).add(states))
 

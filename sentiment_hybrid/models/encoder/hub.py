@@ -90,8 +90,9 @@ def load_encoder_dir(directory: Path) -> LoadedEncoder:
         EncoderError: something is missing, damaged, or kept as a pickle.
     """
     _check_directory(recover(directory))
-    model, tokenizer = _from_pretrained(str(directory), revision=None, local_only=True)
-    return LoadedEncoder(model, tokenizer, str(directory), None, encoder_fingerprint(model), "local")
+    name = str(directory)
+    model, tokenizer = _own(name, None) or _by_transformers(name, revision=None, local_only=True)
+    return LoadedEncoder(model, tokenizer, name, None, encoder_fingerprint(model), "local")
 
 
 def load_tokenizer(directory: Path, model: Model) -> AnyTokenizer:

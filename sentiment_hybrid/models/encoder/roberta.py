@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -134,7 +135,9 @@ class Roberta(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = _Embeddings(config)
-        self.encoder = _Layers(config)
+        layers: int = config.num_hidden_layers
+        # Containers alone: they give the weights the names that they have elsewhere.
+        self.encoder: Any = nn.ModuleDict({"layer": nn.ModuleList(_Layer(config) for _ in range(layers))})
         # On the meta device weights are only places for those of a file, and drawing them would import a compiler.
         if self.device.type != "meta":
             self.apply(self._start)
@@ -188,7 +191,9 @@ class Roberta(nn.Module):
         if attention_mask.device.type == "cpu" and not torch.jit.is_tracing():
             ragged = Ragged.of(attention_mask)
             flat = self.embeddings(ragged.take(input_ids), ragged.position)
-            return ragged.put(self._layers(flat, ragged, 0, last), attention_mask)
+            for layer in self.encoder.layer[:last]:
+                flat = layer(flat, partial(attend_ragged, ragged.groups))
+            return ragged.put(flat, attention_mask)
         position = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         return self._padded(self.embeddings(input_ids, position), attention_mask, 0, last)
 
@@ -197,13 +202,11 @@ class Roberta(nn.Module):
         last = len(self.encoder.layer)
         if attention_mask.device.type == "cpu":
             ragged = Ragged.of(attention_mask)
-            return ragged.put(self._layers(ragged.take(states), ragged, first, last), attention_mask)
+            flat = ragged.take(states)
+            for layer in self.encoder.layer[first:]:
+                flat = layer(flat, partial(attend_ragged, ragged.groups))
+            return ragged.put(flat, attention_mask)
         return self._padded(states, attention_mask, first, last)
-
-    def _layers(self, flat: Tensor, ragged: Ragged, first: int, last: int) -> Tensor:
-        for layer in self.encoder.layer[first:last]:
-            flat = layer(flat, lambda q, k, v, rate: attend_ragged(q, k, v, ragged.groups, dropout=rate))
-        return flat
 
     def _padded(self, states: Tensor, mask: Tensor, first: int, last: int) -> Tensor:
         # A window without any real token must not become 0 / 0.
@@ -266,12 +269,6 @@ def with_means(table: Tensor, entries: int, former: Mapping[int, Sequence[int]])
     return grown
 
 
-class _Layers(nn.Module):
-    def __init__(self, config: Architecture) -> None:
-        super().__init__()
-        self.layer = nn.ModuleList(_Layer(config) for _ in range(config.num_hidden_layers))
-
-
 class _Projections(nn.Module):
     def __init__(self, config: Architecture) -> None:
         super().__init__()
@@ -281,7 +278,7 @@ class _Projections(nn.Module):
 
 
 class _Output(nn.Module):
-    """A projection, dropout, and the norm of its sum with what went in."""
+    """The parts of a projection, dropout, and the norm of its sum with what went in."""
 
     def __init__(self, config: Architecture, size: int) -> None:
         super().__init__()
@@ -289,65 +286,51 @@ class _Output(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
-    def forward(self, states: Tensor, before: Tensor) -> Tensor:
-        return cast(Tensor, self.LayerNorm(self.dropout(self.dense(states)) + before))
-
-
-class _Attention(nn.Module):
-    def __init__(self, config: Architecture) -> None:
-        super().__init__()
-        self.self = _Projections(config)
-        self.output = _Output(config, config.hidden_size)
-
-
-class _Intermediate(nn.Module):
-    def __init__(self, config: Architecture) -> None:
-        super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
-
 
 class _Layer(nn.Module):
     def __init__(self, config: Architecture) -> None:
         super().__init__()
-        self.attention = _Attention(config)
-        self.intermediate = _Intermediate(config)
-        self.output = _Output(config, config.intermediate_size)
+        size, wide = config.hidden_size, config.intermediate_size
+        self.attention: Any = nn.ModuleDict({"self": _Projections(config), "output": _Output(config, size)})
+        self.intermediate: Any = nn.ModuleDict({"dense": nn.Linear(size, wide)})
+        self.output = _Output(config, wide)
         self.activation = _ACTIVATIONS[config.hidden_act]
 
     def forward(self, states: Tensor, attend: Any) -> Tensor:
         """States (..., H) through attention, called with query, key, value (..., heads, D / heads) and a dropout."""
-        own = self.attention.self
+        own, after, output = self.attention.self, self.attention.output, self.output
         query, key, value = (
             project(states).unflatten(-1, (own.heads, -1)) for project in (own.query, own.key, own.value)
         )
         mixed = attend(query, key, value, own.dropout if self.training else 0.0)
-        states = self.attention.output(mixed, states)
-        return cast(Tensor, self.output(self.activation(self.intermediate.dense(states)), states))
+        states = after.LayerNorm(after.dropout(after.dense(mixed)) + states)
+        wide = self.activation(self.intermediate.dense(states))
+        return cast(Tensor, output.LayerNorm(output.dropout(output.dense(wide)) + states))
 
 
 def attend_ragged(
-    query: Tensor, key: Tensor, value: Tensor, groups: tuple[tuple[int, int], ...], *, dropout: float = 0.0
+    groups: tuple[tuple[int, int], ...], query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0
 ) -> Tensor:
-    """Self-attention (Vaswani et al. 2017, eq. 1) of windows that lie in a row, (tokens, heads, D) -> (tokens, H)."""
+    """Self-attention (Vaswani et al. 2017, eq. 1) of windows that lie in a row, (tokens, heads, D) -> (tokens, H).
+
+    Windows of one length (``groups``: how many, and which) are done together, so that no mask is needed.
+    """
     mixed = []
     start = 0
     for windows, length in groups:
         part = slice(start, start + windows * length)
         shape = (windows, length)
-        heads = (t[part].unflatten(0, shape).transpose(1, 2) for t in (query, key, value))
-        mixed.append(_attend(*heads, dropout=dropout).transpose(1, 2).flatten(2).flatten(0, 1))
+        q, k, v = (t[part].unflatten(0, shape).transpose(1, 2) for t in (query, key, value))  # (W, heads, T, D)
+        if length >= _PLAIN_BELOW:
+            seen = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        else:
+            weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1)
+            seen = (thinned(weights, dropout) if dropout else weights) @ v
+        mixed.append(seen.transpose(1, 2).flatten(2).flatten(0, 1))
         start = part.stop
     if not mixed:
         return query.flatten(1)
     return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor, *, dropout: float) -> Tensor:
-    """(W, heads, T, D) of windows of one length, so that no mask is needed."""
-    if query.shape[2] >= _PLAIN_BELOW:
-        return F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
-    weights = (query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)).softmax(-1)
-    return thinned(weights, dropout) @ value
 
 
 def read_architecture(directory: Path) -> Architecture | None:
