@@ -973,6 +973,7 @@ def cache_clear(
     baselines: Annotated[bool, _switch("--baselines", "Fitted baselines.")] = False,
     finetune: Annotated[bool, _switch("--finetune", "Prepared texts of fine-tuning runs.")] = False,
     teachers: Annotated[bool, _switch("--teachers", "Probabilities computed by teachers.")] = False,
+    leftovers: Annotated[bool, _switch("--leftovers", "Partial files, models and runs of killed processes.")] = False,
     all_: Annotated[bool, _switch("--all", "All of these.")] = False,
     older_than: Annotated[
         float | None, _option("--older-than", "Only what was last used before.", "DAYS", min=0.0)
@@ -988,6 +989,7 @@ def cache_clear(
     from sentiment_hybrid.commands import cache as verb
 
     chosen = {"states": states, "baselines": baselines, "finetune": finetune, "teachers": teachers}
+    chosen["leftovers"] = leftovers
     kinds = [kind for kind, wanted in chosen.items() if wanted or all_]
     cleared = verb.clear(call.config(), kinds, older_than=older_than, confirm=lambda found: yes or _may_clear(found))
     verb.show_cleared(cleared)

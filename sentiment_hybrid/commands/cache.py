@@ -5,25 +5,29 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from sentiment_hybrid import console, paths
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.errors import DatabaseError, UsageError
-from sentiment_hybrid.files import reason
+from sentiment_hybrid.files import leftovers, reason
 
 #: What can be cleared.
-KINDS = ("states", "baselines", "finetune", "teachers")
+KINDS = ("states", "baselines", "finetune", "teachers", "leftovers")
 
 
 @dataclass(frozen=True)
 class Entry:
     """A store of token states, a baseline, or the prepared texts of a fine-tuning; all of them can be recomputed.
+
+    Or what a killed process has left of a file, a folder or a run.
 
     ``used`` is the time of last use, in seconds since 1970; ``facts`` describe the content, ``problems`` the damage.
     """
@@ -85,7 +89,7 @@ def info(config: Config, *, verify: bool = False, progress: Callable[[int], obje
         folder=cache,
         states_bytes=size_of(paths.states_dir(cache)),
         max_gb=config.cache.max_gb,
-        entries=tuple(_entries(cache, KINDS, verify=verify, progress=progress)),
+        entries=tuple(_entries(config, KINDS, verify=verify, progress=progress)),
         verified=verify,
     )
 
@@ -106,11 +110,11 @@ def clear(
     """
     if not kinds:
         raise UsageError(
-            "nothing to clear was named", hint="Add --states, --baselines, --finetune, --teachers, or --all."
+            "nothing to clear was named",
+            hint="Add --states, --baselines, --finetune, --teachers, --leftovers, or --all.",
         )
-    cache = paths.cache_dir(config.paths.cache_dir)
     before = time.time() - 86_400 * (older_than or 0.0)
-    found = [entry for entry in _entries(cache, kinds) if older_than is None or entry.used < before]
+    found = [entry for entry in _entries(config, kinds) if older_than is None or entry.used < before]
     if not found or not confirm(found):
         return Cleared((), 0, ())
     outcomes = [(entry, _remove(entry)) for entry in found]
@@ -125,24 +129,56 @@ def clear(
 
 
 def _entries(
-    cache: Path,
+    config: Config,
     kinds: Sequence[str],
     *,
     verify: bool = False,
     progress: Callable[[int], object] = lambda shards: None,
 ) -> Iterator[Entry]:
-    looks: dict[str, tuple[Path, str, Callable[[Path], Entry]]] = {
-        "states": (paths.states_dir(cache), "[!.]*", partial(_store, verify=verify, progress=progress)),
-        "baselines": (paths.baselines_dir(cache), "[!.]*", _baseline),
-        "finetune": (paths.finetune_dir(cache), "[!.]*.db", _texts),
-        "teachers": (paths.teachers_dir(cache), "[!.]*", _answers),
+    cache = paths.cache_dir(config.paths.cache_dir)
+    looks: dict[str, tuple[Iterable[Path], Callable[[Path], Entry]]] = {
+        "states": (paths.states_dir(cache).glob("[!.]*"), partial(_store, verify=verify, progress=progress)),
+        "baselines": (paths.baselines_dir(cache).glob("[!.]*"), _baseline),
+        "finetune": (paths.finetune_dir(cache).glob("[!.]*.db"), _texts),
+        "teachers": (paths.teachers_dir(cache).glob("[!.]*"), _answers),
+        "leftovers": (_left(config, cache), _leftover),
     }
     for kind in kinds:
-        folder, pattern, look = looks[kind]
-        for path in sorted(folder.glob(pattern)):
+        places, look = looks[kind]
+        for path in sorted(places):
             with suppress(FileNotFoundError):  # another process clears, too
-                if (entry := look(path)).bytes:  # of a store that was cleared, the empty files of its locks stay
+                # Of a store that was cleared, the empty files of its locks stay.
+                if (entry := look(path)).bytes or kind == "leftovers":
                     yield entry
+
+
+def _left(config: Config, cache: Path) -> Iterator[Path]:
+    """What killed processes have left beside models, results and the database, and runs that never came to anything."""
+    models, results, runs = config.paths.models_dir, config.paths.results_dir, paths.runs_dir(config.paths.results_dir)
+    places = (models, results, runs, config.paths.data_db.parent, paths.baselines_dir(cache), paths.finetune_dir(cache))
+    for folder in dict.fromkeys(places):
+        yield from leftovers(folder)
+    yield from (run for run in runs.glob("[!.]*") if _is_dead_run(run))
+
+
+def _is_dead_run(run: Path) -> bool:
+    """Whether nobody works on a run, and there is neither an epoch nor a checkpoint in it."""
+    if not (run / paths.RUN_CONFIG).is_file() or "finished" in _read_json(run / paths.RUN_META):
+        return False
+    if (run / paths.RUN_METRICS).is_file() or (run / paths.CHECKPOINTS_DIR / paths.CHECKPOINT_POINTERS).is_file():
+        return False
+    try:
+        with FileLock(run / paths.RUN_LOCK).acquire(blocking=False):
+            return True
+    except Timeout:
+        return False
+
+
+def _leftover(path: Path) -> Entry:
+    from sentiment_hybrid.engine.states.shards import size_of
+
+    stat = path.stat()
+    return Entry("leftovers", path, size_of(path) if path.is_dir() else stat.st_size, stat.st_mtime)
 
 
 def _store(path: Path, *, verify: bool, progress: Callable[[int], object]) -> Entry:
@@ -254,8 +290,6 @@ def _remove_store(store: Path) -> str:
 
     The empty lock files stay: a held lock must keep its name.
     """
-    from filelock import Timeout
-
     from sentiment_hybrid.engine.states import shards
 
     try:
@@ -292,6 +326,8 @@ def _row(entry: Entry) -> list[str]:
         count = f"{facts['windows']:,} windows, {facts['tokens']:,} tokens"
     if entry.kind == "teachers":
         of, count = facts.get("teacher", "unknown"), f"{facts.get('texts', 0):,} texts"
+    if entry.kind == "leftovers":
+        of = "a killed process"
     used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
     return [of, count, entry.path.name, f"{entry.bytes / 1e9:.3f}", used]
 

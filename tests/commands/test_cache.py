@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from sentiment_hybrid import cli, console, paths
 from sentiment_hybrid.commands import cache
@@ -151,7 +152,7 @@ def test_clearing_by_age_goes_by_the_last_use(project: Project) -> None:
     old, new, kept_baseline, texts = stored(ENCODER), stored(PARTLY), fitted(), prepared(project)
     for path in (old / "store.json", kept_baseline / "baseline.json", texts):
         age(path, 31)
-    assert baseline.load(kept_baseline.parent, "f") is not None  # a use
+    assert baseline.load(kept_baseline.parent, "f", num_classes=2) is not None  # a use
     cleared = clear(*cache.KINDS, older_than=30)
     assert {entry.path for entry in cleared.removed} == {old, texts}
     assert new.exists()
@@ -214,6 +215,25 @@ def test_leftovers_of_killed_runs_go_too() -> None:
     clear("states")
     assert not leftover.exists()
     assert cache.info(Config()).entries == ()
+
+
+def test_what_killed_processes_left_of_files_and_runs_is_shown_and_cleared(tmp_path: Path) -> None:
+    config = load_config(None, [f"paths.{name}={tmp_path / name}" for name in ("models_dir", "results_dir")])
+    run = paths.runs_dir(config.paths.results_dir) / "han-dead"
+    busy, epochs = run.with_name("han-busy"), run.with_name("han-epochs")
+    for folder in (run, busy, epochs):
+        folder.mkdir(parents=True)
+        (folder / paths.RUN_CONFIG).touch()
+    (epochs / paths.RUN_METRICS).touch()
+    old = config.paths.models_dir / ".final.old"
+    for folder in (old, config.paths.models_dir / "final", config.paths.models_dir / ".only.old"):
+        folder.mkdir(parents=True)
+    with FileLock(busy / paths.RUN_LOCK):
+        assert [entry.path for entry in cache.info(config).entries] == [old, run]
+        cleared = cache.clear(config, ["leftovers"], confirm=lambda found: True)
+    assert [entry.path for entry in cleared.removed] == [old, run]
+    assert not old.exists()
+    assert not run.exists()
 
 
 # --- on the command line

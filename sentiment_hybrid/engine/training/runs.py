@@ -92,7 +92,7 @@ class Run:
         Raises:
             TrainingError: another command is training it.
         """
-        lock = FileLock(self.folder / ".lock")
+        lock = FileLock(self.folder / paths.RUN_LOCK)
         distributed.from_main(lambda: self._take(lock))
         try:
             yield
