@@ -1,29 +1,72 @@
-"""Optuna's samplers with a seed per trial, so that a resumed or shared study never repeats its draws."""
+"""Optuna's samplers and Hyperband, made independent of what was killed: the draws of a study depend on its seed alone.
+
+All options are set here, so that a new default of Optuna changes no search.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.pruners import HyperbandPruner
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+#: User attributes of a trial.
+RETRY_OF, OWNER, ENDED = "retry_of", "owner", "ended"
+#: A value of ENDED: a trial beyond the total.
+SURPLUS = "surplus"
+
+#: The options of each sampler. Multivariate TPE has other bandwidths in Optuna 5 than in 4.9; univariate TPE has the
+#: same. constant_liar keeps trials that run at the same time apart.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "tpe": {
+        "n_startup_trials": 10,
+        "n_ei_candidates": 24,
+        "multivariate": False,
+        "group": False,
+        "constant_liar": True,
+    },
+    "random": {},
+    "gp": {"n_startup_trials": 10, "deterministic_objective": False},
+    "qmc": {"qmc_type": "sobol", "scramble": True},
+    "nsgaii": {"population_size": 50, "mutation_prob": None, "crossover_prob": 0.9, "swapping_prob": 0.5},
+}
+
+
+def draw_number(study: Study, trial: FrozenTrial) -> int:
+    """How many sets of parameters were drawn before those of this trial.
+
+    A repeated trial has the number of the first attempt. Trials that did not get all their parameters, or were given
+    back, do not count: their draw is made again.
+    """
+    first = trial.user_attrs.get(RETRY_OF, trial.number)
+    trials = study._storage.get_all_trials(study._study_id, deepcopy=False)  # of Hyperband's other brackets, too
+    return sum(one.number < first and _was_drawn(one) for one in trials)
+
+
+def _was_drawn(trial: FrozenTrial) -> bool:
+    if RETRY_OF in trial.user_attrs or trial.user_attrs.get(ENDED) == SURPLUS:
+        return False
+    return trial.state != TrialState.FAIL or OWNER in trial.user_attrs
+
 
 class SeededSampler(BaseSampler):
-    """A sampler by name whose draws for a trial depend on the seed, the trial's number and the trials before it."""
+    """A sampler by name whose draws for a trial depend on the seed, its `draw_number` and the results so far."""
 
     def __init__(self, name: str, seed: int) -> None:
-        self._make, self._seed = _MAKERS[name], seed
+        self._name, self._seed = name, seed
         self._current = self._for(0)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Draw this trial from its own seed."""
-        self._current = self._for(trial.number)
+        self._current = self._for(draw_number(study, trial))
         self._current.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -47,23 +90,39 @@ class SeededSampler(BaseSampler):
         self._current.after_trial(study, trial, state, values)
 
     def _for(self, number: int) -> BaseSampler:
-        seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
+        # The 1 keeps these seeds apart from those of earlier versions, which followed the numbers of trials.
+        seed = int(np.random.SeedSequence([self._seed, number, 1]).generate_state(1)[0])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return self._make(self._seed, seed)
+            if self._name == "qmc":
+                return _Sequence(self._seed, number, first=RandomSampler(seed=seed))
+            return _CLASSES[self._name](seed=seed, **OPTIONS[self._name])
 
 
-def _qmc(seed: int, trial_seed: int) -> BaseSampler:
-    # The study counts the position in the sequence, so all trials must use the same sequence.
-    first = RandomSampler(seed=trial_seed)
-    return QMCSampler(seed=seed, scramble=True, independent_sampler=first, warn_independent_sampling=False)
+class _Sequence(QMCSampler):
+    """A quasi-random sequence, the same for all trials, read at a given place; Optuna counts the places itself."""
+
+    def __init__(self, seed: int, number: int, *, first: BaseSampler) -> None:
+        options = {**OPTIONS["qmc"], "warn_independent_sampling": False, "warn_asynchronous_seeding": False}
+        super().__init__(seed=seed, independent_sampler=first, **options)
+        self._place = max(0, number - 1)  # the first trial is drawn by ``first``
+
+    def _find_sample_id(self, study: Study, search_space: dict[str, BaseDistribution]) -> int:
+        return self._place
 
 
-_MAKERS: dict[str, Callable[[int, int], BaseSampler]] = {
-    # constant_liar keeps trials that run at the same time apart.
-    "tpe": lambda seed, trial_seed: TPESampler(seed=trial_seed, constant_liar=True),
-    "random": lambda seed, trial_seed: RandomSampler(seed=trial_seed),
-    "gp": lambda seed, trial_seed: GPSampler(seed=trial_seed, warn_independent_sampling=False),
-    "qmc": _qmc,
-    "nsgaii": lambda seed, trial_seed: NSGAIISampler(seed=trial_seed),
+_CLASSES: dict[str, Callable[..., BaseSampler]] = {
+    "tpe": TPESampler,
+    "random": RandomSampler,
+    "gp": GPSampler,
+    "nsgaii": NSGAIISampler,
 }
+
+
+class Hyperband(HyperbandPruner):
+    """Assigns brackets by `draw_number`, and leaves out failed trials, which are repeated as new ones."""
+
+    def _get_bracket_id(self, study: Study, trial: FrozenTrial) -> int:
+        if trial.state == TrialState.FAIL:
+            return -1  # no bracket
+        return int(super()._get_bracket_id(study, SimpleNamespace(number=draw_number(study, trial))))

@@ -257,6 +257,8 @@ class Search:
 
     def _recover(self) -> None:
         """No other process uses the storage, so a running trial belongs to a process that was killed."""
+        for trial in studies.lost_trials(self.study):
+            studies.requeue(self.study, trial, counts=not studies.given_back(trial))
         left = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         for trial in left:
             self._drop_dead(trial)
@@ -277,9 +279,10 @@ class Search:
                 self._drop_dead(unclaimed[number])
 
     def _drop_dead(self, trial: optuna.trial.FrozenTrial) -> None:
-        # Fail first, then queue: in the other order, a kill in between would run the trial twice.
+        # Fail first, then queue: in the other order, a kill in between would run the trial twice. In this order,
+        # `studies.lost_trials` finds it.
         with suppress(UpdateFinishedTrialError, ValueError):  # another process was faster
-            self.storage.optuna.set_trial_user_attr(trial._trial_id, studies.FAILURE, "its process was killed")
+            self.storage.optuna.set_trial_user_attr(trial._trial_id, studies.FAILURE, studies.KILLED)
             studies.requeue(self.study, self.study.tell(trial.number, state=TrialState.FAIL))
 
     def _put_back(self) -> None:

@@ -26,17 +26,18 @@ from sqlalchemy.engine import URL, make_url
 from sentiment_hybrid.config.schema import Config, Hpo
 from sentiment_hybrid.errors import OutputError, StudyError
 from sentiment_hybrid.redaction import redact
-from sentiment_hybrid.tuning.sampler import SeededSampler
+from sentiment_hybrid.tuning.sampler import ENDED, OPTIONS, OWNER, RETRY_OF, SURPLUS, Hyperband, SeededSampler
 
 HEARTBEAT_SECONDS = 60
 GRACE_SECONDS = 180
 MOST_RETRIES = 3
 
-#: User attributes of a trial.
-ATTEMPT, RETRY_OF, OWNER, FAILURE, ENDED = "attempt", "retry_of", "owner", "failure", "ended"
-BEST_EPOCH, SECONDS = "best_epoch", "seconds"
-#: Values of ENDED: a trial beyond the total, and one whose process was stopped. Neither counts as a failure.
-SURPLUS, INTERRUPTED = "surplus", "interrupted"
+#: Further user attributes of a trial.
+ATTEMPT, FAILURE, BEST_EPOCH, SECONDS = "attempt", "failure", "best_epoch", "seconds"
+#: A value of ENDED: a trial whose process was stopped. Like SURPLUS, it does not count as a failure.
+INTERRUPTED = "interrupted"
+#: The value of FAILURE of a trial whose process was killed.
+KILLED = "its process was killed"
 
 _CONNECT_SECONDS = 10
 _LOCKED_SECONDS = 60
@@ -153,7 +154,7 @@ def _check_file(path: Path) -> None:
     """Refuse other databases, because Optuna would add its tables to any file. Raises StudyError."""
     if not path.is_file():
         return
-    address = f"{path.resolve().as_uri()}?mode=ro"
+    address = _existing(path)
     try:
         with closing(sqlite3.connect(address, uri=True, timeout=_LOCKED_SECONDS)) as connection:
             tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -166,6 +167,11 @@ def _check_file(path: Path) -> None:
             f"{path} is not an Optuna storage: it is a database with other tables",
             hint="Choose another file, or move this one away.",
         )
+
+
+def _existing(path: Path) -> str:
+    """The address of an SQLite file; not read-only: SQLite may have to undo what a killed process did not finish."""
+    return f"{path.resolve().as_uri()}?mode=rw"
 
 
 def _connected(place: URL, shown: str, *, heartbeat: int, grace: int) -> RDBStorage:
@@ -292,7 +298,8 @@ def identity(config: Config, model: str, bench_facts: Mapping[str, Any]) -> Iden
 
 
 def open_study(storage: Storage, wanted: Identity, config: Config) -> tuple[optuna.Study, str]:
-    """The study with this identity, created if necessary, and a note about another one that it replaces.
+    """The study with this identity, created if necessary, and a note about another one that it replaces, or about
+    trials that were drawn in another way.
 
     Raises:
         StudyError: ``hpo.study_name`` names a study with another identity.
@@ -317,7 +324,32 @@ def open_study(storage: Storage, wanted: Identity, config: Config) -> tuple[optu
         study.set_user_attr("model", wanted.model)
         study.set_user_attr("facts", dict(wanted.facts))
         study.set_user_attr("fingerprint", wanted.fingerprint)
-    return study, "" if name in known else _replaces(name, wanted, list(known.values()))
+    if name not in known:
+        study.set_user_attr("sampler", _drawn_by(hpo.sampler))
+        return study, _replaces(name, wanted, list(known.values()))
+    return study, _sampler_note(study, _drawn_by(hpo.sampler))
+
+
+def _drawn_by(sampler: str) -> dict[str, Any]:
+    """What determines draws besides the seed and the results so far."""
+    return {"name": sampler, "options": OPTIONS[sampler], "optuna": optuna.__version__}
+
+
+def _sampler_note(study: optuna.Study, now: dict[str, Any]) -> str:
+    """A note if the trials so far were drawn by another sampler, other options or another version of Optuna."""
+    before = study.user_attrs.get("sampler")
+    if before == now:
+        return ""
+    study.set_user_attr("sampler", now)
+    if not study.get_trials(deepcopy=False):
+        return ""
+    was = "an earlier version of senthy" if before is None else _in_words(before)
+    return f"the trials so far were drawn by {was}, further ones by {_in_words(now)}: not as in an uninterrupted search"
+
+
+def _in_words(sampler: Mapping[str, Any]) -> str:
+    options = ", ".join(f"{name} {value}" for name, value in sampler["options"].items())
+    return f"{sampler['name']}{f' ({options})' if options else ''} of Optuna {sampler['optuna']}"
 
 
 def trials_in_copy(
@@ -337,7 +369,7 @@ def trials_in_copy(
     _check_file(path)
     with tempfile.TemporaryDirectory(prefix="senthy-", ignore_cleanup_errors=True) as folder:
         copy = Path(folder) / path.name
-        address = f"{path.resolve().as_uri()}?mode=ro"
+        address = _existing(path)
         with closing(sqlite3.connect(address, uri=True)) as source, closing(sqlite3.connect(copy)) as target:
             source.backup(target)
         with open_storage(None, default=copy) as storage:
@@ -406,7 +438,7 @@ def pruner_of(hpo: Hpo) -> optuna.pruners.BasePruner:
             interval_steps=2 if hpo.epochs >= 6 else 1,
         )
     if hpo.pruner == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=hpo.epochs)
+        return Hyperband(min_resource=1, max_resource=hpo.epochs, reduction_factor=3, bootstrap_count=0)
     return optuna.pruners.NopPruner()
 
 
@@ -418,11 +450,27 @@ def requeue(study: optuna.Study, trial: FrozenTrial, *, counts: bool = True) -> 
     attempt = int(trial.user_attrs.get(ATTEMPT, 1))
     if counts and attempt > MOST_RETRIES:
         return False
-    params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-    if params:  # otherwise it died before sampling, and there is nothing to repeat
+    fixed = trial.system_attrs.get("fixed_params", {})
+    if fixed or OWNER in trial.user_attrs:  # otherwise it may lack parameters, and is drawn again
+        params = {**fixed, **trial.params}
         first = trial.user_attrs.get(RETRY_OF, trial.number)
         study.enqueue_trial(params, user_attrs={ATTEMPT: attempt + counts, RETRY_OF: first})
     return True
+
+
+def lost_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials that were killed or interrupted, and whose process was killed again before it had queued them again."""
+    failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+    stopped = [
+        trial
+        for trial in failed
+        if trial.user_attrs.get(FAILURE) == KILLED or trial.user_attrs.get(ENDED) == INTERRUPTED
+    ]
+    retries: dict[int, int] = {}
+    for trial in study.get_trials(deepcopy=False):
+        if RETRY_OF in trial.user_attrs:
+            retries[trial.user_attrs[RETRY_OF]] = trial.number
+    return [one for one in stopped if retries.get(one.user_attrs.get(RETRY_OF, one.number), -1) < one.number]
 
 
 def ask(study: optuna.Study, space: Mapping[str, Any]) -> optuna.Trial:

@@ -107,9 +107,10 @@ def searching(tmp_path: Path) -> Callable[..., Any]:
         pruner: str = "none",
         file: str = "study.db",
         alone: bool = True,
+        max_epochs: int = 3,
         **options: Any,
     ) -> Any:
-        hpo = {"n_trials": n_trials, "sampler": sampler, "pruner": pruner, "epochs": 3, "study_name": "s"}
+        hpo = {"n_trials": n_trials, "sampler": sampler, "pruner": pruner, "epochs": max_epochs, "study_name": "s"}
         config = Config.model_validate({"lstm": {"hpo": hpo}})
         notes: list[str] = []
         with (
@@ -121,7 +122,14 @@ def searching(tmp_path: Path) -> Callable[..., Any]:
             runner = InProcessRunner(Functions(epochs))  # type: ignore[arg-type]
             with closing(runner):
                 run = Search(
-                    study, storage, runner, n_trials=n_trials, space=SPACE, epochs=3, note=notes.append, **options
+                    study,
+                    storage,
+                    runner,
+                    n_trials=n_trials,
+                    space=SPACE,
+                    epochs=max_epochs,
+                    note=notes.append,
+                    **options,
                 )
                 try:
                     run.run()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import random
+import signal
 import sqlite3
 
 import numpy as np
 import optuna
 import pytest
+import sqlalchemy
 from optuna.trial import TrialState
 
 from sentiment_hybrid.errors import ConfigError, StudyError, TrainingError
@@ -141,6 +146,7 @@ def test_what_a_killed_process_left_is_failed_and_queued_again(searching, tmp_pa
     searching(1)
     left = other_study(tmp_path / "study.db", shared_storage)
     trial = left.ask({"x": optuna.distributions.FloatDistribution(0.0, 1.0)})
+    trial.set_user_attr("owner", "there:1")
     trial.report(0.9, 1)
     result = searching(3)
     assert states(result) == [COMPLETE, FAIL, COMPLETE, COMPLETE]
@@ -155,10 +161,72 @@ def test_parameters_whose_process_is_killed_each_time_are_given_up_too(searching
     for _ in range(4):
         other = other_study(tmp_path / "study.db", shared_storage)
         killed = other.ask({"x": optuna.distributions.FloatDistribution(0.0, 1.0)})
+        killed.set_user_attr("owner", "there:1")
         searching(1)  # the total is reached: only looks after what was left
     result = searching(3)
     assert result.trials[-1].params != killed.params
     assert states(result) == [COMPLETE] + [FAIL] * 4 + [COMPLETE] * 2
+
+
+def rising(params):
+    for epoch in range(1, 6):
+        yield params["x"] * (1 - 0.5**epoch) + 0.1 * (epoch % 2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and POSIX signals")
+@pytest.mark.parametrize(
+    ("sampler", "pruner", "total"), [("tpe", "median", 12), ("qmc", "none", 6), ("nsgaii", "hyperband", 8)]
+)
+def test_a_search_that_is_killed_again_and_again_ends_like_one_that_is_not(searching, sampler, pruner, total):
+    def search(file):
+        return searching(total, sampler=sampler, pruner=pruner, file=file, epochs=rising, max_epochs=5)
+
+    def killed_at(statement):
+        if child := os.fork():
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        done = itertools.count(1)
+
+        def count(*arguments):
+            if next(done) == statement:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sqlalchemy.event.listen(sqlalchemy.engine.Engine, "before_cursor_execute", count)
+        try:
+            search("killed.db")
+            os._exit(0)
+        finally:
+            os._exit(1)
+
+    moments = random.Random(3)
+    codes = [killed_at(moments.randrange(150, 400))]
+    while codes[-1] == -signal.SIGKILL:
+        codes.append(killed_at(moments.randrange(150, 400)))
+    assert codes[-1] == 0
+    assert len(codes) > 2
+    ended = [
+        [(trial.state, trial.params, trial.intermediate_values) for trial in search(file).trials if trial.state != FAIL]
+        for file in ("killed.db", "whole.db")
+    ]
+    assert ended[0] == ended[1]
+    assert len(ended[0]) == total
+
+
+def test_a_trial_whose_process_died_between_failing_and_queueing_it_is_queued_again(searching, monkeypatch):
+    first = []
+
+    def interrupted(params):
+        first.append(params["x"])
+        yield 0.5
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(studies, "requeue", lambda *arguments, **options: True)
+    with pytest.raises(KeyboardInterrupt):
+        searching(2, epochs=interrupted)
+    monkeypatch.undo()
+    result = searching(2)
+    assert states(result) == [FAIL, COMPLETE, COMPLETE]
+    assert result.trials[1].params == {"x": first[0]}
+    assert states(searching(3)) == [FAIL, COMPLETE, COMPLETE, COMPLETE], "once is enough"
 
 
 def test_ctrl_c_puts_the_trial_back_and_costs_no_attempt(searching):

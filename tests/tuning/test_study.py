@@ -188,6 +188,23 @@ def test_a_named_study_that_somebody_else_made_is_refused(tmp_path: Path) -> Non
             studies.open_study(storage, identity(config), config)
 
 
+def test_a_study_that_goes_on_with_other_draws_says_so_once(tmp_path: Path, monkeypatch: Any) -> None:
+    def note(**hpo: Any) -> str:
+        config = make_config(study_name="mine", **hpo)
+        study, told = studies.open_study(storage, identity(config), config)
+        studies.ask(study, {})
+        return told
+
+    with opened(tmp_path / "study.db") as storage:
+        assert note() == note() == ""
+        told = note(sampler="random")
+        assert "tpe (n_startup_trials 10," in told
+        assert f"further ones by random of Optuna {studies.optuna.__version__}" in told
+        assert note(sampler="random") == ""
+        monkeypatch.setattr(studies.optuna, "__version__", "6.0.0")
+        assert "random of Optuna 6.0.0" in note(sampler="random")
+
+
 def test_a_study_that_a_kill_left_without_its_facts_gets_them(tmp_path: Path) -> None:
     config = make_config()
     with opened(tmp_path / "study.db") as storage:
