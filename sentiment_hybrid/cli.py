@@ -698,6 +698,9 @@ def predict(
         _option("--backend", "onnx runs what `senthy export` wrote. [default: detected from the directory]"),
     ] = None,
     labels: Annotated[str | None, _option("--labels", "Choose among these labels only.", "A,B")] = None,
+    prefix: Annotated[
+        str | None, _option("--prefix", "Of the added columns. [default: none; senthy_ if the input has such names]")
+    ] = None,
 ) -> None:
     """Label texts from the command line, a file, or standard input.
 
@@ -724,6 +727,7 @@ def predict(
         encoder=call.runtime.encoder,
         backend=backend or "auto",
         labels=None if labels is None else labels.split(","),
+        prefix=prefix,
     )
     verb.show(result)
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid import distributed
+from sentiment_hybrid.files import holds_any_text
 from sentiment_hybrid.redaction import redact
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def raw(text: str) -> None:
 
 def as_json(value: object) -> None:
     """Print a value on stdout as JSON."""
-    raw(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    raw(json.dumps(value, indent=2, ensure_ascii=not holds_any_text(sys.stdout), default=str))
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1) -> None:

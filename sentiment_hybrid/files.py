@@ -33,6 +33,11 @@ def reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
+def holds_any_text(stream: Any) -> bool:
+    """Whether the encoding of a text stream has every character; one without an encoding is no file."""
+    return (getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf")
+
+
 @contextmanager
 def written(target: Path | str, *, hint: str = "Free some disk space, or choose another directory.") -> Iterator[None]:
     """Tell a failed write of ``target`` as an OutputError; safetensors wraps the system's error in one of its own."""

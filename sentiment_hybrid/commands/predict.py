@@ -8,7 +8,7 @@ import itertools
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
@@ -17,7 +17,7 @@ from sentiment_hybrid import console, paths
 from sentiment_hybrid.console import note, progress, warn
 from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.prefetch import one_ahead
-from sentiment_hybrid.errors import ModelError, SourceError, UsageError, count
+from sentiment_hybrid.errors import ColumnError, ModelError, SourceError, UsageError, count
 from sentiment_hybrid.files import recover
 from sentiment_hybrid.heads import HEADS
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from sentiment_hybrid.config.schema import Config, Data
     from sentiment_hybrid.data.sources import Batch, Source
-    from sentiment_hybrid.data.writers import Writer
+    from sentiment_hybrid.data.writers import Quoting, Writer
     from sentiment_hybrid.engine.inference.predictor import Backend, Prediction, Predictor
 
 Format = Literal["lines", "csv", "tsv", "jsonl"]
@@ -68,6 +68,8 @@ class _Incoming:
     columns: list[str]
     batches: Iterator[Batch]
     types: Mapping[str, Any] = field(default_factory=dict)
+    quoting: Quoting = "auto"
+    numbers: Callable[[Sequence[str]], Collection[str]] = lambda columns: ()
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def run(
     encoder: Path | str | None = None,
     backend: Backend = "auto",
     labels: Sequence[str] | None = None,
+    prefix: str | None = None,
 ) -> PredictResult:
     """Label texts and write each row with ``prediction``, ``score`` and ``p_<label>`` added, in input order.
 
@@ -113,6 +116,7 @@ def run(
         precision: auto, fp32, bf16, fp16 or int8; None means ``<model>.train.precision``.
         backend: ``onnx`` runs an export: without ``model_dir``, that of ``head`` or the first one found.
         labels: choose among these labels of the model only, with renormalised probabilities; None means all.
+        prefix: of the added columns; None means none, or ``senthy_`` if the input has one of their names.
 
     Raises:
         UsageError: the options contradict each other.
@@ -136,7 +140,9 @@ def run(
         else:
             predictions, given = (), []
             kind = "jsonl" if as_json else incoming.kind
-            rows, skipped = _label(predictor, incoming, output_file, data, kind=kind, text_column=text_column)
+            rows, skipped = _label(
+                predictor, incoming, output_file, data, kind=kind, text_column=text_column, prefix=prefix
+            )
     _report(predictor, skipped)
     counts = {"rows": rows, "empty": predictor.empty, "truncated": predictor.truncated, "skipped": skipped}
     seconds = time.perf_counter() - started
@@ -216,7 +222,9 @@ def _open(stack: contextlib.ExitStack, path: Path | None, data: Data, file_forma
         raise UsageError(f"{path} is a pipe, so its format cannot be detected", hint="Set --format.")
     found = "csv" if str(path) == "sample" else kind_of(path)
     source = open_source(str(path), data, offline=True)
-    return _Incoming(source.name, found, list(source.columns), _batches(stack, source), source.types)
+    return _Incoming(
+        source.name, found, list(source.columns), _batches(stack, source), source.types, source.quoting, source.numbers
+    )
 
 
 def _streamed(stack: contextlib.ExitStack, source: Source, kind: str) -> _Incoming:
@@ -224,7 +232,7 @@ def _streamed(stack: contextlib.ExitStack, source: Source, kind: str) -> _Incomi
     batches = _batches(stack, source)
     first = list(itertools.islice(batches, 1))
     columns = list(first[0].columns) if first else list(source.columns)
-    return _Incoming(source.name, kind, columns, itertools.chain(first, batches))
+    return _Incoming(source.name, kind, columns, itertools.chain(first, batches), quoting=source.quoting)
 
 
 def _opened(stack: contextlib.ExitStack, path: Path) -> BinaryIO:
@@ -320,35 +328,39 @@ def _label(
     *,
     kind: str,
     text_column: str | None,
+    prefix: str | None,
 ) -> tuple[int, int]:
     """Stream the rows through the model; returns the numbers of rows written and of unreadable rows skipped.
 
     A group is cleaned and tokenised in a thread while the one before it is computed and written.
     """
-    from sentiment_hybrid.data.writers import open_writer
+    from sentiment_hybrid.data.writers import kind_of_output, open_writer
 
-    predictor.check_columns(incoming.columns, source=incoming.name)
+    added = predictor.columns_beside(incoming.columns, prefix=prefix)
+    if prefix is None and added != predictor.added_columns:
+        note(f"{incoming.name} has columns of such names, so those added are {', '.join(added)} (--prefix)")
     column = _text_column(incoming, text_column, data)
-    columns = [*incoming.columns, *predictor.added_columns]
-    kind = kind if kind in ("csv", "tsv", "jsonl") else "csv"
+    columns = [*incoming.columns, *added]
+    kind = (kind if kind in ("csv", "tsv", "jsonl") else "csv") if output is None else kind_of_output(output)
+    numbers = incoming.numbers([name for name in incoming.columns if name != column]) if kind == "jsonl" else ()
+    types = _types(incoming, added) if kind == "parquet" else {}
+    quoting = incoming.quoting if data.quoting == "auto" and incoming.kind == kind == "tsv" else data.quoting
     rows = skipped = 0
-    groups = _groups(predictor, incoming, column)
+    groups = _groups(incoming, column, added)
     with (
         _progress(output) as advance,
-        open_writer(
-            output, columns, kind=kind, types=_types(incoming, predictor, output), quoting=data.quoting
-        ) as writer,
+        open_writer(output, columns, kind=kind, types=types, quoting=quoting, numbers=numbers) as writer,
         contextlib.closing(one_ahead(lambda group: (group, predictor.prepare(group.texts)), groups)) as prepared,
     ):
         for group, texts in prepared:
-            _write(writer, predictor, group, predictor.compute(texts))
+            _write(writer, predictor, group, predictor.compute(texts), added)
             skipped += sum(sum(batch.skipped.values()) for batch in group.batches)
             rows += len(group.texts)
             advance(len(group.texts))
     return rows, skipped
 
 
-def _groups(predictor: Predictor, incoming: _Incoming, column: str) -> Iterator[_Group]:
+def _groups(incoming: _Incoming, column: str, added: Sequence[str]) -> Iterator[_Group]:
     """Batches joined into groups until there are enough rows or characters."""
     from sentiment_hybrid.data.sources import texts_of
     from sentiment_hybrid.engine.inference.predictor import CHUNK
@@ -357,8 +369,11 @@ def _groups(predictor: Predictor, incoming: _Incoming, column: str) -> Iterator[
     texts: list[str | None] = []
     size = 0
     for batch in incoming.batches:
-        if batch:
-            predictor.check_columns(list(batch.columns), source=incoming.name)
+        if clash := [name for name in added if name in batch.columns]:
+            raise ColumnError(
+                f"{incoming.name}, row {batch.rows[0]} or later: a key {clash[0]!r}, which a prediction adds",
+                hint="Choose another name, e.g. --prefix model_.",
+            )
         new = texts_of(batch, column, source=incoming.name)
         length = sum(len(text or "") for text in new)
         if texts and (len(texts) + len(new) > CHUNK or size + length > _CHARACTERS):
@@ -385,13 +400,15 @@ def _joined(batches: list[Batch]) -> list[Batch]:
     return [Batch(list(itertools.chain.from_iterable(batch.rows for batch in batches)), columns, dict(skipped))]
 
 
-def _write(writer: Writer, predictor: Predictor, group: _Group, probabilities: np.ndarray) -> None:
+def _write(
+    writer: Writer, predictor: Predictor, group: _Group, probabilities: np.ndarray, names: Sequence[str]
+) -> None:
     """Write the rows of a group with their predictions."""
     start = 0
     for batch in group.batches:
         end = start + len(batch)
         if len(batch):
-            added = predictor.columns_of(probabilities[start:end])
+            added = predictor.columns_of(probabilities[start:end], names)
             writer.write(batch.columns | {name: _plain(values) for name, values in added.items()})
         start = end
 
@@ -406,18 +423,14 @@ def _text_column(incoming: _Incoming, wanted: str | None, data: Data) -> str:
     return find_text(incoming.columns, wanted, source=incoming.name)
 
 
-def _types(incoming: _Incoming, predictor: Predictor, output: Path | None) -> dict[str, Any]:
+def _types(incoming: _Incoming, added: Sequence[str]) -> dict[str, Any]:
     """Arrow types for a parquet output: those of the input if it has types, otherwise string."""
-    from sentiment_hybrid.data.writers import kind_of_output
-
-    if output is None or kind_of_output(output) != "parquet":
-        return {}
     import pyarrow
 
     types = dict(incoming.types)
     if incoming.kind in ("csv", "tsv", "lines"):
         types = dict.fromkeys(incoming.columns, pyarrow.string())
-    label, *figures = predictor.added_columns
+    label, *figures = added
     return types | {label: pyarrow.string()} | dict.fromkeys(figures, pyarrow.float64())
 
 

@@ -11,13 +11,13 @@ import math
 import sqlite3
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from sentiment_hybrid.data.sources import MISSING, SUFFIXES
 from sentiment_hybrid.errors import OutputError, UsageError
-from sentiment_hybrid.files import atomic_file, reason
+from sentiment_hybrid.files import atomic_file, holds_any_text, reason
 
 #: The table of an SQLite output.
 TABLE = "predictions"
@@ -63,6 +63,7 @@ def open_writer(
     kind: str | None = None,
     types: Mapping[str, Any] | None = None,
     quoting: Quoting = "auto",
+    numbers: Collection[str] = (),
 ) -> Iterator[Writer]:
     """A writer for ``target``, which is replaced when the block ends without an error; None means stdout.
 
@@ -71,14 +72,15 @@ def open_writer(
         columns: column names in order; only jsonl accepts others later.
         kind: the format on stdout: csv, tsv or jsonl.
         types: Arrow types of columns, for parquet; others are inferred from the first batch.
-        quoting: as ``data.quoting``: auto quotes in csv but not in tsv.
+        quoting: as ``data.quoting``; auto quotes the values that need it.
+        numbers: columns of texts that are all numbers or empty: jsonl gets them as numbers and null.
 
     Raises:
         UsageError: unknown extension.
         OutputError: the file cannot be written.
     """
     if target is None:
-        writer = _text_writer(kind or "csv", sys.stdout, columns, quoting)
+        writer = _text_writer(kind or "csv", sys.stdout, columns, quoting=quoting, numbers=numbers)
         yield writer
         writer.close()
         return
@@ -87,7 +89,11 @@ def open_writer(
     with _as_output_error(target):
         _check_target(target, kind)
         with atomic_file(target, wait=False) as aside, contextlib.ExitStack() as stack:
-            writer = _file_writer(stack, aside, target, columns, kind=kind, types=types or {}, quoting=quoting)
+            if kind in ("parquet", "sqlite"):
+                writer = _table_writer(stack, aside, columns, kind=kind, types=types or {})
+            else:
+                stream = _text_file(stack, aside, zipped=target.suffix.lower() == ".gz")
+                writer = _text_writer(kind, stream, columns, quoting=quoting, numbers=numbers)
             yield writer
             writer.close()
 
@@ -114,36 +120,55 @@ def _check_replaceable(target: Path) -> None:
         )
 
 
-def _file_writer(
-    stack: contextlib.ExitStack,
-    aside: Path,
-    target: Path,
-    columns: Sequence[str],
-    *,
-    kind: str,
-    types: Mapping[str, Any],
-    quoting: Quoting,
+def _table_writer(
+    stack: contextlib.ExitStack, path: Path, columns: Sequence[str], *, kind: str, types: Mapping[str, Any]
 ) -> Writer:
     if kind == "parquet":
-        parquet = _Parquet(aside, columns, types)
+        parquet = _Parquet(path, columns, types)
         stack.callback(parquet.abandon)
         return parquet
-    if kind == "sqlite":
-        database = _Sqlite(aside, columns)
-        stack.callback(database.connection.close)
-        return database
-    stream: Any = stack.enter_context(aside.open("wb"))
-    if target.suffix.lower() == ".gz":
+    database = _Sqlite(path, columns)
+    stack.callback(database.connection.close)
+    return database
+
+
+def _text_file(stack: contextlib.ExitStack, path: Path, *, zipped: bool) -> io.TextIOWrapper:
+    stream: Any = stack.enter_context(path.open("wb"))
+    if zipped:
         stream = stack.enter_context(gzip.GzipFile(filename="", fileobj=stream, mode="wb", compresslevel=6, mtime=0))
-    text = stack.enter_context(io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", newline=""))
-    return _text_writer(kind, text, columns, quoting)
+    return stack.enter_context(io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", newline=""))
 
 
-def _text_writer(kind: str, stream: Any, columns: Sequence[str], quoting: Quoting) -> Writer:
+def _text_writer(
+    kind: str, stream: Any, columns: Sequence[str], *, quoting: Quoting, numbers: Collection[str]
+) -> Writer:
     if kind == "jsonl":
-        return _JsonLines(stream)
-    quoted = kind == "csv" if quoting == "auto" else quoting != "none"
-    return _Delimited(stream, columns, delimiter="," if kind == "csv" else "\t", quoted=quoted)
+        return _JsonLines(stream, numbers)
+    return _Delimited(stream, columns, delimiter="," if kind == "csv" else "\t", quoted=quoting != "none")
+
+
+class _Lines:
+    """What the csv module writes to: lines that end with \\n, in characters that the stream has.
+
+    Before Python 3.13 that module quotes only the line ends among its own terminator: with \\r\\n, a lone \\r too.
+    """
+
+    TERMINATOR = "\r\n"
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._narrow = None if holds_any_text(stream) else stream.encoding
+
+    def write(self, line: str) -> None:
+        if self._narrow is not None:
+            try:
+                line.encode(self._narrow)
+            except UnicodeEncodeError as error:
+                raise OutputError(
+                    f"standard output is {self._narrow}, which has no {line[error.start]!a}",
+                    hint="Set PYTHONIOENCODING=utf-8, or use --json or --output FILE.",
+                ) from error
+        self._stream.write(line.removesuffix(self.TERMINATOR) + "\n")
 
 
 class _Delimited(Writer):
@@ -155,8 +180,13 @@ class _Delimited(Writer):
         self._kind = "csv" if delimiter == "," else "tsv"
         # Without a quote character, quotes are ordinary characters, as for the reader of unquoted files.
         style: dict[str, Any] = {} if quoted else {"quoting": csv.QUOTE_NONE, "quotechar": None}
-        self._writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n", **style)
-        self._put([self._columns])
+        lines, usual = _Lines(stream), {"delimiter": delimiter, "lineterminator": _Lines.TERMINATOR}
+        self._writer = csv.writer(lines, **usual, **style)
+        if quoted and self._kind == "tsv":
+            # Readers take a tsv for unquoted unless it begins with quotes; the first value that needs them may be late.
+            csv.writer(lines, **usual, quoting=csv.QUOTE_ALL).writerow(self._columns)
+        else:
+            self._put([self._columns])
 
     def write(self, rows: Rows) -> None:
         values = [[_cell(value) for value in column] for column in _in_order(rows, self._columns, self._kind)]
@@ -168,7 +198,7 @@ class _Delimited(Writer):
         except csv.Error as error:
             raise OutputError(
                 f"a value contains a delimiter or a line break, which an unquoted {self._kind} file cannot represent",
-                hint="Write .csv or .jsonl, or quote such values with --quoting minimal.",
+                hint="Write .csv or .jsonl, or leave out --quoting none (data.quoting).",
             ) from error
 
     def close(self) -> None:
@@ -178,19 +208,27 @@ class _Delimited(Writer):
 class _JsonLines(Writer):
     """One object per line; a key that an input object lacks is not added."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, numbers: Collection[str]) -> None:
         self._stream = stream
+        self._numbers = numbers
+        self._ascii = not holds_any_text(stream)
 
     def write(self, rows: Rows) -> None:
         names = list(rows)
-        for values in zip(*rows.values(), strict=True):
+        columns = [[*map(_number, rows[name])] if name in self._numbers else rows[name] for name in names]
+        for values in zip(*columns, strict=True):
             record = {
                 name: _json_value(value) for name, value in zip(names, values, strict=True) if value is not MISSING
             }
-            self._stream.write(json.dumps(record, ensure_ascii=False, default=_cell) + "\n")
+            self._stream.write(json.dumps(record, ensure_ascii=self._ascii, default=_cell) + "\n")
 
     def close(self) -> None:
         self._stream.flush()
+
+
+def _number(text: Any) -> Any:
+    """A number written as JSON writes one; null if empty."""
+    return json.loads(text) if text else None
 
 
 class _Parquet(Writer):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import itertools
 import json
 import os
 import shutil
@@ -26,7 +25,7 @@ import torch
 from sentiment_hybrid import cli, paths
 from sentiment_hybrid.commands import predict
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.data import normalizers
+from sentiment_hybrid.data import normalizers, sources
 from sentiment_hybrid.engine.batches import collate, tokenize
 from sentiment_hybrid.engine.inference import predictor as engine
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo, save_model
@@ -155,10 +154,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def parse(text: str, kind: str) -> list[dict[str, Any]]:
     if kind == "jsonl":
         return [json.loads(line) for line in text.splitlines()]
-    if kind == "tsv":
+    if kind == "tsv" and not text.startswith('"'):
         header, *lines = [line.split("\t") for line in text.split("\n")[:-1]]
         return [dict(zip(header, line, strict=True)) for line in lines]
-    return list(csv.DictReader(io.StringIO(text, newline="")))
+    delimiter = "\t" if kind == "tsv" else ","
+    return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
 
 
 def assert_labelled(
@@ -323,17 +323,15 @@ def test_a_file_that_changes_while_it_is_labelled_is_an_error(
     source = write_rows(tmp_path / "in.csv", [{"text": text} for text in TEXTS])
     target = tmp_path / "out.csv"
     target.write_text("what was there")
-    check = Predictor.check_columns
-    calls = itertools.count()
+    texts_of = sources.texts_of
 
-    def check_while_it_grows(self: Predictor, *args: Any, **options: Any) -> None:
-        # The first look is at the header; the next is at rows, before the reader asks for more of them.
-        if next(calls):
-            with source.open("a") as file:
-                file.write("one more\n")
-        check(self, *args, **options)
+    def while_it_grows(*args: Any, **options: Any) -> list[str | None]:
+        # Rows were read, and the reader has not yet been asked for more of them.
+        with source.open("a") as file:
+            file.write("one more\n")
+        return texts_of(*args, **options)
 
-    monkeypatch.setattr(Predictor, "check_columns", check_while_it_grows)
+    monkeypatch.setattr(sources, "texts_of", while_it_grows)
     with pytest.raises(SourceError, match=r"in\.csv changed while it was read"):
         run(input_file=source, output_file=None if to_stdout else target)
     assert target.read_text() == "what was there"
@@ -351,13 +349,28 @@ def test_a_missing_column_names_those_found_and_the_nearest(
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "db"])
 @pytest.mark.parametrize("name", ["prediction", "p_negative"])
-def test_a_clash_of_names_is_refused_before_anything_is_written(
+def test_columns_of_the_names_that_are_added_are_kept(
     name: str, ending: str, run: Callable[..., predict.PredictResult], tmp_path: Path
 ) -> None:
     source = write_rows(tmp_path / f"in.{ending}", [{"text": "good", name: "x"}])
-    with pytest.raises(ColumnError, match=name):
-        run(input_file=source, output_file=tmp_path / "out.csv")
-    assert not (tmp_path / "out.csv").exists()
+    run(input_file=source, output_file=tmp_path / "out.csv")
+    run(input_file=source, output_file=tmp_path / "own.csv", prefix="m1_")
+    for file, prefix in (("out.csv", "senthy_"), ("own.csv", "m1_")):
+        (row,) = read_rows(tmp_path / file)
+        assert list(row) == ["text", name, *(prefix + added for added in ADDED)]
+        assert row[name] == "x"
+    with pytest.raises(ColumnError, match=name) as caught:
+        run(input_file=source, output_file=tmp_path / "no.csv", prefix="")
+    assert "--prefix" in caught.value.hint
+    assert not (tmp_path / "no.csv").exists()
+
+
+def test_a_name_that_is_added_may_not_come_late(run: Callable[..., predict.PredictResult], tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"text": "good"}\n' * 10_001 + '{"text": "bad", "score": 1}\n', encoding="utf-8")
+    with pytest.raises(ColumnError, match="'score', which a prediction adds") as caught:
+        run(input_file=source, output_file=tmp_path / "out.jsonl")
+    assert "--prefix" in caught.value.hint
 
 
 def test_a_file_of_plain_lines_is_labelled_line_by_line(
@@ -711,14 +724,35 @@ def test_a_full_disk_is_told_and_leaves_nothing(
     assert list(tmp_path.glob(".out*")) == []
 
 
-def test_a_line_break_has_no_place_in_an_unquoted_tsv(
+def test_a_tsv_is_written_as_it_was_read(run: Callable[..., predict.PredictResult], tmp_path: Path) -> None:
+    raw, quoted = tmp_path / "raw.tsv", tmp_path / "quoted.tsv"
+    raw.write_text('text\ta\nso "good"\t"\n', encoding="utf-8")
+    quoted.write_text('text\ta\n"good\r\n""film"""\t"x\ty"\n', encoding="utf-8", newline="")
+    for source in (raw, quoted):
+        run(input_file=source, output_file=tmp_path / f"out-{source.name}")
+    assert (tmp_path / "out-raw.tsv").read_text(encoding="utf-8").startswith("text\ta\tprediction")
+    assert parse((tmp_path / "out-raw.tsv").read_text(encoding="utf-8"), "tsv")[0]["text"] == 'so "good"'
+    labelled = read_rows(tmp_path / "out-quoted.tsv")
+    assert (labelled[0]["text"], labelled[0]["a"]) == ('good\r\n"film"', "x\ty")
+
+
+def test_a_line_break_has_no_place_in_a_tsv_that_is_set_to_be_unquoted(
     run: Callable[..., predict.PredictResult], tmp_path: Path
 ) -> None:
-    with pytest.raises(OutputError, match="unquoted tsv"):
-        run("good\nfilm", output_file=tmp_path / "out.tsv")
-    config = configured(data={"quoting": "minimal"})
-    run("good\nfilm", output_file=tmp_path / "out.tsv", config=config)
-    assert '"good\nfilm"' in (tmp_path / "out.tsv").read_text(encoding="utf-8")
+    with pytest.raises(OutputError, match="unquoted tsv") as caught:
+        run("good\nfilm", output_file=tmp_path / "out.tsv", config=configured(data={"quoting": "none"}))
+    assert "leave out --quoting none" in caught.value.hint
+    run("good\nfilm", output_file=tmp_path / "out.tsv")
+    assert read_rows(tmp_path / "out.tsv")[0]["text"] == "good\nfilm"
+
+
+def test_columns_of_a_csv_that_are_numbers_are_numbers_in_jsonl(
+    run: Callable[..., predict.PredictResult], tmp_path: Path
+) -> None:
+    rows = [{"id": "7", "text": "1", "code": "01"}, {"id": "8", "text": "2", "code": "2"}]
+    run(input_file=write_rows(tmp_path / "in.csv", rows), output_file=tmp_path / "out.jsonl")
+    labelled = read_rows(tmp_path / "out.jsonl")
+    assert [[row["id"], row["text"], row["code"]] for row in labelled] == [[7, "1", "01"], [8, "2", "2"]]
 
 
 def test_the_published_model_is_taken_by_head_or_the_first_there_is(

@@ -11,7 +11,7 @@ import stat
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TextIO, cast
@@ -80,6 +80,15 @@ class Source(ABC):
     def types(self) -> dict[str, Any]:
         """Column -> Arrow type, where the format has types, so that rows can be written as they were read."""
         return {}
+
+    @property
+    def quoting(self) -> Literal["auto", "minimal", "none", "backslash"]:
+        """How fields are quoted, so that rows can be written as they were read."""
+        return "auto"
+
+    def numbers(self, columns: Sequence[str]) -> Collection[str]:
+        """Those of the columns of texts in which every value is a number or empty, as far as that can be known."""
+        return ()
 
     def place(self, row: int) -> str:
         """The location of a row in words that lead to it: here its number."""

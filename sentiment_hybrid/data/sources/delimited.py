@@ -6,6 +6,7 @@ import contextlib
 import csv
 import itertools
 import operator
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -15,14 +16,15 @@ from typing import Any
 from sentiment_hybrid.borrowed import Borrowed
 from sentiment_hybrid.data.sources import fast_csv
 from sentiment_hybrid.data.sources.base import GZIP_MAGIC, Batch, TextSource, reading, unsound, without_repeats
-from sentiment_hybrid.data.sources.dialect import Dialect
+from sentiment_hybrid.data.sources.dialect import BOM, Dialect, Quoting, column_names
 from sentiment_hybrid.errors import SourceError
 
 #: Longest field of a csv file; more is an unclosed quote rather than a text.
 LONGEST_FIELD = 10_000_000
 #: Within, the csv module reads fields of this length; several sources may be open at once.
 _LONG_FIELDS = Borrowed(lambda: partial(csv.field_size_limit, csv.field_size_limit(LONGEST_FIELD)))
-_BOM = "\ufeff"
+#: Lines that are numbers of JSON, within 64 bits, or empty.
+_NUMBERS = re.compile(r"(?:(?:-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,2})?)?\n)*+")
 
 
 class DelimitedSource(TextSource):
@@ -33,6 +35,7 @@ class DelimitedSource(TextSource):
     def __init__(self, path: Path, *, dialect: Dialect, **options: Any) -> None:
         super().__init__(path, **options)
         self.dialect = dialect
+        self._as_written: list[str] = []
 
     def place(self, row: int) -> str:
         """The line on which a row begins, and its number among the rows below the header; of a stream, that alone."""
@@ -67,6 +70,30 @@ class DelimitedSource(TextSource):
                 self._columns = self._header(reader)
         return self._columns
 
+    @property
+    def quoting(self) -> Quoting:
+        """As detected or set."""
+        return self.dialect.quoting
+
+    def numbers(self, columns: Sequence[str]) -> set[str]:
+        """Those of the columns in which each value is written as JSON writes a number, or empty; not all are empty.
+
+        A stream has none: rows are written before its last one is known. Nor has a file that is in error.
+        """
+        left, filled = set(columns), set[str]()
+        if not left or self._stream is not None:
+            return set()
+        try:
+            with contextlib.closing(self.batches(list(columns))) as batches:  # type: ignore[type-var]
+                for batch in batches:
+                    left = {name for name in left if _are_numbers(batch.columns[name])}
+                    filled |= {name for name in left if any(batch.columns[name])}
+                    if not left:
+                        break
+        except SourceError:
+            return set()
+        return left & filled
+
     @contextlib.contextmanager
     def _rows(self) -> Iterator[Any]:
         """A csv reader below the preamble."""
@@ -82,8 +109,8 @@ class DelimitedSource(TextSource):
             raise SourceError(f"{self.name} is empty", hint="It must start with a header line of column names.")
         if reason := unsound("".join(header)):
             raise SourceError(f"{self.name}, header line: {reason}", hint="Try --encoding utf-16 or cp1252.")
-        names = [name.strip() or f"column {number}" for number, name in enumerate(header, 1)]
-        return without_repeats(names, self.name)
+        self._as_written = header
+        return without_repeats(column_names(header), self.name)
 
     def _tables(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
         done = 0
@@ -106,6 +133,7 @@ class DelimitedSource(TextSource):
             raise fast_csv.UnusualError
         names = self.columns
         wanted = list(columns or names)
+        written = [self._as_written[names.index(name)] for name in wanted]
         with reading(self.path), self.path.open("rb") as file:
             zipped = file.read(2) == GZIP_MAGIC
         first = 1
@@ -114,10 +142,9 @@ class DelimitedSource(TextSource):
             zipped=zipped, size=size,
         ):  # fmt: skip
             rows = range(first, first + len(values[0]))
-            batch = Batch(rows, dict(zip(wanted, values, strict=True)), sound=True)
-            if self._may_hold_header(batch):
+            if len(names) > 1 and _has_row(values, written):  # perhaps the header again
                 raise fast_csv.UnusualError
-            yield batch
+            yield Batch(rows, dict(zip(wanted, values, strict=True)), sound=True)
             first = rows.stop
 
     def _careful(self, columns: Sequence[str], size: int, done: int) -> Iterator[Batch]:
@@ -148,45 +175,59 @@ class DelimitedSource(TextSource):
     def _batch(
         self, rows: list[list[str] | csv.Error], first: int, columns: Sequence[str], names: Sequence[str]
     ) -> Batch:
-        bad = {
-            at: _malformed(row) if isinstance(row, csv.Error) else f"{len(row)} fields, the header has {len(names)}"
-            for at, row in enumerate(rows)
-            if isinstance(row, csv.Error) or len(row) != len(names)
-        }
+        width, last = len(names), self._as_written[-1]
+        suspects = [at for at, row in enumerate(rows) if type(row) is not list or len(row) != width or row[-1] == last]
+        bad = {at: problem for at in suspects if (problem := _problem(rows[at], names))}
         skipped: Counter[str] = Counter()
         if bad and self.bad_rows == "error":
             at = min(bad)
             raise self._irregular(first + at, bad[at], malformed=isinstance(rows[at], csv.Error))
-        for at in bad:
-            skipped["malformed quoting" if isinstance(rows[at], csv.Error) else "wrong number of fields"] += 1
+        for at, problem in bad.items():
+            kind = "wrong number of fields" if " fields, " in problem else problem
+            skipped["malformed quoting" if isinstance(rows[at], csv.Error) else kind] += 1
         kept = [at for at in range(len(rows)) if at not in bad]
         good: Any = [rows[at] for at in kept] if bad else rows
         places = [names.index(column) for column in columns]
         values = {name: list(map(operator.itemgetter(i), good)) for name, i in zip(columns, places, strict=True)}
         if names[0] in values:  # the mark at the start of a file, in the middle of several that were joined
-            values[names[0]] = [value.removeprefix(_BOM) for value in values[names[0]]]
-        batch = Batch([first + at for at in kept], values, dict(skipped))
-        return self._without(self._headers(batch), batch) if self._may_hold_header(batch) else batch
-
-    def _may_hold_header(self, batch: Batch) -> bool:
-        name = next(iter(batch.columns))
-        values = batch.columns[name]
-        return len(batch.columns) > 1 and (name in values or f"{_BOM}{name}" in values)
-
-    def _headers(self, batch: Batch) -> dict[int, str]:
-        """Rows that are the header once more, as where files were joined."""
-        rows = enumerate(zip(*batch.columns.values(), strict=True))
-        names = tuple(batch.columns)
-        return {at: "the header again" for at, row in rows if tuple(value.strip() for value in row) == names}
+            values[names[0]] = [value.removeprefix(BOM) for value in values[names[0]]]
+        return Batch([first + at for at in kept], values, dict(skipped))
 
     def _irregular(self, row: int, problem: str, *, malformed: bool) -> SourceError:
-        hint = "Is a text with the delimiter in it not quoted?"
+        hint = "Is a text with the delimiter in it not quoted?" if " fields, " in problem else "Were files joined?"
         if malformed:
             hint = "Are quotes ordinary characters (--quoting none) or escaped by backslashes (--quoting backslash)?"
         return SourceError(
             f"{self.name}, {self.place(row)}: {problem}",
             hint=f"{hint} Leave such rows out with --set data.bad_rows=skip.",
         )
+
+
+def _problem(row: list[str] | csv.Error, names: Sequence[str]) -> str:
+    """What is wrong with a row; empty if nothing is."""
+    if isinstance(row, csv.Error):
+        return _malformed(row)
+    if len(row) != len(names):
+        return f"{len(row)} fields, the header has {len(names)}"
+    if len(row) > 1 and column_names(row) == names:
+        return "the header again"
+    return ""
+
+
+def _has_row(columns: Sequence[list[str]], wanted: Sequence[str]) -> bool:
+    """Whether there is a row of these values."""
+    at = -1
+    with contextlib.suppress(ValueError):
+        while True:
+            at = columns[0].index(wanted[0], at + 1)
+            if all(column[at] == value for column, value in zip(columns, wanted, strict=True)):
+                return True
+    return False
+
+
+def _are_numbers(values: Sequence[str]) -> bool:
+    # A line break in a value would pass for another value.
+    return _NUMBERS.fullmatch(text := "\n".join([*values, ""])) is not None and text.count("\n") == len(values)
 
 
 def _malformed(error: csv.Error) -> str:

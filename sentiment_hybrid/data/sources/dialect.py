@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -41,6 +42,10 @@ _FOREIGN = (
 )  # fmt: skip
 
 
+#: A byte order mark as a character: in the middle of files that were joined, it is read as one.
+BOM = "\ufeff"
+
+
 @dataclass(frozen=True)
 class Dialect:
     """How rows are written in a text file; ``preamble`` lines stand before the header."""
@@ -55,6 +60,12 @@ class Dialect:
             return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
         escape = "\\" if self.quoting == "backslash" else None
         return csv.reader(lines, delimiter=self.delimiter, escapechar=escape, strict=True)
+
+
+def column_names(header: Sequence[str]) -> list[str]:
+    """The names in a header: trimmed, without a byte order mark, and ``column N`` for each that is empty."""
+    names = [name.removeprefix(BOM).strip() for name in header]
+    return [name or f"column {number}" for number, name in enumerate(names, 1)]
 
 
 def refuse_foreign(head: bytes, name: str) -> None:
@@ -159,6 +170,9 @@ def _is_plausible(rows: list[list[str]], dialect: Dialect, sample: str, kind: st
     """Whether quotes surround fields: in a tsv of raw texts, some are in quotes of their own."""
     if kind == "csv" or dialect.quoting == "none" or '"' not in sample:
         return True
+    header = sample.partition("\n")[0].rstrip("\r").split(dialect.delimiter)
+    if all(len(name) > 1 and name[0] == name[-1] == '"' for name in header) and dialect.quoting == "minimal":
+        return True  # as this package begins a tsv that has quoted values
     if not _is_written_with_quotes(sample, dialect.delimiter):
         return False
     fields = [field for row in rows for field in row]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import csv as standard
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow
 from pyarrow import csv
+
+from sentiment_hybrid.data.sources.dialect import column_names
 
 #: Bytes that are read at once; a row must end among them.
 BLOCK = 1 << 20
@@ -83,7 +86,7 @@ def _gathered(tables: Iterator[Any], size: int) -> Iterator[Any]:
 
 def _blocks(stream: Any, names: Sequence[str], delimiter: str, quoting: bool) -> Iterator[memoryview]:
     """The rows below the header line, some whole ones at a time, checked."""
-    rest = _below_header(stream.read(BLOCK), names, delimiter)
+    rest = _below_header(stream.read(BLOCK), names, delimiter, quoting)
     while True:
         more = stream.read(BLOCK)
         rows = rest + (more or b"\n")
@@ -99,10 +102,15 @@ def _blocks(stream: Any, names: Sequence[str], delimiter: str, quoting: bool) ->
             return
 
 
-def _below_header(head: bytes, names: Sequence[str], delimiter: str) -> bytes:
+def _below_header(head: bytes, names: Sequence[str], delimiter: str, quoting: bool) -> bytes:
     header, newline, rest = head.removeprefix(codecs.BOM_UTF8).partition(b"\n")
-    found = [name.strip() for name in header.decode("utf-8", "replace").split(delimiter)]
-    if not newline or b'"' in header or found != list(names):
+    line = header.removesuffix(b"\r").decode("utf-8", "replace")
+    style: Any = {"strict": True} if quoting else {"quoting": standard.QUOTE_NONE}
+    try:
+        found = next(standard.reader([line], delimiter=delimiter, **style), [])
+    except standard.Error as error:  # a name of several lines
+        raise UnusualError from error
+    if not newline or column_names(found) != list(names):
         raise UnusualError
     return rest
 

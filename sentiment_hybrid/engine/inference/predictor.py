@@ -34,6 +34,8 @@ CHUNK = 16_384
 _MINI_HEAD = "han"
 
 PREDICTION_COLUMN = "prediction"
+#: Of the added columns, where a table has some of their names.
+PREFIX = "senthy_"
 SCORE_COLUMN = "score"
 
 
@@ -221,43 +223,60 @@ class Predictor:
         result[prepared.rows] = found[prepared.places]
         return result
 
-    def predict_frame(self, frame: pd.DataFrame, text_column: str | None = None) -> pd.DataFrame:
+    def predict_frame(
+        self, frame: pd.DataFrame, text_column: str | None = None, *, prefix: str | None = None
+    ) -> pd.DataFrame:
         """A copy of the frame with the columns ``prediction``, ``score`` and ``p_<label>``; rows and index stay.
 
-        ``text_column`` None finds it by name, as ``senthy data`` does. Texts with nothing in them get nulls.
+        Texts with nothing in them get nulls.
+
+        Args:
+            frame: the texts and whatever else.
+            text_column: None finds it by name, as ``senthy data`` does.
+            prefix: of the added columns; None is none, or ``senthy_`` where the frame has one of those names.
 
         Raises:
-            ColumnError: no such column, or the frame has one of those names already.
+            ColumnError: no such column, or the frame has one of those names with the prefix too.
             DataError: as `predict`.
         """
         names = [str(name) for name in frame.columns]
         chosen = columns.find_text(names, text_column, source="the DataFrame")
-        self.check_columns(names, source="the DataFrame")
+        added = self.columns_beside(names, prefix=prefix)
         if names.count(chosen) > 1:
             raise ColumnError(f"the DataFrame has several columns called {chosen!r}", hint="Rename all but one.")
         probabilities = self.predict_proba(frame.iloc[:, names.index(chosen)].tolist())
         result = frame.copy()
-        for name, values in self.columns_of(probabilities).items():
+        for name, values in self.columns_of(probabilities, added).items():
             result[name] = values
         return result
 
-    def check_columns(self, present: Sequence[str], *, source: str) -> None:
-        """Raises ColumnError when a table has columns of the names that a prediction adds."""
-        clash = [name for name in self.added_columns if name in present]
-        if clash:
-            raise ColumnError(
-                f"{source} already has {_listed(clash)}, and a prediction adds {_listed(self.added_columns)}",
-                hint="Rename or drop these columns first.",
-            )
+    def columns_beside(self, present: Sequence[str], *, prefix: str | None = None) -> list[str]:
+        """Names of the added columns beside those of a table.
 
-    def columns_of(self, probabilities: np.ndarray) -> dict[str, np.ndarray]:
-        """The added columns of probabilities (N, C), each (N,): labels as objects, None where there is none."""
+        ``prefix`` stands before each; None is none, or ``senthy_`` where a column of the table has such a name, in
+        whatever case: readers of SQL know no case.
+        """
+        taken = {name.casefold() for name in present}
+        for start in [prefix] if prefix is not None else ["", PREFIX]:
+            names = [f"{start}{name}" for name in self.added_columns]
+            if not (clash := [name for name in names if name.casefold() in taken]):
+                return names
+        raise ColumnError(
+            f"the input already has {_listed(clash)}, and a prediction adds {_listed(names)}",
+            hint="Choose another prefix, e.g. --prefix model_.",
+        )
+
+    def columns_of(self, probabilities: np.ndarray, added: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        """The added columns of probabilities (N, C), each (N,): labels as objects, None where there is none.
+
+        ``added`` are their names, by default `added_columns`.
+        """
         names = np.array([*self.labels, None], dtype=object)
         missing = np.isnan(probabilities).any(axis=1)
         # Not argmax over NaN, and not max over it either: both would warn or choose.
         best = np.where(missing, len(self.labels), np.nan_to_num(probabilities).argmax(axis=1))
         values: list[np.ndarray] = [names[best], probabilities.max(axis=1, initial=-np.inf), *probabilities.T]
-        return dict(zip(self.added_columns, values, strict=True))
+        return dict(zip(added or self.added_columns, values, strict=True))
 
     def prediction(self, row: np.ndarray) -> Prediction:
         """The prediction of one row (C,) of `compute`."""
