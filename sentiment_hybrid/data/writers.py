@@ -180,7 +180,8 @@ class _Delimited(Writer):
         self._kind = "csv" if delimiter == "," else "tsv"
         # Without a quote character, quotes are ordinary characters, as for the reader of unquoted files.
         style: dict[str, Any] = {} if quoted else {"quoting": csv.QUOTE_NONE, "quotechar": None}
-        lines, usual = _Lines(stream), {"delimiter": delimiter, "lineterminator": _Lines.TERMINATOR}
+        lines = _Lines(stream)
+        usual: dict[str, Any] = {"delimiter": delimiter, "lineterminator": _Lines.TERMINATOR}
         self._writer = csv.writer(lines, **usual, **style)
         if quoted and self._kind == "tsv":
             # Readers take a tsv for unquoted unless it begins with quotes; the first value that needs them may be late.

@@ -244,9 +244,13 @@ def test_an_empty_frame_gets_the_columns(predictor: Predictor) -> None:
 
 
 @pytest.mark.parametrize("name", ["prediction", "score", "p_positive"])
-def test_a_clash_of_names_is_refused(predictor: Predictor, name: str) -> None:
+def test_columns_of_the_names_that_are_added_are_kept(predictor: Predictor, name: str) -> None:
+    frame = pd.DataFrame({"text": ["good"], name: [1]})
+    labelled = predictor.predict_frame(frame)
+    assert list(labelled) == ["text", name, *(f"senthy_{added}" for added in predictor.added_columns)]
+    assert list(labelled[name]) == [1]
     with pytest.raises(ColumnError, match=name):
-        predictor.predict_frame(pd.DataFrame({"text": ["good"], name: [1]}))
+        predictor.predict_frame(frame, prefix="")
 
 
 def test_a_missing_column_names_those_found_and_the_nearest(predictor: Predictor) -> None:
