@@ -204,6 +204,7 @@ def _flag(options: str, key: str, type_: Any, words: str, metavar: str | None = 
 
 Mode = Literal["train", "optimize", "test"]
 
+_FIGURES = _flag("--figure-format", "project.figure_format", str, "Format of the figures.", "png|pdf|svg")
 _SEED = _flag("--seed", "project.seed", int, "Seed of weights, dropout and batch order.")
 _EPOCHS = _flag("--epochs --final-epochs", "{model}.train.epochs", int, "Passes over the training rows.")
 
@@ -235,7 +236,12 @@ _DATA = (
     _flag("--normalizer", "data.normalizer", str, "How texts are cleaned.", "tweet|classic|none"),
 )
 _TEACHER = _flag("--teacher", "distill.teacher", str, "Model, or file of probabilities, to learn from.", "DIR")
-_TRAIN = (_EPOCHS, _TEACHER, _flag("--sample-size", "{model}.train.sample_size", int, "Train on the first N rows."))
+_TRAIN = (
+    _EPOCHS,
+    _TEACHER,
+    _flag("--sample-size", "{model}.train.sample_size", int, "Train on the first N rows."),
+    _FIGURES,
+)
 _HPO = (
     _flag("--n-trials", "{model}.hpo.n_trials", int, "Trials in all, including pruned ones."),
     _flag("--hpo-epochs", "{model}.hpo.epochs", int, "Epochs per trial."),
@@ -252,7 +258,7 @@ _HPO = (
     _flag("--sampler", "{model}.hpo.sampler", str, "Optuna sampler.", "tpe|random|gp|qmc|nsgaii"),
     _flag("--pruner", "{model}.hpo.pruner", str, "Optuna pruner.", "median|hyperband|none"),
 )
-_SEARCH = (*_HPO, _flag("--sample-size", "{model}.hpo.sample_size", int, "Training rows per trial."), _EPOCHS)
+_SEARCH = (*_HPO, _flag("--sample-size", "{model}.hpo.sample_size", int, "Training rows per trial."), _EPOCHS, _FIGURES)
 _PRETRAIN = (
     _flag("--data", "pretrain.source", str, "Texts: a file, an SQLite database, kaggle:..., or sample.", "SOURCE"),
     _flag("--base --from", "pretrain.base", str, "Encoder to continue training, or scratch.", "ENCODER"),
@@ -261,14 +267,16 @@ _PRETRAIN = (
     *_FILES,
     _flag("--epochs", "pretrain.epochs", int, "Passes over the texts."),
     _flag("--sample-size", "pretrain.sample_size", int, "Train on the first N texts."),
+    _FIGURES,
 )
 _FINETUNE = (
     _flag("--finetune-epochs", "finetune.epochs", int, "Passes over the new training rows."),
     _flag("--sample-size", "finetune.sample_size", int, "Train on the first N new rows."),
     _flag("--trainable-layers", "finetune.trainable_layers", str, "Encoder layers to train.", "N|all"),
     _flag("--layer-decay", "finetune.layer_decay", float, "Factor on the rate of each lower encoder layer."),
+    _FIGURES,
 )
-_TEST = (_flag("--sample-size", "test.sample_size", int, "Test on the first N rows."),)
+_TEST = (_flag("--sample-size", "test.sample_size", int, "Test on the first N rows."), _FIGURES)
 
 #: What run-all's --sample-size limits, by mode.
 _SAMPLED: dict[Mode, str] = {
@@ -282,6 +290,7 @@ _RUN_ALL = (
     _TEACHER,
     *_HPO,
     _flag("--sample-size", _SAMPLE_SIZE_OF_MODE, int, "Rows to train on, per trial, or to test on."),
+    _FIGURES,
 )
 
 _PANELS = {

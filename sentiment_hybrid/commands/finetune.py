@@ -31,11 +31,12 @@ from sentiment_hybrid.engine.training.publish import temperature as temperature_
 from sentiment_hybrid.engine.training.runner import best_epoch, fit, held, load_last
 from sentiment_hybrid.engine.training.runs import Run, now, versions
 from sentiment_hybrid.engine.training.tasks import weights_of_classes
-from sentiment_hybrid.errors import DatabaseError, LabelError, LockedError, OutputError, UsageError
+from sentiment_hybrid.errors import DatabaseError, LabelError, LockedError, OutputError, UsageError, count
 from sentiment_hybrid.files import check_writable, mark_used
 from sentiment_hybrid.models import renew_output
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder.module import Encoder, encoder_fingerprint
+from sentiment_hybrid.reporting.canvas import titled
 from sentiment_hybrid.reporting.plots import learning_curves
 from sentiment_hybrid.reporting.results import append_result
 from sentiment_hybrid.runtime import Runtime
@@ -482,11 +483,17 @@ def _result(
     published = load_model(task.target, encoder=task.runtime.encoder, offline=task.runtime.offline)
     after = {name: _said(task, published, name, examples) for name, examples in tests.items()}
     measured = {name: _measure(task, examples, after[name], before.get(name)) for name, examples in tests.items()}
-    title = f"{info.display_name} fine-tuned on {task.data.source}"
-    learning_curves(run.folder / paths.RUN_CURVES, run.epochs(), title=title, best=best["epoch"])
+    title = titled(
+        f"{info.display_name}: learning curves of fine-tuning",
+        data=task.data.source,
+        rows=count(train_rows, "training text"),
+        encoder=info.encoder_name,
+    )
+    curves = config.project.figure(run.folder / paths.RUN_CURVES)
+    learning_curves(curves, run.epochs(), title=title, best=best["epoch"])
     files = testing.write_files(
         config, published, tests[_NEW], after[_NEW], None, measured[_NEW].after, name="finetune",
-        labels=published.info.labels,
+        data=task.data.source, labels=published.info.labels,
     )  # fmt: skip
     return FinetuneResult(
         model=info.display_name,

@@ -20,10 +20,11 @@ from sentiment_hybrid.console import note, progress
 from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.inference.testing import TestResult, kept_result
 from sentiment_hybrid.engine.training.fingerprint import can_resume, is_published
-from sentiment_hybrid.errors import OutputError, StudyError
+from sentiment_hybrid.errors import OutputError, StudyError, count
 from sentiment_hybrid.files import atomic_file, check_writable, written
 from sentiment_hybrid.heads import display_name, encoder_family
 from sentiment_hybrid.reporting import search_plots
+from sentiment_hybrid.reporting.canvas import titled
 from sentiment_hybrid.reporting.results import read_results
 from sentiment_hybrid.runtime import Runtime
 from sentiment_hybrid.tuning import study as studies
@@ -238,15 +239,25 @@ def _write_best(config: Config, model: str, found: _Found) -> Path:
 
 def _draw(config: Config, model: str, found: _Found) -> dict[str, Path]:
     section = config.model(model)
-    metric = section.train.metric
+    metric, rows = section.train.metric, section.hpo.sample_size
+
+    def title(shows: str) -> str:
+        return titled(
+            f"{display_name(model, encoder_family(config.encoder.name))}: {shows}",
+            data=config.data.train_source or config.data.source,
+            rows="all training texts" if rows is None else f"at most {count(rows, 'training text')}",
+            encoder=config.encoder.name,
+        )
+
     return search_plots.draw(
         config.paths.results_dir,
         f"{model}_roberta_search",
         [_plotted(trial) for trial in found.trials],
         found.importances,
-        metric=f"{'' if METRICS[metric] else 'negative '}valid {console.metric_name(metric)}",
-        log_params=[name for name, entry in section.hpo.search_space.items() if getattr(entry, "log", False)],
-        title=f"{display_name(model, encoder_family(config.encoder.name))} on {config.project.name}",
+        metric=f"{'' if METRICS[metric] else 'negative '}validation {console.metric_name(metric)}",
+        space={name: entry.model_dump() for name, entry in section.hpo.search_space.items()},
+        suffix=config.project.figure_format,
+        title=title,
     )
 
 

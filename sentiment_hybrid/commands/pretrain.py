@@ -41,6 +41,7 @@ from sentiment_hybrid.models.encoder.hub import (
 from sentiment_hybrid.models.encoder.mlm import MaskedLanguageModel, head_weights
 from sentiment_hybrid.models.encoder.module import encoder_fingerprint, max_positions, set_dropout
 from sentiment_hybrid.models.tokenizer import Tokenizer, read_added_tokens, train_tokenizer
+from sentiment_hybrid.reporting.canvas import titled
 from sentiment_hybrid.reporting.plots import learning_curves
 from sentiment_hybrid.runtime import Runtime
 
@@ -383,8 +384,14 @@ def _publish(
             "versions": versions(),
         }
         write_json(aside / paths.PRETRAINED_JSON, document)
-    title = f"pretraining on {config.project.name}"
-    learning_curves(run.folder / paths.RUN_CURVES, epochs, title=title, best=result.best_epoch)
+    title = titled(
+        "Pretraining: learning curves",
+        data=texts.name,
+        rows=count(result.texts, "training text"),
+        encoder=result.base,
+    )
+    curves = config.project.figure(run.folder / paths.RUN_CURVES)
+    learning_curves(curves, epochs, title=title, best=result.best_epoch)
     return result
 
 

@@ -28,6 +28,7 @@ from sentiment_hybrid.engine.inference.testing import TestResult, kept_result
 from sentiment_hybrid.engine.training.fingerprint import can_resume, is_published
 from sentiment_hybrid.errors import SenthyError, UsageError, count
 from sentiment_hybrid.heads import display_name, encoder_family
+from sentiment_hybrid.reporting.canvas import titled
 from sentiment_hybrid.reporting.plots import comparison
 from sentiment_hybrid.reporting.predictions import read_predictions
 from sentiment_hybrid.runtime import Runtime
@@ -204,11 +205,15 @@ def _draw(config: Config, tests: dict[str, TestResult]) -> Path:
     baseline = next((test.baseline for test in tests.values() if test.baseline is not None), None)
     if baseline is not None:
         rows.append({"name": "TF-IDF baseline", "accuracy": baseline.accuracy, "macro_f1": baseline.macro_f1})
-    path = paths.comparison_png(config.paths.results_dir)
+    path = config.project.figure(paths.comparison_png(config.paths.results_dir))
     tested = next(iter(tests.values()))
-    comparison(
-        path, rows, title=f"{config.project.name}: {tested.rows:,} test texts, {config.test.confidence:.0%} intervals"
+    title = titled(
+        f"{config.project.name}: comparison, {100 * config.test.confidence:g} % intervals",
+        data=config.data.test_source or config.data.source,
+        rows=count(tested.rows, "test text"),
+        encoder=config.encoder.name,
     )
+    comparison(path, rows, title=title)
     return path
 
 

@@ -52,10 +52,15 @@ def _leaves_training_rows(section: Any) -> Any:
 
 
 class Project(Section):
-    """Name of the project, and its random seed."""
+    """Name of the project, its random seed, and the format of its figures."""
 
     name: str = default("senthy", "Shown in results and figures.", min_length=1, max_length=100)
     seed: Seed = default(42, "Seed of weights, dropout and batch order; it never affects the splits.")
+    figure_format: Literal["png", "pdf", "svg"] = default("png", "Format of all figures.")
+
+    def figure(self, png: Path) -> Path:
+        """The path of a figure in this format."""
+        return png.with_suffix(f".{self.figure_format}")
 
 
 class Paths(Section):
@@ -557,7 +562,7 @@ JOINT = "joint"
 
 
 class _BeforeModels(Section):
-    project: Project = default(Project(), "Name and seed.")
+    project: Project = default(Project(), "Name, seed, figures.")
     paths: Paths = default(Paths(), "Files and directories.")
     cache: Cache = default(Cache(), "Size of the cache.")
     data: Data = default(Data(), "Sources, cleaning, splits.")

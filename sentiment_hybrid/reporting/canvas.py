@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 import unicodedata
 import warnings
@@ -54,23 +55,23 @@ _STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
+    "pdf.fonttype": 42,  # text that other programs can search and edit
+    "svg.hashsalt": "senthy",  # the same input gives the same file
 }
 
 
 @contextmanager
 def figure(path: Path, inches: tuple[float, float]) -> Iterator[Figure]:
-    """A figure in the common style, saved when the block ends without an error."""
+    """A figure in the common style, saved when the block ends without an error, as PNG, PDF or SVG by its suffix."""
     from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with rc_context({**_STYLE, "font.sans-serif": _fonts()}), warnings.catch_warnings():
         # A character that no installed font has is drawn as a box; a warning would not help the user.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         drawing = Figure(figsize=inches, dpi=_DPI, layout="constrained")
-        canvas = FigureCanvasAgg(drawing)
         yield drawing
-        _save(path, canvas)
+        _save(path, drawing)
 
 
 def _fonts() -> list[str]:
@@ -80,16 +81,28 @@ def _fonts() -> list[str]:
     return ["DejaVu Sans", *(name for name in _FALLBACK_FONTS if name in installed)]
 
 
-def _save(path: Path, canvas: Any) -> None:
+#: What a file would say of the time and the program that wrote it: equal figures are equal files.
+_UNDATED = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+
+
+def _save(path: Path, drawing: Figure) -> None:
     hint = "check permissions and free space, or choose another directory with --set paths.results_dir=DIR"
     with written(f"figure {path}", hint=hint), atomic_file(path) as aside:
-        canvas.print_png(aside, metadata={"Software": None})
+        drawing.savefig(aside, format=path.suffix[1:], metadata=_UNDATED[path.suffix[1:]])
 
 
 def title_of(drawing: Figure, title: str) -> None:
-    """Set a title above the whole figure, wrapped to its width."""
+    """Set a title above the whole figure, each of its lines wrapped to the width."""
     width = max(24, int(drawing.get_figwidth() * 9))
-    drawing.suptitle(wrapped(title, width=width, lines=3), x=0.012, ha="left", fontsize=12, fontweight="bold")
+    lines = [wrapped(line, width=width, lines=3) for line in title.split("\n")]
+    drawing.suptitle("\n".join(lines), x=0.012, ha="left", fontsize=12, fontweight="bold")
+
+
+def titled(title: str, *, data: str, rows: str, encoder: str) -> str:
+    """A title with a second line that says what the figures are of; of paths, the name is enough."""
+    names = (Path(name).name if "/" in name and ":" not in name else name for name in data.split(", "))
+    known = Path(encoder).name if Path(encoder).is_absolute() else encoder
+    return f"{title}\n{', '.join(names)}: {rows}; encoder {known}"
 
 
 def wrapped(text: str, *, width: int = 18, lines: int = 2) -> str:
@@ -105,7 +118,12 @@ def percent() -> Any:
     """Formats tick labels of fractions as whole percents."""
     from matplotlib.ticker import PercentFormatter
 
-    return PercentFormatter(1.0, decimals=0)
+    return PercentFormatter(1.0, decimals=0, symbol=" %")
+
+
+def number(value: float) -> str:
+    """``0.25``, ``1e-5``."""
+    return re.sub(r"e-0*", "e-", f"{value:.4g}").replace("e+0", "e")
 
 
 def finite(value: Any) -> bool:

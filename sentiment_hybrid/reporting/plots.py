@@ -1,4 +1,4 @@
-"""Figures as PNG files: confusion matrix, reliability diagram, learning curves, comparison of models."""
+"""Figures as PNG, PDF or SVG files: confusion matrix, reliability diagram, learning curves, comparison of models."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sentiment_hybrid.reporting.canvas import (
     ORANGE,
     figure,
     finite,
+    number,
     percent,
     title_of,
     wrapped,
@@ -97,7 +98,7 @@ def reliability(path: Path, bins: Sequence[Bin], *, title: str) -> None:
             color=BLUE,
             linewidth=1.6,
             zorder=3,
-            label=f"model (ECE {ece:.2%})",
+            label=f"model (calibration error {100 * ece:.2f} %)",
         )
         largest = max((part.rows for part in filled), default=1)
         curve.scatter(
@@ -137,16 +138,16 @@ def learning_curves(path: Path, epochs: Sequence[Mapping[str, Any]], *, title: s
     chosen = _best_epoch(epochs) if best is None else best
     with figure(path, (11.0, 3.9)) as drawing:
         loss, quality, rate = drawing.subplots(1, 3, width_ratios=[1.2, 1.2, 0.8])
-        _curve(loss, numbers, _values(epochs, "train_loss"), color=ORANGE, label="train")
+        _curve(loss, numbers, _values(epochs, "train_loss"), color=ORANGE, label="training", style="--s")
         _curve(loss, numbers, _values(epochs, "valid_loss"), color=BLUE, label="validation")
         loss.set_ylabel("loss")
-        _curve(quality, numbers, _values(epochs, "valid_accuracy"), color=GREEN, label="accuracy")
+        _curve(quality, numbers, _values(epochs, "valid_accuracy"), color=GREEN, label="accuracy", style="--s")
         _curve(quality, numbers, _values(epochs, "valid_macro_f1"), color=BLUE, label="macro-F1")
         quality.set_ylabel("validation")
-        quality.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}%")
+        quality.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
         _curve(rate, numbers, _values(epochs, "learning_rate"), color=MUTED, label=None)
         rate.set_ylabel("learning rate")
-        rate.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
+        rate.yaxis.set_major_formatter(lambda value, _: number(value))
         for axes in (loss, quality, rate):
             axes.set_xlabel("epoch")
             axes.xaxis.get_major_locator().set_params(integer=True, nbins=7)
@@ -179,15 +180,17 @@ def comparison(path: Path, rows: Sequence[Mapping[str, Any]], *, title: str = "M
             seeds = [(i, row["seeds"]["figures"][f"test_{key}"]) for i, row in enumerate(rows) if row.get("seeds")]
             for i, of in seeds:
                 _seeds(axes, i + 1.9 * offset, of, color=color, marker=marker)
+        if any(row.get("seeds") for row in rows):
+            _explain_seeds(axes)
         axes.set_yticks(range(len(rows)), [_named(row) for row in rows])
         axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)
         axes.margins(x=0.14)
-        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}%")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g} %")
         axes.grid(True, axis="x")
         axes.set_axisbelow(True)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-        drawing.legend(loc="outside lower center", ncols=2)
+        drawing.legend(loc="outside lower center", ncols=4)
         title_of(drawing, title)
 
 
@@ -199,7 +202,9 @@ def _write_cells(axes: Axes, confusion: Sequence[Sequence[int]], shares: list[li
     for i, row in enumerate(confusion):
         for j, count in enumerate(row):
             ink = "white" if shares[i][j] > 0.55 else INK
-            axes.text(j, i, f"{count:,}\n{shares[i][j]:.1%}", ha="center", va="center", color=ink, fontsize=font)
+            axes.text(
+                j, i, f"{count:,}\n{100 * shares[i][j]:.1f} %", ha="center", va="center", color=ink, fontsize=font
+            )
 
 
 def _name_classes(axes: Axes, labels: Sequence[str]) -> None:
@@ -219,7 +224,7 @@ def _dots(axes: Axes, places: list[tuple[float, Interval]], *, label: str, color
     axes.scatter(values, heights, color=color, marker=marker, s=42, edgecolor="white", zorder=3, label=label)
     for place, part in places:
         axes.annotate(
-            f"{part.value:.1%}",
+            f"{100 * part.value:.1f} %",
             (part.high, place),
             xytext=(7, 0),
             textcoords="offset points",
@@ -231,7 +236,7 @@ def _dots(axes: Axes, places: list[tuple[float, Interval]], *, label: str, color
 
 def _named(row: Mapping[str, Any]) -> str:
     name, seeds = wrapped(str(row["name"]), width=28), row.get("seeds")
-    return f"{name}\nseed {seeds['published']} of {len(seeds['seeds'])} seeds" if seeds else name
+    return f"{name}\nseed {seeds['published']}, of {len(seeds['seeds'])} seeds" if seeds else name
 
 
 def _seeds(axes: Axes, place: float, of: Mapping[str, Any], *, color: str, marker: str) -> None:
@@ -239,6 +244,12 @@ def _seeds(axes: Axes, place: float, of: Mapping[str, Any], *, color: str, marke
     axes.hlines(place, of["mean"] - of["std"], of["mean"] + of["std"], color=color, linewidth=0.8)
     axes.scatter(of["values"], [place] * len(of["values"]), s=14, marker=marker, facecolor="none", edgecolor=color)
     axes.scatter([of["mean"]], [place], s=60, marker="|", color=color)
+
+
+def _explain_seeds(axes: Axes) -> None:
+    """Entries of the legend for the marks of seeds, in no model's colour."""
+    axes.scatter([], [], s=14, facecolor="none", edgecolor=INK, label="a seed")
+    axes.errorbar([], [], xerr=[], color=INK, linewidth=0.8, marker="|", markersize=8, label="mean ± std of the seeds")
 
 
 def _values(epochs: Sequence[Mapping[str, Any]], key: str) -> list[float]:
@@ -250,7 +261,10 @@ def _best_epoch(epochs: Sequence[Mapping[str, Any]]) -> int | None:
     return int(max(scored, key=lambda pair: pair[0])[1]["epoch"]) if scored else None
 
 
-def _curve(axes: Axes, numbers: list[int], values: list[float], *, color: str, label: str | None) -> None:
+def _curve(
+    axes: Axes, numbers: list[int], values: list[float], *, color: str, label: str | None, style: str = "-o"
+) -> None:
+    """Line style and marker (``-o``) tell the lines apart where colours do not."""
     if any(math.isfinite(value) for value in values):
-        marker = "o" if len(numbers) <= 40 else None
-        axes.plot(numbers, values, color=color, linewidth=1.8, marker=marker, markersize=4, label=label)
+        fmt = style if len(numbers) <= 40 else style[:-1]
+        axes.plot(numbers, values, fmt, color=color, linewidth=1.8, markersize=4, label=label)

@@ -6,11 +6,11 @@ They are drawn from plain mappings rather than from a study, so that reporting d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentiment_hybrid.reporting.canvas import BLUE, GRID, INK, MUTED, ORANGE, figure, finite, title_of, wrapped
+from sentiment_hybrid.reporting.canvas import BLUE, GRID, INK, MUTED, ORANGE, figure, finite, number, title_of, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: A trial: number, state (complete, pruned, failed), value, params, epochs (the value after each epoch).
 Trial = Mapping[str, Any]
+#: Search spaces by hyperparameter: type, and choices, or low, high, step and log.
+Space = Mapping[str, Mapping[str, Any]]
 
 #: The part of each title that says what the figure shows.
 _SHOWS = {
@@ -41,10 +43,11 @@ def draw(
     importances: Mapping[str, float] | None,
     *,
     metric: str,
-    log_params: Collection[str] = (),
-    title: str,
+    space: Space,
+    title: Callable[[str], str],
+    suffix: str = "png",
 ) -> dict[str, Path]:
-    """Draw the figures that these trials allow as ``<stem>_<kind>.png``; returns kind -> file.
+    """Draw the figures that these trials allow as ``<stem>_<kind>.<suffix>``; returns kind -> file.
 
     Args:
         folder: the output directory.
@@ -52,29 +55,30 @@ def draw(
         trials: the trials; higher ``value`` and ``epochs`` are better.
         importances: hyperparameter -> fraction of the variance that it explains; None if unknown.
         metric: display name of the values.
-        log_params: hyperparameters sampled on a log scale.
-        title: name of the search; each figure adds what it shows.
+        space: what was searched.
+        title: gives each figure its title, from the words for what it shows.
+        suffix: png, pdf or svg.
 
     Raises:
         OutputError: a file cannot be written.
     """
-    of = {kind: f"{title}: {words}" for kind, words in _SHOWS.items()}
+    of = {kind: title(words) for kind, words in _SHOWS.items()}
     scored = [trial for trial in trials if finite(trial["value"])]
     if not scored:
         return {}
     drawings: dict[str, Callable[[Path], None]] = {
         "history": lambda path: history(path, trials, metric=metric, title=of["history"]),
         "epochs": lambda path: epochs(path, trials, metric=metric, title=of["epochs"]),
-        "slices": lambda path: slices(path, scored, metric=metric, log_params=log_params, title=of["slices"]),
+        "slices": lambda path: slices(path, scored, metric=metric, space=space, title=of["slices"]),
         "parallel_coordinates": lambda path: parallel_coordinates(
-            path, scored, metric=metric, log_params=log_params, title=of["parallel_coordinates"]
+            path, scored, metric=metric, space=space, title=of["parallel_coordinates"]
         ),
     }
     if importances:
         drawings["importances"] = lambda path: show_importances(
             path, importances, metric=metric, title=of["importances"]
         )
-    files = {kind: folder / f"{stem}_{kind}.png" for kind in drawings}
+    files = {kind: folder / f"{stem}_{kind}.{suffix}" for kind in drawings}
     for kind, path in files.items():
         drawings[kind](path)
     return files
@@ -97,10 +101,11 @@ def history(path: Path, trials: Sequence[Trial], *, metric: str, title: str) -> 
                 transform=axes.get_xaxis_transform(),
                 label="failed",
             )
-        axes.set(xlabel="trial", ylabel=metric)
+        axes.set_xlabel("trial")
+        _name_values(axes, metric)
         _whole_numbers(axes)
         axes.grid(True)
-        axes.legend(loc="best")
+        drawing.legend(loc="outside lower center", ncols=4)
         title_of(drawing, title)
 
 
@@ -114,19 +119,20 @@ def epochs(path: Path, trials: Sequence[Trial], *, metric: str, title: str) -> N
             if not values or trial["state"] not in _LOOKS or trial is best:
                 continue
             pruned = trial["state"] == "pruned"
-            color, marker = (ORANGE, "D") if pruned else (BLUE, None)
-            axes.plot(range(1, len(values) + 1), values, color=color, linewidth=1.2, alpha=0.5)
+            color, style = (ORANGE, "--") if pruned else (BLUE, "-")
+            axes.plot(range(1, len(values) + 1), values, style, color=color, linewidth=1.2, alpha=0.6)
             if pruned:
-                axes.scatter([len(values)], [values[-1]], color=color, marker=marker, s=26, zorder=3)
+                axes.scatter([len(values)], [values[-1]], color=color, marker="D", s=26, zorder=3)
         if best is not None and best["epochs"]:
             numbers = range(1, len(best["epochs"]) + 1)
             axes.plot(numbers, best["epochs"], color=INK, linewidth=2.2, label=f"best: trial {best['number']}")
         axes.plot([], [], color=BLUE, linewidth=1.2, label="finished")
-        axes.plot([], [], color=ORANGE, linewidth=1.2, marker="D", markersize=4, label="pruned")
-        axes.set(xlabel="epoch", ylabel=metric)
+        axes.plot([], [], "--D", color=ORANGE, linewidth=1.2, markersize=4, label="pruned")
+        axes.set_xlabel("epoch")
+        _name_values(axes, metric)
         _whole_numbers(axes)
         axes.grid(True)
-        axes.legend(loc="lower right")
+        drawing.legend(loc="outside lower center", ncols=3)
         title_of(drawing, title)
 
 
@@ -147,7 +153,7 @@ def show_importances(path: Path, importances: Mapping[str, float], *, metric: st
         title_of(drawing, title)
 
 
-def slices(path: Path, trials: Sequence[Trial], *, metric: str, log_params: Collection[str] = (), title: str) -> None:
+def slices(path: Path, trials: Sequence[Trial], *, metric: str, space: Space, title: str) -> None:
     """One panel per hyperparameter: the value of each trial over the setting. Raises OutputError."""
     names = _names(trials)
     rows = max(1, -(-len(names) // _SLICES_PER_ROW))
@@ -158,57 +164,81 @@ def slices(path: Path, trials: Sequence[Trial], *, metric: str, log_params: Coll
             if number >= len(names):
                 axes.set_visible(False)
                 continue
-            scale = _Scale.of(names[number], trials, log=names[number] in log_params)
+            scale = _Scale.of(names[number], trials, space)
             tried = [trial for trial in trials if names[number] in trial["params"]]
             _scatter_states(axes, tried, scale.place_of)
-            axes.set_xticks(*scale.ticks(most=4))
-            axes.set_xlabel(wrapped(scale.name, width=28))
+            axes.set_xticks(*scale.ticks(most=5))
+            axes.set_xlabel(wrapped(scale.title, width=32))
             axes.set_xlim(-0.08, 1.08)
             axes.grid(True)
             if number % columns == 0:
-                axes.set_ylabel(metric)
+                _name_values(axes, metric)
         handles, labels = panels[0, 0].get_legend_handles_labels()
         drawing.legend(handles, labels, loc="outside lower center", ncols=2)
         title_of(drawing, title)
 
 
-def parallel_coordinates(
-    path: Path, trials: Sequence[Trial], *, metric: str, log_params: Collection[str] = (), title: str
-) -> None:
+def parallel_coordinates(path: Path, trials: Sequence[Trial], *, metric: str, space: Space, title: str) -> None:
     """A line per trial through all its hyperparameters, darker for better trials. Raises OutputError."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
 
     names = _names(trials)
-    shown = sorted(trials, key=lambda trial: trial["value"])[-_MOST_LINES:]  # the best are drawn last, on top
-    scales = [_Scale.of(name, trials, log=name in log_params) for name in names]
+    # The best are drawn last, on top; of equal values, a finished trial.
+    shown = sorted(trials, key=lambda trial: (trial["value"], trial["state"] == "complete"))[-_MOST_LINES:]
+    scales = [_Scale.of(name, trials, space) for name in names]
+    heights = [_heights(scale, shown) for scale in scales]
     norm = _normalised([trial["value"] for trial in shown])
     shades = colormaps["YlGnBu"]
     with figure(path, (2.4 + 1.5 * max(2, len(names)), 4.6)) as drawing:
         axes = drawing.subplots()
         for trial in shown:
-            points = [
-                (place, scale.place_of(trial)) for place, scale in enumerate(scales) if scale.name in trial["params"]
-            ]
+            points = [(place, of[id(trial)]) for place, of in enumerate(heights) if id(trial) in of]
             # Skip the lightest fifth of the colour map, which is invisible on white.
             shade = shades(0.2 + 0.8 * float(norm(trial["value"])))
-            axes.plot(*zip(*points, strict=True), color=shade, linewidth=1.8 if trial is shown[-1] else 1.1)
+            axes.plot(*zip(*points, strict=True), color=shade, linewidth=2.4 if trial is shown[-1] else 1.1)
         for place, scale in enumerate(scales):
             axes.axvline(place, color=GRID, linewidth=1.2, zorder=0)
             for height, words in zip(*scale.ticks(most=5), strict=True):
                 mark = axes.annotate(words, (place, height), xytext=(4, 0), textcoords="offset points", fontsize=8)
                 mark.set(color=INK, va="center", zorder=4)
                 mark.set_bbox({"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.0})
-        axes.set_xticks(range(len(names)), [wrapped(name, width=16) for name in names])
+        axes.set_xticks(range(len(names)), [wrapped(scale.title, width=16) for scale in scales])
         axes.set_yticks([])
-        axes.set(xlim=(-0.15, max(len(names) - 1, 1) + 0.55), ylim=(-0.05, 1.05))
+        axes.set(xlim=(-0.1, max(len(names) - 1, 1) + 0.3), ylim=(-0.1, 1.1))
         axes.spines[:].set_visible(False)
         axes.tick_params(axis="x", length=0)
-        drawing.colorbar(ScalarMappable(norm, shades), ax=axes, label=metric, pad=0.01, fraction=0.05)
+        best = _best(shown) or shown[-1]
+        axes.plot([], [], color=shades(1.0), linewidth=2.4, label=f"best: trial {best['number']}")
+        drawing.legend(loc="outside lower center")
+        bar = drawing.colorbar(
+            ScalarMappable(norm, shades), ax=axes, label=metric, format=_percent(metric), pad=0.01, fraction=0.05
+        )
+        bar.outline.set_visible(False)
         title_of(drawing, title)
 
 
 # --- parts
+
+
+#: Height of the band over which the lines of one choice are spread.
+_BAND = 0.12
+
+
+def _heights(scale: _Scale, trials: Sequence[Trial]) -> dict[int, float]:
+    """Where each trial crosses an axis, by its id; trials of one choice are spread so that each can be followed."""
+    placed = {id(trial): scale.place_of(trial) for trial in trials if scale.name in trial["params"]}
+    if scale.numeric:
+        return placed
+    for height in set(placed.values()):
+        same = [trial for trial, place in placed.items() if place == height]
+        for rank, trial in enumerate(same):
+            placed[trial] += _BAND * (rank / (len(same) - 1) - 0.5) if len(same) > 1 else 0.0
+    return placed
+
+
+#: Whole-number hyperparameters with so few possible values are drawn as choices.
+_FEW = 5
 
 
 class _Scale:
@@ -221,15 +251,23 @@ class _Scale:
             self.low, self.high = (self._raw(edge) for edge in (min(values), max(values)))
 
     @classmethod
-    def of(cls, name: str, trials: Sequence[Trial], *, log: bool) -> _Scale:
-        """The scale of a hyperparameter over all trials that have it."""
+    def of(cls, name: str, trials: Sequence[Trial], space: Space) -> _Scale:
+        """The scale of a hyperparameter: over its search space, and any trials beyond that."""
+        entry = space.get(name, {})
         found = [trial["params"][name] for trial in trials if name in trial["params"]]
-        numeric = all(finite(value) and not isinstance(value, bool) for value in found)
-        few = len(set(found)) <= 3 and not log
-        if numeric and not few:
-            return cls(name, found, numeric=True, log=log and min(found) > 0)
-        choices = sorted(set(found), key=lambda value: (not finite(value), value if finite(value) else str(value)))
-        return cls(name, choices, numeric=False, log=False)
+        values = list(dict.fromkeys([*_all_of(entry), *found]))
+        few = not entry and len(values) <= 3
+        if few or "choices" in entry or not all(map(_is_number, values)):
+            values.sort(key=lambda value: (not _is_number(value), value if _is_number(value) else str(value)))
+            return cls(name, values, numeric=False, log=False)
+        if _counted(entry) and len(values) <= _FEW:
+            return cls(name, sorted(values), numeric=False, log=False)
+        return cls(name, values, numeric=True, log=bool(entry.get("log")) and min(values) > 0)
+
+    @property
+    def title(self) -> str:
+        """Name, and the scale if it is not linear."""
+        return f"{self.name} (log scale)" if self.log else self.name
 
     def place(self, value: Any) -> float:
         """The position in 0..1; 0.5 if there is only one value."""
@@ -242,28 +280,69 @@ class _Scale:
         return self.place(trial["params"][self.name])
 
     def ticks(self, *, most: int) -> tuple[list[float], list[str]]:
-        """Positions and labels of a few ticks."""
-        if not self.numeric:
-            return [self.place(value) for value in self.values], [wrapped(_word(value)) for value in self.values]
-        places = [step / (most - 1) for step in range(most)] if self.high > self.low else [0.5]
-        return places, [_word(self._value(place)) for place in places]
+        """Positions and labels of a few round values."""
+        values = self.values if not self.numeric else _round_values(min(self.values), max(self.values), self.log, most)
+        words = [number(value) if isinstance(value, float) else str(value) for value in values]
+        return [self.place(value) for value in values], [wrapped(word) for word in words]
 
     def _raw(self, value: float) -> float:
         return math.log(value) if self.log else float(value)
 
-    def _value(self, place: float) -> float:
-        raw = self.low + place * (self.high - self.low)
-        return math.exp(raw) if self.log else raw
+
+def _is_number(value: Any) -> bool:
+    return finite(value) and not isinstance(value, bool)
+
+
+def _counted(entry: Mapping[str, Any]) -> bool:
+    """Whether a search space has whole numbers, not on a log scale."""
+    return entry.get("type") == "int" and not entry["log"]
+
+
+def _all_of(entry: Mapping[str, Any]) -> list[Any]:
+    """The choices of a search space, its few whole numbers, or its ends."""
+    if "choices" in entry:
+        return list(entry["choices"])
+    if _counted(entry) and len(numbers := range(entry["low"], entry["high"] + 1, entry["step"])) <= _FEW:
+        return list(numbers)
+    return [entry["low"], entry["high"]] if entry else []
+
+
+def _round_values(low: float, high: float, log: bool, most: int) -> list[float]:
+    """At most ``most`` round values from low to high; the ends where there are no two."""
+    from matplotlib.ticker import MaxNLocator
+
+    if log:
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        for factors in ((1, 2, 5), (1, 3), (1,)):
+            # Not a product of floats: 1e-05 and 3e-4 are to be the nearest numbers to what they are called.
+            values = [value for p in powers for f in factors if low <= (value := float(f"{f}e{p}")) <= high]
+            if 2 <= len(values) <= most:
+                return values
+        if len(values) > most:
+            return values[:: -(-len(values) // most)]
+    edge = 1e-9 * (high - low)
+    for bins in range(most + 1, 0, -1):
+        found = MaxNLocator(nbins=bins, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        values = [min(max(float(value), low), high) for value in found if low - edge <= value <= high + edge]
+        if 2 <= len(values) <= most:
+            return values
+    return [low, high] if high > low else [low]
+
+
+def _percent(metric: str) -> Callable[[float, Any], str] | None:
+    return None if metric.endswith("loss") else lambda value, _: f"{100 * value:.4g} %"
+
+
+def _name_values(axes: Axes, metric: str) -> None:
+    axes.set_ylabel(metric)
+    if _percent(metric):
+        axes.yaxis.set_major_formatter(_percent(metric))
 
 
 def _whole_numbers(axes: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _word(value: Any) -> str:
-    return f"{value:.2g}" if isinstance(value, float) else str(value)
 
 
 def _names(trials: Sequence[Trial]) -> list[str]:

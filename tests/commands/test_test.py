@@ -20,6 +20,7 @@ from sentiment_hybrid.reporting.results import read_results
 
 from .conftest import write_toy_csv
 
+FORMAT = "project.figure_format"
 THREE = ("negative", "neutral", "positive")
 
 
@@ -230,6 +231,19 @@ def test_a_missing_model_says_what_to_type(project):
     with pytest.raises(ModelError) as caught:
         test.evaluate(project.config(), "han")
     assert "senthy train" in caught.value.hint
+
+
+def test_figures_are_written_in_the_format_that_is_set_and_tested_again_for_another(trained):
+    tested = test.run(trained.config("project.figure_format=svg"), "linear")
+    assert {name: path.suffix for name, path in tested.files.items()} == {
+        "predictions": ".csv",
+        "confusion_matrix": ".svg",
+        "reliability": ".svg",
+    }
+    assert all(path.is_file() for path in tested.files.values())
+    info = read_info(tested.model_dir)
+    kept = [testing.kept_result(trained.config(*more), tested.model_dir, info) for more in ((), (f"{FORMAT}=svg",))]
+    assert [one is not None for one in kept] == [False, True]
 
 
 def test_a_damaged_results_file_is_named_and_goes_on_growing(trained, caplog):

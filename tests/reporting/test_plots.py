@@ -16,6 +16,7 @@ import pytest
 from sentiment_hybrid.engine.evaluation.metrics import Interval, ReliabilityBin, score
 from sentiment_hybrid.errors import OutputError
 from sentiment_hybrid.reporting import plots
+from sentiment_hybrid.reporting.canvas import titled
 
 NASTY = [
     "a_b_c",
@@ -119,10 +120,46 @@ def test_the_best_epoch_is_the_first_of_the_highest_macro_f1() -> None:
 
 
 @pytest.mark.parametrize("name", DRAWINGS)
-def test_the_same_input_gives_the_same_bytes(tmp_path: Path, name: str) -> None:
-    for file in ("one.png", "two.png"):
-        DRAWINGS[name](tmp_path / file, "same")
-    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+@pytest.mark.parametrize(("suffix", "starts"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_the_same_input_gives_the_same_bytes_in_each_format(
+    tmp_path: Path, name: str, suffix: str, starts: bytes
+) -> None:
+    one, two = (tmp_path / f"{file}.{suffix}" for file in ("one", "two"))
+    for path in (one, two):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            DRAWINGS[name](path, "$x_1$ 負面 😀 \ud800")
+    assert one.read_bytes() == two.read_bytes()
+    assert one.read_bytes().startswith(starts)
+
+
+def test_lines_of_one_panel_are_told_apart_without_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(plots, "title_of", lambda drawing, title: drawn.append(drawing))
+    DRAWINGS["curves"](tmp_path / "figure.png", "")
+    for axes in drawn[0].axes:
+        looks = [(line.get_linestyle(), line.get_marker()) for line in axes.get_lines()]
+        assert len(looks) == len(set(looks))
+
+
+def test_the_seeds_of_a_model_are_drawn_beside_the_published_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    monkeypatch.setattr(plots, "title_of", lambda drawing, title: drawn.append(drawing))
+    of = {"mean": 0.83, "std": 0.02, "values": [0.81, 0.85]}
+    seeds = {"seeds": [1, 2], "published": 2, "figures": {"test_accuracy": of, "test_macro_f1": of}}
+    plots.comparison(tmp_path / "figure.png", [{**ROWS[0], "seeds": seeds}, ROWS[1]], title="")
+    (axes,) = drawn[0].axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["LSTMRoBERTa\nseed 2, of 2 seeds", "$x_y^z$"]
+    points = [tuple(x for x, _ in marks.get_offsets()) for marks in axes.collections if len(marks.get_offsets()) == 2]
+    assert points.count((0.81, 0.85)) == 2
+
+
+def test_a_title_says_data_rows_and_encoder_and_names_of_paths_are_enough() -> None:
+    where = {"data": "/data/a.csv, kaggle:owner/name", "rows": "311 test texts", "encoder": "/models/roberta"}
+    assert titled("LSTM", **where) == "LSTM\na.csv, kaggle:owner/name: 311 test texts; encoder roberta"
+    assert titled("LSTM", **where | {"encoder": "org/roberta"}).endswith("encoder org/roberta")
 
 
 def test_a_path_that_cannot_be_written_is_an_error_and_keeps_the_old_figure(tmp_path: Path) -> None:

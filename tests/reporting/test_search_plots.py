@@ -48,9 +48,24 @@ def trials(count: int = 20, *, seed: int = 0) -> list[dict[str, Any]]:
     return made
 
 
-def draw(folder: Path, some: list[dict[str, Any]], importances: dict[str, float] | None) -> dict[str, Path]:
+RATE = {"type": "float", "low": 1e-4, "high": 1e-2, "log": True, "step": None}
+LAYERS = {"type": "int", "low": 1, "high": 3, "log": False, "step": 1}
+CELL = {"type": "categorical", "choices": ("gru", "lstm", "none")}
+SPACE = {"learning_rate": RATE, "layers": LAYERS, "cell": CELL}
+
+
+def draw(
+    folder: Path, some: list[dict[str, Any]], importances: dict[str, float] | None, suffix: str = "png"
+) -> dict[str, Path]:
     return search_plots.draw(
-        folder, "lstm", some, importances, metric="macro-F1", log_params={"learning_rate"}, title="A search"
+        folder,
+        "lstm",
+        some,
+        importances,
+        metric="macro-F1",
+        space=SPACE,
+        title=lambda shows: f"A search: {shows}",
+        suffix=suffix,
     )
 
 
@@ -113,10 +128,57 @@ def test_odd_values_of_hyper_parameters_are_drawn_without_a_warning(tmp_path_fac
 @pytest.mark.parametrize(("log", "middle"), [(True, 1e-3), (False, 0.00505)], ids=["by the logarithm", "by size"])
 def test_a_scale_places_values_between_its_ends(log, middle):
     some = [{"params": {"rate": rate}} for rate in (1e-4, 2e-3, 5e-3, 1e-2)]
-    scale = search_plots._Scale.of("rate", some, log=log)
+    scale = search_plots._Scale.of("rate", some, {"rate": RATE | {"log": log}})
     assert scale.place(1e-4) == 0.0
     assert scale.place(1e-2) == pytest.approx(1.0)
     assert scale.place(middle) == pytest.approx(0.5)
+
+
+def test_a_scale_covers_the_search_space_and_what_was_tried_beyond_it():
+    some = [{"params": {"learning_rate": 2e-3, "layers": 2, "cell": "gru"}}]
+    rate, layers, cell = (search_plots._Scale.of(name, some, SPACE) for name in SPACE)
+    assert (rate.place(1e-4), rate.place(1e-2)) == (0.0, pytest.approx(1.0))
+    assert rate.title == "learning_rate (log scale)"
+    assert layers.ticks(most=5)[1] == ["1", "2", "3"]
+    assert cell.ticks(most=5)[1] == ["gru", "lstm", "none"]
+    beyond = search_plots._Scale.of("learning_rate", [*some, {"params": {"learning_rate": 0.1}}], SPACE)
+    assert beyond.place(0.1) == pytest.approx(1.0) and beyond.place(1e-2) < 1.0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "log", "words"),
+    [
+        (1e-5, 1e-2, True, ["1e-5", "0.0001", "0.001", "0.01"]),
+        (1e-4, 5e-3, True, ["0.0001", "0.0003", "0.001", "0.003"]),
+        (1e-3, 2e-3, True, ["0.001", "0.002"]),
+        (0.1, 0.5, False, ["0.1", "0.2", "0.3", "0.4", "0.5"]),
+        (0.0, 0.1, False, ["0", "0.025", "0.05", "0.075", "0.1"]),
+    ],
+)
+def test_ticks_are_round_values_of_the_search_space(low, high, log, words):
+    entry = {"type": "float", "low": low, "high": high, "log": log, "step": None}
+    assert search_plots._Scale.of("x", [{"params": {"x": low}}], {"x": entry}).ticks(most=5)[1] == words
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(1e-12, 1e12), st.floats(1.0001, 1e9), st.booleans(), st.integers(3, 6))
+def test_any_scale_has_a_few_ticks_within_its_ends(low, factor, log, most):
+    entry = {"type": "float", "low": low, "high": low * factor, "log": log, "step": None}
+    places, words = search_plots._Scale.of("x", [], {"x": entry}).ticks(most=most)
+    assert 2 <= len(places) == len(words) <= most
+    assert places == sorted(places) and all(-1e-6 <= place <= 1 + 1e-6 for place in places)
+
+
+def test_lines_of_one_choice_are_spread_so_that_each_can_be_followed():
+    some = [{"params": {"cell": "gru"}} for _ in range(4)] + [{"params": {}}]
+    heights = search_plots._heights(search_plots._Scale.of("cell", some, SPACE), some)
+    assert len(heights) == len(set(heights.values())) == 4
+
+
+@pytest.mark.parametrize(("suffix", "starts"), [("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_the_figures_are_drawn_in_other_formats(tmp_path, suffix, starts):
+    for path in draw(tmp_path, trials(), None, suffix).values():
+        assert path.suffix == f".{suffix}" and path.read_bytes().startswith(starts)
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):

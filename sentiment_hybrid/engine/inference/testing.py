@@ -31,6 +31,7 @@ from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, ModelE
 from sentiment_hybrid.files import sha256
 from sentiment_hybrid.heads import HEADS
 from sentiment_hybrid.reporting import plots
+from sentiment_hybrid.reporting.canvas import titled
 from sentiment_hybrid.reporting.predictions import write_predictions
 from sentiment_hybrid.reporting.results import read_results
 from sentiment_hybrid.runtime import Runtime
@@ -113,7 +114,8 @@ def evaluate(
         examples, answers = _in_labels(loaded, store, store.read(split, config.test.sample_size, with_raw=True))
         examples = own_texts(loaded, store, examples)
         baseline = _baseline(config, loaded, store, examples) if store.labels == loaded.info.labels else None
-    return _measure(config, loaded, examples, baseline, answers, split=split, device=runtime.device)
+    device = runtime.device
+    return _measure(config, loaded, examples, baseline, answers, split=split, data=store.source, device=device)
 
 
 def open_model(
@@ -155,7 +157,8 @@ def kept_result(config: Config, directory: Path, info: ModelInfo) -> TestResult 
     try:
         entry = next(found)
         result = TestResult.of(info.display_name, directory, entry)
-        whole = all(path.is_file() for path in result.files.values())
+        kinds = {".csv", f".{config.project.figure_format}"}
+        whole = all(path.is_file() and path.suffix in kinds for path in result.files.values())
         # A later test of another model with the same head may have overwritten the predictions.
         return result if whole and sha256(result.files["predictions"]) == entry["predictions_sha256"] else None
     except (StopIteration, KeyError, TypeError, ValueError, AttributeError, OSError):
@@ -192,7 +195,8 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, runtime
     seen += beside
     overlap = {"rows": int(np.any(seen, axis=0).sum()), "of": len(examples)} if seen else None
     device = runtime.device
-    return _measure(config, loaded, examples, baseline, answers, split=str(data_file), device=device, overlap=overlap)
+    name = str(data_file)
+    return _measure(config, loaded, examples, baseline, answers, split=name, data=name, device=device, overlap=overlap)
 
 
 @dataclass(frozen=True)
@@ -323,6 +327,7 @@ def _measure(
     answers: _Answers,
     *,
     split: str,
+    data: str,
     device: str,
     overlap: dict[str, Any] | None = None,
 ) -> TestResult:
@@ -342,7 +347,7 @@ def _measure(
         comparison = metrics.compare(examples.labels, probabilities.argmax(1), baseline.argmax(1), **level)
     # Output files are named after the stem of a user's file, not its path.
     name = split if split in ("train", "valid", "test") else f"file_{Path(split).stem}"
-    files = write_files(config, loaded, examples, probabilities, baseline, scores, name=name, labels=labels)
+    files = write_files(config, loaded, examples, probabilities, baseline, scores, name=name, data=data, labels=labels)
     entry = {
         "split": split,
         "rows": len(examples.labels),
@@ -442,6 +447,10 @@ def probabilities_of(
     return probabilities, live + (session.states.passes if session.states else 0)
 
 
+#: What titles call the rows of a split.
+_KINDS = {"test": "test ", "valid": "validation ", "train": "training ", "finetune": "new test "}
+
+
 def write_files(
     config: Config,
     loaded: LoadedModel,
@@ -451,14 +460,15 @@ def write_files(
     scores: Scores,
     *,
     name: str,
+    data: str,
     labels: tuple[str, ...],
 ) -> dict[str, Path]:
-    """Write predictions and figures of a model; ``name`` identifies the rows in the file names."""
+    """Write predictions and figures of a model; ``name`` identifies the rows in file names, ``data`` in titles."""
     folder, info = config.paths.results_dir, loaded.info
     files = {
         "predictions": paths.predictions_csv(folder, info.head, name),
-        "confusion_matrix": paths.confusion_png(folder, info.head, name),
-        "reliability": paths.reliability_png(folder, info.head, name),
+        "confusion_matrix": config.project.figure(paths.confusion_png(folder, info.head, name)),
+        "reliability": config.project.figure(paths.reliability_png(folder, info.head, name)),
     }
     write_predictions(
         files["predictions"],
@@ -469,7 +479,8 @@ def write_files(
         names=labels,
         baseline=None if baseline is None else baseline.argmax(1),
     )
-    title = f"{info.display_name} on {scores.rows:,} {name} texts"
+    of = {"data": data, "rows": count(scores.rows, f"{_KINDS.get(name, '')}text"), "encoder": info.encoder_name}
+    title = titled(f"{info.display_name}: confusion matrix", **of)
     plots.confusion_matrix(files["confusion_matrix"], scores.confusion, labels, title=title)
-    plots.reliability(files["reliability"], scores.reliability, title=title)
+    plots.reliability(files["reliability"], scores.reliability, title=titled(f"{info.display_name}: calibration", **of))
     return files

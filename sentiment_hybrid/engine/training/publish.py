@@ -21,9 +21,11 @@ from sentiment_hybrid.engine.training.joint import rows_before
 from sentiment_hybrid.engine.training.runs import Run, now, versions
 from sentiment_hybrid.engine.training.tasks import Classification
 from sentiment_hybrid.engine.training.trainer import Trainer
+from sentiment_hybrid.errors import count
 from sentiment_hybrid.heads import display_name, encoder_family
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder.module import encoder_fingerprint
+from sentiment_hybrid.reporting.canvas import titled
 from sentiment_hybrid.reporting.plots import learning_curves
 
 
@@ -65,8 +67,13 @@ def publish(
     epochs = run.epochs()
     best = [epoch["epoch"] for epoch in epochs if epoch["is_best"]][-1]
     family = encoder_family(config.encoder.name)
-    title = f"{', '.join(display_name(head, family) for head in targets)} on {config.project.name}"
-    learning_curves(run.folder / paths.RUN_CURVES, epochs, title=title, best=best)
+    title = titled(
+        f"{', '.join(display_name(head, family) for head in targets)}: learning curves",
+        data=store.source,
+        rows=count(train_rows, "training text"),
+        encoder=config.encoder.name,
+    )
+    learning_curves(config.project.figure(run.folder / paths.RUN_CURVES), epochs, title=title, best=best)
 
 
 def temperature(session: Session, classifier: Classifier, trainer: Trainer, *, otherwise: float = 1.0) -> float:
