@@ -335,8 +335,8 @@ def _percent(metric: str) -> Callable[[float, Any], str] | None:
 
 def _name_values(axes: Axes, metric: str) -> None:
     axes.set_ylabel(metric)
-    if _percent(metric):
-        axes.yaxis.set_major_formatter(_percent(metric))
+    if formatter := _percent(metric):
+        axes.yaxis.set_major_formatter(formatter)
 
 
 def _whole_numbers(axes: Axes) -> None:
