@@ -14,6 +14,7 @@ from sentiment_hybrid.commands.data import DataResult, prepare
 from sentiment_hybrid.config.schema import Config, Train
 from sentiment_hybrid.console import note, warn
 from sentiment_hybrid.data.build import Demands, Part, fingerprint
+from sentiment_hybrid.data.labels import described
 from sentiment_hybrid.data.normalizers import from_id
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.store import Examples, Store, open_store
@@ -159,6 +160,8 @@ def run(
     data = _prepare(config, loaded.info, str(data_file), old, new_labels=new_labels, offline=runtime.offline)
     mark_used(data.path)
     with open_store(data.path) as store:
+        if meaning := described(store.label_coding or {}):
+            note(f"labels are read as {meaning}")
         return _tune(_Task(config, loaded, target, data, old, runtime), store)
 
 
@@ -285,7 +288,9 @@ def _prepare(config: Config, info: ModelInfo, source: str, old: _Old, *, new_lab
     if old.split_keys is not None:  # hashes can only be compared with those of the old database if they are made alike
         sizes |= old.split_keys
     data = config.data.model_copy(update=sizes)
-    demands = Demands(info.labels, may_differ=new_labels, tested=old.tested, trained=old.trained)
+    demands = Demands(
+        info.labels, new_labels, old.tested, old.trained, coding=info.label_coding, text_column=info.text_column
+    )
     normalizer = from_id(info.normalizer)
     parts = [Part(open_source(source, data, offline=offline))]
     wanted = fingerprint(parts, data, normalizer, demands=demands)
@@ -420,6 +425,8 @@ def _publish(task: _Task, session: Session, store: Store, run: Run, *, train_row
         versions=versions(),
         parent=task.lineage,
         temperature=temperature,
+        label_coding={**(store.label_coding or {}), **({} if task.renewed else info.label_coding or {})},
+        text_column=info.text_column or store.text_column,
     )
     if trained:
         described = replace(described, encoder_fingerprint=encoder_fingerprint(session.encoder.model))

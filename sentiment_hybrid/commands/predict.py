@@ -339,7 +339,7 @@ def _label(
     added = predictor.columns_beside(incoming.columns, prefix=prefix)
     if prefix is None and added != predictor.added_columns:
         note(f"{incoming.name} has columns of such names, so those added are {', '.join(added)} (--prefix)")
-    column = _text_column(incoming, text_column, data)
+    column = _text_column(incoming, text_column, data, predictor.info.text_column)
     columns = [*incoming.columns, *added]
     kind = (kind if kind in ("csv", "tsv", "jsonl") else "csv") if output is None else kind_of_output(output)
     numbers = incoming.numbers([name for name in incoming.columns if name != column]) if kind == "jsonl" else ()
@@ -413,14 +413,17 @@ def _write(
         start = end
 
 
-def _text_column(incoming: _Incoming, wanted: str | None, data: Data) -> str:
-    from sentiment_hybrid.data.columns import find_text
+def _text_column(incoming: _Incoming, wanted: str | None, data: Data, trained_on: str | None) -> str:
+    from sentiment_hybrid.data.columns import find_text, text_note
 
     if not incoming.columns:
         return wanted or "text"  # no rows at all, which is not an error
     if wanted is None and data.text_column in incoming.columns:
         wanted = data.text_column
-    return find_text(incoming.columns, wanted, source=incoming.name)
+    column = find_text(incoming.columns, wanted, source=incoming.name, trained_on=trained_on)
+    if wanted is None and (line := text_note(incoming.columns, column, trained_on, source=incoming.name)):
+        note(line)
+    return column
 
 
 def _types(incoming: _Incoming, added: Sequence[str]) -> dict[str, Any]:

@@ -115,6 +115,8 @@ class Data(Section):
         None, "Value -> label, in label order: {0: negative, 4: positive}."
     )
     unknown_labels: Literal["error", "drop"] = default("error", "What to do with a label not in the map.")
+    label_case: Literal["error", "merge"] = default("error", "Labels that differ by case alone, such as Spam and spam.")
+    max_labels: int = default(50, "Different values that a column of labels may have.", ge=2, le=100_000)
     bad_rows: Literal["error", "skip"] = default("error", "What to do with an unreadable row; skip counts it.")
     conflicts: Literal["drop", "keep"] = default("drop", "Identical texts with different labels.")
     repeats: Literal["drop", "keep"] = default("drop", "Identical texts with the same label after the first.")

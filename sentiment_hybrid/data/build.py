@@ -12,7 +12,7 @@ import sqlite3
 import stat
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain, compress
@@ -24,7 +24,8 @@ import numpy.typing as npt
 
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data import splits as split
-from sentiment_hybrid.data.columns import Columns, Labelling, LabelValues, all_mean, choose, codes_in, resolve
+from sentiment_hybrid.data.columns import Columns, choose, text_note
+from sentiment_hybrid.data.labels import Labelling, LabelValues, all_mean, labelling_of, resolve
 from sentiment_hybrid.data.normalizers import Normalizer
 from sentiment_hybrid.data.ordering import CONFLICT, OTHER_SPLIT, REPEAT, Rows, class_counts, find_drops, positions
 from sentiment_hybrid.data.partitions import Partitions
@@ -69,12 +70,15 @@ class Demands:
 
     ``labels`` are its own, in their order; ``may_differ`` takes the data's where those are others. ``tested`` and
     ``trained`` are order hashes of texts: the first stay out of training and validation, the second out of the test.
+    ``coding`` is what values of labels meant in its training, ``text_column`` what it was trained on.
     """
 
     labels: tuple[str, ...]
     may_differ: bool = False
     tested: split.UInt64s | None = None
     trained: split.UInt64s | None = None
+    coding: Mapping[str, str] | None = None
+    text_column: str | None = None
 
     def facts(self) -> list[Any]:
         """What of them decides what a database holds, for its fingerprint."""
@@ -82,7 +86,8 @@ class Demands:
             None if keys is None else hashlib.sha256(np.unique(keys).tobytes()).hexdigest()
             for keys in (self.tested, self.trained)
         ]
-        return [list(self.labels), self.may_differ, *digests]
+        remembered = [] if self.coding is None else [dict(self.coding), self.text_column]
+        return [list(self.labels), self.may_differ, *digests, *remembered]
 
 
 @dataclass
@@ -127,10 +132,12 @@ def name_of(parts: Sequence[Part]) -> str:
 
 def fingerprint(parts: Sequence[Part], data: Data, normalizer: Normalizer, *, demands: Demands | None = None) -> str:
     """Names everything that decides what the database holds: content of the sources, settings, versions."""
-    apart = {"source", "train_source", "valid_source", "test_source", "split_key_version"}
+    apart = {"source", "train_source", "valid_source", "test_source", "split_key_version", "max_labels"}
     settings = data.model_dump(mode="json", exclude=apart)
     if data.delimiter is None:
         del settings["delimiter"]
+    if data.label_case == "error":
+        del settings["label_case"]
     # Databases that were made before encodings were detected stay up to date.
     settings["encoding"] = {"auto": "utf-8", "utf-8": "utf-8 alone"}.get(data.encoding, data.encoding)
     facts = {
@@ -217,8 +224,10 @@ class _Builder:
         self.taken = 0
 
     def _intake(self, part: Part) -> _Intake:
-        columns = choose(part.source.columns, self.data, source=part.source.name)
-        return _Intake(part, columns, LabelValues(part.source.name, columns.label, place=part.source.place))
+        source, trained_on = part.source, None if self.demands is None else self.demands.text_column
+        columns = choose(source.columns, self.data, source=source.name, trained_on=trained_on)
+        values = LabelValues(source.name, columns.label, place=source.place, most=self.data.max_labels)
+        return _Intake(part, columns, values)
 
     def read_all(self, on_rows: Callable[[int], None]) -> None:
         """Every source into the partitions. Raises DataError when a source has no rows."""
@@ -311,7 +320,7 @@ class _Builder:
 
     def finish(self) -> dict[str, Any]:
         """Labels, drops, order and the final table. Raises LabelError or DataError."""
-        labellings = self._labellings()
+        self.labellings = labellings = self._labellings()
         labels = labellings[0].labels
         codes = [labellings[owner].codes.get(name, -1) for owner, name in self.value_owner]
         label_of = np.array([*codes, -1], dtype=np.int64)  # the last is _LEFT_OUT's
@@ -356,10 +365,10 @@ class _Builder:
     def _labellings(self) -> tuple[Labelling, ...]:
         values, demands = [intake.values for intake in self.intakes], self.demands
         if demands is None or (
-            demands.may_differ and not all(all_mean(one, self.data, demands.labels) for one in values)
+            demands.may_differ and not all(all_mean(one, self.data, demands.labels, demands.coding) for one in values)
         ):
             return resolve(values, self.data)
-        return tuple(Labelling(demands.labels, codes_in(one, self.data, demands.labels)) for one in values)
+        return tuple(labelling_of(one, self.data, demands.labels, coding=demands.coding) for one in values)
 
     def _dropped_while_reading(self) -> dict[str, int]:
         tally, known = self.tally, self.known_values
@@ -425,6 +434,7 @@ class _Builder:
             "split_key_version": self.data.split_key_version,
             "source": name_of([intake.part for intake in self.intakes]),
             "text_column": columns.text,
+            "label_coding": {value: label for one in reversed(self.labellings) for value, label in one.coding.items()},
             "splits": splits,
             "report": self._report(splits, dropped),
         }
@@ -458,8 +468,22 @@ class _Builder:
             "unreadable": dict(self.tally.unreadable),
             "splits": by_class,
             "shares": shares,
-            "warnings": self._warnings(),
+            "warnings": [*self._warnings(), *self._of_labels(by_class)],
         }
+
+    def _of_labels(self, by_class: Mapping[str, Mapping[str, int]]) -> list[str]:
+        """What is to be told of the labels, and of the column that a model asked for."""
+        found = [labelling.merged for labelling in self.labellings]
+        if self.demands is not None:
+            found += [
+                text_note(item.part.source.columns, item.columns.text, self.demands.text_column,
+                          source=item.part.source.name)
+                for item in self.intakes
+            ]  # fmt: skip
+        for name, rows in by_class.items():
+            if name != "train" and len(there := [label for label, number in rows.items() if number]) == 1:
+                found.append(f"the {name} split has one class alone, {there[0]!r}: figures on it say little")
+        return list(dict.fromkeys(filter(None, found)))
 
     def _warnings(self) -> list[str]:
         tally, columns = self.tally, self.intakes[0].columns

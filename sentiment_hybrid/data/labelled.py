@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from sentiment_hybrid.config.schema import Data
-from sentiment_hybrid.data.columns import LabelValues, canonical, choose, codes_in
+from sentiment_hybrid.data.columns import choose, text_note
+from sentiment_hybrid.data.labels import LabelValues, canonical, described, labelling_of
 from sentiment_hybrid.data.normalizers import Normalizer
 from sentiment_hybrid.data.sources import Source
 from sentiment_hybrid.data.store import Examples
@@ -17,26 +19,38 @@ from sentiment_hybrid.errors import DataError
 
 @dataclass(frozen=True)
 class Labelled:
-    """Usable rows; how many others were left out by reason, and for a label that is not known, by that label."""
+    """Usable rows; how many others were left out by reason, and for a label that is not known, by that label.
+
+    ``notes`` are what to report of how the file was read.
+    """
 
     examples: Examples
     dropped: dict[str, int]
     unknown: dict[str, int]
+    notes: tuple[str, ...] = ()
 
 
-def read_labelled(source: Source, data: Data, *, labels: tuple[str, ...], normalizer: Normalizer) -> Labelled:
+def read_labelled(
+    source: Source,
+    data: Data,
+    *,
+    labels: tuple[str, ...],
+    normalizer: Normalizer,
+    coding: Mapping[str, str] | None = None,
+    trained_on: str | None = None,
+) -> Labelled:
     """Read every row; empty texts, and unknown labels if ``data.unknown_labels`` is drop, are dropped.
 
-    A value is taken as the model's label that it equals but for case, else as ``data.label_map`` says, else as what
-    names and numbers usually mean, where the model has such labels: a file of one class can be told too.
+    Values are read as `labelling_of` says. ``coding`` is what they meant in the model's training, ``trained_on`` the
+    text column of that.
 
     Raises:
         SourceError, ColumnError: the source cannot be read.
         LabelError: a label that the model does not have.
         DataError: no row is left.
     """
-    columns = choose(source.columns, data, source=source.name)
-    values = LabelValues(source.name, columns.label, place=source.place)
+    columns = choose(source.columns, data, source=source.name, trained_on=trained_on)
+    values = LabelValues(source.name, columns.label, place=source.place, most=data.max_labels)
     rows: list[int] = []
     given: list[str] = []
     texts: list[str] = []
@@ -64,7 +78,8 @@ def read_labelled(source: Source, data: Data, *, labels: tuple[str, ...], normal
             raws.append(raw or text or "")
     if not rows:
         raise DataError(f"{source.name} has no texts", hint="Is it the right text column (--text-column)?")
-    codes = codes_in(values, data, labels)
+    labelling = labelling_of(values, data, labels, coding=coding)
+    codes = labelling.codes
     keep = [index for index, label in enumerate(given) if label in codes]
     unknown = Counter(canonical(label) for label in given if label not in codes)
     if not keep:
@@ -80,4 +95,11 @@ def read_labelled(source: Source, data: Data, *, labels: tuple[str, ...], normal
         rows=np.array([rows[index] for index in keep], dtype=np.int64),
         raw=[raws[index] for index in keep],
     )
-    return Labelled(examples, {reason: count for reason, count in dropped.items() if count}, dict(unknown))
+    meaning = described(labelling.coding)
+    notes = (
+        text_note(source.columns, columns.text, trained_on, source=source.name),
+        labelling.merged,
+        f"labels are read as {meaning}" if meaning else "",
+    )
+    lost = {reason: count for reason, count in dropped.items() if count}
+    return Labelled(examples, lost, dict(unknown), tuple(filter(None, notes)))

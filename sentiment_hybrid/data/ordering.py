@@ -83,6 +83,13 @@ def _least(identity: npt.NDArray[np.generic], values: npt.NDArray[np.integer]) -
     return least[group]
 
 
+def in_proportion(labels: Int64s, keys: split.UInt64s) -> Int64s:
+    """Places of rows in the order of `positions`, (N,): every prefix keeps the class shares to within a row."""
+    nothing = np.zeros(len(labels), dtype=np.int64)
+    rows = Rows(nothing.astype(np.uint8), labels, nothing, keys, nothing)
+    return np.argsort(positions(rows, nothing.astype(np.uint8)))
+
+
 def positions(rows: Rows, reasons: npt.NDArray[np.uint8]) -> Int64s:
     """Where each row stands in the database, (N,), counted from 1; 0 for a row that is left out.
 

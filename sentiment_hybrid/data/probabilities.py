@@ -8,6 +8,7 @@ import numpy as np
 
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data.columns import find_text
+from sentiment_hybrid.data.labels import finder
 from sentiment_hybrid.data.normalizers import Normalizer
 from sentiment_hybrid.data.sources import Source
 from sentiment_hybrid.errors import ColumnError, DataError
@@ -49,11 +50,12 @@ def read_probabilities(
 
 
 def _columns_of(source: Source, labels: Sequence[str]) -> list[str]:
-    there = {column.casefold(): column for column in source.columns}
     for prefix in ("p_", ""):
-        names = [f"{prefix}{label}".casefold() for label in labels]
-        if all(name in there for name in names):
-            return [there[name] for name in names]
+        named = [column for column in source.columns if column.casefold().startswith(prefix)]
+        find = finder(column[len(prefix) :] for column in named)
+        found = [named[place] for label in labels if (place := find(label)) is not None]
+        if len(set(found)) == len(labels):
+            return found
     raise ColumnError(
         f"{source.name} has no column of probabilities for each of the labels {', '.join(labels)}; it has "
         f"{', '.join(map(repr, source.columns[:20]))}",

@@ -88,6 +88,9 @@ class Store:
             "split_seed": info["split_seed"],
             "split_key_version": info.get("split_key_version", 1),
         }
+        #: What label values meant, value -> label; None in databases of older versions.
+        self.label_coding: dict[str, str] | None = info.get("label_coding")
+        self.text_column: str | None = info.get("text_column")
         self.source: str = info["source"]
         self.report: dict[str, Any] = info["report"]
 

@@ -296,7 +296,75 @@ def test_a_test_sample_above_what_there_is_is_refused(trained):
         test.evaluate(trained.config("test.sample_size=100000"), "linear")
 
 
-def test_a_sample_of_a_file_is_its_first_rows(trained):
-    fresh = write_toy_csv(trained.folder / "fresh.csv", 40, seed=9)
-    result = test.evaluate(trained.config("test.sample_size=10"), "linear", data_file=fresh)
-    assert read_predictions(result.files["predictions"], result.labels).rows.tolist() == list(range(1, 11))
+def test_a_sample_of_a_sorted_file_keeps_the_shares_of_the_classes_and_is_nested(trained):
+    fresh = write_toy_csv(trained.folder / "fresh.csv", 80, seed=9)
+    header, *lines = fresh.read_text(encoding="utf-8").splitlines()
+    kept = sorted(lines, key=lambda line: line.endswith("positive"))[:60]  # 40 negative, then 20 positive
+    fresh.write_text("\n".join([header, *kept]) + "\n", encoding="utf-8")
+    chosen = []
+    for size in (6, 12):
+        result = test.evaluate(trained.config(f"test.sample_size={size}"), "linear", data_file=fresh)
+        assert np.array(result.scores.confusion).sum(axis=1).tolist() == [size * 2 // 3, size // 3]
+        chosen.append(set(read_predictions(result.files["predictions"], result.labels).rows.tolist()))
+    assert chosen[0] < chosen[1]
+
+
+def write_rows(path, rows, *, values, column="text"):
+    """Toy rows of two or three labels, each label written as its value; the other text column misleads."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(["text", column, "label"] if column != "text" else ["text", "label"])
+        for number, row in enumerate(rows):
+            text = [row["text"]] if column == "text" else [f"the day was it {number}", row["text"]]
+            out.writerow([*text, values[row["label"]]])
+    return path
+
+
+def toy_rows(project, count=60, *, labels=THREE):
+    with write_toy_csv(project.folder / "toy.csv", count, seed=5, labels=labels).open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_numbers_mean_what_they_meant_in_training_though_a_class_is_absent(make_project, capsys):
+    project = make_project(prepare=False)
+    values = {"negative": "0", "neutral": "1", "positive": "2"}
+    write_rows(project.folder / "texts.csv", toy_rows(project, 240), values=values)
+    data.run(project.config())
+    train.run(project.config(), "linear", test=False)
+    without = [row for row in toy_rows(project) if row["label"] != "positive"]
+    result = test.run(
+        project.config(), "linear", data_file=write_rows(project.folder / "01.csv", without, values=values)
+    )
+    assert result.labels == ("negative", "neutral")
+    assert "labels are read as 0 = negative, 1 = neutral" in " ".join(capsys.readouterr().err.split())
+    odd = write_rows(project.folder / "odd.csv", toy_rows(project), values=dict(zip(THREE, "024", strict=True)))
+    with pytest.raises(LabelError, match="0, 2, 4, whose usual meaning is not that of the model's training, 0 = neg"):
+        test.run(project.config(), "linear", data_file=odd)
+
+
+def test_a_model_reads_the_column_that_it_was_trained_on_and_says_so(make_project, capsys):
+    project = make_project(prepare=False)
+    values = dict(zip(THREE, THREE, strict=True))
+    both = write_rows(project.folder / "texts.csv", toy_rows(project, 240), values=values, column="text_clean")
+    data.run(project.config("data.text_column=text_clean"))
+    train.run(project.config(), "linear", test=False)
+    test.run(project.config(), "linear", data_file=both)
+    assert "texts.csv: column 'text_clean' is read, as in the model's training" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    raw = write_rows(project.folder / "raw.csv", toy_rows(project), values=values)
+    test.run(project.config(), "linear", data_file=raw)
+    assert "column 'text' is read, but the model was trained on 'text_clean'" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+def test_a_model_of_an_older_version_that_remembers_nothing_still_works(trained):
+    document = trained.folder / "models" / "linear_roberta_model_final" / "model.json"
+    facts = json.loads(document.read_text())
+    assert facts.pop("text_column") == "text"
+    assert facts.pop("label_coding") == {"negative": "negative", "positive": "positive"}
+    document.write_text(json.dumps(facts))
+    file = trained.folder / "stars.csv"
+    file.write_text("text,label\na good day,4\na bad day,0\n", encoding="utf-8")
+    assert test.evaluate(trained.config(), "linear", data_file=file).rows == 2

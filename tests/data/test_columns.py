@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sentiment_hybrid.config.schema import Data
-from sentiment_hybrid.data.columns import MOST_LABELS, Columns, LabelValues, choose, find_text, resolve
+from sentiment_hybrid.data.columns import Columns, choose, find_text, text_note
+from sentiment_hybrid.data.labels import LabelValues, canonical, labelling_of, resolve
 from sentiment_hybrid.errors import ColumnError, LabelError
 
 
@@ -147,7 +152,129 @@ def test_official_splits_with_different_labels_are_an_error() -> None:
 
 def test_many_different_values_are_no_labels() -> None:
     with pytest.raises(LabelError, match="is probably not a label column"):
-        values(*(f"text {number}" for number in range(MOST_LABELS + 1)))
+        values(*(f"text {number}" for number in range(51)))
+
+
+def test_more_values_can_be_allowed() -> None:
+    with pytest.raises(LabelError) as caught:
+        values(*(f"class {number}" for number in range(51)))
+    assert "data.max_labels" in caught.value.hint
+    found = LabelValues("f.csv", "label", most=100)
+    for number in range(77):
+        found.add(f"class {number}", number)
+    assert len(resolve([found], Data(max_labels=100))[0].labels) == 77
+
+
+@pytest.mark.parametrize(
+    ("given", "labels"),
+    [(("joy", "neutral", "anger"), ("anger", "joy", "neutral")), (("positive", "bad"), ("bad", "positive"))],
+)
+def test_a_single_known_name_beside_others_is_a_name_like_these(
+    given: tuple[str, ...], labels: tuple[str, ...]
+) -> None:
+    assert resolve([values(*given)], Data())[0].labels == labels
+
+
+@settings(max_examples=200)
+@given(st.text(st.sampled_from("aAéE\u0301\u200b\ufeff 01_.-"), max_size=8))
+def test_the_identity_of_a_label_is_stable(value: str) -> None:
+    one = canonical(value)
+    assert canonical(one) == one
+    assert canonical(f" \ufeff{unicodedata.normalize('NFD', value)}\u200b\n") == one
+
+
+@pytest.mark.parametrize("name", ["01", "1_0", "1e5", "٣", "1,0", "0x1"])
+def test_names_that_are_no_plain_numbers_stay_as_written(name: str) -> None:
+    assert canonical(name) == name
+
+
+def test_labels_that_differ_by_case_alone_are_refused_or_merged() -> None:
+    sources = [values("Spam", "ham"), values("spam", "ham", source="test.csv")]
+    with pytest.raises(LabelError) as caught:
+        resolve(sources, Data())
+    assert "'Spam' (f.csv, row 1), 'spam' (test.csv, row 1)" in caught.value.message
+    assert "data.label_case=merge" in caught.value.hint
+    first, second = resolve(sources, Data(label_case="merge"))
+    assert first.labels == second.labels == ("ham", "spam")
+    assert first.codes["Spam"] == second.codes["spam"] == 1
+    assert "'Spam' and 'spam' as 'spam'" in first.merged
+
+
+def test_a_map_tells_labels_apart_that_differ_by_case_alone() -> None:
+    (labelling,) = resolve([values("Spam", "spam")], Data(label_map={"Spam": "a", "spam": "b"}))
+    assert labelling.codes == {"Spam": 0, "spam": 1}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), st.lists(st.text("abAB", min_size=1, max_size=2), min_size=2, max_size=4, unique_by=str.casefold))
+def test_a_model_reads_its_labels_in_any_case_as_data_did(draw: st.DataObject, labels: list[str]) -> None:
+    (labelling,) = resolve([values(*labels)], Data())
+    given_ = [draw.draw(st.sampled_from([name, name.upper(), f" {name.lower()}\u200b"])) for name in labels]
+    codes = labelling_of(values(*given_), Data(), labelling.labels, coding=labelling.coding).codes
+    assert [labelling.labels[codes[value]] for value in given_] == labels
+
+
+def test_a_model_of_both_spellings_keeps_them_apart() -> None:
+    found = labelling_of(values("Spam", "spam", "SPAM"), Data(unknown_labels="drop"), ("Spam", "spam"))
+    assert found.codes == {"Spam": 0, "spam": 1}, "a third spelling is neither"
+
+
+def test_a_file_of_two_spellings_of_a_models_label_is_refused_or_merged() -> None:
+    with pytest.raises(LabelError, match="differ by case alone"):
+        labelling_of(values("Spam", "spam", "ham"), Data(), ("ham", "spam"))
+    merged = labelling_of(values("Spam", "spam", "ham"), Data(label_case="merge"), ("ham", "spam"))
+    assert merged.codes == {"ham": 0, "Spam": 1, "spam": 1}
+    known = {"Spam": "spam", "spam": "spam", "ham": "ham"}
+    assert labelling_of(values("Spam", "spam"), Data(), ("ham", "spam"), coding=known).codes == {"Spam": 1, "spam": 1}
+
+
+@pytest.mark.parametrize(
+    ("training", "given", "expected"),
+    [
+        (("0", "1", "2"), ("0", "1"), {"0": "negative", "1": "neutral"}),
+        (("0", "1", "2"), ("2.0",), {"2.0": "positive"}),
+        (("0", "2", "4"), ("2", "4"), {"2": "neutral", "4": "positive"}),
+        (("0", "1", "2"), ("neg", "positive"), {"neg": "negative", "positive": "positive"}),
+        (("0", "4"), ("0", "2", "4"), {"0": "negative", "4": "positive"}),
+        (("negative", "positive"), ("0", "1"), {"0": "negative", "1": "positive"}),
+    ],
+)
+def test_values_mean_to_a_model_what_they_meant_in_its_training(
+    training: tuple[str, ...], given: tuple[str, ...], expected: dict[str, str]
+) -> None:
+    (labelling,) = resolve([values(*training)], Data())
+    data = Data(unknown_labels="drop")
+    found = labelling_of(values(*given), data, labelling.labels, coding=labelling.coding)
+    assert {value: found.labels[code] for value, code in found.codes.items()} == expected
+
+
+@pytest.mark.parametrize(("training", "given"), [(("0", "1", "2"), ("-1", "0", "1")), (("0", "1"), ("-1", "0", "1"))])
+def test_numbers_of_another_scheme_than_in_training_are_refused(
+    training: tuple[str, ...], given: tuple[str, ...]
+) -> None:
+    (labelling,) = resolve([values(*training)], Data())
+    with pytest.raises(LabelError, match="whose usual meaning is not that of the model's training"):
+        labelling_of(values(*given), Data(unknown_labels="drop"), labelling.labels, coding=labelling.coding)
+
+
+@pytest.mark.parametrize(
+    ("columns", "trained_on", "chosen", "note"),
+    [
+        (["text", "text_clean"], "text_clean", "text_clean", "as in the model's training"),
+        (["text", "text_clean"], None, "text", ""),
+        (["text"], "text_clean", "text", "the model was trained on 'text_clean'"),
+        (["Text", "id"], "text", "Text", ""),
+        (["tweet"], "text", "tweet", ""),
+        (["words", "text"], "words", "words", "as in the model's training"),
+    ],
+)
+def test_a_model_reads_its_own_column_or_says_what_it_reads(
+    columns: list[str], trained_on: str | None, chosen: str, note: str
+) -> None:
+    assert find_text(columns, None, source="f.csv", trained_on=trained_on) == chosen
+    said = text_note(columns, chosen, trained_on, source="f.csv")
+    assert note in said
+    assert bool(note) == bool(said)
 
 
 def test_names_made_of_digits_stay_as_they_are_written() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sentiment_hybrid.data.columns import canonical
+from sentiment_hybrid.data.labels import canonical, finder
 from sentiment_hybrid.errors import LabelError
 
 
@@ -16,15 +16,15 @@ def places_of(labels: tuple[str, ...], wanted: Sequence[str]) -> tuple[int, ...]
     Raises:
         LabelError: the model does not have one of them, or fewer than two are wanted.
     """
-    known = {label.casefold(): place for place, label in enumerate(labels)}
-    names = [canonical(name) for name in wanted]
-    strangers = [name for name in names if name.casefold() not in known]
+    find = finder(labels)
+    found = {canonical(name): find(name) for name in wanted}
+    strangers = [name for name, place in found.items() if place is None]
     if strangers:
         raise LabelError(
             f"the model has no label {', '.join(map(repr, strangers))}; its labels are {', '.join(labels)}",
             hint="Name two or more of these.",
         )
-    places = tuple(sorted({known[name.casefold()] for name in names}))
+    places = tuple(sorted({place for place in found.values() if place is not None}))
     if len(places) < 2:
         only = repr(labels[places[0]]) if places else "no label"
         raise LabelError(

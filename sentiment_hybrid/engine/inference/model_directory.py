@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 #: What models published by earlier versions do not say.
-_LATER_FIELDS = {"parent", "trained_on_valid", "temperature", "encoder_family"}
+_LATER_FIELDS = {"parent", "trained_on_valid", "temperature", "encoder_family", "label_coding", "text_column"}
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 
 
@@ -57,6 +57,10 @@ class ModelInfo:
     temperature: float = 1.0
     #: As in `heads.encoder_family`.
     encoder_family: str = ROBERTA
+    #: What values of labels meant in the data that it was trained on: value -> label.
+    label_coding: dict[str, str] | None = None
+    #: The column of texts that it was trained on.
+    text_column: str | None = None
 
     @property
     def display_name(self) -> str:

@@ -232,7 +232,7 @@ class Predictor:
 
         Args:
             frame: the texts and whatever else.
-            text_column: None finds it by name, as ``senthy data`` does.
+            text_column: None is the one that the model was trained on, else found by name, as ``senthy data`` does.
             prefix: of the added columns; None is none, or ``senthy_`` where the frame has one of those names.
 
         Raises:
@@ -240,7 +240,7 @@ class Predictor:
             DataError: as `predict`.
         """
         names = [str(name) for name in frame.columns]
-        chosen = columns.find_text(names, text_column, source="the DataFrame")
+        chosen = columns.find_text(names, text_column, source="the DataFrame", trained_on=self.info.text_column)
         added = self.columns_beside(names, prefix=prefix)
         if names.count(chosen) > 1:
             raise ColumnError(f"the DataFrame has several columns called {chosen!r}", hint="Rename all but one.")

@@ -15,8 +15,11 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.console import note, progress, warn
 from sentiment_hybrid.data.labelled import read_labelled
+from sentiment_hybrid.data.labels import finder
 from sentiment_hybrid.data.normalizers import from_id
+from sentiment_hybrid.data.ordering import in_proportion
 from sentiment_hybrid.data.sources import open_source
+from sentiment_hybrid.data.splits import hash_raw
 from sentiment_hybrid.data.store import Examples, Split, Store, open_store
 from sentiment_hybrid.engine.device import resolve
 from sentiment_hybrid.engine.evaluation import baseline, metrics
@@ -172,9 +175,13 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, runtime
     normalizer = from_id(info.normalizer)
     normalizer.prepare(paths.cache_dir(config.paths.cache_dir), offline=runtime.offline)
     data = config.data.model_copy(update={"unknown_labels": "drop"})
-    labelled = read_labelled(source, data, labels=info.labels, normalizer=normalizer)
+    labelled = read_labelled(
+        source, data, labels=info.labels, normalizer=normalizer, coding=info.label_coding, trained_on=info.text_column
+    )
+    for line in labelled.notes:
+        note(line)
     answers = _answers(info.labels, np.unique(labelled.examples.labels), labelled.unknown)
-    examples = labelled.examples.first(config.test.sample_size)
+    examples = _sample(labelled.examples, config)
     if labelled.dropped:
         note("dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in labelled.dropped.items()))
     baseline, seen = None, []
@@ -197,6 +204,16 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, runtime
     device = runtime.device
     name = str(data_file)
     return _measure(config, loaded, examples, baseline, answers, split=name, data=name, device=device, overlap=overlap)
+
+
+def _sample(examples: Examples, config: Config) -> Examples:
+    """``test.sample_size`` rows of a file, chosen as in a database: nested, with the shares of the classes."""
+    wanted, data = config.test.sample_size, config.data
+    if wanted is None or wanted >= len(examples):
+        return examples
+    _, keys = hash_raw(examples.raw or examples.texts, data.split_seed, version=data.split_key_version)
+    note(f"{wanted:,} of {len(examples):,} rows are tested, in the proportions of the classes (test.sample_size)")
+    return examples.chosen(np.sort(in_proportion(examples.labels, keys)[:wanted]))
 
 
 @dataclass(frozen=True)
@@ -274,7 +291,8 @@ def _check_fits(loaded: LoadedModel, store: Store) -> None:
 
 def _check_labels(loaded: LoadedModel, labels: tuple[str, ...]) -> None:
     """Raises LabelError unless the data and the model have at least two labels in common."""
-    if len(set(labels) & set(loaded.info.labels)) < 2:
+    find = finder(loaded.info.labels)
+    if len({place for label in labels if (place := find(label)) is not None}) < 2:
         raise LabelError(
             f"the data has the labels {', '.join(labels)}, but the model has {', '.join(loaded.info.labels)}",
             hint="Test on a file with the model's labels (--data FILE), or prepare the data again with --label-map so "
@@ -285,7 +303,8 @@ def _check_labels(loaded: LoadedModel, labels: tuple[str, ...]) -> None:
 def _in_labels(loaded: LoadedModel, store: Store, examples: Examples) -> tuple[Examples, _Answers]:
     """Rows of a database with the model's labels; rows with other labels are dropped."""
     own = loaded.info.labels
-    codes = np.array([own.index(label) if label in own else -1 for label in store.labels])
+    find = finder(own)
+    codes = np.array([-1 if (place := find(label)) is None else place for label in store.labels])
     counts = np.bincount(examples.labels[codes[examples.labels] < 0], minlength=len(store.labels))
     unanswered = {label: int(count) for label, count in zip(store.labels, counts, strict=True) if count}
     answers = _answers(own, sorted(code for code in codes if code >= 0), unanswered)

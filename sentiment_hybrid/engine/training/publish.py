@@ -133,6 +133,8 @@ def _describe(
         versions=versions(),
         trained_on_valid=trained_on_valid,
         temperature=temperature,
+        label_coding=store.label_coding,
+        text_column=store.text_column,
     )
 
 

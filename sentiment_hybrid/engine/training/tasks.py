@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from sentiment_hybrid import distributed
 from sentiment_hybrid.config.schema import Distill
+from sentiment_hybrid.data.labels import finder
 from sentiment_hybrid.engine.batches import Batch, TokenizedTexts, collate
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.evaluation import metrics
@@ -221,12 +222,14 @@ def weights_of_classes(kind: str | Mapping[str, float], labels: np.ndarray, name
         TrainingError: a map that does not name exactly the labels of the data.
     """
     if isinstance(kind, Mapping):
-        if set(kind) != set(names):
+        find, given = finder(kind), list(kind.values())
+        places = [place for name in names if (place := find(name)) is not None]
+        if not len(set(places)) == len(names) == len(kind):
             raise TrainingError(
                 f"class_weights names {', '.join(sorted(kind))}, and the labels are {', '.join(names)}",
                 hint="Give one weight for every label.",
             )
-        return np.array([kind[name] for name in names], dtype=np.float32)
+        return np.array([given[place] for place in places], dtype=np.float32)
     if kind == "none":
         return np.ones(len(names), dtype=np.float32)
     counts = np.bincount(labels[labels >= 0], minlength=len(names))

@@ -15,6 +15,7 @@ import torch
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config, Data
 from sentiment_hybrid.data import normalizers
+from sentiment_hybrid.data.labels import finder
 from sentiment_hybrid.data.probabilities import read_probabilities
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.store import Examples
@@ -138,14 +139,15 @@ class ModelTeacher:
         cache: Path,
     ) -> None:
         self.name, self.directory, self.info = str(directory), directory, read_info(directory)
-        if set(self.info.labels) != set(labels):
+        find = finder(self.info.labels)
+        self._columns = [place for label in labels if (place := find(label)) is not None]
+        if not len(set(self._columns)) == len(labels) == len(self.info.labels):
             raise LabelError(
                 f"the teacher {directory} has the labels {', '.join(self.info.labels)}, and the data "
                 f"{', '.join(labels)}",
                 hint="A teacher needs the labels of its student: choose another, or prepare the data with its labels.",
             )
         normalizers.from_id(self.info.normalizer).prepare(cache, offline=offline)
-        self._columns = [self.info.labels.index(label) for label in labels]
         self._student_normalizer, self._states = normalizer, states
         self._compute, self._token_budget, self._offline = compute, token_budget, offline
         folder = f"{self.digest()[:20]}-{compute.precision}"

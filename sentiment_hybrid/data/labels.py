@@ -1,0 +1,378 @@
+"""What label values mean: one identity of labels for every command, and the usual meaning of names and numbers."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sentiment_hybrid.config.schema import Data
+from sentiment_hybrid.errors import LabelError
+
+_WHOLE = re.compile(r"[+-]?(?:0|[1-9][0-9]{0,14})(?:\.0*)?(?:[eE][+]?0+)?")
+_ZERO_WIDTH = re.compile("[\u200b-\u200f\u2060\ufeff]")
+_NAMES = {"neg": "negative", "negative": "negative", "neu": "neutral", "neutral": "neutral", "pos": "positive",
+          "positive": "positive"}  # fmt: skip
+_ORDER = ("negative", "neutral", "positive")
+#: Sets of integers with a known meaning; supersets come before subsets.
+_SCHEMES: dict[frozenset[int], tuple[str, ...]] = {
+    frozenset({0, 2, 4}): _ORDER,
+    frozenset({0, 1, 2}): _ORDER,
+    frozenset({-1, 0, 1}): _ORDER,
+    frozenset({0, 4}): ("negative", "positive"),
+    frozenset({-1, 1}): ("negative", "positive"),
+    frozenset({0, 1}): ("negative", "positive"),
+}
+
+
+# --- identity --------------------------------------------------------------------------------------------------------
+
+
+def canonical(value: str) -> str:
+    """What identifies a label: trimmed, NFC, no zero-width characters, ``4.0`` as ``4``; ``01`` and ``1_0`` stay."""
+    if not value.isascii():
+        value = unicodedata.normalize("NFC", _ZERO_WIDTH.sub("", value))
+    value = value.strip()
+    number = _whole(value)
+    return value if number is None else str(number)
+
+
+def _whole(value: str) -> int | None:
+    """A whole number as people and programs write it, such as 4, -1 or 4.0; names such as 01 and 1_0 are none."""
+    return int(float(value)) if _WHOLE.fullmatch(value) else None
+
+
+def finder(labels: Iterable[str]) -> Callable[[str], int | None]:
+    """A function that finds the index of a label by name: the same label, else the only one but for case."""
+    exact: dict[str, int] = {}
+    for index, label in enumerate(labels):
+        exact.setdefault(canonical(label), index)
+    alike = Counter(name.casefold() for name in exact)
+    folded = {name.casefold(): index for name, index in exact.items() if alike[name.casefold()] == 1}
+
+    def find(name: str) -> int | None:
+        name = canonical(name)
+        return exact.get(name, folded.get(name.casefold()))
+
+    return find
+
+
+def case_variants(names: Iterable[str]) -> list[list[str]]:
+    """Groups of labels that differ by case alone."""
+    groups: dict[str, set[str]] = {}
+    for name in map(canonical, names):
+        groups.setdefault(name.casefold(), set()).add(name)
+    return [sorted(group) for group in groups.values() if len(group) > 1]
+
+
+# --- the values of a source ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """The ordered labels, and the index of each value; a value that is not in ``codes`` is unknown."""
+
+    labels: tuple[str, ...]
+    codes: Mapping[str, int]
+
+    @property
+    def coding(self) -> dict[str, str]:
+        """Value in canonical spelling -> label."""
+        return {canonical(value): self.labels[code] for value, code in self.codes.items()}
+
+    @property
+    def merged(self) -> str:
+        """What to report of values that differ by case alone and have become one label; empty if there are none."""
+        groups = [
+            f"{' and '.join(map(repr, group))} as {self.labels[found.pop()]!r}"
+            for group in case_variants(self.codes)
+            if len(found := {code for value, code in self.codes.items() if canonical(value) in group}) == 1
+        ]
+        return f"labels that differ by case alone are read as one: {'; '.join(groups)}" if groups else ""
+
+
+class LabelValues:
+    """The distinct values of one source's label column, each with the row where it was first seen.
+
+    ``place`` describes the location of a row in that source; ``most`` is how many values a label column may have.
+    """
+
+    def __init__(
+        self, source: str, column: str, *, place: Callable[[int], str] = "row {}".format, most: int = 50
+    ) -> None:
+        self.source = source
+        self.column = column
+        self.place = place
+        self.most = most
+        self.first_rows: dict[str, int] = {}
+
+    def add(self, value: str, row: int) -> None:
+        """Record a new value. Raises LabelError if there are too many for a label column."""
+        self.first_rows[value] = row
+        if len(self.first_rows) > self.most:
+            some = ", ".join(repr(item[:40]) for item in list(self.first_rows)[:5])
+            raise LabelError(
+                f"{self.source}: column {self.column!r} is probably not a label column: it has more than {self.most} "
+                f"different values, such as {some}",
+                hint="Choose another column with --label-column (data.label_column), or, if these are the classes, "
+                f"allow more with --set data.max_labels={20 * self.most}.",
+            )
+
+
+def resolve(sources: Sequence[LabelValues], data: Data) -> tuple[Labelling, ...]:
+    """Map the values of each source to labels, which are the same for all sources.
+
+    All sources are interpreted together first; if that leaves unknown values, each source is interpreted by itself
+    (a training file may use 0, 1, 2 and the official test negative, neutral, positive).
+
+    Raises:
+        LabelError: a value is unknown (unless ``data.unknown_labels`` is drop), there is only one class, or labels
+            differ by case alone (unless ``data.label_case`` is merge).
+    """
+    union = {value: row for values in reversed(sources) for value, row in values.first_rows.items()}
+    labelling = _read_values(union, data)
+    if data.label_map is None and (alike := case_variants(labelling.labels)):
+        raise _differ_by_case(alike[0], sources)
+    if _complete(labelling, union):
+        return (labelling,) * len(sources)
+    apart = tuple(_read_values(values.first_rows, data) for values in sources)
+    if len(sources) > 1 and len({item.labels for item in apart}) == 1:
+        complete = all(_complete(item, values.first_rows) for item, values in zip(apart, sources, strict=True))
+        if complete or data.unknown_labels == "drop":
+            return apart
+    if data.unknown_labels == "error":
+        _raise_unknown(sources, labelling)
+    if len(labelling.labels) < 2:
+        raise _one_class(list(union), sources[0])
+    return (labelling,) * len(sources)
+
+
+def labelling_of(
+    values: LabelValues, data: Data, labels: Sequence[str], *, coding: Mapping[str, str] | None = None
+) -> Labelling:
+    """The values of a source as labels of a model.
+
+    A value is the label of the same spelling, else what ``data.label_map`` says, else what it meant in the model's
+    training (``coding``), else the usual meaning of names and numbers. Numbers that a map omits are unknown. All values
+    are interpreted together: 1 next to 0 is positive, but 1 next to 0 and 2 is neutral. A single class is accepted if
+    all schemes with these labels agree on it.
+
+    Raises:
+        LabelError: a value is none of the labels, unless ``data.unknown_labels`` is drop; shows both lists. Numbers
+            seem to have another meaning than in training. Values differ by case alone, unless ``data.label_case`` is
+            merge, or the model or the map knows them.
+    """
+    labelling = Labelling(tuple(labels), _codes(values, data, labels, coding or {}))
+    strangers = [value for value in values.first_rows if value not in labelling.codes]
+    if strangers and data.unknown_labels == "error":
+        raise _not_of_model(strangers, values, labels)
+    known = {*map(canonical, labels), *(coding or {}), *map(canonical, data.label_map or {})}
+    for alike in case_variants(labelling.codes):
+        if data.label_case == "error" and alike[0].casefold() not in _NAMES and not known.issuperset(alike):
+            raise _differ_by_case(alike, [values])
+    return labelling
+
+
+def all_mean(values: LabelValues, data: Data, labels: Sequence[str], coding: Mapping[str, str] | None) -> bool:
+    """Whether every value of a source stands for one of these labels, and every label occurs."""
+    try:
+        codes = labelling_of(values, data, labels, coding=coding).codes
+    except LabelError:
+        return False
+    return set(codes.values()) == set(range(len(labels))) and all(
+        value in codes for value in values.first_rows if canonical(value)
+    )
+
+
+def _codes(values: LabelValues, data: Data, labels: Sequence[str], coding: Mapping[str, str]) -> dict[str, int]:
+    plain = {value: item for value in values.first_rows if (item := canonical(value))}
+    find = finder(labels)
+    meaning = _by_map(plain, data.label_map).coding if data.label_map is not None else {}
+    if not meaning:
+        meaning = _in_training(plain.values(), coding)
+        others = {item for item in plain.values() if item not in meaning and find(item) is None}
+        guess = _usually(plain.values(), {label.casefold() for label in labels})
+        numbers = [item for item in meaning if _whole(item) is not None]
+        if any(_whole(item) is not None for item in others) and any(
+            guess.get(item, meaning[item]).casefold() != meaning[item].casefold() for item in numbers
+        ):
+            raise _another_scheme(values, coding)
+        meaning |= {item: guess[item] for item in others if item in guess}
+    codes = {}
+    for value, item in plain.items():
+        place = find(item)
+        if place is None and item in meaning:
+            place = find(meaning[item])
+        if place is not None:
+            codes[value] = place
+    return codes
+
+
+def _in_training(items: Iterable[str], coding: Mapping[str, str]) -> dict[str, str]:
+    """What these values meant in a model's training."""
+    find, meanings = finder(coding), list(coding.values())
+    return {item: meanings[place] for item in items if (place := find(item)) is not None}
+
+
+def _usually(items: Collection[str], labels: Collection[str]) -> dict[str, str]:
+    """The usual meaning of names, and of numbers given a set of labels."""
+    names = {item: _NAMES[item.casefold()] for item in items if item.casefold() in _NAMES}
+    numbers = {item: number for item in items if (number := _whole(item)) is not None}
+    usual = _by_numbers({item: item for item in numbers}, numbers)
+    if set(usual.labels) & set(labels):
+        return names | {item: usual.labels[code] for item, code in usual.codes.items()}
+    fitting = [
+        dict(zip(sorted(scheme), scheme_labels, strict=True))
+        for scheme, scheme_labels in _SCHEMES.items()
+        if scheme >= set(numbers.values()) and set(scheme_labels) == set(labels)
+    ]
+    read = {item: {meaning[number] for meaning in fitting} for item, number in numbers.items()}
+    return names | {item: next(iter(means)) for item, means in read.items() if len(means) == 1}
+
+
+def _complete(labelling: Labelling, values: Mapping[str, int]) -> bool:
+    return len(labelling.labels) >= 2 and all(value in labelling.codes for value in values)
+
+
+# --- the usual meaning -----------------------------------------------------------------------------------------------
+
+
+def _read_values(first_rows: Mapping[str, int], data: Data) -> Labelling:
+    values = {value: item for value in first_rows if (item := canonical(value))}
+    if data.label_map is not None:
+        return _by_map(values, data.label_map)
+    distinct = set(values.values())
+    named = {item: _NAMES[item.casefold()] for item in distinct if item.casefold() in _NAMES}
+    if len(set(named.values())) >= 2:
+        return _labelling(values, named, tuple(name for name in _ORDER if name in named.values()))
+    numbers = {item: number for item in distinct if (number := _whole(item)) is not None}
+    if numbers and (len(numbers) >= 2 or len(numbers) == len(distinct)):
+        return _by_numbers(values, numbers)
+    if len(distinct) < 2 or numbers:
+        return Labelling((), {})
+    # Capitals sort first, so that the spelling with the fewest of them names a merged label.
+    merged = {name: group[-1] for group in case_variants(distinct) for name in group}
+    meaning = {name: merged.get(name, name) if data.label_case == "merge" else name for name in distinct}
+    return _labelling(values, meaning, tuple(sorted(set(meaning.values()))))
+
+
+def _by_map(values: Mapping[str, str], label_map: Mapping[str, str]) -> Labelling:
+    labels = tuple(dict.fromkeys(map(canonical, label_map.values())))
+    find, meanings = finder(label_map), list(map(canonical, label_map.values()))
+    places = {value: find(item) for value, item in values.items()}
+    return Labelling(
+        labels, {value: labels.index(meanings[place]) for value, place in places.items() if place is not None}
+    )
+
+
+def _by_numbers(values: Mapping[str, str], numbers: Mapping[str, int]) -> Labelling:
+    present = set(numbers.values())
+    consecutive = len(present) >= 2 and max(present) - min(present) + 1 == len(present)
+    if consecutive and frozenset(present) not in _SCHEMES and min(present) >= 0:
+        ordered = tuple(str(number) for number in sorted(present))
+        return _labelling(values, {item: item for item in numbers}, ordered)
+    for scheme, labels in _SCHEMES.items():
+        if scheme <= present:
+            meaning = dict(zip(sorted(scheme), labels, strict=True))
+            known = {item: meaning[number] for item, number in numbers.items() if number in scheme}
+            return _labelling(values, known, labels)
+    return Labelling((), {})
+
+
+def _labelling(values: Mapping[str, str], meaning: Mapping[str, str], labels: tuple[str, ...]) -> Labelling:
+    codes = {value: labels.index(meaning[plain]) for value, plain in values.items() if plain in meaning}
+    return Labelling(labels, codes)
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+_MAP_OR_DROP = (
+    "Map values with --label-map VALUE=LABEL (data.label_map), or drop such rows with --set data.unknown_labels=drop."
+)
+
+
+def _unknown(values: Sequence[str]) -> str:
+    """The first of several unknown values, in words."""
+    more = f" (and {len(values) - 1} more unknown values)" if len(values) > 1 else ""
+    return f"{f'unknown label {values[0][:60]!r}' if canonical(values[0]) else 'empty label'}{more}"
+
+
+def _some(values: Iterable[str]) -> str:
+    given = sorted({canonical(value)[:40] for value in values} - {""})
+    return ", ".join(given[:12]) + (f" and {len(given) - 12} more" if len(given) > 12 else "")
+
+
+def _not_of_model(strangers: Sequence[str], values: LabelValues, labels: Sequence[str]) -> LabelError:
+    row = values.first_rows[strangers[0]]
+    return LabelError(
+        f"{values.source}, {values.place(row)}: {_unknown(strangers)} in column {values.column!r}; it is not one of "
+        f"the labels of the model: {', '.join(labels)}; the column contains {_some(values.first_rows)}",
+        hint=_MAP_OR_DROP,
+    )
+
+
+def _another_scheme(values: LabelValues, coding: Mapping[str, str]) -> LabelError:
+    return LabelError(
+        f"{values.source}: column {values.column!r} contains {_some(values.first_rows)}, whose usual meaning is not "
+        f"that of the model's training, {described(coding)}",
+        hint="Say what each value means with --label-map VALUE=LABEL (data.label_map).",
+    )
+
+
+def described(coding: Mapping[str, str]) -> str:
+    """``0 = negative, 1 = positive``: values that are spelled otherwise than their labels."""
+    others = [f"{value} = {label}" for value, label in sorted(coding.items()) if value != label]
+    return ", ".join(others[:12]) + (f" and {len(others) - 12} more" if len(others) > 12 else "")
+
+
+def _differ_by_case(alike: Sequence[str], sources: Sequence[LabelValues]) -> LabelError:
+    rows = [
+        f"{name!r} ({item.source}, {item.place(row)})"
+        for name in alike
+        for item, row in [
+            next((s, row) for s in sources for value, row in s.first_rows.items() if canonical(value) == name)
+        ]
+    ]
+    example = " ".join(f"--label-map {shlex.quote(f'{name}={name}')}" for name in alike)
+    return LabelError(
+        f"labels in column {sources[0].column!r} differ by case alone: {', '.join(rows)}",
+        hint=f"Make them one label with --set data.label_case=merge, or map every label, such as {example}.",
+    )
+
+
+def _raise_unknown(sources: Sequence[LabelValues], labelling: Labelling) -> None:
+    unknown = [
+        (row, value, item) for item in sources for value, row in item.first_rows.items() if value not in labelling.codes
+    ]
+    given = {canonical(value) for item in sources for value in item.first_rows} - {""}
+    if len(given) == 1:
+        raise _one_class(list(given), sources[0])
+    if not unknown or not labelling.labels:
+        raise _no_scheme(sorted(given), sources[0])
+    row, _, item = unknown[0]
+    raise LabelError(
+        f"{item.source}, {item.place(row)}: {_unknown([value for _, value, _ in unknown])} in column {item.column!r}; "
+        f"the labels are {', '.join(labelling.labels)}",
+        hint=_MAP_OR_DROP,
+    )
+
+
+def _one_class(values: Sequence[str], source: LabelValues) -> LabelError:
+    shown = ", ".join(repr(value[:40]) for value in values) or "nothing"
+    return LabelError(
+        f"{source.source}: only one class: column {source.column!r} contains {shown}, but two or more are required",
+        hint="Is it the right column (--label-column), and does the file contain all classes?",
+    )
+
+
+def _no_scheme(values: Sequence[str], source: LabelValues) -> LabelError:
+    shown = ", ".join(repr(value[:40]) for value in values[:12])
+    ends = zip((values[0], values[-1]) if values else ("0", "2"), ("negative", "positive"), strict=True)
+    example = " ".join(f"--label-map {shlex.quote(f'{value[:40]}={label}')}" for value, label in ends)
+    return LabelError(
+        f"{source.source}: the meaning of the labels {shown} in column {source.column!r} is unknown",
+        hint=f"Map each of them with --label-map VALUE=LABEL, e.g. {example}.",
+    )
