@@ -218,7 +218,7 @@ def test_a_lock_that_is_never_freed_is_an_error_not_a_hang(tmp_path: Path, monke
 
     path = tmp_path / "model_results.json"
     monkeypatch.setattr("sentiment_hybrid.reporting.results.LOCK_SECONDS", 0.1)
-    with FileLock(tmp_path / ".model_results.json.lock"), pytest.raises(OutputError, match="locked by another"):
+    with FileLock(tmp_path / ".model_results.json.append.lock"), pytest.raises(OutputError, match="locked by another"):
         append_result(path, {})
 
 
