@@ -118,17 +118,20 @@ def test_no_ignore_pattern_can_drop_a_package_from_the_wheel() -> None:
 
 
 #: Name on the package index -> name to import, where they differ.
-MODULES = {"scikit-learn": "sklearn", "pyyaml": "yaml", "huggingface-hub": "huggingface_hub"}
+MODULES = {
+    "scikit-learn": "sklearn", "pyyaml": "yaml", "huggingface-hub": "huggingface_hub", "python-calamine": "python_calamine",
+}  # fmt: skip
 
 
 def dependencies() -> dict[str, str]:
-    """Module -> the comment beside its requirement; those of the onnx extra are imported by the package, too."""
+    """Module -> the comment beside its requirement; those of some extras are imported by the package, too."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     project = tomllib.loads(text)["project"]
     found = {}
     for name, declared in (
         ("dependencies", project["dependencies"]),
         ("onnx", project["optional-dependencies"]["onnx"]),
+        ("excel", project["optional-dependencies"]["excel"]),
     ):
         block = text.split(f"\n{name} = [", 1)[1].split("\n]", 1)[0]
         lines = re.findall(r'^\s*"([\w-]+)[^"]*",\s*# (.+)$', block, re.M)

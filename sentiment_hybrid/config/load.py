@@ -20,6 +20,8 @@ from sentiment_hybrid.errors import ConfigError
 #: Where a setting came from, if not from a line of a file.
 _SET, _OPTION = "--set", "option"
 
+_LARGEST_FILE = 1 << 20
+
 #: Shipped configs that were renamed.
 _RENAMED = {"seed": "predecessor"}
 
@@ -100,6 +102,11 @@ def read(source: str | Path) -> tuple[dict[str, Any], dict[str, int]]:
     """A configuration file as plain data, and dotted key -> line. Raises ConfigError."""
     path = resolve(source)
     try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise ConfigError(
+                f"{path} is larger than {_LARGEST_FILE >> 20} MB, so it is no configuration",
+                hint="`senthy config init` writes one to start from.",
+            )
         # Windows editors may begin a file with a byte order mark.
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:

@@ -25,6 +25,10 @@ _RESOLVERS = (
 )
 
 
+#: Values of a document at most.
+_LARGEST = 100_000
+
+
 def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
     table: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
     for tag, pattern, first in _RESOLVERS:
@@ -118,9 +122,32 @@ def parse_with_lines(text: str, *, name: str = "") -> tuple[Any, dict[str, int]]
 
 def _read(loader: Any) -> tuple[Any, dict[str, int]]:
     node = loader.get_single_node()
+    _check_size(node)
     lines: dict[str, int] = {}
     _note_lines(node, "", lines, ())
     return None if node is None else loader.construct_document(node), lines
+
+
+def _check_size(root: yaml.Node | None) -> None:
+    """Refuse what aliases would blow up: a few lines can stand for a billion values."""
+    sizes: dict[int, int] = {}
+    waiting = [] if root is None else [root]
+    while waiting:  # each node after those below it
+        node = waiting[-1]
+        inner = node.value if isinstance(node, yaml.CollectionNode) else []
+        below = [part for item in inner for part in (item if isinstance(item, tuple) else (item,))]
+        if id(node) not in sizes:
+            sizes[id(node)] = -1  # until it is known
+            waiting += [part for part in below if id(part) not in sizes]
+            continue
+        waiting.pop()
+        if any(sizes[id(part)] < 0 for part in below):
+            raise yaml.composer.ComposerError(None, None, "an alias to what contains it", node.start_mark)
+        sizes[id(node)] = 1 + sum(sizes[id(part)] for part in below)
+        if sizes[id(node)] > _LARGEST:
+            raise yaml.composer.ComposerError(
+                None, None, f"more than {_LARGEST:,} values, aliases followed", node.start_mark
+            )
 
 
 def _note_lines(node: yaml.Node | None, prefix: str, lines: dict[str, int], above: tuple[int, ...]) -> None:

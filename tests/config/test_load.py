@@ -432,3 +432,9 @@ def test_the_defaults_survive_their_own_yaml(tmp_path: Path) -> None:
 def test_the_old_name_of_the_predecessors_config_names_the_new_one(name):
     with pytest.raises(ConfigError, match="now called `predecessor`"):
         load_config(name)
+
+
+def test_a_file_of_megabytes_is_no_configuration(tmp_path: Path) -> None:
+    (tmp_path / "large.yaml").write_bytes(b"# " + b"x" * (1 << 20))
+    with pytest.raises(ConfigError, match="larger than 1 MB"):
+        load_config(tmp_path / "large.yaml")

@@ -51,6 +51,11 @@ def test_what_is_dumped_is_read_back(value: dict[str, Any]) -> None:
     assert parse(dump(value)) == value
 
 
+def bomb(step: str) -> str:
+    """A dozen lines that stand for a billion values."""
+    return "a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {step.format(f'*a{n - 1}')}\n" for n in range(1, 12))
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -59,7 +64,10 @@ def test_what_is_dumped_is_read_back(value: dict[str, Any]) -> None:
         ("? [1, 2]\n: 3", "a key must be plain text"),
         ("a: !!python/object:os.system x", "could not determine a constructor"),
         ("a: \x00", "special characters"),
-        ("a: &x {b: *x}", "recursive"),
+        ("a: &x {b: *x}", "line 1: an alias to what contains it"),
+        ("a: &x [*x]", "line 1: an alias to what contains it"),
+        (bomb("[{0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}]"), "more than 100,000 values"),
+        (bomb("{{<<: [{0}, {0}, {0}, {0}, {0}, {0}, {0}, {0}]}}"), "more than 100,000 values"),
         ("[" * 3000, "cannot be read as YAML"),
     ],
 )
@@ -72,3 +80,9 @@ def test_bad_yaml_is_told_with_its_line(text: str, words: str) -> None:
 def test_every_key_has_its_line() -> None:
     _, lines = parse_with_lines("a:\n  b: 1\n\n  c:\n    d: 2\ne: 3\n")
     assert lines == {"a": 1, "a.b": 2, "a.c": 4, "a.c.d": 5, "e": 6}
+
+
+def test_a_value_may_be_used_again() -> None:
+    assert parse("a: &x {b: 1}\nc: [*x, *x]\nd: {<<: *x, e: 2}") == {
+        "a": {"b": 1}, "c": [{"b": 1}, {"b": 1}], "d": {"b": 1, "e": 2},
+    }  # fmt: skip

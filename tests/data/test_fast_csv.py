@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -97,10 +99,18 @@ next(batches) if sys.argv[2] == "one" else list(batches)
 """
 
 
-@pytest.mark.parametrize(("rows", "batches"), [(3, "all"), (200_000, "one")])
-def test_a_program_that_ends_right_after_reading_ends_well(rows: int, batches: str, tmp_path: Path) -> None:
-    path = tmp_path / "rows.csv"
-    path.write_text("text,label\n" + '"a text, of some length, again and again",1\n' * rows, encoding="utf-8")
+@pytest.mark.parametrize(
+    ("ending", "rows", "batches"), [("csv", 3, "all"), ("csv", 200_000, "one"), ("parquet", 50_000, "one")]
+)
+def test_a_program_that_ends_right_after_reading_ends_well(
+    ending: str, rows: int, batches: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"rows.{ending}"
+    text = "a text, of some length, again and again"
+    if ending == "csv":
+        path.write_text("text,label\n" + f'"{text}",1\n' * rows, encoding="utf-8")
+    else:
+        pyarrow.parquet.write_table(pyarrow.table({"text": [text] * rows}), path, row_group_size=1000)
     command = [sys.executable, "-c", SHORT_PROGRAM, str(path), batches]
     for _ in range(3):
         done = subprocess.run(command, capture_output=True, timeout=120, check=False)

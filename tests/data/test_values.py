@@ -147,3 +147,14 @@ def test_a_stream_has_its_dialect_detected_too(tmp_path: Path) -> None:
     with path.open("rb") as stream:
         (batch,) = open_stream(stream, Data(), kind="csv").batches()
     assert batch.columns == {"id": ["1"], "text": ["fine, I say é"]}
+
+
+def test_what_python_cannot_represent_is_an_error_or_skipped(tmp_path: Path) -> None:
+    table = pyarrow.table({"text": ["a", "b"], "at": pyarrow.array([0, 2**62], pyarrow.timestamp("us"))})
+    pyarrow.parquet.write_table(table, tmp_path / "in.parquet")
+    with pytest.raises(SourceError, match="row 2: no value in column 'at'"):
+        list(open_source(str(tmp_path / "in.parquet"), Data(), offline=True).batches())
+    skipping = Data(bad_rows="skip")
+    (batch,) = open_source(str(tmp_path / "in.parquet"), skipping, offline=True).batches(native=True)
+    assert batch.columns["text"] == ["a"]
+    assert sum(batch.skipped.values()) == 1

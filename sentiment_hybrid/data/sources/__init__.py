@@ -60,9 +60,10 @@ FORMATS = {
     "sqlite": Format(
         "sqlite", "SqliteSource", (".db", ".sqlite", ".sqlite3"), b"SQLite format 3\0", settings=("table",)
     ),
+    "excel": Format("excel", "ExcelSource", (".xlsx", ".xlsm"), b"PK\x03\x04", settings=("table",)),
 }
 SUFFIXES = {suffix: kind for kind, item in FORMATS.items() for suffix in item.suffixes}
-_KNOWN = "csv, tsv, jsonl, parquet (each also .gz), txt, db, sqlite, sqlite3"
+_KNOWN = "csv, tsv, jsonl, parquet (each also .gz), txt, xlsx, db, sqlite, sqlite3"
 _log = logging.getLogger(__name__)
 
 

@@ -7,7 +7,8 @@ import io
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import IO, Any
+from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -33,23 +34,47 @@ class ParquetSource(FileSource):
 
     @contextlib.contextmanager
     def _file(self) -> Iterator[Any]:
-        with self._binary() as binary, contextlib.ExitStack() as stack:
-            seekable: IO[bytes] = binary
-            if isinstance(binary, io.BufferedReader) and not isinstance(binary.raw, io.FileIO):
-                # Parquet is read from its end: a gzipped one must be unpacked first.
-                seekable = stack.enter_context(tempfile.TemporaryFile())
-                shutil.copyfileobj(binary, seekable, 1 << 20)
-                seekable.seek(0)
+        """The open file. Arrow opens it itself: its threads may let go of a Python file when the interpreter ends."""
+        with self._unpacked() as path, contextlib.ExitStack() as stack:
             try:
-                yield pyarrow.parquet.ParquetFile(seekable)
-            except pyarrow.ArrowException as error:
-                raise SourceError(f"{self.path}: not a sound parquet file ({str(error).splitlines()[0]})") from error
+                yield stack.enter_context(pyarrow.parquet.ParquetFile(str(path)))
+            except (pyarrow.ArrowException, OSError) as error:
+                first = (str(error).splitlines() or [type(error).__name__])[0]
+                raise SourceError(f"{self.path}: not a sound parquet file ({first})") from error
+
+    @contextlib.contextmanager
+    def _unpacked(self) -> Iterator[Path]:
+        """The file, unpacked where it is compressed by gzip: parquet is read from its end."""
+        with self._binary() as binary, contextlib.ExitStack() as stack:
+            path = self.path
+            if isinstance(binary, io.BufferedReader) and not isinstance(binary.raw, io.FileIO):
+                path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "unpacked.parquet"
+                with path.open("wb") as file:
+                    shutil.copyfileobj(binary, file, 1 << 20)
+            yield path
 
     def _tables(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
         with self._file() as file:
             real = {name.strip(): name for name in file.schema_arrow.names}
             first = 1
             for part in file.iter_batches(batch_size=size, columns=[real[name] for name in columns]):
-                values = {name: part.column(real[name]).to_pylist() for name in columns}
-                yield Batch(range(first, first + part.num_rows), values)
+                problems: dict[int, str] = {}
+                values = {name: _values(part.column(real[name]), name, problems) for name in columns}
+                yield self._without(problems, Batch(range(first, first + part.num_rows), values))
                 first += part.num_rows
+
+
+def _values(column: Any, name: str, problems: dict[int, str]) -> list[Any]:
+    """Python's values; what it cannot represent, such as a time beyond its calendar, is a problem of its place."""
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError):
+        pass
+    values: list[Any] = []
+    for at, value in enumerate(column):
+        try:
+            values.append(value.as_py())
+        except (ValueError, OverflowError) as error:
+            values.append(None)
+            problems[at] = f"no value in column {name!r}: {error}"
+    return values
