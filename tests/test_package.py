@@ -119,7 +119,8 @@ def test_no_ignore_pattern_can_drop_a_package_from_the_wheel() -> None:
 
 #: Name on the package index -> name to import, where they differ.
 MODULES = {
-    "scikit-learn": "sklearn", "pyyaml": "yaml", "huggingface-hub": "huggingface_hub", "python-calamine": "python_calamine",
+    "scikit-learn": "sklearn", "pyyaml": "yaml", "huggingface-hub": "huggingface_hub",
+    "python-calamine": "python_calamine",
 }  # fmt: skip
 
 
