@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from sentiment_hybrid.engine.inference.model_directory import ModelInfo
 
 # Before torch: tiny matrices gain nothing from threads, and those of several test processes wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -63,3 +67,29 @@ def tiny_encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("encoder") / "tiny"
     save_encoder(loaded.model, tokenizer, folder)
     return folder
+
+
+def model_info(encoder: Any, head: str, **changes: Any) -> ModelInfo:
+    """What a model of two classes on this `LoadedEncoder` says of itself; ``changes`` are fields of `ModelInfo`."""
+    from sentiment_hybrid.engine.inference.model_directory import ModelInfo
+
+    facts: dict[str, Any] = {
+        "head": head,
+        "head_config": {},
+        "labels": ("negative", "positive"),
+        "normalizer": "tweet@1",
+        "max_length": 32,
+        "max_windows": 3,
+        "encoder_name": "tiny",
+        "encoder_revision": None,
+        "encoder_fingerprint": encoder.fingerprint,
+        "encoder_inside": True,
+        "trainable_layers": 0,
+        "data_fingerprint": "d",
+        "split_fingerprint": "s",
+        "train_fingerprint": "t",
+        "run_id": "r",
+        "created": "2025-01-01T00:00:00+00:00",
+        "train_rows": 10,
+    }
+    return ModelInfo(**facts | changes)

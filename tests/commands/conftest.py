@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,42 +57,69 @@ class Project:
         return load_config(self.file, overrides)
 
 
+def made_project(folder: Path, encoder: Path, rows: int, prepare: bool, labels: tuple[str, ...]) -> Project:
+    """A project in a new folder; the paths in its config are absolute."""
+    folder.mkdir()
+    source = write_toy_csv(folder / "texts.csv", rows, labels=labels)
+    small: dict[str, Any] = {"batch_size": 16, "epochs": 2, "learning_rate": 0.01, "precision": "fp32"}
+    document = {
+        "paths": {
+            "data_db": str(folder / "data" / "tweets.db"),
+            "models_dir": str(folder / "models"),
+            "results_dir": str(folder / "results"),
+            "cache_dir": str(folder / "cache"),
+        },
+        "data": {"source": str(source)},
+        "encoder": {"name": str(encoder), "max_length": 16},
+        "lstm": {"head": {"hidden": 8, "layers": 1}, "train": small},
+        "han": {"head": {"hidden": 8}, "train": small},
+        "linear": {"train": small},
+        "test": {"resamples": 100},
+    }
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(document), encoding="utf-8")
+    project = Project(folder, file)
+    if prepare:
+        from sentiment_hybrid.commands import data
+
+        data.run(project.config())
+    return project
+
+
 @pytest.fixture
 def make_project(tmp_path: Path, tiny_encoder_dir: Path) -> Callable[..., Project]:
-    """Build a project with ``make_project(name="p", rows=240, prepare=True)``; paths in its config are absolute."""
+    """Build a project with ``make_project(name="p", rows=240, prepare=True)``."""
     import torch
 
     torch.set_num_threads(1)
 
     def make(name: str = "project", *, rows: int = 240, prepare: bool = True, labels: tuple[str, ...] = TWO) -> Project:
-        folder = tmp_path / name
-        folder.mkdir()
-        source = write_toy_csv(folder / "texts.csv", rows, labels=labels)
-        small: dict[str, Any] = {"batch_size": 16, "epochs": 2, "learning_rate": 0.01, "precision": "fp32"}
-        document = {
-            "paths": {
-                "data_db": str(folder / "data" / "tweets.db"),
-                "models_dir": str(folder / "models"),
-                "results_dir": str(folder / "results"),
-                "cache_dir": str(folder / "cache"),
-            },
-            "data": {"source": str(source)},
-            "encoder": {"name": str(tiny_encoder_dir), "max_length": 16},
-            "lstm": {"head": {"hidden": 8, "layers": 1}, "train": small},
-            "han": {"head": {"hidden": 8}, "train": small},
-            "linear": {"train": small},
-            "test": {"resamples": 100},
-        }
-        file = folder / "config.yaml"
-        file.write_text(yaml.safe_dump(document), encoding="utf-8")
-        project = Project(folder, file)
-        if prepare:
-            from sentiment_hybrid.commands import data
-
-            data.run(project.config())
-        return project
+        return made_project(tmp_path / name, tiny_encoder_dir, rows, prepare, labels)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory, tiny_encoder_dir: Path) -> Project:
+    """A prepared project with a published ``linear`` model; for `trained` to copy."""
+    import torch
+
+    from sentiment_hybrid.commands import train
+
+    torch.set_num_threads(1)
+    project = made_project(tmp_path_factory.mktemp("trained") / "project", tiny_encoder_dir, 240, True, TWO)
+    train.run(project.config(), "linear", test=False)
+    return project
+
+
+@pytest.fixture
+def trained(trained_once: Project, tmp_path: Path) -> Project:
+    """A prepared project with a published ``linear`` model, trained once and copied."""
+    before, folder = trained_once.folder, tmp_path / "project"
+    shutil.copytree(before, folder)
+    file = folder / "config.yaml"
+    file.write_text(file.read_text(encoding="utf-8").replace(str(before), str(folder)), encoding="utf-8")
+    return Project(folder, file)
 
 
 @pytest.fixture

@@ -310,9 +310,15 @@ def test_what_is_no_probability_is_told_with_its_row(project: Any, values: tuple
     assert told in caught.value.message
 
 
-def test_rounded_probabilities_are_taken(project: Any) -> None:
-    said = probability_file(project, lambda rows: rows[3].update(p_negative="0.3334", p_positive="0.667"))
-    train.run(config_of(project, teacher=said), "linear", test=False)
+def test_rounded_probabilities_are_scaled_to_a_sum_of_1(project: Any) -> None:
+    def weights_of(negative: float, positive: float) -> np.ndarray:
+        said = probability_file(project, lambda rows: rows[3].update(p_negative=negative, p_positive=positive))
+        trained = train.run(config_of(project, teacher=said), "linear", test=False)
+        return load_file(trained.model_dir / paths.MODEL_WEIGHTS)["output.weight"]
+
+    rounded = weights_of(0.3334, 0.667)
+    np.testing.assert_allclose(rounded, weights_of(0.3334 / 1.0004, 0.667 / 1.0004), atol=1e-6)
+    assert not np.allclose(rounded, weights_of(0.4, 0.6), atol=1e-6)
 
 
 def test_a_file_that_knows_no_text_or_no_label_is_told(project: Any) -> None:

@@ -19,7 +19,7 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.commands import export, predict
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.engine.inference import onnx_export as engine
-from sentiment_hybrid.engine.inference.model_directory import ModelInfo, load_model, read_info, save_model
+from sentiment_hybrid.engine.inference.model_directory import load_model, read_info, save_model
 from sentiment_hybrid.engine.inference.onnx_runtime import graph_inputs
 from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.errors import ModelError, OutputError, UsageError
@@ -28,6 +28,8 @@ from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder.hub import load_encoder_dir
 from sentiment_hybrid.models.encoder.module import Encoder
+
+from ..conftest import model_info
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
@@ -48,27 +50,10 @@ def write_model(directory: Path, encoder_dir: Path, head: str, **changes: Any) -
     with torch.no_grad():
         for weights in module.parameters():
             weights.mul_(2.0)
-    info = ModelInfo(
-        head=head,
-        head_config=config.head.model_dump(mode="json"),
-        labels=LABELS,
-        normalizer="tweet@1",
-        max_length=32,
-        max_windows=3,
-        encoder_name="tiny",
-        encoder_revision=None,
-        encoder_fingerprint=encoder.fingerprint,
-        encoder_inside=True,
-        trainable_layers=0,
-        data_fingerprint="d",
-        split_fingerprint="s",
-        train_fingerprint="t",
-        run_id="r",
-        created="2025-01-01T00:00:00+00:00",
-        train_rows=10,
+    info = model_info(
+        encoder, head, **{"head_config": config.head.model_dump(mode="json"), "labels": LABELS, **changes}
     )
     directory.parent.mkdir(parents=True, exist_ok=True)
-    info = replace(info, **changes)
     save_model(directory, classifier=Classifier(shared, module), encoder=encoder, info=info, bundle=True)
     return directory
 

@@ -43,12 +43,6 @@ from sentiment_hybrid.runtime import Runtime
 from .conftest import write_toy_csv
 
 
-@pytest.fixture
-def trained(project):
-    train.run(project.config(), "linear", test=False)
-    return project
-
-
 def final(project, head="linear"):
     return project.folder / "models" / f"{head}_roberta_model_final"
 
@@ -102,7 +96,9 @@ def test_a_fine_tuned_model_is_published_beside_its_parent_with_results_and_line
         assert file.stat().st_size > 0
 
 
-def test_the_temperature_is_that_of_the_new_validation_rows(trained):
+def test_the_temperature_is_that_of_the_new_validation_rows(trained, monkeypatch):
+    monkeypatch.setattr(metrics, "LEAST_ERRORS", 0)
+    monkeypatch.setattr(metrics, "LEAST_ROWS", 10)
     config = trained.config("finetune.epochs=1")
     document = final(trained) / paths.MODEL_JSON
     document.write_text(json.dumps({**json.loads(document.read_text()), "temperature": 8.5}))
@@ -111,9 +107,17 @@ def test_the_temperature_is_that_of_the_new_validation_rows(trained):
     assert info.temperature != 8.5
     with open_store(paths.finetune_db(trained.folder / "cache", info.data_fingerprint)) as store:
         valid = store.read("valid")
-    said = Predictor(result.model_dir, precision="fp32").predict_proba(valid.texts)
-    if 0.15 < info.temperature < 9.0:
-        assert metrics.temperature(valid.labels, said) == pytest.approx(1.0, abs=0.02)
+    said = np.asarray(Predictor(result.model_dir, precision="fp32").predict_proba(valid.texts), dtype=float)
+    uncalibrated = said**info.temperature / (said**info.temperature).sum(axis=1, keepdims=True)
+    assert metrics.temperature(valid.labels, uncalibrated) == pytest.approx(info.temperature, abs=0.02)
+
+
+def test_too_few_new_validation_errors_keep_the_temperature_of_the_parent(trained, capsys):
+    document = final(trained) / paths.MODEL_JSON
+    document.write_text(json.dumps({**json.loads(document.read_text()), "temperature": 1.5}))
+    result = finetune.run(trained.config("finetune.epochs=1"), "linear", data_file=new_texts(trained))
+    assert read_info(result.model_dir).temperature == 1.5
+    assert "calibration is skipped, and the temperature is 1.5" in capsys.readouterr().err
 
 
 def test_predict_and_test_work_with_the_result(trained):

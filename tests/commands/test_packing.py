@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,15 @@ from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.splits import hash_raw
 from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine.evaluation.seen import SeenTexts
-from sentiment_hybrid.engine.inference.model_directory import ModelInfo, load_model, save_model
+from sentiment_hybrid.engine.inference.model_directory import load_model, save_model
 from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.errors import EncoderError, ModelError, UsageError
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder.hub import load_encoder_dir, save_encoder
 from sentiment_hybrid.models.encoder.module import Encoder
+
+from ..conftest import model_info
 
 HEADS = ("lstm", "han")
 TEXTS = ["a good film", "bad, bad food", "what a day 😀", "not very good " * 30]
@@ -41,27 +42,16 @@ def write_model(directory: Path, encoder_dir: Path, head: str, **changes: Any) -
     ).model(head)
     shared = Encoder(encoder.model, 0)
     module = build_head(head, config.head, input_size=shared.hidden_size, num_classes=2)
-    info = ModelInfo(
-        head=head,
-        head_config=config.head.model_dump(mode="json"),
-        labels=("negative", "positive"),
-        normalizer="tweet@1",
-        max_length=32,
-        max_windows=3,
-        encoder_name="tiny",
-        encoder_revision=None,
-        encoder_fingerprint=encoder.fingerprint,
-        encoder_inside=True,
-        trainable_layers="all",
-        data_fingerprint="d",
-        split_fingerprint="s",
-        train_fingerprint="t",
-        run_id="r",
-        created="2025-01-01T00:00:00+00:00",
-        train_rows=10,
-        temperature=1.7,
+    info = model_info(
+        encoder,
+        head,
+        **{
+            "head_config": config.head.model_dump(mode="json"),
+            "trainable_layers": "all",
+            "temperature": 1.7,
+            **changes,
+        },
     )
-    info = replace(info, **changes)
     save_model(directory, classifier=Classifier(shared, module), encoder=encoder, info=info, bundle=True)
 
 

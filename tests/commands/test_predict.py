@@ -28,7 +28,7 @@ from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data import normalizers, sources
 from sentiment_hybrid.engine.batches import collate, tokenize
 from sentiment_hybrid.engine.inference import predictor as engine
-from sentiment_hybrid.engine.inference.model_directory import ModelInfo, save_model
+from sentiment_hybrid.engine.inference.model_directory import save_model
 from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.errors import (
     ColumnError,
@@ -43,6 +43,8 @@ from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder.hub import load_encoder_dir
 from sentiment_hybrid.models.encoder.module import Encoder
+
+from ..conftest import model_info
 
 TEXTS = ["good film", 'bad, "very" bad', "", "ça 😀 food", "not\tgood", "what a day"]
 ADDED = ["prediction", "score", "p_negative", "p_positive"]
@@ -67,25 +69,7 @@ def model_dir(tiny_encoder_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
         logits = classifier(**collate(tokenized, np.arange(len(texts))).inputs(torch.device("cpu"))).logits
         # Random weights would give all texts one label; in the middle of their logits, both occur.
         head.output.bias.sub_(logits.mean(dim=0))
-    info = ModelInfo(
-        head="linear",
-        head_config=section.model_dump(mode="json"),
-        labels=("negative", "positive"),
-        normalizer="tweet@1",
-        max_length=32,
-        max_windows=2,
-        encoder_name="tiny",
-        encoder_revision=None,
-        encoder_fingerprint=encoder.fingerprint,
-        encoder_inside=True,
-        trainable_layers=0,
-        data_fingerprint="d",
-        split_fingerprint="s",
-        train_fingerprint="t",
-        run_id="r",
-        created="2025-01-01T00:00:00+00:00",
-        train_rows=10,
-    )
+    info = model_info(encoder, "linear", head_config=section.model_dump(mode="json"), max_windows=2)
     place = tmp_path_factory.mktemp("models") / "linear_roberta_model_final"
     save_model(place, classifier=classifier, encoder=encoder, info=info, bundle=True)
     return place

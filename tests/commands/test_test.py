@@ -24,12 +24,6 @@ FORMAT = "project.figure_format"
 THREE = ("negative", "neutral", "positive")
 
 
-@pytest.fixture
-def trained(project):
-    train.run(project.config(), "linear", test=False)
-    return project
-
-
 def test_scores_belong_to_the_test_split_and_to_the_written_predictions(trained):
     config = trained.config()
     result = test.run(config, "linear")

@@ -19,28 +19,20 @@ from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo, load_model, read_info, save_model
 from sentiment_hybrid.errors import EncoderError, ModelError, OutputError
 
+from ...conftest import model_info
+
 TEXTS = ["good day", "a bad bad day", "it was so and then we all " * 4]
 
 
 def describe(session, head: str) -> ModelInfo:
-    return ModelInfo(
-        head=head,
+    return model_info(
+        session.encoder,
+        head,
         head_config={"hidden": 8, "layers": 1} if head != "linear" else {},
-        labels=("negative", "positive"),
-        normalizer="tweet@1",
         max_length=16,
         max_windows=32,
         encoder_name=session.encoder.name,
-        encoder_revision=None,
-        encoder_fingerprint=session.encoder.fingerprint,
         encoder_inside=False,
-        trainable_layers=0,
-        data_fingerprint="d",
-        split_fingerprint="s",
-        train_fingerprint="t",
-        run_id="r",
-        created="now",
-        train_rows=3,
     )
 
 

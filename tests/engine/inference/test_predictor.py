@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from hypothesis import strategies as st
 from sentiment_hybrid import paths
 from sentiment_hybrid.commands.predict import _exported
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.engine.inference.model_directory import ModelInfo, save_model
+from sentiment_hybrid.engine.inference.model_directory import save_model
 from sentiment_hybrid.engine.inference.predictor import Predictor, mini, model_directory, published, published_or_mini
 from sentiment_hybrid.errors import ColumnError, DataError, EncoderError, LabelError, ModelError, TrainingError
 from sentiment_hybrid.heads import HEADS
@@ -26,6 +25,8 @@ from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder.hub import LoadedEncoder, directory_of, load_encoder_dir
 from sentiment_hybrid.models.encoder.module import Encoder
+
+from ...conftest import model_info
 
 LABELS = ("negative", "positive")
 TOLERANCE = {"atol": 2e-6}
@@ -50,28 +51,21 @@ def write_model(
     with torch.no_grad():
         for weights in module.parameters():
             weights.mul_(3.0)
-    info = ModelInfo(
-        head=head,
-        head_config=config.head.model_dump(mode="json"),
-        labels=labels,
-        normalizer="tweet@1",
-        max_length=32,
-        max_windows=4,
-        encoder_name=encoder.name,
-        encoder_revision=None,
-        encoder_fingerprint=encoder.fingerprint,
-        encoder_inside=bundle,
-        trainable_layers=0,
-        data_fingerprint="d",
-        split_fingerprint="s",
-        train_fingerprint="t",
-        run_id="r",
-        created="2025-01-01T00:00:00+00:00",
-        train_rows=10,
+    info = model_info(
+        encoder,
+        head,
+        **{
+            "head_config": config.head.model_dump(mode="json"),
+            "labels": labels,
+            "max_windows": 4,
+            "encoder_name": encoder.name,
+            "encoder_inside": bundle,
+            **changes,
+        },
     )
     directory.parent.mkdir(parents=True, exist_ok=True)
     classifier = Classifier(shared, module)
-    save_model(directory, classifier=classifier, encoder=encoder, info=replace(info, **changes), bundle=bundle)  # type: ignore[arg-type]
+    save_model(directory, classifier=classifier, encoder=encoder, info=info, bundle=bundle)
     return directory
 
 
