@@ -59,8 +59,9 @@ CODE = {
     "data": _LOAD + "from sentiment_hybrid.commands.data import run; run(config, offline=True)",
     "train": _LOAD + "from sentiment_hybrid.commands.train import run; run(config, 'linear', offline=True)",
     "predict": _LOAD
-    + "from sentiment_hybrid.commands.predict import run\n"
-    + "run(config=config, head='linear', input_file=Path(sys.argv[1]), output_file=place / 'out.csv', offline=True)",
+    + "from sentiment_hybrid.commands.predict import Request, run\n"
+    + "given, out = Path(sys.argv[1]), place / 'out.csv'\n"
+    + "run(Request(config=config, head='linear', input_file=given, output_file=out, offline=True))",
 }
 
 

@@ -8,6 +8,8 @@ import errno
 import gc
 import inspect
 import os
+import re
+import shlex
 import signal
 import sys
 import threading
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from sentiment_hybrid.config.schema import Config
 
 INTERRUPTED = 130
+#: As the shell reports a program that SIGPIPE has ended: who read the output is gone.
+BROKEN_PIPE = 141
 
 #: Read if there is no --config.
 LOCAL_CONFIG = "senthy.yaml"
@@ -54,7 +58,7 @@ _OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFF
 
 
 def report(failure: BaseException) -> int:
-    """Print an error and return the exit code: 1 cannot be done, 2 usage or configuration, 130 interrupted."""
+    """Print an error and return the exit code: 1 cannot be done, 2 usage, 130 interrupted, 141 nobody reads."""
     if not distributed.tells(failure):
         distributed.let_it_be_told()
         return INTERRUPTED if isinstance(failure, KeyboardInterrupt) else getattr(failure, "exit_code", 1)
@@ -69,7 +73,7 @@ def report(failure: BaseException) -> int:
         return failure.exit_code
     if isinstance(failure, BrokenPipeError):
         console.quiet_broken_pipe()
-        return 1
+        return BROKEN_PIPE
     message, hint = _described(failure)
     console.error(message, hint=hint)
     return 1
@@ -153,6 +157,20 @@ def _with_help(base: type[Any], examples: Sequence[str], flags: Sequence[Flag] =
 
 class _Command(_Help, TyperCommand):
     """A command with such help."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As usual. Raises UsageError for a text that looks like an option."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            texts = [text for text in given if re.match(r"-.*\s|-[^a-zA-Z-]", text)]
+            if type(error).__name__ != "NoSuchOption" or not texts or self.name != "predict":
+                raise
+            raise UsageError(
+                f"{texts[0]!r} begins with -, as an option does",
+                hint=f"Put -- before the texts: senthy predict -- {shlex.quote(texts[0])}",
+            ) from error
 
 
 def _group(about: str, *examples: str, **more: Any) -> typer.Typer:
@@ -680,7 +698,7 @@ def finetune(
     verb.show(result)
 
 
-@command(app, "files", runtime=("encoder",))
+@command(app, "files", runtime=("encoder", "resume"))
 def predict(
     call: Call,
     *,
@@ -719,7 +737,7 @@ def predict(
     """
     from sentiment_hybrid.commands import predict as verb
 
-    result = verb.run(
+    request = verb.Request(
         texts or [],
         config=call.config(),
         model_dir=load_model_path,
@@ -737,8 +755,9 @@ def predict(
         backend=backend or "auto",
         labels=None if labels is None else labels.split(","),
         prefix=prefix,
+        resume=call.runtime.resume,
     )
-    verb.show(result)
+    verb.show(verb.run(request))
 
 
 @command(app, runtime=("encoder",))

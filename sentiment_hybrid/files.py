@@ -130,7 +130,7 @@ def atomic_file(path: Path, *, flush: bool = False, wait: bool = True) -> Iterat
         try:
             yield aside
             if flush:
-                _flush(aside)
+                flush_file(aside)
             aside.replace(path)
         finally:
             with suppress(OSError):
@@ -286,10 +286,11 @@ def flush_to_disk(folder: Path) -> None:
     """Have the content of every file of a folder on the disk itself, not only on its way there."""
     for path in folder.rglob("*"):
         if path.is_file():
-            _flush(path)
+            flush_file(path)
 
 
-def _flush(path: Path) -> None:
+def flush_file(path: Path) -> None:
+    """Have the content of a file on the disk itself."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 

@@ -22,6 +22,7 @@ from typer.main import get_command
 
 import sentiment_hybrid
 from sentiment_hybrid import cli, commands, console, distributed, tables
+from sentiment_hybrid.commands.predict import Request
 from sentiment_hybrid.config.describe import settings
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.errors import ConfigError, DataError, SenthyError, UsageError
@@ -74,6 +75,7 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Spy]:
         module = ModuleType(name)
         module.run = made.run  # type: ignore[attr-defined]
         module.show = lambda *_: None  # type: ignore[attr-defined]
+        module.Request = Request  # type: ignore[attr-defined]
         monkeypatch.setattr(commands, name, module, raising=False)
         for show in ("training", "test"):
             monkeypatch.setattr(tables, show, lambda *_: None)
@@ -259,12 +261,14 @@ def test_finetune_options(spy: Callable[..., Spy]) -> None:
 def test_predict_options(spy: Callable[..., Spy]) -> None:
     predict = spy("predict")
     assert senthy("predict", "good", "--", "-bad") == 0
-    assert predict.args[0] == ["good", "-bad"]
-    assert senthy("predict", "--input", "a.csv", "--output", "b.csv", "--json", "--text-column", "t") == 0
-    assert predict.args[0] == []
-    assert predict.options["input_file"] == Path("a.csv")
-    assert predict.options["output_file"] == Path("b.csv")
-    assert (predict.options["as_json"], predict.options["text_column"]) == (True, "t")
+    assert predict.args[0].texts == ["good", "-bad"]
+    options = ("--json", "--text-column", "t", "--resume", "--labels", "a,b", "--encoder", "e", "--prefix", "p_")
+    assert senthy("predict", "--input", "a.csv", "--output", "b.csv", *options) == 0
+    request = predict.args[0]
+    assert request.texts == []
+    assert (request.input_file, request.output_file) == (Path("a.csv"), Path("b.csv"))
+    assert (request.as_json, request.text_column, request.resume) == (True, "t", True)
+    assert (request.labels, request.encoder, request.prefix) == (["a", "b"], Path("e"), "p_")
 
 
 def test_export_options(spy: Callable[..., Spy]) -> None:
@@ -289,9 +293,9 @@ def test_export_options(spy: Callable[..., Spy]) -> None:
 def test_predict_with_a_backend(spy: Callable[..., Spy]) -> None:
     predict = spy("predict")
     assert senthy("predict", "good", "--backend", "onnx") == 0
-    assert predict.options["backend"] == "onnx"
+    assert predict.args[0].backend == "onnx"
     assert senthy("predict", "good") == 0
-    assert predict.options["backend"] == "auto"
+    assert predict.args[0].backend == "auto"
 
 
 def test_fetch_that_lacks_something_exits_with_1(spy: Callable[..., Spy]) -> None:
@@ -559,7 +563,7 @@ def test_a_reader_that_went_away_is_no_error_message(
     spy: Callable[..., Spy], capfd: pytest.CaptureFixture[str]
 ) -> None:
     spy("data", raising(BrokenPipeError(errno.EPIPE, "Broken pipe")))
-    assert senthy("data") == 1
+    assert senthy("data") == 141
     assert capfd.readouterr().err == ""
 
 

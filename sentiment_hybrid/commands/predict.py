@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import gzip
 import itertools
+import shlex
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from sentiment_hybrid import console, paths
+from sentiment_hybrid import __version__, console, paths
 from sentiment_hybrid.console import note, progress, warn
 from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.prefetch import one_ahead
-from sentiment_hybrid.errors import ColumnError, ModelError, SourceError, UsageError, count
+from sentiment_hybrid.errors import ColumnError, LabelError, ModelError, SourceError, UsageError, count
 from sentiment_hybrid.files import recover
 from sentiment_hybrid.heads import HEADS
 
@@ -36,8 +37,70 @@ STDIN = "-"
 _DIGITS = 6
 #: Rows read at a time; several of these batches are labelled together.
 _READ = 1024
+#: Seconds that a text from a pipe waits for others, and how many texts are answered together at first.
+_PATIENCE, _FEW = 0.05, 256
 #: Maximum number of characters labelled together, since texts may be long.
 _CHARACTERS = 4_000_000
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to label, with which model, and where to write it.
+
+    Args:
+        texts: the texts; ``-`` alone means standard input, as does an empty list if standard input is not a terminal.
+        config: for its ``paths``, how files are read (``data.encoding``, ``quoting``, ``bad_rows``), and
+            ``<model>.train.precision`` and ``token_budget``.
+        model_dir: a model directory; otherwise the published model of ``head``, or the newest one of any head.
+        input_file: csv, tsv, jsonl, parquet, lines (.txt), each also gzipped, SQLite, or ``-``.
+        output_file: its suffix sets the format, and it appears once complete; None means stdout, in the input's format.
+        as_json: write JSON Lines.
+        file_format: format of a pipe (default: lines), or of a file with an unknown suffix.
+        text_column: the column to label; None means the configured one if it exists, else detected by name.
+        table: table of an SQLite input.
+        precision: auto, fp32, bf16, fp16 or int8; None means ``<model>.train.precision``.
+        encoder: where the encoder of the model is, if not where the model says.
+        backend: ``onnx`` runs an export: without ``model_dir``, that of ``head`` or the first one found.
+        labels: choose among these labels of the model only, with renormalised probabilities; None means all.
+        prefix: of the added columns; None means none, or ``senthy_`` if the input has one of their names.
+        resume: continue a stopped run of the same request behind its last complete block.
+    """
+
+    texts: Sequence[str] = ()
+    _: KW_ONLY
+    config: Config
+    model_dir: Path | None = None
+    head: str | None = None
+    input_file: Path | None = None
+    output_file: Path | None = None
+    as_json: bool = False
+    file_format: Format | None = None
+    text_column: str | None = None
+    table: str | None = None
+    precision: str | None = None
+    device: str = "auto"
+    offline: bool = False
+    encoder: Path | str | None = None
+    backend: Backend = "auto"
+    labels: Sequence[str] | None = None
+    prefix: str | None = None
+    resume: bool = False
+
+    @property
+    def given(self) -> list[str]:
+        """The texts, if they are arguments."""
+        return [] if list(self.texts) == [STDIN] else [_argument(text) for text in self.texts]
+
+    @property
+    def source(self) -> Path | None:
+        """The file to read; None for arguments and standard input."""
+        return None if self.input_file is None or str(self.input_file) == STDIN else self.input_file.expanduser()
+
+    @property
+    def data(self) -> Data:
+        """How files are read."""
+        data = self.config.data
+        return data if self.table is None else data.model_copy(update={"table": self.table})
 
 
 @dataclass(frozen=True)
@@ -61,15 +124,38 @@ class PredictResult:
 
 @dataclass(frozen=True)
 class _Incoming:
-    """The rows of an input: name, format, columns and, for parquet, Arrow types."""
+    """The rows of an input: name, format, columns and, for parquet, Arrow types.
+
+    ``batches`` are lists of batches that are read together; those of a pipe are answered at once (``live``), and an
+    empty one means that the next may take a while. ``stamp`` changes with the content of a file.
+    """
 
     name: str
     kind: str
     columns: list[str]
-    batches: Iterator[Batch]
+    batches: Iterator[list[Batch]]
     types: Mapping[str, Any] = field(default_factory=dict)
     quoting: Quoting = "auto"
     numbers: Callable[[Sequence[str]], Collection[str]] = lambda columns: ()
+    live: bool = False
+    stamp: tuple[int | str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How rows are written: format, all columns, those added, and what else the writer must know."""
+
+    kind: str
+    columns: list[str]
+    added: list[str]
+    types: Mapping[str, Any]
+    quoting: Quoting
+    numbers: Collection[str]
+
+    @property
+    def style(self) -> dict[str, Any]:
+        """The arguments of a writer."""
+        return {"types": self.types, "quoting": self.quoting, "numbers": self.numbers}
 
 
 @dataclass(frozen=True)
@@ -80,106 +166,80 @@ class _Group:
     texts: list[str | None]
 
 
-def run(
-    texts: Sequence[str] = (),
-    *,
-    config: Config,
-    model_dir: Path | None = None,
-    head: str | None = None,
-    input_file: Path | None = None,
-    output_file: Path | None = None,
-    as_json: bool = False,
-    file_format: Format | None = None,
-    text_column: str | None = None,
-    table: str | None = None,
-    precision: str | None = None,
-    device: str = "auto",
-    offline: bool = False,
-    encoder: Path | str | None = None,
-    backend: Backend = "auto",
-    labels: Sequence[str] | None = None,
-    prefix: str | None = None,
-) -> PredictResult:
+def run(request: Request) -> PredictResult:
     """Label texts and write each row with ``prediction``, ``score`` and ``p_<label>`` added, in input order.
 
-    Args:
-        texts: the texts; ``-`` alone means standard input, as does an empty list if standard input is not a terminal.
-        config: for its ``paths.models_dir``, how files are read (``data.encoding``, ``quoting``, ``bad_rows``), and
-            ``<model>.train.precision`` and ``token_budget``.
-        model_dir: a model directory; otherwise the published model of ``head``, or the first published one.
-        input_file: csv, tsv, jsonl, parquet, lines (.txt), each also gzipped, SQLite, or ``-``.
-        output_file: its suffix sets the format, and it appears once complete; None means stdout, in the input's format.
-        as_json: write JSON Lines.
-        file_format: format of a pipe (default: lines), or of a file with an unknown suffix.
-        text_column: the column to label; None means the configured one if it exists, else detected by name.
-        table: table of an SQLite input.
-        precision: auto, fp32, bf16, fp16 or int8; None means ``<model>.train.precision``.
-        backend: ``onnx`` runs an export: without ``model_dir``, that of ``head`` or the first one found.
-        labels: choose among these labels of the model only, with renormalised probabilities; None means all.
-        prefix: of the added columns; None means none, or ``senthy_`` if the input has one of their names.
-
     Raises:
-        UsageError: the options contradict each other.
-        LabelError: the model lacks one of ``labels``, or fewer than two are given.
+        UsageError: the options contradict each other, the model lacks one of ``labels``, or fewer than two are given.
         SourceError, ColumnError: the input cannot be read, has no text column, or has a column that would be added.
         ModelError, EncoderError: the model or its encoder cannot be loaded.
-        OutputError: the output cannot be written.
+        OutputError: the output cannot be written, or another process is writing it.
         TrainingError: the device is unavailable, or does not support the precision.
     """
     started = time.perf_counter()
-    _check_usage(texts, input_file, output_file, as_json=as_json, file_format=file_format, text_column=text_column)
-    data = config.data if table is None else config.data.model_copy(update={"table": table})
-    with contextlib.ExitStack() as stack:
-        given = [] if list(texts) == [STDIN] else [_argument(text) for text in texts]
-        incoming = _of_texts(given) if given else _open(stack, input_file, data, file_format)
-        computing: dict[str, Any] = {"precision": precision, "device": device, "backend": backend, "labels": labels}
-        predictor, directory = _predictor(config, model_dir, head, offline=offline, encoder=encoder, **computing)
-        if given and output_file is None and not as_json:
-            predictions = tuple(predictor.predict(given))
-            rows, skipped = len(given), 0
-        else:
-            predictions, given = (), []
-            kind = "jsonl" if as_json else incoming.kind
-            rows, skipped = _label(
-                predictor, incoming, output_file, data, kind=kind, text_column=text_column, prefix=prefix
-            )
+    _check_usage(request)
+    _check_files(request)
+    texts = request.given
+    rows, skipped = len(texts), 0
+    predictions: tuple[Prediction, ...] = ()
+    if texts and request.output_file is None and not request.as_json:
+        predictor, directory = _predictor(request)
+        found = predictor.compute(predictor.prepare(texts))
+        predictions = tuple(predictor.prediction(row) for row in found)
+    else:
+        with contextlib.ExitStack() as stack:
+            incoming = _of_texts(texts) if texts else _open(stack, request)
+            predictor, directory = _predictor(request)
+            rows, skipped = _label(stack, request, predictor, incoming)
     _report(predictor, skipped)
     counts = {"rows": rows, "empty": predictor.empty, "truncated": predictor.truncated, "skipped": skipped}
-    seconds = time.perf_counter() - started
     return PredictResult(
-        directory, predictor.labels, **counts, seconds=seconds, output=output_file, texts=tuple(given),
-        predictions=predictions,
+        directory, predictor.labels, **counts, seconds=time.perf_counter() - started, output=request.output_file,
+        texts=tuple(texts) if predictions else (), predictions=predictions,
     )  # fmt: skip
 
 
-def _check_usage(
-    texts: Sequence[str],
-    input_file: Path | None,
-    output_file: Path | None,
-    *,
-    as_json: bool,
-    file_format: str | None,
-    text_column: str | None,
-) -> None:
-    """Reject contradictory options before anything heavy is loaded."""
-    from sentiment_hybrid.data.writers import kind_of_output
-
+def _check_usage(request: Request) -> None:
+    """Reject options that contradict each other before anything heavy is loaded."""
+    texts, source = request.texts, request.input_file
     if isinstance(texts, str):
         raise UsageError("texts must be a list, not a single str", hint="Pass [text].")
-    named = bool(texts) and list(texts) != [STDIN]
-    if texts and input_file is not None:
+    if texts and source is not None:
         raise UsageError("both texts and --input were given", hint="Use only one of them.")
-    if named and (file_format or text_column):
-        raise UsageError("--format and --text-column apply to a file or a pipe, but texts were given as arguments")
-    if not texts and input_file is None and _is_terminal(sys.stdin):
+    if request.given and (request.file_format or request.text_column or request.table):
+        raise UsageError(
+            "--format, --text-column and --table apply to a file or a pipe, but texts were given as arguments"
+        )
+    if not texts and source is None and _is_terminal(sys.stdin):
         raise UsageError("nothing to label", hint='Give texts ("what a day") or --input FILE, or use a pipe.')
-    if output_file is None:
+    if request.table is not None and request.source is None:
+        raise UsageError("--table applies to an SQLite --input, not to a pipe", hint="Leave out --table.")
+    if request.resume and (request.source is None or request.output_file is None):
+        raise UsageError("--resume needs --input FILE and --output FILE", hint="Name both, or leave out --resume.")
+
+
+def _check_files(request: Request) -> None:
+    """Reject files that do not suit the options, before anything heavy is loaded."""
+    source, output = request.source, request.output_file
+    if request.table is not None and source is not None:
+        from sentiment_hybrid.data.sources import kind_of
+
+        kind = request.file_format or ("csv" if str(source) == "sample" else kind_of(source))
+        if kind != "sqlite":
+            raise UsageError(f"--table applies to SQLite, but {source} is {kind}", hint="Leave out --table.")
+    if output is None:
         return
-    kind = kind_of_output(output_file)
-    if as_json and kind != "jsonl":
-        raise UsageError(f"--json and --output {output_file} contradict each other", hint="Name the output .jsonl.")
-    if input_file is not None and _is_same(input_file, output_file):
-        raise UsageError(f"--output is the same file as --input: {input_file}", hint="Choose another output file.")
+    from sentiment_hybrid.data.writers import kind_of_output
+
+    kind = kind_of_output(output)
+    if request.as_json and kind != "jsonl":
+        raise UsageError(f"--json and --output {output} contradict each other", hint="Name the output .jsonl.")
+    if request.resume and kind == "sqlite":
+        raise UsageError(
+            "--resume does not work with an SQLite output", hint="Write .csv, .tsv, .jsonl (each also .gz) or .parquet."
+        )
+    if source is not None and _is_same(source, output):
+        raise UsageError(f"--output is the same file as --input: {source}", hint="Choose another output file.")
 
 
 def _is_terminal(stream: Any) -> bool:
@@ -203,36 +263,59 @@ def _of_texts(texts: list[str]) -> _Incoming:
     from sentiment_hybrid.data.sources import Batch
 
     batch = Batch(range(1, len(texts) + 1), {"text": list(texts)})
-    return _Incoming("the arguments", "lines", ["text"], iter([batch]))
+    return _Incoming("the arguments", "lines", ["text"], iter([[batch]]))
 
 
-def _open(stack: contextlib.ExitStack, path: Path | None, data: Data, file_format: Format | None) -> _Incoming:
+def _open(stack: contextlib.ExitStack, request: Request) -> _Incoming:
     """The rows of a file, or of standard input."""
     from sentiment_hybrid.data.sources import kind_of, open_source, open_stream
 
-    if path is None or str(path) == STDIN:
-        if sys.stdin is None:
-            raise UsageError("standard input is not available", hint="Use --input FILE.")
-        return _streamed(stack, open_stream(sys.stdin.buffer, data, kind=file_format), file_format or "lines")
-    path = path.expanduser()
+    path, data, file_format = request.source, request.data, request.file_format
+    if path is None:
+        return _piped(stack, request)
     if file_format is not None:
         source = open_stream(_opened(stack, path), data, kind=file_format, name=str(path))
-        return _streamed(stack, source, file_format)
+        return replace(_streamed(source.name, file_format, _batches(stack, source), source), stamp=_stamp(path))
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise UsageError(f"{path} is a pipe, so its format cannot be detected", hint="Set --format.")
     found = "csv" if str(path) == "sample" else kind_of(path)
     source = open_source(str(path), data, offline=True)
+    batches = ([batch] for batch in _batches(stack, source))
     return _Incoming(
-        source.name, found, list(source.columns), _batches(stack, source), source.types, source.quoting, source.numbers
-    )
+        source.name, found, list(source.columns), batches, source.types, source.quoting, source.numbers,
+        stamp=_stamp(path),
+    )  # fmt: skip
 
 
-def _streamed(stack: contextlib.ExitStack, source: Source, kind: str) -> _Incoming:
+def _stamp(path: Path) -> tuple[int | str, ...]:
+    """What changes when a file does: its path, size and time, and those of an SQLite log beside it."""
+    places = [place for place in (path, path.with_name(f"{path.name}-wal")) if place.is_file()]
+    facts = [place.stat() for place in places]
+    return (str(path.resolve()), *(number for one in facts for number in (one.st_size, one.st_mtime_ns)))
+
+
+def _piped(stack: contextlib.ExitStack, request: Request) -> _Incoming:
+    """The rows of standard input; what goes to standard output is answered as it comes."""
+    from sentiment_hybrid.data.sources import LiveStream, open_stream
+
+    if sys.stdin is None:
+        raise UsageError("standard input is not available", hint="Use --input FILE.")
+    kind = request.file_format or "lines"
+    if request.output_file is not None:
+        source = open_stream(sys.stdin.buffer, request.data, kind=request.file_format)
+        return _streamed(source.name, kind, _batches(stack, source), source)
+    pipe = LiveStream(sys.stdin.buffer)
+    source = open_stream(pipe, request.data, kind=request.file_format)
+    incoming = _streamed(source.name, kind, _batches(stack, source, size=1), source)
+    return replace(incoming, batches=_as_they_come(incoming.batches, pipe.ready), live=True)
+
+
+def _streamed(name: str, kind: str, batches: Iterator[Batch], source: Source) -> _Incoming:
     """Rows that can be read only once: the columns come from the first batch."""
-    batches = _batches(stack, source)
     first = list(itertools.islice(batches, 1))
     columns = list(first[0].columns) if first else list(source.columns)
-    return _Incoming(source.name, kind, columns, itertools.chain(first, batches), quoting=source.quoting)
+    every = ([batch] for batch in itertools.chain(first, batches))
+    return _Incoming(name, kind, columns, every, quoting=source.quoting)
 
 
 def _opened(stack: contextlib.ExitStack, path: Path) -> BinaryIO:
@@ -245,66 +328,94 @@ def _opened(stack: contextlib.ExitStack, path: Path) -> BinaryIO:
     return file
 
 
-def _batches(stack: contextlib.ExitStack, source: Source) -> Iterator[Batch]:
+def _batches(stack: contextlib.ExitStack, source: Source, *, size: int | None = None) -> Iterator[Batch]:
     """Whole rows in batches; closed together with the stack."""
     from sentiment_hybrid.engine.inference.predictor import CHUNK
 
-    batches = source.batches(native=True, size=min(CHUNK, _READ))
+    batches = source.batches(native=True, size=min(CHUNK, size or _READ))
     stack.enter_context(contextlib.closing(batches))  # type: ignore[type-var]
     return batches
 
 
-# --- labelling -------------------------------------------------------------------------------------------------------
+def _as_they_come(batches: Iterator[list[Batch]], ready: Callable[[float], bool]) -> Iterator[list[Batch]]:
+    """Batches that have come within `_PATIENCE`, together; few at first, so that the first answers come soon.
+
+    An empty list says that no further row is there yet.
+    """
+    from sentiment_hybrid.engine.inference.predictor import CHUNK
+
+    most = min(_FEW, CHUNK)
+    waiting: list[Batch] = []
+    deadline = 0.0
+    while True:
+        if not ready(0.0):
+            yield []
+            if waiting and not ready(max(0.0, deadline - time.monotonic())):
+                yield waiting
+                waiting = []
+                continue
+        if (batch := next(batches, None)) is None:
+            break
+        deadline = deadline if waiting else time.monotonic() + _PATIENCE
+        waiting += batch
+        if len(waiting) >= most or time.monotonic() >= deadline:
+            yield waiting
+            waiting, most = [], min(2 * most, CHUNK)
+    if waiting:
+        yield waiting
 
 
-def _predictor(
-    config: Config,
-    model_dir: Path | None,
-    head: str | None,
-    *,
-    precision: str | None,
-    device: str,
-    offline: bool,
-    encoder: Path | str | None,
-    backend: Backend,
-    labels: Sequence[str] | None,
-) -> tuple[Predictor, Path]:
+# --- the model -------------------------------------------------------------------------------------------------------
+
+
+def _predictor(request: Request) -> tuple[Predictor, Path]:
     from sentiment_hybrid.engine.inference.onnx_runtime import is_export
-    from sentiment_hybrid.engine.inference.predictor import Predictor, model_directory, published, published_or_mini
+    from sentiment_hybrid.engine.inference.predictor import Predictor
 
-    models_dir = config.paths.models_dir
-    if model_dir is not None:
-        directory = model_directory(model_dir)
-    elif backend == "onnx":
-        directory = _exported(models_dir, head)
-    else:
-        # A head requested by name is not replaced by another model with other labels.
-        directory = published_or_mini(models_dir) if head is None else published(models_dir, head)
-    if model_dir is None and directory.parent == paths.mini_dir():
-        note(f"no trained model in {models_dir}; using mini, the small {directory.name} model that ships with senthy")
-    elif model_dir is None and backend == "onnx":
-        note(f"using {directory}")
-    elif model_dir is None and head is None:
-        others = [name for name in HEADS if recover(paths.published_model(models_dir, name)).is_dir()]
-        others = [name for name in others if paths.published_model(models_dir, name) != directory]
-        if others:
-            note(f"using {directory} (--model selects another: {', '.join(others)})")
+    config, head = request.config, request.head
+    directory = _directory(request)
     known = read_info(directory).head
     if head is not None and known != head:
         raise ModelError(f"{directory} is a {known} model, not {head}", hint=f"Use --model {known}.")
     settings = config.model(known).train
-    predictor = Predictor(
-        directory,
-        device=device,
-        offline=offline,
-        encoder=encoder,
-        cache_dir=config.paths.cache_dir,
-        token_budget=settings.token_budget,
-        precision=precision or ("auto" if is_export(directory) else settings.precision),
-        backend=backend,
-        labels=labels,
-    )
+    try:
+        predictor = Predictor(
+            directory,
+            device=request.device,
+            offline=request.offline,
+            encoder=request.encoder,
+            cache_dir=config.paths.cache_dir,
+            token_budget=settings.token_budget,
+            precision=request.precision or ("auto" if is_export(directory) else settings.precision),
+            backend=request.backend,
+            labels=request.labels,
+        )
+    except LabelError as error:
+        raise UsageError(error.message, hint=error.hint) from error
     return predictor, directory
+
+
+def _directory(request: Request) -> Path:
+    """The directory of the model; says which it is, if that was not given."""
+    from sentiment_hybrid.engine.inference.predictor import mini, model_directory, newest, published
+
+    models_dir = request.config.paths.models_dir
+    if request.model_dir is not None:
+        return model_directory(request.model_dir)
+    if request.backend == "onnx":
+        directory = _exported(models_dir, request.head)
+        note(f"using {directory}")
+        return directory
+    if request.head is not None:
+        # A head requested by name is not replaced by another model with other labels.
+        return published(models_dir, request.head)
+    if not (found := newest(models_dir)):
+        directory = mini()
+        note(f"no trained model in {models_dir}; using mini, the small {directory.name} model that ships with senthy")
+        return directory
+    others = ", ".join(shlex.quote(str(place)) for place in found[1:4])
+    note(f"using {found[0]}" + (f", the newest; others with --load-model-path: {others}" if others else ""))
+    return found[0]
 
 
 def _exported(models_dir: Path, head: str | None) -> Path:
@@ -320,68 +431,137 @@ def _exported(models_dir: Path, head: str | None) -> Path:
     )
 
 
-def _label(
-    predictor: Predictor,
-    incoming: _Incoming,
-    output: Path | None,
-    data: Data,
-    *,
-    kind: str,
-    text_column: str | None,
-    prefix: str | None,
-) -> tuple[int, int]:
+# --- labelling -------------------------------------------------------------------------------------------------------
+
+
+def _label(stack: contextlib.ExitStack, request: Request, predictor: Predictor, incoming: _Incoming) -> tuple[int, int]:
     """Stream the rows through the model; returns the numbers of rows written and of unreadable rows skipped.
 
     A group is cleaned and tokenised in a thread while the one before it is computed and written.
     """
-    from sentiment_hybrid.data.writers import kind_of_output, open_writer
+    column = _text_column(incoming, request.text_column, request.data, predictor.info.text_column)
+    layout = _layout(request, predictor, incoming, column)
+    groups = _groups(incoming, column, layout.added)
+    counts: Counter[str] = Counter()
+    advance = stack.enter_context(_progress(request.output_file))
+    write = _parts(stack, request, predictor, incoming, layout, counts)
+    write = write or _whole(stack, request, predictor, incoming, layout)
+    if skip := counts.pop("groups", 0):
+        groups = itertools.islice(groups, skip, None)
+        advance(counts["rows"])
+    prepared = one_ahead(lambda group: (group, predictor.prepare(group.texts)), groups)
+    for group, texts in stack.enter_context(contextlib.closing(prepared)):
+        probabilities = predictor.compute(texts)
+        counts["rows"] += len(group.texts)
+        counts["skipped"] += sum(sum(batch.skipped.values()) for batch in group.batches)
+        write(group, probabilities)
+        advance(len(group.texts))
+    return counts["rows"], counts["skipped"]
 
-    added = predictor.columns_beside(incoming.columns, prefix=prefix)
-    if prefix is None and added != predictor.added_columns:
+
+def _layout(request: Request, predictor: Predictor, incoming: _Incoming, column: str) -> _Layout:
+    """How rows are written: as they were read, as far as the format of the output allows."""
+    from sentiment_hybrid.data.writers import kind_of_output
+
+    output, quoting = request.output_file, request.data.quoting
+    added = predictor.columns_beside(incoming.columns, prefix=request.prefix)
+    if request.prefix is None and added != predictor.added_columns:
         note(f"{incoming.name} has columns of such names, so those added are {', '.join(added)} (--prefix)")
-    column = _text_column(incoming, text_column, data, predictor.info.text_column)
-    columns = [*incoming.columns, *added]
-    kind = (kind if kind in ("csv", "tsv", "jsonl") else "csv") if output is None else kind_of_output(output)
-    numbers = incoming.numbers([name for name in incoming.columns if name != column]) if kind == "jsonl" else ()
-    types = _types(incoming, added) if kind == "parquet" else {}
-    quoting = incoming.quoting if data.quoting == "auto" and incoming.kind == kind == "tsv" else data.quoting
-    rows = skipped = 0
-    groups = _groups(incoming, column, added)
-    with (
-        _progress(output) as advance,
-        open_writer(output, columns, kind=kind, types=types, quoting=quoting, numbers=numbers) as writer,
-        contextlib.closing(one_ahead(lambda group: (group, predictor.prepare(group.texts)), groups)) as prepared,
-    ):
-        for group, texts in prepared:
-            _write(writer, predictor, group, predictor.compute(texts), added)
-            skipped += sum(sum(batch.skipped.values()) for batch in group.batches)
-            rows += len(group.texts)
-            advance(len(group.texts))
-    return rows, skipped
+    kind = kind_of_output(output) if output is not None else "jsonl" if request.as_json else incoming.kind
+    if output is None and kind not in ("csv", "tsv", "jsonl"):
+        kind = "csv"
+    others = [name for name in incoming.columns if name != column]
+    return _Layout(
+        kind,
+        [*incoming.columns, *added],
+        added,
+        types=_types(incoming, added) if kind == "parquet" else {},
+        quoting=incoming.quoting if quoting == "auto" and incoming.kind == kind == "tsv" else quoting,
+        numbers=incoming.numbers(others) if kind == "jsonl" else (),
+    )
 
 
-def _groups(incoming: _Incoming, column: str, added: Sequence[str]) -> Iterator[_Group]:
-    """Batches joined into groups until there are enough rows or characters."""
+def _whole(
+    stack: contextlib.ExitStack, request: Request, predictor: Predictor, incoming: _Incoming, layout: _Layout
+) -> Callable[[_Group, np.ndarray], object]:
+    """What writes groups to standard output, or to a file that cannot be resumed."""
+    from sentiment_hybrid.data.writers import open_writer
+
+    writer = stack.enter_context(open_writer(request.output_file, layout.columns, kind=layout.kind, **layout.style))
+
+    def write(group: _Group, probabilities: np.ndarray) -> None:
+        _write(writer, predictor, group, probabilities, layout.added)
+        if incoming.live:
+            sys.stdout.flush()
+
+    return write
+
+
+def _parts(
+    stack: contextlib.ExitStack,
+    request: Request,
+    predictor: Predictor,
+    incoming: _Incoming,
+    layout: _Layout,
+    counts: Counter[str],
+) -> Callable[[_Group, np.ndarray], object] | None:
+    """What writes groups from a file to a file, so that it can be resumed; None for anything else.
+
+    ``counts`` becomes that of a stopped run that is resumed, and ``groups`` in it how many groups are there.
+    """
+    output = request.output_file
+    if output is None or not incoming.stamp or layout.kind == "sqlite":
+        return None
+    from sentiment_hybrid.data.parts import open_parts
+
+    parts = stack.enter_context(open_parts(output, layout.columns, **layout.style))
+    options = {"columns": layout.columns, "text_column": request.text_column, "format": incoming.kind}
+    options |= request.data.model_dump(mode="json", include={"table", "encoding", "delimiter", "quoting", "bad_rows"})
+    key = {"input": list(incoming.stamp), "model": predictor.identity, "options": options, "version": __version__}
+    discarded = parts.find(key, resume=request.resume)
+    if discarded:
+        note(f"starting over; a stopped run had labelled {count(discarded['rows'], 'text')} (--resume continues it)")
+    elif request.resume:
+        note(f"resuming after {count(parts.facts['rows'], 'text')}" if parts.done else "there is nothing to resume")
+    counts.update(parts.facts, groups=parts.done)
+    predictor.empty, predictor.truncated, predictor.tokens = (
+        counts.pop(name, 0) for name in ("empty", "truncated", "tokens")
+    )
+
+    def write(group: _Group, probabilities: np.ndarray) -> None:
+        facts = {"empty": predictor.empty, "truncated": predictor.truncated, "tokens": predictor.tokens}
+        parts.write(_rows(predictor, group, probabilities, layout.added), {**counts, **facts})
+
+    return write
+
+
+def _groups(incoming: _Incoming, column: str, added: Sequence[str]) -> Iterator[_Group | None]:
+    """Batches joined into groups until there are enough rows or characters; None where more may take a while."""
     from sentiment_hybrid.data.sources import texts_of
     from sentiment_hybrid.engine.inference.predictor import CHUNK
 
     batches: list[Batch] = []
     texts: list[str | None] = []
     size = 0
-    for batch in incoming.batches:
-        if clash := [name for name in added if name in batch.columns]:
-            raise ColumnError(
-                f"{incoming.name}, row {batch.rows[0]} or later: a key {clash[0]!r}, which a prediction adds",
-                hint="Choose another name, e.g. --prefix model_.",
-            )
-        new = texts_of(batch, column, source=incoming.name)
+    for some in incoming.batches:
+        new: list[str | None] = []
+        for batch in some:
+            if clash := [name for name in added if name in batch.columns]:
+                raise ColumnError(
+                    f"{incoming.name}, row {batch.rows[0]} or later: a key {clash[0]!r}, which a prediction adds",
+                    hint="Choose another name, e.g. --prefix model_.",
+                )
+            new += texts_of(batch, column, source=incoming.name)
         length = sum(len(text or "") for text in new)
         if texts and (len(texts) + len(new) > CHUNK or size + length > _CHARACTERS):
             yield _Group(_joined(batches), texts)
             batches, texts, size = [], [], 0
-        batches.append(batch)
+        batches += some
         texts += new
         size += length
+        if incoming.live:
+            yield _Group(_joined(batches), texts) if batches else None
+            batches, texts, size = [], [], 0
     if batches:
         yield _Group(_joined(batches), texts)
 
@@ -404,12 +584,20 @@ def _write(
     writer: Writer, predictor: Predictor, group: _Group, probabilities: np.ndarray, names: Sequence[str]
 ) -> None:
     """Write the rows of a group with their predictions."""
+    for rows in _rows(predictor, group, probabilities, names):
+        writer.write(rows)
+
+
+def _rows(
+    predictor: Predictor, group: _Group, probabilities: np.ndarray, names: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """The rows of a group with their predictions."""
     start = 0
     for batch in group.batches:
         end = start + len(batch)
         if len(batch):
             added = predictor.columns_of(probabilities[start:end], names)
-            writer.write(batch.columns | {name: _plain(values) for name, values in added.items()})
+            yield batch.columns | {name: _plain(values) for name, values in added.items()}
         start = end
 
 

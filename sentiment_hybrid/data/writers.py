@@ -86,23 +86,19 @@ def open_writer(
         return
     kind = kind_of_output(target)
     target = target.expanduser().resolve()
-    with _as_output_error(target):
-        _check_target(target, kind)
+    with as_output_error(target):
+        check_target(target)
         with atomic_file(target, wait=False) as aside, contextlib.ExitStack() as stack:
-            if kind in ("parquet", "sqlite"):
-                writer = _table_writer(stack, aside, columns, kind=kind, types=types or {})
-            else:
-                stream = _text_file(stack, aside, zipped=target.suffix.lower() == ".gz")
-                writer = _text_writer(kind, stream, columns, quoting=quoting, numbers=numbers)
+            writer = file_writer(stack, aside, target, columns, types=types or {}, quoting=quoting, numbers=numbers)
             yield writer
             writer.close()
 
 
-def _check_target(target: Path, kind: str) -> None:
+def check_target(target: Path) -> None:
     """Refuse a target that must not be replaced."""
     if target.is_dir():
         raise OutputError(f"{target} is a directory", hint="Choose a file name.")
-    if kind == "sqlite" and target.is_file() and target.stat().st_size:
+    if kind_of_output(target) == "sqlite" and target.is_file() and target.stat().st_size:
         _check_replaceable(target)
 
 
@@ -120,16 +116,29 @@ def _check_replaceable(target: Path) -> None:
         )
 
 
-def _table_writer(
-    stack: contextlib.ExitStack, path: Path, columns: Sequence[str], *, kind: str, types: Mapping[str, Any]
+def file_writer(
+    stack: contextlib.ExitStack,
+    path: Path,
+    target: Path,
+    columns: Sequence[str],
+    *,
+    types: Mapping[str, Any],
+    quoting: Quoting,
+    numbers: Collection[str],
+    header: bool = True,
 ) -> Writer:
+    """A writer for the file ``path``, in the format of ``target``; what it opens is closed with the stack."""
+    kind = kind_of_output(target)
     if kind == "parquet":
         parquet = _Parquet(path, columns, types)
         stack.callback(parquet.abandon)
         return parquet
-    database = _Sqlite(path, columns)
-    stack.callback(database.connection.close)
-    return database
+    if kind == "sqlite":
+        database = _Sqlite(path, columns)
+        stack.callback(database.connection.close)
+        return database
+    stream = _text_file(stack, path, zipped=target.suffix.lower() == ".gz")
+    return _text_writer(kind, stream, columns, quoting=quoting, numbers=numbers, header=header)
 
 
 def _text_file(stack: contextlib.ExitStack, path: Path, *, zipped: bool) -> io.TextIOWrapper:
@@ -140,11 +149,13 @@ def _text_file(stack: contextlib.ExitStack, path: Path, *, zipped: bool) -> io.T
 
 
 def _text_writer(
-    kind: str, stream: Any, columns: Sequence[str], *, quoting: Quoting, numbers: Collection[str]
+    kind: str, stream: Any, columns: Sequence[str], *, quoting: Quoting, numbers: Collection[str], header: bool = True
 ) -> Writer:
     if kind == "jsonl":
         return _JsonLines(stream, numbers)
-    return _Delimited(stream, columns, delimiter="," if kind == "csv" else "\t", quoted=quoting != "none")
+    return _Delimited(
+        stream, columns, delimiter="," if kind == "csv" else "\t", quoted=quoting != "none", header=header
+    )
 
 
 class _Lines:
@@ -172,9 +183,11 @@ class _Lines:
 
 
 class _Delimited(Writer):
-    """csv or tsv with a header line."""
+    """csv or tsv, with a header line unless it continues another file."""
 
-    def __init__(self, stream: Any, columns: Sequence[str], *, delimiter: str, quoted: bool) -> None:
+    def __init__(
+        self, stream: Any, columns: Sequence[str], *, delimiter: str, quoted: bool, header: bool = True
+    ) -> None:
         self._columns = list(columns)
         self._stream = stream
         self._kind = "csv" if delimiter == "," else "tsv"
@@ -183,6 +196,8 @@ class _Delimited(Writer):
         lines = _Lines(stream)
         usual: dict[str, Any] = {"delimiter": delimiter, "lineterminator": _Lines.TERMINATOR}
         self._writer = csv.writer(lines, **usual, **style)
+        if not header:
+            return
         if quoted and self._kind == "tsv":
             # Readers take a tsv for unquoted unless it begins with quotes; the first value that needs them may be late.
             csv.writer(lines, **usual, quoting=csv.QUOTE_ALL).writerow(self._columns)
@@ -355,7 +370,7 @@ def _quoted(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _as_output_error(target: Path) -> Iterator[None]:
+def as_output_error(target: Path) -> Iterator[None]:
     """Turn a failed write into an OutputError; broken pipes are handled elsewhere."""
     try:
         yield

@@ -10,8 +10,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def one_ahead(make: Callable[[T], R], items: Iterable[T]) -> Generator[R]:
-    """What ``make`` makes of each item, in order.
+def one_ahead(make: Callable[[T], R], items: Iterable[T | None]) -> Generator[R]:
+    """What ``make`` makes of each item, in order; None in between means that the next one may take a while.
 
     Items are taken in the caller's thread, where Ctrl-C is heard; ``make`` runs in another one, which has ended when
     the generator has. What it raises is raised here, after the results before it.
@@ -19,7 +19,7 @@ def one_ahead(make: Callable[[T], R], items: Iterable[T]) -> Generator[R]:
     with ThreadPoolExecutor(1, thread_name_prefix="senthy-ahead") as thread:
         waiting: Future[R] | None = None
         for item in items:
-            following = thread.submit(make, item)
+            following = None if item is None else thread.submit(make, item)
             if waiting is not None:
                 yield waiting.result()
             waiting = following

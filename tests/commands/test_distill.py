@@ -267,7 +267,9 @@ def probability_file(project: Any, edit: Callable[[list[dict[str, Any]]], Any] =
 def test_what_predict_writes_is_a_teacher(taught: Any) -> None:
     given = probability_file(taught, lambda rows: [row.pop("p_negative") and row.pop("p_positive") for row in rows])
     said = taught.folder / "predictions.csv"
-    predict.run(config=taught.config(), model_dir=taught.folder / "teacher", input_file=given, output_file=said)
+    predict.run(
+        predict.Request(config=taught.config(), model_dir=taught.folder / "teacher", input_file=given, output_file=said)
+    )
     config = config_of(taught, teacher=said)
     with open_store(config.paths.data_db) as store:
         rows = store.read("train", with_raw=True)

@@ -132,12 +132,12 @@ def test_without_an_output_it_goes_beside_the_model_and_predict_finds_it(config:
     place = Path(shutil.copytree(config.paths.models_dir, tmp_path / "models"))
     config = config.model_copy(update={"paths": config.paths.model_copy(update={"models_dir": place})})
     with pytest.raises(ModelError, match="no exported model found") as caught:
-        predict.run(["good"], config=config, backend="onnx")
+        predict.run(predict.Request(["good"], config=config, backend="onnx"))
     assert "senthy export" in caught.value.hint
     done = export.run(config, "linear", quantize="int8", rows=20)
     assert done.directory == place / "linear_roberta_model_onnx_int8"
-    assert predict.run(["good"], config=config, backend="onnx").model_dir == done.directory
-    assert predict.run(["good"], config=config).model_dir == place / "lstm_roberta_model_final"
+    assert predict.run(predict.Request(["good"], config=config, backend="onnx")).model_dir == done.directory
+    assert predict.run(predict.Request(["good"], config=config)).model_dir == place / "lstm_roberta_model_final"
 
 
 def test_the_prepared_test_split_is_what_it_is_checked_on(project: Any, tiny_encoder_dir: Path) -> None:
@@ -237,10 +237,10 @@ def test_rows_of_a_file_are_labelled_as_by_the_original(
     config = config.model_copy(update={"lstm": config.lstm.model_copy(update={"train": train})})
     rows = {}
     for name, directory in (("torch", paths.published_model(models_dir, "lstm")), ("onnx", export_dir)):
-        predict.run(
+        predict.run(predict.Request(
             config=config, model_dir=directory, input_file=Path("in.csv"), output_file=Path(f"{name}.csv"),
             labels=labels,
-        )  # fmt: skip
+        ))  # fmt: skip
         with Path(f"{name}.csv").open(encoding="utf-8", newline="") as file:
             rows[name] = list(csv.DictReader(file))
     assert [list(row) for row in rows["onnx"]] == [list(row) for row in rows["torch"]]
@@ -276,7 +276,7 @@ def test_the_wrong_backend_for_a_directory_says_what_to_do(
         else (model, "is not an export", f"senthy export --load-model-path {model}")
     )
     with pytest.raises(ModelError, match=told) as caught:
-        predict.run(["good"], config=config, model_dir=directory, backend=backend)
+        predict.run(predict.Request(["good"], config=config, model_dir=directory, backend=backend))
     assert hint in caught.value.hint
 
 
@@ -318,9 +318,9 @@ def test_a_damaged_export_is_told(
 
 def test_a_precision_that_an_export_does_not_have_is_told(config: Config, export_dir: Path) -> None:
     with pytest.raises(ModelError, match="is an export in fp32, so it cannot compute in int8") as caught:
-        predict.run(["good"], config=config, model_dir=export_dir, precision="int8")
+        predict.run(predict.Request(["good"], config=config, model_dir=export_dir, precision="int8"))
     assert "senthy export" in caught.value.hint
-    assert predict.run(["good"], config=config, model_dir=export_dir, precision="fp32").rows == 1
+    assert predict.run(predict.Request(["good"], config=config, model_dir=export_dir, precision="fp32")).rows == 1
 
 
 @pytest.mark.parametrize(("device", "told"), [("cuda", "does not support CUDA"), ("mps", "does not run on mps")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import itertools
 import json
 import os
 import shutil
@@ -39,6 +40,7 @@ from sentiment_hybrid.errors import (
     SourceError,
     UsageError,
 )
+from sentiment_hybrid.files import locked
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder.hub import load_encoder_dir
@@ -84,7 +86,9 @@ def expected(model_dir: Path) -> dict[str, engine.Prediction]:
 @pytest.fixture
 def run(model_dir: Path) -> Callable[..., predict.PredictResult]:
     def call(*texts: str, **options: Any) -> predict.PredictResult:
-        return predict.run(texts, **{"config": configured(), "model_dir": model_dir, "device": "cpu", **options})
+        return predict.run(
+            predict.Request(texts, **{"config": configured(), "model_dir": model_dir, "device": "cpu", **options})
+        )
 
     return call
 
@@ -461,6 +465,60 @@ def test_a_reader_that_goes_away_ends_it_quietly(model_dir: Path, tmp_path: Path
         assert process.stdout.readline().startswith(b"text,prediction")
         process.stdout.close()
         assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems do not say whether a pipe holds something")
+def test_a_text_from_a_pipe_is_answered_before_the_next_one_comes(
+    run: Callable[..., predict.PredictResult],
+    expected: dict[str, engine.Prediction],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reading, writing = os.pipe()
+    answers: list[str] = []
+    asked = iter(["ça 😀 food", "what a day", "good film"])
+
+    class Output(io.StringIO):
+        def flush(self) -> None:
+            """Each answer is the reason for the next question; without an answer, this would never end."""
+            if self.getvalue() and len(answers) < 3:
+                answers[:] = [row["prediction"] for row in parse(self.getvalue(), "csv")]
+                os.write(writing, f"{next(asked, '')}\n".encode()) if len(answers) < 3 else os.close(writing)
+
+    monkeypatch.setattr(sys, "stdout", Output())
+    os.write(writing, f"{next(asked)}\n".encode())
+    with os.fdopen(reading) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert run().rows == 3
+    assert answers == [expected[text].label for text in ("ça 😀 food", "what a day", "good film")]
+
+
+def test_a_full_pipe_is_answered_in_few_texts_at_first_and_then_in_many(
+    stdin: Callable[[bytes], None], run: Callable[..., predict.PredictResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    prepare = Predictor.prepare
+
+    def measured(self: Predictor, texts: list[str | None], **options: Any) -> Any:
+        sizes.append(len(texts))
+        return prepare(self, texts, **options)
+
+    monkeypatch.setattr(Predictor, "prepare", measured)
+    monkeypatch.setattr(predict, "_PATIENCE", 60.0)
+    stdin(b"good film\n" * 2000)
+    assert run().rows == 2000
+    assert sizes == [256, 512, 1024, 208]
+
+
+def test_a_text_that_looks_like_an_option_is_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    for text, shown in (("-1 of 10", "'-1 of 10'"), ("-not good", "'-not good'"), ("-_-", "-_-")):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["predict", text])
+        assert stop.value.code == 2
+        assert f"senthy predict -- {shown}\n" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["predict", "--ouput", "good"])
+    assert "--output" in capsys.readouterr().err
 
 
 # --- memory, and what a stopped run leaves ---------------------------------------------------------------------------
@@ -492,7 +550,7 @@ def test_reading_keeps_a_bounded_lead_over_the_model_and_the_writer(
 ) -> None:
     read, labelled, written = [0], [0], [0]
     leads: list[int] = []
-    joined, compute, write = predict._joined, Predictor.compute, predict._write
+    joined, compute, rows = predict._joined, Predictor.compute, predict._rows
 
     def reading(batches: Any) -> Any:
         read[0] += 1
@@ -504,14 +562,14 @@ def test_reading_keeps_a_bounded_lead_over_the_model_and_the_writer(
         assert labelled[0] - written[0] == 1
         return compute(self, prepared, **options)
 
-    def writing(*arguments: Any) -> None:
-        write(*arguments)
+    def writing(*arguments: Any) -> list[Any]:
         written[0] += 1
+        return list(rows(*arguments))
 
     monkeypatch.setattr(engine, "CHUNK", 5)
     monkeypatch.setattr(predict, "_joined", reading)
     monkeypatch.setattr(Predictor, "compute", computing)
-    monkeypatch.setattr(predict, "_write", writing)
+    monkeypatch.setattr(predict, "_rows", writing)
     source = write_rows(tmp_path / f"in.{ending}", [{"text": f"good {at}"} for at in range(400)])
     run(input_file=source, output_file=tmp_path / f"out.{ending}")
     assert (read[0], labelled[0], written[0]) == (80, 80, 80)
@@ -525,13 +583,13 @@ def test_a_text_that_comes_again_in_a_chunk_is_computed_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     computed: list[int] = []
-    probabilities = Predictor._probabilities
+    compute = Predictor.compute
 
-    def counted(self: Predictor, tokenized: Any) -> Any:
-        computed.append(len(tokenized))
-        return probabilities(self, tokenized)
+    def counted(self: Predictor, prepared: engine.Prepared) -> Any:
+        computed.append(len(prepared.tokenized))
+        return compute(self, prepared)
 
-    monkeypatch.setattr(Predictor, "_probabilities", counted)
+    monkeypatch.setattr(Predictor, "compute", counted)
     texts = [text for text in TEXTS if "\t" not in text] * 8
     source = write_rows(tmp_path / "in.csv", [{"text": text} for text in texts])
     run(input_file=source, output_file=tmp_path / "out.csv")
@@ -566,19 +624,19 @@ def test_a_failed_write_ends_every_thread_and_leaves_the_old_file(
     target = tmp_path / "out" / f"out.{ending}"
     run("good", output_file=target)
     old, before = target.read_bytes(), set(threading.enumerate())
-    write, calls = predict._write, iter(range(99))
+    rows, calls = predict._rows, iter(range(99))
 
-    def full(*arguments: Any) -> None:
+    def full(*arguments: Any) -> Any:
         if next(calls) == 3:
             raise OSError(28, "No space left on device")
-        write(*arguments)
+        return rows(*arguments)
 
     monkeypatch.setattr(engine, "CHUNK", 4)
-    monkeypatch.setattr(predict, "_write", full)
+    monkeypatch.setattr(predict, "_rows", full)
     with pytest.raises(OutputError, match="disk is full"):
         run(input_file=source, output_file=target)
     assert target.read_bytes() == old
-    assert [path.name for path in target.parent.iterdir()] == [target.name]
+    assert {path.name for path in target.parent.iterdir()} - {f".{target.name}.parts"} == {target.name}
     assert set(threading.enumerate()) <= before
 
 
@@ -605,7 +663,109 @@ def test_a_stopped_run_leaves_the_old_file(
         run(input_file=source, output_file=target)
     assert set(threading.enumerate()) <= before
     assert target.read_bytes() == old
+    monkeypatch.undo()
+    run(input_file=source, output_file=target)
     assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+RESUMABLE = ["csv", "tsv", "jsonl", "csv.gz", "jsonl.gz", "parquet"]
+
+
+def stop_after(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupt the run behind this many groups of four texts."""
+    calls = itertools.count()
+    compute = Predictor.compute
+
+    def stopped(self: Predictor, prepared: engine.Prepared) -> Any:
+        if next(calls) == groups:
+            raise KeyboardInterrupt
+        return compute(self, prepared)
+
+    monkeypatch.setattr(engine, "CHUNK", 4)
+    monkeypatch.setattr(Predictor, "compute", stopped)
+
+
+@pytest.mark.parametrize("ending", RESUMABLE)
+def test_a_stopped_run_is_resumed_to_the_same_bytes(
+    ending: str,
+    run: Callable[..., predict.PredictResult],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [{"text": "" if at == 2 else f"good {at}", "id": at} for at in range(23)]
+    source = write_rows(tmp_path / "in.csv", rows)
+    monkeypatch.setattr(engine, "CHUNK", 4)
+    whole = run(input_file=source, output_file=tmp_path / f"whole.{ending}")
+    target = tmp_path / f"out.{ending}"
+    for groups in (3, 1, 0):  # stopped again while it is resumed
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            stop_after(groups, patch)
+            run(input_file=source, output_file=target, resume=groups < 3)
+        assert not target.exists()
+    (target.parent / f".{target.name}.parts" / "00000004").write_bytes(b"half a pa")
+    resumed = run(input_file=source, output_file=target, resume=True)
+    assert "resuming after 16 texts" in capsys.readouterr().err
+    assert target.read_bytes() == (tmp_path / f"whole.{ending}").read_bytes()
+    assert (resumed.rows, resumed.empty) == (whole.rows, whole.empty) == (23, 1)
+    assert read_rows(target)[22]["text"] == "good 22"
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+@pytest.mark.parametrize("changed", ["input", "model", "options"])
+def test_a_changed_run_is_not_resumed(
+    changed: str, run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_rows(tmp_path / "in.csv", [{"text": f"good {at}"} for at in range(23)])
+    target = tmp_path / "out.csv"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(2, patch)
+        run(input_file=source, output_file=target)
+    options: dict[str, Any] = {}
+    if changed == "input":
+        write_rows(source, [{"text": f"fine {at:05}"} for at in range(23)])
+    elif changed == "model":
+        options = {"labels": ["positive", "negative"], "precision": "int8"}
+    else:
+        options = {"config": configured(data={"bad_rows": "skip"})}
+    with pytest.raises(OutputError, match=f"the {changed} changed"):
+        run(input_file=source, output_file=target, resume=True, **options)
+    assert run(input_file=source, output_file=target, **options).rows == 23
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_killed_run_is_resumed_to_the_same_bytes(ending: str, model_dir: Path, tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "in.csv", [{"text": f"good film {at}"} for at in range(60)])
+    options: dict[str, Any] = {"model_dir": model_dir, "device": "cpu", "config": configured()}
+    code = (
+        "import os, sys; from pathlib import Path; from sentiment_hybrid.commands import predict\n"
+        "from sentiment_hybrid.config.schema import Config; from sentiment_hybrid.data.parts import Parts\n"
+        "from sentiment_hybrid.engine.inference import predictor\n"
+        "predictor.CHUNK = 4; write_part = Parts.write\n"
+        "def write(self, *given):\n    write_part(self, *given)\n    self.done == 5 and os.kill(os.getpid(), 9)\n"
+        "Parts.write = write\n"
+        "config = Config.model_validate({'linear': {'train': {'precision': 'fp32'}}})\n"
+        "given, made, model = map(Path, sys.argv[1:])\n"
+        "predict.run(predict.Request(config=config, model_dir=model, device='cpu', input_file=given, output_file=made))"
+    )
+    made, whole = tmp_path / f"out.{ending}", tmp_path / f"whole.{ending}"
+    command = [sys.executable, "-c", code, str(source), str(made), str(model_dir)]
+    killed = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    assert killed.returncode == -9, killed.stderr.decode()
+    assert not made.exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "CHUNK", 4)
+        predict.run(predict.Request(input_file=source, output_file=whole, **options))
+        predict.run(predict.Request(input_file=source, output_file=made, resume=True, **options))
+    assert made.read_bytes() == whole.read_bytes()
+
+
+def test_one_process_at_a_time_writes_an_output(run: Callable[..., predict.PredictResult], tmp_path: Path) -> None:
+    source = write_rows(tmp_path / "in.csv", [{"text": "good"}])
+    with locked(tmp_path / "out.csv"), pytest.raises(OutputError, match="another process is writing"):
+        run(input_file=source, output_file=tmp_path / "out.csv")
+    assert run(input_file=source, output_file=tmp_path / "out.csv").rows == 1
 
 
 def test_what_ends_a_run_over_a_database_is_told_and_nothing_else(
@@ -652,6 +812,11 @@ def test_unreadable_rows_can_be_left_out_and_are_counted(
         ({"texts": ["good"], "output_file": Path("out.docx")}, r"out\.docx"),
         ({"texts": ["good"], "output_file": Path("out.parquet.gz")}, r"out\.parquet\.gz"),
         ({"texts": ["good"], "output_file": Path("out.csv"), "as_json": True}, "--json"),
+        ({"texts": ["good"], "table": "t"}, "--table"),
+        ({"input_file": Path("in.csv"), "table": "t"}, "in.csv is csv"),
+        ({"input_file": Path("in.csv"), "resume": True}, "--resume needs"),
+        ({"texts": ["good"], "output_file": Path("out.csv"), "resume": True}, "--resume needs"),
+        ({"input_file": Path("in.csv"), "output_file": Path("out.db"), "resume": True}, "SQLite"),
         ({"input_file": Path("in.csv"), "output_file": Path("in.csv")}, "same file as --input"),
         ({"input_file": Path("in.csv"), "output_file": Path("link.csv")}, "same file as --input"),
     ],
@@ -743,10 +908,10 @@ def test_the_published_model_is_taken_by_head_or_the_first_there_is(
     model_dir: Path, tiny_encoder_dir: Path, tmp_path: Path
 ) -> None:
     config = configured(paths={"models_dir": model_dir.parent})
-    assert predict.run(["good"], config=config, device="cpu").model_dir == model_dir
-    assert predict.run(["good"], config=config, head="linear", device="cpu").model_dir == model_dir
+    assert predict.run(predict.Request(["good"], config=config, device="cpu")).model_dir == model_dir
+    assert predict.run(predict.Request(["good"], config=config, head="linear", device="cpu")).model_dir == model_dir
     with pytest.raises(ModelError, match="han_roberta_model_final") as caught:
-        predict.run(["good"], config=config, head="han")
+        predict.run(predict.Request(["good"], config=config, head="han"))
     assert "senthy train --model han" in caught.value.hint
 
 
@@ -772,7 +937,7 @@ def test_nltk_data_of_the_classic_normaliser_are_looked_for_in_the_configured_ca
     (place / paths.MODEL_JSON).write_text(text.replace("tweet@1", "classic@1"), encoding="utf-8")
     options: dict[str, Any] = {"model_dir": place, "device": "cpu", "offline": True}
     with pytest.raises(DataError, match="nltk"):
-        predict.run(["good films"], config=configured(), **options)
+        predict.run(predict.Request(["good films"], config=configured(), **options))
     for source in (shared / "nltk_data").rglob("*"):
         if source.is_file():
             # Private copies: nltk refuses data files that others may write.
@@ -781,7 +946,7 @@ def test_nltk_data_of_the_classic_normaliser_are_looked_for_in_the_configured_ca
             shutil.copyfile(source, target)
             target.chmod(0o644)
     config = configured(paths={"cache_dir": tmp_path / "cache"})
-    assert predict.run(["good films"], config=config, **options).predictions[0].label is not None
+    assert predict.run(predict.Request(["good films"], config=config, **options)).predictions[0].label is not None
     normalizers._nltk_tools.cache_clear()
     for name in [name for name in sys.modules if name.split(".")[0] == "nltk"]:
         del sys.modules[name]
@@ -815,5 +980,5 @@ def test_the_command_line_answers_among_the_labels_named(model_dir: Path, capsys
 
     assert called("positive, negative") == 0
     assert {"p_negative", "p_positive"} < set(json.loads(capsys.readouterr().out))
-    assert called("positive,neutral") == 1
+    assert called("positive,neutral") == 2
     assert "no label 'neutral'; its labels are negative, positive" in " ".join(capsys.readouterr().err.split())

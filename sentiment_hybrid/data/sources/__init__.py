@@ -25,9 +25,21 @@ from sentiment_hybrid.data.sources.dialect import (
     refuse_foreign,
     table_kind,
 )
+from sentiment_hybrid.data.sources.live import LiveStream
 from sentiment_hybrid.errors import SourceError
 
-__all__ = ["FORMATS", "MISSING", "Batch", "Source", "kind_of", "open_source", "open_stream", "texts_of", "value_text"]
+__all__ = [
+    "FORMATS",
+    "MISSING",
+    "Batch",
+    "LiveStream",
+    "Source",
+    "kind_of",
+    "open_source",
+    "open_stream",
+    "texts_of",
+    "value_text",
+]
 
 
 @dataclass(frozen=True)
@@ -84,7 +96,7 @@ def open_source(spec: str, data: Data, *, offline: bool = False) -> Source:
 
 
 def open_stream(
-    stream: BinaryIO,
+    stream: BinaryIO | LiveStream,
     data: Data,
     *,
     kind: Literal["csv", "tsv", "jsonl", "lines"] | None,
@@ -94,11 +106,14 @@ def open_stream(
 
     Raises SourceError where ``kind`` is None, which means lines, and the first line is that of a table.
     """
-    buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast(Any, stream))
+    peekable = isinstance(stream, io.BufferedReader | LiveStream)
+    buffered: Any = stream if peekable else io.BufferedReader(cast(Any, stream))
     head = buffered.peek(ENCODING_SAMPLE)
     found = table_kind(head) if kind is None else None
     if found is not None:
         raise SourceError(f"{name} looks like {found}, not like one text per line", hint=f"Set --format {found}.")
+    if isinstance(stream, LiveStream):
+        buffered = io.BufferedReader(stream)
     return _text_source(kind or "lines", Path(name), data, head=head, whole=False, stream=buffered)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -66,7 +69,7 @@ class Predictor:
 
     Args:
         model: a model directory, or ``mini`` (``mini-lstm``, ``mini-han``), which ships in the package; None takes the
-            first published one of ``models/`` (lstm, han, linear), and mini where there is none.
+            newest one in ``models/``, and mini where there is none.
         device: ``auto``, ``cpu``, ``cuda`` (or ``cuda:1``), ``mps``.
         encoder: where a copy of the encoder lies, for a model that names one and does not hold it.
         offline: never reach a network.
@@ -99,7 +102,7 @@ class Predictor:
         backend: Backend = "auto",
         labels: Sequence[str] | None = None,
     ) -> None:
-        directory = published_or_mini(Path("models")) if model is None else model_directory(model)
+        directory = next(iter(newest(Path("models"))), mini()) if model is None else model_directory(model)
         if backend == "onnx" or (backend == "auto" and is_export(directory)):
             self._onnx: OnnxBackend | None = OnnxBackend(directory, device=device)
             if precision not in ("auto", self._onnx.kind):
@@ -121,7 +124,8 @@ class Predictor:
         self._normalizer.prepare(paths.cache_dir(cache_dir), offline=offline)
         self._token_budget = token_budget
         self._layout: AbstractContextManager[None] = nullcontext()
-        self._tokens = 0
+        #: Tokens computed so far: with many, the encoder's weights are prepared for inference.
+        self.tokens = 0
         #: Texts seen so far that got no prediction because nothing was in them.
         self.empty = 0
         #: Texts seen so far that are longer than the model's ``max_windows`` windows; their rest was not read.
@@ -131,6 +135,18 @@ class Predictor:
     def labels(self) -> tuple[str, ...]:
         """The labels it answers with, in the order of the probabilities, which is the model's."""
         return tuple(self.info.labels[place] for place in self._answers)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What its answers depend on, as plain values: equal ones mean equal answers on the same machine."""
+        info = self.info
+        how = self._onnx.kind if self._onnx is not None else self._compute.describe()
+        return {
+            "weights": [info.weights_sha256, info.encoder_fingerprint, info.temperature],
+            "texts": [info.normalizer, info.max_length, info.max_windows],
+            "labels": list(self.labels),
+            "compute": [how, self._token_budget],
+        }
 
     @property
     def added_columns(self) -> list[str]:
@@ -210,10 +226,10 @@ class Predictor:
             from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 
             with self._compute.borrowed():
-                self._tokens += tokenized.ids.size
+                self.tokens += tokenized.ids.size
                 if isinstance(self._layout, nullcontext):
                     # Once it is worth the time, the encoder's weights are prepared for good: a stream comes in chunks.
-                    self._layout = self._compute.layout(self._classifier.encoder, tokens=self._tokens)
+                    self._layout = self._compute.layout(self._classifier.encoder, tokens=self.tokens)
                     self._layout.__enter__()
                 found = predict_probabilities(
                     self._classifier, tokenized, compute=self._compute, token_budget=self._token_budget
@@ -304,12 +320,22 @@ def published(models_dir: Path, head: str | None = None) -> Path:
     )
 
 
-def published_or_mini(models_dir: Path) -> Path:
-    """The published model of the first head that has one; where there is none, mini's."""
-    try:
-        return published(models_dir)
-    except ModelError:
-        return mini()
+def newest(models_dir: Path) -> list[Path]:
+    """Model directories in ``models_dir``, trained or fine-tuned, the newest first; exports are none."""
+    models_dir = models_dir.expanduser()
+    known = [place(models_dir, name) for place in (paths.published_model, paths.finetuned_model) for name in HEADS]
+    others = sorted(models_dir.glob("[!.]*")) if models_dir.is_dir() else []
+    places = dict.fromkeys([*map(recover, known), *others])
+    found = [place for place in places if (place / paths.MODEL_WEIGHTS).is_file()]
+    return sorted(found, key=_created, reverse=True)
+
+
+def _created(directory: Path) -> datetime:
+    """When a model was made; of one that does not say so, long ago."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        document = json.loads((directory / paths.MODEL_JSON).read_text(encoding="utf-8"))
+        return datetime.fromisoformat(document["created"]).astimezone(UTC)
+    return datetime.min.replace(tzinfo=UTC)
 
 
 def mini(head: str | None = None) -> Path:

@@ -18,7 +18,7 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.commands.predict import _exported
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.engine.inference.model_directory import save_model
-from sentiment_hybrid.engine.inference.predictor import Predictor, mini, model_directory, published, published_or_mini
+from sentiment_hybrid.engine.inference.predictor import Predictor, model_directory, newest, published
 from sentiment_hybrid.errors import ColumnError, DataError, EncoderError, LabelError, ModelError, TrainingError
 from sentiment_hybrid.heads import HEADS
 from sentiment_hybrid.models import build_head
@@ -264,14 +264,24 @@ def test_a_text_column_that_stands_twice_is_refused(predictor: Predictor) -> Non
 # --- models that cannot be used --------------------------------------------------------------------------------------
 
 
-def test_without_a_name_the_first_published_head_is_taken(tiny_encoder: LoadedEncoder, tmp_path: Path) -> None:
-    assert published_or_mini(Path("models")) == mini()
-    write_model(paths.published_model(Path("models"), "linear"), tiny_encoder, head="linear")
+def test_without_a_name_the_newest_model_is_taken_fine_tuned_or_not(tiny_encoder: LoadedEncoder) -> None:
+    models = Path("models")
+    assert newest(models) == []
+    made = [
+        (paths.published_model(models, "linear"), "linear", "2026-01-03T09:00:00+00:00"),
+        (paths.finetuned_model(models, "han"), "han", "2026-01-03T10:30:00+02:00"),  # 8:30 in UTC
+        (models / "my own", "lstm", "2026-01-04T00:00:00+00:00"),
+    ]
+    for place, head, created in made:
+        write_model(place, tiny_encoder, head=head)
+        document = json.loads((place / paths.MODEL_JSON).read_text(encoding="utf-8"))
+        (place / paths.MODEL_JSON).write_text(json.dumps({**document, "created": created}), encoding="utf-8")
+    assert [place.name for place in newest(models)] == [made[2][0].name, made[0][0].name, made[1][0].name]
+    assert Predictor(device="cpu").info.head == "lstm"
+    (made[2][0] / paths.MODEL_JSON).write_text("{", encoding="utf-8")
     assert Predictor(device="cpu").info.head == "linear"
-    write_model(paths.published_model(Path("models"), "han"), tiny_encoder, head="han")
-    assert Predictor(device="cpu").info.head == "han"
     with pytest.raises(ModelError, match="lstm_roberta_model_final"):
-        published(Path("models"), "lstm")
+        published(models, "lstm")
 
 
 def test_a_model_whose_publishing_was_stopped_is_found(tiny_encoder: LoadedEncoder) -> None:

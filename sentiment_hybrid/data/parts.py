@@ -1,0 +1,155 @@
+"""An output written in parts, each complete on the disk, so that a stopped run can be resumed behind the last one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sentiment_hybrid.data.writers import Quoting, Rows, as_output_error, check_target, file_writer, kind_of_output
+from sentiment_hybrid.errors import OutputError
+from sentiment_hybrid.files import flush_file, locked, replace_json
+
+_PROGRESS = "progress.json"
+
+
+class Parts:
+    """The parts of ``target``, in a hidden folder beside it. ``facts`` are the caller's, as of the last part."""
+
+    def __init__(
+        self,
+        target: Path,
+        columns: Sequence[str],
+        *,
+        types: Mapping[str, Any],
+        quoting: Quoting,
+        numbers: Collection[str],
+    ) -> None:
+        self.target = target
+        self.folder = target.with_name(f".{target.name}.parts")
+        self.done = 0
+        self.facts: dict[str, int] = {}
+        self._key: dict[str, Any] = {}
+        self._kind = kind_of_output(target)
+        self._columns, self._types = list(columns), dict(types)
+        self._style: dict[str, Any] = {"quoting": quoting, "numbers": numbers}
+
+    def find(self, key: dict[str, Any], *, resume: bool) -> dict[str, int]:
+        """Take up the parts of a stopped run, or remove them; returns the facts of those that were removed.
+
+        Raises:
+            OutputError: to be resumed, but made from something else than ``key`` says.
+        """
+        self._key = key
+        found = self._read()
+        if resume and found:
+            changed = [name for name, value in key.items() if found["key"].get(name) != value]
+            if changed:
+                raise OutputError(
+                    f"cannot resume {self.target}: the {' and the '.join(changed)} changed since it was stopped",
+                    hint="Undo the change, or leave out --resume to start over.",
+                )
+            self.done, self.facts = found["parts"], found["facts"]
+            return {}
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+        return dict(found["facts"]) if found else {}
+
+    def _read(self) -> dict[str, Any] | None:
+        """What the last run noted; None where it had not come as far, or the folder is damaged."""
+        try:
+            found: dict[str, Any] = json.loads((self.folder / _PROGRESS).read_text(encoding="utf-8"))
+            whole = all(self._part(number).is_file() for number in range(found["parts"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return found if whole and {"key", "facts"} <= found.keys() else None
+
+    def _part(self, number: int) -> Path:
+        return self.folder / f"{number:08}"
+
+    def write(self, batches: Iterable[Rows], facts: dict[str, int]) -> None:
+        """Write one part, and note on the disk that it is there."""
+        path = self._part(self.done)
+        if self._kind == "parquet" and self.done == 1:
+            import pyarrow.parquet
+
+            self._types |= {column.name: column.type for column in pyarrow.parquet.read_schema(self._part(0))}
+        with contextlib.ExitStack() as stack:
+            writer = file_writer(
+                stack, path, self.target, self._columns, types=self._types, header=self.done == 0, **self._style
+            )
+            for rows in batches:
+                writer.write(rows)
+            writer.close()
+        flush_file(path)
+        self.done += 1
+        self.facts = facts
+        replace_json(self.folder / _PROGRESS, {"key": self._key, "parts": self.done, "facts": facts})
+
+    def finish(self) -> None:
+        """Put the parts together in place of the target."""
+        if not self.done:
+            self.write([], self.facts)
+        paths = [self._part(number) for number in range(self.done)]
+        whole = self.folder / "whole" if len(paths) > 1 else paths[0]
+        if len(paths) > 1 and self._kind == "parquet":
+            _joined_parquet(paths, whole)
+        elif len(paths) > 1:
+            with whole.open("wb") as file:
+                for path in paths:
+                    with path.open("rb") as part:
+                        shutil.copyfileobj(part, file, 1 << 20)
+        flush_file(whole)
+        whole.replace(self.target)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _joined_parquet(parts: Sequence[Path], whole: Path) -> None:
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetWriter(whole, pyarrow.parquet.read_schema(parts[0])) as writer:
+        for part in parts:
+            writer.write_table(pyarrow.parquet.read_table(part))
+
+
+@contextlib.contextmanager
+def open_parts(
+    target: Path,
+    columns: Sequence[str],
+    *,
+    types: Mapping[str, Any],
+    quoting: Quoting,
+    numbers: Collection[str] = (),
+) -> Iterator[Parts]:
+    """The parts of an output that nobody else writes meanwhile; put together when the block ends without an error.
+
+    Parts stay for `Parts.find` after a kill, an interruption, and where a disk was full. Not for SQLite.
+
+    Raises:
+        OutputError: another process is writing ``target``, or it cannot be written.
+        KeyboardInterrupt: interrupted; says how to resume.
+    """
+    target = target.expanduser().resolve()
+    with as_output_error(target):
+        check_target(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with locked(target, wait=False):
+            parts = Parts(target, columns, types=types, quoting=quoting, numbers=numbers)
+            try:
+                yield parts
+                parts.finish()
+            except KeyboardInterrupt as stop:
+                if not parts.done:
+                    shutil.rmtree(parts.folder, ignore_errors=True)
+                    raise
+                rows = parts.facts.get("rows", 0)
+                raise KeyboardInterrupt(
+                    f"interrupted after {rows:,} texts; the same command with --resume continues there"
+                ) from stop
+            except BaseException as error:
+                if not (isinstance(error, OSError) and parts.done):
+                    shutil.rmtree(parts.folder, ignore_errors=True)
+                raise
