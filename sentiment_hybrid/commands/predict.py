@@ -609,7 +609,7 @@ def _text_column(incoming: _Incoming, wanted: str | None, data: Data, trained_on
     if wanted is None and data.text_column in incoming.columns:
         wanted = data.text_column
     column = find_text(incoming.columns, wanted, source=incoming.name, trained_on=trained_on)
-    if wanted is None and (line := text_note(incoming.columns, column, trained_on, source=incoming.name)):
+    if line := text_note(incoming.columns, column, trained_on, source=incoming.name):
         note(line)
     return column
 

@@ -31,7 +31,7 @@ from sentiment_hybrid.data.ordering import CONFLICT, OTHER_SPLIT, REPEAT, Rows, 
 from sentiment_hybrid.data.partitions import Partitions
 from sentiment_hybrid.data.preparation import Preparation, Prepared, Recipe
 from sentiment_hybrid.data.sources import Batch, Source
-from sentiment_hybrid.data.store import APPLICATION_ID, FORMAT_VERSION, check_ours
+from sentiment_hybrid.data.store import APPLICATION_ID, FORMAT_VERSION, Checksums, check_ours
 from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, OutputError
 from sentiment_hybrid.files import reason
 
@@ -52,6 +52,8 @@ _NEGATION_ROWS = 500
 _LOOKED_AT = 200
 #: Values per statement, six per row: what old versions of SQLite take at most.
 _INSERTED_AT_ONCE = 996
+#: Columns of the database whose values have checksums, in the order of the table.
+_CHECKED = ("label", "source_row", "key_hash", "text", "raw")
 #: The label value of a row that is left out because of a model's demands: the last one of all.
 _LEFT_OUT = -1
 
@@ -190,7 +192,9 @@ def build(
         on_step("putting rows in order")
         info = builder.finish()
         info |= {"fingerprint": fingerprint}
-        connection.execute("INSERT INTO meta VALUES ('info', ?)", (json.dumps(info, ensure_ascii=False),))
+        facts = json.dumps(info, ensure_ascii=False)
+        checksums = builder.checksums.to_json(facts)
+        connection.execute("INSERT INTO meta VALUES ('info', ?), ('checksums', ?)", (facts, checksums))
         finished()
     return info
 
@@ -216,6 +220,7 @@ class _Builder:
         self.official = parts[0].split is not None
         self.has_valid = any(part.split == split.VALID for part in parts)
         self.tally = _Tally()
+        self.checksums = Checksums()
         self.no_text = np.uint64(split.key_hash("", data.split_seed)[1])
         self.intakes = [self._intake(part) for part in parts]
         self.value_owner: list[tuple[int, str]] = []
@@ -350,7 +355,9 @@ class _Builder:
         with ThreadPoolExecutor(1) as writer:
             before = writer.submit(self._insert, [])
             for numbers, texts, raws in self.partitions.in_order(places):
-                columns = [*(fact[numbers].tolist() for fact in facts), texts, raws]
+                some = [fact[numbers] for fact in facts]
+                self.checksums.add(dict(zip(_CHECKED, [*some[1:], texts, raws], strict=True)))
+                columns = [*(fact.tolist() for fact in some), texts, raws]
                 before.result()
                 before = writer.submit(self._insert, list(chain.from_iterable(zip(*columns, strict=True))))
             before.result()

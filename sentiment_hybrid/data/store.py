@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ from sentiment_hybrid.errors import DatabaseError, DataError, LockedError
 APPLICATION_ID = 0x736E7468
 FORMAT_VERSION = 1
 LOCK_SECONDS = 5.0
+#: Rows that share a checksum, by column.
+_BLOCK = 4096
 
 Split = Literal["train", "valid", "test"]
 _HEADER = b"SQLite format 3\x00"
@@ -72,13 +75,48 @@ def _stacked(*parts: Examples) -> npt.NDArray[np.bool_] | None:
     return np.concatenate(list(full))
 
 
+class Checksums:
+    """crc32 of each column, for each block of rows in the order of the database; rows come in any portions."""
+
+    def __init__(self) -> None:
+        self.of_columns: dict[str, list[int]] = {}
+        self._rows = 0
+
+    def add(self, columns: Mapping[str, Sequence[Any] | npt.NDArray[np.int64]]) -> None:
+        """The next rows, by column; all of the same length."""
+        size, at = len(next(iter(columns.values()))), 0
+        while at < size:
+            filled = self._rows % _BLOCK
+            end = min(at + _BLOCK - filled, size)
+            for name, values in columns.items():
+                sums = self.of_columns.setdefault(name, [])
+                before = sums.pop() if filled else 0
+                sums.append(zlib.crc32(_as_bytes(values[at:end]), before))
+            self._rows += end - at
+            at = end
+
+    def to_json(self, info: str) -> str:
+        """What the database keeps, with the checksum of its facts."""
+        return json.dumps({"info": zlib.crc32(info.encode()), "columns": self.of_columns})
+
+
+def _as_bytes(values: Sequence[Any] | npt.NDArray[np.int64]) -> bytes:
+    """Numbers as int64, texts with a NUL after each; null is an empty text."""
+    if isinstance(values, np.ndarray) or isinstance(values[0], int):
+        return np.asarray(values, dtype=np.int64).tobytes()
+    return ("\0".join(["" if value is None else value for value in values]) + "\0").encode()
+
+
 class Store:
     """A prepared database, open for reading; a context manager."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, info: dict[str, Any]) -> None:
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, info: dict[str, Any], checksums: dict[str, list[int]]
+    ) -> None:
         self.path = path
         self._connection = connection
         self._info = info
+        self._checksums = checksums
         self.labels: tuple[str, ...] = tuple(info["labels"])
         self.normalizer: str = info["normalizer"]
         self.fingerprint: str = info["fingerprint"]
@@ -125,33 +163,53 @@ class Store:
                 f"the sample size is {sample_size:,}, but the {split} split of {self.path} has only {rows:,} rows",
                 hint=f"Use at most {rows}, or null for all.",
             )
-        raw = ", coalesce(raw, text)" if with_raw else ""
-        fetched = self._range(f"text, label, source_row{raw}", split, rows if sample_size is None else sample_size)
+        names = ("text", "label", "source_row", *(["raw"] if with_raw else []))
+        texts, labels, source_rows, *raw = self._columns(names, split, rows if sample_size is None else sample_size)
         return Examples(
             split=split,
-            texts=[row[0] for row in fetched],
-            labels=np.array([row[1] for row in fetched], dtype=np.int64),
-            rows=np.array([row[2] for row in fetched], dtype=np.int64),
-            raw=[row[3] for row in fetched] if with_raw else None,
+            texts=texts,
+            labels=np.array(labels, dtype=np.int64),
+            rows=np.array(source_rows, dtype=np.int64),
+            raw=[text if own is None else own for own, text in zip(raw[0], texts, strict=True)] if with_raw else None,
         )
 
     def key_hashes(self, split: Split) -> npt.NDArray[np.uint64]:
         """Order hash of each row's split key, (N,): ``store.hash_raw(texts)[1]`` finds equals."""
-        fetched = self._range("key_hash", split, self.count(split))
-        return np.array([row[0] for row in fetched], dtype=np.int64).view(np.uint64)
+        (keys,) = self._columns(("key_hash",), split, self.count(split))
+        return np.array(keys, dtype=np.int64).view(np.uint64)
 
     def hash_raw(self, raws: Sequence[str]) -> tuple[UInt64s, UInt64s]:
         """(split hashes (N,), order hashes (N,)) of other raw texts, by this database's seed and version of the key."""
         return hash_raw(raws, self.split_keys["split_seed"], version=self.split_keys["split_key_version"])
 
-    def _range(self, columns: str, split: str, rows: int) -> list[tuple[Any, ...]]:
-        first = int(self._info["splits"][split]["first"])
-        query = f"SELECT {columns} FROM examples WHERE id >= ? AND id < ? ORDER BY id"
+    def _columns(self, names: Sequence[str], split: str, rows: int) -> list[list[Any]]:
+        """Columns of the first rows of a split; the whole blocks in which they are have been checked.
+
+        Raises DatabaseError.
+        """
+        first, total = int(self._info["splits"][split]["first"]) - 1, sum(map(self.count, get_args(Split)))
+        start, end = first // _BLOCK * _BLOCK, min(-(-(first + rows) // _BLOCK) * _BLOCK, total)
+        if not rows:
+            return [[] for _ in names]
+        query = f"SELECT {', '.join(names)} FROM examples WHERE id > ? AND id <= ? ORDER BY id"
         with _told(self.path):
-            fetched = self._connection.execute(query, (first, first + rows)).fetchall()
-        if len(fetched) != rows:
-            raise DatabaseError(f"{self.path} is damaged: rows of the {split} split are missing", hint=_ADVICE)
-        return fetched
+            columns = [list(column) for column in zip(*self._connection.execute(query, (start, end)), strict=True)]
+            if not columns or len(columns[0]) != end - start:
+                raise DatabaseError(f"{self.path} is damaged: rows of the {split} split are missing", hint=_ADVICE)
+            if self._checksums:
+                self._check(dict(zip(names, columns, strict=True)), start // _BLOCK, split)
+        return [column[first - start : first - start + rows] for column in columns]
+
+    def _check(self, columns: Mapping[str, Sequence[Any]], block: int, split: str) -> None:
+        found = Checksums()
+        found.add(columns)
+        for name, sums in found.of_columns.items():
+            if sums != self._checksums[name][block : block + len(sums)]:
+                raise DatabaseError(
+                    f"{self.path} is damaged: its checksum says that a {name.replace('_', ' ')} in or next to the "
+                    f"{split} split has changed",
+                    hint=_ADVICE,
+                )
 
 
 def open_store(path: Path) -> Store:
@@ -172,11 +230,14 @@ def open_store(path: Path) -> Store:
                     f"{path} has database format {version}, but this version of senthy reads format {FORMAT_VERSION}",
                     hint=_ADVICE,
                 )
-            info = json.loads(connection.execute("SELECT value FROM meta WHERE key = 'info'").fetchone()[0])
+            meta = dict(connection.execute("SELECT key, value FROM meta"))
+            info, checksums = json.loads(meta["info"]), json.loads(meta.get("checksums", "{}"))
+            if checksums and zlib.crc32(meta["info"].encode()) != checksums["info"]:
+                raise DatabaseError(f"{path} is damaged: the checksum of its facts is wrong", hint=_ADVICE)
             last = connection.execute("SELECT max(id) FROM examples").fetchone()[0]
             if last != sum(item["rows"] for item in info["splits"].values()):
                 raise DatabaseError(f"{path} is damaged: rows are missing", hint=_ADVICE)
-            return Store(path, connection, info)
+            return Store(path, connection, info, checksums.get("columns", {}))
     except BaseException:
         connection.close()
         raise

@@ -490,3 +490,68 @@ def test_settings_of_how_files_are_written_keep_older_databases_and_count_where_
         wanted(quoting="none"),
     ]
     assert len(set(prints)) == len(prints)
+
+
+# --- damage ---------------------------------------------------------------------------------------------------------
+
+
+def test_blocks_of_checksums_leave_every_sample_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sentiment_hybrid.data.store._BLOCK", 7)
+    with open_store(make(tmp_path, rows(60))) as store:
+        for name in ALL:
+            whole = store.read(name, with_raw=True)  # type: ignore[arg-type]
+            assert len(store.key_hashes(name)) == len(whole)  # type: ignore[arg-type]
+            for size in range(len(whole) + 1):
+                assert store.read(name, size).texts == whole.texts[:size]  # type: ignore[arg-type]
+
+
+def test_no_flipped_bit_changes_what_is_read(tmp_path: Path) -> None:
+    path = make(tmp_path, rows(60))
+    whole, before, keys = path.read_bytes(), everything(path), key_hashes(path)
+    draw, noticed = random.Random(0), 0
+    for place in [*draw.sample(range(len(whole)), 150), *(whole.find(text.encode()) for text in before["test"].texts)]:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << draw.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            after = everything(path)
+            assert [(e.texts, e.raw, e.labels.tolist(), e.rows.tolist()) for e in after.values()] == [
+                (e.texts, e.raw, e.labels.tolist(), e.rows.tolist()) for e in before.values()
+            ]
+            assert key_hashes(path) == keys
+        except DatabaseError as error:
+            noticed += 1
+            assert "senthy data" in error.hint or "paths.data_db" in error.hint
+    assert noticed >= len(before["test"])
+
+
+def key_hashes(path: Path) -> list[list[int]]:
+    with open_store(path) as store:
+        return [store.key_hashes(name).tolist() for name in ALL]  # type: ignore[arg-type]
+
+
+def test_a_database_of_an_older_version_without_checksums_is_read(tmp_path: Path) -> None:
+    path = make(tmp_path, rows(60))
+    before = everything(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM meta WHERE key = 'checksums'")
+    connection.close()
+    assert everything(path)["train"].texts == before["train"].texts
+
+
+def test_a_validation_split_of_one_class_is_warned_of(tmp_path: Path) -> None:
+    many = rows(120)
+    sources = {
+        splits.TRAIN: write(tmp_path / "train.csv", many[:80]),
+        splits.VALID: write(tmp_path / "valid.csv", [row for row in many[80:100] if row[1] == "positive"]),
+        splits.TEST: write(tmp_path / "test.csv", many[100:]),
+    }
+    with open_store(make_parts(tmp_path / "t.db", dict(sources))) as store:
+        assert store.report["warnings"] == ["the valid split has one class alone, 'positive': figures on it say little"]
+
+
+def test_a_store_remembers_the_column_and_the_meaning_of_values(tmp_path: Path) -> None:
+    numbers = [(text, {"negative": "0.0", "positive": "4"}[label]) for text, label in rows(60)]
+    with open_store(make(tmp_path, numbers, header=("tweet", "label"))) as store:
+        assert store.text_column == "tweet"
+        assert store.label_coding == {"0": "negative", "4": "positive"}
