@@ -189,7 +189,7 @@ def as_json(value: object) -> None:
     raw(json.dumps(value, indent=2, ensure_ascii=not holds_any_text(sys.stdout), default=str))
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, left: int = 1) -> None:
+def table(title: str, columns: Sequence[object], rows: Sequence[Sequence[object]], *, left: int = 1) -> None:
     """Print a table on stdout; the first ``left`` columns are left-aligned, the others right-aligned."""
     if not distributed.is_main():
         return
@@ -211,7 +211,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     out().print(shown)
 
 
-def fits(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> bool:
+def fits(columns: Sequence[object], rows: Sequence[Sequence[object]]) -> bool:
     """Whether a table needs no more than the width of the terminal."""
     from rich.cells import cell_len
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from sentiment_hybrid import tables
+from sentiment_hybrid.commands import optimize
 from sentiment_hybrid.engine.evaluation import metrics
 
 MODELS = ("LSTMRoBERTa", "HANRoBERTa", "LinearRoBERTa", "baseline")
@@ -90,3 +92,23 @@ def test_seeds_stand_in_rows_with_the_published_one_marked(
     tables.varied({"LSTMRoBERTa": summary})
     said = capsys.readouterr().out
     assert "initial weights" in said and "test macro-F1 over seeds: LSTMRoBERTa 82.00 ± 1.23 %" in said
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_best_trials_of_a_search_are_whole_at_any_width(
+    width: int, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    names = ("learning_rate", "encoder_learning_rate", "weight_decay", "dropout", "hidden", "layers", "attention_heads")
+    params = dict.fromkeys(names, 0.00012345)
+    top = [SimpleNamespace(number=n, value=0.8123, best_epoch=3, params=params) for n in range(20, 30)]
+    facts = {"study": "s", "storage": "x", "finished": 1, "pruned": 1, "failed": 0, "epochs_run": 3, "epochs_saved": 1}
+    optimize.show_search(
+        cast(Any, SimpleNamespace(**facts, metric="macro_f1", best=top[0], top=top, importances=None, files={}))
+    )
+    lines = shown(capsys)
+    lines = lines[lines.index(next(line for line in lines if "Best trials" in line)) : -1]
+    assert all(len(line) <= width for line in lines)
+    words = " ".join(lines).split()
+    assert words.count("20") == 1 and words.count("0.0001234") >= 2 * len(names)
+    assert all(name in words for name in names), "no name is broken"

@@ -611,9 +611,9 @@ def show(result: FinetuneResult) -> None:
 
 
 def _show_before_and_after(result: FinetuneResult) -> None:
-    tests = {f"{result.new_test.rows:,} new texts": result.new_test}
+    tests = {count(result.new_test.rows, "new text"): result.new_test}
     if result.old_test is not None:
-        tests[f"{result.old_test.rows:,} texts of the old test split"] = result.old_test
+        tests[f"{count(result.old_test.rows, 'text')} of the old test split"] = result.old_test
     rows = [
         [
             f"{words}: {name}",

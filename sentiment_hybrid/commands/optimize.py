@@ -396,7 +396,13 @@ def show_search(result: OptimizeResult) -> None:
         for trial in result.top
         if trial.value is not None
     ]
-    console.table("Best trials", ["trial", f"valid {console.metric_name(result.metric)}", "epoch", *names], rows)
+    columns = ["trial", f"valid {console.metric_name(result.metric)}", "epoch", *names]
+    if not console.fits(columns, rows):  # one column per trial then, for as many of the best as there is room for
+        shown = [*zip(columns, *rows, strict=True)]
+        while len(shown[0]) > 2 and not console.fits(shown[0], shown[1:]):
+            shown = [line[:-1] for line in shown]
+        columns, rows = list(shown[0]), [list(line) for line in shown[1:]]
+    console.table("Best trials", columns, rows)
     if result.importances:
         ordered = sorted(result.importances.items(), key=lambda item: -item[1])
         rows = [[name, f"{100 * value:.1f} %"] for name, value in ordered]

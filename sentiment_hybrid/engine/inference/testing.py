@@ -402,7 +402,7 @@ def warned_of_mini(loaded: LoadedModel, examples: Examples) -> int | None:
     if found <= by_chance + 4.0 * by_chance**0.5:
         return 0
     warn(
-        f"{found:,} of these {len(examples):,} texts were used to make mini, so the scores may be too high (short "
+        f"used to make mini: {found:,} of {count(len(examples), 'tested text')}; the scores may be too high (short "
         "texts can match by coincidence)"
     )
     return found
@@ -452,7 +452,7 @@ def probabilities_of(
     with progress(f"encoding {split}", unit="windows") as bar:
         dataset = session.dataset(examples.texts, examples.labels, progress=bar.advance)
     if cut := dataset.tokenized.truncated:
-        note(f"{cut:,} texts were cut after {info.max_windows} windows")
+        note(f"{count(cut, 'text')} cut after {count(info.max_windows, 'window')}")
     with progress(f"testing on {split}", total=len(dataset), unit="texts") as bar:
         probabilities = predict_probabilities(
             session.classifier,

@@ -20,7 +20,7 @@ from sentiment_hybrid.data.splits import UInt64s
 from sentiment_hybrid.data.store import Examples, Store
 from sentiment_hybrid.engine.inference.model_directory import load_model, read_info
 from sentiment_hybrid.engine.inference.session import Session
-from sentiment_hybrid.errors import DataError, LabelError, ModelError
+from sentiment_hybrid.errors import DataError, LabelError, ModelError, count
 from sentiment_hybrid.files import recover
 from sentiment_hybrid.models.classifier import JointClassifier
 
@@ -43,7 +43,9 @@ def with_further(config: Config, store: Store, rows: Examples, valid: Examples) 
     for _ in range(settings.further_repeat):
         rows = rows.followed_by(chosen)
     among = "" if chosen.compared is None else f", among {_names(store, chosen.compared[0])} alone"
-    note(f"{len(chosen):,} texts of {settings.further_source} are trained on too{among}, {len(held_out):,} validate")
+    note(
+        f"trained on too: {count(len(chosen), 'text')} of {settings.further_source}{among}; {len(held_out):,} validate"
+    )
     return rows, valid.followed_by(held_out)
 
 

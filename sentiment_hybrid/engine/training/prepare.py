@@ -23,7 +23,7 @@ from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.engine.training.tasks import Classification, JointClassification, weights_of_classes
 from sentiment_hybrid.engine.training.teacher import open_teacher
 from sentiment_hybrid.engine.training.trainer import Trainer
-from sentiment_hybrid.errors import TrainingError, UsageError
+from sentiment_hybrid.errors import TrainingError, UsageError, count
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier, JointClassifier
 from sentiment_hybrid.models.encoder.hub import LoadedEncoder, build_scratch, load_encoder
@@ -80,7 +80,7 @@ def _with_unlabelled(config: Config, model: str, store: Store, rows: Examples) -
     if config.distill.source is None:
         return rows
     texts = unlabelled(config, model, store)
-    note(f"{len(texts):,} texts of {config.distill.source} are learned from the teacher alone")
+    note(f"learned from the teacher alone: {count(len(texts), 'text')} of {config.distill.source}")
     return rows.followed_by(texts)
 
 
