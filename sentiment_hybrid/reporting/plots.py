@@ -171,12 +171,12 @@ def comparison(path: Path, rows: Sequence[Mapping[str, Any]], *, title: str = "M
     """
     with figure(path, (8.6, 1.6 + 0.72 * max(1, len(rows)))) as drawing:
         axes = drawing.subplots()
-        for offset, key, label, color, marker in (
-            (-0.14, "accuracy", "accuracy", BLUE, "o"),
-            (0.14, "macro_f1", "macro-F1", ORANGE, "D"),
+        for offset, key, label, color, marker, style in (
+            (-0.14, "accuracy", "accuracy", BLUE, "o", "-"),
+            (0.14, "macro_f1", "macro-F1", ORANGE, "D", (0, (4, 0.6))),
         ):
             places = [(i + offset, row[key]) for i, row in enumerate(rows) if finite(row[key].value)]
-            _dots(axes, places, label=label, color=color, marker=marker)
+            _dots(axes, places, label=label, color=color, marker=marker, style=style)
             seeds = [(i, row["seeds"]["figures"][f"test_{key}"]) for i, row in enumerate(rows) if row.get("seeds")]
             for i, of in seeds:
                 _seeds(axes, i + 1.9 * offset, of, color=color, marker=marker)
@@ -216,11 +216,11 @@ def _name_classes(axes: Axes, labels: Sequence[str]) -> None:
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
 
 
-def _dots(axes: Axes, places: list[tuple[float, Interval]], *, label: str, color: str, marker: str) -> None:
+def _dots(axes: Axes, places: list[tuple[float, Interval]], *, label: str, color: str, marker: str, style: Any) -> None:
     heights = [place for place, _ in places]
     lows, highs = [part.low for _, part in places], [part.high for _, part in places]
     values = [part.value for _, part in places]
-    axes.hlines(heights, lows, highs, color=color, linewidth=2.4, alpha=0.55)
+    axes.hlines(heights, lows, highs, color=color, linestyle=style, linewidth=2.4, alpha=0.55)
     axes.scatter(values, heights, color=color, marker=marker, s=42, edgecolor="white", zorder=3, label=label)
     for place, part in places:
         axes.annotate(
