@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from sentiment_hybrid.data.normalizers import Normalizer
 
 
+#: More classes have no column each.
+_MOST_COLUMNS = 10
+
+
 @dataclass(frozen=True)
 class DataResult:
     """The prepared database; ``built`` is False where it was there already, ``report`` counts rows by reason."""
@@ -174,8 +178,14 @@ def show(result: DataResult) -> None:
     report = result.report
     state = "prepared" if result.built else "is up to date (--refresh rebuilds it)"
     console.say(f"{result.path} {state}: {result.source}, {console.duration(result.seconds)}")
-    rows = [_split_row(name, row, result.labels) for name, row in report["splits"].items()]
-    console.table("Rows per split", ["split", "rows", *result.labels], rows)
+    if len(result.labels) <= _MOST_COLUMNS:
+        rows = [_split_row(name, row, result.labels) for name, row in report["splits"].items()]
+        console.table("Rows per split", ["split", "rows", *result.labels], rows)
+    else:
+        rows = [_range_row(name, row, result.labels) for name, row in report["splits"].items()]
+        console.table(
+            f"Rows per split, of {len(result.labels)} classes", ["split", "rows", "smallest class", "largest"], rows
+        )
     read = max(report["rows_read"], 1)
     dropped = [
         (reason.replace("_", " "), f"{count:,}", f"{100 * count / read:.2f} %")
@@ -187,6 +197,12 @@ def show(result: DataResult) -> None:
     # The warnings of a new build were printed while it ran.
     for warning in () if result.built else report["warnings"]:
         console.warn(warning)
+
+
+def _range_row(name: str, counts: Mapping[str, int], labels: Sequence[str]) -> list[str]:
+    sizes = sorted((counts.get(label, 0), label) for label in labels)
+    ends = [f"{label}: {rows:,}" for rows, label in (sizes[0], sizes[-1])]
+    return [name, f"{sum(rows for rows, _ in sizes):,}", *ends]
 
 
 def _split_row(name: str, counts: Mapping[str, int], labels: Sequence[str]) -> list[str]:

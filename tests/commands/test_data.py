@@ -95,6 +95,7 @@ def test_a_database_written_before_there_was_another_split_key_has_version_1(tmp
     made = command.run(config(tmp_path, write(tmp_path / "rows.csv", 300), split_key_version=1))
     with sqlite3.connect(made.path) as connection:
         connection.execute("UPDATE meta SET value = json_remove(value, '$.split_key_version') WHERE key = 'info'")
+        connection.execute("DELETE FROM meta WHERE key = 'checksums'")
     connection.close()
     with open_store(made.path) as store:
         assert store.split_keys == {"split_seed": 0, "split_key_version": 1}
@@ -282,3 +283,13 @@ def test_a_stopped_run_leaves_the_old_database_or_the_new_one(interrupt: str, tm
     assert started(new, target).wait(60) == 0
     assert rows_in(target) == 20_000
     assert not list(tmp_path.glob(".tweets.db.*"))
+
+
+def test_many_classes_are_summed_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "rows.csv"
+    rows = [f"text number {number},intent {number % 77}" for number in range(3850)]
+    path.write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
+    command.show(command.run(config(tmp_path, path, max_labels=77)))
+    said = capsys.readouterr().out
+    assert "of 77 classes" in said
+    assert "smallest class" in said
