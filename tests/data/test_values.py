@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import decimal
 import io
 import json
 import math
@@ -158,3 +159,48 @@ def test_what_python_cannot_represent_is_an_error_or_skipped(tmp_path: Path) -> 
     (batch,) = open_source(str(tmp_path / "in.parquet"), skipping, offline=True).batches(native=True)
     assert batch.columns["text"] == ["a"]
     assert sum(batch.skipped.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        (b"textsXY", "the name of a table or column is not UTF-8"),
+        (b"labelXY", "the name of a table or column is not UTF-8"),
+        (b"wordXY", "row 1: a text that is not UTF-8: byte 0xFF"),
+    ],
+)
+def test_names_and_texts_of_sqlite_that_are_not_utf8_are_errors(tmp_path: Path, place: bytes, message: str) -> None:
+    path = tmp_path / "t.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE textsXY (text TEXT, labelXY TEXT)")
+        connection.execute("INSERT INTO textsXY VALUES ('wordXY', '0')")
+    path.write_bytes(path.read_bytes().replace(place, place[:-2] + b"\xff\xfe"))
+    with pytest.raises(SourceError) as caught:
+        list(open_source(str(path), Data()).batches())
+    assert message in caught.value.message
+    assert "--encoding" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("values", "type_", "expected"),
+    [
+        ([0], pyarrow.timestamp("s"), "1970-01-01 00:00:00"),
+        ([2**62], pyarrow.timestamp("ms"), None),
+        ([-(2**62)], pyarrow.timestamp("us", tz="UTC"), None),
+        ([2**31 - 1], pyarrow.date32(), None),
+        ([2**62], pyarrow.duration("s"), None),
+        (["9" * 60], pyarrow.decimal256(70, 2), "9" * 60 + ".00"),
+    ],
+)
+def test_values_of_parquet_beyond_python_are_right_or_errors(
+    tmp_path: Path, values: list[Any], type_: Any, expected: str | None
+) -> None:
+    given_ = [decimal.Decimal(value) for value in values] if isinstance(values[0], str) else values
+    path = write(tmp_path / "t.parquet", given_, type_)
+    try:
+        (batch,) = open_source(str(path), Data()).batches()
+    except SourceError as error:
+        assert expected is None
+        assert "row 1: no value in column 'text'" in error.message
+    else:
+        assert batch.columns["text"] == [expected]

@@ -38,6 +38,11 @@ class SqliteSource(FileSource):
             ) as connection:
                 connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
                 yield connection
+        except UnicodeError as error:
+            raise SourceError(
+                f"cannot read the SQLite database {self.path}: the name of a table or column is not UTF-8",
+                hint="Rename it, or copy what is needed into another table.",
+            ) from error
         except sqlite3.Error as error:
             locked = "locked" in str(error) or "busy" in str(error)
             raise SourceError(
@@ -57,6 +62,10 @@ class SqliteSource(FileSource):
         if len(tables) != 1:
             raise SourceError(f"{self.path} holds {shown}", hint="Name one table with --set data.table=NAME.")
         return tables[0]
+
+    def bad_row(self, row: int, problem: str) -> SourceError:
+        """As of any source; texts of SQLite are UTF-8, and no option names another encoding."""
+        return super().bad_row(row, problem.replace("not text in the given encoding", "a text that is not UTF-8"))
 
     @property
     def columns(self) -> list[str]:
