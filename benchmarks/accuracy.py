@@ -189,7 +189,7 @@ def show(report: dict[str, Any]) -> None:
         gap = compared["accuracy"]
         print(
             f"{name} less baseline: {100 * gap['value']:+.2f} points "
-            f"[{100 * gap['low']:+.2f}, {100 * gap['high']:+.2f}], p = {compared['p_value']:.4g}"
+            f"[{100 * gap['low']:+.2f}, {100 * gap['high']:+.2f}], p = {gap['p_value']:.4g}"
         )
     print(f"\n{report['machine']['system']}; " + ", ".join(f"{k} {v}" for k, v in report["versions"].items()))
 

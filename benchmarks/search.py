@@ -188,7 +188,7 @@ def show(report: dict[str, Any], models: list[str]) -> None:
         gap = part["difference"]["accuracy"]
         print(
             f"  difference {100 * gap['value']:+.2f} points [{100 * gap['low']:+.2f}, {100 * gap['high']:+.2f}], "
-            f"exact McNemar p = {part['difference']['p_value']:.2g}, {part['difference']['rows']:,} rows"
+            f"exact McNemar p = {part['difference']['accuracy']['p_value']:.2g}, {part['difference']['rows']:,} rows"
         )
         if "pruning" in part:
             saved = part["pruning"]

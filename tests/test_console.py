@@ -248,6 +248,14 @@ def test_a_file_without_a_text_trained_on_is_said_to_be_one(capsys: pytest.Captu
     assert "training data" not in caught.out + caught.err
 
 
+def test_a_model_that_the_baseline_beats_comes_with_advice(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.test(tested(comparison=compared(-0.04, differs=True)))
+    out = capsys.readouterr().out
+    assert "The TF-IDF baseline is better than LSTMRoBERTa" in out and "Before you use this model, try more" in out
+    tables.test(tested())
+    assert "Before you use" not in capsys.readouterr().out
+
+
 def test_a_test_without_baseline_is_shown_too(capsys: pytest.CaptureFixture[str]) -> None:
     tables.test(tested(baseline=None, comparison=None))
     assert "baseline" not in capsys.readouterr().out
