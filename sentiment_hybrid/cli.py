@@ -24,14 +24,14 @@ from typer.core import TyperCommand, TyperGroup
 from sentiment_hybrid import __version__, console, distributed, paths, tables
 from sentiment_hybrid.errors import ConfigError, SenthyError, UsageError
 from sentiment_hybrid.heads import HEADS
-from sentiment_hybrid.runtime import Runtime
+from sentiment_hybrid.runtime import Runtime, stop_signals
 
 if TYPE_CHECKING:
     from sentiment_hybrid.config.schema import Config
 
 INTERRUPTED = 130
-#: As the shell reports a program that SIGPIPE has ended: who read the output is gone.
-BROKEN_PIPE = 141
+#: What a shell reports for a program that SIGPIPE ended, so that scripts can tell `| head` from a failure.
+READER_GONE = 141
 
 #: Read if there is no --config.
 LOCAL_CONFIG = "senthy.yaml"
@@ -58,29 +58,43 @@ _OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFF
 
 
 def report(failure: BaseException) -> int:
-    """Print an error and return the exit code: 1 cannot be done, 2 usage, 130 interrupted, 141 nobody reads."""
+    """Print an error and return the exit code: 1 failed, 2 usage or configuration, 130 interrupted, 141 pipe closed."""
+    if isinstance(failure, _Failed):
+        failure = failure.args[0]
+    if type(failure).__name__ == "Abort":  # of typer, at a question
+        failure = KeyboardInterrupt("interrupted; nothing was changed")
+    code = INTERRUPTED if isinstance(failure, KeyboardInterrupt) else getattr(failure, "exit_code", 1)
     if not distributed.tells(failure):
         distributed.let_it_be_told()
-        return INTERRUPTED if isinstance(failure, KeyboardInterrupt) else getattr(failure, "exit_code", 1)
-    if console.verbosity() > 0 and not isinstance(failure, KeyboardInterrupt):
-        console.traceback(failure)
-    if isinstance(failure, KeyboardInterrupt):
+    elif isinstance(failure, KeyboardInterrupt):
+        _exit_at_once_from_now_on()
         console.note("")
         console.warn(str(failure) or "interrupted; every file is complete, or as it was before")
-        return INTERRUPTED
-    if isinstance(failure, SenthyError):
-        console.error(failure.message, problems=getattr(failure, "problems", ()), hint=failure.hint)
-        return failure.exit_code
-    if isinstance(failure, BrokenPipeError):
+    elif isinstance(failure, BrokenPipeError):
         console.quiet_broken_pipe()
-        return BROKEN_PIPE
-    message, hint = _described(failure)
-    console.error(message, hint=hint)
-    return 1
+        return READER_GONE
+    elif type(failure).__name__ == "NoArgsIsHelpError":
+        failure.show()  # type: ignore[attr-defined]
+    else:
+        if console.verbosity() > 0:
+            console.traceback(failure)
+        message, hint = _described(failure)
+        console.error(message, problems=getattr(failure, "problems", ()), hint=hint)
+    return code
+
+
+def _exit_at_once_from_now_on() -> None:
+    """What is left is to end: another Ctrl-C while threads are waited for must not print a traceback."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
 
 
 def _described(failure: BaseException) -> tuple[str, str]:
-    """Message and hint for an error that is not the program's own."""
+    """Message and hint."""
+    if isinstance(failure, SenthyError):
+        return failure.message, failure.hint
+    if hasattr(failure, "format_message"):  # an error of typer about the command line
+        return failure.format_message(), _help_on(failure)
     # torch has an error of its own, of this name, for a full GPU.
     if isinstance(failure, MemoryError) or type(failure).__name__ == "OutOfMemoryError":
         return "out of memory", "Lower `batch_size` or `token_budget` with --set, or use --sample-size."
@@ -95,6 +109,13 @@ def _described(failure: BaseException) -> tuple[str, str]:
     if failure.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return f"permission denied{where}", "Set another directory under `paths`, or change the permissions."
     return f"{failure.strerror or failure}{where}", "The same command with -v shows where it happened."
+
+
+def _help_on(failure: Any) -> str:
+    command = failure.ctx.command_path if failure.ctx else "senthy"
+    if command == "senthy predict" and type(failure).__name__ == "NoSuchOption":
+        return 'A text that begins with a dash goes after --: senthy predict -- "-1 for the food"'
+    return f"`{command} --help` lists what it takes."
 
 
 # --- help ------------------------------------------------------------------------------------------------------------
@@ -131,24 +152,18 @@ class _Help:
 
 
 class _Group(_Help, TyperGroup):
-    """A group of commands; what a command raises is reported here, and becomes an exit code."""
+    """A group of commands; what a command raises goes to `main`."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was named."""
         try:
             return super().invoke(ctx)
-        except (SenthyError, KeyboardInterrupt, OSError, RecursionError, MemoryError) as failure:
-            code = report(failure)
-        except Exception as failure:
-            # Typer handles its own exits and usage errors; anything else is a bug.
-            if type(failure).__module__.split(".")[0] in {"typer", "click"}:
-                code = getattr(failure, "exit_code", 0)
-                if code == 0 or distributed.tells(failure):
-                    raise
-                distributed.let_it_be_told()
-                raise typer.Exit(code) from None
-            code = report(failure)
-        raise typer.Exit(code)
+        except (KeyboardInterrupt, OSError) as failure:
+            raise _Failed(failure) from failure  # typer would end the process itself, without a message
+
+
+class _Failed(Exception):  # noqa: N818 - it only carries one
+    """Carries an exception past typer."""
 
 
 def _with_help(base: type[Any], examples: Sequence[str], flags: Sequence[Flag] = ()) -> type[Any]:
@@ -720,6 +735,7 @@ def predict(
         _option("--precision", "Of the encoder; auto is bf16 where supported, int8 is for CPUs. [default: auto]"),
     ] = None,
     json_: Json = False,
+    safe_csv: Annotated[bool, _switch("--safe-csv", "Keep spreadsheets from computing texts such as =1+1.")] = False,
     backend: Annotated[
         Literal["torch", "onnx"] | None,
         _option("--backend", "onnx runs what `senthy export` wrote. [default: detected from the directory]"),
@@ -756,6 +772,7 @@ def predict(
         labels=None if labels is None else labels.split(","),
         prefix=prefix,
         resume=call.runtime.resume,
+        safe_csv=safe_csv,
     )
     verb.show(verb.run(request))
 
@@ -1052,14 +1069,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if os.name == "posix" and threading.current_thread() is threading.main_thread():
-        # A job scheduler's SIGTERM must save the state as Ctrl-C does.
-        signal.signal(signal.SIGTERM, _interrupt)
+        # A job scheduler's SIGTERM and a closed terminal must save the state as Ctrl-C does.
+        for number in stop_signals():
+            signal.signal(number, _interrupt)
     try:
-        app(args=list(arguments) if arguments is not None else None, prog_name="senthy")
-        code = 0
+        code = app(arguments and list(arguments), prog_name="senthy", standalone_mode=False) or 0
     except SystemExit as exit_:
         code = exit_.code if isinstance(exit_.code, int) else int(bool(exit_.code))
-    except (KeyboardInterrupt, OSError) as failure:
+    except BaseException as failure:  # noqa: BLE001 - the only place that reports one
         code = report(failure)
     if code == 0:
         distributed.leave()
@@ -1081,6 +1098,7 @@ def _flushed(code: int) -> int:
         sys.stdout.flush()
     except OSError as failure:
         console.quiet_broken_pipe()
+        failure.filename = "standard output"
         return code or report(failure)
     return code
 

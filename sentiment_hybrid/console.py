@@ -12,8 +12,8 @@ import sys
 import time
 import traceback as standard
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from sentiment_hybrid import distributed
 from sentiment_hybrid.files import holds_any_text
@@ -31,7 +31,11 @@ PLAIN_INTERVAL = 10.0
 #: Width of tables that go to a pipe or file: large, so that nothing is wrapped.
 _PIPE_WIDTH = 1000
 
-_HIDDEN = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+#: Characters that would control a terminal, or reorder the text around them -> how they are shown; \n and \t are kept.
+_HIDDEN = {code: f"\\x{code:02x}" for code in range(32) if chr(code) not in "\n\t"} | {
+    code: f"\\u{code:04x}"
+    for code in (*range(0x7F, 0xA0), 0x61C, *range(0x200E, 0x2010), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+}
 
 _verbosity = 0
 _consoles: dict[str, tuple[Any, Console]] = {}
@@ -61,12 +65,42 @@ def _console(name: str) -> Console:
 
         width = None if stream.isatty() or os.environ.get("COLUMNS") else _PIPE_WIDTH
         console = Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+        console.on_broken_pipe = _reraise  # type: ignore[method-assign] # rich would end the process
         _consoles[name] = (stream, console)
     return console
 
 
+def _reraise() -> None:
+    raise
+
+
+class _Unfailing:
+    """stderr of a process whose work goes on without it: what cannot be written is lost."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def prepare_streams() -> None:
-    """Allow any text on stdout and stderr: UTF-8 on Windows, and unencodable characters escaped."""
+    """Allow any text on stdout and stderr, let neither be missing, and let no failure of stderr end the work."""
+    for name in ("stdin", "stdout", "stderr"):
+        # Closed by the caller. Its number must be taken, or the next file that is opened would receive the output.
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)
+            if name != "stdin":
+                setattr(sys, name, open(number, "w"))  # noqa: SIM115, PTH123 - it is open until the process ends
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is None:
@@ -74,6 +108,8 @@ def prepare_streams() -> None:
         if os.name == "nt":
             reconfigure(encoding="utf-8")
         reconfigure(errors="backslashreplace")
+    if not isinstance(sys.stderr, _Unfailing):
+        sys.stderr = cast("TextIO", _Unfailing(sys.stderr))
 
 
 def quiet_broken_pipe() -> None:
@@ -82,6 +118,21 @@ def quiet_broken_pipe() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError, AttributeError):
         return
+
+
+class _Terminal:
+    """stdout for rows of a user's file, if it is a terminal: control characters are escaped."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stdout, name)
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(safe(text))
+
+
+def rows_stream() -> Any:
+    """Where rows of results are written: stdout, unchanged unless it is a terminal."""
+    return _Terminal() if sys.stdout.isatty() else sys.stdout
 
 
 def safe(text: object) -> str:
@@ -180,13 +231,15 @@ def raw(text: str) -> None:
     """Print text on stdout unchanged, for files and other programs: no wrapping, no escapes."""
     if not distributed.is_main():
         return
-    sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+    rows_stream().write(text if text.endswith("\n") else f"{text}\n")
     sys.stdout.flush()
 
 
 def as_json(value: object) -> None:
     """Print a value on stdout as JSON."""
-    raw(json.dumps(value, indent=2, ensure_ascii=not holds_any_text(sys.stdout), default=str))
+    # What a terminal must not receive becomes a \\u escape, which means the same in JSON.
+    text = json.dumps(value, indent=2, ensure_ascii=not holds_any_text(sys.stdout), default=str)
+    raw(text.translate(_HIDDEN))
 
 
 def table(title: str, columns: Sequence[object], rows: Sequence[Sequence[object]], *, left: int = 1) -> None:
@@ -242,7 +295,7 @@ class Progress:
         self._bar = bar
         self._task: TaskID | None = None
         if bar is not None:
-            self._task = bar.add_task(description, total=total, unit=unit, facts="")
+            self._task = bar.add_task(safe(description), total=total, unit=unit, facts="")
 
     def advance(self, count: int = 1, **facts: object) -> None:
         """Add ``count`` finished units; facts (loss=0.41) are shown next to the bar."""

@@ -1,7 +1,8 @@
-"""What a command is given beside its configuration: where it computes, and what it may reach."""
+"""What a command is given beside its configuration: where it computes, what it may reach, and what stops it."""
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,3 +24,9 @@ class Runtime:
     encoder: str | Path | None = None
     bundle_encoder: bool = False
     resume: bool = False
+
+
+def stop_signals() -> list[signal.Signals]:
+    """The signals that stop the work and save its state: Ctrl-C, SIGTERM, and SIGHUP unless nohup has it ignored."""
+    hangup = [signal.SIGHUP] if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []
+    return [signal.SIGINT, signal.SIGTERM, *hangup]

@@ -10,7 +10,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +26,7 @@ from sentiment_hybrid.config.describe import settings
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.errors import ConfigError, DataError, SenthyError, UsageError
 from sentiment_hybrid.heads import HEADS
-from sentiment_hybrid.runtime import Runtime
+from sentiment_hybrid.runtime import Runtime, stop_signals
 
 
 @pytest.fixture(autouse=True)
@@ -38,9 +37,12 @@ def _process_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    terminate = signal.getsignal(signal.SIGTERM)
+    stops = {number: signal.getsignal(number) for number in (*stop_signals(), signal.SIGINT)}
+    stderr = sys.stderr
     yield
-    signal.signal(signal.SIGTERM, terminate)
+    sys.stderr = stderr
+    for number, handler in stops.items():
+        signal.signal(number, handler)
     console.set_verbosity(0)
     logging.captureWarnings(False)
     root.handlers, root.level = handlers, level
@@ -620,30 +622,88 @@ def test_an_ascii_terminal_gets_escapes_not_a_crash() -> None:
     assert b"\\xfc.yaml" in done.stderr
 
 
-@pytest.mark.skipif(os.name != "posix", reason="SIGTERM is no signal to handle elsewhere")
-def test_sigterm_is_an_interrupt() -> None:
-    # Blocks in a command that would never end: reading a pipe that nobody closes.
-    script = (
-        "import sys, types\n"
-        "from sentiment_hybrid import cli, commands\n"
-        "def run(*a, **k):\n"
-        "    print('ready', flush=True)\n"
-        "    sys.stdin.read()\n"
-        "commands.data = types.SimpleNamespace(run=run, show=print)\n"
-        "cli.main(['data'])\n"
-    )
-    child = subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+#: A command that says when it runs, and then what its input has.
+WAITING = """
+import signal, sys, types
+from sentiment_hybrid import cli, commands
+def run(*a, **k):
+    print("ready", flush=True)
+    sys.stdin.read()
+commands.data = types.SimpleNamespace(run=run, show=print)
+cli.main(["data"])
+"""
+
+
+def waiting(before: str = "") -> subprocess.Popen[bytes]:
+    pipe = subprocess.PIPE
+    child = subprocess.Popen([sys.executable, "-c", before + WAITING], stdin=pipe, stdout=pipe, stderr=pipe)
     assert child.stdout is not None
     assert child.stdout.readline() == b"ready\n"
-    child.send_signal(signal.SIGTERM)
-    started = time.monotonic()
+    return child
+
+
+@pytest.mark.skipif(os.name != "posix", reason="these are no signals to handle elsewhere")
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP"])
+def test_sigterm_and_a_closed_terminal_are_an_interrupt(number: str) -> None:
+    child = waiting()
+    child.send_signal(getattr(signal, number))
     _, err = child.communicate(timeout=60)
     assert child.returncode == 130
     assert b"interrupted" in err
     assert b"Traceback" not in err
-    assert time.monotonic() - started < 30
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no SIGHUP elsewhere")
+def test_nohup_is_respected() -> None:
+    child = waiting("import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n")
+    child.send_signal(signal.SIGHUP)
+    child.communicate(timeout=60)  # ends its input, and so the command
+    assert child.returncode == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="streams are closed otherwise elsewhere")
+@pytest.mark.parametrize(
+    ("redirection", "code"),
+    [("2>&-", 0), ("2>/dev/full", 0), ("2> >(true)", 0), (">&-", 0), (">/dev/full", 1), ("> >(true)", 141)],
+)
+def test_closed_and_full_streams_do_not_end_the_work(redirection: str, code: int, tmp_path: Path) -> None:
+    if "full" in redirection and not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    script = (
+        "import sys, types, logging\n"
+        "from pathlib import Path\n"
+        "from sentiment_hybrid import cli, commands, console\n"
+        "def run(*a, **k):\n"
+        "    for n in range(3): console.warn('x' * 5000); print('y', file=sys.stderr)\n"
+        "    logging.getLogger('a').error('z')\n"
+        "    Path('done').write_text('all')\n"
+        "    console.say('result')\n"
+        "commands.data = types.SimpleNamespace(run=run, show=lambda _: None)\n"
+        "cli.main(['data'])\n"
+    )
+    command = f"'{sys.executable}' -c \"$SCRIPT\" {redirection}"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, timeout=60, check=False, env={**os.environ, "SCRIPT": script}
+    )
+    assert (tmp_path / "done").read_text() == "all"
+    assert done.returncode == code
+    assert b"Traceback" not in done.stderr
+    assert b"Exception" not in done.stderr
+
+
+def test_what_a_user_typed_reaches_the_terminal_without_control_characters_and_passwords(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert senthy("data", "\x1b]0;title\x07", "postgresql://anna:geheim@host/x", "\u202egnp") == 2
+    err = capsys.readouterr().err
+    assert "\\x1b]0;title" in err
+    assert not set(err) & {"\x1b", "\x07", "\u202e"}
+    assert "geheim" not in err
+
+
+def test_a_text_that_begins_with_a_dash_is_told_where_to_go(capsys: pytest.CaptureFixture[str]) -> None:
+    assert senthy("predict", "-1 for the food") == 2
+    assert "senthy predict -- " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

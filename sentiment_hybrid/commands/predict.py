@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from sentiment_hybrid.config.schema import Config, Data
     from sentiment_hybrid.data.sources import Batch, Source
-    from sentiment_hybrid.data.writers import Quoting, Writer
+    from sentiment_hybrid.data.writers import Quoting
     from sentiment_hybrid.engine.inference.predictor import Backend, Prediction, Predictor
 
 Format = Literal["lines", "csv", "tsv", "jsonl"]
@@ -64,6 +64,7 @@ class Request:
         labels: choose among these labels of the model only, with renormalised probabilities; None means all.
         prefix: of the added columns; None means none, or ``senthy_`` if the input has one of their names.
         resume: continue a stopped run of the same request behind its last complete block.
+        safe_csv: in csv and tsv, put a ' before values that a spreadsheet would compute as formulas.
     """
 
     texts: Sequence[str] = ()
@@ -85,6 +86,7 @@ class Request:
     labels: Sequence[str] | None = None
     prefix: str | None = None
     resume: bool = False
+    safe_csv: bool = False
 
     @property
     def given(self) -> list[str]:
@@ -151,6 +153,7 @@ class _Layout:
     types: Mapping[str, Any]
     quoting: Quoting
     numbers: Collection[str]
+    safe: bool = False
 
     @property
     def style(self) -> dict[str, Any]:
@@ -461,7 +464,7 @@ def _label(stack: contextlib.ExitStack, request: Request, predictor: Predictor, 
 
 def _layout(request: Request, predictor: Predictor, incoming: _Incoming, column: str) -> _Layout:
     """How rows are written: as they were read, as far as the format of the output allows."""
-    from sentiment_hybrid.data.writers import kind_of_output
+    from sentiment_hybrid.data.writers import kind_of_output, without_formula
 
     output, quoting = request.output_file, request.data.quoting
     added = predictor.columns_beside(incoming.columns, prefix=request.prefix)
@@ -471,13 +474,16 @@ def _layout(request: Request, predictor: Predictor, incoming: _Incoming, column:
     if output is None and kind not in ("csv", "tsv", "jsonl"):
         kind = "csv"
     others = [name for name in incoming.columns if name != column]
+    safe = request.safe_csv and kind in ("csv", "tsv")
+    columns = [*incoming.columns, *added]
     return _Layout(
         kind,
-        [*incoming.columns, *added],
+        [without_formula(name) for name in columns] if safe else columns,
         added,
         types=_types(incoming, added) if kind == "parquet" else {},
         quoting=incoming.quoting if quoting == "auto" and incoming.kind == kind == "tsv" else quoting,
         numbers=incoming.numbers(others) if kind == "jsonl" else (),
+        safe=safe,
     )
 
 
@@ -490,7 +496,8 @@ def _whole(
     writer = stack.enter_context(open_writer(request.output_file, layout.columns, kind=layout.kind, **layout.style))
 
     def write(group: _Group, probabilities: np.ndarray) -> None:
-        _write(writer, predictor, group, probabilities, layout.added)
+        for rows in _rows(predictor, group, probabilities, layout):
+            writer.write(rows)
         if incoming.live:
             sys.stdout.flush()
 
@@ -515,7 +522,12 @@ def _parts(
     from sentiment_hybrid.data.parts import open_parts
 
     parts = stack.enter_context(open_parts(output, layout.columns, **layout.style))
-    options = {"columns": layout.columns, "text_column": request.text_column, "format": incoming.kind}
+    options = {
+        "columns": layout.columns,
+        "safe": layout.safe,
+        "text_column": request.text_column,
+        "format": incoming.kind,
+    }
     options |= request.data.model_dump(mode="json", include={"table", "encoding", "delimiter", "quoting", "bad_rows"})
     key = {"input": list(incoming.stamp), "model": predictor.identity, "options": options, "version": __version__}
     discarded = parts.find(key, resume=request.resume)
@@ -530,7 +542,7 @@ def _parts(
 
     def write(group: _Group, probabilities: np.ndarray) -> None:
         facts = {"empty": predictor.empty, "truncated": predictor.truncated, "tokens": predictor.tokens}
-        parts.write(_rows(predictor, group, probabilities, layout.added), {**counts, **facts})
+        parts.write(_rows(predictor, group, probabilities, layout), {**counts, **facts})
 
     return write
 
@@ -580,24 +592,19 @@ def _joined(batches: list[Batch]) -> list[Batch]:
     return [Batch(list(itertools.chain.from_iterable(batch.rows for batch in batches)), columns, dict(skipped))]
 
 
-def _write(
-    writer: Writer, predictor: Predictor, group: _Group, probabilities: np.ndarray, names: Sequence[str]
-) -> None:
-    """Write the rows of a group with their predictions."""
-    for rows in _rows(predictor, group, probabilities, names):
-        writer.write(rows)
-
-
 def _rows(
-    predictor: Predictor, group: _Group, probabilities: np.ndarray, names: Sequence[str]
-) -> Iterator[dict[str, Any]]:
+    predictor: Predictor, group: _Group, probabilities: np.ndarray, layout: _Layout
+) -> Iterator[Mapping[str, Any]]:
     """The rows of a group with their predictions."""
+    from sentiment_hybrid.data.writers import without_formulas
+
     start = 0
     for batch in group.batches:
         end = start + len(batch)
         if len(batch):
-            added = predictor.columns_of(probabilities[start:end], names)
-            yield batch.columns | {name: _plain(values) for name, values in added.items()}
+            added = predictor.columns_of(probabilities[start:end], layout.added)
+            rows = batch.columns | {name: _plain(values) for name, values in added.items()}
+            yield without_formulas(rows) if layout.safe else rows
         start = end
 
 

@@ -8,13 +8,14 @@ import gzip
 import io
 import json
 import math
+import re
 import sqlite3
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from sentiment_hybrid.console import rows_stream
 from sentiment_hybrid.data.sources import MISSING, SUFFIXES
 from sentiment_hybrid.errors import OutputError, UsageError
 from sentiment_hybrid.files import atomic_file, holds_any_text, reason
@@ -24,6 +25,10 @@ TABLE = "predictions"
 
 Quoting = Literal["auto", "minimal", "none", "backslash"]
 Rows = Mapping[str, Sequence[Any]]
+
+#: What a spreadsheet takes for the start of a formula, full-width forms included, and what it strips before one.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 _KNOWN = ".csv, .tsv, .jsonl (each also .gz), .parquet, .db"
 _HINT = "Free some disk space, or choose another location."
@@ -80,7 +85,7 @@ def open_writer(
         OutputError: the file cannot be written.
     """
     if target is None:
-        writer = _text_writer(kind or "csv", sys.stdout, columns, quoting=quoting, numbers=numbers)
+        writer = _text_writer(kind or "csv", rows_stream(), columns, quoting=quoting, numbers=numbers)
         yield writer
         writer.close()
         return
@@ -349,6 +354,18 @@ def _cell(value: Any) -> str:
             return value.decode()
         return value.hex()
     return str(value)
+
+
+def without_formula(value: Any) -> Any:
+    """A value that a spreadsheet shows and does not compute; numbers stay as they are."""
+    if not isinstance(value, str) or not value.startswith(_FORMULA) or _NUMBER.fullmatch(value):
+        return value
+    return f"'{value}"
+
+
+def without_formulas(rows: Rows) -> Rows:
+    """The same rows without formulas, in the names of columns too."""
+    return {without_formula(name): [without_formula(value) for value in values] for name, values in rows.items()}
 
 
 def _json_value(value: Any) -> Any:

@@ -206,6 +206,39 @@ def test_an_interrupt_while_memory_runs_out_is_heard_when_the_step_is_done_and_s
     assert Run(folder).checkpoints.load("last").progress["step"] == 3
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_a_second_interrupt_within_a_step_stops_at_once_and_names_the_saved_state(project, monkeypatch):
+    from sentiment_hybrid.engine.training.trainer import Trainer
+
+    gradients, calls = Trainer._gradients, iter(range(99))
+
+    def impatient(self, *arguments, **options):
+        if next(calls) == 15:  # in the second epoch
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGINT)
+        return gradients(self, *arguments, **options)
+
+    monkeypatch.setattr(Trainer, "_gradients", impatient)
+    with pytest.raises(KeyboardInterrupt, match=r"stopped at once; the state saved last .* --resume"):
+        train.run(project.config(), "linear", test=False)
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+
+
+def test_a_run_folder_that_is_deleted_while_training_is_named(project, monkeypatch):
+    from sentiment_hybrid.engine.training.trainer import Trainer
+
+    gradients, calls = Trainer._gradients, iter(range(99))
+
+    def deleted(self, *arguments, **options):
+        if next(calls) == 2:
+            shutil.rmtree(project.folder / "results")
+        return gradients(self, *arguments, **options)
+
+    monkeypatch.setattr(Trainer, "_gradients", deleted)
+    with pytest.raises(OutputError, match="was deleted during the training"):
+        train.run(project.config(), "linear", test=False)
+
+
 def test_resuming_with_other_settings_is_refused(project):
     config = project.config()
     Run.start(config, "lstm", "another fingerprint")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from sentiment_hybrid import console
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data.sources import MISSING, open_source
-from sentiment_hybrid.data.writers import kind_of_output, open_writer
+from sentiment_hybrid.data.writers import kind_of_output, open_writer, without_formulas
 from sentiment_hybrid.errors import OutputError, UsageError
 
 #: Characters that some reader or writer gives a meaning: separators of fields and lines of every kind, quotes, escapes.
@@ -235,3 +235,29 @@ def test_a_column_of_numbers_is_one_in_jsonl_if_every_value_is(
         writer.write({"a": values})
     lines = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["a"] for line in lines] == (numbers or values)
+
+
+@given(text=st.one_of(TEXT, st.sampled_from(["=1+1", "@SUM(A1)", "-2+3", "\t=1", "-1.5e3", "+7", "\uff1d1", "ok"])))
+def test_safe_csv_leaves_no_formula_and_no_number_changed(text: str) -> None:
+    ((name, values),) = without_formulas({"=a": [text, -0.5, None]}).items()
+    assert name == "'=a"
+    assert values[1:] == [-0.5, None]
+    assert values[0] in {text, f"'{text}"}
+    if values[0].startswith(("=", "@", "\t", "\r", "\uff1d", "+", "-")):
+        float(values[0])
+
+
+def test_rows_on_a_terminal_cannot_control_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for kind, expected in (
+        ("csv", "text\n\\x1b]0;x\\u202e\\u009b\n"),
+        ("jsonl", '{"text": "\\u001b]0;x\\u202e\\u009b"}\n'),
+    ):
+        terminal = Terminal()
+        monkeypatch.setattr("sys.stdout", terminal)
+        with open_writer(None, ["text"], kind=kind) as writer:
+            writer.write({"text": ["\x1b]0;x\u202e\x9b"]})
+        assert terminal.getvalue() == expected

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from sentiment_hybrid import paths
-from sentiment_hybrid.errors import ModelError, TrainingError
+from sentiment_hybrid.errors import ModelError, OutputError, TrainingError
 from sentiment_hybrid.files import atomic_dir, replace_json, save_tensors, write_json, written
 
 
@@ -49,6 +49,7 @@ class RunCheckpoints:
         Raises:
             OutputError: it cannot be written; the checkpoints before it are untouched.
         """
+        check_present(self.folder.parent)
         name = f"step-{state.progress['global_step']:08d}-{uuid.uuid4().hex[:6]}"
         with written(self.folder):
             with atomic_dir(self.folder / name) as aside:
@@ -84,6 +85,12 @@ class RunCheckpoints:
         for folder in self.folder.iterdir():
             if folder.is_dir() and folder.name not in pointers.values():
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_present(run: Path) -> None:
+    """Raises OutputError if the folder of a run is gone, instead of beginning one that lacks its first epochs."""
+    if not run.is_dir():
+        raise OutputError(f"{run} was deleted during the training", hint="Run the command again; a new run starts.")
 
 
 def best_weights(checkpoints: RunCheckpoints) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from sentiment_hybrid.engine.training.events import BudgetEvent, EpochEvent, Ste
 from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import SenthyError
+from sentiment_hybrid.runtime import stop_signals
 
 #: A smaller gain of the last epoch, in macro-F1, accuracy or loss, is no reason for further epochs.
 _CLEARLY_BETTER = 0.001
@@ -66,7 +67,10 @@ def fit(trainer: Trainer, run: Run, *, minutes: float) -> None:
         run.keep_epochs_before(trainer.progress.epoch)
     saved = time.monotonic()
     rows = trainer.rows
-    with Interrupts() as interrupts, progress("training", total=rows * trainer.settings.epochs, unit="texts") as bar:
+    with (
+        Interrupts(run.stopped_at_once) as interrupts,
+        progress("training", total=rows * trainer.settings.epochs, unit="texts") as bar,
+    ):
         in_epoch = min(trainer.rows_per_step * trainer.progress.step, rows)  # the last step of an epoch may have fewer
         bar.update(completed=rows * (trainer.progress.epoch - 1) + in_epoch)
         for event in trainer.events():
@@ -135,19 +139,23 @@ def _warn_of_budget(event: BudgetEvent) -> None:
 
 
 class Interrupts:
-    """Holds back the first Ctrl-C (and SIGTERM) until a step is done; the second one goes through at once.
+    """Holds back the first Ctrl-C, SIGTERM or SIGHUP until a step is done; the second one goes through at once.
 
     Of several processes none goes through: the terminal and the launcher both send it, and the launcher ends by force
     those that take too long.
+
+    Args:
+        at_once: what is said when the second one goes through.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: Callable[[], str] = str) -> None:
         self.pending = False
+        self._at_once = at_once
 
     def __enter__(self) -> Interrupts:
         self._old = {}
         if threading.current_thread() is threading.main_thread():  # elsewhere signals cannot be handled
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in stop_signals():
                 self._old[number] = signal.signal(number, self._note)
         return self
 
@@ -157,7 +165,7 @@ class Interrupts:
 
     def _note(self, number: int, frame: object) -> None:
         if self.pending and not distributed.joined():
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(self._at_once())
         self.pending = True
 
 

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from sentiment_hybrid import distributed, paths
 from sentiment_hybrid.config.load import load_config, to_yaml
 from sentiment_hybrid.config.schema import JOINT, MODEL_NAMES, Config
-from sentiment_hybrid.engine.training.checkpoints import RunCheckpoints, TrainerState
+from sentiment_hybrid.engine.training.checkpoints import RunCheckpoints, TrainerState, check_present
 from sentiment_hybrid.errors import ConfigError, TrainingError
 from sentiment_hybrid.files import atomic_file, write_json
 
@@ -121,6 +121,12 @@ class Run:
         """Where the training stands, or None before its first checkpoint."""
         return self.checkpoints.load("last") if "last" in self.checkpoints.pointers() else None
 
+    def stopped_at_once(self) -> str:
+        """What is said when a training is stopped in the middle of a step."""
+        if "last" not in self.checkpoints.pointers():
+            return "stopped at once, before any state was saved"
+        return f"stopped at once; the state saved last is in {self.folder}; add --resume to continue"
+
     def config(self) -> Config:
         """The configuration that it was started with."""
         return load_config(self.folder / paths.RUN_CONFIG)
@@ -170,7 +176,8 @@ class Run:
         self.note(compute=before.get("compute", dict(compute)), encoder_fingerprint=encoder)
 
     def append_epoch(self, facts: Mapping[str, Any]) -> None:
-        """Add a line to metrics.jsonl."""
+        """Add a line to metrics.jsonl. Raises OutputError if the folder was deleted."""
+        check_present(self.folder)
         with (self.folder / paths.RUN_METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(facts) + "\n")
 
