@@ -617,17 +617,15 @@ def train(
     """
     from sentiment_hybrid.commands import train as verb
 
-    if model == _JOINT and (seeds > 1 or params or dry_run):
-        raise UsageError(
-            "--seeds, --params and --dry-run cannot be used with joint", hint="Leave them out, or choose one model."
-        )
+    if model == _JOINT and (seeds > 1 or params):
+        raise UsageError("--seeds and --params cannot be used with joint", hint="Leave them out, or choose one model.")
     config = call.config([model], params=params)
+    if dry_run:
+        _dry_run(config, [model], "train", call.runtime, seeds=seeds, test=not no_test)
+        return
     if model == _JOINT:
         for result in verb.run_joint(config, call.runtime, test=not no_test):
             tables.training(result)
-        return
-    if dry_run:
-        _dry_run(config, [model], "train", call.runtime, seeds=seeds, test=not no_test)
         return
     tables.training(verb.run(config, model, call.runtime, seeds=seeds, test=not no_test))
 

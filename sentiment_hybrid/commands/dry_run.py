@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sentiment_hybrid import console, distributed, paths
-from sentiment_hybrid.config.schema import Config, Hpo, Train
+from sentiment_hybrid.config.schema import JOINT, Config, Hpo, Train
 from sentiment_hybrid.data.store import Split, Store, open_store
 from sentiment_hybrid.engine import device
 from sentiment_hybrid.engine.states.shards import size_of
 from sentiment_hybrid.engine.states.store import stored_keys, window_keys
 from sentiment_hybrid.engine.training import prepare
 from sentiment_hybrid.engine.training.probe import Probe, Rate
+from sentiment_hybrid.engine.training.publish import stays_with_its_name
+from sentiment_hybrid.engine.training.teacher import check_teacher, open_teacher
 from sentiment_hybrid.runtime import Runtime
 from sentiment_hybrid.tuning.space import check_space
 from sentiment_hybrid.tuning.study import trials_in_copy
@@ -127,7 +129,9 @@ class Survey:
         self.runtime, self.seeds = runtime, seeds
         self.final = verb == "train" or final
         self.test = test and self.final
-        self.settings, self.hpo = config.model(model).train, config.model(model).hpo
+        check_teacher(config, store.labels)
+        self.heads = config.heads(model)
+        self.settings, self.hpo = config.training(model), config.model(self.heads[0]).hpo
         self.rows = self._rows()
         self.examples = {split: store.read(split, min(rows, most or MOST_COUNTED)) for split, rows in self.rows.items()}
         self.compute = device.resolve(runtime.device, self.settings.precision)
@@ -167,7 +171,9 @@ class Survey:
             seconds["training"] = self._training("training", counts, rate, self.seeds, self.settings, epochs)
         if self.test:
             counts["test rows"] = self.rows["test"]
-            seconds["testing"] = self.seeds * self._tokens("test", self.rows["test"]) / rate["validate"]
+            seconds["testing"] = (
+                len(self.heads) * self.seeds * self._tokens("test", self.rows["test"]) / rate["validate"]
+            )
         sizes, notes = self._bytes(missing), self._notes(missing)
         return DryRun(self.verb, self.model, self.compute.precision, counts, seconds, sizes, notes)
 
@@ -238,12 +244,13 @@ class Survey:
     def _bytes(self, missing_tokens: float) -> dict[str, int]:
         found = {"token states": self._state_bytes(missing_tokens)} if missing_tokens else {}
         if self.final:
-            classifier, encoder = self.session.single, self.encoder
-            trained = sum(weight.numel() for weight in classifier.parameters() if weight.requires_grad)
-            named = encoder.source == "hub" and self.config.encoder.trainable_layers == 0
-            parts = [classifier.head, *([encoder.model] if self.runtime.bundle_encoder or not named else [])]
+            weights = dict(self.session.classifier.named_parameters())
+            in_heads = sum(weight.numel() for name, weight in weights.items() if not name.startswith("encoder."))
+            inside = self.runtime.bundle_encoder or not stays_with_its_name(self.config, self.encoder)
+            in_encoder = sum(weight.numel() for weight in self.encoder.model.parameters()) if inside else 0
+            trained = sum(weight.numel() for weight in weights.values() if weight.requires_grad)
             found["checkpoints, while it trains"] = _CHECKPOINT_BYTES * trained
-            found["model"] = 4 * sum(weight.numel() for part in parts for weight in part.parameters())
+            found["models" if self.model == JOINT else "model"] = 4 * (in_heads + len(self.heads) * in_encoder)
         return found
 
     def _notes(self, missing_tokens: float) -> list[str]:
@@ -262,22 +269,21 @@ class Survey:
         return notes + self._teaching()
 
     def _teaching(self) -> list[str]:
-        """What the teacher would read; its time is not in the estimate."""
-        from sentiment_hybrid.engine.training.distill import unlabelled
-        from sentiment_hybrid.engine.training.teacher import open_teacher
-
-        settings, sample_size, store = self.config.distill, self.settings.sample_size, self.store
-        if settings.teacher is None or not self.final:
+        """Texts beside the database's, and what the teacher would read; its time is not in the estimate."""
+        config, store = self.config, self.store
+        further = self.model == JOINT and config.joint.further_source is not None
+        if not self.final or not (further or config.distill.teacher):
             return []
-        rows, notes = store.read("train", sample_size, with_raw=True), []
-        if settings.source is not None:
-            more = unlabelled(self.config, self.model, store)
-            rows = rows.followed_by(more)
-            notes.append(f"{len(more):,} texts of {settings.source} come on top of the training rows, also in time")
-        teacher = open_teacher(
-            self.config, store.labels, store.normalizer, compute=self.compute,
-            token_budget=self.settings.token_budget, offline=self.runtime.offline,
-        )  # fmt: skip
-        texts, unread = teacher.unread(rows)
-        notes.append(f"the teacher, {teacher.name}, answers {texts:,} texts, of which it reads {unread:,} first")
+        rows, _ = prepare.read_rows(config, self.model, store, include_valid=self._with_valid)
+        notes = []
+        known = sum(self.rows[split] for split in (("train", "valid") if self._with_valid else ("train",)))
+        if more := len(rows) - known:
+            notes.append(f"{more:,} further texts come on top of the training rows, also in time")
+        if config.distill.teacher is not None:
+            teacher = open_teacher(
+                config, store.labels, store.normalizer, compute=self.compute, token_budget=self.settings.token_budget,
+                offline=self.runtime.offline,
+            )  # fmt: skip
+            texts, unread = teacher.unread(rows)
+            notes.append(f"the teacher, {teacher.name}, answers {texts:,} texts, of which it reads {unread:,} first")
         return notes

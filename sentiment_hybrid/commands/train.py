@@ -23,6 +23,7 @@ from sentiment_hybrid.engine.training.prepare import compute_for, prepare, read_
 from sentiment_hybrid.engine.training.publish import publish
 from sentiment_hybrid.engine.training.runner import best_epoch, fit, held, load_last
 from sentiment_hybrid.engine.training.runs import Run, now, versions
+from sentiment_hybrid.engine.training.teacher import check_teacher
 from sentiment_hybrid.files import check_writable
 from sentiment_hybrid.reporting.results import append_result
 from sentiment_hybrid.runtime import Runtime
@@ -133,6 +134,7 @@ def _train(
     """Open, prepare, fit, publish, test: one result for each head and its directory in ``targets``."""
     started = time.perf_counter()
     with distributed.together(lambda: open_store(config.paths.data_db)) as store:
+        distributed.together(lambda: check_teacher(config, store.labels))
         include_valid = purpose.include_valid
         rows = distributed.together(lambda: read_rows(config, model, store, include_valid=include_valid))
         with _open_run(config, model, runtime, store, include_valid=include_valid) as run:

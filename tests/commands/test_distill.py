@@ -19,7 +19,7 @@ from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.inference.predictor import Predictor
-from sentiment_hybrid.engine.training import kept_answers, prepare, teacher
+from sentiment_hybrid.engine.training import joint, kept_answers, prepare, teacher
 from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.errors import (
     ColumnError,
@@ -199,6 +199,25 @@ def test_a_dry_run_says_how_many_texts_the_teacher_reads(taught: Any) -> None:
     assert f"answers {distinct} texts, of which it reads 0 first" in " ".join(after.notes)
 
 
+def test_a_dry_run_of_joint_counts_the_further_texts_and_those_without_labels_for_the_teacher(taught: Any) -> None:
+    further = taught.folder / "further.csv"
+    further.write_text("text,label\n" + "".join(f"a good new line {n},positive\n" for n in range(20)))
+    document = yaml.safe_load(taught.file.read_text())
+    document["joint"] = {
+        "models": ["lstm", "linear"], "further_source": str(further),
+        "train": {"precision": "fp32"},
+    }  # fmt: skip
+    taught.file.write_text(yaml.safe_dump(document))
+    config = config_of(taught, f"distill.source={unlabelled_file(taught, 'one more day', 'and another')}")
+    with open_store(config.paths.data_db) as store:
+        chosen, held_out = joint.further(config, store)
+    (found,) = dry_run.run(config, ["joint"], "train")
+    assert 20 == len(chosen) + len(held_out) > len(held_out) > 0
+    more = len(chosen) + 2
+    assert f"answers {len(set(training_texts(config))) + more} texts" in " ".join(found.notes)
+    assert f"{more} further texts come on top" in " ".join(found.notes)
+
+
 # --- texts without labels
 
 
@@ -338,8 +357,14 @@ def test_a_file_that_knows_no_text_or_no_label_is_told(project: Any) -> None:
 
 def test_a_teacher_with_other_labels_is_refused(make_project: Any, taught: Any) -> None:
     three = make_project("three", labels=("negative", "neutral", "positive"))
-    with pytest.raises(LabelError, match="has the labels negative, positive, and the data negative, neutral, positive"):
+    with pytest.raises(
+        LabelError, match="has the labels negative, positive, but the data has negative, neutral, positive"
+    ):
         train.run(config_of(three, teacher=taught.folder / "teacher"), "linear")
+    assert not (three.folder / "results" / "runs").exists()
+    assert not (three.folder / "cache").exists(), "nothing is computed"
+    with pytest.raises(LabelError):
+        dry_run.run(config_of(three, teacher=taught.folder / "teacher"), ["linear"], "train")
 
 
 def test_another_kind_of_directory_is_refused(taught: Any, tiny_encoder_dir: Path) -> None:
@@ -387,7 +412,8 @@ def test_states_are_learned_and_the_map_is_thrown_away(taught: Any) -> None:
     assert np.load(kept).dtype == np.float16
 
 
-def test_states_need_layers_that_are_trained_and_a_model(taught: Any) -> None:
+def test_states_need_layers_that_are_trained_and_a_model(taught: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "read_rows", None)  # refused before any work
     with pytest.raises(ConfigError, match=r"encoder\.trainable_layers is 0"):
         train.run(config_of(taught, "distill.states=1"), "linear")
     said = probability_file(taught)

@@ -138,7 +138,7 @@ def test_the_command_line_trains_the_heads_and_shows_each(together: Any, capsys:
         assert str(final(together, head)) in said
 
 
-@pytest.mark.parametrize("option", [["--seeds", "2"], ["--dry-run"], ["--params", "best.yaml"]], ids=lambda one: one[0])
+@pytest.mark.parametrize("option", [["--seeds", "2"], ["--params", "best.yaml"]], ids=lambda one: one[0])
 def test_options_for_one_model_are_refused(
     together: Any, option: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

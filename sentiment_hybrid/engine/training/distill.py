@@ -19,7 +19,7 @@ from sentiment_hybrid.data.unlabelled import read_unlabelled
 from sentiment_hybrid.engine.inference.session import EncodedDataset, Session
 from sentiment_hybrid.engine.training.joint import further_keys
 from sentiment_hybrid.engine.training.teacher import Teacher, own_columns
-from sentiment_hybrid.errors import ConfigError, DataError
+from sentiment_hybrid.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,10 @@ class Lesson:
         """The dataset with soft targets: the teacher's probabilities at a temperature.
 
         For states, the session's classifier gets a linear map to the teacher's size, which is learned and not saved.
-
-        Raises:
-            ConfigError: states are to be learned, and no layer of the encoder is trained.
         """
         if self.states is not None:
             encoder = session.classifier.encoder
-            if encoder is None or encoder.frozen:
-                raise ConfigError(
-                    "distill.states trains the encoder, and encoder.trainable_layers is 0",
-                    hint="Train layers of it (--set encoder.trainable_layers=all), or set distill.states to 0.",
-                )
+            assert encoder is not None
             projection = torch.nn.Linear(encoder.hidden_size, self.states.shape[1])
             session.classifier.projection = projection.to(session.compute.device)
         return replace(dataset, soft=self.softened(temperature), pooled=self.states)

@@ -68,7 +68,7 @@ class Probe:
             OutputError: no states can be written into ``folder``.
         """
         session = self._session(precision)
-        rates, rows = [], min(len(self.examples), self.config.model(self.model).train.batch_size)
+        rates, rows = [], min(len(self.examples), self.config.training(self.model).batch_size)
         if session.states is not None:
             encoding, stored = self._growing("encode", session, partial(_encode, session))
             rates, rows = [encoding], max(rows, stored)
@@ -135,7 +135,7 @@ class Probe:
 
     def _fit(self, session: Session, part: slice) -> Trainer:
         dataset = session.dataset(self.examples.texts[part], self.examples.labels[part])
-        settings = self.config.model(self.model).train.model_copy(update={**_STANDSTILL, **_ENDLESS})
+        settings = self.config.training(self.model).model_copy(update={**_STANDSTILL, **_ENDLESS})
         seed = self.config.project.seed
         return new_trainer(session, dataset, dataset, settings=settings, labels=self.names, seed=seed)
 

@@ -24,6 +24,7 @@ from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import count
 from sentiment_hybrid.heads import display_name, encoder_family
 from sentiment_hybrid.models.classifier import Classifier
+from sentiment_hybrid.models.encoder.hub import LoadedEncoder
 from sentiment_hybrid.models.encoder.module import encoder_fingerprint
 from sentiment_hybrid.reporting.canvas import titled
 from sentiment_hybrid.reporting.plots import learning_curves
@@ -62,7 +63,7 @@ def publish(
             trained_on_valid=include_valid,
             temperature=temperature(session, classifier, trainer),
         )
-        inside = bundle or not _stays_with_its_name(config, session)
+        inside = bundle or not stays_with_its_name(config, session.encoder)
         save_model(target, classifier=classifier, encoder=session.encoder, info=info, bundle=inside, seen=seen)
     epochs = run.epochs()
     best = [epoch["epoch"] for epoch in epochs if epoch["is_best"]][-1]
@@ -138,6 +139,6 @@ def _describe(
     )
 
 
-def _stays_with_its_name(config: Config, session: Session) -> bool:
+def stays_with_its_name(config: Config, encoder: LoadedEncoder) -> bool:
     """A frozen encoder of the hub can be had again by name; any other cannot, not even mini: it changes with senthy."""
-    return session.encoder.source == "hub" and config.encoder.trainable_layers == 0
+    return encoder.source == "hub" and config.encoder.trainable_layers == 0

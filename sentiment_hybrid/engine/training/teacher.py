@@ -27,7 +27,7 @@ from sentiment_hybrid.engine.inference.onnx_runtime import is_export
 from sentiment_hybrid.engine.inference.predictor import model_directory
 from sentiment_hybrid.engine.memory import release
 from sentiment_hybrid.engine.training.kept_answers import KeptAnswers, text_keys
-from sentiment_hybrid.errors import LabelError, ModelError, UsageError
+from sentiment_hybrid.errors import ConfigError, LabelError, ModelError, UsageError
 from sentiment_hybrid.files import reason, recover
 from sentiment_hybrid.models.classifier import HeadOutput
 
@@ -59,16 +59,11 @@ def open_teacher(
 ) -> Teacher:
     """The teacher that ``distill.teacher`` names, for a student with these labels and this normaliser.
 
-    Raises:
-        ModelError: it is no model directory.
-        LabelError: a model with other labels.
-        SourceError, ColumnError, DataError: a file without usable probabilities.
-        UsageError: a file is to teach states.
+    Raises as `check_teacher`.
     """
+    check_teacher(config, labels)
     place, settings, cache = str(config.distill.teacher), config.distill, paths.cache_dir(config.paths.cache_dir)
     if is_file(place):
-        if settings.states:
-            raise UsageError(f"{place} has probabilities and no states", hint="Set distill.states to 0.")
         normalizers.from_id(normalizer).prepare(cache, offline=offline)
         return FileTeacher(place, own_columns(config.data), labels, normalizer)
     directory = _checked(model_directory(place))
@@ -76,6 +71,43 @@ def open_teacher(
         directory, labels, normalizer, compute=compute, token_budget=token_budget, offline=offline,
         states=settings.states > 0, cache=cache,
     )  # fmt: skip
+
+
+def check_teacher(config: Config, labels: tuple[str, ...]) -> None:
+    """Refuse a teacher that cannot teach a student with these labels; nothing is loaded.
+
+    Raises:
+        ModelError: it is no model directory.
+        LabelError: a model with other labels, in whatever order.
+        UsageError: a file is to teach states.
+        ConfigError: states are to be learned, and no layer of the encoder is trained.
+    """
+    settings, place = config.distill, str(config.distill.teacher)
+    if settings.teacher is None:
+        return
+    if settings.states and config.encoder.trainable_layers == 0:
+        raise ConfigError(
+            "distill.states trains the encoder, and encoder.trainable_layers is 0",
+            hint="Train layers of it (--set encoder.trainable_layers=all), or set distill.states to 0.",
+        )
+    if is_file(place):
+        if settings.states:
+            raise UsageError(f"{place} has probabilities and no states", hint="Set distill.states to 0.")
+        return
+    directory = _checked(model_directory(place))
+    _columns(directory, read_info(directory).labels, labels)
+
+
+def _columns(directory: Path, theirs: tuple[str, ...], labels: tuple[str, ...]) -> list[int]:
+    """Which of a teacher's labels each label of the data is. Raises LabelError unless both have the same."""
+    find = finder(theirs)
+    columns = [place for label in labels if (place := find(label)) is not None]
+    if not len(set(columns)) == len(labels) == len(theirs):
+        raise LabelError(
+            f"the teacher {directory} has the labels {', '.join(theirs)}, but the data has {', '.join(labels)}",
+            hint="A teacher needs the labels of its student: choose another, or prepare the data with its labels.",
+        )
+    return columns
 
 
 def teacher_digest(config: Config) -> str:
@@ -121,10 +153,7 @@ class FileTeacher:
 
 
 class ModelTeacher:
-    """A model directory; it reads each distinct text once, and its answers are kept in the cache.
-
-    Raises LabelError where its labels are not the student's, in whatever order.
-    """
+    """A model directory; it reads each distinct text once, and its answers are kept in the cache."""
 
     def __init__(
         self,
@@ -139,14 +168,7 @@ class ModelTeacher:
         cache: Path,
     ) -> None:
         self.name, self.directory, self.info = str(directory), directory, read_info(directory)
-        find = finder(self.info.labels)
-        self._columns = [place for label in labels if (place := find(label)) is not None]
-        if not len(set(self._columns)) == len(labels) == len(self.info.labels):
-            raise LabelError(
-                f"the teacher {directory} has the labels {', '.join(self.info.labels)}, and the data "
-                f"{', '.join(labels)}",
-                hint="A teacher needs the labels of its student: choose another, or prepare the data with its labels.",
-            )
+        self._columns = _columns(directory, self.info.labels, labels)
         normalizers.from_id(self.info.normalizer).prepare(cache, offline=offline)
         self._student_normalizer, self._states = normalizer, states
         self._compute, self._token_budget, self._offline = compute, token_budget, offline
