@@ -309,7 +309,10 @@ _FINETUNE = (
     _flag("--layer-decay", "finetune.layer_decay", float, "Factor on the rate of each lower encoder layer."),
     _FIGURES,
 )
-_TEST = (_flag("--sample-size", "test.sample_size", int, "Test on the first N rows."), _FIGURES)
+_TEST = (
+    _flag("--sample-size", "test.sample_size", int, "Test on N rows, in the proportions of the classes."),
+    _FIGURES,
+)
 
 #: What run-all's --sample-size limits, by mode.
 _SAMPLED: dict[Mode, str] = {

@@ -155,10 +155,10 @@ def labelling_of(
 ) -> Labelling:
     """The values of a source as labels of a model.
 
-    A value is the label of the same spelling, else what ``data.label_map`` says, else what it meant in the model's
-    training (``coding``), else the usual meaning of names and numbers. Numbers that a map omits are unknown. All values
-    are interpreted together: 1 next to 0 is positive, but 1 next to 0 and 2 is neutral. A single class is accepted if
-    all schemes with these labels agree on it.
+    A value is what it meant in the model's training (``coding``), unless ``data.label_map`` has values of this source;
+    else the label of the same spelling, else what the map says, else the usual meaning of names and numbers. Numbers
+    that a map omits are unknown. All values are interpreted together: 1 next to 0 is positive, but 1 next to 0 and 2 is
+    neutral. A single class is accepted if all schemes with these labels agree on it.
 
     Raises:
         LabelError: a value is none of the labels, unless ``data.unknown_labels`` is drop; shows both lists. Numbers
@@ -190,25 +190,33 @@ def all_mean(values: LabelValues, data: Data, labels: Sequence[str], coding: Map
 def _codes(values: LabelValues, data: Data, labels: Sequence[str], coding: Mapping[str, str]) -> dict[str, int]:
     plain = {value: item for value in values.first_rows if (item := canonical(value))}
     find = finder(labels)
-    meaning = _by_map(plain, data.label_map).coding if data.label_map is not None else {}
-    if not meaning:
-        meaning = _in_training(plain.values(), coding)
-        others = {item for item in plain.values() if item not in meaning and find(item) is None}
-        guess = _usually(plain.values(), {label.casefold() for label in labels})
-        numbers = [item for item in meaning if _whole(item) is not None]
-        if any(_whole(item) is not None for item in others) and any(
-            guess.get(item, meaning[item]).casefold() != meaning[item].casefold() for item in numbers
-        ):
-            raise _another_scheme(values, coding)
-        meaning |= {item: guess[item] for item in others if item in guess}
+    mapped = _by_map(plain, data.label_map).coding if data.label_map is not None else {}
+    trained = {} if mapped else _in_training(plain.values(), coding)
+    others = {item for item in plain.values() if item not in trained and find(item) is None}
+    meaning = mapped or trained | _usually_beside(others, trained, values, coding, labels)
     codes = {}
     for value, item in plain.items():
-        place = find(item)
-        if place is None and item in meaning:
-            place = find(meaning[item])
+        own = None if item in trained else find(item)
+        place = find(meaning[item]) if own is None and item in meaning else own
         if place is not None:
             codes[value] = place
     return codes
+
+
+def _usually_beside(
+    others: Collection[str],
+    trained: Mapping[str, str],
+    values: LabelValues,
+    coding: Mapping[str, str],
+    labels: Sequence[str],
+) -> dict[str, str]:
+    """The usual meaning of values beside those that were trained on. Raises LabelError if it contradicts these."""
+    guess = _usually({*others, *trained}, {label.casefold() for label in labels})
+    if any(_whole(item) is not None for item in others):
+        for item, label in trained.items():
+            if _whole(item) is not None and guess.get(item, label).casefold() != label.casefold():
+                raise _another_scheme(values, coding)
+    return {item: guess[item] for item in others if item in guess}
 
 
 def _in_training(items: Iterable[str], coding: Mapping[str, str]) -> dict[str, str]:

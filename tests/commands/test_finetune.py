@@ -596,3 +596,24 @@ def test_a_model_moved_elsewhere_is_fine_tuned_from_there(trained, tmp_path):
     assert result.parent_dir == moved
     assert result.model_dir.name == "linear_roberta_model_finetuned"
     assert set(result.labels) == {"negative", "positive"}
+
+
+def test_values_and_column_are_those_of_the_models_training(trained, capsys):
+    document = final(trained) / paths.MODEL_JSON
+    remembered = {"label_coding": {"8": "negative", "9": "positive"}, "text_column": "text_clean"}
+    document.write_text(json.dumps(json.loads(document.read_text()) | remembered))
+    with new_texts(trained).open(encoding="utf-8", newline="") as source:
+        rows = list(csv.DictReader(source))
+    file = trained.folder / "numbers.csv"
+    with file.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(["text", "text_clean", "label"])
+        writer.writerows(
+            [f"other {number}", row["text"], 9 if row["label"] == "positive" else 8] for number, row in enumerate(rows)
+        )
+    result = finetune.run(trained.config("finetune.epochs=1"), "linear", data_file=file)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "labels are read as 8 = negative, 9 = positive" in said
+    assert "column 'text_clean' is read, as in the model's training" in said
+    info = read_info(result.model_dir)
+    assert (info.label_coding, info.text_column) == tuple(remembered.values())

@@ -248,6 +248,12 @@ def test_values_mean_to_a_model_what_they_meant_in_its_training(
     assert {value: found.labels[code] for value, code in found.codes.items()} == expected
 
 
+def test_a_value_that_is_the_name_of_another_label_means_what_it_meant_in_training() -> None:
+    data = Data(label_map={"0": "1", "1": "2"})
+    (labelling,) = resolve([values("0", "1")], data)
+    assert labelling_of(values("1"), Data(), labelling.labels, coding=labelling.coding).codes == {"1": 1}
+
+
 @pytest.mark.parametrize(("training", "given"), [(("0", "1", "2"), ("-1", "0", "1")), (("0", "1"), ("-1", "0", "1"))])
 def test_numbers_of_another_scheme_than_in_training_are_refused(
     training: tuple[str, ...], given: tuple[str, ...]

@@ -307,7 +307,7 @@ def _in_labels(loaded: LoadedModel, store: Store, examples: Examples) -> tuple[E
     codes = np.array([-1 if (place := find(label)) is None else place for label in store.labels])
     counts = np.bincount(examples.labels[codes[examples.labels] < 0], minlength=len(store.labels))
     unanswered = {label: int(count) for label, count in zip(store.labels, counts, strict=True) if count}
-    answers = _answers(own, sorted(code for code in codes if code >= 0), unanswered)
+    answers = _answers(own, np.unique(codes[codes >= 0]), unanswered)
     kept = examples.chosen(np.flatnonzero(codes[examples.labels] >= 0)) if unanswered else examples
     return replace(kept, labels=codes[kept.labels]), answers
 
