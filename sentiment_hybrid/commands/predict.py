@@ -26,13 +26,15 @@ if TYPE_CHECKING:
     import numpy as np
 
     from sentiment_hybrid.config.schema import Config, Data
-    from sentiment_hybrid.data.sources import Batch, Source
+    from sentiment_hybrid.data.sources import Batch, Limit, Source
     from sentiment_hybrid.data.writers import Quoting
     from sentiment_hybrid.engine.inference.predictor import Backend, Prediction, Predictor
 
 Format = Literal["lines", "csv", "tsv", "jsonl"]
 
 STDIN = "-"
+#: Settings of ``data`` that decide what is read.
+_READING = ("table", "encoding", "delimiter", "quoting", "bad_rows", "max_text_bytes")
 #: Digits written for a probability; further digits are rounding noise.
 _DIGITS = 6
 #: Rows read at a time; several of these batches are labelled together.
@@ -139,6 +141,7 @@ class _Incoming:
     types: Mapping[str, Any] = field(default_factory=dict)
     quoting: Quoting = "auto"
     numbers: Callable[[Sequence[str]], Collection[str]] = lambda columns: ()
+    limit: Limit | None = None
     live: bool = False
     stamp: tuple[int | str, ...] = ()
 
@@ -286,7 +289,7 @@ def _open(stack: contextlib.ExitStack, request: Request) -> _Incoming:
     batches = ([batch] for batch in _batches(stack, source))
     return _Incoming(
         source.name, found, list(source.columns), batches, source.types, source.quoting, source.numbers,
-        stamp=_stamp(path),
+        source.limit, stamp=_stamp(path),
     )  # fmt: skip
 
 
@@ -318,7 +321,7 @@ def _streamed(name: str, kind: str, batches: Iterator[Batch], source: Source) ->
     first = list(itertools.islice(batches, 1))
     columns = list(first[0].columns) if first else list(source.columns)
     every = ([batch] for batch in itertools.chain(first, batches))
-    return _Incoming(name, kind, columns, every, quoting=source.quoting)
+    return _Incoming(name, kind, columns, every, quoting=source.quoting, limit=source.limit)
 
 
 def _opened(stack: contextlib.ExitStack, path: Path) -> BinaryIO:
@@ -528,7 +531,7 @@ def _parts(
         "text_column": request.text_column,
         "format": incoming.kind,
     }
-    options |= request.data.model_dump(mode="json", include={"table", "encoding", "delimiter", "quoting", "bad_rows"})
+    options |= request.data.model_dump(mode="json", include={*_READING})
     key = {"input": list(incoming.stamp), "model": predictor.identity, "options": options, "version": __version__}
     discarded = parts.find(key, resume=request.resume)
     if discarded:
@@ -563,7 +566,7 @@ def _groups(incoming: _Incoming, column: str, added: Sequence[str]) -> Iterator[
                     f"{incoming.name}, row {batch.rows[0]} or later: a key {clash[0]!r}, which a prediction adds",
                     hint="Choose another name, e.g. --prefix model_.",
                 )
-            new += texts_of(batch, column, source=incoming.name)
+            new += texts_of(batch, column, source=incoming.name, limit=incoming.limit)
         length = sum(len(text or "") for text in new)
         if texts and (len(texts) + len(new) > CHUNK or size + length > _CHARACTERS):
             yield _Group(_joined(batches), texts)

@@ -90,7 +90,7 @@ class Data(Section):
 
     source: str = default(
         "kaggle:zphudzz/tweets-clean-posneg-v1",
-        "kaggle[:OWNER/NAME[/versions/N]], a csv, tsv, jsonl or parquet file (or .gz), an SQLite database, or sample.",
+        "kaggle[:OWNER/NAME[/versions/N]], a csv, tsv, jsonl or parquet file (or .gz), .xlsx, SQLite, or sample.",
         min_length=1,
     )
     train_source: str | None = default(None, "Official training split; with test_source it replaces source.")
@@ -118,6 +118,9 @@ class Data(Section):
     label_case: Literal["error", "merge"] = default("error", "Labels that differ by case alone, such as Spam and spam.")
     max_labels: int = default(50, "Different values that a column of labels may have.", ge=2, le=100_000)
     bad_rows: Literal["error", "skip"] = default("error", "What to do with an unreadable row; skip counts it.")
+    max_text_bytes: int = default(
+        1_000_000, "Longest text in UTF-8 bytes; what is beyond is cut, counted and reported.", ge=100, le=50_000_000
+    )
     conflicts: Literal["drop", "keep"] = default("drop", "Identical texts with different labels.")
     repeats: Literal["drop", "keep"] = default("drop", "Identical texts with the same label after the first.")
     normalizer: Literal["tweet", "classic", "none"] = default(

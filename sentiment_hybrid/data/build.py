@@ -138,6 +138,8 @@ def fingerprint(parts: Sequence[Part], data: Data, normalizer: Normalizer, *, de
     settings = data.model_dump(mode="json", exclude=apart)
     if data.delimiter is None:
         del settings["delimiter"]
+    if data.max_text_bytes == Data().max_text_bytes:
+        del settings["max_text_bytes"]
     if data.label_case == "error":
         del settings["label_case"]
     # Databases that were made before encodings were detected stay up to date.

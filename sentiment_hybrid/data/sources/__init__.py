@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Literal, cast
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data.kaggle import DEFAULT_HANDLE, download
-from sentiment_hybrid.data.sources.base import MISSING, Batch, Source, opened, texts_of, value_text
+from sentiment_hybrid.data.sources.base import MISSING, Batch, Limit, Source, opened, texts_of, value_text
 from sentiment_hybrid.data.sources.dialect import (
     DELIMITER_NAMES,
     DELIMITERS,
@@ -32,6 +32,7 @@ __all__ = [
     "FORMATS",
     "MISSING",
     "Batch",
+    "Limit",
     "LiveStream",
     "Source",
     "kind_of",
@@ -86,6 +87,12 @@ def open_source(spec: str, data: Data, *, offline: bool = False) -> Source:
         SourceError: missing, a directory, unreadable, of an unknown kind, or Kaggle cannot be reached.
         ColumnError: a column name occurs twice.
     """
+    source = _opened_source(spec, data, offline=offline)
+    source.limit = Limit(data.max_text_bytes)
+    return source
+
+
+def _opened_source(spec: str, data: Data, *, offline: bool) -> Source:
     if spec == "sample":
         return _open_file(paths.sample_csv(), Data(bad_rows=data.bad_rows), name="sample")
     if spec == "kaggle" or spec.startswith("kaggle:"):
@@ -114,7 +121,9 @@ def open_stream(
         raise SourceError(f"{name} looks like {found}, not like one text per line", hint=f"Set --format {found}.")
     if isinstance(stream, LiveStream):
         buffered = io.BufferedReader(stream)
-    return _text_source(kind or "lines", Path(name), data, head=head, whole=False, stream=buffered)
+    source = _text_source(kind or "lines", Path(name), data, head=head, whole=False, stream=buffered)
+    source.limit = Limit(data.max_text_bytes)
+    return source
 
 
 def _open_file(path: Path, data: Data, *, name: str | None = None) -> Source:

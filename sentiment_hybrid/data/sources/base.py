@@ -7,21 +7,31 @@ import contextlib
 import gzip
 import hashlib
 import io
+import itertools
+import logging
 import stat
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TextIO, cast
+from typing import Any, BinaryIO, Literal, TextIO, TypeVar, cast
 
-from sentiment_hybrid.errors import ColumnError, SourceError
+from sentiment_hybrid.errors import ColumnError, SourceError, count
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 BATCH_SIZE = 10_000
 GZIP_MAGIC = b"\x1f\x8b"
 
 BadRows = Literal["error", "skip"]
+
+#: Bytes without a line break at most; a longer line is no row of a table of texts.
+LONGEST_LINE = 1 << 26
+#: Bytes (of text) that a batch holds at most where its rows are long, beside its last row.
+BATCH_BYTES = 1 << 24
 
 
 class Missing:
@@ -49,6 +59,29 @@ class Batch:
         return len(self.rows)
 
 
+class Limit:
+    """Cuts long texts, and counts them: what a model reads of a text is bounded, so the rest would only cost memory."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.cut = 0
+
+    def __call__(self, texts: list[str | None]) -> list[str | None]:
+        """The texts, at most ``size`` UTF-8 bytes of each; the same list where none is longer."""
+        if not any(text is not None and 4 * len(text) > self.size for text in texts):
+            return texts
+        return [text if text is None else self._one(text) for text in texts]
+
+    def _one(self, text: str) -> str:
+        if 4 * len(text) <= self.size:
+            return text
+        start = text[: self.size].encode("utf-8", "surrogatepass")
+        if len(start) <= self.size and len(text) <= self.size:
+            return text
+        self.cut += 1
+        return start[: self.size].decode("utf-8", "ignore")
+
+
 class NotTextError(ValueError):
     """A value that cannot be read as a text; the message says what it is."""
 
@@ -59,6 +92,8 @@ class Source(ABC):
     def __init__(self, name: str, *, bad_rows: BadRows = "error") -> None:
         self.name = name
         self.bad_rows = bad_rows
+        #: For texts; `open_source` sets another one.
+        self.limit = Limit(1_000_000)
 
     @property
     @abstractmethod
@@ -109,8 +144,14 @@ class Source(ABC):
             SourceError: unreadable, damaged, or a bad row (unless ``bad_rows`` is skip: then counted in ``skipped``).
         """
         wanted = list(columns if columns is not None else self._every_column())
+        self.limit.cut = 0
         for batch in self._tables(wanted, size):
             yield batch if batch.sound else self._checked(batch, native)
+        if self.limit.cut:
+            _log.warning(
+                "%s: %s cut after %s bytes (data.max_text_bytes)",
+                self.name, count(self.limit.cut, "text"), f"{self.limit.size:,}",
+            )  # fmt: skip
 
     def _checked(self, batch: Batch, native: bool) -> Batch:
         """Values as texts (unless ``native``) and in order, row by row only where a batch has something unusual."""
@@ -122,6 +163,8 @@ class Source(ABC):
                 problems |= found
             if not _is_sound(_joined(columns[name])):
                 problems |= {at: problem for at, value in enumerate(columns[name]) if (problem := unsound(value))}
+        if not native:
+            columns = {name: self.limit(values) for name, values in columns.items()}
         return self._without(problems, Batch(batch.rows, columns, batch.skipped))
 
     def _without(self, problems: dict[int, str], batch: Batch) -> Batch:
@@ -145,12 +188,15 @@ class Source(ABC):
         return SourceError(f"{self.name}, {self.place(row)}: {problem}", hint=hint)
 
 
-def texts_of(batch: Batch, column: str, *, source: str) -> list[str | None]:
-    """A column of a ``native`` batch as texts, null where it is missing. Raises SourceError for what is no text."""
+def texts_of(batch: Batch, column: str, *, source: str, limit: Limit | None = None) -> list[str | None]:
+    """A column of a ``native`` batch as texts, cut at the limit; null where it is missing.
+
+    Raises SourceError for what is no text.
+    """
     texts, problems = _as_texts(batch.columns.get(column, [None] * len(batch)), column)
     for at, problem in problems.items():
         raise SourceError(f"{source}, row {batch.rows[at]}: {problem}")
-    return texts
+    return texts if limit is None else limit(texts)
 
 
 def _as_texts(values: Sequence[Any], column: str) -> tuple[list[str | None], dict[int, str]]:
@@ -250,6 +296,34 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         yield io.BufferedReader(cast(Any, gzip.GzipFile(fileobj=file)), 1 << 20) if zipped else file
 
 
+class _Bounded(io.RawIOBase):
+    """A binary file whose lines end: memory must not depend on what a small compressed file unpacks to."""
+
+    def __init__(self, binary: BinaryIO, name: str) -> None:
+        self._binary: Any = binary
+        self._name = name
+        self._open_line = 0
+        #: Bytes that were read.
+        self.total = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Bytes as they come, without waiting for a full buffer. Raises SourceError for a line that does not end."""
+        size = self._binary.readinto1(buffer)
+        self.total += size
+        block = bytes(memoryview(buffer)[:size])
+        last = max(block.rfind(b"\n"), block.rfind(b"\r"))
+        self._open_line = self._open_line + size if last < 0 else size - last - 1
+        if self._open_line > LONGEST_LINE:
+            raise SourceError(
+                f"{self._name} has a line of more than {LONGEST_LINE >> 20} MB, so it is no table of texts",
+                hint="Is it another kind of file, or are its line breaks lost?",
+            )
+        return int(size)
+
+
 class FileSource(Source):
     """Base of sources that are one file; gzip is recognised by its first bytes."""
 
@@ -325,6 +399,7 @@ class TextSource(FileSource):
         super().__init__(path, name=name, bad_rows=bad_rows)
         self.encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
         self._stream = stream
+        self._bytes: _Bounded | None = None
         self._columns: list[str] | None = None
 
     def fingerprint(self) -> str:
@@ -348,6 +423,25 @@ class TextSource(FileSource):
                 binary = self._stream
             else:
                 binary = stack.enter_context(self._binary())
-            text = io.TextIOWrapper(binary, encoding=self.encoding, errors="surrogateescape", newline=self._newline)
-            stack.callback(text.detach if self._stream is not None else text.close)
+            self._bytes = _Bounded(binary, self.name)
+            text = io.TextIOWrapper(
+                io.BufferedReader(self._bytes, 1 << 18),
+                encoding=self.encoding, errors="surrogateescape", newline=self._newline,
+            )  # fmt: skip
+            stack.callback(text.close)
             yield text
+
+
+def some(items: Iterator[T], size: int, length: Callable[[T], int]) -> list[T]:
+    """The next items: ``size`` at most, and no more than are needed to be of `BATCH_BYTES` together."""
+    taken: list[T] = []
+    total, step = 0, 1
+    while len(taken) < size and total < BATCH_BYTES:
+        more = list(itertools.islice(items, min(step, size - len(taken))))
+        if not more:
+            break
+        taken += more
+        added = sum(map(length, more))
+        total += added
+        step = 64 if added < 1 << 16 else 1
+    return taken

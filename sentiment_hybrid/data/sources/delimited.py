@@ -15,12 +15,22 @@ from typing import Any
 
 from sentiment_hybrid.borrowed import Borrowed
 from sentiment_hybrid.data.sources import fast_csv
-from sentiment_hybrid.data.sources.base import GZIP_MAGIC, Batch, TextSource, reading, unsound, without_repeats
+from sentiment_hybrid.data.sources.base import (
+    BATCH_BYTES,
+    GZIP_MAGIC,
+    Batch,
+    TextSource,
+    reading,
+    unsound,
+    without_repeats,
+)
 from sentiment_hybrid.data.sources.dialect import BOM, Dialect, Quoting, column_names
 from sentiment_hybrid.errors import SourceError
 
 #: Longest field of a csv file; more is an unclosed quote rather than a text.
 LONGEST_FIELD = 10_000_000
+#: Rows that are read before their size is looked at.
+_STEP = 16
 #: Within, the csv module reads fields of this length; several sources may be open at once.
 _LONG_FIELDS = Borrowed(lambda: partial(csv.field_size_limit, csv.field_size_limit(LONGEST_FIELD)))
 #: Lines that are numbers of JSON, within 64 bits, or empty.
@@ -84,7 +94,7 @@ class DelimitedSource(TextSource):
         if not left or self._stream is not None:
             return set()
         try:
-            with contextlib.closing(self.batches(list(columns))) as batches:  # type: ignore[type-var]
+            with contextlib.closing(self.batches(list(columns), native=True)) as batches:  # type: ignore[type-var]
                 for batch in batches:
                     left = {name for name in left if _are_numbers(batch.columns[name])}
                     filled |= {name for name in left if any(batch.columns[name])}
@@ -139,7 +149,7 @@ class DelimitedSource(TextSource):
         first = 1
         for values in fast_csv.tables(
             self.path, wanted, names=names, delimiter=dialect.delimiter, quoting=dialect.quoting == "minimal",
-            zipped=zipped, size=size,
+            zipped=zipped, size=size, longest=self.limit.size,
         ):  # fmt: skip
             rows = range(first, first + len(values[0]))
             if len(names) > 1 and _has_row(values, written):  # perhaps the header again
@@ -160,10 +170,12 @@ class DelimitedSource(TextSource):
     def _next(self, reader: Iterator[list[str]], size: int) -> list[list[str] | csv.Error]:
         """The next rows, blank lines left out; an error stands for a row whose quoting is malformed."""
         rows: list[list[str] | csv.Error] = []
-        while (missing := size - len(rows)) > 0:
+        assert self._bytes is not None
+        enough = self._bytes.total + BATCH_BYTES
+        while (missing := size - len(rows)) > 0 and (self._bytes.total < enough or not rows):
             before = len(rows)
             try:
-                rows.extend(itertools.islice(reader, missing))
+                rows.extend(itertools.islice(reader, min(missing, _STEP)))
                 if len(rows) == before:
                     break
             except csv.Error as error:

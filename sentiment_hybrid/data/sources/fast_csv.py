@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow
-from pyarrow import csv
+from pyarrow import compute, csv
 
 from sentiment_hybrid.data.sources.dialect import column_names
 
@@ -28,7 +28,15 @@ class UnusualError(Exception):
 
 
 def tables(
-    path: Path, columns: Sequence[str], *, names: Sequence[str], delimiter: str, quoting: bool, zipped: bool, size: int
+    path: Path,
+    columns: Sequence[str],
+    *,
+    names: Sequence[str],
+    delimiter: str,
+    quoting: bool,
+    zipped: bool,
+    size: int,
+    longest: int,
 ) -> Iterator[list[list[str]]]:
     """Values of the columns, ``size`` rows at a time at most, from a UTF-8 file whose first line is its header.
 
@@ -40,10 +48,11 @@ def tables(
         quoting: fields may be in double quotes, and then hold delimiters and line breaks.
         zipped: the file is compressed by gzip.
         size: rows at a time.
+        longest: bytes of a value at most.
 
     Raises:
-        UnusualError: a row with another number of fields, malformed quotes or quotes inside a field without them, a
-            byte that is no text, a NUL, a header of several lines.
+        UnusualError: a longer value, a row with another number of fields, malformed quotes or quotes inside a field
+            without them, a byte that is no text, a NUL, a header of several lines.
     """
     parse = csv.ParseOptions(delimiter=delimiter, quote_char='"' if quoting else False, newlines_in_values=quoting)
     convert = csv.ConvertOptions(column_types=dict.fromkeys(names, pyarrow.string()), include_columns=list(columns))
@@ -51,6 +60,8 @@ def tables(
         with pyarrow.input_stream(str(path), compression="gzip" if zipped else None) as stream:
             blocks = _blocks(stream, names, delimiter, quoting)
             for table in _gathered((_parsed(block, names, parse, convert) for block in blocks), size):
+                if any((compute.max(compute.binary_length(column)).as_py() or 0) > longest for column in table.columns):
+                    raise UnusualError
                 for start in range(0, table.num_rows, size):
                     yield [column.to_pylist() for column in table.slice(start, size).columns]
     except (pyarrow.ArrowException, OSError) as error:

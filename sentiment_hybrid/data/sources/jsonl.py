@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sentiment_hybrid.data.sources.base import BATCH_SIZE, MISSING, Batch, TextSource, unsound
+from sentiment_hybrid.data.sources.base import BATCH_SIZE, MISSING, Batch, TextSource, some, unsound
 
 
 class JsonLinesSource(TextSource):
@@ -23,14 +22,14 @@ class JsonLinesSource(TextSource):
         """Keys in the order in which they first occur."""
         if self._columns is None:
             with self._text() as text:
-                records, _ = self._records(itertools.islice(text, BATCH_SIZE), 1)
+                records, _ = self._records(some(text, BATCH_SIZE, len), 1)
                 self._columns = _keys(records.values())
         return self._columns
 
     def _tables(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
         with self._text() as text:
             first = 1
-            while lines := list(itertools.islice(text, size)):
+            while lines := some(text, size, len):
                 records, skipped = self._records(lines, first)
                 names = columns or _keys(records.values())
                 values = {name: [record.get(name, MISSING) for record in records.values()] for name in names}

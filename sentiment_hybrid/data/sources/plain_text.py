@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 
-from sentiment_hybrid.data.sources.base import Batch, TextSource
+from sentiment_hybrid.data.sources.base import Batch, TextSource, some
 
 
 class LinesSource(TextSource):
@@ -20,6 +19,6 @@ class LinesSource(TextSource):
     def _tables(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
         with self._text() as text:
             first = 1
-            while lines := [line.rstrip("\r\n") for line in itertools.islice(text, size)]:
+            while lines := [line.rstrip("\r\n") for line in some(text, size, len)]:
                 yield Batch(range(first, first + len(lines)), {"text": lines})
                 first += len(lines)

@@ -6,8 +6,9 @@ import contextlib
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from sentiment_hybrid.data.sources.base import BadRows, Batch, FileSource
+from sentiment_hybrid.data.sources.base import LONGEST_LINE, BadRows, Batch, FileSource, some
 from sentiment_hybrid.errors import SourceError
 
 LOCK_SECONDS = 5.0
@@ -36,6 +37,7 @@ class SqliteSource(FileSource):
             with contextlib.closing(
                 sqlite3.connect(address, uri=True, timeout=LOCK_SECONDS, check_same_thread=False)
             ) as connection:
+                connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_LINE)
                 connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
                 yield connection
         except UnicodeError as error:
@@ -53,7 +55,16 @@ class SqliteSource(FileSource):
     def _find(self, wanted: str | None) -> str:
         with self._connected() as connection:
             query = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'"
-            tables = [str(row[0]) for row in connection.execute(f"{query} ORDER BY name")]
+            table = self._chosen([str(row[0]) for row in connection.execute(f"{query} ORDER BY name")], wanted)
+            plan = connection.execute(f"EXPLAIN QUERY PLAN SELECT * FROM {_quoted(table)}").fetchall()
+        if any("RECURSIVE" in str(step[-1]) for step in plan):
+            raise SourceError(
+                f"{self.path}: the view {table} is recursive, and may never end",
+                hint=f"Store its rows first: CREATE TABLE rows AS SELECT * FROM {_quoted(table)} LIMIT 1000000",
+            )
+        return table
+
+    def _chosen(self, tables: list[str], wanted: str | None) -> str:
         shown = ", ".join(tables) or "no tables"
         if wanted is not None:
             if wanted not in tables:
@@ -78,10 +89,14 @@ class SqliteSource(FileSource):
             cursor = connection.execute(f"SELECT * FROM {_quoted(self.table)}")
             names = [item[0].strip() for item in cursor.description]
             first = 1
-            while rows := cursor.fetchmany(size):
+            while rows := some(cursor, size, _length):
                 values = {name: [row[names.index(name)] for row in rows] for name in columns}
                 yield Batch(range(first, first + len(rows)), values)
                 first += len(rows)
+
+
+def _length(row: Sequence[Any]) -> int:
+    return sum(len(value) for value in row if isinstance(value, str | bytes))
 
 
 def _quoted(name: str) -> str:
