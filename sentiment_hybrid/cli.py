@@ -584,9 +584,10 @@ def data(call: Call, *, refresh: Refresh = False) -> None:
         senthy data --source reviews.csv --text-column review
         senthy data --source tweets.csv --label-map 0=negative --label-map 4=positive
     """
+    config = call.config()
     from sentiment_hybrid.commands import data as verb
 
-    verb.show(verb.run(call.config(), refresh=refresh, offline=call.runtime.offline))
+    verb.show(verb.run(config, refresh=refresh, offline=call.runtime.offline))
 
 
 @command(app, "pretraining", runtime=("resume",))
@@ -597,9 +598,10 @@ def pretrain(call: Call) -> None:
         senthy pretrain --data tweets.csv --base roberta-base --output models/tweets
         senthy pretrain --base scratch --epochs 3
     """
+    config = call.config()
     from sentiment_hybrid.commands import pretrain as verb
 
-    verb.show(verb.run(call.config(), call.runtime))
+    verb.show(verb.run(config, call.runtime))
 
 
 @command(app, "training", runtime=("resume", "encoder", "bundle_encoder"))
@@ -618,14 +620,14 @@ def train(
         senthy train --model han --epochs 3
         senthy train --sample-size 20000 --seeds 3
     """
-    from sentiment_hybrid.commands import train as verb
-
     if model == _JOINT and (seeds > 1 or params):
         raise UsageError("--seeds and --params cannot be used with joint", hint="Leave them out, or choose one model.")
     config = call.config([model], params=params)
     if dry_run:
         _dry_run(config, [model], "train", call.runtime, seeds=seeds, test=not no_test)
         return
+    from sentiment_hybrid.commands import train as verb
+
     if model == _JOINT:
         for result in verb.run_joint(config, call.runtime, test=not no_test):
             tables.training(result)
@@ -647,9 +649,9 @@ def optimize(
         senthy optimize --model han --n-trials 30 --workers 2
         senthy optimize --storage sqlite:///study.db --timeout 3600
     """
+    config = call.config([model])
     from sentiment_hybrid.commands import optimize as verb
 
-    config = call.config([model])
     if dry_run:
         _dry_run(config, [model], "optimize", call.runtime, final=not no_final)
         return
@@ -671,9 +673,10 @@ def test(
         senthy test --model han
         senthy test --load-model-path mini --data reviews.csv
     """
+    config = call.config()
     from sentiment_hybrid.commands import test as verb
 
-    result = verb.run(call.config(), model, call.runtime, load_model_path=load_model_path, split=split, data_file=data)
+    result = verb.run(config, model, call.runtime, load_model_path=load_model_path, split=split, data_file=data)
     tables.test(result)
 
 
@@ -700,10 +703,11 @@ def finetune(
         senthy finetune --model han --finetune-data-path reviews.csv
         senthy finetune --load-model-path mini --finetune-data-path reviews.csv
     """
+    config = call.config()
     from sentiment_hybrid.commands import finetune as verb
 
     result = verb.run(
-        call.config(),
+        config,
         model,
         call.runtime,
         data_file=data,
@@ -752,11 +756,12 @@ def predict(
         senthy predict "not bad at all :)"
         senthy predict --input reviews.csv --output labelled.csv
     """
+    config = call.config()
     from sentiment_hybrid.commands import predict as verb
 
     request = verb.Request(
         texts or [],
-        config=call.config(),
+        config=config,
         model_dir=load_model_path,
         head=model,
         input_file=input_,
@@ -796,6 +801,7 @@ def export(
         senthy export --model han --quantize int8
         senthy export --format pack --output models/pack
     """
+    config = call.config()
     from sentiment_hybrid.commands import export as verb
     from sentiment_hybrid.commands import packing
 
@@ -805,11 +811,11 @@ def export(
                 "--format pack exports the models in joint.models; the only option for it is --output",
                 hint="Leave out --model, --load-model-path, --quantize and --encoder.",
             )
-        packing.show(packing.run(call.config(), output=output, offline=call.runtime.offline))
+        packing.show(packing.run(config, output=output, offline=call.runtime.offline))
         return
 
     result = verb.run(
-        call.config(),
+        config,
         model,
         load_model_path=load_model_path,
         output=output,
@@ -839,10 +845,10 @@ def run_all(
         senthy run-all --config quickstart
         senthy run-all --source reviews.csv --mode optimize --model han
     """
-    from sentiment_hybrid.commands import run_all as verb
-
     models = list(dict.fromkeys(model or ("lstm", "han")))
     config = call.in_mode(mode).config(models, params=params)
+    from sentiment_hybrid.commands import run_all as verb
+
     if dry_run:
         if mode == "test":
             raise UsageError("--dry-run is for training and search", hint="Leave it out, or change --mode.")
@@ -877,9 +883,10 @@ def bench(
         senthy bench --model han
         senthy bench --config quickstart --seconds 1 --json
     """
+    config = call.config([model])
     from sentiment_hybrid.commands import bench as verb
 
-    result = verb.run(call.config([model]), model, call.runtime, seconds=seconds)
+    result = verb.run(config, model, call.runtime, seconds=seconds)
     console.as_json(result.as_dict()) if json_ else verb.show(result)
 
 
@@ -897,9 +904,10 @@ def fetch(
         senthy fetch --what encoder
         senthy fetch --offline
     """
+    config = call.config()
     from sentiment_hybrid.commands import fetch as verb
 
-    result = verb.run(call.config(), what=what or (), offline=call.runtime.offline)
+    result = verb.run(config, what=what or (), offline=call.runtime.offline)
     verb.show(result)
     if result.missing:
         raise typer.Exit(1)
@@ -913,9 +921,10 @@ def info(call: Call, *, json_: Json = False) -> None:
         senthy info
         senthy info --json --device cpu
     """
+    config = call.config()
     from sentiment_hybrid.commands import info as verb
 
-    facts = verb.run(call.config(), config_file=call.file, device=call.runtime.device)
+    facts = verb.run(config, config_file=call.file, device=call.runtime.device)
     console.as_json(facts) if json_ else verb.show(facts)
 
 
@@ -1006,10 +1015,11 @@ def cache_info(
         senthy cache info
         senthy cache info --verify
     """
+    config = call.config()
     from sentiment_hybrid.commands import cache as verb
 
     with console.progress("checking", unit="shards") as bar:
-        found = verb.info(call.config(), verify=verify, progress=bar.advance)
+        found = verb.info(config, verify=verify, progress=bar.advance)
     console.as_json(found.to_dict()) if json_ else verb.show(found)
     if verify and found.problems:
         raise typer.Exit(1)
@@ -1036,12 +1046,13 @@ def cache_clear(
         senthy cache clear --states --older-than 30
         senthy cache clear --all --yes
     """
+    config = call.config()
     from sentiment_hybrid.commands import cache as verb
 
     chosen = {"states": states, "baselines": baselines, "finetune": finetune, "teachers": teachers}
     chosen["leftovers"] = leftovers
     kinds = [kind for kind, wanted in chosen.items() if wanted or all_]
-    cleared = verb.clear(call.config(), kinds, older_than=older_than, confirm=lambda found: yes or _may_clear(found))
+    cleared = verb.clear(config, kinds, older_than=older_than, confirm=lambda found: yes or _may_clear(found))
     verb.show_cleared(cleared)
     if cleared.kept:
         raise typer.Exit(1)

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 import traceback as standard
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 #: Seconds between two progress lines if stderr is not a terminal.
 PLAIN_INTERVAL = 10.0
 
+#: Columns of a terminal from which on a progress bar has its bar and its speed.
+_WIDE = 110
+
 #: Width of tables that go to a pipe or file: large, so that nothing is wrapped.
 _PIPE_WIDTH = 1000
 
@@ -40,6 +43,7 @@ _HIDDEN = {code: f"\\x{code:02x}" for code in range(32) if chr(code) not in "\n\
 _verbosity = 0
 _consoles: dict[str, tuple[Any, Console]] = {}
 _live: list[RichProgress] = []
+_speakers: list[str] = []
 _clock = time.monotonic
 
 
@@ -186,13 +190,27 @@ class _LogLines(logging.Handler):
 def note(message: str) -> None:
     """Print one line of information on stderr; silent with -q."""
     if _is_talkative():
-        _line(message)
+        _line(f"{_speaker() if message else ''}{message}")
+
+
+@contextmanager
+def speaking(name: str) -> Iterator[None]:
+    """While the block runs, notes, warnings and progress begin with a name: that of a model, or a seed of it."""
+    _speakers.append(name)
+    try:
+        yield
+    finally:
+        _speakers.pop()
+
+
+def _speaker() -> str:
+    return f"{', '.join(_speakers)}: " if _speakers else ""
 
 
 def warn(message: str) -> None:
     """Print a warning on stderr, also with -q."""
     if distributed.is_main():
-        _line(message, head="warning: ", head_style="bold yellow")
+        _line(f"{_speaker()}{message}", head="warning: ", head_style="bold yellow")
 
 
 def error(message: str, *, problems: Sequence[str] = (), hint: str = "") -> None:
@@ -292,6 +310,7 @@ class Progress:
         self._done = 0
         self._facts: dict[str, object] = {}
         self._started = self._printed = _clock()
+        self._printed_at = 0
         self._bar = bar
         self._task: TaskID | None = None
         if bar is not None:
@@ -324,7 +343,7 @@ class Progress:
                 facts=_facts(self._facts),
             )
         elif _is_talkative() and _clock() - self._printed >= PLAIN_INTERVAL:
-            self._printed = _clock()
+            self._printed, self._printed_at = _clock(), self._done
             _line(self.line())
 
     def line(self) -> str:
@@ -344,7 +363,7 @@ class Progress:
         """Remove the bar; a task that has printed lines prints its last one."""
         if self._bar is not None and self._task is not None:
             self._bar.remove_task(self._task)
-        elif self._printed > self._started and _is_talkative():
+        elif self._printed > self._started and self._printed_at != self._done and _is_talkative():
             _line(self.line())
 
 
@@ -362,7 +381,7 @@ def progress(description: str, total: int | None = None, *, unit: str = "rows") 
     if bar is not None and own:
         bar.start()
         _live.append(bar)
-    task = Progress(description, total, unit=unit, bar=bar)
+    task = Progress(f"{_speaker()}{description}", total, unit=unit, bar=bar)
     try:
         yield task
     finally:
@@ -376,36 +395,55 @@ def _new_bar() -> RichProgress | None:
     console = err()
     if not _is_talkative() or not console.is_terminal or console.is_dumb_terminal:
         return None
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn
     from rich.progress import Progress as RichProgress
 
+    # A terminal of 80 columns has no room for everything: what is cut there would be the remaining time.
+    wide = console.width >= _WIDE
     return RichProgress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
+        *([BarColumn(bar_width=20)] if wide else []),
         TaskProgressColumn(),
-        TextColumn("{task.completed:,.0f}", markup=False),
-        _speed_column(),
+        *_state_columns(wide=wide),
         TextColumn("{task.fields[facts]}", markup=False),
-        TimeElapsedColumn(),
-        TextColumn("left", markup=False),
-        TimeRemainingColumn(),
         console=console,
         transient=True,
     )
 
 
-def _speed_column() -> Any:
+def _state_columns(*, wide: bool) -> list[Any]:
     from rich.progress import ProgressColumn, Task
     from rich.text import Text
 
-    class Speed(ProgressColumn):
-        """Units per second."""
+    class Column(ProgressColumn):
+        def __init__(self, render: Callable[[Task], str]) -> None:
+            super().__init__()
+            self._text = render
 
         def render(self, task: Task) -> Text:
-            unit = task.fields.get("unit", "rows")
-            return Text(pace(task.speed, unit) if task.speed else f"{unit}")
+            return Text(self._text(task), no_wrap=True)
 
-    return Speed()
+    def amount(task: Task) -> str:
+        unit = task.fields["unit"]
+        # Without a total, the count is all there is to see.
+        count = f"{task.completed:,.0f} {unit}" if wide or task.total is None else ""
+        return "  ".join(filter(None, [count, pace(task.speed, unit) if wide and task.speed else ""]))
+
+    def elapsed(task: Task) -> str:
+        return f"elapsed {_clock_time(task.elapsed or 0)}"
+
+    def left(task: Task) -> str:
+        seconds = task.time_remaining
+        if seconds is None and task.total and task.completed:  # rich looks at the last half minute alone
+            seconds = (task.elapsed or 0) * (task.total - task.completed) / task.completed
+        return "" if seconds is None else f"left {_clock_time(seconds)}"
+
+    return [Column(amount), Column(elapsed), Column(left)]
+
+
+def _clock_time(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 def pace(speed: float, unit: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -173,6 +174,51 @@ def test_progress_on_a_terminal_is_a_bar_with_facts_and_tasks_nest(monkeypatch: 
     shown = terminal.getvalue()
     for word in ("training", "loss 0.25", "validating", "macro_f1 0.5", "40%", "above the [bar]"):
         assert word in shown
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_progress_fits_the_terminal_with_elapsed_and_remaining_time(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = as_terminal(monkeypatch)
+    monkeypatch.setenv("COLUMNS", str(width))
+    now = [1000.0]
+    with console.progress("training", total=320_000, unit="texts") as bar:
+        monkeypatch.setattr(console._live[0], "get_time", lambda: now[0])
+        for task in console._live[0].tasks:
+            task.start_time, task._get_time = now[0], lambda: now[0]
+        for _ in range(5):
+            now[0] += 100
+            bar.advance(20_000, loss=0.41234, **{"macro-F1": "52.31 %"})
+        console._live[0].refresh()
+    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).replace("\r", "\n").splitlines()
+    shown = [line for line in last if "macro-F1" in line][-1]
+    assert len(shown.rstrip()) <= width
+    for words in ("training", "31%", "loss 0.4123", "macro-F1 52.31 %", "elapsed 0:08:20", "left 0:18:20"):
+        assert words in shown
+    assert "…" not in shown
+
+
+def test_the_last_line_in_a_pipe_is_printed_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(console, "_clock", lambda: now[0])
+    with console.progress("reading", total=2) as bar:
+        now[0] = 20.0
+        bar.advance(2)
+    assert capsys.readouterr().err.count("reading") == 1
+
+
+def test_lines_say_which_model_and_seed_speaks(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.speaking("HANRoBERTa"), console.speaking("seed 43"):
+        console.note("epoch 1")
+        console.warn("slow")
+        assert console.Progress(f"{console._speaker()}training", None, unit="texts", bar=None).line().startswith("HAN")
+    console.note("done")
+    assert capsys.readouterr().err.splitlines() == [
+        "HANRoBERTa, seed 43: epoch 1", "warning: HANRoBERTa, seed 43: slow", "done",
+    ]  # fmt: skip
 
 
 def test_progress_with_q_is_silent_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,22 @@ def test_the_config_commands_load_no_heavy_library(arguments: list[str]) -> None
     assert not loaded_after(HELP.format(arguments=arguments)) & set(HEAVY)
 
 
+def test_an_error_in_the_configuration_is_told_before_anything_heavy_is_loaded() -> None:
+    commands = [
+        *(["data"], ["train"], ["optimize"], ["pretrain"], ["test"], ["run-all"], ["predict", "good"], ["export"]),
+        *(["finetune", "--finetune-data-path", "x.csv"], ["bench"], ["fetch"], ["info"], ["cache", "info"]),
+    ]
+    code = f"""
+from sentiment_hybrid import cli
+for words in {commands}:
+    try:
+        cli.main([*words, "--set", "nothing.such=1"])
+    except SystemExit as stop:
+        assert stop.code == 2, words
+"""
+    assert not loaded_after(code) & {"torch", "transformers", "pandas", "sklearn", "optuna", "accelerate"}
+
+
 def test_importing_the_package_costs_nothing() -> None:
     loaded = loaded_after("import sentiment_hybrid; dir(sentiment_hybrid)")
     assert not loaded & {*HEAVY, "pydantic", "yaml", "typer", "rich"}

@@ -99,7 +99,8 @@ def run(
     for model in dict.fromkeys(models):
         name = display_name(model, encoder_family(config.encoder.name))
         try:
-            result.tests[name] = _DONE_BY[mode](config, model, options, result)
+            with console.speaking(name):
+                result.tests[name] = _DONE_BY[mode](config, model, options, result)
         except Exception as error:  # noqa: BLE001 - the other models continue in any case
             result.failures[name] = error
             _tell_failure(name, error)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sentiment_hybrid import distributed, paths
+from sentiment_hybrid import console, distributed, paths
 from sentiment_hybrid.config.schema import JOINT, Config
 from sentiment_hybrid.data.store import Store, open_store
 from sentiment_hybrid.engine.device import resolve
@@ -283,7 +283,8 @@ def _run_seed(config: Config, model: str, runtime: Runtime, purpose: Purpose) ->
     if done is not None:
         return done
     runtime = replace(runtime, resume=runtime.resume and can_resume(config, model, data_fingerprint))
-    (result,) = _train(config, model, runtime, {model: target}, test=False, purpose=purpose)
+    with console.speaking(f"seed {config.project.seed}"):
+        (result,) = _train(config, model, runtime, {model: target}, test=False, purpose=purpose)
     return result
 
 
