@@ -65,7 +65,7 @@ def report(failure: BaseException) -> int:
         failure = KeyboardInterrupt("interrupted; nothing was changed")
     code = INTERRUPTED if isinstance(failure, KeyboardInterrupt) else getattr(failure, "exit_code", 1)
     if not distributed.tells(failure):
-        distributed.let_it_be_told()
+        distributed.await_message()
     elif isinstance(failure, KeyboardInterrupt):
         _exit_at_once_from_now_on()
         console.note("")

@@ -21,7 +21,7 @@ from sentiment_hybrid.errors import SenthyError, TrainingError, UsageError
 T = TypeVar("T")
 
 _PATIENCE = timedelta(days=1)  # others wait while one encodes a corpus; the launcher ends them all if one dies
-_TELLING = 20.0  # seconds; one may still be importing, and the launcher cuts it short
+_MESSAGE_SECONDS = 20.0  # seconds; one may still be importing, and the launcher cuts it short
 _MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 _OTHER_ENGINES = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP", "ACCELERATE_USE_MEGATRON_LM")
 _LOST = ("gloo", "nccl", "connection closed by peer", "connection reset by peer")
@@ -53,7 +53,7 @@ def local_rank() -> int:
 
 
 def is_main() -> bool:
-    """Whether this is the one that speaks and writes."""
+    """Whether this is the process that prints and writes."""
     return rank() == 0
 
 
@@ -68,10 +68,10 @@ def joined() -> bool:
 
 
 def tells(failure: BaseException) -> bool:
-    """Whether it is for this process to tell a failure; each is told once.
+    """Whether this process is to report a failure; each is reported once.
 
-    What all of them meet, and what one of them has told the others, the main one tells. Before they are connected the
-    first one of each machine speaks too, since its machine alone may lack something.
+    The main process reports what all of them meet, and what another process has sent it. Before they are connected,
+    the first process of each machine reports too, because its machine alone may lack something.
     """
     if is_main():
         return True
@@ -91,10 +91,10 @@ def must_use_cpu() -> bool:
     return _is_set("ACCELERATE_USE_CPU")
 
 
-def let_it_be_told() -> None:
-    """Wait before ending after a failure that another process tells: the launcher ends all when the first one ends."""
+def await_message() -> None:
+    """Wait before exiting after a failure that another process reports: the launcher kills all once one has exited."""
     with suppress(KeyboardInterrupt):
-        time.sleep(_TELLING)
+        time.sleep(_MESSAGE_SECONDS)
 
 
 def refuse(what: str, *, hint: str = "Start it without torchrun or accelerate launch.") -> None:
@@ -160,7 +160,7 @@ def _check_launch(device: str) -> None:
     torchrun = "Several on CPUs: torchrun --nproc-per-node 2 -m sentiment_hybrid train --device cpu ..."
     if world() == 1 and (mpi := max(_number(size, 1) for size in _MPI_SIZES)) > 1:
         raise UsageError(f"MPI has started {mpi} processes, which would each train a model", hint=torchrun)
-    # It tells nobody how many were wanted, but where they would have met.
+    # It sets no number of processes, but the address at which they would have met.
     if must_use_cpu() and "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ:
         raise UsageError(
             "`accelerate launch --cpu` starts one process only, whatever number is requested", hint=torchrun
@@ -187,7 +187,7 @@ def gather(value: T) -> list[T]:
 
 
 def agree(wish: bool) -> bool:
-    """Whether any process wishes it."""
+    """Whether it is true in any process."""
     if not joined():
         return wish
     import torch
@@ -258,7 +258,7 @@ def check_same(value: object, what: str) -> None:
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """Tell a lost connection as what it is: another process has ended. Raises TrainingError."""
+    """Report a lost connection as what it means: another process has ended. Raises TrainingError."""
     try:
         yield
     except RuntimeError as error:
@@ -272,7 +272,7 @@ def watched() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Failure:
-    """What the other processes hear of a failure."""
+    """A failure as it is sent to the other processes."""
 
     process: int
     host: str

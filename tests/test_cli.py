@@ -449,7 +449,7 @@ def one_of_two(monkeypatch: pytest.MonkeyPatch, rank: int) -> list[str]:
     waited: list[str] = []
     for name, value in {"WORLD_SIZE": 2, "RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": 2}.items():
         monkeypatch.setenv(name, str(value))
-    monkeypatch.setattr(distributed, "let_it_be_told", lambda: waited.append("waited"))
+    monkeypatch.setattr(distributed, "await_message", lambda: waited.append("waited"))
     return waited
 
 

@@ -135,7 +135,7 @@ class TrialBench:
             del session
             for facts in trainer.events():
                 if isinstance(facts, EpochEvent):
-                    yield _goodness(facts, settings.metric)
+                    yield _score(facts, settings.metric)
         finally:
             if trainer is not None:
                 trainer.accelerator.free_memory()
@@ -247,7 +247,7 @@ def outcomes(start: Callable[[], Iterator[float]]) -> Iterator[Outcome]:
     yield last
 
 
-def _goodness(facts: EpochEvent, metric: str) -> float:
+def _score(facts: EpochEvent, metric: str) -> float:
     value = selection_score(facts.valid, metric)
     if not math.isfinite(value):
         raise TrainingError(f"the validation {metric} of epoch {facts.epoch} is {value}")

@@ -21,7 +21,7 @@ import torch
 torch.set_num_threads(1)
 from sentiment_hybrid.cli import main
 from sentiment_hybrid import distributed
-distributed.let_it_be_told = lambda: None  # of calls in a row the first one does not end the process
+distributed.await_message = lambda: None  # of calls in a row the first one does not end the process
 def call(arguments):
     leave, distributed.leave = distributed.leave, lambda: None  # a process can join once; the last call leaves
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import cast
 
 import torch
@@ -30,6 +29,7 @@ def build_optimizer(
         EncoderError: ``layer_decay`` is given, and the encoder's layers cannot be told apart.
     """
     depth = _encoder_depths(classifier, layer_decay)
+    decay = 1.0 if layer_decay is None else layer_decay
     # By (encoder layers above it, whether it decays); -1 is the head.
     groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in classifier.named_parameters():
@@ -40,25 +40,18 @@ def build_optimizer(
         [
             {
                 "params": parameters,
-                "lr": _peak(settings, place, layer_decay),
+                "lr": settings.learning_rate if place < 0 else settings.encoder_learning_rate * decay**place,
                 "weight_decay": settings.weight_decay if decays else 0.0,
             }
             for (place, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
         ],
         # One pass over memory for all of a parameter's moments; without it each of a dozen operations makes its own.
-        fused=_fusible(parameter for parameters in groups.values() for parameter in parameters),
+        fused=all(
+            parameter.device.type in _FUSED_ON and parameter.is_floating_point()
+            for parameters in groups.values()
+            for parameter in parameters
+        ),
     )
-
-
-def _fusible(parameters: Iterable[torch.nn.Parameter]) -> bool:
-    """Whether torch has its fused AdamW for all of these."""
-    return all(value.device.type in _FUSED_ON and value.is_floating_point() for value in parameters)
-
-
-def _peak(settings: Train, place: int, layer_decay: float | None) -> float:
-    if place < 0:
-        return settings.learning_rate
-    return settings.encoder_learning_rate * (1.0 if layer_decay is None else layer_decay) ** place
 
 
 def _encoder_depths(classifier: torch.nn.Module, layer_decay: float | None) -> dict[str, int]:
