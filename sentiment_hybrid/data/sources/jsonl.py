@@ -47,14 +47,19 @@ class JsonLinesSource(TextSource):
                 record = json.loads(line)
             except (ValueError, RecursionError):
                 record = None
-            if isinstance(record, dict):
+            if isinstance(record, dict) and not any(map(unsound, record)):
                 whole = _without_half_characters if "\\ud" in line.casefold() else _unchanged
                 records[number] = {key.strip(): whole(value) for key, value in record.items()}
             elif self.bad_rows == "error":
-                raise self.bad_row(number, unsound(line) or f"no JSON object: {line.strip()[:60]}")
+                raise self.bad_row(number, unsound(line) or _odd_key(record) or f"no JSON object: {line.strip()[:60]}")
             else:
                 skipped["no JSON object"] += 1
         return records, dict(skipped)
+
+
+def _odd_key(record: Any) -> str:
+    keys = record if isinstance(record, dict) else ()
+    return next((f"a key {key!a}: {problem}" for key in keys if (problem := unsound(key))), "")
 
 
 def _without_half_characters(value: Any) -> Any:
