@@ -531,6 +531,10 @@ _RUNTIME: dict[str, tuple[Any, Any]] = {
         Annotated[bool, _switch("--resume", "Continue the newest unfinished run with the same settings.")],
         False,
     ),
+    "name": (
+        Annotated[str, _option("--name", "Name of the trained model in `senthy models`; it is kept.", "NAME")],
+        "",
+    ),
     "encoder": (
         Annotated[Path | None, _option("--encoder", "Local directory of the encoder that the model uses.", "DIR")],
         None,
@@ -554,6 +558,11 @@ app = _group(
 )
 config_app = _group(
     "Show, check, write and explain configurations.", "senthy config init", "senthy config show --config quickstart"
+)
+models_app = _group(
+    "List trained models, and choose which of them is published.",
+    "senthy models list",
+    "senthy models publish han-2026",
 )
 cache_app = _group(
     "Show and clear what is cached, mainly token states.", "senthy cache info", "senthy cache clear --states"
@@ -604,7 +613,7 @@ def pretrain(call: Call) -> None:
     verb.show(verb.run(config, call.runtime))
 
 
-@command(app, "training", runtime=("resume", "encoder", "bundle_encoder"))
+@command(app, "training", runtime=("resume", "name", "encoder", "bundle_encoder"))
 def train(
     call: Call,
     *,
@@ -635,7 +644,7 @@ def train(
     tables.training(verb.run(config, model, call.runtime, seeds=seeds, test=not no_test))
 
 
-@command(app, "search", runtime=("encoder", "bundle_encoder"))
+@command(app, "search", runtime=("name", "encoder", "bundle_encoder"))
 def optimize(
     call: Call,
     *,
@@ -680,7 +689,7 @@ def test(
     tables.test(result)
 
 
-@command(app, "fine-tuning", "columns", runtime=("resume", "encoder", "bundle_encoder"))
+@command(app, "fine-tuning", "columns", runtime=("resume", "name", "encoder", "bundle_encoder"))
 def finetune(
     call: Call,
     *,
@@ -1002,6 +1011,49 @@ def schema(
         verb.show_schema(verb.schema())
 
 
+ModelId = Annotated[str, typer.Argument(metavar="ID", help="A model, as `senthy models list` names it.")]
+
+
+@command(models_app, name="list")
+def models_list(call: Call, *, json_: Json = False) -> None:
+    """List trained models: data, figures, date, and which of them are published.
+
+    Examples:
+        senthy models list
+        senthy models list --json
+    """
+    from sentiment_hybrid.commands import models as verb
+
+    config = call.config()
+    entries = verb.run(config)
+    console.as_json([entry.to_dict() for entry in entries]) if json_ else verb.show(entries, config)
+
+
+@command(models_app, name="publish")
+def models_publish(call: Call, model: ModelId) -> None:
+    """Publish a model; the beginning of its ID or its name suffices. The one published before is kept.
+
+    Examples:
+        senthy models publish han-20261129-0610
+        senthy models publish my-best
+    """
+    from sentiment_hybrid.commands import models as verb
+
+    console.say(f"published {verb.publish(call.config(), model).id}")
+
+
+@command(models_app, name="remove")
+def models_remove(call: Call, model: ModelId) -> None:
+    """Remove a model that is not published.
+
+    Examples:
+        senthy models remove han-20261129-061020-a1b2c3
+    """
+    from sentiment_hybrid.commands import models as verb
+
+    console.say(f"removed {verb.remove(call.config(), model).id}")
+
+
 @command(cache_app, name="info")
 def cache_info(
     call: Call,
@@ -1068,6 +1120,7 @@ def _may_clear(found: Sequence[Any]) -> bool:
 
 
 app.add_typer(config_app, name="config")
+app.add_typer(models_app, name="models")
 app.add_typer(cache_app, name="cache")
 
 

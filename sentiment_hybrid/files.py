@@ -22,8 +22,10 @@ from sentiment_hybrid.errors import OutputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+#: Bytes of a file that is rather linked than copied: people edit small ones.
+_LARGE = 1_000_000
 #: Names beside a target that only a stop leaves there; the first group is the target's.
-_LEFTOVER = re.compile(r"\.(.+)\.(?:lock|old|[0-9a-f]{8}\.partial)")
+_LEFTOVER = re.compile(r"\.(.+)\.(?:writing|old|[0-9a-f]{8}\.partial)")
 
 
 def reason(error: Exception) -> str:
@@ -59,7 +61,7 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
         OutputError: another process holds it, and not ``wait``.
         OSError: its folder may not be written.
     """
-    lock = path.with_name(f".{path.name}.lock")
+    lock = path.with_name(f".{path.name}.writing")
     try:
         descriptor, works = _acquire(lock, wait=wait)
     except BlockingIOError as error:
@@ -239,6 +241,15 @@ def remove(path: Path) -> None:
     else:
         with suppress(OSError):
             path.unlink()
+
+
+def link_or_copy(source: Path | str, target: Path | str) -> None:
+    """A second name for a large file, which takes no room; a copy of a small one, or where there are no links."""
+    if Path(source).stat().st_size >= _LARGE:
+        with suppress(OSError):
+            os.link(source, target)
+            return
+    shutil.copy2(source, target)
 
 
 def _old(directory: Path) -> Path:

@@ -102,9 +102,9 @@ def finetune_db(cache: Path, fingerprint: str) -> Path:
     return finetune_dir(cache) / f"{fingerprint[:20]}.db"
 
 
-def seed_model(results_dir: Path, head: str, seed: int) -> Path:
-    """Where one of several seeds' models waits to be chosen from."""
-    return results_dir / "seeds" / f"{head}-{seed}"
+def kept_models(models_dir: Path) -> Path:
+    """``models/runs``: one folder per trained model."""
+    return models_dir / "runs"
 
 
 def runs_dir(results_dir: Path) -> Path:
@@ -117,19 +117,22 @@ def results_json(results_dir: Path) -> Path:
     return results_dir / RESULTS_JSON
 
 
-def confusion_png(results_dir: Path, head: str, split: str = "test") -> Path:
-    """``results/lstm_roberta_test_confusion_matrix.png``."""
-    return results_dir / f"{head}_roberta_{split}_confusion_matrix.png"
+#: What a test writes, by kind.
+TEST_FILES = {
+    "predictions": "predictions.csv",
+    "confusion_matrix": "confusion_matrix.png",
+    "reliability": "reliability.png",
+}
 
 
-def reliability_png(results_dir: Path, head: str, split: str = "test") -> Path:
-    """``results/lstm_roberta_test_reliability.png``."""
-    return results_dir / f"{head}_roberta_{split}_reliability.png"
+def test_files(results_dir: Path, model: str, rows: str) -> dict[str, Path]:
+    """``results/tests/<model>/test_predictions.csv`` and so on: a model's own, by kind."""
+    return {kind: results_dir / "tests" / model / f"{rows}_{name}" for kind, name in TEST_FILES.items()}
 
 
-def predictions_csv(results_dir: Path, head: str, split: str = "test") -> Path:
-    """``results/lstm_roberta_test_predictions.csv``."""
-    return results_dir / f"{head}_roberta_{split}_predictions.csv"
+def public_test_files(results_dir: Path, head: str, rows: str) -> dict[str, Path]:
+    """``results/lstm_roberta_test_predictions.csv`` and so on: those of the published model."""
+    return {kind: results_dir / f"{head}_roberta_{rows}_{name}" for kind, name in TEST_FILES.items()}
 
 
 def study_db(results_dir: Path, head: str) -> Path:

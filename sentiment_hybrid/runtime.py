@@ -17,6 +17,7 @@ class Runtime:
         encoder: a local copy of the encoder that the configuration or the model names.
         bundle_encoder: put a frozen hub encoder into the model directory too.
         resume: continue the newest unfinished run of the same configuration and data.
+        name: what the user calls the trained model; it is never removed by itself then.
     """
 
     device: str = "auto"
@@ -24,6 +25,7 @@ class Runtime:
     encoder: str | Path | None = None
     bundle_encoder: bool = False
     resume: bool = False
+    name: str = ""
 
 
 def stop_signals() -> list[signal.Signals]:

@@ -23,6 +23,7 @@ from sentiment_hybrid.engine.evaluation import metrics
 from sentiment_hybrid.engine.evaluation.metrics import COMPARED, Comparison, Scores
 from sentiment_hybrid.engine.inference import testing
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
+from sentiment_hybrid.engine.inference.kept_models import own_folder, publishing
 from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo, load_model, read_info, save_model
 from sentiment_hybrid.engine.inference.session import EncodedDataset, Session, session_for
 from sentiment_hybrid.engine.training.checkpoints import best_weights, load_trainable
@@ -321,7 +322,11 @@ def _tune(task: _Task, store: Store) -> FinetuneResult:
     started, resume = time.perf_counter(), task.runtime.resume
     rows = _rows(task, store)
     kind, fingerprint = f"{task.info.head}-finetune", task.fingerprint()
-    run = Run.unfinished(task.config, kind, fingerprint) if resume else Run.start(task.config, kind, fingerprint)
+    run = (
+        Run.unfinished(task.config, kind, fingerprint)
+        if resume
+        else Run.start(task.config, kind, fingerprint, name=task.runtime.name)
+    )
     with held(run, resume=resume):
         if resume:
             # What the fingerprint leaves out (the token budget) also goes on as it was resolved at the start.
@@ -373,8 +378,8 @@ def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Ru
     load_trainable(session.classifier, best_weights(run.checkpoints))
     before_it = 1.0 if task.renewed else task.info.temperature
     temperature = temperature_of(session, session.single, trainer, otherwise=before_it)
-    _publish(task, session, store, run, train_rows=len(rows[0]), temperature=temperature)
-    result = _result(task, run, tests, before, valid_before=valid_before, train_rows=len(rows[0]))
+    own = _publish(task, session, store, run, train_rows=len(rows[0]), temperature=temperature)
+    result = _result(task, run, own, tests, before, valid_before=valid_before, train_rows=len(rows[0]))
     return replace(result, resumed=resumed)
 
 
@@ -411,8 +416,8 @@ def _figures(session: Session, dataset: EncodedDataset) -> dict[str, float]:
     return metrics.quick(dataset.labels, probabilities)
 
 
-def _publish(task: _Task, session: Session, store: Store, run: Run, *, train_rows: int, temperature: float) -> None:
-    """Write the model directory; it says what the model is now, and which one it was made from."""
+def _publish(task: _Task, session: Session, store: Store, run: Run, *, train_rows: int, temperature: float) -> Path:
+    """Write the model's own folder, and publish it; it says what the model is now, and which one it was made from."""
     info, trained = task.info, task.trainable_layers != 0
     described = replace(
         info,
@@ -427,20 +432,27 @@ def _publish(task: _Task, session: Session, store: Store, run: Run, *, train_row
         temperature=temperature,
         label_coding={**(store.label_coding or {}), **({} if task.renewed else info.label_coding or {})},
         text_column=info.text_column or store.text_column,
+        valid=best_epoch(run)[1],
+        data=task.data.source,
+        name=run.meta().get("name", ""),
     )
     if trained:
         described = replace(described, encoder_fingerprint=encoder_fingerprint(session.encoder.model))
     if task.old.missing:
         # Nobody knows whether the old test texts were trained on now: the model stands for the new split alone.
         described = replace(described, split_fingerprint=store.split_fingerprint, train_rows=train_rows)
-    save_model(
-        task.target,
-        classifier=session.single,
-        encoder=session.encoder,
-        info=described,
-        bundle=task.runtime.bundle_encoder or info.encoder_inside or trained,
-        seen=testing.texts_beside(task.loaded),
-    )
+    own = own_folder(task.config, described)
+    with publishing(task.config) as put:
+        save_model(
+            own,
+            classifier=session.single,
+            encoder=session.encoder,
+            info=described,
+            bundle=task.runtime.bundle_encoder or info.encoder_inside or trained,
+            seen=testing.texts_beside(task.loaded),
+        )
+        put(own, task.target)
+    return own
 
 
 # --- before and after ------------------------------------------------------------------------------------------------
@@ -478,6 +490,7 @@ def _said(task: _Task, model: LoadedModel, name: str, examples: Examples) -> np.
 def _result(
     task: _Task,
     run: Run,
+    own: Path,
     tests: dict[str, Examples],
     before: dict[str, np.ndarray],
     *,
@@ -487,7 +500,7 @@ def _result(
     """Measure the published model on the same rows, and draw."""
     config, info, metric = task.config, task.info, task.settings.metric
     best, valid = best_epoch(run)
-    published = load_model(task.target, encoder=task.runtime.encoder, offline=task.runtime.offline)
+    published = load_model(own, encoder=task.runtime.encoder, offline=task.runtime.offline)
     after = {name: _said(task, published, name, examples) for name, examples in tests.items()}
     measured = {name: _measure(task, examples, after[name], before.get(name)) for name, examples in tests.items()}
     title = titled(

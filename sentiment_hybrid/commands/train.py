@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import statistics
 import time
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,8 @@ from sentiment_hybrid import console, distributed, paths
 from sentiment_hybrid.config.schema import JOINT, Config
 from sentiment_hybrid.data.store import Store, open_store
 from sentiment_hybrid.engine.device import resolve
-from sentiment_hybrid.engine.inference.model_directory import publish_copy, read_info
+from sentiment_hybrid.engine.inference.kept_models import NEEDED, kept_models, publishing, remove_old
+from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.inference.testing import TestResult, evaluate
 from sentiment_hybrid.engine.training.events import selection_score
 from sentiment_hybrid.engine.training.fingerprint import can_resume, train_fingerprint
@@ -129,9 +129,12 @@ def _check(config: Config, runtime: Runtime) -> None:
 
 
 def _train(
-    config: Config, model: str, runtime: Runtime, targets: Mapping[str, Path], *, test: bool, purpose: Purpose
+    config: Config, model: str, runtime: Runtime, targets: Mapping[str, Path | None], *, test: bool, purpose: Purpose
 ) -> tuple[TrainResult, ...]:
-    """Open, prepare, fit, publish, test: one result for each head and its directory in ``targets``."""
+    """Open, prepare, fit, publish, test: one result for each head in ``targets``.
+
+    These say where a model is published; one of None is only saved, and will be chosen from.
+    """
     started = time.perf_counter()
     with distributed.together(lambda: open_store(config.paths.data_db)) as store:
         distributed.together(lambda: check_teacher(config, store.labels))
@@ -147,7 +150,7 @@ def _train(
             fit(trainer, run, minutes=settings.training(model).checkpoint_minutes)
 
             bundle = runtime.bundle_encoder
-            distributed.from_main(
+            own = distributed.from_main(
                 lambda: publish(
                     settings, store, session, trainer, run, targets, bundle=bundle, include_valid=include_valid
                 )
@@ -156,18 +159,19 @@ def _train(
             seconds = time.perf_counter() - started
             results = distributed.from_main(
                 lambda: tuple(
-                    _result(run, target, resumed=resumed, passes=passes, seconds=seconds) for target in targets.values()
+                    _result(run, target or own[head], resumed=resumed, passes=passes, seconds=seconds)
+                    for head, target in targets.items()
                 )
             )
             if test:
                 results = distributed.from_main(
                     lambda: tuple(
-                        _tested(config, head, runtime, purpose, result)
+                        _tested(config, head, runtime, purpose, result, own[head])
                         for head, result in zip(targets, results, strict=True)
                     )
                 )
             # Only now: until then, resuming the run must be possible.
-            run.finish(encoder_passes=passes)
+            run.finish(encoder_passes=passes, **{NEEDED: None in targets.values()})
     return results
 
 
@@ -181,7 +185,7 @@ def _open_run(config: Config, model: str, runtime: Runtime, store: Store, *, inc
     if runtime.resume:
         run = Run.unfinished(config, model, fingerprint)
     else:
-        run = Run.start(config, model, fingerprint, data_fingerprint=store.fingerprint)
+        run = Run.start(config, model, fingerprint, name=runtime.name, data_fingerprint=store.fingerprint)
     with held(run, resume=runtime.resume):
         yield run
 
@@ -210,9 +214,14 @@ def _result(run: Run, model_dir: Path, *, resumed: bool, passes: int, seconds: f
     )
 
 
-def _tested(config: Config, model: str, runtime: Runtime, purpose: Purpose, result: TrainResult) -> TrainResult:
-    """Test the model and add the entry of the training to the results."""
-    tested = evaluate(config, model, runtime, load_model_path=result.model_dir)
+def _tested(
+    config: Config, model: str, runtime: Runtime, purpose: Purpose, result: TrainResult, own: Path
+) -> TrainResult:
+    """Test the model and add the entry of the training to the results.
+
+    It is tested in its own folder: another process may have published another one by now.
+    """
+    tested = replace(evaluate(config, model, runtime, load_model_path=own), model_dir=result.model_dir)
     return _recorded(config, model, purpose, replace(result, test=tested))
 
 
@@ -256,19 +265,22 @@ def _run_seeds(
     best = max(trained, key=lambda seed: selection_score(trained[seed].valid, metric))
 
     def chosen() -> TrainResult:
-        publish_copy(trained[best].model_dir, published)
+        with publishing(config) as put:
+            put(trained[best].model_dir, published)
         results = trained | {best: replace(trained[best], model_dir=published)}
         if test:
-            # The best one last: the figures and predictions that stay on disk are then those of the published model.
+            # The best one last: its entry is the newest.
             for seed in sorted(results, key=lambda seed: seed == best):
-                tested = evaluate(seeded[seed], model, runtime, load_model_path=results[seed].model_dir)
+                tested = evaluate(seeded[seed], model, runtime, load_model_path=trained[seed].model_dir)
                 results[seed] = replace(results[seed], test=tested)
         results[best] = replace(results[best], seeds=_over_seeds(results, published=best))
         if test:
             for seed in sorted(results, key=lambda seed: seed == best):
                 results[seed] = _recorded(seeded[seed], model, purpose, results[seed], seed)
         for result in trained.values():
-            shutil.rmtree(result.model_dir, ignore_errors=True)
+            Run(result.run_dir).note(**{NEEDED: False})
+        with publishing(config):
+            remove_old(config, read_info(published))
         return results[best]
 
     return distributed.from_main(chosen)
@@ -276,25 +288,24 @@ def _run_seeds(
 
 def _run_seed(config: Config, model: str, runtime: Runtime, purpose: Purpose) -> TrainResult:
     """Train one of several seeds, or on resuming take what the stopped command left of it."""
-    target = paths.seed_model(config.paths.results_dir, model, config.project.seed)
     data_fingerprint = distributed.together(lambda: _data_fingerprint(config))
     fingerprint = train_fingerprint(config, model, data_fingerprint)
-    done = distributed.from_main(lambda: _done_seed(config, model, target, fingerprint)) if runtime.resume else None
+    done = distributed.from_main(lambda: _done_seed(config, fingerprint)) if runtime.resume else None
     if done is not None:
         return done
     runtime = replace(runtime, resume=runtime.resume and can_resume(config, model, data_fingerprint))
     with console.speaking(f"seed {config.project.seed}"):
-        (result,) = _train(config, model, runtime, {model: target}, test=False, purpose=purpose)
+        (result,) = _train(config, model, runtime, {model: None}, test=False, purpose=purpose)
     return result
 
 
-def _done_seed(config: Config, model: str, target: Path, fingerprint: str) -> TrainResult | None:
-    """What a seed came to whose run has finished, if it is the one that would be trained again."""
-    if not target.is_dir() or (info := read_info(target)).train_fingerprint != fingerprint:
-        return None
-    run = Run(paths.runs_dir(config.paths.results_dir) / info.run_id)
-    finished = "finished" in run.meta()
-    return _result(run, target, resumed=True, passes=0, seconds=0.0) if finished else None
+def _done_seed(config: Config, fingerprint: str) -> TrainResult | None:
+    """What a seed came to that waits to be chosen from, if it is the one that would be trained again."""
+    for model in kept_models(config.paths.models_dir):
+        run = Run(paths.runs_dir(config.paths.results_dir) / model.info.run_id)
+        if model.info.train_fingerprint == fingerprint and run.meta().get(NEEDED) and "finished" in run.meta():
+            return _result(run, model.directory, resumed=True, passes=0, seconds=0.0)
+    return None
 
 
 def _data_fingerprint(config: Config) -> str:

@@ -85,6 +85,17 @@ class Cache(Section):
     )
 
 
+class Models(Section):
+    """Trained models, each in a folder of its own in `paths.models_dir`/runs. `senthy models` lists them."""
+
+    keep: int | None = default(
+        3,
+        "Earlier models of each kind that stay beside the published ones, those with a name, and the best one on each "
+        "data by validation; older ones are removed. null: all.",
+        ge=0,
+    )
+
+
 class Data(Section):
     """Where texts come from, which rows are dropped, and how they are split."""
 
@@ -570,6 +581,7 @@ class _BeforeModels(Section):
     project: Project = default(Project(), "Name, seed, figures.")
     paths: Paths = default(Paths(), "Files and directories.")
     cache: Cache = default(Cache(), "Size of the cache.")
+    models: Models = default(Models(), "Trained models.")
     data: Data = default(Data(), "Sources, cleaning, splits.")
     encoder: Encoder = default(Encoder(), "The shared encoder.")
 

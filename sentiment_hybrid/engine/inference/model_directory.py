@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.errors import EncoderError, ModelError
-from sentiment_hybrid.files import atomic_dir, recover, save_tensors, sha256, write_json, written
+from sentiment_hybrid.files import atomic_dir, link_or_copy, recover, save_tensors, sha256, write_json, written
 from sentiment_hybrid.heads import HEADS, ROBERTA, display_name
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 #: What models published by earlier versions do not say.
 _LATER_FIELDS = {"parent", "trained_on_valid", "temperature", "encoder_family", "label_coding", "text_column"}
+_LATER_FIELDS |= {"valid", "data", "name"}
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 
 
@@ -55,6 +56,12 @@ class ModelInfo:
     trained_on_valid: bool = False
     #: What logits are divided by, so that probabilities are as often right as they say; from the validation rows.
     temperature: float = 1.0
+    #: Accuracy, macro_f1 and loss on the validation rows; empty where there were none.
+    valid: dict[str, float] = field(default_factory=dict)
+    #: The source of its database.
+    data: str = ""
+    #: What the user calls it (``--name``).
+    name: str = ""
     #: As in `heads.encoder_family`.
     encoder_family: str = ROBERTA
     #: What values of labels meant in the data that it was trained on: value -> label.
@@ -212,7 +219,7 @@ def load_model(directory: Path, *, encoder: str | Path | None = None, offline: b
 def publish_copy(source: Path, directory: Path) -> None:
     """Publish a copy of one model directory under another name, as safely as save_model does."""
     with written(directory), atomic_dir(directory) as aside:
-        shutil.copytree(source, aside, dirs_exist_ok=True)
+        shutil.copytree(source, aside, dirs_exist_ok=True, copy_function=link_or_copy)
 
 
 def _load_encoder(directory: Path, info: ModelInfo, given: str | Path | None, offline: bool) -> LoadedEncoder:

@@ -27,17 +27,21 @@ from sentiment_hybrid.engine.evaluation.metrics import Comparison, Scores
 from sentiment_hybrid.engine.evaluation.seen import SeenTexts
 from sentiment_hybrid.engine.inference.answers import among
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
+from sentiment_hybrid.engine.inference.kept_models import model_id, public_path
 from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo, load_model, read_info
 from sentiment_hybrid.engine.inference.predictor import model_directory
 from sentiment_hybrid.engine.inference.session import session_for
 from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, ModelError, OutputError, UsageError, count
-from sentiment_hybrid.files import sha256
+from sentiment_hybrid.files import atomic_file, link_or_copy, sha256, written
 from sentiment_hybrid.heads import HEADS
 from sentiment_hybrid.reporting import plots
 from sentiment_hybrid.reporting.canvas import titled
 from sentiment_hybrid.reporting.predictions import write_predictions
 from sentiment_hybrid.reporting.results import read_results
 from sentiment_hybrid.runtime import Runtime
+
+#: What the names of files begin with that are of a test on a user's file.
+_FILE = "file_"
 
 
 @dataclass(frozen=True)
@@ -364,8 +368,7 @@ def _measure(
     if baseline is not None:
         baseline_scores = metrics.score(examples.labels, baseline, labels, **level)
         comparison = metrics.compare(examples.labels, probabilities.argmax(1), baseline.argmax(1), **level)
-    # Output files are named after the stem of a user's file, not its path.
-    name = split if split in ("train", "valid", "test") else f"file_{Path(split).stem}"
+    name = split if split in ("train", "valid", "test") else _name_of_file(Path(split))
     files = write_files(config, loaded, examples, probabilities, baseline, scores, name=name, data=data, labels=labels)
     entry = {
         "split": split,
@@ -482,13 +485,14 @@ def write_files(
     data: str,
     labels: tuple[str, ...],
 ) -> dict[str, Path]:
-    """Write predictions and figures of a model; ``name`` identifies the rows in file names, ``data`` in titles."""
+    """Write predictions and figures of a model into its own folder.
+
+    ``name`` identifies the rows in file names, ``data`` in titles. Those of a published model also get public names.
+    """
     folder, info = config.paths.results_dir, loaded.info
-    files = {
-        "predictions": paths.predictions_csv(folder, info.head, name),
-        "confusion_matrix": config.project.figure(paths.confusion_png(folder, info.head, name)),
-        "reliability": config.project.figure(paths.reliability_png(folder, info.head, name)),
-    }
+    of_mini = loaded.directory.parent == paths.mini_dir()
+    files = paths.test_files(folder, f"{paths.MINI}-{info.head}" if of_mini else model_id(info), name)
+    files |= {kind: config.project.figure(files[kind]) for kind in ("confusion_matrix", "reliability")}
     write_predictions(
         files["predictions"],
         rows=examples.rows,
@@ -502,4 +506,23 @@ def write_files(
     title = titled(f"{info.display_name}: confusion matrix", **of)
     plots.confusion_matrix(files["confusion_matrix"], scores.confusion, labels, title=title)
     plots.reliability(files["reliability"], scores.reliability, title=titled(f"{info.display_name}: calibration", **of))
+    if not name.startswith(_FILE) and _is_published(config, info):
+        for kind, public in paths.public_test_files(folder, info.head, name).items():
+            place = public.with_suffix(files[kind].suffix)
+            with written(place), atomic_file(place) as aside:
+                link_or_copy(files[kind], aside)
     return files
+
+
+def _is_published(config: Config, info: ModelInfo) -> bool:
+    try:
+        published = read_info(public_path(config.paths.models_dir, info))
+    except ModelError:
+        return False
+    return (published.run_id, published.weights_sha256) == (info.run_id, info.weights_sha256)
+
+
+def _name_of_file(path: Path) -> str:
+    """Its stem, for people, and a digest of its path: two files of one stem have different names."""
+    digest = hashlib.sha256(str(path.resolve()).encode(errors="surrogateescape")).hexdigest()[:6]
+    return f"{_FILE}{path.stem}-{digest}"

@@ -13,11 +13,13 @@ from sentiment_hybrid.data.store import Store
 from sentiment_hybrid.engine.evaluation import metrics
 from sentiment_hybrid.engine.evaluation.seen import SeenTexts
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
+from sentiment_hybrid.engine.inference.kept_models import own_folder, publishing
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo, save_model
 from sentiment_hybrid.engine.inference.session import Session
 from sentiment_hybrid.engine.training.checkpoints import best_weights, load_trainable
 from sentiment_hybrid.engine.training.distill import keys_beside
 from sentiment_hybrid.engine.training.joint import rows_before
+from sentiment_hybrid.engine.training.runner import best_epoch
 from sentiment_hybrid.engine.training.runs import Run, now, versions
 from sentiment_hybrid.engine.training.tasks import Classification
 from sentiment_hybrid.engine.training.trainer import Trainer
@@ -36,12 +38,15 @@ def publish(
     session: Session,
     trainer: Trainer,
     run: Run,
-    targets: Mapping[str, Path],
+    targets: Mapping[str, Path | None],
     *,
     bundle: bool,
     include_valid: bool,
-) -> None:
-    """Save the best epoch as a model directory for each head, and draw the run's curves."""
+) -> dict[str, Path]:
+    """Save the best epoch for each head in a folder of its own, publish it where a target says, and draw the curves.
+
+    Returns the own folders.
+    """
     whole = session.classifier
     joint = not isinstance(whole, Classifier)
     load_trainable(whole, best_weights(run.checkpoints))
@@ -51,7 +56,9 @@ def publish(
         train_rows = max(train_rows, rows_before(config, store))
     keys = keys_beside(config, JOINT if joint else next(iter(targets)), store)
     seen = SeenTexts.of(keys, **store.split_keys) if len(keys) else None
-    for head, target in targets.items():
+    own: dict[str, Path] = {}
+    models: dict[str, tuple[Classifier, ModelInfo]] = {}
+    for head in targets:
         classifier = whole if isinstance(whole, Classifier) else whole.classifier(head)
         info = _describe(
             config,
@@ -63,8 +70,14 @@ def publish(
             trained_on_valid=include_valid,
             temperature=temperature(session, classifier, trainer),
         )
-        inside = bundle or not stays_with_its_name(config, session.encoder)
-        save_model(target, classifier=classifier, encoder=session.encoder, info=info, bundle=inside, seen=seen)
+        models[head] = classifier, info
+    inside = bundle or not stays_with_its_name(config, session.encoder)
+    with publishing(config) as put:
+        for head, (classifier, info) in models.items():
+            own[head] = own_folder(config, info)
+            save_model(own[head], classifier=classifier, encoder=session.encoder, info=info, bundle=inside, seen=seen)
+            if (target := targets[head]) is not None:
+                put(own[head], target)
     epochs = run.epochs()
     best = [epoch["epoch"] for epoch in epochs if epoch["is_best"]][-1]
     family = encoder_family(config.encoder.name)
@@ -75,6 +88,7 @@ def publish(
         encoder=config.encoder.name,
     )
     learning_curves(config.project.figure(run.folder / paths.RUN_CURVES), epochs, title=title, best=best)
+    return own
 
 
 def temperature(session: Session, classifier: Classifier, trainer: Trainer, *, otherwise: float = 1.0) -> float:
@@ -129,6 +143,9 @@ def _describe(
         split_fingerprint=store.split_fingerprint,
         train_fingerprint=run.meta()["train_fingerprint"],
         run_id=run.id,
+        valid=best_epoch(run)[1],
+        data=store.source,
+        name=run.meta().get("name", ""),
         created=now(),
         train_rows=train_rows,
         versions=versions(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import platform
+import re
 import shutil
 import time
 import uuid
@@ -24,9 +25,11 @@ from sentiment_hybrid import distributed, paths
 from sentiment_hybrid.config.load import load_config, to_yaml
 from sentiment_hybrid.config.schema import JOINT, MODEL_NAMES, Config
 from sentiment_hybrid.engine.training.checkpoints import RunCheckpoints, TrainerState, check_present
-from sentiment_hybrid.errors import ConfigError, TrainingError
+from sentiment_hybrid.errors import ConfigError, TrainingError, UsageError
 from sentiment_hybrid.files import atomic_file, write_json
 
+#: What may name a model: the name of its folder begins with it.
+_NAME = re.compile(r"[\w-][\w.-]{0,60}|")
 #: Settings of training that a resumed run may change: they move work about and change no result.
 FREE_TO_CHANGE = frozenset({"checkpoint_minutes", "token_budget"})
 #: The lowest token budget that a configuration may have; one long text may exceed it alone.
@@ -42,13 +45,15 @@ class Run:
     folder: Path
 
     @classmethod
-    def start(cls, config: Config, model: str, fingerprint: str, **facts: Any) -> Run:
+    def start(cls, config: Config, model: str, fingerprint: str, *, name: str = "", **facts: Any) -> Run:
         """A new folder with the resolved config and the first facts, ``facts`` among them."""
-        return distributed.from_main(lambda: cls._start(config, model, fingerprint, facts))
+        return distributed.from_main(lambda: cls._start(config, model, fingerprint, {"name": name, **facts}))
 
     @classmethod
     def _start(cls, config: Config, model: str, fingerprint: str, facts: Mapping[str, Any]) -> Run:
-        run_id = f"{model}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
+        if not _NAME.fullmatch(name := facts["name"]):
+            raise UsageError(f"{name!r} cannot name a model", hint="Use letters, digits, hyphens, dots, underscores.")
+        run_id = f"{name or model}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
         run = cls(paths.runs_dir(config.paths.results_dir) / run_id)
         run.folder.mkdir(parents=True)
         (run.folder / paths.RUN_CONFIG).write_text(to_yaml(config.to_keep()), encoding="utf-8")
@@ -76,7 +81,7 @@ class Run:
     @classmethod
     def _unfinished(cls, config: Config, model: str, fingerprint: str) -> Run:
         folder = paths.runs_dir(config.paths.results_dir)
-        runs = [run for place in folder.glob(f"{model}-*") if (run := cls(place))._waits_for(model)]
+        runs = [run for place in folder.glob("[!.]*") if (run := cls(place))._waits_for(model)]
         runs.sort(key=lambda run: ("last" in run.checkpoints.pointers(), run.meta()["started"], run.id))
         for run in reversed(runs):
             if run.meta()["train_fingerprint"] == fingerprint:
