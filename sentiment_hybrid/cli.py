@@ -1048,6 +1048,7 @@ def models_remove(call: Call, model: ModelId) -> None:
 
     Examples:
         senthy models remove han-20261129-061020-a1b2c3
+        senthy models remove joint-20261129-061020-a1b2c3-lstm
     """
     from sentiment_hybrid.commands import models as verb
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sentiment_hybrid import console, files, paths
@@ -104,7 +105,7 @@ def show(entries: list[ModelEntry], config: Config) -> None:
         info = entry.model.info
         valid = info.valid.get("macro_f1")
         figures = [f"{100 * value:.2f}" if value is not None else "" for value in (valid, entry.test.get("macro_f1"))]
-        published = "yes" if entry.model.published else ""
-        rows.append([entry.model.id, published, info.data, f"{info.train_rows:,}", *figures, info.created[:10]])
-    columns = ["ID", "published", "data", "rows", "valid F1", "test F1", "trained"]
-    console.table(f"Models in {config.paths.models_dir} (macro-F1 in %)", columns, rows, left=3)
+        name = f"{entry.model.id} *" if entry.model.published else entry.model.id
+        rows.append([name, Path(info.data).name, *figures, info.created[:10]])
+    columns = ["ID (* published)", "data", "valid F1", "test F1", "trained"]
+    console.table("Models: macro-F1 in %", columns, rows, left=2)

@@ -86,7 +86,7 @@ class Cache(Section):
 
 
 class Models(Section):
-    """Trained models, each in a folder of its own in `paths.models_dir`/runs. `senthy models` lists them."""
+    """Trained models, each in a folder of its own in `paths.models_dir`/runs. `senthy models list` shows them."""
 
     keep: int | None = default(
         3,
