@@ -111,6 +111,8 @@ def save_model(
 
     with written(directory), atomic_dir(directory) as aside:
         weights = {name: value.detach().cpu() for name, value in classifier.head.state_dict().items()}
+        if not all(value.isfinite().all() for value in weights.values()):
+            raise ModelError("the trained weights are not finite numbers", hint="Lower the learning rate, train again.")
         save_tensors(aside / paths.MODEL_WEIGHTS, weights)
         if bundle:
             save_encoder(encoder.model, encoder.tokenizer, aside / paths.ENCODER_DIR)
@@ -203,6 +205,8 @@ def load_model(directory: Path, *, encoder: str | Path | None = None, offline: b
         raise ModelError(f"{weights_path} is damaged: {error}", hint="Train again.") from error
     if info.weights_sha256 and sha256(weights_path) != info.weights_sha256:
         raise ModelError(f"{weights_path} is not the file that was saved with this model", hint="Train again.")
+    if not all(value.isfinite().all() for value in weights.values()):
+        raise ModelError(f"{weights_path} has weights that are not finite numbers", hint="Train again.")
     shared = Encoder(loaded.model, 0)
     settings = head_config(info.head, info.head_config)
     with torch.device("meta"):  # nothing is drawn that the file replaces

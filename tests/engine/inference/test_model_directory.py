@@ -309,3 +309,12 @@ def test_a_missing_model_is_told_with_the_trained_ones_beside_it(tmp_path: Path)
     with pytest.raises(ModelError) as caught:
         read_info(tmp_path / "another")
     assert "--model han" not in str(caught.value.hint)
+
+
+def test_weights_that_are_not_numbers_are_never_published(make_session, tmp_path):
+    session = make_session("lstm")
+    with torch.no_grad():
+        next(session.classifier.head.parameters()).fill_(float("nan"))
+    with pytest.raises(ModelError, match="not finite numbers"):
+        save(session, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
