@@ -180,8 +180,9 @@ class DelimitedSource(TextSource):
                     break
             except csv.Error as error:
                 rows.append(error)
-            if not all(rows):
-                rows = [row for row in rows if row]
+            new = rows[before:]
+            if not all(new):
+                rows[before:] = [row for row in new if row]
         return rows
 
     def _batch(

@@ -21,6 +21,7 @@ _GATHERED = 4
 _QUOTE = ord('"')
 #: Where another file with a byte order mark was appended.
 _JOINED = b"\n" + codecs.BOM_UTF8
+_QUOTED = b'"' + codecs.BOM_UTF8
 
 
 class UnusualError(Exception):
@@ -101,7 +102,7 @@ def _blocks(stream: Any, names: Sequence[str], delimiter: str, quoting: bool) ->
     while True:
         more = stream.read(BLOCK)
         rows = rest + (more or b"\n")
-        if b"\0" in rows or rows.startswith(codecs.BOM_UTF8) or _JOINED in rows:
+        if b"\0" in rows or rows.startswith(codecs.BOM_UTF8) or _JOINED in rows or _QUOTED in rows:
             raise UnusualError
         end = _end_of_rows(rows, quoting)
         block, rest = memoryview(rows)[:end], rows[end:]

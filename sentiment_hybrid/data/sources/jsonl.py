@@ -44,7 +44,7 @@ class JsonLinesSource(TextSource):
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
+                record = None if unsound(line) else json.loads(line)
             except (ValueError, RecursionError):
                 record = None
             if isinstance(record, dict) and not any(map(unsound, record)):
