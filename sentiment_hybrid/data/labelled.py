@@ -83,11 +83,7 @@ def read_labelled(
     keep = [index for index, label in enumerate(given) if label in codes]
     unknown = Counter(canonical(label) for label in given if label not in codes)
     if not keep:
-        raise DataError(
-            f"{source.name} has no row with a label of {', '.join(labels)}; column {columns.label!r} holds "
-            f"{', '.join(repr(label[:40]) for label in list(unknown)[:12])}",
-            hint="Map values with --label-map VALUE=LABEL (data.label_map), or name the column with --label-column.",
-        )
+        raise _no_known_label(source.name, columns.label, labels, list(unknown))
     examples = Examples(
         split="test",
         texts=[texts[index] for index in keep],
@@ -103,3 +99,11 @@ def read_labelled(
     )
     lost = {reason: count for reason, count in dropped.items() if count}
     return Labelled(examples, lost, dict(unknown), tuple(filter(None, notes)))
+
+
+def _no_known_label(source: str, column: str, labels: tuple[str, ...], found: list[str]) -> DataError:
+    return DataError(
+        f"{source} has no row with a label of {', '.join(labels)}; column {column!r} holds "
+        f"{', '.join(repr(label[:40]) for label in found[:12])}",
+        hint="Map values with --label-map VALUE=LABEL (data.label_map), or name the column with --label-column.",
+    )
