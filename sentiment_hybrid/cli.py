@@ -113,8 +113,6 @@ def _described(failure: BaseException) -> tuple[str, str]:
 
 def _help_on(failure: Any) -> str:
     command = failure.ctx.command_path if failure.ctx else "senthy"
-    if command == "senthy predict" and type(failure).__name__ == "NoSuchOption":
-        return 'A text that begins with a dash goes after --: senthy predict -- "-1 for the food"'
     return f"`{command} --help` lists what it takes."
 
 

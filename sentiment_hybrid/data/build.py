@@ -8,6 +8,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import sqlite3
 import stat
 import time
@@ -499,7 +500,11 @@ class _Builder:
         if tally.looked_at < _NEGATION_ROWS or tally.negated >= _LEAST_NEGATION * tally.looked_at:
             return []
         share = f"{tally.negated / tally.looked_at:.1%}"
-        mend = f" Train on the raw column: --text-column {columns.raw}." if columns.raw != columns.text else ""
+        mend = (
+            f" Train on the raw column: --text-column {shlex.quote(columns.raw)}."
+            if columns.raw != columns.text
+            else ""
+        )
         return [
             f"column {columns.text!r} has next to no negation: {share} of the texts looked at hold a 'no' or 'not'. "
             "Stopwords seem to have been removed, and with them what turns a sentiment round (unless the texts are not "

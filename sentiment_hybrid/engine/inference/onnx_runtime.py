@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -214,5 +215,5 @@ def _no_export(directory: Path) -> ModelError:
         return ModelError(f"there is no export at {directory}", hint="Create one with senthy export.")
     return ModelError(
         f"{directory} is not an export: it lacks {paths.ONNX_MODEL}",
-        hint=f"Create one with senthy export --load-model-path {directory}",
+        hint=f"Create one with senthy export --load-model-path {shlex.quote(str(directory))}",
     )
