@@ -645,7 +645,7 @@ def waiting(before: str = "") -> subprocess.Popen[bytes]:
 @pytest.mark.skipif(os.name != "posix", reason="these are no signals to handle elsewhere")
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP"])
 def test_sigterm_and_a_closed_terminal_are_an_interrupt(number: str) -> None:
-    child = waiting()
+    child = waiting(f"import signal; signal.signal(signal.{number}, signal.SIG_DFL)\n")  # as without nohup
     child.send_signal(getattr(signal, number))
     _, err = child.communicate(timeout=60)
     assert child.returncode == 130

@@ -207,7 +207,7 @@ def test_an_interrupt_while_memory_runs_out_is_heard_when_the_step_is_done_and_s
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
-def test_a_second_interrupt_within_a_step_stops_at_once_and_names_the_saved_state(project, monkeypatch):
+def test_a_second_interrupt_within_a_step_stops_at_once_and_names_the_saved_state(project, monkeypatch, request):
     from sentiment_hybrid.engine.training.trainer import Trainer
 
     gradients, calls = Trainer._gradients, iter(range(99))
@@ -219,6 +219,8 @@ def test_a_second_interrupt_within_a_step_stops_at_once_and_names_the_saved_stat
         return gradients(self, *arguments, **options)
 
     monkeypatch.setattr(Trainer, "_gradients", impatient)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as without nohup
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, before))
     with pytest.raises(KeyboardInterrupt, match=r"stopped at once; the state saved last .* --resume"):
         train.run(project.config(), "linear", test=False)
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL

@@ -59,7 +59,7 @@ def test_quotes_escaped_by_backslashes_are_read_or_refused(
     try:
         assert read(path) == rows
     except SourceError as error:
-        assert "quot" in error.message
+        assert "quot" in error.message or "fields, the header has" in error.message
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
