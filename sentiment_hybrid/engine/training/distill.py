@@ -119,11 +119,19 @@ def learn_from(teacher: Teacher, examples: Examples, *, progress: Callable[[int]
 
 
 def mixed(
-    hard: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor, soft: torch.Tensor, settings: Distill
+    hard: torch.Tensor,
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    soft: torch.Tensor,
+    settings: Distill,
+    *,
+    compared: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """(1 - w) CE + w T^2 KL(teacher || student) of each row, (B,): equations 1 and 2 of Hinton et al. 2015.
 
-    A row without an answer has the cross-entropy alone, one without a label (target -1) the divergence alone.
+    A row without an answer has the cross-entropy alone, one without a label (target -1) the divergence alone. Where a
+    label was chosen among some labels only, it decides among these, with weight 1, and the teacher teaches the rest:
+    how probable all of these together, and each other label, are (the divergence then, but for a constant).
 
     Args:
         hard: (B,) cross-entropy with the labels; of rows without a label it is not used.
@@ -131,12 +139,20 @@ def mixed(
         targets: (B,) int64.
         soft: (B, C) the teacher's probabilities at the temperature T; NaN for none.
         settings: weight and temperature.
+        compared: (B, C) bool, the labels that a label was chosen among; None: all.
     """
     answered = ~soft[:, 0].isnan()
     log_student = (logits.float() / settings.temperature).log_softmax(-1)
-    divergence = F.kl_div(log_student, soft.nan_to_num(), reduction="none").sum(-1)
     share = torch.where(targets < 0, 1.0, settings.weight) * answered
-    return (1.0 - share) * hard + share * settings.temperature**2 * divergence
+    hard_share = 1.0 - share
+    if compared is not None:
+        together = compared & ~compared.all(-1, keepdim=True)  # (B, C)
+        # Not -inf: the gradient of a row without any would be NaN.
+        of_all = log_student.masked_fill(~together, -1e9).logsumexp(-1, keepdim=True)
+        log_student = torch.where(together, of_all, log_student)
+        hard_share = torch.where(together.any(-1), 1.0, hard_share)
+    divergence = F.kl_div(log_student, soft.nan_to_num(), reduction="none").sum(-1)
+    return hard_share * hard + share * settings.temperature**2 * divergence
 
 
 def states_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:

@@ -150,7 +150,9 @@ class Classification:
         if part.soft is None:
             return self._cross_entropy(logits, targets, part, device)
         hard = self._cross_entropy(logits, targets.clamp(min=0), part, device)
-        return mixed(hard, logits, targets, part.soft.to(device, non_blocking=True), self.distillation)
+        compared = None if part.compared is None else part.compared.to(device, non_blocking=True)
+        soft = part.soft.to(device, non_blocking=True)
+        return mixed(hard, logits, targets, soft, self.distillation, compared=compared)
 
     def _cross_entropy(
         self, logits: torch.Tensor, targets: torch.Tensor, part: LabelledBatch, device: torch.device
