@@ -131,7 +131,7 @@ def mixed(
 
     A row without an answer has the cross-entropy alone, one without a label (target -1) the divergence alone. Where a
     label was chosen among some labels only, it decides among these, with weight 1, and the teacher teaches the rest:
-    how probable all of these together, and each other label, are (the divergence then, but for a constant).
+    how probable all of these together, and each other label, are.
 
     Args:
         hard: (B,) cross-entropy with the labels; of rows without a label it is not used.
@@ -150,6 +150,9 @@ def mixed(
         # Not -inf: the gradient of a row without any would be NaN.
         of_all = log_student.masked_fill(~together, -1e9).logsumexp(-1, keepdim=True)
         log_student = torch.where(together, of_all, log_student)
+        # All of theirs on one label: the divergence is then 0 where the student agrees.
+        of_label = F.one_hot(targets.clamp(min=0), soft.shape[1]) * (soft * together).sum(-1, keepdim=True)
+        soft = torch.where(together, of_label, soft)
         hard_share = torch.where(together.any(-1), 1.0, hard_share)
     divergence = F.kl_div(log_student, soft.nan_to_num(), reduction="none").sum(-1)
     return hard_share * hard + share * settings.temperature**2 * divergence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -66,6 +67,8 @@ def test_a_label_chosen_among_two_decides_between_them_and_the_teacher_teaches_t
     wanted = torch.tensor([excess * float(pair[0]), -excess, excess * float(pair[1])])
     assert torch.allclose(logits.grad[0], wanted, atol=1e-6)
     assert torch.allclose(logits.grad[1], found - torch.from_numpy(answers[1]), atol=1e-6)
+    divergence = 0.1 * math.log(0.1 / float(found[1])) + 0.9 * math.log(0.9 / float(1 - found[1]))
+    assert float(losses[0].detach()) == pytest.approx(divergence, abs=1e-6)
     labelled = mixed(torch.ones(2), logits, torch.tensor([2, 2]), teacher, settings, compared=compared) - losses
     assert labelled.tolist() == pytest.approx([1.0, 0.0])  # the label counts whole where it is asked something else
 
