@@ -287,11 +287,18 @@ def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
     corrected = list(comparisons)
     for metric in COMPARED:
         differences = [getattr(one, metric) for one in comparisons]
-        least = 0.0
-        for rank, place in enumerate(sorted(range(len(differences)), key=lambda i: differences[i].p_value)):
-            least = max(least, min(1.0, (len(differences) - rank) * differences[place].p_value))
-            difference = replace(differences[place], p_value=least)
+        for place, p_value in enumerate(holm_p_values([one.p_value for one in differences])):
+            difference = replace(differences[place], p_value=p_value)
             corrected[place] = replace(corrected[place], **{metric: difference, "pairs": len(differences)})
+    return corrected
+
+
+def holm_p_values(p_values: Sequence[float]) -> list[float]:
+    """The p-values of one family of tests, corrected for their number (Holm 1979)."""
+    corrected, least = list(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(corrected)), key=lambda i: p_values[i])):
+        least = max(least, min(1.0, (len(corrected) - rank) * p_values[place]))
+        corrected[place] = least
     return corrected
 
 
