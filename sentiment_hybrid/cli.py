@@ -1,73 +1,69 @@
-"""The command line: options become a Config and a call; the only place that prints an error and exits."""
+"""The command line: options become a Config and a Runtime for a command; only here errors are printed."""
 
 from __future__ import annotations
 
 import atexit
-import difflib
 import errno
 import gc
-import inspect
 import os
-import re
-import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
-from sentiment_hybrid import __version__, console, distributed, paths, tables
-from sentiment_hybrid.errors import ConfigError, SenthyError, UsageError
-from sentiment_hybrid.heads import HEADS
+from sentiment_hybrid import __version__, commands, console, distributed, tables
+from sentiment_hybrid.errors import SenthyError, UsageError
+from sentiment_hybrid.options import (
+    LOCAL_CONFIG,
+    MODELS,
+    Call,
+    Failed,
+    command,
+    group,
+    model_option,
+    option,
+    shipped_configs,
+    switch,
+)
 from sentiment_hybrid.runtime import Runtime, stop_signals
 
 if TYPE_CHECKING:
     from sentiment_hybrid.config.schema import Config
 
 INTERRUPTED = 130
-#: What a shell reports for a program that SIGPIPE ended, so that scripts can tell `| head` from a failure.
+#: What a shell reports for a program that SIGPIPE ended, so that scripts can distinguish `| head` from a failure.
 READER_GONE = 141
-
-#: Read if there is no --config.
-LOCAL_CONFIG = "senthy.yaml"
-
-#: Commands that run in several processes at once, started by torchrun or accelerate launch; the others refuse to.
-_DISTRIBUTED = {"train", "optimize", "pretrain"}
 
 #: Python's default is 700.
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
-#: What other libraries read when they are imported: no telemetry, no request for a conversion on the Hugging Face Hub,
-#: and none of the messages that torch has for its own developers.
+#: Read by libraries on import: no telemetry, no requests to the Hugging Face Hub to convert weights, and none of the
+#: messages that torch has for its own developers.
 _ENVIRONMENT = {
     "ORT_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DISABLE_SAFETENSORS_CONVERSION": "1",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
-#: What keeps them off the network; set before any of them is imported.
-_OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
-
 
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 
 def report(failure: BaseException) -> int:
     """Print an error and return the exit code: 1 failed, 2 usage or configuration, 130 interrupted, 141 pipe closed."""
-    if isinstance(failure, _Failed):
+    if isinstance(failure, Failed):
         failure = failure.args[0]
-    if type(failure).__name__ == "Abort":  # of typer, at a question
+    if type(failure).__name__ == "Abort":  # raised by typer when a prompt is interrupted
         failure = KeyboardInterrupt("interrupted; nothing was changed")
     code = INTERRUPTED if isinstance(failure, KeyboardInterrupt) else getattr(failure, "exit_code", 1)
     if not distributed.tells(failure):
         distributed.await_message()
     elif isinstance(failure, KeyboardInterrupt):
-        _exit_at_once_from_now_on()
+        _exit_on_next_interrupt()
         console.note("")
         console.warn(str(failure) or "interrupted; every file is complete, or as it was before")
     elif isinstance(failure, BrokenPipeError):
@@ -83,18 +79,19 @@ def report(failure: BaseException) -> int:
     return code
 
 
-def _exit_at_once_from_now_on() -> None:
-    """What is left is to end: another Ctrl-C while threads are waited for must not print a traceback."""
+def _exit_on_next_interrupt() -> None:
+    """Another Ctrl-C, while threads are joined at exit, must not print a traceback."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
 
 
-def _described(failure: BaseException) -> tuple[str, str]:
+def _described(failure: Any) -> tuple[str, str]:
     """Message and hint."""
     if isinstance(failure, SenthyError):
         return failure.message, failure.hint
-    if hasattr(failure, "format_message"):  # an error of typer about the command line
-        return failure.format_message(), _help_on(failure)
+    if hasattr(failure, "format_message"):  # typer's usage errors
+        command = failure.ctx.command_path if failure.ctx else "senthy"
+        return failure.format_message(), f"`{command} --help` lists its arguments and options."
     # torch has an error of its own, of this name, for a full GPU.
     if isinstance(failure, MemoryError) or type(failure).__name__ == "OutOfMemoryError":
         return "out of memory", "Lower `batch_size` or `token_budget` with --set, or use --sample-size."
@@ -111,458 +108,37 @@ def _described(failure: BaseException) -> tuple[str, str]:
     return f"{failure.strerror or failure}{where}", "The same command with -v shows where it happened."
 
 
-def _help_on(failure: Any) -> str:
-    command = failure.ctx.command_path if failure.ctx else "senthy"
-    return f"`{command} --help` lists what it takes."
+# --- commands --------------------------------------------------------------------------------------------------------
+# Accessing a module of `commands` imports it, so settings are checked before, and --help loads no library.
 
-
-# --- help ------------------------------------------------------------------------------------------------------------
-
-
-class _Help:
-    """Help as plain text that fits the terminal: a section per panel, settings with their defaults, examples."""
-
-    flags: ClassVar[Mapping[str, Flag]] = {}
-    examples: ClassVar[Sequence[str]] = ()
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the arguments and options, and the commands of a group."""
-        sections: dict[str, list[tuple[str, str]]] = {}
-        for param in cast(Any, self).get_params(ctx):
-            if record := param.get_help_record(ctx):
-                is_argument = param.param_type_name == "argument"
-                # In older versions of typer, the help option has no panel, and brackets are escaped for rich.
-                title = getattr(param, "rich_help_panel", None) or ("Arguments" if is_argument else "Options")
-                meaning = record[1].replace("\\[", "[")
-                if flag := self.flags.get(param.name):
-                    meaning = f"{meaning} {flag.setting()}"
-                sections.setdefault(title, []).append((param.metavar if is_argument else record[0], meaning))
-        for command in getattr(self, "commands", {}).values():
-            sections.setdefault("Commands", []).append((command.name, command.get_short_help_str(limit=1000)))
-        for title, rows in sections.items():
-            with formatter.section(title):
-                formatter.write_dl(rows)
-
-    def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        """Write the examples; they are not wrapped, so that they can be copied."""
-        with formatter.section("Examples"):
-            formatter.write("".join(f"  {example}\n" for example in self.examples))
-
-
-class _Group(_Help, TyperGroup):
-    """A group of commands; what a command raises goes to `main`."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command that was named."""
-        try:
-            return super().invoke(ctx)
-        except (KeyboardInterrupt, OSError) as failure:
-            raise _Failed(failure) from failure  # typer would end the process itself, without a message
-
-
-class _Failed(Exception):  # noqa: N818 - it only carries one
-    """Carries an exception past typer."""
-
-
-def _with_help(base: type[Any], examples: Sequence[str], flags: Sequence[Flag] = ()) -> type[Any]:
-    return type(base.__name__, (base,), {"examples": examples, "flags": {flag.name: flag for flag in flags}})
-
-
-class _Command(_Help, TyperCommand):
-    """A command with such help."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As usual. Raises UsageError for a text that looks like an option."""
-        given = list(args)
-        try:
-            return super().parse_args(ctx, args)
-        except Exception as error:
-            texts = [text for text in given if re.match(r"-.*\s|-[^a-zA-Z-]", text)]
-            if type(error).__name__ != "NoSuchOption" or not texts or self.name != "predict":
-                raise
-            raise UsageError(
-                f"{texts[0]!r} begins with -, as an option does",
-                hint=f"Put -- before the texts: senthy predict -- {shlex.quote(texts[0])}",
-            ) from error
-
-
-def _group(about: str, *examples: str, **more: Any) -> typer.Typer:
-    return typer.Typer(
-        cls=_with_help(_Group, examples),
-        help=about,
-        no_args_is_help=True,
-        rich_markup_mode=None,
-        context_settings={"help_option_names": ["-h", "--help"]},
-        **more,
-    )
-
-
-# --- options that are settings ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Flag:
-    """An option whose value is a setting: ``key`` is where it goes; ``{model}`` stands for each model in use."""
-
-    options: tuple[str, ...]
-    key: str
-    type: Any
-    help: str
-    metavar: str | None = None
-
-    @property
-    def name(self) -> str:
-        """The parameter's name."""
-        return self.options[0].removeprefix("--").replace("-", "_")
-
-    def setting(self) -> str:
-        """The setting and its default, for the help."""
-        from sentiment_hybrid.config.describe import settings
-
-        key = self.key.removeprefix("{model}.")
-        default = {setting.key: setting.default for setting in settings()}.get(key, "null")
-        return f"[{key}]" if default == "null" else f"[{key}; default: {default}]"
-
-    def parameter(self, panel: str) -> inspect.Parameter:
-        """The parameter that typer makes an option of."""
-        option = typer.Option(*self.options, help=self.help, metavar=self.metavar, rich_help_panel=panel)
-        return _parameter(self.name, cast(Any, Annotated)[self.type, option], None)
-
-
-def _flag(options: str, key: str, type_: Any, words: str, metavar: str | None = None) -> Flag:
-    return Flag(tuple(options.split()), key, type_ | None, words, metavar)
-
-
-Mode = Literal["train", "optimize", "test"]
-
-_FIGURES = _flag("--figure-format", "project.figure_format", str, "Format of the figures.", "png|pdf|svg")
-_SEED = _flag("--seed", "project.seed", int, "Seed of weights, dropout and batch order.")
-_EPOCHS = _flag("--epochs --final-epochs", "{model}.train.epochs", int, "Passes over the training rows.")
-
-#: How text files are written, where that is detected wrongly.
-_FILES = (
-    _flag("--delimiter", "data.delimiter", str, "Character between the fields of csv and tsv.", "C"),
-    _flag("--encoding", "data.encoding", str, "Encoding of a text file."),
-    _flag("--quoting", "data.quoting", str, "Quotes in csv and tsv.", "auto|minimal|none|backslash"),
-)
-#: How to read a labelled file; errors about one refer to these.
-_COLUMNS = (
-    _flag("--text-column", "data.text_column", str, "Column to train on."),
-    _flag("--label-column", "data.label_column", str, "Column of labels."),
-    _flag(
-        "--label-map",
-        "data.label_map",
-        list[str],
-        "Label of a value, in label order; repeat it, or give one YAML map.",
-        "VALUE=LABEL",
-    ),
-    *_FILES,
-)
-_DATA = (
-    _flag("--source", "data.source", str, "kaggle[:OWNER/NAME], a file, an SQLite database, or sample."),
-    _flag("--train-source", "data.train_source", str, "Official training split; goes with --test-source."),
-    _flag("--valid-source", "data.valid_source", str, "Official validation split."),
-    _flag("--test-source", "data.test_source", str, "Official test split."),
-    *_COLUMNS,
-    _flag("--normalizer", "data.normalizer", str, "How texts are cleaned.", "tweet|classic|none"),
-)
-_TEACHER = _flag("--teacher", "distill.teacher", str, "Model, or file of probabilities, to learn from.", "DIR")
-_TRAIN = (
-    _EPOCHS,
-    _TEACHER,
-    _flag("--sample-size", "{model}.train.sample_size", int, "Train on the first N rows."),
-    _FIGURES,
-)
-_HPO = (
-    _flag("--n-trials", "{model}.hpo.n_trials", int, "Trials in all, including pruned ones."),
-    _flag("--hpo-epochs", "{model}.hpo.epochs", int, "Epochs per trial."),
-    _flag("--timeout", "{model}.hpo.timeout", float, "Seconds after which no new trial starts."),
-    _flag(
-        "--storage",
-        "{model}.hpo.storage",
-        str,
-        "Where the study is stored: sqlite:///FILE, or postgresql+psycopg://... for several machines.",
-        "URL",
-    ),
-    _flag("--study-name", "{model}.hpo.study_name", str, "Name of the study."),
-    _flag("--workers", "{model}.hpo.workers", int, "Parallel trials on this machine."),
-    _flag("--sampler", "{model}.hpo.sampler", str, "Optuna sampler.", "tpe|random|gp|qmc|nsgaii"),
-    _flag("--pruner", "{model}.hpo.pruner", str, "Optuna pruner.", "median|hyperband|none"),
-)
-_SEARCH = (*_HPO, _flag("--sample-size", "{model}.hpo.sample_size", int, "Training rows per trial."), _EPOCHS, _FIGURES)
-_PRETRAIN = (
-    _flag("--data", "pretrain.source", str, "Texts: a file, an SQLite database, kaggle:..., or sample.", "SOURCE"),
-    _flag("--base --from", "pretrain.base", str, "Encoder to continue training, or scratch.", "ENCODER"),
-    _flag("--output", "pretrain.output_dir", Path, "Directory of the new encoder.", "DIR"),
-    _COLUMNS[0],
-    *_FILES,
-    _flag("--epochs", "pretrain.epochs", int, "Passes over the texts."),
-    _flag("--sample-size", "pretrain.sample_size", int, "Train on the first N texts."),
-    _FIGURES,
-)
-_FINETUNE = (
-    _flag("--finetune-epochs", "finetune.epochs", int, "Passes over the new training rows."),
-    _flag("--sample-size", "finetune.sample_size", int, "Train on the first N new rows."),
-    _flag("--trainable-layers", "finetune.trainable_layers", str, "Encoder layers to train.", "N|all"),
-    _flag("--layer-decay", "finetune.layer_decay", float, "Factor on the rate of each lower encoder layer."),
-    _FIGURES,
-)
-_TEST = (
-    _flag("--sample-size", "test.sample_size", int, "Test on N rows, in the proportions of the classes."),
-    _FIGURES,
-)
-
-#: What run-all's --sample-size limits, by mode.
-_SAMPLED: dict[Mode, str] = {
-    "train": "{model}.train.sample_size",
-    "optimize": "{model}.hpo.sample_size",
-    "test": "test.sample_size",
-}
-_SAMPLE_SIZE_OF_MODE = "train, hpo or test.sample_size, according to --mode"
-_RUN_ALL = (
-    _EPOCHS,
-    _TEACHER,
-    *_HPO,
-    _flag("--sample-size", _SAMPLE_SIZE_OF_MODE, int, "Rows to train on, per trial, or to test on."),
-    _FIGURES,
-)
-
-_PANELS = {
-    "data": _DATA,
-    "columns": _COLUMNS,
-    "files": _FILES,
-    "training": _TRAIN,
-    "search": _SEARCH,
-    "pretraining": _PRETRAIN,
-    "fine-tuning": _FINETUNE,
-    "testing": _TEST,
-    "each model": _RUN_ALL,
-}
-_COMMON = "Common options"
-
-
-@dataclass(frozen=True)
-class Call:
-    """The values of the options that every command has."""
-
-    source: str | None
-    overrides: tuple[str, ...]
-    flags: Mapping[str, Any]
-    runtime: Runtime
-
-    def config(self, models: Sequence[str] = (), *, params: Path | None = None) -> Config:
-        """The Config of this call; training options and ``params`` go to each of ``models``."""
-        from sentiment_hybrid.config.load import load_config
-
-        flags: dict[str, Any] = {}
-        for key, value in self.flags.items():
-            flags |= {key.format(model=model): value for model in (models if "{model}" in key else [""])}
-        if self.source is None and self.file is not None:
-            console.note(f"using {LOCAL_CONFIG} in this directory (--config default ignores it)")
-        return load_config(self.file, self.overrides, flags=flags, params=params, params_for=models)
-
-    def in_mode(self, mode: Mode) -> Call:
-        """This call with --sample-size as the mode means it. Raises UsageError for an option of another mode."""
-        foreign = [flag.options[0] for flag in _HPO if flag.key in self.flags]
-        if foreign and mode != "optimize":
-            raise UsageError(f"{foreign[0]} is for a search", hint="Add --mode optimize, or leave it out.")
-        renamed = {_SAMPLED[mode] if key == _SAMPLE_SIZE_OF_MODE else key: value for key, value in self.flags.items()}
-        return replace(self, flags=renamed)
-
-    @property
-    def file(self) -> str | None:
-        """The configuration in use: --config, else senthy.yaml in the working directory, else none."""
-        return self.source or (LOCAL_CONFIG if Path(LOCAL_CONFIG).is_file() else None)
-
-
-def _shipped_configs() -> list[str]:
-    return sorted(path.stem for path in paths.shipped_configs().glob("*.yaml"))
-
-
-def _switch(name: str, words: str, **more: Any) -> Any:
-    # Some versions of typer would show the type of a switch where a value's placeholder belongs.
-    return typer.Option(*name.split(), help=words, metavar="", show_default=False, **more)
-
-
-def _option(name: str, words: str, metavar: str | None = None, **more: Any) -> Any:
-    return typer.Option(*name.split(), help=words, metavar=metavar, **more)
-
-
-def _common(
-    *,
-    config: Annotated[
-        str | None,
-        _option(
-            "--config -c",
-            f"YAML file, or a shipped config such as quickstart. [default: {LOCAL_CONFIG}, if there is one]",
-            "FILE|NAME",
-            autocompletion=_shipped_configs,
-        ),
-    ] = None,
-    set_: Annotated[list[str] | None, _option("--set", "Change any setting; can be repeated.", "KEY=VALUE")] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], _option("--device", "Where to compute.")] = "auto",
-    offline: Annotated[bool, _switch("--offline", "Do not use the network.")] = False,
-    verbose: Annotated[int, _switch("--verbose -v", "More messages; -vv for all.", count=True)] = 0,
-    quiet: Annotated[bool, _switch("--quiet -q", "Only warnings and errors.")] = False,
-) -> None:
-    """The options of every command; ``_call`` acts on them."""
-
-
-def command(
-    app: typer.Typer, *groups: str, name: str | None = None, runtime: Sequence[str] = ()
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a function a command; its docstring is the help, and its first argument a Call.
-
-    Args:
-        app: the group of the command.
-        groups: names of ``_PANELS``: options that are settings.
-        name: the command's name, if it is not the function's.
-        runtime: names of ``_RUNTIME``: options that go into the Runtime.
-    """
-    flags = [(flag, f"Settings: {group}") for group in groups for flag in _PANELS[group]] + [(_SEED, _COMMON)]
-    common = list(inspect.signature(_common, eval_str=True).parameters.values())
-    for parameter in common:
-        parameter.annotation.__metadata__[0].rich_help_panel = _COMMON
-    added = [_parameter(name, *_RUNTIME[name]) for name in runtime] + [flag.parameter(panel) for flag, panel in flags]
-
-    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
-        own = list(inspect.signature(verb, eval_str=True).parameters.values())[1:]
-
-        def run(**given: Any) -> None:
-            if verb.__name__ not in _DISTRIBUTED:
-                distributed.refuse(verb.__name__.replace("_", "-"))
-            settings = {flag.key: _value(flag, given.pop(flag.name)) for flag, _ in flags}
-            verb(_call(given, settings, runtime), **given)
-
-        parameters = [*own, *added, *common]
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {one.name: one.annotation for one in parameters}
-        words, _, examples = inspect.getdoc(verb).partition("\n\nExamples:\n")  # type: ignore[union-attr]
-        help_class = _with_help(_Command, inspect.cleandoc(examples).splitlines(), [flag for flag, _ in flags])
-        app.command(name or verb.__name__, cls=help_class, help=words)(run)
-        return run
-
-    return decorate
-
-
-def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-def _call(given: dict[str, Any], settings: Mapping[str, Any], runtime: Sequence[str]) -> Call:
-    """Remove what makes a Call from ``given``, and act on what must come first."""
-    verbose, quiet, offline = given.pop("verbose"), given.pop("quiet"), given.pop("offline")
-    if verbose and quiet:
-        raise UsageError("-v and -q cannot be combined")
-    console.set_verbosity(-1 if quiet else verbose)
-    if offline:
-        os.environ.update(dict.fromkeys(_OFFLINE_VARIABLES, "1"))
-    return Call(
-        source=given.pop("config"),
-        overrides=tuple(given.pop("set_") or ()),
-        flags={key: value for key, value in settings.items() if value is not None},
-        runtime=Runtime(device=given.pop("device"), offline=offline, **{name: given.pop(name) for name in runtime}),
-    )
-
-
-def _value(flag: Flag, value: Any) -> Any:
-    return _label_map(value) if flag.key == "data.label_map" and value else (value or None if value == [] else value)
-
-
-def _label_map(items: Sequence[str]) -> dict[str, str]:
-    """``0=negative`` items, or one YAML map, as an ordered map. Raises ConfigError."""
-    from sentiment_hybrid.config.syntax import parse
-
-    result: dict[str, str] = {}
-    for item in items:
-        value, equals, label = item.rpartition("=")
-        if item.lstrip().startswith("{") or not equals:
-            document = parse(item)
-            if not isinstance(document, dict):
-                raise ConfigError(
-                    f"--label-map {item} is neither VALUE=LABEL nor a map",
-                    hint="Write VALUE=LABEL, or a map such as {0: negative, 4: positive}.",
-                )
-            result |= {str(key): str(name) for key, name in document.items()}
-        else:
-            result[value.strip()] = label.strip()
-    return result
-
-
-# --- options that are not settings -----------------------------------------------------------------------------------
-
-MODELS = tuple(HEADS)
 #: The same as config.schema.JOINT, without loading pydantic.
 _JOINT = "joint"
 
+_TRAINED_MODEL = model_option("Which trained model, if not --load-model-path.")
+_MODEL_PATH = option("--load-model-path", "Model directory; or mini, mini-lstm, mini-han.", "DIR")
+_JSON = switch("--json", "Print JSON.")
+_SEEDS = option("--seeds", "Number of seeds; reports mean and standard deviation.", "N", default=1, min=1, max=1000)
+_PARAMS = option("--params", "Best hyperparameters of a search, merged over --config.", "FILE")
+_REFRESH = switch("--refresh", "Rebuild the database even if nothing has changed.")
+_DRY_RUN = switch("--dry-run", "Only estimate time, memory and disk space.")
+_MODEL_ID = typer.Argument(metavar="ID", help="A model, as `senthy models list` shows it.")
 
-def _model_option(words: str, names: Sequence[str] = MODELS) -> Any:
-    def checked(value: Any) -> Any:
-        for name in [value] if isinstance(value, str) else value or []:
-            if name not in names:
-                near = difflib.get_close_matches(name, names, n=1)
-                mean = f" Did you mean {near[0]}?" if near else ""
-                raise typer.BadParameter(f"{name!r} is not one of {', '.join(names)}.{mean}")
-        return value
-
-    def completed(incomplete: str) -> list[str]:
-        return [name for name in names if name.startswith(incomplete)]
-
-    return _option("--model -m", words, "|".join(names), callback=checked, autocompletion=completed)
-
-
-ModelChoice = Annotated[str, _model_option("Head to train.")]
-Trainable = Annotated[
-    str, _model_option("Head to train; joint trains those of joint.models together.", (*MODELS, _JOINT))
-]
-AnyModel = Annotated[str | None, _model_option("Which trained model, if not --load-model-path.")]
-ModelList = Annotated[list[str] | None, _model_option("Heads; can be repeated. [default: lstm, han]")]
-ModelPath = Annotated[
-    Path | None, _option("--load-model-path", "Model directory; or mini, mini-lstm, mini-han.", "DIR")
-]
-Json = Annotated[bool, _switch("--json", "Print JSON.")]
-Seeds = Annotated[int, _option("--seeds", "Number of seeds; reports mean and standard deviation.", min=1, max=1000)]
-Params = Annotated[Path | None, _option("--params", "Best hyperparameters of a search, merged over --config.", "FILE")]
-Refresh = Annotated[bool, _switch("--refresh", "Rebuild the database even if nothing has changed.")]
-_RUNTIME: dict[str, tuple[Any, Any]] = {
-    "resume": (
-        Annotated[bool, _switch("--resume", "Continue the newest unfinished run with the same settings.")],
-        False,
-    ),
-    "name": (
-        Annotated[str, _option("--name", "Name of the trained model in `senthy models`; it is kept.", "NAME")],
-        "",
-    ),
-    "encoder": (
-        Annotated[Path | None, _option("--encoder", "Local directory of the encoder that the model uses.", "DIR")],
-        None,
-    ),
-    "bundle_encoder": (
-        Annotated[bool, _switch("--bundle-encoder", "Store a frozen hub encoder in the model directory, too.")],
-        False,
-    ),
-}
-DryRun = Annotated[bool, _switch("--dry-run", "Only estimate time, memory and disk space.")]
-
-
-# --- commands --------------------------------------------------------------------------------------------------------
-
-app = _group(
+app = group(
     "Train, test and apply sentiment classifiers: a RoBERTa encoder under an LSTM or hierarchical-attention head.",
     "senthy run-all --config quickstart",
     'senthy predict "not bad at all :)"',
     name="senthy",
     pretty_exceptions_enable=False,
 )
-config_app = _group(
+config_app = group(
     "Show, check, write and explain configurations.", "senthy config init", "senthy config show --config quickstart"
 )
-models_app = _group(
+models_app = group(
     "List trained models, and choose which of them is published.",
     "senthy models list",
     "senthy models publish han-2026",
 )
-cache_app = _group(
+cache_app = group(
     "Show and clear what is cached, mainly token states.", "senthy cache info", "senthy cache clear --states"
 )
 
@@ -576,15 +152,13 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     *,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
+    version: bool = switch("--version", "Print the version and exit.", callback=_version, is_eager=True),
 ) -> None:
     pass
 
 
 @command(app, "data")
-def data(call: Call, *, refresh: Refresh = False) -> None:
+def data(call: Call, *, refresh: bool = _REFRESH) -> None:
     """Read labelled texts, clean and split them, and store them in a database.
 
     Examples:
@@ -592,9 +166,7 @@ def data(call: Call, *, refresh: Refresh = False) -> None:
         senthy data --source tweets.csv --label-map 0=negative --label-map 4=positive
     """
     config = call.config()
-    from sentiment_hybrid.commands import data as verb
-
-    verb.show(verb.run(config, refresh=refresh, offline=call.runtime.offline))
+    commands.data.show(commands.data.run(config, refresh=refresh, offline=call.runtime.offline))
 
 
 @command(app, "pretraining", runtime=("resume",))
@@ -606,20 +178,23 @@ def pretrain(call: Call) -> None:
         senthy pretrain --base scratch --epochs 3
     """
     config = call.config()
-    from sentiment_hybrid.commands import pretrain as verb
+    commands.pretrain.show(commands.pretrain.run(config, call.runtime))
 
-    verb.show(verb.run(config, call.runtime))
+
+_TRAINABLE = model_option(
+    "Head to train; joint trains those of joint.models together.", (*MODELS, _JOINT), default="lstm"
+)
 
 
 @command(app, "training", runtime=("resume", "name", "encoder", "bundle_encoder"))
 def train(
     call: Call,
     *,
-    model: Trainable = "lstm",
-    seeds: Seeds = 1,
-    params: Params = None,
-    no_test: Annotated[bool, _switch("--no-test", "Do not test the model.")] = False,
-    dry_run: DryRun = False,
+    model: str = _TRAINABLE,
+    seeds: int = _SEEDS,
+    params: Path | None = _PARAMS,
+    no_test: bool = switch("--no-test", "Do not test the model."),
+    dry_run: bool = _DRY_RUN,
 ) -> None:
     """Train a model, save its best epoch, and test it.
 
@@ -633,22 +208,20 @@ def train(
     if dry_run:
         _dry_run(config, [model], "train", call.runtime, seeds=seeds, test=not no_test)
         return
-    from sentiment_hybrid.commands import train as verb
-
     if model == _JOINT:
-        for result in verb.run_joint(config, call.runtime, test=not no_test):
+        for result in commands.train.run_joint(config, call.runtime, test=not no_test):
             tables.training(result)
         return
-    tables.training(verb.run(config, model, call.runtime, seeds=seeds, test=not no_test))
+    tables.training(commands.train.run(config, model, call.runtime, seeds=seeds, test=not no_test))
 
 
 @command(app, "search", runtime=("name", "encoder", "bundle_encoder"))
 def optimize(
     call: Call,
     *,
-    model: ModelChoice = "lstm",
-    no_final: Annotated[bool, _switch("--no-final", "Do not train a final model after the search.")] = False,
-    dry_run: DryRun = False,
+    model: str = model_option("Head to train.", default="lstm"),
+    no_final: bool = switch("--no-final", "Do not train a final model after the search."),
+    dry_run: bool = _DRY_RUN,
 ) -> None:
     """Search hyperparameters, then train and test the best model. The same command resumes a search.
 
@@ -657,22 +230,20 @@ def optimize(
         senthy optimize --storage sqlite:///study.db --timeout 3600
     """
     config = call.config([model])
-    from sentiment_hybrid.commands import optimize as verb
-
     if dry_run:
         _dry_run(config, [model], "optimize", call.runtime, final=not no_final)
         return
-    verb.show(verb.run(config, model, call.runtime, final=not no_final))
+    commands.optimize.show(commands.optimize.run(config, model, call.runtime, final=not no_final))
 
 
 @command(app, "testing", "columns", runtime=("encoder",))
 def test(
     call: Call,
     *,
-    model: AnyModel = None,
-    load_model_path: ModelPath = None,
-    split: Annotated[Literal["test", "valid", "train"], _option("--split", "Which rows.")] = "test",
-    data: Annotated[Path | None, _option("--data", "A labelled file instead of the database.", "FILE")] = None,
+    model: str | None = _TRAINED_MODEL,
+    load_model_path: Path | None = _MODEL_PATH,
+    split: Literal["test", "valid", "train"] = option("--split", "Which rows.", default="test"),
+    data_file: Path | None = option("--data", "A labelled file instead of the database.", "FILE"),
 ) -> None:
     """Test a model on held-out rows, beside a simple baseline.
 
@@ -681,28 +252,24 @@ def test(
         senthy test --load-model-path mini --data reviews.csv
     """
     config = call.config()
-    from sentiment_hybrid.commands import test as verb
+    places = {"load_model_path": load_model_path, "data_file": data_file}
+    tables.test(commands.test.run(config, model, call.runtime, split=split, **places))
 
-    result = verb.run(config, model, call.runtime, load_model_path=load_model_path, split=split, data_file=data)
-    tables.test(result)
+
+_FINETUNE_DATA = option(
+    "--finetune-data-path", "Labelled texts: a file, an SQLite database, kaggle:..., or sample.", "SOURCE", default=...
+)
 
 
 @command(app, "fine-tuning", "columns", runtime=("resume", "name", "encoder", "bundle_encoder"))
 def finetune(
     call: Call,
     *,
-    data: Annotated[
-        str,
-        _option("--finetune-data-path", "Labelled texts: a file, an SQLite database, kaggle:..., or sample.", "SOURCE"),
-    ],
-    model: AnyModel = None,
-    load_model_path: ModelPath = None,
-    save_path: Annotated[
-        Path | None, _option("--save-finetuned-model-path", "Directory of the new model.", "DIR")
-    ] = None,
-    new_labels: Annotated[
-        bool, _switch("--new-labels", "Use the labels of the data, with a new output layer.")
-    ] = False,
+    data_file: str = _FINETUNE_DATA,
+    model: str | None = _TRAINED_MODEL,
+    load_model_path: Path | None = _MODEL_PATH,
+    save_path: Path | None = option("--save-finetuned-model-path", "Directory of the new model.", "DIR"),
+    new_labels: bool = switch("--new-labels", "Use the labels of the data, with a new output layer."),
 ) -> None:
     """Train a model further on new texts, and test it before and after, on new and old ones.
 
@@ -711,51 +278,36 @@ def finetune(
         senthy finetune --load-model-path mini --finetune-data-path reviews.csv
     """
     config = call.config()
-    from sentiment_hybrid.commands import finetune as verb
+    places = {"load_model_path": load_model_path, "save_path": save_path}
+    result = commands.finetune.run(config, model, call.runtime, data_file=data_file, new_labels=new_labels, **places)
+    commands.finetune.show(result)
 
-    result = verb.run(
-        config,
-        model,
-        call.runtime,
-        data_file=data,
-        load_model_path=load_model_path,
-        save_path=save_path,
-        new_labels=new_labels,
-    )
-    verb.show(result)
+
+_INPUT = option("--input -i", "csv, tsv, jsonl, parquet, .gz, SQLite, or - for standard input.", "FILE")
+_FORMAT = option("--format", "Format of standard input, or of a file without an extension. [default: lines]")
+_PRECISION = option("--precision", "Of the encoder; auto is bf16 where supported, int8 is for CPUs. [default: auto]")
+_BACKEND = option("--backend", "onnx runs what `senthy export` wrote. [default: detected from the directory]")
+_PREFIX = option("--prefix", "Of the added columns. [default: none; senthy_ if the input has such names]")
 
 
 @command(app, "files", runtime=("encoder", "resume"))
 def predict(
     call: Call,
     *,
-    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="Texts, if not --input.")] = None,
-    model: AnyModel = None,
-    load_model_path: ModelPath = None,
-    input_: Annotated[
-        Path | None, _option("--input -i", "csv, tsv, jsonl, parquet, .gz, SQLite, or - for standard input.", "FILE")
-    ] = None,
-    output: Annotated[Path | None, _option("--output -o", "Format follows the extension.", "FILE")] = None,
-    text_column: Annotated[str | None, _option("--text-column", "Column to label. [default: detected]")] = None,
-    format_: Annotated[
-        Literal["lines", "csv", "tsv", "jsonl"] | None,
-        _option("--format", "Format of standard input, or of a file without an extension. [default: lines]"),
-    ] = None,
-    table: Annotated[str | None, _option("--table", "Table of an SQLite input. [default: detected]")] = None,
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16", "int8"] | None,
-        _option("--precision", "Of the encoder; auto is bf16 where supported, int8 is for CPUs. [default: auto]"),
-    ] = None,
-    json_: Json = False,
-    safe_csv: Annotated[bool, _switch("--safe-csv", "Keep spreadsheets from computing texts such as =1+1.")] = False,
-    backend: Annotated[
-        Literal["torch", "onnx"] | None,
-        _option("--backend", "onnx runs what `senthy export` wrote. [default: detected from the directory]"),
-    ] = None,
-    labels: Annotated[str | None, _option("--labels", "Choose among these labels only.", "A,B")] = None,
-    prefix: Annotated[
-        str | None, _option("--prefix", "Of the added columns. [default: none; senthy_ if the input has such names]")
-    ] = None,
+    texts: list[str] | None = typer.Argument(None, metavar="TEXT", help="Texts, if not --input."),
+    head: str | None = _TRAINED_MODEL,
+    model_dir: Path | None = _MODEL_PATH,
+    input_file: Path | None = _INPUT,
+    output_file: Path | None = option("--output -o", "Format follows the extension.", "FILE"),
+    text_column: str | None = option("--text-column", "Column to label. [default: detected]"),
+    file_format: Literal["lines", "csv", "tsv", "jsonl"] | None = _FORMAT,
+    table: str | None = option("--table", "Table of an SQLite input. [default: detected]"),
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] | None = _PRECISION,
+    as_json: bool = _JSON,
+    safe_csv: bool = switch("--safe-csv", "Keep spreadsheets from computing texts such as =1+1."),
+    backend: Literal["torch", "onnx"] | None = _BACKEND,
+    labels: str | None = option("--labels", "Choose among these labels only.", "A,B"),
+    prefix: str | None = _PREFIX,
 ) -> None:
     """Label texts from the command line, a file, or standard input.
 
@@ -764,17 +316,15 @@ def predict(
         senthy predict --input reviews.csv --output labelled.csv
     """
     config = call.config()
-    from sentiment_hybrid.commands import predict as verb
-
-    request = verb.Request(
+    request = commands.predict.Request(
         texts or [],
         config=config,
-        model_dir=load_model_path,
-        head=model,
-        input_file=input_,
-        output_file=output,
-        as_json=json_,
-        file_format=format_,
+        model_dir=model_dir,
+        head=head,
+        input_file=input_file,
+        output_file=output_file,
+        as_json=as_json,
+        file_format=file_format,
         text_column=text_column,
         table=table,
         precision=precision,
@@ -787,18 +337,18 @@ def predict(
         resume=call.runtime.resume,
         safe_csv=safe_csv,
     )
-    verb.show(verb.run(request))
+    commands.predict.show(commands.predict.run(request))
 
 
 @command(app, runtime=("encoder",))
 def export(
     call: Call,
     *,
-    model: AnyModel = None,
-    load_model_path: ModelPath = None,
-    format_: Annotated[Literal["onnx", "pack"], _option("--format", "What to write.")] = "onnx",
-    quantize: Annotated[Literal["int8"] | None, _option("--quantize", "Quantize the weights to int8.")] = None,
-    output: Annotated[Path | None, _option("--output -o", "The new directory.", "DIR")] = None,
+    model: str | None = _TRAINED_MODEL,
+    load_model_path: Path | None = _MODEL_PATH,
+    file_format: Literal["onnx", "pack"] = option("--format", "What to write.", default="onnx"),
+    quantize: Literal["int8"] | None = option("--quantize", "Quantize the weights to int8."),
+    output: Path | None = option("--output -o", "The new directory.", "DIR"),
 ) -> None:
     """Export a model to ONNX with its tokenizer, and compare its results and speed with the original.
 
@@ -809,42 +359,44 @@ def export(
         senthy export --format pack --output models/pack
     """
     config = call.config()
-    from sentiment_hybrid.commands import export as verb
-    from sentiment_hybrid.commands import packing
-
-    if format_ == "pack":
-        if model or load_model_path or quantize or call.runtime.encoder:
+    offline, encoder = call.runtime.offline, call.runtime.encoder
+    if file_format == "pack":
+        if model or load_model_path or quantize or encoder:
             raise UsageError(
                 "--format pack exports the models in joint.models; the only option for it is --output",
                 hint="Leave out --model, --load-model-path, --quantize and --encoder.",
             )
-        packing.show(packing.run(config, output=output, offline=call.runtime.offline))
+        commands.packing.show(commands.packing.run(config, output=output, offline=offline))
         return
-
-    result = verb.run(
+    result = commands.export.run(
         config,
         model,
         load_model_path=load_model_path,
         output=output,
-        file_format=format_,
         quantize=quantize,
-        offline=call.runtime.offline,
-        encoder=call.runtime.encoder,
+        offline=offline,
+        encoder=encoder,
     )
-    verb.show(result)
+    commands.export.show(result)
+
+
+Mode = Literal["train", "optimize", "test"]
+#: What run-all's --sample-size limits, by mode.
+_SAMPLED: dict[Mode, str] = {"train": "train.sample_size", "optimize": "hpo.sample_size", "test": "test.sample_size"}
 
 
 @command(app, "data", "each model", name="run-all", runtime=("resume", "encoder", "bundle_encoder"))
 def run_all(
     call: Call,
     *,
-    model: ModelList = None,
-    mode: Annotated[Mode, _option("--mode", "What to do with each model, after preparing the data.")] = "train",
-    seeds: Seeds = 1,
-    params: Params = None,
-    force: Annotated[bool, _switch("--force", "Repeat steps even if their inputs have not changed.")] = False,
-    refresh: Refresh = False,
-    dry_run: DryRun = False,
+    model: list[str] | None = model_option("Heads; can be repeated. [default: lstm, han]"),
+    mode: Mode = option("--mode", "What to do with each model, after preparing the data.", default="train"),
+    sample_size: int | None = option("--sample-size", "Rows to train on, per trial, or to test on.", "N"),
+    seeds: int = _SEEDS,
+    params: Path | None = _PARAMS,
+    force: bool = switch("--force", "Repeat steps even if their inputs have not changed."),
+    refresh: bool = _REFRESH,
+    dry_run: bool = _DRY_RUN,
 ) -> None:
     """Prepare the data, then train, optimize or test several models, and compare them.
 
@@ -853,16 +405,17 @@ def run_all(
         senthy run-all --source reviews.csv --mode optimize --model han
     """
     models = list(dict.fromkeys(model or ("lstm", "han")))
-    config = call.in_mode(mode).config(models, params=params)
-    from sentiment_hybrid.commands import run_all as verb
-
+    search_only = [call.option_names[key] for key in call.flags if key.startswith("hpo.")]
+    if search_only and mode != "optimize":
+        raise UsageError(f"{search_only[0]} is for a search", hint="Add --mode optimize, or leave it out.")
+    config = call.having(_SAMPLED[mode], "--sample-size", sample_size).config(models, params=params)
     if dry_run:
         if mode == "test":
             raise UsageError("--dry-run is for training and search", hint="Leave it out, or change --mode.")
         _dry_run(config, models, mode, call.runtime, seeds=seeds)
         return
-    result = verb.run(config, models, call.runtime, mode=mode, seeds=seeds, force=force, refresh=refresh)
-    verb.show(result)
+    result = commands.run_all.run(config, models, call.runtime, mode=mode, seeds=seeds, force=force, refresh=refresh)
+    commands.run_all.show(result)
     if result.failures:
         raise typer.Exit(1)
 
@@ -871,18 +424,16 @@ def _dry_run(
     config: Config, models: Sequence[str], what: Literal["train", "optimize"], runtime: Runtime, **more: Any
 ) -> None:
     """Show what a command would do, and estimate what it would cost."""
-    from sentiment_hybrid.commands import dry_run
-
-    dry_run.show(dry_run.run(config, models, what, runtime, **more))
+    commands.dry_run.show(commands.dry_run.run(config, models, what, runtime, **more))
 
 
 @command(app, runtime=("encoder",))
 def bench(
     call: Call,
     *,
-    model: ModelChoice = "lstm",
-    seconds: Annotated[float, _option("--seconds", "Duration of each measurement.", min=0.05, max=3600.0)] = 3.0,
-    json_: Json = False,
+    model: str = model_option("Head to train.", default="lstm"),
+    seconds: float = option("--seconds", "Seconds of each measurement.", "N", default=3.0, min=0.05, max=3600.0),
+    as_json: bool = _JSON,
 ) -> None:
     """Measure the speed of this machine, and estimate the time of train and optimize.
 
@@ -891,19 +442,15 @@ def bench(
         senthy bench --config quickstart --seconds 1 --json
     """
     config = call.config([model])
-    from sentiment_hybrid.commands import bench as verb
-
-    result = verb.run(config, model, call.runtime, seconds=seconds)
-    console.as_json(result.as_dict()) if json_ else verb.show(result)
+    result = commands.bench.run(config, model, call.runtime, seconds=seconds)
+    console.as_json(result.as_dict()) if as_json else commands.bench.show(result)
 
 
 @command(app, "data")
 def fetch(
     call: Call,
     *,
-    what: Annotated[
-        list[str] | None, _option("--what", "Only this; can be repeated. [default: all]", "encoder|data|nltk")
-    ] = None,
+    what: list[str] | None = option("--what", "Only this; can be repeated. [default: all]", "encoder|data|nltk"),
 ) -> None:
     """Download encoder, data and NLTK data for later use offline. With --offline, list what is missing.
 
@@ -912,16 +459,14 @@ def fetch(
         senthy fetch --offline
     """
     config = call.config()
-    from sentiment_hybrid.commands import fetch as verb
-
-    result = verb.run(config, what=what or (), offline=call.runtime.offline)
-    verb.show(result)
+    result = commands.fetch.run(config, what=what or (), offline=call.runtime.offline)
+    commands.fetch.show(result)
     if result.missing:
         raise typer.Exit(1)
 
 
 @command(app)
-def info(call: Call, *, json_: Json = False) -> None:
+def info(call: Call, *, as_json: bool = _JSON) -> None:
     """Show versions, device, and locations of files.
 
     Examples:
@@ -929,10 +474,8 @@ def info(call: Call, *, json_: Json = False) -> None:
         senthy info --json --device cpu
     """
     config = call.config()
-    from sentiment_hybrid.commands import info as verb
-
-    facts = verb.run(config, config_file=call.file, device=call.runtime.device)
-    console.as_json(facts) if json_ else verb.show(facts)
+    facts = commands.info.run(config, config_file=call.file, device=call.runtime.device)
+    console.as_json(facts) if as_json else commands.info.show(facts)
 
 
 @command(config_app, "data")
@@ -943,16 +486,12 @@ def show(call: Call) -> None:
         senthy config show --config quickstart
         senthy config show --set train.epochs=3
     """
-    from sentiment_hybrid.commands import config as verb
-
-    console.raw(verb.show(call.config()))
+    console.raw(commands.config.show(call.config()))
 
 
 @command(config_app)
 def check(
-    call: Call,
-    *,
-    file: Annotated[str | None, typer.Argument(metavar="FILE|NAME", help="What to check, if not --config.")] = None,
+    call: Call, *, file: str | None = typer.Argument(None, metavar="FILE|NAME", help="What to check, if not --config.")
 ) -> None:
     """Check a configuration, and list every error.
 
@@ -960,20 +499,16 @@ def check(
         senthy config check senthy.yaml
         senthy config check --set lstm.train.epochs=3
     """
-    from sentiment_hybrid.commands import config as verb
-
-    console.say(verb.check(file or call.file, call.overrides, call.flags))
+    console.say(commands.config.check(file or call.file, call.overrides, call.flags))
 
 
 @command(config_app)
 def init(
     call: Call,
     *,
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="The new file.")] = Path(LOCAL_CONFIG),
-    from_: Annotated[
-        str, _option("--from", "Which shipped config.", "NAME", autocompletion=_shipped_configs)
-    ] = "default",
-    force: Annotated[bool, _switch("--force", "Replace an existing file.")] = False,
+    path: Path = typer.Argument(Path(LOCAL_CONFIG), metavar="PATH", help="The new file."),
+    name: str = option("--from", "Which shipped config.", "NAME", default="default", autocompletion=shipped_configs),
+    force: bool = switch("--force", "Replace an existing file."),
 ) -> None:
     """Write a commented configuration to start from.
 
@@ -981,17 +516,15 @@ def init(
         senthy config init
         senthy config init my.yaml --from quickstart
     """
-    from sentiment_hybrid.commands import config as verb
-
-    console.say(f"wrote {verb.init(path, name=from_, force=force)}")
+    console.say(f"wrote {commands.config.init(path, name=name, force=force)}")
 
 
 @command(config_app)
 def schema(
     call: Call,
     *,
-    json_: Annotated[bool, _switch("--json", "Print the JSON Schema, for editors.")] = False,
-    markdown: Annotated[bool, _switch("--markdown", "Print the documentation page.")] = False,
+    as_json: bool = switch("--json", "Print the JSON Schema, for editors."),
+    markdown: bool = switch("--markdown", "Print the documentation page."),
 ) -> None:
     """List every setting: allowed values, default, meaning.
 
@@ -999,66 +532,55 @@ def schema(
         senthy config schema
         senthy config schema --json > senthy.schema.json
     """
-    from sentiment_hybrid.commands import config as verb
-
-    if json_:
-        console.as_json(verb.json_schema())
+    if as_json:
+        console.as_json(commands.config.json_schema())
     elif markdown:
-        console.raw(verb.markdown())
+        console.raw(commands.config.markdown())
     else:
-        verb.show_schema(verb.schema())
-
-
-ModelId = Annotated[str, typer.Argument(metavar="ID", help="A model, as `senthy models list` names it.")]
+        commands.config.show_schema(commands.config.schema())
 
 
 @command(models_app, name="list")
-def models_list(call: Call, *, json_: Json = False) -> None:
+def models_list(call: Call, *, as_json: bool = _JSON) -> None:
     """List trained models: data, figures, date, and which of them are published.
 
     Examples:
         senthy models list
         senthy models list --json
     """
-    from sentiment_hybrid.commands import models as verb
-
     config = call.config()
-    entries = verb.run(config)
-    console.as_json([entry.to_dict() for entry in entries]) if json_ else verb.show(entries, config)
+    entries = commands.models.run(config)
+    console.as_json([entry.to_dict() for entry in entries]) if as_json else commands.models.show(entries, config)
 
 
 @command(models_app, name="publish")
-def models_publish(call: Call, model: ModelId) -> None:
+def models_publish(call: Call, model: str = _MODEL_ID) -> None:
     """Publish a model; the beginning of its ID or its name suffices. The one published before is kept.
 
     Examples:
         senthy models publish han-20261129-0610
         senthy models publish my-best
     """
-    from sentiment_hybrid.commands import models as verb
-
-    console.say(f"published {verb.publish(call.config(), model).id}")
+    console.say(f"published {commands.models.publish(call.config(), model).id}")
 
 
 @command(models_app, name="remove")
-def models_remove(call: Call, model: ModelId) -> None:
+def models_remove(call: Call, model: str = _MODEL_ID) -> None:
     """Remove a model that is not published.
 
     Examples:
         senthy models remove han-20261129-061020-a1b2c3
         senthy models remove joint-20261129-061020-a1b2c3-lstm
     """
-    from sentiment_hybrid.commands import models as verb
-
-    console.say(f"removed {verb.remove(call.config(), model).id}")
+    console.say(f"removed {commands.models.remove(call.config(), model).id}")
 
 
 @command(cache_app, name="info")
 def cache_info(
     call: Call,
     *,
-    verify: Annotated[bool, _switch("--verify", "Check every stored state; exit code 1 if one is damaged.")] = False,
-    json_: Json = False,
+    verify: bool = switch("--verify", "Check every stored state; exit code 1 if one is damaged."),
+    as_json: bool = _JSON,
 ) -> None:
     """Show what is cached, its size and limit, and when it was last used.
 
@@ -1067,11 +589,9 @@ def cache_info(
         senthy cache info --verify
     """
     config = call.config()
-    from sentiment_hybrid.commands import cache as verb
-
     with console.progress("checking", unit="shards") as bar:
-        found = verb.info(config, verify=verify, progress=bar.advance)
-    console.as_json(found.to_dict()) if json_ else verb.show(found)
+        found = commands.cache.info(config, verify=verify, progress=bar.advance)
+    console.as_json(found.to_dict()) if as_json else commands.cache.show(found)
     if verify and found.problems:
         raise typer.Exit(1)
 
@@ -1080,16 +600,14 @@ def cache_info(
 def cache_clear(
     call: Call,
     *,
-    states: Annotated[bool, _switch("--states", "Token states.")] = False,
-    baselines: Annotated[bool, _switch("--baselines", "Fitted baselines.")] = False,
-    finetune: Annotated[bool, _switch("--finetune", "Prepared texts of fine-tuning runs.")] = False,
-    teachers: Annotated[bool, _switch("--teachers", "Probabilities computed by teachers.")] = False,
-    leftovers: Annotated[bool, _switch("--leftovers", "Partial files, models and runs of killed processes.")] = False,
-    all_: Annotated[bool, _switch("--all", "All of these.")] = False,
-    older_than: Annotated[
-        float | None, _option("--older-than", "Only what was last used before.", "DAYS", min=0.0)
-    ] = None,
-    yes: Annotated[bool, _switch("--yes -y", "Do not ask for confirmation.")] = False,
+    states: bool = switch("--states", "Token states."),
+    baselines: bool = switch("--baselines", "Fitted baselines."),
+    finetune: bool = switch("--finetune", "Prepared texts of fine-tuning runs."),
+    teachers: bool = switch("--teachers", "Probabilities computed by teachers."),
+    leftovers: bool = switch("--leftovers", "Partial files, models and runs of killed processes."),
+    all_: bool = switch("--all", "All of these."),
+    older_than: float | None = option("--older-than", "Only what was last used before.", "DAYS", min=0.0),
+    yes: bool = switch("--yes -y", "Do not ask for confirmation."),
 ) -> None:
     """Remove what is cached. It is computed again when it is needed.
 
@@ -1098,13 +616,11 @@ def cache_clear(
         senthy cache clear --all --yes
     """
     config = call.config()
-    from sentiment_hybrid.commands import cache as verb
-
     chosen = {"states": states, "baselines": baselines, "finetune": finetune, "teachers": teachers}
     chosen["leftovers"] = leftovers
     kinds = [kind for kind, wanted in chosen.items() if wanted or all_]
-    cleared = verb.clear(config, kinds, older_than=older_than, confirm=lambda found: yes or _may_clear(found))
-    verb.show_cleared(cleared)
+    cleared = commands.cache.clear(config, kinds, older_than=older_than, confirm=lambda found: yes or _may_clear(found))
+    commands.cache.show_cleared(cleared)
     if cleared.kept:
         raise typer.Exit(1)
 

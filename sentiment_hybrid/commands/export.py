@@ -25,7 +25,6 @@ from sentiment_hybrid.engine.training.runs import versions
 from sentiment_hybrid.errors import DatabaseError, ModelError, UsageError
 from sentiment_hybrid.files import atomic_dir, write_json, written
 
-Format = Literal["onnx"]
 Quantize = Literal["int8"]
 
 #: Maximum number of rows that the export is checked on.
@@ -63,7 +62,6 @@ def run(
     *,
     load_model_path: Path | None = None,
     output: Path | None = None,
-    file_format: Format = "onnx",
     quantize: Quantize | None = None,
     offline: bool = False,
     encoder: Path | str | None = None,
@@ -76,7 +74,6 @@ def run(
         model: name of a published model; None takes the first one.
         load_model_path: a model directory instead.
         output: the new directory; ``models/<model>_roberta_model_onnx[_int8]`` otherwise.
-        file_format: ``onnx``.
         quantize: ``int8`` quantizes the weights of matrix products.
         offline: never use the network.
         encoder: directory of the encoder, for a model that does not include it.

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from sentiment_hybrid.config.schema import MODEL_NAMES, SHARED, Config, ConfigFile
+from sentiment_hybrid.config.sections import plain_types
 from sentiment_hybrid.config.syntax import dump
 
 _SIMPLE = {
@@ -24,7 +25,7 @@ _SIMPLE = {
     int: "a whole number",
     float: "a number",
 }
-
+_PLACEHOLDERS = {str: "TEXT", Path: "PATH", int: "INTEGER", float: "NUMBER"}
 
 _PAGE = """# Configuration settings
 
@@ -46,6 +47,7 @@ class Setting:
     allowed: str
     default: str
     meaning: str
+    placeholder: str
 
     @property
     def shared_key(self) -> str:
@@ -63,7 +65,8 @@ def settings(section: type[BaseModel] = ConfigFile, prefix: str = "") -> Iterato
         if inner is not None:
             yield from settings(inner, f"{prefix}{name}.")
         else:
-            yield Setting(f"{prefix}{name}", allowed(field), _inline(defaults[name]), field.description or "")
+            key, value = f"{prefix}{name}", _inline(defaults[name])
+            yield Setting(key, allowed(field), value, field.description or "", _placeholder(field.annotation))
 
 
 def _sections() -> list[str]:
@@ -140,6 +143,13 @@ def choices(annotation: Any) -> list[str]:
     if typing.get_origin(annotation) is Literal:
         return [str(value) for value in typing.get_args(annotation)]
     return [word for inner in typing.get_args(annotation) for word in choices(inner)]
+
+
+def _placeholder(annotation: Any) -> str:
+    """What stands for a value in the help of an option: ``NUMBER``, ``none|median``."""
+    types = plain_types(annotation)
+    names = [name for kind, name in _PLACEHOLDERS.items() if kind in types]
+    return "|".join([*names, *choices(annotation)])
 
 
 def _words(annotation: Any, metadata: Sequence[Any] = ()) -> str:

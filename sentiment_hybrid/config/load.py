@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from sentiment_hybrid.config.schema import MODEL_NAMES, SHARED, Config, ConfigFi
 from sentiment_hybrid.config.syntax import dump, parse, parse_with_lines
 from sentiment_hybrid.errors import ConfigError
 
-#: Where a setting came from, if not from a line of a file.
-_SET, _OPTION = "--set", "option"
+#: Where a setting was made, if not in a line of a file.
+_SET = "--set"
 
 _LARGEST_FILE = 1 << 20
 
@@ -31,6 +32,7 @@ def load_config(
     overrides: Sequence[str] = (),
     *,
     flags: Mapping[str, Any] | None = None,
+    option_names: Mapping[str, str] | None = None,
     params: str | Path | None = None,
     params_for: Sequence[str] = (),
 ) -> Config:
@@ -40,6 +42,7 @@ def load_config(
         source: a YAML file, the name of a shipped config (``quickstart``), or None for the defaults.
         overrides: ``a.b=value`` strings, as ``--set`` takes them; the value is YAML.
         flags: dotted key -> value, from command-line options; None values are ignored.
+        option_names: dotted key -> the option of a flag, for error messages.
         params: a YAML file merged over ``source``: the best parameters of a search.
         params_for: models of which ``params`` must contain at least one.
 
@@ -55,7 +58,7 @@ def load_config(
     problems = [problem for text in overrides if (problem := _override(document, text, origins))]
     for key, value in (flags or {}).items():
         if value is not None and not _assign(document, key, value):
-            origins[key] = _OPTION
+            origins[key] = (option_names or {}).get(key, _SET)
     try:
         file = ConfigFile.model_validate(document)
     except ValidationError as error:
@@ -228,7 +231,7 @@ def _default_map(place: Sequence[str]) -> dict[str, Any]:
 
 def _is_typed(problem: str) -> bool:
     """Whether an error is in what was typed on the command line, and not in a file."""
-    return problem.startswith(f"{_SET} ") or any(f" ({origin}): " in problem for origin in (_SET, _OPTION))
+    return problem.startswith(f"{_SET} ") or re.match(r"\S+ \(--[a-z-]+\): ", problem) is not None
 
 
 def _assign(document: dict[str, Any], dotted: str, value: Any) -> str:

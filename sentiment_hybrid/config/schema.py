@@ -123,7 +123,7 @@ class Data(Section):
     )
     label_column: str | None = default(None, "Column of labels; null detects it.")
     label_map: dict[LabelText, LabelText] | None = default(
-        None, "Value -> label, in label order: {0: negative, 4: positive}."
+        None, "Value -> label, in label order: {0: negative, 4: positive}; or --label-map 0=negative, repeated."
     )
     unknown_labels: Literal["error", "drop"] = default("error", "What to do with a label not in the map.")
     label_case: Literal["error", "merge"] = default("error", "Labels that differ by case alone, such as Spam and spam.")
@@ -352,8 +352,13 @@ class Hpo(Section):
     sampler: Literal["tpe", "random", "gp", "qmc", "nsgaii"] = default("tpe", "Optuna sampler.")
     pruner: Literal["median", "hyperband", "none"] = default("median", "Optuna pruner; hyperband is for long trials.")
     workers: int = default(1, "Parallel trials on this machine: one per GPU, or sharing the CPU's cores.", ge=1, le=256)
-    storage: str | None = default(None, "Optuna storage URL; null is an SQLite file in results_dir.")
-    study_name: str | None = default(None, "null: from model, space and data, so that the same search resumes.")
+    storage: str | None = default(
+        None,
+        "Optuna storage: sqlite:///FILE, or postgresql+psycopg://... for several machines; null: file in results_dir.",
+    )
+    study_name: str | None = default(
+        None, "Name of the study; null derives it from model, space and data, so that it resumes."
+    )
     timeout: float | None = default(None, "Seconds after which no new trial starts.", gt=0.0, le=1e9)
     final: HpoFinal = default(HpoFinal(), "The model trained with the best hyperparameters.")
     search_space: SearchSpace = _search_space(_COMMON_SPACE)
@@ -488,7 +493,7 @@ class Distill(Section):
 
     teacher: str | None = default(
         None,
-        "The teacher (--teacher): a model directory, mini, or a file with a column of probabilities for each label.",
+        "Model directory, mini, or a file with a column of probabilities for each label; null: no teacher.",
         min_length=1,
     )
     temperature: float = default(
@@ -517,11 +522,15 @@ class Pretrain(Optimization):
 
     base: str | None = default(
         None,
-        "Initial weights: scratch (sizes in encoder.scratch), a Hugging Face name, a directory; null is encoder.name.",
+        "Encoder to start from: a Hugging Face name, a directory, or scratch (encoder.scratch); null is encoder.name.",
         min_length=1,
     )
     output_dir: HomePath = default(Path("models/pretrained_encoder"), "Directory of the new encoder, for encoder.name.")
-    source: str | None = default(None, "Texts, as in data.source; null: training split of paths.data_db.", min_length=1)
+    source: str | None = default(
+        None,
+        "Texts: a file, an SQLite database, kaggle:..., or sample; null is the training split of paths.data_db.",
+        min_length=1,
+    )
     added_tokens: HomePath | None = default(None, "UTF-8 file of texts that become tokens, one per line.")
     valid_size: float = default(0.01, "Fraction of a source's texts held out to measure perplexity.", gt=0.0, lt=0.5)
     mask_probability: float = default(0.15, "Fraction of tokens to predict (80 % of them are masked).", gt=0.0, le=0.9)

@@ -247,9 +247,10 @@ def test_wrong_search_spaces_of_all_models_come_with_all_other_problems(tmp_path
     assert len(found) == 10
 
 
-def test_a_flag_is_reported_as_an_option(tmp_path: Path) -> None:
-    found = problems(tmp_path, "", **{"lstm.train.epochs": 0})
-    assert found[0].startswith("lstm.train.epochs (option): 0 is not allowed")
+def test_an_error_in_an_option_names_the_option() -> None:
+    with pytest.raises(ConfigError, match="1 error in the settings") as caught:
+        load_config("default", flags={"lstm.train.epochs": "0"}, option_names={"lstm.train.epochs": "--epochs"})
+    assert caught.value.problems[0].startswith("lstm.train.epochs (--epochs): '0' is not allowed")
 
 
 def test_set_into_a_value_is_reported(tmp_path: Path) -> None:
