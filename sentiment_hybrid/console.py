@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 import traceback as standard
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,14 +23,17 @@ from sentiment_hybrid.redaction import redact
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as RichProgress
-    from rich.progress import TaskID
+    from rich.progress import Task, TaskID
     from rich.text import Text
 
 #: Seconds between two progress lines if stderr is not a terminal.
 PLAIN_INTERVAL = 10.0
 
-#: Columns of a terminal from which on a progress bar has its bar and its speed.
-_WIDE = 110
+#: Seconds that a line waits for something to be finished.
+_GRACE = 1.0
+
+#: Columns of a progress bar.
+_BAR = 20
 
 #: Width of tables that go to a pipe or file: large, so that nothing is wrapped.
 _PIPE_WIDTH = 1000
@@ -184,7 +188,7 @@ class _LogLines(logging.Handler):
         text = record.getMessage()
         if record.exc_info:
             text = f"{text}\n{logging.Formatter().formatException(record.exc_info)}"
-        _line(f"{level}{name}{text}", style="dim")
+        _line(f"{level}{_speaker()}{name}{text}", style="dim")
 
 
 def note(message: str) -> None:
@@ -300,32 +304,58 @@ def _cell(value: object) -> Text:
 # --- progress --------------------------------------------------------------------------------------------------------
 
 
+#: Units in all, or what tells them: a float is an estimate, None is unknown.
+Total = float | None | Callable[[], float | None]
+
+
 class Progress:
     """The progress of one task on stderr, as a bar or as a line every few seconds."""
 
-    def __init__(self, description: str, total: int | None, *, unit: str, bar: RichProgress | None) -> None:
+    def __init__(
+        self, description: str, total: Total, *, unit: str, bar: RichProgress | None = None, lines: bool = False
+    ) -> None:
         self._description = description
         self._total = total
         self._unit = unit
-        self._done = 0
+        self._done = self._skipped = 0.0
         self._facts: dict[str, object] = {}
         self._started = self._printed = _clock()
-        self._printed_at = 0
+        self._printed_at = 0.0
+        self._closed = threading.Event()
+        self._lines = lines
         self._bar = bar
         self._task: TaskID | None = None
         if bar is not None:
-            self._task = bar.add_task(safe(description), total=total, unit=unit, facts="")
+            self._task = bar.add_task(safe(description), total=self.total, unit=unit, facts=[])
 
-    def advance(self, count: int = 1, **facts: object) -> None:
+    @property
+    def is_bar(self) -> bool:
+        """Whether it is shown as a bar."""
+        return self._bar is not None
+
+    @property
+    def total(self) -> float | None:
+        """Units in all; an estimate is never below what is done."""
+        total = self._total() if callable(self._total) else self._total
+        return max(total, self._done) if isinstance(total, float) else total
+
+    def advance(self, count: float = 1, *, total: Total = None, **facts: object) -> None:
         """Add ``count`` finished units; facts (loss=0.41) are shown next to the bar."""
-        self._facts.update(facts)
-        self.update(completed=self._done + count)
+        self._facts = {**self._facts, **facts}
+        self.update(completed=self._done + count, total=total)
+
+    def skip(self, count: float) -> None:
+        """Add units that were finished before: they say nothing about the speed."""
+        self._skipped += count
+        self._done += count
+        if self._bar is not None and self._task is not None:
+            self._bar.reset(self._task, completed=int(self._done), total=self.total)
 
     def update(
         self,
         *,
-        completed: int | None = None,
-        total: int | None = None,
+        completed: float | None = None,
+        total: Total = None,
         description: str | None = None,
         **facts: object,
     ) -> None:
@@ -333,55 +363,69 @@ class Progress:
         self._done = self._done if completed is None else completed
         self._total = self._total if total is None else total
         self._description = description or self._description
-        self._facts.update(facts)
+        self._facts = {**self._facts, **facts}
         if self._bar is not None and self._task is not None:
             self._bar.update(
                 self._task,
                 completed=self._done,
-                total=self._total,
-                description=self._description,
+                total=self.total,
+                description=safe(self._description),
                 facts=_facts(self._facts),
             )
-        elif _is_talkative() and _clock() - self._printed >= PLAIN_INTERVAL:
-            self._printed, self._printed_at = _clock(), self._done
-            _line(self.line())
+        elif self._lines and _clock() - self._printed >= PLAIN_INTERVAL:
+            self._print()
+
+    def _print(self) -> None:
+        self._printed, self._printed_at = _clock(), self._done
+        _line(self.line())
+
+    def beat(self) -> None:
+        """Until it is closed, print a line every few seconds also while nothing is finished: the work goes on."""
+        while not self._closed.wait(max(0.0, PLAIN_INTERVAL - (_clock() - self._printed)) + _GRACE):
+            if _clock() - self._printed >= PLAIN_INTERVAL:
+                self._print()
 
     def line(self) -> str:
         """The current state as one line."""
         seconds = max(_clock() - self._started, 1e-9)
-        speed = self._done / seconds
-        share = f" of {self._total:,} ({100 * self._done / max(self._total, 1):.0f} %)" if self._total else ""
-        parts = [f"{self._description}: {self._done:,}{share} {self._unit}"]
+        speed, total = (self._done - self._skipped) / seconds, self.total
+        share = f" of {_in_all(total)} ({_percent(self._done, total)} %)" if total else ""
+        parts = [f"{self._description}: {self._done:,.0f}{share} {self._unit}"]
         parts += [pace(speed, self._unit)] if speed > 0 else []
-        parts += [_facts(self._facts)] if self._facts else []
+        parts += _facts(self._facts)
         parts += [f"{duration(seconds)} elapsed"]
-        if self._total and speed > 0 and self._done < self._total:
-            parts += [f"{duration((self._total - self._done) / speed)} remaining"]
+        if total and speed > 0 and self._done < total:
+            parts += [f"{duration((total - self._done) / speed)} remaining"]
         return ", ".join(parts)
 
     def close(self) -> None:
         """Remove the bar; a task that has printed lines prints its last one."""
+        self._closed.set()
         if self._bar is not None and self._task is not None:
             self._bar.remove_task(self._task)
-        elif self._printed > self._started and self._printed_at != self._done and _is_talkative():
+        elif self._lines and self._printed > self._started and self._printed_at != self._done:
             _line(self.line())
 
 
 @contextmanager
-def progress(description: str, total: int | None = None, *, unit: str = "rows") -> Iterator[Progress]:
+def progress(description: str, total: Total = None, *, unit: str = "rows", hidden: bool = False) -> Iterator[Progress]:
     """Show the progress of a task on stderr; tasks may be nested. Silent with -q.
 
     Args:
         description: the task, in two or three words.
-        total: number of units; None if unknown.
+        total: number of units.
         unit: what is counted.
+        hidden: show nothing.
     """
-    bar = _live[-1] if _live else _new_bar()
+    bar = None if hidden else _live[-1] if _live else _new_bar()
     own = bar is not None and not _live
     if bar is not None and own:
         bar.start()
         _live.append(bar)
-    task = Progress(f"{_speaker()}{description}", total, unit=unit, bar=bar)
+    lines = bar is None and not hidden and _is_talkative()
+    task = Progress(f"{_speaker()}{description}", total, unit=unit, bar=bar, lines=lines)
+    if lines:
+        threading.Thread(target=task.beat, daemon=True).start()
     try:
         yield task
     finally:
@@ -395,50 +439,50 @@ def _new_bar() -> RichProgress | None:
     console = err()
     if not _is_talkative() or not console.is_terminal or console.is_dumb_terminal:
         return None
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn
     from rich.progress import Progress as RichProgress
-
-    # A terminal of 80 columns has no room for everything: what is cut there would be the remaining time.
-    wide = console.width >= _WIDE
-    return RichProgress(
-        TextColumn("{task.description}", markup=False),
-        *([BarColumn(bar_width=20)] if wide else []),
-        TaskProgressColumn(),
-        *_state_columns(wide=wide),
-        TextColumn("{task.fields[facts]}", markup=False),
-        console=console,
-        transient=True,
-    )
-
-
-def _state_columns(*, wide: bool) -> list[Any]:
-    from rich.progress import ProgressColumn, Task
+    from rich.progress import ProgressColumn
     from rich.text import Text
 
     class Column(ProgressColumn):
-        def __init__(self, render: Callable[[Task], str]) -> None:
-            super().__init__()
-            self._text = render
-
         def render(self, task: Task) -> Text:
-            return Text(self._text(task), no_wrap=True)
+            return Text(_bar_line(task, console.width), no_wrap=True)
 
-    def amount(task: Task) -> str:
-        unit = task.fields["unit"]
-        # Without a total, the count is all there is to see.
-        count = f"{task.completed:,.0f} {unit}" if wide or task.total is None else ""
-        return "  ".join(filter(None, [count, pace(task.speed, unit) if wide and task.speed else ""]))
+    return RichProgress(Column(), console=console, transient=True)
 
-    def elapsed(task: Task) -> str:
-        return f"elapsed {_clock_time(task.elapsed or 0)}"
 
-    def left(task: Task) -> str:
-        seconds = task.time_remaining
-        if seconds is None and task.total and task.completed:  # rich looks at the last half minute alone
-            seconds = (task.elapsed or 0) * (task.total - task.completed) / task.completed
-        return "" if seconds is None else f"left {_clock_time(seconds)}"
+def _bar_line(task: Task, width: int) -> str:
+    """A task in one line of a terminal; what has no room there is left out, the least important first."""
+    from rich.cells import cell_len
 
-    return [Column(amount), Column(elapsed), Column(left)]
+    total, unit, facts = task.total, task.fields["unit"], task.fields["facts"]
+    left = task.time_remaining
+    if left is None and total and task.completed:  # rich looks at the last half minute alone
+        left = (task.elapsed or 0) * (total - task.completed) / task.completed
+    amount = f"{task.completed:,.0f} {unit}"
+    parts = [
+        task.description,
+        f"{_percent(task.completed, total):>3}%" if total else amount,
+        "━" * (filled := int(_BAR * min(task.completed / total, 1))) + "─" * (_BAR - filled) if total else "",
+        amount if total else "",
+        pace(task.speed, unit) if task.speed else "",
+        f"elapsed {_clock_time(task.elapsed or 0)}",
+        "" if left is None else f"left {_clock_time(left)}",
+        *facts,
+    ]
+    shown = set[int]()
+    for place in (0, 1, 5, 6, *range(7, len(parts)), 3, 4, 2):
+        if parts[place] and cell_len("  ".join(parts[at] for at in sorted({*shown, place}))) <= width:
+            shown.add(place)
+    return "  ".join(parts[place] for place in sorted(shown))
+
+
+def _percent(done: float, total: float) -> str:
+    """Rounded down: 100 means that all is done."""
+    return f"{int(100 * done / total)}"
+
+
+def _in_all(total: float) -> str:
+    return f"about {float(f'{total:.2g}'):,.0f}" if isinstance(total, float) else f"{total:,}"
 
 
 def _clock_time(seconds: float) -> str:
@@ -451,10 +495,9 @@ def pace(speed: float, unit: str) -> str:
     return f"{speed:,.0f} {unit}/s" if speed >= 1 else f"{60 * speed:.2g} {unit}/min"
 
 
-def _facts(facts: Mapping[str, object]) -> str:
-    return "  ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in facts.items()
-    )
+def _facts(facts: Mapping[str, object]) -> list[str]:
+    known = {name: value for name, value in facts.items() if value is not None}
+    return [f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in known.items()]
 
 
 # --- formatting ------------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ import io
 import json
 import logging
 import re
+import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -141,6 +143,52 @@ def test_progress_in_a_pipe_is_a_line_now_and_then(
     assert lines[-1] == "training: 1,000 of 1,000 (100 %) texts, 33 texts/s, loss 0.5123, 30 s elapsed"
 
 
+def test_a_total_that_is_estimated_is_said_to_be_and_what_was_done_before_is_no_speed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, total = [0.0], [4321.0]
+    monkeypatch.setattr(console, "_clock", lambda: now[0])
+    with console.progress("predicting", lambda: total[0], unit="texts") as bar:
+        bar.skip(1000)
+        now[0] = 10.0
+        bar.advance(1100)
+        now[0] = 20.0
+        total[0] = 4300
+        bar.advance(1100)
+        now[0] = 30.0
+        total[0] = 3000.0
+        bar.advance(1100)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "predicting: 2,100 of about 4,300 (48 %) texts, 110 texts/s, 10 s elapsed, 20 s remaining",
+        "predicting: 3,200 of 4,300 (74 %) texts, 110 texts/s, 20 s elapsed, 10 s remaining",
+        "predicting: 4,300 of about 4,300 (100 %) texts, 110 texts/s, 30 s elapsed",
+    ]
+
+
+def test_a_task_that_finishes_nothing_for_long_says_that_it_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed = threading.Event()
+    monkeypatch.setattr(console, "PLAIN_INTERVAL", 0.01)
+    monkeypatch.setattr(console, "_GRACE", 0.0)
+    monkeypatch.setattr(console, "_line", lambda line: (sys.stderr.write(f"{line}\n"), printed.set()))
+    with console.progress("training", total=3, unit="epochs") as bar:
+        bar.update(loss=0.5)
+        printed.clear()
+        assert printed.wait(10)
+    assert "training: 0 of 3 (0 %) epochs, loss 0.5, " in capsys.readouterr().err
+
+
+def test_a_hidden_task_shows_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(console, "_clock", lambda: now[0])
+    with console.progress("predicting", hidden=True) as bar:
+        now[0] = 60.0
+        bar.advance(5)
+    assert capsys.readouterr().err == ""
+
+
 def test_what_is_slow_is_told_by_the_minute(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +247,18 @@ def test_progress_fits_the_terminal_with_elapsed_and_remaining_time(
     assert "…" not in shown
 
 
+def test_what_has_no_room_beside_a_bar_is_left_out_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = as_terminal(monkeypatch)
+    monkeypatch.setenv("COLUMNS", "80")
+    with console.speaking("HAN"), console.progress("searching", total=50, unit="trials") as bar:
+        bar.update(completed=3, **{"best macro-F1": "82.41 %"}, pruned=3, failed=0, worker="a long name of a machine")
+        console._live[0].refresh()
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).replace("\r", "\n").splitlines()
+    shown = [line for line in lines if "82.41" in line][-1].rstrip()
+    assert "HAN: searching    6%" in shown
+    assert shown.endswith("best macro-F1 82.41 %")
+
+
 def test_the_last_line_in_a_pipe_is_printed_once(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,10 +274,11 @@ def test_lines_say_which_model_and_seed_speaks(capsys: pytest.CaptureFixture[str
     with console.speaking("HANRoBERTa"), console.speaking("seed 43"):
         console.note("epoch 1")
         console.warn("slow")
+        logging.getLogger("sentiment_hybrid.x").info("stored")
         assert console.Progress(f"{console._speaker()}training", None, unit="texts", bar=None).line().startswith("HAN")
     console.note("done")
     assert capsys.readouterr().err.splitlines() == [
-        "HANRoBERTa, seed 43: epoch 1", "warning: HANRoBERTa, seed 43: slow", "done",
+        "HANRoBERTa, seed 43: epoch 1", "warning: HANRoBERTa, seed 43: slow", "HANRoBERTa, seed 43: stored", "done",
     ]  # fmt: skip
 
 

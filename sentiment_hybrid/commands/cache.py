@@ -80,11 +80,14 @@ class Cleared:
     kept: tuple[tuple[Path, str], ...]
 
 
-def info(config: Config, *, verify: bool = False, progress: Callable[[int], object] = lambda shards: None) -> CacheInfo:
+def info(
+    config: Config, *, verify: bool = False, progress: Callable[..., object] = lambda *shards, **total: None
+) -> CacheInfo:
     """The content of the cache folder; ``verify`` compares all checksums."""
-    from sentiment_hybrid.engine.states.shards import size_of
+    from sentiment_hybrid.engine.states.shards import shard_folders, size_of
 
     cache = paths.cache_dir(config.paths.cache_dir)
+    progress(0, total=sum(len([*shard_folders(path)]) for path in paths.states_dir(cache).glob("[!.]*")))
     return CacheInfo(
         folder=cache,
         states_bytes=size_of(paths.states_dir(cache)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from sentiment_hybrid.commands.train import TrainResult
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.config.sections import METRICS
 from sentiment_hybrid.config.syntax import dump
-from sentiment_hybrid.console import note, progress
+from sentiment_hybrid.console import Progress, note, progress
 from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.inference.testing import TestResult, kept_result
 from sentiment_hybrid.engine.training.fingerprint import can_resume, is_published
@@ -149,7 +149,7 @@ def _run_trials(
 ) -> None:
     hpo = config.model(model).hpo
     runner = open_runner(bench, hpo.workers, runtime)
-    with closing(runner), progress("searching", total=hpo.n_trials, unit="trials") as bar:
+    with closing(runner), progress("searching", hpo.n_trials, unit="trials") as bar, ExitStack() as stack:
         search = Search(
             study,
             storage,
@@ -160,6 +160,7 @@ def _run_trials(
             timeout=hpo.timeout,
             note=note,
             show=_shown_by(bar.update, config.model(model).train.metric),
+            show_trials=_TrialBars(stack, bar, hpo.epochs).show,
         )
         if search.missing() > 0:
             bench.prepare(_encoding)
@@ -178,11 +179,36 @@ def _encoding(split: str) -> Iterator[Callable[[int], object]]:
         yield bar.advance
 
 
+class _TrialBars:
+    """The epochs of the trials that run: a bar for each below that of the search, or a part of its line in a pipe."""
+
+    def __init__(self, stack: ExitStack, search: Progress, epochs: int) -> None:
+        self._search, self._epochs = search, epochs
+        self._bars: dict[int, tuple[ExitStack, Progress]] = {}
+        stack.callback(self.show, {})
+
+    def show(self, running: Mapping[int, float]) -> None:
+        """Show these trials, and how many epochs each has done."""
+        if not self._search.is_bar:
+            each = [f"{number} in epoch {min(int(done) + 1, self._epochs)}" for number, done in running.items()]
+            self._search.update(trial=f"{', '.join(each)} of {self._epochs}" if each else None)
+            return
+        for number in self._bars.keys() - running.keys():
+            self._bars.pop(number)[0].close()
+        for number, done in running.items():
+            if number not in self._bars:
+                stack = ExitStack()
+                self._bars[number] = (
+                    stack,
+                    stack.enter_context(progress(f"trial {number}", self._epochs, unit="epochs")),
+                )
+            self._bars[number][1].update(completed=done)
+
+
 def _shown_by(update: Callable[..., object], metric: str) -> Callable[[StudyStatus], object]:
     def show(status: StudyStatus) -> None:
-        facts: dict[str, object] = {"pruned": status.pruned, "failed": status.failed}
-        if status.best is not None:
-            facts[f"best {console.metric_name(metric)}"] = console.metric_value(metric, figure(status.best, metric))
+        best = None if status.best is None else console.metric_value(metric, figure(status.best, metric))
+        facts = {f"best {console.metric_name(metric)}": best, "pruned": status.pruned, "failed": status.failed}
         update(completed=status.finished + status.pruned, **facts)
 
     return show

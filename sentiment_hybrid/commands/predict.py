@@ -144,6 +144,7 @@ class _Incoming:
     limit: Limit | None = None
     live: bool = False
     stamp: tuple[int | str, ...] = ()
+    total: Callable[[], float | None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -289,7 +290,7 @@ def _open(stack: contextlib.ExitStack, request: Request) -> _Incoming:
     batches = ([batch] for batch in _batches(stack, source))
     return _Incoming(
         source.name, found, list(source.columns), batches, source.types, source.quoting, source.numbers,
-        source.limit, stamp=_stamp(path),
+        source.limit, stamp=_stamp(path), total=lambda: source.total,
     )  # fmt: skip
 
 
@@ -321,7 +322,7 @@ def _streamed(name: str, kind: str, batches: Iterator[Batch], source: Source) ->
     first = list(itertools.islice(batches, 1))
     columns = list(first[0].columns) if first else list(source.columns)
     every = ([batch] for batch in itertools.chain(first, batches))
-    return _Incoming(name, kind, columns, every, quoting=source.quoting, limit=source.limit)
+    return _Incoming(name, kind, columns, every, quoting=source.quoting, limit=source.limit, total=lambda: source.total)
 
 
 def _opened(stack: contextlib.ExitStack, path: Path) -> BinaryIO:
@@ -449,19 +450,20 @@ def _label(stack: contextlib.ExitStack, request: Request, predictor: Predictor, 
     layout = _layout(request, predictor, incoming, column)
     groups = _groups(incoming, column, layout.added)
     counts: Counter[str] = Counter()
-    advance = stack.enter_context(_progress(request.output_file))
+    shared = request.output_file is None and _is_terminal(sys.stdout)  # by the rows and the progress
+    bar = stack.enter_context(progress("predicting", incoming.total, unit="texts", hidden=shared))
     write = _parts(stack, request, predictor, incoming, layout, counts)
     write = write or _whole(stack, request, predictor, incoming, layout)
     if skip := counts.pop("groups", 0):
         groups = itertools.islice(groups, skip, None)
-        advance(counts["rows"])
+        bar.skip(counts["rows"])
     prepared = one_ahead(lambda group: (group, predictor.prepare(group.texts)), groups)
     for group, texts in stack.enter_context(contextlib.closing(prepared)):
         probabilities = predictor.compute(texts)
         counts["rows"] += len(group.texts)
         counts["skipped"] += sum(sum(batch.skipped.values()) for batch in group.batches)
         write(group, probabilities)
-        advance(len(group.texts))
+        bar.advance(len(group.texts))
     return counts["rows"], counts["skipped"]
 
 
@@ -640,16 +642,6 @@ def _plain(values: np.ndarray) -> list[str | float | None]:
     if values.dtype == object:
         return list(values)
     return [None if value != value else round(value, _DIGITS) for value in values.astype(float).tolist()]
-
-
-@contextlib.contextmanager
-def _progress(output: Path | None) -> Iterator[Callable[[int], object]]:
-    """A progress bar on stderr, unless the rows are printed on the same terminal."""
-    if output is None and _is_terminal(sys.stdout):
-        yield lambda rows: None
-        return
-    with progress("predicting", unit="texts") as bar:
-        yield bar.advance
 
 
 def _report(predictor: Predictor, skipped: int) -> None:

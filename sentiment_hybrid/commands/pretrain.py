@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from sentiment_hybrid import console, distributed, paths
 from sentiment_hybrid.config.schema import Config
@@ -268,8 +267,10 @@ def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) 
         set_dropout(model, settings.dropout)
     masking = Masking(encoder.tokenizer, probability=settings.mask_probability, seed=config.project.seed)
     with progress("tokenizing", total=len(texts.train) + len(texts.valid), unit="texts") as bar:
-        train, valid = (_tokenized(config, part, encoder.tokenizer) for part in (texts.train, texts.valid))
-        bar.advance(len(texts.train) + len(texts.valid))
+        sizes = {"max_length": config.encoder.max_length, "max_windows": config.encoder.max_windows}
+        train, valid = (
+            tokenize(part, encoder.tokenizer, **sizes, progress=bar.advance) for part in (texts.train, texts.valid)
+        )
     _check_held_out(texts, valid, masking)
     task = MaskedLanguage(train, valid, masking)
     trainer = Trainer(
@@ -281,10 +282,6 @@ def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) 
         accelerator=device.accelerator(compute),
     )
     return encoder, trainer
-
-
-def _tokenized(config: Config, texts: Sequence[str], tokenizer: Any) -> TokenizedTexts:
-    return tokenize(texts, tokenizer, max_length=config.encoder.max_length, max_windows=config.encoder.max_windows)
 
 
 def _start(config: Config, texts: _Texts, *, offline: bool) -> LoadedEncoder:

@@ -271,7 +271,8 @@ def _run_seeds(
         if test:
             # The best one last: its entry is the newest.
             for seed in sorted(results, key=lambda seed: seed == best):
-                tested = evaluate(seeded[seed], model, runtime, load_model_path=trained[seed].model_dir)
+                with console.speaking(f"seed {seed}"):
+                    tested = evaluate(seeded[seed], model, runtime, load_model_path=trained[seed].model_dir)
                 results[seed] = replace(results[seed], test=tested)
         results[best] = replace(results[best], seeds=_over_seeds(results, published=best))
         if test:

@@ -12,7 +12,7 @@ from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data.columns import choose, text_note
 from sentiment_hybrid.data.labels import LabelValues, canonical, described, labelling_of
 from sentiment_hybrid.data.normalizers import Normalizer
-from sentiment_hybrid.data.sources import Source
+from sentiment_hybrid.data.sources import Source, with_progress
 from sentiment_hybrid.data.store import Examples
 from sentiment_hybrid.errors import DataError
 
@@ -56,7 +56,7 @@ def read_labelled(
     texts: list[str] = []
     raws: list[str] = []
     dropped: Counter[str] = Counter()
-    for batch in source.batches(list(dict.fromkeys((columns.text, columns.label, columns.raw)))):
+    for batch in with_progress(source, list(dict.fromkeys((columns.text, columns.label, columns.raw)))):
         dropped.update(batch.skipped)
         for row, label, text, raw in zip(
             batch.rows,

@@ -11,7 +11,7 @@ from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data import splits
 from sentiment_hybrid.data.columns import find_text
 from sentiment_hybrid.data.normalizers import Normalizer
-from sentiment_hybrid.data.sources import Source
+from sentiment_hybrid.data.sources import Source, with_progress
 from sentiment_hybrid.errors import DataError
 
 
@@ -38,7 +38,7 @@ def read_unlabelled(source: Source, data: Data, *, normalizer: Normalizer, valid
     hashes: list[np.ndarray] = []
     orders: list[np.ndarray] = []
     dropped: Counter[str] = Counter()
-    for batch in source.batches([column]):
+    for batch in with_progress(source, [column]):
         dropped.update(batch.skipped)
         raws = [text or "" for text in batch.columns[column]]
         cleaned = normalizer.many(raws)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -96,16 +96,24 @@ class Batch:
         return replace(self, **tensors)
 
 
-def tokenize(texts: Sequence[str], tokenizer: Any, *, max_length: int, max_windows: int) -> TokenizedTexts:
+def tokenize(
+    texts: Sequence[str],
+    tokenizer: Any,
+    *,
+    max_length: int,
+    max_windows: int,
+    progress: Callable[[int], object] = lambda texts: None,
+) -> TokenizedTexts:
     """Tokenise once: a text longer than max_length becomes several windows of nearly equal length.
 
     What lies beyond ``max_windows`` windows is cut; ``truncated`` counts the texts to which that happened.
     """
     prefix, suffix = _special_tokens(tokenizer)
-    chunks = [
-        _windows(_encoded(tokenizer, texts[start : start + _CHUNK]), prefix, suffix, max_length, max_windows)
-        for start in range(0, len(texts), _CHUNK)
-    ]
+    chunks = []
+    for start in range(0, len(texts), _CHUNK):
+        some = texts[start : start + _CHUNK]
+        chunks.append(_windows(_encoded(tokenizer, some), prefix, suffix, max_length, max_windows))
+        progress(len(some))
     ids, window_lengths, window_counts, cut = zip(*chunks, strict=True) if chunks else ((), (), (), ())
     return TokenizedTexts(
         ids=_joined(ids, np.int32),

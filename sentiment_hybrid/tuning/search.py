@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -48,6 +48,7 @@ class _Running:
     started: float
     heartbeat: _Heartbeat | None
     values: list[float] = field(default_factory=list)
+    epochs: float = 0.0
 
 
 class Search:
@@ -65,6 +66,7 @@ class Search:
         timeout: seconds after which no new trial starts.
         note: receives messages for the user.
         show: receives the status after every change.
+        show_trials: receives the epochs that each trial of this process has done, by number, after every change.
         wait: waits a number of seconds; used only if other processes may be searching.
         clock: seconds from an arbitrary start.
     """
@@ -81,12 +83,13 @@ class Search:
         timeout: float | None = None,
         note: Callable[[str], object] = lambda text: None,
         show: Callable[[StudyStatus], object] = lambda status: None,
+        show_trials: Callable[[Mapping[int, float]], object] = lambda epochs: None,
         wait: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.study, self.storage, self.runner = study, storage, runner
         self.space, self.n_trials, self.epochs, self.timeout = space, n_trials, epochs, timeout
-        self.note, self.show = note, show
+        self.note, self.show, self.show_trials = note, show, show_trials
         self._wait, self._clock = wait, clock
         self._started = clock()
         self._running: dict[int, _Running] = {}
@@ -178,11 +181,16 @@ class Search:
         self._running[slot] = _Running(trial, self._clock(), heartbeat)
         self.runner.start(slot, trial.number, trial.params)
         self._show_status()
+        self._show_trials()
 
     # --- telling ---
 
     def _take(self, slot: int, outcome: Outcome) -> None:
         run = self._running[slot]
+        if outcome.kind == "step":
+            run.epochs = outcome.value
+            self._show_trials()
+            return
         try:
             if outcome.kind == "epoch":
                 self._take_epoch(slot, run, outcome.value)
@@ -199,11 +207,13 @@ class Search:
                 self.runner.stop(slot)
             if slot in self._running:
                 self._forget(slot)
-        if outcome.kind != "epoch":
+        if outcome.ends:
             self._show_status()
+        self._show_trials()
 
     def _take_epoch(self, slot: int, run: _Running, value: float) -> None:
         run.values.append(value)
+        run.epochs = len(run.values)
         run.trial.report(value, len(run.values))
         # After the last epoch pruning saves nothing, so the trial gets its score.
         if len(run.values) >= self.epochs or not run.trial.should_prune():
@@ -252,6 +262,9 @@ class Search:
 
     def _show_status(self) -> None:
         self.show(self.status())
+
+    def _show_trials(self) -> None:
+        self.show_trials({run.trial.number: run.epochs for run in self._running.values()})
 
     # --- dead and interrupted trials ---
 

@@ -6,6 +6,7 @@ import copy
 import gc
 import hashlib
 import math
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -20,7 +21,7 @@ from sentiment_hybrid.config.schema import Config, Hpo
 from sentiment_hybrid.data.store import Examples, Store, open_store
 from sentiment_hybrid.engine import device
 from sentiment_hybrid.engine.inference.session import EncodedDataset, Session
-from sentiment_hybrid.engine.training.events import EpochEvent, selection_score
+from sentiment_hybrid.engine.training.events import EpochEvent, StepEvent, selection_score
 from sentiment_hybrid.engine.training.prepare import load_or_build_encoder, new_trainer, open_session, set_seeds
 from sentiment_hybrid.engine.training.tasks import weights_of_classes
 from sentiment_hybrid.engine.training.trainer import Trainer
@@ -31,6 +32,7 @@ from sentiment_hybrid.runtime import Runtime
 from sentiment_hybrid.tuning.space import largest, with_params
 
 _KEPT_TRACEBACK = 4000  # characters, from the end of the traceback
+_STEP_SECONDS = 1.0  # between two outcomes that say how far a trial is
 
 #: Given the name of a split that is encoded, a context whose value is called for every batch of windows.
 Encoding = Callable[[str], AbstractContextManager[Callable[[int], object]]]
@@ -40,13 +42,19 @@ Encoding = Callable[[str], AbstractContextManager[Callable[[int], object]]]
 class Outcome:
     """An event of a running trial.
 
-    ``epoch`` has the validation score; ``done`` follows the last epoch. ``unusable`` is caused by the parameters and
-    would occur again; ``failed`` is a crash. Both have a text.
+    ``step`` comes now and then and has the epochs that are done, a fraction of one included; ``epoch`` has the
+    validation score; ``done`` follows the last epoch. ``unusable`` is caused by the parameters and would occur again;
+    ``failed`` is a crash. Both have a text.
     """
 
-    kind: Literal["epoch", "done", "unusable", "failed"]
+    kind: Literal["step", "epoch", "done", "unusable", "failed"]
     value: float = 0.0
     text: str = ""
+
+    @property
+    def ends(self) -> bool:
+        """Whether it is the last one of its trial."""
+        return self.kind not in ("step", "epoch")
 
 
 class TrialBench:
@@ -114,8 +122,8 @@ class TrialBench:
         settings = section.train.model_copy(update={"epochs": section.hpo.epochs, "patience": None})
         return config.model_copy(update={self.model: section.model_copy(update={"train": settings})})
 
-    def epochs(self, params: Mapping[str, Any]) -> Iterator[float]:
-        """Train with these parameters; yields the validation score of each epoch. Closing it frees memory.
+    def train(self, params: Mapping[str, Any]) -> Iterator[Outcome]:
+        """Train with these parameters; yields each ``epoch``, and a ``step`` once a second. Closing frees memory.
 
         Raises:
             ConfigError: the combination of parameters is invalid.
@@ -133,9 +141,13 @@ class TrialBench:
                 session, train, valid, settings=settings, labels=self.labels, seed=config.project.seed
             )
             del session
+            told = time.monotonic()
             for facts in trainer.events():
                 if isinstance(facts, EpochEvent):
-                    yield _score(facts, settings.metric)
+                    yield Outcome("epoch", _score(facts, settings.metric))
+                elif isinstance(facts, StepEvent) and time.monotonic() - told >= _STEP_SECONDS:
+                    told = time.monotonic()
+                    yield Outcome("step", facts.epoch - 1 + facts.step / facts.steps)
         finally:
             if trainer is not None:
                 trainer.accelerator.free_memory()
@@ -143,8 +155,8 @@ class TrialBench:
             self._free()
 
     def outcomes(self, params: Mapping[str, Any]) -> Iterator[Outcome]:
-        """``epochs``, with its end and failures as outcomes."""
-        return outcomes(lambda: self.epochs(params))
+        """``train``, with its end and failures as outcomes."""
+        return outcomes(lambda: self.train(params))
 
     def _read(self, store: Store) -> tuple[Examples, Examples]:
         hpo = self.config.model(self.model).hpo
@@ -230,13 +242,12 @@ class TrialBench:
             torch.cuda.empty_cache()
 
 
-def outcomes(start: Callable[[], Iterator[float]]) -> Iterator[Outcome]:
-    """The epochs of ``start()``, then how they ended; every exception except Ctrl-C becomes an outcome."""
+def outcomes(start: Callable[[], Iterator[Outcome]]) -> Iterator[Outcome]:
+    """Those of ``start()``, then how they ended; every exception except Ctrl-C becomes an outcome."""
     last = Outcome("done")
     try:
-        with closing(start()) as epochs:  # type: ignore[type-var]
-            for value in epochs:
-                yield Outcome("epoch", value)
+        with closing(start()) as events:  # type: ignore[type-var]
+            yield from events
     # These depend on the parameters only, so the same parameters would fail again.
     except (ConfigError, TrainingError) as error:
         last = Outcome("unusable", text=error.message)

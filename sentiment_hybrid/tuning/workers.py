@@ -29,7 +29,7 @@ _KEPT_OUTPUT = 2000  # characters of the stderr of a dead worker
 
 
 class TrialRunner(Protocol):
-    """Trains one trial per slot. An ``epoch`` must be followed by ``resume`` or ``stop``; others free the slot."""
+    """Trains one trial per slot. An ``epoch`` must be followed by ``resume`` or ``stop``; an end frees the slot."""
 
     def idle(self) -> list[int]:
         """Slots without a trial."""
@@ -51,7 +51,7 @@ class TrialRunner(Protocol):
 
 
 class InProcessRunner:
-    """Trains in this process, one epoch per ``next_event``."""
+    """Trains in this process, during ``next_event``."""
 
     def __init__(self, bench: TrialBench) -> None:
         self._bench = bench
@@ -75,10 +75,10 @@ class InProcessRunner:
             outcomes.close()  # type: ignore[attr-defined]
 
     def next_event(self, timeout: float) -> tuple[int, Outcome] | None:
-        """Train one epoch, ignoring the timeout."""
+        """Train up to the next outcome, ignoring the timeout."""
         assert self._outcomes is not None
         outcome = next(self._outcomes)
-        if outcome.kind != "epoch":
+        if outcome.ends:
             self.stop(0)
         return 0, outcome
 
@@ -153,9 +153,9 @@ class WorkerPool:
             text = worker.death_message()
             _end(worker)
             return (slot, Outcome("failed", text=text)) if worker.busy else None
-        if message["kind"] != "epoch":
-            worker.busy = False
-        return slot, Outcome(**message)
+        outcome = Outcome(**message)
+        worker.busy = worker.busy and not outcome.ends
+        return slot, outcome
 
     def close(self) -> None:
         """End all workers."""
@@ -232,15 +232,15 @@ def serve() -> None:
     setup = tasks.get()
     benches: list[TrialBench] = []
 
-    def epochs(params: Mapping[str, Any]) -> Iterator[float]:
+    def train(params: Mapping[str, Any]) -> Iterator[Outcome]:
         if not benches:
             config = Config.model_validate(setup["config"])
             benches.append(TrialBench(config, setup["model"], Runtime(**setup["runtime"])))
-        return benches[0].epochs(params)
+        return benches[0].train(params)
 
     while True:
         task = tasks.get()
-        trial = outcomes(lambda params=task["params"]: epochs(params))  # type: ignore[misc]
+        trial = outcomes(lambda params=task["params"]: train(params))  # type: ignore[misc]
         for outcome in trial:
             answers.write(json.dumps(asdict(outcome)).encode() + b"\n")
             answers.flush()

@@ -116,7 +116,7 @@ def _answers(config: Config, labels: tuple[str, ...], normalizer: str, rows: Any
     one = teacher.open_teacher(
         config, labels, normalizer, compute=resolve("cpu", "fp32"), token_budget=1000, offline=True
     )
-    return one.answer(rows, progress=lambda texts: None)[0]
+    return one.answer(rows, progress=lambda texts, total=None: None)[0]
 
 
 def test_a_teacher_with_another_normaliser_reads_the_raw_texts(taught: Any) -> None:

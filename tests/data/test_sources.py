@@ -174,6 +174,39 @@ def test_a_field_beyond_all_reason_asks_for_an_unclosed_quote(tmp_path: Path) ->
     assert "quote" in caught.value.hint
 
 
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "latin-1", "jsonl.gz", "txt", "parquet", "db", "view"])
+def test_the_number_of_rows_is_known_or_estimated_while_they_are_read(kind: str, tmp_path: Path) -> None:
+    rows = [f"{n} words of a text {'longer ' * (n % 5)}" for n in range(8000)]
+    path = tmp_path / f"rows.{ {'latin-1': 'csv', 'view': 'db'}.get(kind, kind) }"
+    if kind in ("db", "view"):
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE rows (text TEXT)")
+            connection.executemany("INSERT INTO rows VALUES (?)", [(row,) for row in rows])
+            connection.execute("CREATE VIEW seen AS SELECT * FROM rows")
+            connection.commit()
+    elif kind == "parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pyarrow.table({"text": rows}), path)
+    else:
+        lines = [json.dumps({"text": row}) for row in rows] if "json" in kind else [*["text"] * (kind != "txt"), *rows]
+        content = "\n".join(lines).encode()
+        path.write_bytes(gzip.compress(content) if kind.endswith(".gz") else content)
+    data = Data(encoding="latin-1" if kind == "latin-1" else "auto", table={"db": "rows", "view": "seen"}.get(kind))
+    source = open_source(str(path), data)
+    told = []
+    for _ in source.batches(size=1000):
+        told.append(source.total)
+    assert source.total == 8000
+    if kind in ("parquet", "db"):
+        assert set(told) == {8000}
+    elif kind == "view":
+        assert set(told) == {None}
+    else:
+        assert all(isinstance(total, float) and abs(total - 8000) < 1600 for total in told), told
+
+
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 @pytest.mark.parametrize("zipped", [False, True])
 def test_a_row_of_a_table_is_told_by_its_line_too(ending: str, zipped: bool, tmp_path: Path) -> None:

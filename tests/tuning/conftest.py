@@ -86,7 +86,11 @@ class Functions:
         self._epochs = epochs
 
     def outcomes(self, params: Mapping[str, Any]) -> Iterator[Outcome]:
-        return outcomes(lambda: self._epochs(params))
+        return outcomes(lambda: self._train(params))
+
+    def _train(self, params: Mapping[str, Any]) -> Iterator[Outcome]:
+        for value in self._epochs(params):
+            yield value if isinstance(value, Outcome) else Outcome("epoch", value)
 
 
 def three_epochs(params: Mapping[str, Any]) -> Iterator[float]:

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from sentiment_hybrid.errors import ConfigError, StudyError, TrainingError
 from sentiment_hybrid.tuning import search as search_module
 from sentiment_hybrid.tuning import study as studies
+from sentiment_hybrid.tuning.trials import Outcome
 
 COMPLETE, PRUNED, FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
 SAMPLERS = ["tpe", "random", "gp", "qmc", "nsgaii"]
@@ -48,6 +49,17 @@ def test_a_trials_value_is_its_best_epoch(searching):
     assert trial.value == 0.9
     assert trial.user_attrs["best_epoch"] == 2
     assert trial.intermediate_values == {1: 0.5, 2: 0.9, 3: 0.7}
+
+
+def test_the_epochs_inside_a_trial_are_shown(searching):
+    shown = []
+
+    def steps(params):
+        yield from (Outcome("step", 0.5), 0.5, Outcome("step", 1.25), 0.7, 0.6)
+
+    searching(2, epochs=steps, show_trials=shown.append)
+    one_trial = [0.0, 0.5, 1, 1.25, 2, 3]
+    assert shown == [*({0: done} for done in one_trial), {}, *({1: done} for done in one_trial), {}]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -34,14 +34,19 @@ def tensors() -> int:
     return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
 
 
+def scores(bench: TrialBench, params: dict[str, Any]) -> list[float]:
+    """The score of each epoch of a trial."""
+    return [outcome.value for outcome in bench.train(params) if outcome.kind == "epoch"]
+
+
 def test_a_trial_yields_the_validation_metric_of_each_epoch_and_the_same_parameters_the_same(config: Config) -> None:
     bench = TrialBench(config, "lstm")
     params = {"hidden": 4, "learning_rate": 0.05}
-    first = list(bench.epochs(params))
+    first = scores(bench, params)
     assert len(first) == config.lstm.hpo.epochs
     assert all(0.0 <= value <= 1.0 for value in first)
-    other = list(bench.epochs({"hidden": 12, "learning_rate": 0.001}))
-    assert list(bench.epochs(params)) == first != other
+    other = scores(bench, {"hidden": 12, "learning_rate": 0.001})
+    assert scores(bench, params) == first != other
 
 
 def test_over_all_trials_each_distinct_window_passes_what_is_frozen_once_per_level(
@@ -61,9 +66,9 @@ def test_over_all_trials_each_distinct_window_passes_what_is_frozen_once_per_lev
         bench = TrialBench(config, model)
         bench.prepare()
         for layers in (0, 1, 0, 1):
-            list(bench.epochs({"trainable_layers": layers}))
+            scores(bench, {"trainable_layers": layers})
             levels[layers] += 1
-    list(TrialBench(config, "linear").epochs({"trainable_layers": "all"}))
+    scores(TrialBench(config, "linear"), {"trainable_layers": "all"})
     assert levels == {0: 4, 1: 4}
     assert set(passed.values()) == {1}
     by_level = Counter(name for name, _ in passed)
@@ -82,7 +87,7 @@ def test_a_trial_never_reads_the_test_split(config: Config, monkeypatch: pytest.
 
     monkeypatch.setattr(Store, "read", noted)
     bench = TrialBench(config, "linear")
-    assert list(bench.epochs({}))
+    assert scores(bench, {})
     assert read == ["train", "valid"]
 
 
@@ -103,10 +108,10 @@ def test_the_default_sample_gives_way_to_a_small_split_and_a_chosen_one_is_check
 
 def test_memory_returns_to_its_level_after_each_trial(config: Config) -> None:
     bench = TrialBench(config, "lstm")
-    list(bench.epochs({"hidden": 8}))
+    scores(bench, {"hidden": 8})
     before = tensors()
     for hidden in (16, 4):
-        list(bench.epochs({"hidden": hidden}))
+        scores(bench, {"hidden": hidden})
         assert tensors() == before
     pruned = bench.outcomes({"hidden": 16})
     next(pruned)
@@ -117,7 +122,7 @@ def test_memory_returns_to_its_level_after_each_trial(config: Config) -> None:
 
 def test_memory_returns_after_a_crash_too(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = TrialBench(config, "lstm")
-    list(bench.epochs({"hidden": 8}))
+    scores(bench, {"hidden": 8})
     before = tensors()
 
     def crash(self: Trainer, *arguments: Any) -> float:
@@ -135,9 +140,9 @@ def test_a_trial_that_trains_the_encoder_leaves_it_as_it_came_for_the_next(confi
     bench = TrialBench(config, "linear")
     before = bench.loaded.fingerprint
     params = {"trainable_layers": layers, "encoder_learning_rate": 0.01}
-    first = list(bench.epochs(params))
-    list(bench.epochs({"trainable_layers": 0}))
-    assert list(bench.epochs(params)) == first
+    first = scores(bench, params)
+    scores(bench, {"trainable_layers": 0})
+    assert scores(bench, params) == first
     from sentiment_hybrid.models.encoder.module import encoder_fingerprint
 
     assert encoder_fingerprint(bench.loaded.model) == before
@@ -148,18 +153,18 @@ def test_a_scratch_encoder_and_the_window_length_can_be_searched(config: Config)
     document = config.model_dump(mode="json")
     document["encoder"] |= {"name": "scratch", "trainable_layers": "all", "scratch": scratch}
     bench = TrialBench(Config.model_validate(document), "linear")
-    assert len(list(bench.epochs({"max_length": 8}))) == len(list(bench.epochs({"max_length": 48}))) == 2
+    assert len(scores(bench, {"max_length": 8})) == len(scores(bench, {"max_length": 48})) == 2
 
 
 def test_trials_run_all_their_epochs_whatever_the_patience(config: Config) -> None:
     impatient = changed(config, "linear", "train", "patience", value=1)
     impatient = changed(impatient, "linear", "hpo", "epochs", value=4)
-    assert len(list(TrialBench(impatient, "linear").epochs({"learning_rate": 1e-9}))) == 4
+    assert len(scores(TrialBench(impatient, "linear"), {"learning_rate": 1e-9})) == 4
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "loss"])
 def test_more_is_better_whatever_the_metric(config: Config, metric: str) -> None:
-    values = list(TrialBench(changed(config, "linear", "train", "metric", value=metric), "linear").epochs({}))
+    values = scores(TrialBench(changed(config, "linear", "train", "metric", value=metric), "linear"), {})
     assert all(value < 0 if metric == "loss" else value >= 0 for value in values)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Data
+from sentiment_hybrid.console import progress
 from sentiment_hybrid.data.kaggle import DEFAULT_HANDLE, download
 from sentiment_hybrid.data.sources.base import MISSING, Batch, Limit, Source, opened, texts_of, value_text
 from sentiment_hybrid.data.sources.dialect import (
@@ -40,6 +41,7 @@ __all__ = [
     "open_stream",
     "texts_of",
     "value_text",
+    "with_progress",
 ]
 
 
@@ -90,6 +92,14 @@ def open_source(spec: str, data: Data, *, offline: bool = False) -> Source:
     source = _opened_source(spec, data, offline=offline)
     source.limit = Limit(data.max_text_bytes)
     return source
+
+
+def with_progress(source: Source, columns: Sequence[str]) -> Iterator[Batch]:
+    """Every batch of a source, as its ``batches`` gives them, with progress."""
+    with progress(f"reading {source.name}", lambda: source.total) as bar:
+        for batch in source.batches(columns):
+            yield batch
+            bar.advance(len(batch) + sum(batch.skipped.values()))
 
 
 def _opened_source(spec: str, data: Data, *, offline: bool) -> Source:

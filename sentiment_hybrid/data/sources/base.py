@@ -9,12 +9,14 @@ import hashlib
 import io
 import itertools
 import logging
+import os
 import stat
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TextIO, TypeVar, cast
 
@@ -82,6 +84,25 @@ class Limit:
         return start[: self.size].decode("utf-8", "ignore")
 
 
+@dataclass
+class Position:
+    """How far a file of ``size`` bytes has been read: ``read`` of them, which unpack to ``unpacked`` bytes.
+
+    ``used`` of these are ``rows`` rows; 0 means those that were given out.
+    """
+
+    size: int
+    read: int = 0
+    unpacked: int = 0
+    used: int = 0
+    rows: int = 0
+
+    @property
+    def share(self) -> float:
+        """The fraction of the file that these rows take."""
+        return self.used / max(self.unpacked, 1) * self.read / max(self.size, 1)
+
+
 class NotTextError(ValueError):
     """A value that cannot be read as a text; the message says what it is."""
 
@@ -94,6 +115,8 @@ class Source(ABC):
         self.bad_rows = bad_rows
         #: For texts; `open_source` sets another one.
         self.limit = Limit(1_000_000)
+        #: Rows in all, as far as that is known while they are read: a float is an estimate.
+        self.total: float | None = None
 
     @property
     @abstractmethod
@@ -112,6 +135,11 @@ class Source(ABC):
         return self.columns
 
     @property
+    def size(self) -> int:
+        """Bytes on the disk; 0 if unknown."""
+        return 0
+
+    @property
     def types(self) -> dict[str, Any]:
         """Column -> Arrow type, where the format has types, so that rows can be written as they were read."""
         return {}
@@ -124,6 +152,10 @@ class Source(ABC):
     def numbers(self, columns: Sequence[str]) -> Collection[str]:
         """Those of the columns of texts in which every value is a number or empty, as far as that can be known."""
         return ()
+
+    def _estimated(self, given: int) -> float | None:
+        """How many rows there are in all, judged by those that were given out so far."""
+        return None
 
     def place(self, row: int) -> str:
         """The location of a row in words that lead to it: here its number."""
@@ -144,9 +176,14 @@ class Source(ABC):
             SourceError: unreadable, damaged, or a bad row (unless ``bad_rows`` is skip: then counted in ``skipped``).
         """
         wanted = list(columns if columns is not None else self._every_column())
-        self.limit.cut = 0
+        self.limit.cut = given = 0
+        self.total = None
         for batch in self._tables(wanted, size):
+            given += len(batch) + sum(batch.skipped.values())
+            if not isinstance(self.total, int):
+                self.total = self._estimated(given)
             yield batch if batch.sound else self._checked(batch, native)
+        self.total = given
         if self.limit.cut:
             _log.warning(
                 "%s: %s cut after %s bytes (data.max_text_bytes)",
@@ -309,6 +346,9 @@ class _Bounded(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def tell(self) -> int:
+        return self.total
+
     def readinto(self, buffer: Any) -> int:
         """Bytes as they come, without waiting for a full buffer. Raises SourceError for a line that does not end."""
         size = self._binary.readinto1(buffer)
@@ -335,6 +375,12 @@ class FileSource(Source):
     def _files(self) -> list[Path]:
         """The files on disk that hold the content."""
         return [self.path]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        with reading(self.path):
+            return sum(path.stat().st_size for path in self._files())
 
     def fingerprint(self) -> str:
         """sha256 over the file's name and bytes; what is read from then on must be that file, unchanged."""
@@ -400,6 +446,7 @@ class TextSource(FileSource):
         self.encoding = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
         self._stream = stream
         self._bytes: _Bounded | None = None
+        self._position: Callable[[], Position | None] = lambda: None
         self._columns: list[str] | None = None
 
     def fingerprint(self) -> str:
@@ -415,6 +462,10 @@ class TextSource(FileSource):
         # A stream's columns are known only once it is read: for sources of this kind, none named means all.
         return ()
 
+    def _estimated(self, given: int) -> float | None:
+        position = self._position()
+        return (position.rows or given) / position.share if position and position.share else None
+
     @contextlib.contextmanager
     def _text(self) -> Iterator[TextIO]:
         with contextlib.ExitStack() as stack:
@@ -424,12 +475,24 @@ class TextSource(FileSource):
             else:
                 binary = stack.enter_context(self._binary())
             self._bytes = _Bounded(binary, self.name)
-            text = io.TextIOWrapper(
-                io.BufferedReader(self._bytes, 1 << 18),
-                encoding=self.encoding, errors="surrogateescape", newline=self._newline,
-            )  # fmt: skip
+            buffered = io.BufferedReader(self._bytes, 1 << 18)
+            self._position = partial(_position, binary, buffered)
+            text = io.TextIOWrapper(buffered, encoding=self.encoding, errors="surrogateescape", newline=self._newline)
             stack.callback(text.close)
             yield text
+
+
+def _position(file: BinaryIO, buffered: io.BufferedReader[Any]) -> Position | None:
+    """Where the reader of an open file stands; None for what is no file on disk."""
+    try:
+        number = file.fileno()  # of the packed file, where there is one
+        facts = os.fstat(number)
+        if not stat.S_ISREG(facts.st_mode):
+            return None
+        unpacked = getattr(file, "raw", file).tell()
+        return Position(facts.st_size, os.lseek(number, 0, os.SEEK_CUR), unpacked, buffered.tell())
+    except (OSError, ValueError):
+        return None
 
 
 def some(items: Iterator[T], size: int, length: Callable[[T], int]) -> list[T]:

@@ -19,6 +19,7 @@ from sentiment_hybrid.data.sources.base import (
     BATCH_BYTES,
     GZIP_MAGIC,
     Batch,
+    Position,
     TextSource,
     reading,
     unsound,
@@ -146,10 +147,11 @@ class DelimitedSource(TextSource):
         written = [self._as_written[names.index(name)] for name in wanted]
         with reading(self.path), self.path.open("rb") as file:
             zipped = file.read(2) == GZIP_MAGIC
-        first = 1
+        first, position = 1, Position(self.path.stat().st_size)
+        self._position = lambda: position
         for values in fast_csv.tables(
             self.path, wanted, names=names, delimiter=dialect.delimiter, quoting=dialect.quoting == "minimal",
-            zipped=zipped, size=size, longest=self.limit.size,
+            zipped=zipped, size=size, longest=self.limit.size, position=position,
         ):  # fmt: skip
             rows = range(first, first + len(values[0]))
             if len(names) > 1 and _has_row(values, written):  # perhaps the header again

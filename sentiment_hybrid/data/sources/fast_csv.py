@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv as standard
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow
 from pyarrow import compute, csv
 
+from sentiment_hybrid.data.sources.base import Position
 from sentiment_hybrid.data.sources.dialect import column_names
 
 #: Bytes that are read at once; a row must end among them.
@@ -38,6 +40,7 @@ def tables(
     zipped: bool,
     size: int,
     longest: int,
+    position: Position,
 ) -> Iterator[list[list[str]]]:
     """Values of the columns, ``size`` rows at a time at most, from a UTF-8 file whose first line is its header.
 
@@ -50,6 +53,7 @@ def tables(
         zipped: the file is compressed by gzip.
         size: rows at a time.
         longest: bytes of a value at most.
+        position: told how far the file has been read.
 
     Raises:
         UnusualError: a longer value, a row with another number of fields, malformed quotes or quotes inside a field
@@ -58,9 +62,9 @@ def tables(
     parse = csv.ParseOptions(delimiter=delimiter, quote_char='"' if quoting else False, newlines_in_values=quoting)
     convert = csv.ConvertOptions(column_types=dict.fromkeys(names, pyarrow.string()), include_columns=list(columns))
     try:
-        with pyarrow.input_stream(str(path), compression="gzip" if zipped else None) as stream:
-            blocks = _blocks(stream, names, delimiter, quoting)
-            for table in _gathered((_parsed(block, names, parse, convert) for block in blocks), size):
+        with pyarrow.OSFile(str(path)) as file:
+            blocks = _blocks(_unpacked(file, position, zipped=zipped), names, delimiter, quoting)
+            for table in _gathered((_parsed(block, names, parse, convert, position) for block in blocks), size):
                 if any((compute.max(compute.binary_length(column)).as_py() or 0) > longest for column in table.columns):
                     raise UnusualError
                 for start in range(0, table.num_rows, size):
@@ -69,7 +73,7 @@ def tables(
         raise UnusualError from error
 
 
-def _parsed(block: memoryview, names: Sequence[str], parse: Any, convert: Any) -> Any:
+def _parsed(block: memoryview, names: Sequence[str], parse: Any, convert: Any, position: Position) -> Any:
     """The table in a block of whole rows.
 
     The block is copied into Arrow's own memory: pyarrow's threads outlive the call, and one that releases or reads a
@@ -78,9 +82,12 @@ def _parsed(block: memoryview, names: Sequence[str], parse: Any, convert: Any) -
     memory = pyarrow.BufferOutputStream()
     memory.write(block)
     read = csv.ReadOptions(column_names=list(names), block_size=len(block) + 1, use_threads=False)
-    return csv.read_csv(
+    table = csv.read_csv(
         pyarrow.BufferReader(memory.getvalue()), read_options=read, parse_options=parse, convert_options=convert
     )
+    position.used += len(block)
+    position.rows += table.num_rows
+    return table
 
 
 def _gathered(tables: Iterator[Any], size: int) -> Iterator[Any]:
@@ -96,11 +103,19 @@ def _gathered(tables: Iterator[Any], size: int) -> Iterator[Any]:
         yield pyarrow.concat_tables(waiting)
 
 
-def _blocks(stream: Any, names: Sequence[str], delimiter: str, quoting: bool) -> Iterator[memoryview]:
+def _unpacked(file: Any, position: Position, *, zipped: bool) -> Iterator[bytes]:
+    with pyarrow.CompressedInputStream(file, "gzip") if zipped else contextlib.nullcontext(file) as stream:
+        while block := stream.read(BLOCK):
+            position.read = file.tell()
+            position.unpacked += len(block)
+            yield block
+
+
+def _blocks(stream: Iterator[bytes], names: Sequence[str], delimiter: str, quoting: bool) -> Iterator[memoryview]:
     """The rows below the header line, some whole ones at a time, checked."""
-    rest = _below_header(stream.read(BLOCK), names, delimiter, quoting)
+    rest = _below_header(next(stream, b""), names, delimiter, quoting)
     while True:
-        more = stream.read(BLOCK)
+        more = next(stream, b"")
         rows = rest + (more or b"\n")
         if b"\0" in rows or rows.startswith(codecs.BOM_UTF8) or _JOINED in rows or _QUOTED in rows:
             raise UnusualError

@@ -56,7 +56,7 @@ class ParquetSource(FileSource):
     def _tables(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
         with self._file() as file:
             real = {name.strip(): name for name in file.schema_arrow.names}
-            first = 1
+            first, self.total = 1, file.metadata.num_rows
             for part in file.iter_batches(batch_size=size, columns=[real[name] for name in columns]):
                 problems: dict[int, str] = {}
                 values = {name: _values(part.column(real[name]), name, problems) for name in columns}

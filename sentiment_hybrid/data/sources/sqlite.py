@@ -86,6 +86,7 @@ class SqliteSource(FileSource):
 
     def _tables(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
         with self._connected() as connection:
+            self.total = self._count(connection)
             cursor = connection.execute(f"SELECT * FROM {_quoted(self.table)}")
             names = [item[0].strip() for item in cursor.description]
             first = 1
@@ -93,6 +94,13 @@ class SqliteSource(FileSource):
                 values = {name: [row[names.index(name)] for row in rows] for name in columns}
                 yield Batch(range(first, first + len(rows)), values)
                 first += len(rows)
+
+    def _count(self, connection: sqlite3.Connection) -> int | None:
+        """The rows of a table; those of a view would be computed twice."""
+        query = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?"
+        if not connection.execute(query, (self.table,)).fetchone()[0]:
+            return None
+        return int(connection.execute(f"SELECT count(*) FROM {_quoted(self.table)}").fetchone()[0])
 
 
 def _length(row: Sequence[Any]) -> int:

@@ -67,7 +67,7 @@ class Session:
         labels: np.ndarray,
         compared: np.ndarray | None = None,
         *,
-        progress: Callable[[int], object] = lambda windows: None,
+        progress: Callable[..., object] = lambda *windows, **total: None,
     ) -> EncodedDataset:
         """Tokenise, and compute or find the states of every window below the layers that are trained.
 

@@ -131,9 +131,11 @@ class StateStore:
         tokenized: TokenizedTexts,
         *,
         token_budget: int,
-        progress: Callable[[int], object] = lambda windows: None,
+        progress: Callable[..., object] = lambda *windows, **total: None,
     ) -> StoredStates | None:
-        """States of all windows: those missing are encoded and stored first; ``progress`` hears of each batch.
+        """States of all windows: those missing are encoded and stored first.
+
+        ``progress`` is called with the windows of each batch, and first with ``total``.
 
         None where they cannot be kept (no room, a folder that refuses): the reason is in ``refusal``, and logged once
         per folder. What was complete stays for the next time.
@@ -175,7 +177,7 @@ class StateStore:
     # --- filling
 
     def _fill_missing(
-        self, tokenized: TokenizedTexts, keys: np.ndarray, token_budget: int, progress: Callable[[int], object]
+        self, tokenized: TokenizedTexts, keys: np.ndarray, token_budget: int, progress: Callable[..., object]
     ) -> None:
         missing = _missing(keys, self._read_shards(keys))
         if len(missing) == 0:
@@ -183,6 +185,7 @@ class StateStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         needed = self._bytes(tokenized, missing)
         self._check_room(needed)
+        progress(0, total=len(missing))
         if needed >= _LARGE:
             log.info("storing token states of %s windows, %.1f GB, in %s", f"{len(missing):,}", needed / 1e9, self.root)
         for parts in self._turns():
@@ -202,7 +205,7 @@ class StateStore:
         missing: np.ndarray,
         parts: Sequence[int],
         token_budget: int,
-        progress: Callable[[int], object],
+        progress: Callable[..., object],
     ) -> None:
         lengths = tokenized.window_lengths
         # One process at a time: what another has stored meanwhile is not computed again.
@@ -232,7 +235,7 @@ class StateStore:
         tokenized: TokenizedTexts,
         batches: list[np.ndarray],
         token_budget: int,
-        progress: Callable[[int], object],
+        progress: Callable[..., object],
     ) -> Iterator[np.ndarray]:
         for batch, states in in_batches(
             batches,

@@ -101,7 +101,7 @@ def keys_beside(config: Config, model: str, store: Store) -> UInt64s:
     return np.concatenate(keys)
 
 
-def learn_from(teacher: Teacher, examples: Examples, *, progress: Callable[[int], object]) -> Lesson:
+def learn_from(teacher: Teacher, examples: Examples, *, progress: Callable[..., object]) -> Lesson:
     """Have a teacher answer all rows; those without a label (-1) and without an answer are left out.
 
     Raises:

@@ -72,7 +72,7 @@ def fit(trainer: Trainer, run: Run, *, minutes: float) -> None:
         progress("training", total=rows * trainer.settings.epochs, unit="texts") as bar,
     ):
         in_epoch = min(trainer.rows_per_step * trainer.progress.step, rows)  # the last step of an epoch may have fewer
-        bar.update(completed=rows * (trainer.progress.epoch - 1) + in_epoch)
+        bar.skip(rows * (trainer.progress.epoch - 1) + in_epoch)
         for event in trainer.events():
             stopping = distributed.agree(interrupts.pending)
             if isinstance(event, EpochEvent):

@@ -50,7 +50,7 @@ class Teacher(Protocol):
     def unread(self, examples: Examples) -> tuple[int, int]:
         """How many distinct texts it would read, and of how many of these no answer is kept."""
 
-    def answer(self, examples: Examples, *, progress: Callable[[int], object]) -> Answers:
+    def answer(self, examples: Examples, *, progress: Callable[..., object]) -> Answers:
         """Its answers to these texts."""
 
 
@@ -142,7 +142,7 @@ class FileTeacher:
         """Nothing has to be computed."""
         return len(set(examples.texts)), 0
 
-    def answer(self, examples: Examples, *, progress: Callable[[int], object]) -> Answers:
+    def answer(self, examples: Examples, *, progress: Callable[..., object]) -> Answers:
         """NaN for texts that the file does not have. Raises SourceError, ColumnError, DataError."""
         source = open_source(self.name, self._data)
         normalizer = normalizers.from_id(self._normalizer)
@@ -185,7 +185,7 @@ class ModelTeacher:
         found, _ = self._kept.find(text_keys(distinct), states=self._states)
         return len(distinct), int(np.isnan(found[:, 0]).sum())
 
-    def answer(self, examples: Examples, *, progress: Callable[[int], object]) -> Answers:
+    def answer(self, examples: Examples, *, progress: Callable[..., object]) -> Answers:
         """Kept answers, and new ones for the other texts; NaN for a text of which its normaliser leaves nothing.
 
         What cannot be kept is computed all the same, which is logged.
@@ -196,6 +196,7 @@ class ModelTeacher:
         probabilities, states = self._kept.find(keys, states=self._states)
         missing = np.flatnonzero(np.isnan(probabilities[:, 0]))
         if len(missing):
+            progress(0, total=len(missing))
             for rows, new, new_states in self._read(distinct, missing, keys, progress):
                 probabilities[rows] = new
                 if new_states is not None:
@@ -216,7 +217,7 @@ class ModelTeacher:
         return normalizers.from_id(self.info.normalizer).many(examples.raw)
 
     def _read(
-        self, texts: Sequence[str], missing: np.ndarray, keys: np.ndarray, progress: Callable[[int], object]
+        self, texts: Sequence[str], missing: np.ndarray, keys: np.ndarray, progress: Callable[..., object]
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
         """Rows among the missing ones, their probabilities in the teacher's order, and its states."""
         loaded = load_model(self.directory, offline=self._offline)
