@@ -118,14 +118,15 @@ def inner_imports(files: dict[str, Path]) -> tuple[int, int]:
 
 
 PROFILED = """
-import json, os, sys
+import inspect, json, os, sys
 root, what = sys.argv[1:3]
 sys.path.insert(0, root)
 package = os.path.join(root, "sentiment_hybrid") + os.sep
 ran, way, deepest, started, reached = set(), set(), 0, False, False
 def own(frame):
     place = frame.f_code.co_filename
-    return place.startswith(package) and not frame.f_code.co_name.startswith("<")
+    function = frame.f_code.co_flags & inspect.CO_OPTIMIZED  # not the body of a class, run once by an import
+    return function and place.startswith(package) and not frame.f_code.co_name.startswith("<")
 def profile(frame, event, argument):
     global deepest, started, reached
     if event != "call":

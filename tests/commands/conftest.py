@@ -57,18 +57,20 @@ class Project:
         return load_config(self.file, overrides)
 
 
+def project_paths(folder: Path) -> dict[str, str]:
+    """The section `paths` of a project in this folder."""
+    places = {"data_db": folder / "data" / "tweets.db", "cache_dir": folder / "cache"}
+    places |= {"models_dir": folder / "models", "results_dir": folder / "results"}
+    return {name: str(path) for name, path in places.items()}
+
+
 def made_project(folder: Path, encoder: Path, rows: int, prepare: bool, labels: tuple[str, ...]) -> Project:
     """A project in a new folder; the paths in its config are absolute."""
     folder.mkdir()
     source = write_toy_csv(folder / "texts.csv", rows, labels=labels)
     small: dict[str, Any] = {"batch_size": 16, "epochs": 2, "learning_rate": 0.01, "precision": "fp32"}
     document = {
-        "paths": {
-            "data_db": str(folder / "data" / "tweets.db"),
-            "models_dir": str(folder / "models"),
-            "results_dir": str(folder / "results"),
-            "cache_dir": str(folder / "cache"),
-        },
+        "paths": project_paths(folder),
         "data": {"source": str(source)},
         "encoder": {"name": str(encoder), "max_length": 16},
         "lstm": {"head": {"hidden": 8, "layers": 1}, "train": small},

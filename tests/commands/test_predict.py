@@ -493,17 +493,40 @@ def test_a_text_from_a_pipe_is_answered_before_the_next_one_comes(
     assert answers == [expected[text].label for text in ("ça 😀 food", "what a day", "good film")]
 
 
-def test_a_full_pipe_is_answered_in_few_texts_at_first_and_then_in_many(
-    stdin: Callable[[bytes], None], run: Callable[..., predict.PredictResult], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sizes: list[int] = []
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by the number of texts of each group that is prepared."""
+    found: list[int] = []
     prepare = Predictor.prepare
 
     def measured(self: Predictor, texts: list[str | None], **options: Any) -> Any:
-        sizes.append(len(texts))
+        found.append(len(texts))
         return prepare(self, texts, **options)
 
     monkeypatch.setattr(Predictor, "prepare", measured)
+    return found
+
+
+def stop_after(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupt the run after this many groups of four texts."""
+    calls = itertools.count()
+    compute = Predictor.compute
+
+    def stopped(self: Predictor, prepared: engine.Prepared) -> Any:
+        if next(calls) == groups:
+            raise KeyboardInterrupt
+        return compute(self, prepared)
+
+    monkeypatch.setattr(engine, "CHUNK", 4)
+    monkeypatch.setattr(Predictor, "compute", stopped)
+
+
+def test_a_full_pipe_is_answered_in_few_texts_at_first_and_then_in_many(
+    stdin: Callable[[bytes], None],
+    run: Callable[..., predict.PredictResult],
+    monkeypatch: pytest.MonkeyPatch,
+    sizes: list[int],
+) -> None:
     monkeypatch.setattr(predict, "_PATIENCE", 60.0)
     stdin(b"good film\n" * 2000)
     assert run().rows == 2000
@@ -525,17 +548,9 @@ def test_a_text_that_looks_like_an_option_is_told_apart(capsys: pytest.CaptureFi
 
 
 def test_rows_stream_in_bounded_chunks(
-    run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
 ) -> None:
-    sizes: list[int] = []
-    prepare = Predictor.prepare
-
-    def measured(self: Predictor, texts: list[str | None], **options: Any) -> Any:
-        sizes.append(len(texts))
-        return prepare(self, texts, **options)
-
     monkeypatch.setattr(engine, "CHUNK", 7)
-    monkeypatch.setattr(Predictor, "prepare", measured)
     for ending in ("csv", "jsonl", "parquet", "db"):
         sizes.clear()
         source = write_rows(tmp_path / f"in.{ending}", [{"text": f"good {at}"} for at in range(23)])
@@ -598,18 +613,10 @@ def test_a_text_that_comes_again_in_a_chunk_is_computed_once(
 
 
 def test_a_group_ends_where_its_texts_are_long(
-    run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
 ) -> None:
-    sizes: list[int] = []
-    prepare = Predictor.prepare
-
-    def measured(self: Predictor, texts: list[str | None], **options: Any) -> Any:
-        sizes.append(len(texts))
-        return prepare(self, texts, **options)
-
     monkeypatch.setattr(predict, "_READ", 2)
     monkeypatch.setattr(predict, "_CHARACTERS", 100)
-    monkeypatch.setattr(Predictor, "prepare", measured)
     rows = [{"text": "good"}] * 6 + [{"text": "long " * 15}] * 4 + [{"text": "bad"}] * 3
     run(input_file=write_rows(tmp_path / "in.csv", rows), output_file=tmp_path / "out.csv")
     assert sizes == [6, 2, 2, 3]
@@ -648,16 +655,7 @@ def test_a_stopped_run_leaves_the_old_file(
     target = tmp_path / "out" / f"out.{ending}"
     run(input_file=source, output_file=target)
     old = target.read_bytes()
-    calls = iter([None, KeyboardInterrupt()])
-    compute = Predictor.compute
-
-    def stopped(self: Predictor, prepared: engine.Prepared, **options: Any) -> Any:
-        if (failure := next(calls)) is not None:
-            raise failure
-        return compute(self, prepared, **options)
-
-    monkeypatch.setattr(engine, "CHUNK", 4)
-    monkeypatch.setattr(Predictor, "compute", stopped)
+    stop_after(1, monkeypatch)
     before = set(threading.enumerate())
     with pytest.raises(KeyboardInterrupt):
         run(input_file=source, output_file=target)
@@ -669,20 +667,6 @@ def test_a_stopped_run_leaves_the_old_file(
 
 
 RESUMABLE = ["csv", "tsv", "jsonl", "csv.gz", "jsonl.gz", "parquet"]
-
-
-def stop_after(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupt the run behind this many groups of four texts."""
-    calls = itertools.count()
-    compute = Predictor.compute
-
-    def stopped(self: Predictor, prepared: engine.Prepared) -> Any:
-        if next(calls) == groups:
-            raise KeyboardInterrupt
-        return compute(self, prepared)
-
-    monkeypatch.setattr(engine, "CHUNK", 4)
-    monkeypatch.setattr(Predictor, "compute", stopped)
 
 
 @pytest.mark.parametrize("ending", RESUMABLE)
@@ -771,11 +755,7 @@ def test_one_process_at_a_time_writes_an_output(run: Callable[..., predict.Predi
 def test_what_ends_a_run_over_a_database_is_told_and_nothing_else(
     run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopped(*arguments: Any, **options: Any) -> Any:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(engine, "CHUNK", 4)
-    monkeypatch.setattr(Predictor, "compute", stopped)
+    stop_after(0, monkeypatch)
     source = write_rows(tmp_path / "in.db", [{"text": f"good {at}"} for at in range(90)])
     with pytest.raises(KeyboardInterrupt):
         run(input_file=source, output_file=tmp_path / "out.csv")

@@ -41,6 +41,8 @@ from sentiment_hybrid.models.encoder.mlm import HEAD_FILE
 from sentiment_hybrid.models.encoder.module import max_positions
 from sentiment_hybrid.runtime import Runtime
 
+from .conftest import project_paths
+
 ANIMALS = {"cat": "mat", "dog": "rug", "cow": "hay", "hen": "egg"}
 
 
@@ -64,12 +66,7 @@ class Pretraining:
         small: dict[str, Any] = {"batch_size": 32, "epochs": 2, "learning_rate": 0.01, "precision": "fp32"}
         small |= {"base": "scratch", "source": str(self.source), "output_dir": str(self.output), "valid_size": 0.2}
         document = {
-            "paths": {
-                "data_db": str(folder / "data" / "tweets.db"),
-                "models_dir": str(folder / "models"),
-                "results_dir": str(folder / "results"),
-                "cache_dir": str(folder / "cache"),
-            },
+            "paths": project_paths(folder),
             "encoder": {
                 "max_length": 16,
                 "scratch": {
