@@ -174,7 +174,7 @@ def _run_trials(
 
 
 @contextmanager
-def _encoding(split: str) -> Iterator[Callable[[int], object]]:
+def _encoding(split: str) -> Iterator[Callable[..., object]]:
     with progress(f"encoding {split}", unit="windows") as bar:
         yield bar.advance
 

@@ -34,8 +34,12 @@ from sentiment_hybrid.tuning.space import largest, with_params
 _KEPT_TRACEBACK = 4000  # characters, from the end of the traceback
 _STEP_SECONDS = 1.0  # between two outcomes that say how far a trial is
 
-#: Given the name of a split that is encoded, a context whose value is called for every batch of windows.
-Encoding = Callable[[str], AbstractContextManager[Callable[[int], object]]]
+#: Given the name of a split that is encoded, a context whose value is called as the ``progress`` of a StateStore.
+Encoding = Callable[[str], AbstractContextManager[Callable[..., object]]]
+
+
+def _silently(split: str) -> AbstractContextManager[Callable[..., object]]:
+    return nullcontext(lambda *windows, **total: None)
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ class TrialBench:
             "tokenizer": hashlib.sha256(repr(vocabulary).encode()).hexdigest(),
         }
 
-    def prepare(self, encoding: Encoding = lambda split: nullcontext(lambda windows: None)) -> None:
+    def prepare(self, encoding: Encoding = _silently) -> None:
         """Tokenize, and store the states below the trained layers, for all trials and workers."""
         session = self._session(self.config)
         self._datasets(session, encoding)
@@ -222,9 +226,7 @@ class TrialBench:
             cache=paths.cache_dir(config.paths.cache_dir),
         )
 
-    def _datasets(
-        self, session: Session, encoding: Encoding = lambda split: nullcontext(lambda windows: None)
-    ) -> tuple[EncodedDataset, EncodedDataset]:
+    def _datasets(self, session: Session, encoding: Encoding = _silently) -> tuple[EncodedDataset, EncodedDataset]:
         key = (session.max_length, session.states.folder if session.states else None)
         if key not in self._kept:
             made = []
