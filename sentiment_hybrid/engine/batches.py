@@ -108,7 +108,7 @@ def tokenize(
 
     What lies beyond ``max_windows`` windows is cut; ``truncated`` counts the texts to which that happened.
     """
-    prefix, suffix = _special_tokens(tokenizer)
+    prefix, suffix = special_tokens(tokenizer)
     chunks = []
     for start in range(0, len(texts), _CHUNK):
         some = texts[start : start + _CHUNK]
@@ -217,8 +217,8 @@ def _counts(lengths: np.ndarray, text_index: np.ndarray, num_texts: int) -> Toke
     return TokenCounts(torch.from_numpy(lengths), torch.from_numpy(per_text), torch.from_numpy(windows))
 
 
-def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """What the tokenizer puts before and after one sequence."""
+def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Ids of what the tokenizer puts before and after one sequence."""
     bare = list(tokenizer("a", add_special_tokens=False)["input_ids"])
     whole = list(tokenizer("a")["input_ids"])
     for start in range(len(whole) - len(bare) + 1):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +26,8 @@ from sentiment_hybrid.heads import HEADS
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from sentiment_hybrid.engine.inference.explanations import Explanation, Method
 
 Backend = Literal["auto", "torch", "onnx"]
 
@@ -195,6 +197,57 @@ class Predictor:
             for start in range(0, len(texts), CHUNK)
         ]
         return np.concatenate(parts) if parts else np.empty((0, len(self.labels)), dtype=np.float32)
+
+    @overload
+    def explain(self, texts: str, *, label: str | None = None, method: Method = ...) -> Explanation: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def explain(
+        self,
+        texts: Iterable[str | None],
+        *,
+        label: str | Sequence[str | None] | None = None,
+        method: Method = ...,
+        progress: Callable[[int], object] = ...,
+    ) -> list[Explanation]: ...
+
+    def explain(
+        self,
+        texts: str | Iterable[str | None],
+        *,
+        label: str | Sequence[str | None] | None = None,
+        method: Method = "gradients",
+        progress: Callable[[int], object] = lambda texts: None,
+    ) -> Explanation | list[Explanation]:
+        """Why texts get their labels: the words of each, with signed weights; of a single str, the one explanation.
+
+        Args:
+            texts: the texts.
+            label: what to explain, one label for all texts or one for each; None is the predicted one.
+            method: ``gradients`` (integrated gradients) or ``attention`` (of the head, never negative).
+            progress: called with the number of distinct texts that are done.
+
+        Raises:
+            ModelError: the model is an ONNX export, which has no gradients, or its tokenizer knows no places.
+            LabelError: the model does not answer with the label.
+            DataError: as `predict`.
+        """
+        if isinstance(texts, str):
+            return self.explain([texts], label=label, method=method)[0]
+        if self._onnx is not None:
+            raise ModelError(
+                "an ONNX export cannot be explained: it has neither gradients nor attention",
+                hint="Use the model that it was exported from.",
+            )
+        from sentiment_hybrid.engine.inference.explanations import Explainer
+
+        cleaned = [self._normalizer(_text(value, at)) for at, value in enumerate(texts)]
+        labels = [label] * len(cleaned) if label is None or isinstance(label, str) else label
+        explainer = Explainer(
+            self._classifier, self._tokenizer, self.info, answers=self._answers, compute=self._compute
+        )
+        with self._compute.borrowed():
+            return explainer.explain(cleaned, labels, method=method, progress=progress)
 
     def prepare(self, texts: Sequence[object], *, first: int = 0) -> Prepared:
         """Clean and tokenise, each distinct text once; may run in another thread, ahead of `compute`.

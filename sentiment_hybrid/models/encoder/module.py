@@ -124,6 +124,18 @@ class Encoder(nn.Module):
             return states
         return self.model.above(states, attention_mask.bool(), first=self.stored_layer)
 
+    def word_embeddings(self, input_ids: Tensor) -> Tensor:
+        """What stands for the tokens of ``input_ids`` (...) before the first layer, (..., E); no gradient."""
+        return cast(Tensor, self.model.get_input_embeddings()(input_ids)).detach()
+
+    def of_embeddings(self, embedded: Tensor, attention_mask: Tensor) -> Tensor:
+        """Token states (W, T, H) of word embeddings (W, T, E); differentiable in them, whatever is frozen."""
+        mask = attention_mask.bool()
+        if isinstance(self.model, Roberta):
+            return cast(Tensor, self.model(embedded, mask))
+        output = self.model(inputs_embeds=embedded, attention_mask=mask.long(), return_dict=True)
+        return cast(Tensor, output.last_hidden_state)
+
     def _states(self, input_ids: Tensor, mask: Tensor) -> Tensor:
         if self._prepared is not None and not torch.is_grad_enabled():
             return self._prepared(input_ids, mask)

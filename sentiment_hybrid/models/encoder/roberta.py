@@ -182,7 +182,10 @@ class Roberta(nn.Module):
         return self.embeddings.word_embeddings.weight.device
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """States (W, T, H) of ids (W, T) under a bool mask (W, T), real tokens first; zero or anything on padding."""
+        """States (W, T, H) of ids (W, T) under a bool mask (W, T), real tokens first; zero or anything on padding.
+
+        In place of the ids, their word embeddings (W, T, H) can be given.
+        """
         return self.states(input_ids, attention_mask, last=len(self.encoder.layer))
 
     def states(self, input_ids: Tensor, attention_mask: Tensor, *, last: int) -> Tensor:
@@ -194,7 +197,7 @@ class Roberta(nn.Module):
             for layer in self.encoder.layer[:last]:
                 flat = layer(flat, partial(attend_ragged, ragged.groups))
             return ragged.put(flat, attention_mask)
-        position = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+        position = torch.arange(input_ids.shape[1], device=input_ids.device).expand(input_ids.shape[:2])
         return self._padded(self.embeddings(input_ids, position), attention_mask, 0, last)
 
     def above(self, states: Tensor, attention_mask: Tensor, *, first: int) -> Tensor:
@@ -247,9 +250,10 @@ class _Embeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(size, eps=config.layer_norm_eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
 
-    def forward(self, ids: Tensor, position: Tensor) -> Tensor:
-        """Of ids and places in the window, both (...): (..., H)."""
-        states = self.word_embeddings(ids) + self.token_type_embeddings.weight[0]
+    def forward(self, tokens: Tensor, position: Tensor) -> Tensor:
+        """Of ids (...), or their word embeddings (..., H), and places in the window (...): (..., H)."""
+        words = tokens if tokens.is_floating_point() else self.word_embeddings(tokens)
+        states = words + self.token_type_embeddings.weight[0]
         states = states + self.position_embeddings(position + self.first_position)
         return cast(Tensor, self.dropout(self.LayerNorm(states)))
 
