@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Bytes of a file that is rather linked than copied: people edit small ones.
 _LARGE = 1_000_000
+#: Bytes of a JSON document that describes something, at most: read, it takes many times as much memory.
+_LONGEST_JSON = 16_000_000
 #: Names beside a target that only a stop leaves there; the first group is the target's.
 _LEFTOVER = re.compile(r"\.(.+)\.(?:writing|old|[0-9a-f]{8}\.partial)")
 
@@ -254,6 +256,24 @@ def link_or_copy(source: Path | str, target: Path | str) -> None:
 
 def _old(directory: Path) -> Path:
     return directory.with_name(f".{directory.name}.old")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What `write_json` wrote.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no JSON object, or larger than such a file is.
+    """
+    if (size := path.stat().st_size) > _LONGEST_JSON:
+        raise ValueError(f"it has {size:,} bytes")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("its brackets are nested too deeply") from error
+    if not isinstance(document, dict):
+        raise ValueError(f"it holds {type(document).__name__} instead of an object")
+    return document
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

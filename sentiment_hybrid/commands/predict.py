@@ -396,6 +396,7 @@ def _predictor(request: Request) -> tuple[Predictor, Path]:
             precision=request.precision or ("auto" if is_export(directory) else settings.precision),
             backend=request.backend,
             labels=request.labels,
+            max_text_bytes=config.data.max_text_bytes,
         )
     except LabelError as error:
         raise UsageError(error.message, hint=error.hint) from error

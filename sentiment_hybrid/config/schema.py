@@ -27,6 +27,8 @@ from sentiment_hybrid.config.sections import (
     Fraction,
     HomePath,
     LabelText,
+    MaxLength,
+    MaxWindows,
     Metric,
     Rate,
     Rows,
@@ -194,8 +196,8 @@ class Encoder(Section):
     revision: str | None = default(None, "Branch, tag or commit on the hub; pin it for reproducible runs.")
     trainable_layers: TrainableLayers = default(0, "0 freezes the encoder, which is fast; N trains its last N layers.")
     dropout: Dropout | None = default(None, "Dropout of trainable layers; null is the encoder's own.")
-    max_length: int = default(128, "Tokens per window, including special tokens.", ge=8, le=8192)
-    max_windows: int = default(32, "Windows per text; longer texts are cut, and counted.", ge=1, le=4096)
+    max_length: MaxLength = default(128, "Tokens per window, including special tokens.")
+    max_windows: MaxWindows = default(32, "Windows per text; longer texts are cut, and counted.")
     scratch: ScratchEncoder = default(ScratchEncoder(), "Used when name is scratch.")
 
     @model_validator(mode="before")

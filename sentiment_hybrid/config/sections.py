@@ -52,6 +52,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Width = Annotated[int, Field(ge=4, le=4096)]
 Layers = Annotated[int, Field(ge=1, le=8)]
 AttentionHeads = Annotated[int, Field(ge=1, le=64)]
+MaxLength = Annotated[int, Field(ge=8, le=8192)]
+MaxWindows = Annotated[int, Field(ge=1, le=4096)]
 TrainableLayers = Annotated[int, Field(ge=0, le=1000)] | Literal["all"]
 
 #: Metrics on the validation split that can select the best epoch -> whether higher is better. `metrics.quick` has each.

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sentiment_hybrid.models.classifier import TokenCounts
 
 _CHUNK = 4096  # texts handed to the tokenizer at once: enough for its threads, little memory
+_CHUNK_CHARACTERS = 2_000_000  # and no more of them than have so many characters: a token takes a hundred bytes there
 _BUCKET_STEPS = 100  # steps whose rows are sorted by length together: of tweets 3 % is padding, with 32 it was 6
 
 
@@ -110,10 +111,9 @@ def tokenize(
     """
     prefix, suffix = special_tokens(tokenizer)
     chunks = []
-    for start in range(0, len(texts), _CHUNK):
-        some = texts[start : start + _CHUNK]
-        chunks.append(_windows(_encoded(tokenizer, some), prefix, suffix, max_length, max_windows))
-        progress(len(some))
+    for start, end in itertools.pairwise(_chunk_bounds(texts)):
+        chunks.append(_windows(_encoded(tokenizer, texts[start:end]), prefix, suffix, max_length, max_windows))
+        progress(end - start)
     ids, window_lengths, window_counts, cut = zip(*chunks, strict=True) if chunks else ((), (), (), ())
     return TokenizedTexts(
         ids=_joined(ids, np.int32),
@@ -225,6 +225,18 @@ def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
         if whole[start : start + len(bare)] == bare:
             return whole[:start], whole[start + len(bare) :]
     return [], []
+
+
+def _chunk_bounds(texts: Sequence[str]) -> Iterator[int]:
+    """Where chunks of `_CHUNK` texts begin, earlier where these would have too many characters; the last is the end."""
+    characters = at = first = 0
+    for at, text in enumerate(texts):
+        if at == first or at - first == _CHUNK or characters + len(text) > _CHUNK_CHARACTERS:
+            yield at
+            first, characters = at, 0
+        characters += len(text)
+    if texts:
+        yield at + 1
 
 
 def _encoded(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:

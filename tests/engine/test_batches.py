@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sentiment_hybrid.engine import batches
 from sentiment_hybrid.engine.batches import (
     TokenizedTexts,
     collate,
@@ -35,6 +36,19 @@ class CharacterTokenizer:
             return [1, *inner, 2] if add_special_tokens else inner
 
         return {"input_ids": ids(texts) if isinstance(texts, str) else [ids(text) for text in texts]}
+
+
+@given(st.lists(st.integers(0, 30), max_size=30), st.integers(1, 5), st.integers(1, 40))
+def test_chunks_for_the_tokenizer_hold_every_text_once_and_few_characters(sizes, texts, characters):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches, "_CHUNK", texts)
+        patch.setattr(batches, "_CHUNK_CHARACTERS", characters)
+        bounds = list(batches._chunk_bounds(["x" * size for size in sizes]))
+    assert bounds == sorted(set(bounds))
+    assert (bounds[:1], bounds[-1:]) == (([0], [len(sizes)]) if sizes else ([], []))
+    for start, end in itertools.pairwise(bounds):
+        assert end - start <= texts
+        assert end - start == 1 or sum(sizes[start:end]) <= characters
 
 
 lengths_strategy = st.lists(st.integers(1, 200), min_size=1, max_size=300).map(lambda x: np.array(x, dtype=np.int64))

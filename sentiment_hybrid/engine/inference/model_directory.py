@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from sentiment_hybrid import paths
+from sentiment_hybrid.config.sections import MaxLength, MaxWindows, TrainableLayers
 from sentiment_hybrid.errors import EncoderError, ModelError
-from sentiment_hybrid.files import atomic_dir, link_or_copy, recover, save_tensors, sha256, write_json, written
+from sentiment_hybrid.files import (
+    atomic_dir,
+    link_or_copy,
+    read_json,
+    recover,
+    save_tensors,
+    sha256,
+    write_json,
+    written,
+)
 from sentiment_hybrid.heads import HEADS, ROBERTA, display_name
 
 if TYPE_CHECKING:
@@ -34,19 +45,19 @@ class ModelInfo:
     head_config: dict[str, Any]
     labels: tuple[str, ...]
     normalizer: str
-    max_length: int
-    max_windows: int
+    max_length: MaxLength
+    max_windows: MaxWindows
     encoder_name: str
     encoder_revision: str | None
     encoder_fingerprint: str
     encoder_inside: bool
-    trainable_layers: int | str
+    trainable_layers: TrainableLayers
     data_fingerprint: str
     split_fingerprint: str
     train_fingerprint: str
     run_id: str
     created: str
-    train_rows: int
+    train_rows: Annotated[int, Field(ge=0, le=10**12)]
     weights_sha256: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
@@ -55,7 +66,7 @@ class ModelInfo:
     #: Whether the validation rows were trained on too; ``train_rows`` does not count them.
     trained_on_valid: bool = False
     #: What logits are divided by, so that probabilities are as often right as they say; from the validation rows.
-    temperature: float = 1.0
+    temperature: Annotated[float, Field(ge=0.01, le=100.0)] = 1.0
     #: Accuracy, macro_f1 and loss on the validation rows; empty where there were none.
     valid: dict[str, float] = field(default_factory=dict)
     #: The source of its database.
@@ -135,9 +146,9 @@ def read_info(directory: Path) -> ModelInfo:
     if not path.is_file():
         raise _no_model(directory)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
         version = document["format_version"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{path} is damaged: {error}", hint="Train again, or restore the directory.") from error
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise ModelError(
@@ -152,8 +163,6 @@ def read_info(directory: Path) -> ModelInfo:
 
 def _checked(document: dict[str, Any], path: Path) -> ModelInfo:
     """The facts with the right types, and such as can be true. Raises ModelError."""
-    from pydantic import TypeAdapter, ValidationError
-
     try:
         info = TypeAdapter(ModelInfo).validate_json(json.dumps(document), strict=True)
     except ValidationError as error:
@@ -164,12 +173,6 @@ def _checked(document: dict[str, Any], path: Path) -> ModelInfo:
             f"{path} is damaged: its labels are {', '.join(info.labels) or 'none'}, but two or more are required",
             hint="Train again, or restore the directory.",
         )
-    if min(info.max_length, info.max_windows) < 1:
-        raise ModelError(
-            f"{path} is damaged: max_length {info.max_length}, max_windows {info.max_windows}", hint="Train again."
-        )
-    if not 0.0 < info.temperature < math.inf:
-        raise ModelError(f"{path} is damaged: its temperature is {info.temperature}", hint="Train again.")
     if info.head not in HEADS:
         raise ModelError(
             f"{path} names an unknown head: {info.head}",
@@ -198,6 +201,7 @@ def load_model(directory: Path, *, encoder: str | Path | None = None, offline: b
     weights_path = directory / paths.MODEL_WEIGHTS
     if not weights_path.is_file():
         raise _no_model(directory)
+    settings = head_config(info.head, info.head_config)
     loaded = _load_encoder(directory, info, encoder, offline)
     try:
         weights = load_file(weights_path)
@@ -208,7 +212,6 @@ def load_model(directory: Path, *, encoder: str | Path | None = None, offline: b
     if not all(value.isfinite().all() for value in weights.values()):
         raise ModelError(f"{weights_path} has weights that are not finite numbers", hint="Train again.")
     shared = Encoder(loaded.model, 0)
-    settings = head_config(info.head, info.head_config)
     with torch.device("meta"):  # nothing is drawn that the file replaces
         head = build_head(info.head, settings, input_size=shared.hidden_size, num_classes=len(info.labels))
     try:
@@ -229,6 +232,7 @@ def publish_copy(source: Path, directory: Path) -> None:
 def _load_encoder(directory: Path, info: ModelInfo, given: str | Path | None, offline: bool) -> LoadedEncoder:
     from sentiment_hybrid.config.schema import Encoder as EncoderConfig
     from sentiment_hybrid.models.encoder.hub import load_encoder, load_encoder_dir, load_tokenizer
+    from sentiment_hybrid.models.encoder.module import max_positions
 
     if info.encoder_inside:
         # Models that were packed together have one encoder, beside them.
@@ -238,12 +242,19 @@ def _load_encoder(directory: Path, info: ModelInfo, given: str | Path | None, of
     else:
         name = str(given) if given is not None else info.encoder_name
         config = EncoderConfig(name=name, revision=None if given else info.encoder_revision, max_length=info.max_length)
-        loaded = load_encoder(config, offline=offline)
+        loaded = load_encoder(config, offline=offline, check_length=False)
         hint = f"It was trained on {info.encoder_name} (revision {info.encoder_revision}); point --encoder to it."
         if loaded.source == "package":
             hint = f"{loaded.name} is another encoder in this version of senthy: train again."
     if loaded.fingerprint != info.encoder_fingerprint:
         raise EncoderError(f"the encoder at {loaded.name} is not the one that {directory} was trained on", hint=hint)
+    most = max_positions(loaded.model)
+    if most is not None and info.max_length > most:
+        raise ModelError(
+            f"{directory / paths.MODEL_JSON} is damaged: max_length is {info.max_length}, but its encoder reads at "
+            f"most {most} tokens",
+            hint="Train again, or restore the directory.",
+        )
     kept = directory / paths.TOKENIZER_DIR
     if not info.encoder_inside and kept.is_dir():
         # Of the same weights there are copies with other tokenizer settings; the model knows its own tokens only.

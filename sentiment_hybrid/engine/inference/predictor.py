@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from sentiment_hybrid import paths
+from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data import columns, normalizers
+from sentiment_hybrid.data.sources.base import Limit
 from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
 from sentiment_hybrid.engine.inference.answers import among, places_of
 from sentiment_hybrid.engine.inference.model_directory import load_model
@@ -63,6 +65,7 @@ class Prepared:
     size: int
     rows: np.ndarray  # (R,) places of those that are not empty
     places: np.ndarray  # (R,) of each among the distinct ones
+    shortened: np.ndarray  # (R,) bool, which are longer than ``max_text_bytes``
     tokenized: TokenizedTexts  # M texts
 
 
@@ -83,6 +86,7 @@ class Predictor:
             which it is.
         labels: answer among these labels of the model alone (two or more), their probabilities renormalised; None is
             all.
+        max_text_bytes: what of a text lies beyond so many UTF-8 bytes is not read; the text counts as truncated.
 
     Raises:
         LabelError: the model does not have one of ``labels``, or fewer than two are given.
@@ -103,6 +107,7 @@ class Predictor:
         precision: str = "auto",
         backend: Backend = "auto",
         labels: Sequence[str] | None = None,
+        max_text_bytes: int = Data().max_text_bytes,
     ) -> None:
         directory = next(iter(newest(Path("models"))), mini()) if model is None else model_directory(model)
         if backend == "onnx" or (backend == "auto" and is_export(directory)):
@@ -125,12 +130,14 @@ class Predictor:
         self._normalizer = normalizers.from_id(self.info.normalizer)
         self._normalizer.prepare(paths.cache_dir(cache_dir), offline=offline)
         self._token_budget = token_budget
+        self._max_text_bytes = max_text_bytes
         self._layout: AbstractContextManager[None] = nullcontext()
         #: Tokens computed so far: with many, the encoder's weights are prepared for inference.
         self.tokens = 0
         #: Texts seen so far that got no prediction because nothing was in them.
         self.empty = 0
-        #: Texts seen so far that are longer than the model's ``max_windows`` windows; their rest was not read.
+        #: Texts seen so far that are longer than the model's ``max_windows`` windows or than ``max_text_bytes``; their
+        #: rest was not read.
         self.truncated = 0
 
     @property
@@ -254,14 +261,17 @@ class Predictor:
 
         ``first`` is how many texts were before. Raises DataError as `predict`.
         """
-        cleaned = [self._normalizer(_text(value, first + at)) for at, value in enumerate(texts)]
+        read: list[str | None] = [_text(value, first + at) for at, value in enumerate(texts)]
+        short = Limit(self._max_text_bytes)(read)
+        cleaned = [self._normalizer(text or "") for text in short]
         distinct = {text: place for place, text in enumerate(dict.fromkeys(text for text in cleaned if text))}
         rows = np.array([at for at, text in enumerate(cleaned) if text], dtype=np.int64)
         places = np.array([distinct[cleaned[at]] for at in rows], dtype=np.int64)
         tokenized = tokenize(
             list(distinct), self._tokenizer, max_length=self.info.max_length, max_windows=self.info.max_windows
         )
-        return Prepared(len(texts), rows, places, tokenized)
+        shortened = np.array([short[at] is not read[at] for at in rows], dtype=bool)
+        return Prepared(len(texts), rows, places, shortened, tokenized)
 
     def compute(self, prepared: Prepared) -> np.ndarray:
         """Probabilities (N, C) of the texts of `prepare`, as `predict_proba` gives them."""
@@ -269,7 +279,7 @@ class Predictor:
         full = self.info.max_length * self.info.max_windows
         cut = (tokenized.lengths == full) & (tokenized.truncated > 0)  # (M,)
         self.empty += prepared.size - len(prepared.rows)
-        self.truncated += int(cut[prepared.places].sum())
+        self.truncated += int((cut[prepared.places] | prepared.shortened).sum())
         result = np.full((prepared.size, labels), np.nan, dtype=np.float32)
         if not len(tokenized):
             return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ from sentiment_hybrid.models.encoder.roberta import (
     load_roberta,
     read_architecture,
 )
+from sentiment_hybrid.models.encoder.sizes import check_sizes, check_weights_suffice
 from sentiment_hybrid.models.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 if TYPE_CHECKING:
@@ -293,13 +295,15 @@ def directory_of(name: str, revision: str | None) -> Path | None:
 
 
 def _by_transformers(name: str, *, revision: str | None, local_only: bool) -> tuple[Model, AnyTokenizer]:
-    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     where: dict[str, Any] = {"revision": revision, "local_files_only": local_only, "trust_remote_code": False}
     try:
         with _quiet():
             config = AutoConfig.from_pretrained(name, **where)
+            check_sizes(config, name=name)
+            options = _architecture_options(config)
+            _check_weights(name, revision, config, options)
             tokenizer = AutoTokenizer.from_pretrained(name, **where)
             model, report = AutoModel.from_pretrained(
                 name,
@@ -308,23 +312,34 @@ def _by_transformers(name: str, *, revision: str | None, local_only: bool) -> tu
                 use_safetensors=True,
                 output_loading_info=True,
                 **where,
-                **_architecture_options(config),
+                **options,
             )
+    except EncoderError:
+        raise
     # What transformers raises for a model that is not there, damaged, or not meant for it has no common base.
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RuntimeError,
-        ImportError,
-        SafetensorError,
-    ) as error:
+    except Exception as error:
         raise _unavailable(name, revision, error, local_only=local_only) from error
     missing = sorted(key for key in report["missing_keys"] if "pooler" not in key and "position_ids" not in key)
     _check_loaded(name, model, tokenizer, missing)
     return _as_ours(model.eval()), _plain(tokenizer)
+
+
+def _check_weights(name: str, revision: str | None, config: Any, options: dict[str, Any]) -> None:
+    """Refuse, of what is on this machine, a configuration that describes far more than the weights there."""
+    from safetensors import safe_open
+    from transformers import AutoModel
+
+    directory = directory_of(name, revision)
+    files = sorted(directory.glob("*.safetensors")) if directory is not None else []
+    if not files:
+        return
+    there = 0
+    for file in files:
+        with safe_open(file, framework="np") as content:
+            there += sum(math.prod(content.get_slice(key).get_shape()) for key in content.keys())  # noqa: SIM118
+    with torch.device("meta"):
+        model = AutoModel.from_config(config, **options)
+    check_weights_suffice(sum(value.numel() for value in model.parameters()), there, name=name)
 
 
 def _as_ours(model: PreTrainedModel) -> Model:

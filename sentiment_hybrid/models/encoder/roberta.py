@@ -19,9 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sentiment_hybrid.files import save_tensors
+from sentiment_hybrid.files import read_json, save_tensors
 from sentiment_hybrid.models.dropout import Dropout
 from sentiment_hybrid.models.dropout import dropout as thinned
+from sentiment_hybrid.models.encoder.sizes import check_sizes
 
 #: Families of this one architecture; the others go through transformers.
 FAMILIES = ("roberta", "xlm-roberta", "camembert", "bert")
@@ -79,7 +80,7 @@ def is_supported(document: Mapping[str, Any]) -> bool:
     """Whether this file computes what a config.json describes."""
     return (
         document.get("model_type") in FAMILIES
-        and document.get("hidden_act", "gelu") in _ACTIVATIONS
+        and document.get("hidden_act", "gelu") in tuple(_ACTIVATIONS)
         and document.get("position_embedding_type", "absolute") == "absolute"
         and not document.get("is_decoder", False)
         and not document.get("add_cross_attention", False)
@@ -338,12 +339,19 @@ def attend_ragged(
 
 
 def read_architecture(directory: Path) -> Architecture | None:
-    """What the config.json of a directory describes; None where this file does not compute it, or cannot read it."""
+    """What the config.json of a directory describes; None where this file does not compute it, or cannot read it.
+
+    Raises:
+        EncoderError: it describes what no encoder is.
+    """
     try:
-        document = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+        document = read_json(directory / CONFIG_FILE)
     except (OSError, ValueError):
         return None
-    return Architecture(document) if isinstance(document, dict) and is_supported(document) else None
+    if not is_supported(document):
+        return None
+    check_sizes(document, name=str(directory))
+    return Architecture(document)
 
 
 def load_roberta(directory: Path, config: Architecture) -> tuple[Roberta, list[str]]:

@@ -190,6 +190,19 @@ def test_a_text_of_a_megabyte_is_cut_and_counted_with_its_repeats(model_dir: Pat
     assert head.probabilities == pytest.approx(predictions[0].probabilities, abs=1e-5)
 
 
+@pytest.mark.parametrize("text", ["good " * 5_000, "😀" * 5_000], ids=["words", "emoji"])
+def test_what_lies_beyond_the_longest_text_is_not_read_and_counted(
+    model_dir: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Predictor(model_dir, max_text_bytes=100)
+    cleaned: list[str] = []
+    monkeypatch.setattr(predictor, "_normalizer", lambda text: cleaned.append(text) or text)
+    whole = predictor.predict([text, "bad"])
+    assert max(len(one.encode()) for one in cleaned) == 100
+    assert predictor.truncated == 1
+    assert whole[0].probabilities == pytest.approx(predictor.predict(cleaned[0]).probabilities, abs=1e-5)
+
+
 def test_a_stream_reads_no_further_than_its_chunk(predictor: Predictor) -> None:
     read = itertools.count()
 

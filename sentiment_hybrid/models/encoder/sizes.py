@@ -1,0 +1,73 @@
+"""How large an encoder may say that it is: one rule for every config.json, checked before anything is built of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sentiment_hybrid.errors import EncoderError, count
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Sizes(BaseModel):
+    """Several times what any published encoder has; where the file is silent, its family decides."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    hidden_size: Annotated[int, Field(ge=1, le=16_384)] | None = None
+    num_hidden_layers: Annotated[int, Field(ge=0, le=512)] | None = None
+    num_attention_heads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    intermediate_size: Annotated[int, Field(ge=1, le=131_072)] | None = None
+    # Some families write -1 or 0 where they have no such bound.
+    max_position_embeddings: Annotated[int, Field(ge=-1, le=1_048_576)] | None = None
+    vocab_size: Annotated[int, Field(ge=1, le=4_000_000)] | None = None
+    type_vocab_size: Annotated[int, Field(ge=0, le=65_536)] | None = None
+    pad_token_id: Annotated[int, Field(ge=-1, lt=4_000_000)] | None = None
+    layer_norm_eps: Share | None = None
+    hidden_dropout_prob: Share | None = None
+    attention_probs_dropout_prob: Share | None = None
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> _Sizes:
+        if self.hidden_size and self.num_attention_heads and self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"num_attention_heads ({self.num_attention_heads}) must divide hidden_size ({self.hidden_size})"
+            )
+        return self
+
+
+def check_sizes(facts: Mapping[str, Any] | object, *, name: str) -> None:
+    """Refuse sizes that no encoder has: building them would take all memory, or never end.
+
+    ``facts`` are the content of a config.json, or the configuration that transformers read from it, which knows what
+    its family calls each of them.
+
+    Raises:
+        EncoderError: a size is out of bounds or of another type; every one is named.
+    """
+    known = {
+        field: facts.get(field) if isinstance(facts, Mapping) else getattr(facts, field, None)
+        for field in _Sizes.model_fields
+    }
+    try:
+        _Sizes.model_validate(known)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{item['loc'][0]}: {item['msg']}, not {str(item['input'])[:40]}" if item["loc"] else item["msg"]
+            for item in error.errors()
+        )
+        raise EncoderError(
+            f"the config.json of {name} cannot be true: {wrong}", hint="Copy or save it again."
+        ) from error
+
+
+def check_weights_suffice(described: int, there: int, *, name: str) -> None:
+    """Raises EncoderError when a configuration describes far more weights than there are: the rest would be random."""
+    if described > 1.1 * there + 1_000_000:
+        raise EncoderError(
+            f"the config.json of {name} describes {count(described, 'weight')}, but its files hold {there:,}",
+            hint="Copy or save it again.",
+        )
