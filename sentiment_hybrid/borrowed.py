@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 
 
@@ -33,3 +35,9 @@ class Borrowed:
             self._users -= 1
             if self._users == 0:
                 self._restore()
+
+
+#: Longest field of a csv file, in characters; more is an unclosed quote rather than a text.
+LONGEST_FIELD = 10_000_000
+#: Within, the csv module reads fields of this length; several readers may be open at once.
+LONG_FIELDS = Borrowed(lambda: partial(csv.field_size_limit, csv.field_size_limit(LONGEST_FIELD)))

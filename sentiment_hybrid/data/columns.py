@@ -43,13 +43,13 @@ def choose(columns: Sequence[str], data: Data, *, source: str, trained_on: str |
     """
     text = find_text(columns, data.text_column, source=source, trained_on=trained_on)
     if data.label_column is not None:
-        label = _named(columns, data.label_column, setting="label_column", source=source)
+        label = named(columns, data.label_column, option=_option("label_column"), source=source)
     else:
         label = _detect(columns, LABEL_NAMES, (), what="label", source=source)
     if text == label:
         raise ColumnError(f"{source}: the text and the label cannot be the same column, {text!r}")
     if data.raw_text_column is not None:
-        raw = _named(columns, data.raw_text_column, setting="raw_text_column", source=source)
+        raw = named(columns, data.raw_text_column, option=_option("raw_text_column"), source=source)
     else:
         raw = _raw_beside(columns, text)
     return Columns(text=text, label=label, raw=raw)
@@ -62,7 +62,7 @@ def find_text(columns: Sequence[str], wanted: str | None, *, source: str, traine
     The only column is taken if the header looks like a name, not like a text or like fields with another delimiter.
     """
     if wanted is not None:
-        return _named(columns, wanted, setting="text_column", source=source)
+        return named(columns, wanted, option=_option("text_column"), source=source)
     if trained_on is not None and (same := [name for name in columns if _plain(name) == _plain(trained_on)]):
         return same[0]
     if len(columns) == 1 and A_NAME.fullmatch(columns[0]):
@@ -88,7 +88,8 @@ def _option(setting: str) -> str:
     return f"{option} (data.{setting})" if setting in ("text_column", "label_column") else f"--set data.{setting}=NAME"
 
 
-def _named(columns: Sequence[str], wanted: str, *, setting: str, source: str) -> str:
+def named(columns: Sequence[str], wanted: str, *, option: str, source: str) -> str:
+    """The column that is called so, but for case and spaces. Raises ColumnError, with ``option`` in the hint."""
     if wanted in columns:
         return wanted
     same = [name for name in columns if _plain(name) == _plain(wanted)]
@@ -96,7 +97,7 @@ def _named(columns: Sequence[str], wanted: str, *, setting: str, source: str) ->
         return same[0]
     raise ColumnError(
         f"{source} has no column {wanted!r}; its columns are {_listed(columns)}",
-        hint=_nearest(columns, [wanted]) or f"Name one of them with {_option(setting)}.",
+        hint=_nearest(columns, [wanted]) or f"Name one of them with {option}.",
     )
 
 

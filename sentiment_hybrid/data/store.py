@@ -173,6 +173,11 @@ class Store:
             raw=[text if own is None else own for own, text in zip(raw[0], texts, strict=True)] if with_raw else None,
         )
 
+    def label_counts(self, split: Split) -> list[int]:
+        """Rows of each label of a split. Raises DatabaseError."""
+        (labels,) = self._columns(("label",), split, self.count(split))
+        return [int(rows) for rows in np.bincount(np.array(labels, dtype=np.int64), minlength=len(self.labels))]
+
     def key_hashes(self, split: Split) -> npt.NDArray[np.uint64]:
         """Order hash of each row's split key, (N,): ``store.hash_raw(texts)[1]`` finds equals."""
         (keys,) = self._columns(("key_hash",), split, self.count(split))

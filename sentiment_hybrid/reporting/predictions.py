@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from sentiment_hybrid.borrowed import LONG_FIELDS
 from sentiment_hybrid.errors import DataError
 from sentiment_hybrid.files import atomic_file, written
 
@@ -24,6 +25,17 @@ class Predictions:
     labels: np.ndarray
     predicted: np.ndarray
     baseline: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class PredictedRow:
+    """One line of the file."""
+
+    row: int
+    text: str
+    label: str
+    prediction: str
+    score: float
 
 
 def write_predictions(
@@ -66,7 +78,7 @@ def read_predictions(path: Path, names: Sequence[str]) -> Predictions:
     place = {name: index for index, name in enumerate(names)}
     columns: dict[str, list[int]] = {"row": [], "label": [], "prediction": [], _BASELINE: []}
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with LONG_FIELDS, path.open(encoding="utf-8", newline="") as file:
             for line in csv.DictReader(file):
                 columns["row"].append(int(line["row"]))
                 columns["label"].append(place[line["label"]])
@@ -78,3 +90,20 @@ def read_predictions(path: Path, names: Sequence[str]) -> Predictions:
     arrays = {name: np.asarray(values, dtype=np.int64) for name, values in columns.items()}
     baseline = arrays[_BASELINE] if columns[_BASELINE] else None
     return Predictions(arrays["row"], arrays["label"], arrays["prediction"], baseline)
+
+
+def stream_predictions(path: Path) -> Iterator[PredictedRow]:
+    """The lines of a file written by write_predictions, one by one.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    try:
+        with LONG_FIELDS, path.open(encoding="utf-8", newline="") as file:
+            lines = csv.reader(file)
+            if next(lines, [])[: len(_FIXED)] != list(_FIXED):
+                raise ValueError(f"its columns are not {', '.join(_FIXED)}")
+            for row, text, label, prediction, score, *_ in lines:
+                yield PredictedRow(int(row), text, label, prediction, float(score))
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read: {error}", hint="Run `senthy test` again.") from error

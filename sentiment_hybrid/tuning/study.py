@@ -357,8 +357,6 @@ def trials_in_copy(
 ) -> int:
     """Number of finished or pruned trials in the SQLite file of a search; 0 without a file, or for a server.
 
-    A copy of the file is read, so that not even a lock file is created.
-
     Raises:
         StudyError: as the search would.
     """
@@ -366,6 +364,32 @@ def trials_in_copy(
     path = Path(str(place.database))
     if not _is_sqlite(place) or not path.is_file():
         return 0
+    with _copied(path) as storage:
+        study, _ = open_study(storage, identity(config, model, bench_facts), config)
+        return sum(trial.state in {"complete", "pruned"} for trial in ended_trials(study))
+
+
+def studies_in(path: Path) -> dict[str, tuple[list[TrialFacts], dict[str, float]]]:
+    """Ended trials and importances of each study in an SQLite file that another process may be using.
+
+    Raises:
+        StudyError: it is no Optuna storage, or damaged.
+    """
+    with _copied(path) as storage:
+        studies = {
+            name: optuna.load_study(study_name=name, storage=storage.optuna)
+            for name in optuna.get_all_study_names(storage.optuna)
+        }
+        trials = {name: ended_trials(study) for name, study in studies.items()}
+        return {
+            name: (trials[name], (importances(study) or {}) if best_of(trials[name]) else {})
+            for name, study in studies.items()
+        }
+
+
+@contextmanager
+def _copied(path: Path) -> Iterator[Storage]:
+    """A copy of an SQLite storage, so that not even a lock file is created beside it."""
     _check_file(path)
     with tempfile.TemporaryDirectory(prefix="senthy-", ignore_cleanup_errors=True) as folder:
         copy = Path(folder) / path.name
@@ -373,8 +397,7 @@ def trials_in_copy(
         with closing(sqlite3.connect(address, uri=True)) as source, closing(sqlite3.connect(copy)) as target:
             source.backup(target)
         with open_storage(None, default=copy) as storage:
-            study, _ = open_study(storage, identity(config, model, bench_facts), config)
-            return sum(trial.state in {"complete", "pruned"} for trial in ended_trials(study))
+            yield storage
 
 
 def _name(project: str, wanted: Identity) -> str:

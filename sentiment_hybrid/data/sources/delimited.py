@@ -9,11 +9,10 @@ import operator
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sentiment_hybrid.borrowed import Borrowed
+from sentiment_hybrid.borrowed import LONG_FIELDS, LONGEST_FIELD
 from sentiment_hybrid.data.sources import fast_csv
 from sentiment_hybrid.data.sources.base import (
     BATCH_BYTES,
@@ -28,12 +27,8 @@ from sentiment_hybrid.data.sources.base import (
 from sentiment_hybrid.data.sources.dialect import BOM, Dialect, Quoting, column_names
 from sentiment_hybrid.errors import SourceError
 
-#: Longest field of a csv file; more is an unclosed quote rather than a text.
-LONGEST_FIELD = 10_000_000
 #: Rows that are read before their size is looked at.
 _STEP = 16
-#: Within, the csv module reads fields of this length; several sources may be open at once.
-_LONG_FIELDS = Borrowed(lambda: partial(csv.field_size_limit, csv.field_size_limit(LONGEST_FIELD)))
 #: Lines that are numbers of JSON, within 64 bits, or empty.
 _NUMBERS = re.compile(r"(?:(?:-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,2})?)?\n)*+")
 
@@ -108,7 +103,7 @@ class DelimitedSource(TextSource):
     @contextlib.contextmanager
     def _rows(self) -> Iterator[Any]:
         """A csv reader below the preamble."""
-        with _LONG_FIELDS, self._text() as text:
+        with LONG_FIELDS, self._text() as text:
             yield self.dialect.reader(itertools.islice(text, self.dialect.preamble, None))
 
     def _header(self, reader: Iterator[list[str]]) -> list[str]:

@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from yaml import YAMLError
 
 from sentiment_hybrid import distributed, paths
 from sentiment_hybrid.config.load import load_config, to_yaml
 from sentiment_hybrid.config.schema import JOINT, MODEL_NAMES, Config
+from sentiment_hybrid.config.syntax import parse
 from sentiment_hybrid.engine.training.checkpoints import RunCheckpoints, TrainerState, check_present
 from sentiment_hybrid.errors import ConfigError, TrainingError, UsageError
 from sentiment_hybrid.files import atomic_file, write_json
@@ -136,6 +138,14 @@ class Run:
         """The configuration that it was started with."""
         return load_config(self.folder / paths.RUN_CONFIG)
 
+    def settings(self) -> dict[str, Any]:
+        """The same as plain values, whatever version wrote them; empty if they are gone or damaged."""
+        try:
+            found = parse((self.folder / paths.RUN_CONFIG).read_text(encoding="utf-8"))
+        except (OSError, ValueError, YAMLError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
     def keep_token_budget(self, token_budget: int) -> None:
         """Let the run's configuration have this budget: what it goes on with when it is resumed."""
         config, model = self.config(), self.meta()["model"].partition("-")[0]  # a fine-tuning adds to its head's name
@@ -240,7 +250,7 @@ class Run:
     def _changed_settings(self, config: Config, model: str) -> dict[str, tuple[str, str]]:
         """Dotted key -> its value at the start and now, of settings that decide what is trained, and on what."""
         try:
-            before, now = _flat(self.config().model_dump(mode="json")), _flat(config.model_dump(mode="json"))
+            before, now = flat(self.config().model_dump(mode="json")), flat(config.model_dump(mode="json"))
         except ConfigError:
             return {}  # written by another version; the file can still be read by eye
         own = {
@@ -258,12 +268,12 @@ class Run:
         return meta.get("model") == model and "finished" not in meta
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Dotted key -> value."""
-    flat: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name, value in settings.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return flat
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return found
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,336 @@
+"""``senthy report``: one page about models, searches and data, or the table of a paper."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from sentiment_hybrid import __version__, console, paths
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.data.columns import named
+from sentiment_hybrid.data.sources import open_source
+from sentiment_hybrid.data.store import Split, open_store
+from sentiment_hybrid.engine.evaluation import metrics
+from sentiment_hybrid.engine.evaluation.metrics import Comparison
+from sentiment_hybrid.engine.evaluation.slices import LEAST_ROWS, Membership
+from sentiment_hybrid.engine.evaluation.triage import risk_coverage
+from sentiment_hybrid.engine.inference import testing
+from sentiment_hybrid.engine.inference.tested import identifier, latest_tests, predictions_of
+from sentiment_hybrid.engine.inference.testing import TestResult
+from sentiment_hybrid.engine.training.runs import Run, flat
+from sentiment_hybrid.errors import DatabaseError, DataError, SenthyError, count
+from sentiment_hybrid.heads import HEADS
+from sentiment_hybrid.reporting import paper
+from sentiment_hybrid.reporting.page.content import (
+    Coverage,
+    Curve,
+    DataCard,
+    Group,
+    Mistake,
+    ModelFigures,
+    Report,
+    Search,
+)
+from sentiment_hybrid.reporting.page.render import write_page
+from sentiment_hybrid.reporting.predictions import PredictedRow, Predictions, read_predictions, stream_predictions
+from sentiment_hybrid.tables import mean_and_std
+from sentiment_hybrid.tuning import study
+
+Format = Literal["html", "md", "latex", "csv"]
+
+#: Mistakes shown per model, and characters of a text.
+_MISTAKES, _LONGEST = 20, 2_000
+#: Models on one page, the newest of each group; pairs grow with the square.
+_MOST_MODELS = 12
+_TARGETS = (0.95, 0.98)
+_CURVE_POINTS = 200
+
+
+@dataclass(frozen=True)
+class ReportResult:
+    """The report, and the file it was written to; None for a table on standard output."""
+
+    report: Report
+    path: Path | None
+    table: str = ""
+
+
+def run(
+    config: Config,
+    names: Sequence[str] = (),
+    *,
+    output: Path | None = None,
+    format: Format = "html",  # noqa: A002 - the option's name
+    slice_by: str | None = None,
+) -> ReportResult:
+    """Write a report on the models in the results file.
+
+    Args:
+        config: where results, runs, studies and the database are.
+        names: runs, models or names of results to report on; all if empty.
+        output: the file; by default ``report.html`` in the results folder, and standard output for other formats.
+        format: ``html`` for the page, else a table of the models.
+        slice_by: a column of the tested files, each value of which is a slice.
+
+    Raises:
+        OutputError: there are no results, the results file is damaged, or the output cannot be written.
+        UsageError: a name is of nothing in the results.
+        ColumnError: no tested source has the column.
+    """
+    report = gather(config, names, slice_by=slice_by, whole=format == "html")
+    if format == "html":
+        path = output or config.paths.results_dir / "report.html"
+        write_page(path, report)
+        return ReportResult(report, path)
+    table = paper.FORMATS[format](report.groups)
+    if output is not None:
+        paper.write(output, table)
+    return ReportResult(report, output, table)
+
+
+def show(result: ReportResult) -> None:
+    """Show where the page is, or the table itself."""
+    for line in result.report.notes:
+        console.warn(line)
+    if result.path is None:
+        console.raw(result.table.rstrip("\n"))
+        return
+    models = sum(len(group.models) for group in result.report.groups)
+    console.say(f"{result.path}: {count(models, 'model')}, {count(len(result.report.groups), 'set')} of texts")
+
+
+def gather(config: Config, names: Sequence[str] = (), *, slice_by: str | None = None, whole: bool = True) -> Report:
+    """The content of a report; without ``whole``, the figures of the tests alone. Errors as of `run`."""
+    notes: list[str] = []
+    tests = latest_tests(config, names, notes)
+    groups = [_group(config, some, notes, slice_by=slice_by, whole=whole) for some in _on_the_same_rows(tests)]
+    return Report(
+        title=f"{config.project.name}: report",
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        version=__version__,
+        groups=groups,
+        curves=_curves(config, tests) if whole else [],
+        searches=_searches(config, notes) if whole else [],
+        data=_data_card(config, notes) if whole else None,
+        check=_check(config, notes) if whole else None,
+        repeat=_repeat(tests),
+        notes=notes,
+    )
+
+
+# --- tests
+
+
+def _on_the_same_rows(tests: Sequence[TestResult]) -> list[list[TestResult]]:
+    """Tests by what they were on: the data, the split, the labels and the number of rows; the largest group first."""
+    groups: dict[tuple[Any, ...], list[TestResult]] = {}
+    for test in tests:
+        data = "" if Path(test.split).suffix else test.entry["data_fingerprint"]
+        groups.setdefault((data, test.split, test.labels, test.rows), []).append(test)
+    return sorted(groups.values(), key=len, reverse=True)
+
+
+def _group(config: Config, tests: list[TestResult], notes: list[str], *, slice_by: str | None, whole: bool) -> Group:
+    if len(tests) > _MOST_MODELS:
+        notes.append(f"the newest {_MOST_MODELS} of {len(tests)} models are shown for {_title(tests[0])}")
+        tests = tests[-_MOST_MODELS:]
+    models, said = [], {}
+    values = _column(config, tests[0], slice_by) if slice_by and whole else None
+    for test, name in zip(tests, _names(tests), strict=True):
+        model = ModelFigures(
+            name, test.scores, identifier(test), str(test.entry.get("created", "")), str(test.model_dir)
+        )
+        model.seeds = _seeds(test)
+        model.notes = _warnings(test)
+        models.append(model)
+        try:
+            path = predictions_of(test)
+            said[name] = read_predictions(path, test.labels)
+            if whole:
+                _add_rows(model, path, test.labels, said[name], values)
+        except DataError as error:
+            notes.append(f"{name}: {error.message}; no comparison, slices or mistakes of it")
+    baseline = next((ModelFigures("TF-IDF baseline", test.baseline) for test in tests if test.baseline), None)
+    first = tests[0]
+    return Group(_title(first), first.rows, first.labels, models, baseline, _pairs(config, tests, models, said))
+
+
+def _title(test: TestResult) -> str:
+    named = {"test": "Test split", "valid": "Validation split", "train": "Training split"}
+    return named.get(test.split, Path(test.split).name)
+
+
+def _names(tests: Sequence[TestResult]) -> list[str]:
+    """A name for each: the display name, and the run where two are alike."""
+    names = [test.model for test in tests]
+    return [f"{test.model} {identifier(test)}" if names.count(test.model) > 1 else test.model for test in tests]
+
+
+def _seeds(test: TestResult) -> dict[str, Any]:
+    """Number of seeds, and what their test figures came to; empty for a single one."""
+    summary = test.entry.get("seeds") or {}
+    try:
+        figures = {name: mean_and_std(summary["figures"][f"test_{name}"]) for name in ("macro_f1", "accuracy")}
+        text = ", ".join(f"{console.metric_name(name)} {value} %" for name, value in figures.items())
+        return {"n": len(summary["seeds"]), "text": f"{text} (mean ± std); the best in validation is shown"}
+    except (KeyError, TypeError):
+        return {}
+
+
+def _warnings(test: TestResult) -> list[str]:
+    found = []
+    if test.entry.get("seen_by_mini"):
+        found.append(f"used to make mini: {test.entry['seen_by_mini']:,} of these texts; the figures may be too high")
+    if test.overlap and test.overlap.get("rows"):
+        found.append(f"trained on {test.overlap['rows']:,} of these texts; the figures may be too high")
+    return found
+
+
+def _add_rows(
+    model: ModelFigures,
+    path: Path,
+    labels: Sequence[str],
+    said: Predictions,
+    values: Mapping[int, Mapping[str, str]] | None,
+) -> None:
+    """Coverage, slices and mistakes, in one pass over the predictions."""
+    membership, confidence = Membership(), np.empty(len(said.rows))
+    right = said.predicted == said.labels
+    worst: list[tuple[float, int, Mistake]] = []
+    for place, row in enumerate(stream_predictions(path)):
+        membership.add(row.text, values.get(row.row) if values else None)
+        confidence[place] = row.score
+        if not right[place]:
+            entry = (row.score, -place, _mistake(row))
+            (heapq.heappush if len(worst) < _MISTAKES else heapq.heappushpop)(worst, entry)
+    curve = risk_coverage(confidence, right)
+    enough = LEAST_ROWS / len(right)  # the accuracy of fewer rows would be noise
+    points = [(float(a), float(b)) for a, b in zip(*curve.thinned(_CURVE_POINTS), strict=True) if a >= enough]
+    model.coverage = Coverage(points, {target: curve.coverage_at(target) for target in _TARGETS})
+    model.slices = membership.slices(right)
+    model.mistakes = [mistake for *_, mistake in sorted(worst, key=lambda one: one[:2], reverse=True)]
+
+
+def _mistake(row: PredictedRow) -> Mistake:
+    text = row.text if len(row.text) <= _LONGEST else f"{row.text[:_LONGEST]}…"
+    return Mistake(row.row, text, row.label, row.prediction, row.score)
+
+
+def _column(config: Config, test: TestResult, column: str) -> dict[int, dict[str, str]]:
+    """The value of each row of the tested source in a column. Raises ColumnError or SourceError."""
+    spec = test.split if Path(test.split).suffix else config.data.test_source or config.data.source
+    source = open_source(spec, config.data)
+    name = named(source.columns, column, option="--slice-by", source=spec)
+    values: dict[int, dict[str, str]] = {}
+    for batch in source.batches([name]):
+        for row, value in zip(batch.rows, batch.columns[name], strict=True):
+            if value is not None:
+                values[int(row)] = {column: str(value)}
+    return values
+
+
+def _pairs(
+    config: Config, tests: Sequence[TestResult], models: Sequence[ModelFigures], said: Mapping[str, Predictions]
+) -> list[tuple[Any, str, str]]:
+    """Each pair of models, and each model with its baseline, on the rows that both were tested on."""
+    level = testing.level_of(config)
+    compared: list[tuple[Comparison, str, str]] = []
+    for (first, one), (second, two) in itertools.combinations(said.items(), 2):
+        if np.array_equal(one.rows, two.rows) and np.array_equal(one.labels, two.labels):
+            compared.append((metrics.compare(one.labels, one.predicted, two.predicted, **level), first, second))
+    compared += [
+        (test.comparison, model.name, "TF-IDF baseline")
+        for test, model in zip(tests, models, strict=True)
+        if test.comparison
+    ]
+    corrected = metrics.holm([comparison for comparison, *_ in compared])
+    return [(one, first, second) for one, (_, first, second) in zip(corrected, compared, strict=True)]
+
+
+# --- training, search, data
+
+
+def _curves(config: Config, tests: Sequence[TestResult]) -> list[Curve]:
+    curves = {}
+    for test in tests:
+        run = Run(paths.runs_dir(config.paths.results_dir) / identifier(test))
+        if run.folder.is_dir() and (epochs := run.epochs()):
+            curves[run.id] = Curve(run.id, run.id, epochs, _text_of(run.folder / paths.RUN_CONFIG), flat(run.meta()))
+    return list(curves.values())
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
+
+
+def _searches(config: Config, notes: list[str]) -> list[Search]:
+    found = []
+    for head in HEADS:
+        path = paths.study_db(config.paths.results_dir, head)
+        if not path.is_file():
+            continue
+        try:
+            found += [_search(name, *facts) for name, facts in study.studies_in(path).items()]
+        except SenthyError as error:
+            notes.append(f"the search in {path} cannot be read: {error.message}")
+    return found
+
+
+def _search(name: str, trials: Sequence[study.TrialFacts], importances: Mapping[str, float]) -> Search:
+    best = study.best_of(trials)
+    return Search(
+        name,
+        [(trial.number, trial.value) for trial in trials if trial.value is not None],
+        sum(trial.state == "pruned" for trial in trials),
+        sum(trial.state == "failed" for trial in trials),
+        best[0].params if best else {},
+        importances,
+    )
+
+
+def _data_card(config: Config, notes: list[str]) -> DataCard | None:
+    splits: tuple[Split, ...] = ("train", "valid", "test")
+    try:
+        with open_store(config.paths.data_db) as store:
+            counts: dict[str, list[int]] = {split: store.label_counts(split) for split in splits}
+            return DataCard(store.source, store.normalizer, store.fingerprint, store.labels, counts, flat(store.report))
+    except DatabaseError as error:
+        notes.append(f"no data card: {error.message}")
+        return None
+
+
+def _check(config: Config, notes: list[str]) -> dict[str, Any] | None:
+    """The summary that `senthy check` left."""
+    path = config.paths.results_dir / "check.json"
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return flat({key: value for key, value in found.items() if not isinstance(value, list)})
+    except (OSError, ValueError, AttributeError) as error:
+        notes.append(f"{path} cannot be read: {error}")
+        return None
+
+
+def _repeat(tests: Sequence[TestResult]) -> list[str]:
+    """Commands that give these models again."""
+    lines = [f"pip install sentiment_hybrid=={__version__}"]
+    for test in tests:
+        run_id = identifier(test)
+        if test.entry.get("run"):
+            model = test.entry["run"].partition("-")[0]
+            lines.append(f"senthy train --model {model} --config results/runs/{run_id}/{paths.RUN_CONFIG}")
+        else:
+            lines.append(f"senthy test --load-model-path {test.model_dir}")
+    return list(dict.fromkeys(lines))

@@ -1,0 +1,84 @@
+"""Tests in the results file: the last one of each model on each set of rows, and who was tested."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.engine.inference.testing import TestResult
+from sentiment_hybrid.errors import DataError, OutputError, UsageError, count
+from sentiment_hybrid.files import sha256
+from sentiment_hybrid.reporting.results import read_results
+
+
+def latest_tests(config: Config, names: Sequence[str], notes: list[str]) -> list[TestResult]:
+    """The last test of each model on each set of rows, the oldest first.
+
+    Raises:
+        OutputError: there is none, or the results file is damaged.
+        UsageError: a name is of none of them.
+    """
+    place = paths.results_json(config.paths.results_dir)
+    found: dict[tuple[Any, ...], TestResult] = {}
+    damaged = 0
+    for entry in read_results(place):
+        if "test" not in entry:
+            continue
+        try:
+            result = TestResult.of(_display(entry), Path(str(entry.get("model_dir", ""))), entry)
+            key = (entry["model_fingerprint"], entry["data_fingerprint"], result.split)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            damaged += 1
+            continue
+        found.pop(key, None)
+        found[key] = result
+    if damaged:
+        notes.append(f"left out: {count(damaged, 'entry', 'entries')} of {place} that could not be read")
+    tests = list(found.values())
+    if not tests:
+        raise OutputError(f"there are no test results in {place}", hint="Train and test a model first: senthy train")
+    return [test for test in tests if any(_is_named(test, name) for name in names)] if _known(tests, names) else tests
+
+
+def _display(entry: Mapping[str, Any]) -> str:
+    return str(entry["name"]).rsplit("_", 1)[0]
+
+
+def _known(tests: Sequence[TestResult], names: Sequence[str]) -> bool:
+    """Whether there are names; raises UsageError for one of nothing."""
+    for name in names:
+        if not any(_is_named(test, name) for test in tests):
+            known = dict.fromkeys(identifier(test) for test in tests)
+            raise UsageError(f"no test results of {name}", hint=f"Use one of {', '.join(list(known)[-10:])}.")
+    return bool(names)
+
+
+def identifier(test: TestResult) -> str:
+    """What people name a tested model by: its run, or its folder."""
+    return str(test.entry.get("run") or _run_of(test) or test.model_dir)
+
+
+def _run_of(test: TestResult) -> str:
+    """The run, from the folder of the predictions."""
+    folder = Path(str(test.entry.get("files", {}).get("predictions", ""))).parent
+    return folder.name if folder.parent.name == "tests" else ""
+
+
+def _is_named(test: TestResult, name: str) -> bool:
+    run_id = identifier(test)
+    return name in {run_id, test.model, str(test.entry["name"]), str(test.model_dir)} or run_id.startswith(f"{name}-")
+
+
+def predictions_of(test: TestResult) -> Path:
+    """The predictions of a test, as it wrote them. Raises DataError if they are gone or changed since."""
+    path = test.files["predictions"]
+    try:
+        same = sha256(path) == test.entry.get("predictions_sha256")
+    except OSError as error:
+        raise DataError(f"its predictions {path} cannot be read") from error
+    if not same:
+        raise DataError(f"its predictions {path} were changed after the test")
+    return path

@@ -1,0 +1,1 @@
+"""The page of `senthy report`: self-contained HTML with inline figures."""

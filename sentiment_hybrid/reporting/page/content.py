@@ -1,0 +1,147 @@
+"""What the page of a report holds, gathered by `commands.report` and rendered by `render`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+class Figure(Protocol):
+    """A figure with its interval."""
+
+    @property
+    def value(self) -> float: ...  # noqa: D102
+    @property
+    def low(self) -> float: ...  # noqa: D102
+    @property
+    def high(self) -> float: ...  # noqa: D102
+
+
+class SliceFigures(Protocol):
+    """Accuracy on a slice of the rows, and on the others."""
+
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def rows(self) -> int: ...  # noqa: D102
+    @property
+    def accuracy(self) -> Figure: ...  # noqa: D102
+    @property
+    def rest(self) -> float: ...  # noqa: D102
+    @property
+    def p_value(self) -> float: ...  # noqa: D102
+    @property
+    def differs(self) -> bool: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a text; ``weight`` is from -1 to 1, above 0 where it speaks for the predicted label."""
+
+    text: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A row that a model answers wrongly and confidently; ``words`` explain the answer, where that was possible."""
+
+    row: int
+    text: str
+    label: str
+    prediction: str
+    confidence: float
+    words: Sequence[Word] = ()
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Shares of the rows kept and their accuracy, and the largest share kept at each target accuracy."""
+
+    points: Sequence[tuple[float, float]]
+    at: Mapping[float, float]
+
+
+@dataclass
+class ModelFigures:
+    """A model's figures on the rows of a group; ``scores`` has the fields of `metrics.Scores`.
+
+    Of a baseline, there are scores alone; where the predictions are gone, coverage, slices and mistakes are missing.
+    """
+
+    name: str
+    scores: Any
+    id: str = ""
+    created: str = ""
+    model_dir: str = ""
+    seeds: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    coverage: Coverage | None = None
+    slices: Sequence[SliceFigures] = ()
+    mistakes: Sequence[Mistake] = ()
+
+
+@dataclass
+class Group:
+    """Models that were tested on the same rows; ``pairs`` are (comparison, first name, second name)."""
+
+    title: str
+    rows: int
+    labels: Sequence[str]
+    models: list[ModelFigures]
+    baseline: ModelFigures | None = None
+    pairs: Sequence[tuple[Any, str, str]] = ()
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A training run: its epochs as metrics.jsonl has them, and what it was made with."""
+
+    id: str
+    name: str
+    epochs: Sequence[Mapping[str, Any]]
+    settings: str
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search: the value of each finished trial by number, the best parameters, and importances."""
+
+    name: str
+    trials: Sequence[tuple[int, float]]
+    pruned: int
+    failed: int
+    best: Mapping[str, Any]
+    importances: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class DataCard:
+    """The prepared data: rows by split and label, and how it was made."""
+
+    source: str
+    normalizer: str
+    fingerprint: str
+    labels: Sequence[str]
+    counts: Mapping[str, Sequence[int]]
+    report: Mapping[str, Any]
+
+
+@dataclass
+class Report:
+    """Everything on the page; ``notes`` are what could not be read."""
+
+    title: str
+    created: str
+    version: str
+    groups: list[Group]
+    curves: list[Curve]
+    searches: list[Search]
+    data: DataCard | None
+    check: Mapping[str, Any] | None
+    repeat: Sequence[str]
+    notes: list[str]

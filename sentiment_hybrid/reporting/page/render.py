@@ -1,0 +1,155 @@
+"""Renders a report as one HTML file that needs no other file and no network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from sentiment_hybrid.files import atomic_file, written
+from sentiment_hybrid.reporting.page.charts import Axis, Bar, Series, chart, intervals
+from sentiment_hybrid.reporting.page.content import Curve, Group, ModelFigures, Report, Search
+
+#: Columns of the table of models.
+METRICS = (
+    ("macro_f1", "macro-F1"),
+    ("accuracy", "accuracy"),
+    ("macro_precision", "macro precision"),
+    ("macro_recall", "macro recall"),
+    ("mcc", "MCC"),
+    ("roc_auc", "ROC-AUC"),
+    ("ece", "calibration error"),
+)
+_SHARE = Axis("share of the texts answered", 0.0, 1.0)
+
+
+def write_page(path: Path, report: Report) -> None:
+    """Write the page; texts are escaped, and a policy in the page lets no other script than its own run.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    html = render(report)
+    with written(path, hint="Choose another file: --output FILE"), atomic_file(path) as aside:
+        aside.write_text(html, encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
+def render(report: Report) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=PackageLoader("sentiment_hybrid.reporting.page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "points": points, "share": share, "plain": plain, "p": p_value, "interval": interval, "difference": difference,
+    }  # fmt: skip
+    script = environment.loader.get_source(environment, "report.js")[0]  # type: ignore[union-attr]
+    return environment.get_template("report.html").render(
+        report=report,
+        metrics=METRICS,
+        charts=_CHARTS,
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+# --- figures as text
+
+
+def points(value: float | None) -> str:
+    """``82.4``: in percent, without the unit; a dash for what is undefined."""
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.1f}"
+
+
+def share(value: float) -> str:
+    """``82.4 %``."""
+    return f"{points(value)} %"
+
+
+def interval(figure: Any) -> str:
+    """``[81.9, 82.9]``; nothing for what is undefined."""
+    return "" if math.isnan(figure.value) else f"[{points(figure.low)}, {points(figure.high)}]"
+
+
+def difference(figure: Any) -> str:
+    """``+4.5 [+1.6, +7.3]``, in percentage points."""
+    return f"{100 * figure.value:+.1f} [{100 * figure.low:+.1f}, {100 * figure.high:+.1f}]"
+
+
+def p_value(value: float) -> str:
+    """``0.031``, or ``< 0.001``."""
+    return "< 0.001" if value < 0.001 else f"{value:.2g}"
+
+
+def plain(value: Any) -> str:
+    """A number with thousands separated, or the value as text."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+# --- charts
+
+
+def _figures(group: Group) -> Markup:
+    models = [*group.models, *([group.baseline] if group.baseline else [])]
+    bars = [
+        Bar(model.name, model.scores.macro_f1.value, model.scores.macro_f1.low, model.scores.macro_f1.high)
+        for model in models
+    ]
+    return intervals("Macro-F1 with intervals", bars)
+
+
+def _coverage(group: Group) -> Markup:
+    series = [Series(model.name, model.coverage.points) for model in group.models if model.coverage]
+    return chart("Accuracy of the most confident answers", _SHARE, Axis("accuracy"), series)
+
+
+def _calibration(group: Group) -> Markup:
+    return chart(
+        "Calibration: accuracy by confidence",
+        Axis("mean confidence", 0.0, 1.0),
+        Axis("accuracy", 0.0, 1.0),
+        [Series(model.name, _reliable(model), dots=True) for model in group.models],
+        diagonal=True,
+    )
+
+
+def _reliable(model: ModelFigures) -> list[tuple[float, float]]:
+    return [(part.confidence, part.accuracy) for part in model.scores.reliability if part.rows]
+
+
+def _learning(curves: Sequence[Curve], metric: str, name: str) -> Markup:
+    series = [
+        Series(curve.name, [(one["epoch"], value) for one in curve.epochs if (value := one.get(metric)) is not None])
+        for curve in curves
+    ]
+    dotted = [Series(one.name, one.points, dots=True) for one in series]
+    return chart(name, Axis("epoch", percent=False, whole=True), Axis(name, percent="loss" not in metric), dotted)
+
+
+def _search(search: Search) -> Markup:
+    best: list[tuple[float, float]] = []
+    for number, value in search.trials:
+        best.append((number, max(value, best[-1][1]) if best else value))
+    series = [Series("best so far", best), Series("trial", search.trials, line=False, dots=True)]
+    axis = Axis("trial", percent=False, whole=True)
+    return chart("Validation score of each trial", axis, Axis("validation score", percent=False), series)
+
+
+_CHARTS: dict[str, Callable[..., Markup]] = {
+    "figures": _figures,
+    "coverage": _coverage,
+    "calibration": _calibration,
+    "learning": _learning,
+    "search": _search,
+}
