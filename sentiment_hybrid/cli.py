@@ -556,17 +556,13 @@ def models_list(call: Call, *, as_json: bool = _JSON) -> None:
 @command(app, name="report")
 def report_(
     call: Call,
-    models: Annotated[
-        list[str] | None, typer.Argument(help="Runs, or names of models; all by default.", metavar="[MODEL]...")
-    ] = None,
     *,
-    output: Annotated[Path | None, _option("--output", "The file; the page is results/report.html.", "FILE")] = None,
-    format_: Annotated[
-        Literal["html", "md", "latex", "csv"], _option("--format", "A page, or a table of the models.")
-    ] = "html",
-    slice_by: Annotated[
-        str | None, _option("--slice-by", "Column of the tested data whose values are slices.", "COLUMN")
-    ] = None,
+    models: list[str] | None = typer.Argument(None, metavar="MODEL", help="Runs, or names of models. [default: all]"),
+    output: Path | None = option("--output -o", "The file. [default: results/report.html]", "FILE"),
+    style: Literal["html", "md", "latex", "csv"] = option(
+        "--format", "A page, or a table of the models.", default="html"
+    ),
+    slice_by: str | None = option("--slice-by", "Column of the tested data whose values are slices.", "COLUMN"),
 ) -> None:
     """Write one page about the tested models, their training, searches and data; or the table of a paper.
 
@@ -574,19 +570,17 @@ def report_(
         senthy report
         senthy report --format latex --output table.tex
     """
-    config = call.config()
-    from sentiment_hybrid.commands import report as verb
-
-    verb.show(verb.run(config, models or (), output=output, format=format_, slice_by=slice_by))
+    result = commands.report.run(call.config(), models or (), output=output, style=style, slice_by=slice_by)
+    commands.report.show(result)
 
 
 @command(app)
 def compare(
     call: Call,
-    first: Annotated[str, typer.Argument(help="A run, a model directory, or the name of a result.")],
-    second: Annotated[str, typer.Argument(help="Another one.")],
     *,
-    json_: Json = False,
+    first: str = typer.Argument(metavar="MODEL", help="A run, a model directory, or the name of a result."),
+    second: str = typer.Argument(metavar="MODEL", help="Another one."),
+    as_json: bool = _JSON,
 ) -> None:
     """Compare two tested models on the same rows: figures, paired tests, and the settings that differ.
 
@@ -594,11 +588,8 @@ def compare(
         senthy compare lstm han
         senthy compare lstm-20261129-083832-24120f models/han_roberta_model_final --json
     """
-    config = call.config()
-    from sentiment_hybrid.commands import compare as verb
-
-    result = verb.run(config, first, second)
-    console.as_json(result.to_dict()) if json_ else verb.show(result)
+    result = commands.compare.run(call.config(), first, second)
+    console.as_json(result.to_dict()) if as_json else commands.compare.show(result)
 
 
 @command(models_app, name="publish")

@@ -68,7 +68,7 @@ def run(
     names: Sequence[str] = (),
     *,
     output: Path | None = None,
-    format: Format = "html",  # noqa: A002 - the option's name
+    style: Format = "html",
     slice_by: str | None = None,
 ) -> ReportResult:
     """Write a report on the models in the results file.
@@ -77,7 +77,7 @@ def run(
         config: where results, runs, studies and the database are.
         names: runs, models or names of results to report on; all if empty.
         output: the file; by default ``report.html`` in the results folder, and standard output for other formats.
-        format: ``html`` for the page, else a table of the models.
+        style: ``html`` for the page, else a table of the models.
         slice_by: a column of the tested files, each value of which is a slice.
 
     Raises:
@@ -85,12 +85,12 @@ def run(
         UsageError: a name is of nothing in the results.
         ColumnError: no tested source has the column.
     """
-    report = gather(config, names, slice_by=slice_by, whole=format == "html")
-    if format == "html":
+    report = gather(config, names, slice_by=slice_by, whole=style == "html")
+    if style == "html":
         path = output or config.paths.results_dir / "report.html"
         write_page(path, report)
         return ReportResult(report, path)
-    table = paper.FORMATS[format](report.groups)
+    table = paper.FORMATS[style](report.groups)
     if output is not None:
         paper.write(output, table)
     return ReportResult(report, output, table)
