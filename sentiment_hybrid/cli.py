@@ -579,14 +579,14 @@ def compare(
     call: Call,
     *,
     first: str = typer.Argument(metavar="MODEL", help="A run, a model directory, or the name of a result."),
-    second: str = typer.Argument(metavar="MODEL", help="Another one."),
+    second: str = typer.Argument(metavar="OTHER", help="Another one."),
     as_json: bool = _JSON,
 ) -> None:
     """Compare two tested models on the same rows: figures, paired tests, and the settings that differ.
 
     Examples:
         senthy compare lstm han
-        senthy compare lstm-20261129-083832-24120f models/han_roberta_model_final --json
+        senthy compare mine models/han_roberta_model_final --json
     """
     result = commands.compare.run(call.config(), first, second)
     console.as_json(result.to_dict()) if as_json else commands.compare.show(result)

@@ -6,8 +6,6 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from sentiment_hybrid import console, paths, tables
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.engine.evaluation import metrics
@@ -55,6 +53,8 @@ def run(config: Config, first: str, second: str) -> CompareResult:
         DataError: the predictions of one of them are gone or were changed.
         OutputError: the results file cannot be read.
     """
+    import numpy as np
+
     notes: list[str] = []
     one, two = (latest_tests(config, [name], notes) for name in (first, second))
     pairs = [(a, b) for a in reversed(one) for b in reversed(two) if _where(a) == _where(b) and a is not b]

@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from sentiment_hybrid import __version__, console, paths
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.columns import named
@@ -202,6 +200,8 @@ def _add_rows(
     values: Mapping[int, Mapping[str, str]] | None,
 ) -> None:
     """Coverage, slices and mistakes, in one pass over the predictions."""
+    import numpy as np
+
     membership, confidence = Membership(), np.empty(len(said.rows))
     right = said.predicted == said.labels
     worst: list[tuple[float, int, Mistake]] = []
@@ -241,6 +241,8 @@ def _pairs(
     config: Config, tests: Sequence[TestResult], models: Sequence[ModelFigures], said: Mapping[str, Predictions]
 ) -> list[tuple[Any, str, str]]:
     """Each pair of models, and each model with its baseline, on the rows that both were tested on."""
+    import numpy as np
+
     level = testing.level_of(config)
     compared: list[tuple[Comparison, str, str]] = []
     for (first, one), (second, two) in itertools.combinations(said.items(), 2):
