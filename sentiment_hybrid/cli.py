@@ -22,6 +22,7 @@ from sentiment_hybrid.options import (
     MODELS,
     Call,
     Failed,
+    choice,
     command,
     group,
     model_option,
@@ -117,6 +118,7 @@ _JOINT = "joint"
 _TRAINED_MODEL = model_option("Which trained model, if not --load-model-path.")
 _MODEL_PATH = option("--load-model-path", "Model directory; or mini, mini-lstm, mini-han.", "DIR")
 _JSON = switch("--json", "Print JSON.")
+_SAFE_CSV = switch("--safe-csv", "Keep spreadsheets from computing texts such as =1+1.")
 _SEEDS = option("--seeds", "Number of seeds; reports mean and standard deviation.", "N", default=1, min=1, max=1000)
 _PARAMS = option("--params", "Best hyperparameters of a search, merged over --config.", "FILE")
 _REFRESH = switch("--refresh", "Rebuild the database even if nothing has changed.")
@@ -167,6 +169,34 @@ def data(call: Call, *, refresh: bool = _REFRESH) -> None:
     """
     config = call.config()
     commands.data.show(commands.data.run(config, refresh=refresh, offline=call.runtime.offline))
+
+
+@command(app, "columns", name="check", runtime=("encoder",))
+def check_data(
+    call: Call,
+    *,
+    data_file: str | None = option("--data", "A labelled source instead of the database.", "SOURCE"),
+    split: list[str] | None = choice(
+        "--split", "Whose rows are flagged; can be repeated. [default: train, valid]", ("train", "valid", "test")
+    ),
+    output: Path = option("--output -o", "The flagged rows, to be corrected.", "FILE", default=Path("check.csv")),
+    features: Literal["auto", "encoder", "tfidf"] = option(
+        "--features", "What represents texts; auto is the encoder if it can be loaded.", default="auto"
+    ),
+    json_: bool = _JSON,
+    safe_csv: bool = _SAFE_CSV,
+) -> None:
+    """Find label errors, near-duplicates and other defects of labelled texts, and write a file to correct them in.
+
+    Examples:
+        senthy check --set encoder.name=mini
+        senthy check --data reviews.csv --output reviews-check.csv
+    """
+    config = call.config()
+    options = {"data_file": data_file, "output": output, "features": features, "safe_csv": safe_csv}
+    splits: Any = tuple(dict.fromkeys(split or ("train", "valid")))
+    result = commands.check.run(config, call.runtime, splits=splits, **options)
+    console.as_json(result.report) if json_ else commands.check.show(result)
 
 
 @command(app, "pretraining", runtime=("resume",))
@@ -304,7 +334,7 @@ def predict(
     table: str | None = option("--table", "Table of an SQLite input. [default: detected]"),
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] | None = _PRECISION,
     as_json: bool = _JSON,
-    safe_csv: bool = switch("--safe-csv", "Keep spreadsheets from computing texts such as =1+1."),
+    safe_csv: bool = _SAFE_CSV,
     backend: Literal["torch", "onnx"] | None = _BACKEND,
     labels: str | None = option("--labels", "Choose among these labels only.", "A,B"),
     prefix: str | None = _PREFIX,

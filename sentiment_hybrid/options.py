@@ -151,7 +151,9 @@ _HPO = _keys("hpo", "n_trials", epochs="--hpo-epochs")
 _HPO |= _keys("hpo", "timeout storage study_name workers sampler pruner")
 
 _PANELS = {
-    "data": _keys("data", "source train_source valid_source test_source") | _COLUMNS | _keys("data", "normalizer"),
+    "data": _keys("data", "source train_source valid_source test_source")
+    | _COLUMNS
+    | _keys("data", "normalizer corrections"),
     "columns": _COLUMNS,
     "files": _FILES,
     "training": _TRAIN | _keys("train", "sample_size") | _FIGURES,
@@ -240,21 +242,26 @@ def switch(names: str, words: str, **more: Any) -> Any:
     return option(names, words, metavar="", **{"default": False, **more}, show_default=False)
 
 
-def model_option(words: str, names: Sequence[str] = MODELS, **more: Any) -> Any:
-    """The option --model."""
+def choice(name: str, words: str, names: Sequence[str], **more: Any) -> Any:
+    """An option whose values are among some names; unlike those of typer, it can be repeated."""
 
     def checked(value: Any) -> Any:
-        for name in [value] if isinstance(value, str) else value or []:
-            if name not in names:
-                near = difflib.get_close_matches(name, names, n=1)
+        for given in [value] if isinstance(value, str) else value or []:
+            if given not in names:
+                near = difflib.get_close_matches(given, names, n=1)
                 mean = f" Did you mean {near[0]}?" if near else ""
-                raise typer.BadParameter(f"{name!r} is not one of {', '.join(names)}.{mean}")
+                raise typer.BadParameter(f"{given!r} is not one of {', '.join(names)}.{mean}")
         return value
 
     def completed(incomplete: str) -> list[str]:
-        return [name for name in names if name.startswith(incomplete)]
+        return [one for one in names if one.startswith(incomplete)]
 
-    return option("--model -m", words, "|".join(names), callback=checked, autocompletion=completed, **more)
+    return option(name, words, "|".join(names), callback=checked, autocompletion=completed, **more)
+
+
+def model_option(words: str, names: Sequence[str] = MODELS, **more: Any) -> Any:
+    """The option --model."""
+    return choice("--model -m", words, names, **more)
 
 
 def shipped_configs() -> list[str]:

@@ -135,6 +135,11 @@ def public_test_files(results_dir: Path, head: str, rows: str) -> dict[str, Path
     return {kind: results_dir / f"{head}_roberta_{rows}_{name}" for kind, name in TEST_FILES.items()}
 
 
+def check_json(results_dir: Path) -> Path:
+    """``results/check.json``: what `senthy check` found, for other programs."""
+    return results_dir / "check.json"
+
+
 def study_db(results_dir: Path, head: str) -> Path:
     """``results/optuna_lstm_roberta.db``: the searches of one model."""
     return results_dir / f"optuna_{head}_roberta.db"

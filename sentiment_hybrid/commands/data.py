@@ -13,10 +13,11 @@ from sentiment_hybrid import console, paths
 from sentiment_hybrid.config.schema import Config, Data
 from sentiment_hybrid.console import note, progress, warn
 from sentiment_hybrid.data.sources import open_source
-from sentiment_hybrid.errors import DatabaseError, LockedError
+from sentiment_hybrid.errors import DatabaseError, LockedError, count
 
 if TYPE_CHECKING:
     from sentiment_hybrid.data.build import Demands, Part
+    from sentiment_hybrid.data.corrections import Corrections
     from sentiment_hybrid.data.normalizers import Normalizer
 
 
@@ -35,6 +36,7 @@ class DataResult:
     labels: tuple[str, ...]
     seconds: float
     source: str
+    corrections: dict[str, Any] | None = None
 
 
 def run(config: Config, *, refresh: bool = False, offline: bool = False) -> DataResult:
@@ -50,6 +52,7 @@ def run(config: Config, *, refresh: bool = False, offline: bool = False) -> Data
         OutputError: the database cannot be written; what was there before still is.
     """
     from sentiment_hybrid.data.build import fingerprint
+    from sentiment_hybrid.data.corrections import read_corrections
     from sentiment_hybrid.data.normalizers import first_version, get_normalizer
     from sentiment_hybrid.data.store import check_ours
 
@@ -57,16 +60,25 @@ def run(config: Config, *, refresh: bool = False, offline: bool = False) -> Data
     check_ours(target)
     normalizer = get_normalizer(data.normalizer)
     parts = _parts(data, offline=offline)
-    wanted = fingerprint(parts, data, normalizer)
+    corrections = None if data.corrections is None else read_corrections(data.corrections)
+    wanted = fingerprint(parts, data, normalizer, corrections=corrections)
     cache = paths.cache_dir(config.paths.cache_dir)
     found = None if refresh else _standing(target, time.perf_counter())
     if found is not None and found.fingerprint != wanted:
         first = data.model_copy(update={"split_key_version": 1})
-        if found.fingerprint == fingerprint(parts, first, first_version(data.normalizer)):
+        if found.fingerprint == fingerprint(parts, first, first_version(data.normalizer), corrections=corrections):
             note(f"{target} keeps version 1 of its normalizer and split; --refresh updates both")
             return found
     return prepare(
-        target, parts, data, normalizer=normalizer, fingerprint=wanted, cache=cache, refresh=refresh, offline=offline
+        target,
+        parts,
+        data,
+        normalizer=normalizer,
+        fingerprint=wanted,
+        cache=cache,
+        corrections=corrections,
+        refresh=refresh,
+        offline=offline,
     )
 
 
@@ -79,6 +91,7 @@ def prepare(
     fingerprint: str,
     cache: Path,
     demands: Demands | None = None,
+    corrections: Corrections | None = None,
     refresh: bool = False,
     offline: bool = False,
 ) -> DataResult:
@@ -86,7 +99,7 @@ def prepare(
 
     Args:
         target: the database.
-        parts, data, normalizer, fingerprint, demands: see `sentiment_hybrid.data.build.build`.
+        parts, data, normalizer, fingerprint, demands, corrections: see `sentiment_hybrid.data.build.build`.
         cache: where nltk data lie or go.
         refresh: rebuild it in any case.
         offline: never use the network.
@@ -109,6 +122,7 @@ def prepare(
             normalizer=normalizer,
             fingerprint=fingerprint,
             demands=demands,
+            corrections=corrections,
             on_rows=task.advance,
             on_step=lambda step: task.update(step=step),
         )
@@ -122,6 +136,7 @@ def prepare(
         labels=tuple(info["labels"]),
         seconds=time.perf_counter() - started,
         source=info["source"],
+        corrections=info.get("corrections"),
     )
 
 
@@ -154,6 +169,7 @@ def _standing(target: Path, started: float) -> DataResult | None:
                 labels=store.labels,
                 seconds=time.perf_counter() - started,
                 source=store.source,
+                corrections=store.corrections,
             )
     except LockedError:
         raise
@@ -192,11 +208,18 @@ def show(result: DataResult) -> None:
         for reason, count in report["dropped"].items()
         if count
     ]
+    if result.corrections is not None:
+        _show_corrections(result.corrections)
     if dropped:
         console.table(f"Dropped from {report['rows_read']:,} rows", ["reason", "rows", "share"], dropped)
     # The warnings of a new build were printed while it ran.
     for warning in () if result.built else report["warnings"]:
         console.warn(warning)
+
+
+def _show_corrections(corrections: Mapping[str, Any]) -> None:
+    changed, dropped, kept = (corrections[name] for name in ("changed", "dropped", "kept"))
+    console.say(f"corrections: {count(changed, 'label')} changed, {count(dropped, 'row')} dropped, {kept:,} kept")
 
 
 def _range_row(name: str, counts: Mapping[str, int], labels: Sequence[str]) -> list[str]:

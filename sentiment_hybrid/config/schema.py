@@ -134,6 +134,9 @@ class Data(Section):
     max_text_bytes: int = default(
         1_000_000, "Longest text in UTF-8 bytes; what is beyond is cut, counted and reported.", ge=100, le=50_000_000
     )
+    corrections: HomePath | None = default(
+        None, "File of `senthy check` in which labels were corrected and rows marked to be left out."
+    )
     conflicts: Literal["drop", "keep"] = default("drop", "Identical texts with different labels.")
     repeats: Literal["drop", "keep"] = default("drop", "Identical texts with the same label after the first.")
     normalizer: Literal["tweet", "classic", "none"] = default(

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data import splits as split
 from sentiment_hybrid.data.columns import Columns, choose, text_note
+from sentiment_hybrid.data.corrections import Applied, Corrections
 from sentiment_hybrid.data.labels import Labelling, LabelValues, all_mean, labelling_of, resolve
 from sentiment_hybrid.data.normalizers import Normalizer
 from sentiment_hybrid.data.ordering import CONFLICT, OTHER_SPLIT, REPEAT, Rows, class_counts, find_drops, positions
@@ -41,8 +42,9 @@ Int64s = npt.NDArray[np.int64]
 #: Reasons for leaving a row out, in the order in which they are shown.
 UNREADABLE, UNKNOWN, EMPTY, CLEANED_AWAY = "unreadable", "unknown label", "empty text", "empty after cleaning"
 TESTED, TRAINED = "text that the model is tested on", "text that the model was trained on"
+CORRECTED = "dropped by a correction"
 _LATE = {OTHER_SPLIT: "text of another split", CONFLICT: "conflicting labels", REPEAT: "repeated text"}
-REASONS = (UNREADABLE, UNKNOWN, EMPTY, CLEANED_AWAY, TESTED, TRAINED, *_LATE.values())
+REASONS = (UNREADABLE, UNKNOWN, EMPTY, CLEANED_AWAY, TESTED, TRAINED, CORRECTED, *_LATE.values())
 
 _READ_AT_ONCE = 40_000
 _CACHE_KIB = 32 * 1024
@@ -133,9 +135,16 @@ def name_of(parts: Sequence[Part]) -> str:
     return ", ".join(part.source.name for part in parts)
 
 
-def fingerprint(parts: Sequence[Part], data: Data, normalizer: Normalizer, *, demands: Demands | None = None) -> str:
+def fingerprint(
+    parts: Sequence[Part],
+    data: Data,
+    normalizer: Normalizer,
+    *,
+    demands: Demands | None = None,
+    corrections: Corrections | None = None,
+) -> str:
     """Names everything that decides what the database holds: content of the sources, settings, versions."""
-    apart = {"source", "train_source", "valid_source", "test_source", "split_key_version", "max_labels"}
+    apart = {"source", "train_source", "valid_source", "test_source", "split_key_version", "max_labels", "corrections"}
     settings = data.model_dump(mode="json", exclude=apart)
     if data.delimiter is None:
         del settings["delimiter"]
@@ -154,6 +163,8 @@ def fingerprint(parts: Sequence[Part], data: Data, normalizer: Normalizer, *, de
     }
     if demands is not None:
         facts["demands"] = demands.facts()
+    if corrections is not None:
+        facts["corrections"] = corrections.fingerprint()
     return hashlib.sha256(json.dumps(facts, sort_keys=False).encode()).hexdigest()
 
 
@@ -165,6 +176,7 @@ def build(
     normalizer: Normalizer,
     fingerprint: str,
     demands: Demands | None = None,
+    corrections: Corrections | None = None,
     on_rows: Callable[..., None] = lambda rows, total: None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> dict[str, Any]:
@@ -177,6 +189,7 @@ def build(
         normalizer: cleans each text.
         fingerprint: stored, so that a second run can see that nothing has changed.
         demands: those of a model that the data are to fit.
+        corrections: decisions about single rows.
         on_rows: told how many rows were read since it was told last, and ``total``: how many there are, if known.
         on_step: told what begins after reading.
 
@@ -190,7 +203,7 @@ def build(
     """
     check_writable(target)
     with _aside(target) as (connection, finished), Partitions(target.parent) as partitions:
-        builder = _Builder(connection, partitions, parts, data, normalizer, demands)
+        builder = _Builder(connection, partitions, parts, data, normalizer, demands, corrections)
         builder.read_all(on_rows)
         on_step("putting rows in order")
         info = builder.finish()
@@ -213,8 +226,10 @@ class _Builder:
         data: Data,
         normalizer: Normalizer,
         demands: Demands | None,
+        corrections: Corrections | None,
     ) -> None:
         self.demands = demands
+        self.applied = None if corrections is None else Applied(corrections, [part.split for part in parts])
         self.bars = _bars(demands)
         self.connection = connection
         self.partitions = partitions
@@ -284,6 +299,9 @@ class _Builder:
         self._count_empty(values[~kept], list(compress(texts, ~kept)))
         if self.bars:
             values = np.where(self._known_to_the_model(splits, values, keys, kept), _LEFT_OUT, values)
+        if self.applied is not None:
+            raws = batch.columns[self.intakes[index].columns.raw]
+            self.applied.meet(index, batch.rows, lambda at: (raws[at] or texts[at], texts[at]), kept, self.taken)
         splits, values, keys = splits[kept].astype(np.uint8), values[kept].astype(np.int32), keys[kept]
         self.facts.append((splits, values, np.asarray(batch.rows)[kept], keys, prepared.identities))
         self.partitions.add(prepared.pieces, self.taken)
@@ -344,6 +362,8 @@ class _Builder:
         label_of = np.array([*codes, -1], dtype=np.int64)  # the last is _LEFT_OUT's
         self.known_values = set(np.flatnonzero(label_of >= 0).tolist())
         rows = self._rows(label_of)
+        if self.applied is not None:
+            self.applied.apply(rows, labels, copies=self.data.repeats == "drop")
         reasons = find_drops(
             rows,
             official=self.official,
@@ -351,11 +371,17 @@ class _Builder:
             drop_repeats=self.data.repeats == "drop",
         )
         dropped = self._dropped_while_reading()
+        if self.applied is not None:
+            dropped[CORRECTED] = self.applied.left_out
         dropped |= {name: int((reasons == code).sum()) for code, name in _LATE.items()}
         counts = class_counts(rows, reasons, len(labels))
         self._check_enough(counts, labels, dropped)
-        self._write(rows, positions(rows, reasons))
-        return self._info(labels, counts, dropped)
+        places = positions(rows, reasons)
+        self._write(rows, places)
+        info = self._info(labels, counts, dropped)
+        if self.applied is not None:
+            info["corrections"] = self.applied.facts(rows, places, self.normalizer)
+        return info
 
     def _rows(self, label_of: Int64s) -> Rows:
         splits, values, source_rows, keys, texts = map(np.concatenate, zip(*self.facts, strict=True))

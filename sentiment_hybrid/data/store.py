@@ -131,6 +131,8 @@ class Store:
         self.text_column: str | None = info.get("text_column")
         self.source: str = info["source"]
         self.report: dict[str, Any] = info["report"]
+        #: What people changed: numbers, and what was there before; None without corrections.
+        self.corrections: dict[str, Any] | None = info.get("corrections")
 
     def __enter__(self) -> Store:
         return self
@@ -177,6 +179,22 @@ class Store:
         """Rows of each label of a split. Raises DatabaseError."""
         (labels,) = self._columns(("label",), split, self.count(split))
         return [int(rows) for rows in np.bincount(np.array(labels, dtype=np.int64), minlength=len(self.labels))]
+
+    def original_labels(self, examples: Examples) -> npt.NDArray[np.int64]:
+        """Labels (N,) before corrections of the first rows of a split, in its order."""
+        labels, first = examples.labels.copy(), int(self._info["splits"][examples.split]["first"])
+        for position, label in (self.corrections or {}).get("original_labels", ()):
+            if 0 <= position - first < len(labels):
+                labels[position - first] = label
+        return labels
+
+    def dropped_from_test(self) -> Examples | None:
+        """Rows that corrections have left out of the test split, with their labels; None if there are none."""
+        gone = (self.corrections or {}).get("dropped_from_test")
+        if not gone:
+            return None
+        rows, labels, texts, raws = map(list, zip(*gone, strict=True))
+        return Examples("test", texts, np.array(labels, dtype=np.int64), np.array(rows, dtype=np.int64), raws)
 
     def key_hashes(self, split: Split) -> npt.NDArray[np.uint64]:
         """Order hash of each row's split key, (N,): ``store.hash_raw(texts)[1]`` finds equals."""

@@ -1,0 +1,401 @@
+"""``senthy check``: label errors, near-duplicates and other defects of labelled texts, as a file to correct."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from sentiment_hybrid import console, paths
+from sentiment_hybrid.commands import data as data_command
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.console import note, progress
+from sentiment_hybrid.data.corrections import COLUMNS, row_id
+from sentiment_hybrid.data.sources import open_source
+from sentiment_hybrid.data.store import Split, Store, open_store
+from sentiment_hybrid.data.writers import open_writer, without_formulas
+from sentiment_hybrid.engine.device import resolve
+from sentiment_hybrid.engine.inference.session import Session
+from sentiment_hybrid.engine.insight import overview
+from sentiment_hybrid.engine.insight.artefacts import Artefact, find_artefacts
+from sentiment_hybrid.engine.insight.duplicates import find_duplicates
+from sentiment_hybrid.engine.insight.features import LinearHead, States, WordBaseline, mean_states, reduced_tfidf
+from sentiment_hybrid.engine.insight.label_errors import FOLDS, find_label_errors, out_of_fold
+from sentiment_hybrid.engine.insight.languages import find_other_languages
+from sentiment_hybrid.engine.insight.outliers import find_outliers
+from sentiment_hybrid.engine.insight.repeats import find_repeats
+from sentiment_hybrid.engine.insight.table import WHYS, Finding, Table, merged, read_table, split_name
+from sentiment_hybrid.engine.training.prepare import load_or_build_encoder, open_session
+from sentiment_hybrid.engine.training.runs import now, versions
+from sentiment_hybrid.errors import DataError, EncoderError, OutputError, SenthyError, count
+from sentiment_hybrid.files import atomic_file, written
+from sentiment_hybrid.runtime import Runtime
+
+Features = Literal["auto", "encoder", "tfidf"]
+
+#: Flagged rows per kind that the JSON file and the terminal show.
+_IN_JSON, _ON_SCREEN = 200, 10
+_SHORT = 44
+_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What was found; ``report`` is the content of the JSON file."""
+
+    csv: Path
+    json: Path
+    source: str
+    rows: int
+    flagged: int
+    kept_decisions: int
+    counts: dict[str, int]
+    artefacts: list[Artefact]
+    report: dict[str, Any]
+
+
+@dataclass
+class _Found:
+    """Findings, and why some questions have no answer."""
+
+    findings: list[Finding] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def run(
+    config: Config,
+    runtime: Runtime = Runtime(),
+    *,
+    data_file: str | None = None,
+    splits: Sequence[Split] = ("train", "valid"),
+    output: Path = Path("check.csv"),
+    features: Features = "auto",
+    safe_csv: bool = False,
+) -> CheckResult:
+    """Check the prepared database, or a labelled source that is prepared in a temporary folder.
+
+    Args:
+        config: ``data`` says how a source is read, ``encoder`` what reads the texts.
+        runtime: device, offline, a local copy of the encoder.
+        data_file: a labelled source instead of ``paths.data_db``.
+        splits: whose rows are flagged.
+        output: the flagged rows; what people have entered into an existing file stays in it.
+        features: what label errors and outliers are found by; ``auto`` is the encoder if it can be loaded.
+        safe_csv: put a ' before texts that a spreadsheet would compute.
+
+    Raises:
+        DataError: and its kinds: the texts cannot be used.
+        EncoderError: ``features`` is encoder, and it cannot be loaded.
+        OutputError: ``output`` holds something else, or cannot be written.
+    """
+    with _opened(config, data_file, offline=runtime.offline) as store:
+        table = read_table(store, splits)
+        if not table.chosen.any():
+            raise DataError(f"the {', '.join(splits)} split of {store.path} is empty", hint="Choose another --split.")
+        decided = _decided(output, table, store)
+        found, artefacts = _examine(config, runtime, table, features)
+        lines = merged([one for one in found.findings if one.place not in decided.places])
+        _write_csv(output, decided.lines, table, lines, safe=safe_csv)
+        report = _report(store, table, found, artefacts, lines, splits=splits, output=output)
+        target = paths.check_json(config.paths.results_dir)
+        with written(target), atomic_file(target) as aside:
+            aside.write_text(
+                json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8", errors="backslashreplace"
+            )
+        return CheckResult(
+            output, target, store.source, int(table.chosen.sum()), len(lines), len(decided.lines), report["counts"],
+            artefacts, report,
+        )  # fmt: skip
+
+
+@contextmanager
+def _opened(config: Config, data_file: str | None, *, offline: bool) -> Iterator[Store]:
+    """The prepared database, or one that is made of a source for this check alone."""
+    if data_file is None:
+        with open_store(config.paths.data_db) as store:
+            yield store
+        return
+    cache = paths.cache_dir(config.paths.cache_dir)
+    with written(cache):
+        cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix="check-") as folder:
+        one_source = {"source": data_file, "corrections": None}
+        one_source |= dict.fromkeys(("train_source", "valid_source", "test_source"))
+        data = config.data.model_copy(update=one_source)
+        database = config.paths.model_copy(update={"data_db": Path(folder) / "check.db"})
+        prepared = data_command.run(config.model_copy(update={"data": data, "paths": database}), offline=offline)
+        with open_store(prepared.path) as store:
+            yield store
+
+
+# --- the questions ---------------------------------------------------------------------------------------------------
+
+
+def _examine(config: Config, runtime: Runtime, table: Table, features: Features) -> tuple[_Found, list[Artefact]]:
+    """Ask every question; one that cannot be answered says why."""
+    found, seed = _Found(), config.project.seed
+    chosen = np.flatnonzero(table.chosen)
+    with progress("looking for near-duplicates", total=len(table), unit="texts") as bar:
+        duplicates = find_duplicates(table.texts, progress=bar.advance)
+    found.findings += find_repeats(table, duplicates)
+    with progress("looking for other languages", total=len(chosen), unit="texts") as bar:
+        language, others = find_other_languages(table.texts, chosen, seed=seed, progress=bar.advance)
+    found.findings += others
+    found.facts["language"] = language
+    if not language:
+        found.skipped["another language"] = "most texts are too short, or in no common language"
+    learned = np.flatnonzero(table.learned)
+    artefacts = find_artefacts(table.texts, learned, table.labels[learned], table.names, seed=seed)
+    tokens = _by_model(config, runtime, table, duplicates.groups, features, found)
+    found.facts["splits"] = overview.by_split(table, tokens)
+    return found, artefacts
+
+
+def _by_model(
+    config: Config, runtime: Runtime, table: Table, groups: np.ndarray, features: Features, found: _Found
+) -> np.ndarray | None:
+    """Label errors and outliers; the number of tokens of each text (N,), if there is an encoder."""
+    cache, seed = paths.cache_dir(config.paths.cache_dir), config.project.seed
+    with written(cache):
+        cache.mkdir(parents=True, exist_ok=True)
+    session = _session(config, runtime, table, features)
+    tokens, states = None, None
+    if session is None:
+        states = reduced_tfidf(table.texts, cache, seed=seed)
+    else:
+        states, tokens = _encoded(session, table, cache, found)
+    learned, chosen = np.flatnonzero(table.learned), np.flatnonzero(table.chosen)
+    found.facts["features"] = "TF-IDF" if session is None else session.encoder.name
+    fit = partial(WordBaseline, table.texts) if session is None or states is None else partial(LinearHead, states)
+    with progress("cross-validating", total=FOLDS, unit="folds") as bar:
+        answers = out_of_fold(fit, learned, table.labels[learned], groups[learned], seed=seed, progress=bar.advance)
+    if answers is None:
+        found.skipped["label error"] = "too few rows, or too few of all classes but one"
+    else:
+        right = answers.probabilities.argmax(axis=1) == answers.labels
+        found.facts["cross_validated_accuracy"] = float(right.mean())
+        found.findings += [one for one in find_label_errors(answers) if table.chosen[one.place]]
+    outliers = None if states is None else find_outliers(states, chosen, table.labels[chosen], seed=seed)
+    found.findings += outliers or []
+    if outliers is None:
+        found.skipped["outlier"] = "too few rows"
+    return tokens
+
+
+def _session(config: Config, runtime: Runtime, table: Table, features: Features) -> Session | None:
+    """The encoder; None to do without. Raises EncoderError when it is demanded, and cannot be loaded."""
+    if features == "tfidf" or (features == "auto" and config.encoder.name == paths.SCRATCH and not runtime.encoder):
+        return None
+    try:
+        loaded = load_or_build_encoder(config, lambda: table.texts, offline=runtime.offline, place=runtime.encoder)
+    except EncoderError as error:
+        if features == "encoder":
+            raise
+        note(f"without an encoder, by TF-IDF: {error.message} (--set encoder.name=mini needs no download)")
+        return None
+    compute = resolve(runtime.device, config.training("linear").precision)
+    cache = paths.cache_dir(config.paths.cache_dir)
+    classes = max(2, len(table.names))
+    return open_session(config, "linear", loaded, num_classes=classes, compute=compute, cache=cache)
+
+
+def _encoded(session: Session, table: Table, cache: Path, found: _Found) -> tuple[States, np.ndarray]:
+    with progress("encoding", unit="windows") as bar:
+        dataset = session.dataset(table.texts, table.labels, progress=bar.advance)
+    with progress("reading states", total=len(table), unit="texts") as bar:
+        states = mean_states(session, dataset, cache, progress=bar.advance)
+    found.findings += overview.cut_texts(session, table, dataset.tokenized)
+    found.facts["several_windows"] = int((np.diff(dataset.tokenized.text_offsets) > 1).sum())
+    found.facts["max_length"] = session.max_length
+    return states, dataset.tokenized.lengths
+
+
+# --- the file that people correct ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Decided:
+    """Lines of an existing file that people have filled in, and the places of their rows in the table."""
+
+    lines: list[dict[str, str]]
+    places: set[int]
+
+
+def _decided(output: Path, table: Table, store: Store) -> _Decided:
+    """What is to stay of an existing file. Raises OutputError for a file of something else."""
+    if not output.exists():
+        return _Decided([], set())
+    try:
+        source = open_source(str(output), Config().data, offline=True)
+        ours = set(COLUMNS) <= set(source.columns)
+        batches = list(source.batches(COLUMNS)) if ours else []
+    except SenthyError:
+        ours = False
+    if not ours:
+        raise OutputError(f"{output} exists, and `senthy check` has not written it", hint="Choose another --output.")
+    lines = [
+        {name: batch.columns[name][at] or "" for name in COLUMNS}
+        for batch in batches
+        for at in range(len(batch))
+        if (batch.columns["correction"][at] or "").strip()
+    ]
+    wanted = {(line["split"], line["row"]): line["id"] for line in lines}
+    rows = {int(row) for _, row in wanted if row.isdecimal()}
+    places = [
+        place
+        for place in np.flatnonzero(np.isin(table.rows, list(rows))).tolist()
+        if wanted.get((split_name(int(table.splits[place])), str(table.rows[place]))) == row_id(table.raws[place])
+    ]
+    # Rows that were left out are no longer there, so a few must do.
+    if lines and not places and not store.corrections:
+        raise OutputError(
+            f"{output} contains {count(len(lines), 'correction')} of other data", hint="Choose another --output."
+        )
+    return _Decided(lines, set(places))
+
+
+def _write_csv(
+    output: Path, decided: Sequence[dict[str, str]], table: Table, lines: Sequence[list[Finding]], *, safe: bool
+) -> None:
+    """Earlier decisions first, then the flagged rows, the most urgent first."""
+    with open_writer(output, COLUMNS) as writer:
+        for start in range(0, len(decided), _BATCH):
+            some = decided[start : start + _BATCH]
+            writer.write({name: [line[name] for line in some] for name in COLUMNS})
+        for start in range(0, len(lines), _BATCH):
+            flagged = [_line(table, several) for several in lines[start : start + _BATCH]]
+            columns = {name: [line[name] for line in flagged] for name in COLUMNS}
+            writer.write(without_formulas(columns) if safe else columns)
+
+
+def _line(table: Table, several: Sequence[Finding]) -> dict[str, Any]:
+    place = several[0].place
+    likely = next((one.likely for one in several if one.likely >= 0), -1)
+    return {
+        "row": int(table.rows[place]),
+        "text": table.raws[place],
+        "label": table.names[int(table.original[place])],
+        "likely_label": table.names[likely] if likely >= 0 else "",
+        "correction": "",
+        "why": "; ".join(dict.fromkeys(one.why for one in several)),
+        "confidence": f"{several[0].confidence:.3f}",
+        "detail": "; ".join(one.detail for one in several if one.detail),
+        "split": split_name(int(table.splits[place])),
+        "id": row_id(table.raws[place]),
+    }
+
+
+def _report(
+    store: Store,
+    table: Table,
+    found: _Found,
+    artefacts: Sequence[Artefact],
+    lines: Sequence[list[Finding]],
+    *,
+    splits: Sequence[Split],
+    output: Path,
+) -> dict[str, Any]:
+    """What other programs read: counts, facts, and the first flagged rows of each kind."""
+    counts = Counter(why for several in lines for why in {one.why for one in several})
+    shown: dict[str, list[dict[str, Any]]] = {why: [] for why in WHYS}
+    for several in lines:
+        of_kind = shown[several[0].why]
+        if len(of_kind) < _IN_JSON:
+            of_kind.append({name: value for name, value in _line(table, several).items() if name != "correction"})
+    return {
+        "format_version": 1,
+        "created": now(),
+        "source": store.source,
+        "data_fingerprint": store.fingerprint,
+        "labels": list(table.names),
+        "flagged_splits": list(splits),
+        "rows": int(table.chosen.sum()),
+        "flagged": len(lines),
+        "counts": {why: counts[why] for why in WHYS},
+        "skipped": found.skipped,
+        **found.facts,
+        "dropped": store.report["dropped"],
+        "artefacts": [one.to_dict() for one in artefacts],
+        "examples": shown,
+        "csv": str(output),
+        "versions": versions(),
+    }
+
+
+# --- on the terminal -------------------------------------------------------------------------------------------------
+
+
+def show(result: CheckResult) -> None:
+    """Show shares and lengths by split, how many rows are flagged and why, the first of them, and tokens."""
+    report = result.report
+    _show_splits(report)
+    rows = [
+        (why, f"{number:,}", f"{100 * number / max(result.rows, 1):.2f} %", report["skipped"].get(why, ""))
+        for why, number in result.counts.items()
+        if number or why in report["skipped"]
+    ]
+    title = f"Flagged: {result.flagged:,} of {count(result.rows, 'row')} ({', '.join(report['flagged_splits'])})"
+    columns = ["why", "rows", "share", *(["not looked for"] if report["skipped"] else [])]
+    if rows:
+        console.table(title, columns, [row[: len(columns)] for row in rows])
+    else:
+        console.say(f"{title}.")
+    _show_first(report)
+    _show_artefacts(result.artefacts)
+    if result.kept_decisions:
+        console.say(f"{count(result.kept_decisions, 'correction')} of before kept in {result.csv}")
+    console.say(f"flagged rows: {result.csv}")
+    console.say(f"all results: {result.json}")
+    if result.flagged:
+        console.say(
+            "Enter a label, keep or drop in the column `correction` where you are sure; then: "
+            f"senthy data --corrections {result.csv}"
+        )
+
+
+def _show_splits(report: dict[str, Any]) -> None:
+    labels = report["labels"]
+    unit = "tokens" if "tokens" in report["splits"]["train"]["lengths"] else "words"
+    rows = []
+    for name in reversed(get_args(Split)):
+        of = report["splits"][name]
+        shares = [f"{100 * of['classes'][label] / max(of['rows'], 1):.1f}" for label in labels]
+        rows.append([name, f"{of['rows']:,}", *shares, *(f"{value:,}" for value in of["lengths"][unit])])
+    columns = ["split", "rows", *(f"{label} %" for label in labels), f"{unit}:\nmedian", "95 %", "most"]
+    if len(labels) > _ON_SCREEN:
+        rows, columns = [[*row[:2], *row[-3:]] for row in rows], [*columns[:2], *columns[-3:]]
+    console.table(report["source"], columns, rows)
+
+
+def _show_first(report: dict[str, Any]) -> None:
+    first = report["examples"][WHYS[0]][:_ON_SCREEN]
+    rows = [
+        (one["row"], _shortened(one["text"]), one["label"], one["likely_label"], one["confidence"]) for one in first
+    ]
+    if rows:
+        console.table("Label errors, the most confident first", ["row", "text", "label", "likely", ""], rows, left=4)
+
+
+def _show_artefacts(artefacts: Sequence[Artefact]) -> None:
+    rows = [
+        (one.token, one.label, f"{one.texts:,}", f"{100 * one.share:.1f} %", _shortened(one.examples[0]))
+        for one in artefacts
+        if one.gives_away
+    ][:_ON_SCREEN]
+    if rows:
+        title = "Tokens that give the label away: nearly all texts with them have one label"
+        console.table(title, ["token", "label", "texts", "share", "for example"], rows, left=2)
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHORT else f"{line[: _SHORT - 1]}…"

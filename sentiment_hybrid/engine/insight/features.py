@@ -1,0 +1,159 @@
+"""What texts are for a linear model: mean token states of an encoder, or TF-IDF of words where there is none."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sentiment_hybrid.engine.batches import collate, pack
+from sentiment_hybrid.engine.evaluation import baseline
+from sentiment_hybrid.engine.inference.session import EncodedDataset, Session
+from sentiment_hybrid.engine.memory import in_batches
+
+#: Rows that are held as float32 at once.
+_CHUNK = 50_000
+#: Of the analysis of TF-IDF: texts, and dimensions.
+_SAMPLE = 50_000
+_DIMENSIONS = 64
+
+
+@dataclass(frozen=True)
+class States:
+    """Mean token states (N, H) float16 in a temporary file; standardised by ``mean`` and ``scale`` (H,) when read."""
+
+    values: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        """Standardised states of some rows, (K, H) float32."""
+        values: np.ndarray = (self.values[rows].astype(np.float32) - self.mean) / self.scale
+        return values
+
+
+def mean_states(
+    session: Session, dataset: EncodedDataset, folder: Path, *, progress: Callable[[int], object] = lambda texts: None
+) -> States:
+    """The mean token state of each text, all its windows together.
+
+    Args:
+        session: a classifier whose encoder is used; its head is not.
+        dataset: the texts, with stored states or without.
+        folder: where the temporary file is made.
+        progress: told of each batch.
+
+    Raises:
+        TrainingError: there is no memory for a single text.
+    """
+    single, tokenized = session.single, dataset.tokenized
+    assert single.encoder is not None
+    single.eval()
+    projection, single.projection = single.projection, torch.nn.Identity()
+    with tempfile.TemporaryFile(dir=folder) as file:
+        values = np.memmap(file, dtype=np.float16, mode="w+", shape=(len(dataset), single.encoder.hidden_size))
+    batches = pack(tokenized.lengths, np.arange(len(dataset)), session.token_budget)
+
+    def pooled(rows: np.ndarray) -> np.ndarray:
+        batch = collate(tokenized, rows, dataset.states)
+        with session.compute.autocast():
+            states = single(**batch.inputs(session.compute.device)).pooled
+        return np.asarray(states.clamp(-65_000, 65_000).half().cpu().numpy())
+
+    tokens = 0 if dataset.states is not None else tokenized.ids.size
+    with torch.inference_mode(), session.compute.layout(single.encoder, tokens=tokens):
+        for rows, part in in_batches(
+            batches, tokenized.lengths, pooled, token_budget=session.token_budget, device=session.compute.device
+        ):
+            values[rows] = part
+            progress(len(rows))
+    single.projection = projection
+    return States(values, *_moments(values))
+
+
+def reduced_tfidf(texts: Sequence[str], folder: Path, *, seed: int = 0) -> States | None:
+    """Latent semantic analysis of TF-IDF, (N, up to 64), in place of states; None where the texts have too few words.
+
+    Args:
+        texts: cleaned.
+        folder: where the temporary file is made.
+        seed: of the sample that is analysed.
+    """
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    sample = np.random.default_rng(seed).permutation(len(texts))[:_SAMPLE]
+    vectorizer = TfidfVectorizer(token_pattern=baseline.TOKEN_PATTERN, sublinear_tf=True, min_df=2, max_features=50_000)
+    try:
+        vectors = vectorizer.fit_transform(texts[at] for at in sample.tolist())
+    except ValueError:  # no word occurs twice
+        return None
+    if min(vectors.shape) <= _DIMENSIONS:
+        return None
+    analysis = TruncatedSVD(_DIMENSIONS, random_state=seed).fit(vectors)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        values = np.memmap(file, dtype=np.float16, mode="w+", shape=(len(texts), _DIMENSIONS))
+    for start in range(0, len(texts), _CHUNK):
+        values[start : start + _CHUNK] = analysis.transform(vectorizer.transform(texts[start : start + _CHUNK]))
+    return States(values, *_moments(values))
+
+
+def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column, (H,) float32."""
+    total, squares = (np.zeros(values.shape[1]) for _ in range(2))
+    for start in range(0, len(values), _CHUNK):
+        some = values[start : start + _CHUNK].astype(np.float64)
+        total += some.sum(axis=0)
+        squares += (some * some).sum(axis=0)
+    mean = total / len(values)
+    deviation = np.sqrt(np.maximum(squares / len(values) - mean * mean, 0.0))
+    return mean.astype(np.float32), np.where(deviation > 1e-6, deviation, 1.0).astype(np.float32)
+
+
+class LinearHead:
+    """Logistic regression on mean token states.
+
+    Args:
+        states: of all texts.
+        rows: those to learn from.
+        labels: (K,) their classes, 0 to C - 1, each of which occurs.
+    """
+
+    def __init__(self, states: States, rows: np.ndarray, labels: np.ndarray) -> None:
+        from sklearn.linear_model import LogisticRegression
+
+        self._states = states
+        self._model: Any = LogisticRegression(C=0.1, max_iter=200, tol=1e-3)
+        self._model.fit(states[rows], labels)
+
+    def predict_proba(self, rows: np.ndarray) -> np.ndarray:
+        """Probabilities of some rows, (K, C) float32."""
+        parts = [
+            self._model.predict_proba(self._states[rows[start : start + _CHUNK]]).astype(np.float32)
+            for start in range(0, len(rows), _CHUNK)
+        ]
+        return np.concatenate(parts)
+
+
+class WordBaseline:
+    """TF-IDF and logistic regression, as beside every test.
+
+    Args:
+        texts: of all rows.
+        rows: those to learn from.
+        labels: (K,) their classes, 0 to C - 1, each of which occurs.
+    """
+
+    def __init__(self, texts: Sequence[str], rows: np.ndarray, labels: np.ndarray) -> None:
+        self._texts = texts
+        some = [texts[at] for at in rows.tolist()]
+        self._model = baseline.fit(some, labels, num_classes=int(labels.max()) + 1)
+
+    def predict_proba(self, rows: np.ndarray) -> np.ndarray:
+        """Probabilities of some rows, (K, C)."""
+        return self._model.predict_proba([self._texts[at] for at in rows.tolist()])
