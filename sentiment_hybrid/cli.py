@@ -193,7 +193,7 @@ def check_data(
         senthy check --data reviews.csv --output reviews-check.csv
     """
     config = call.config()
-    options = {"data_file": data_file, "output": output, "features": features, "safe_csv": safe_csv}
+    options: dict[str, Any] = {"data_file": data_file, "output": output, "features": features, "safe_csv": safe_csv}
     splits: Any = tuple(dict.fromkeys(split or ("train", "valid")))
     result = commands.check.run(config, call.runtime, splits=splits, **options)
     console.as_json(result.report) if json_ else commands.check.show(result)

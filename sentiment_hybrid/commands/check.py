@@ -7,39 +7,24 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-import numpy as np
+from typing import Any, get_args
 
 from sentiment_hybrid import console, paths
 from sentiment_hybrid.commands import data as data_command
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.console import note, progress
 from sentiment_hybrid.data.corrections import COLUMNS, row_id
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.store import Split, Store, open_store
 from sentiment_hybrid.data.writers import open_writer, without_formulas
-from sentiment_hybrid.engine.device import resolve
-from sentiment_hybrid.engine.inference.session import Session
-from sentiment_hybrid.engine.insight import overview
-from sentiment_hybrid.engine.insight.artefacts import Artefact, find_artefacts
-from sentiment_hybrid.engine.insight.duplicates import find_duplicates
-from sentiment_hybrid.engine.insight.features import LinearHead, States, WordBaseline, mean_states, reduced_tfidf
-from sentiment_hybrid.engine.insight.label_errors import FOLDS, find_label_errors, out_of_fold
-from sentiment_hybrid.engine.insight.languages import find_other_languages
-from sentiment_hybrid.engine.insight.outliers import find_outliers
-from sentiment_hybrid.engine.insight.repeats import find_repeats
+from sentiment_hybrid.engine.insight.artefacts import Artefact
+from sentiment_hybrid.engine.insight.examine import Features, Found, examine
 from sentiment_hybrid.engine.insight.table import WHYS, Finding, Table, merged, read_table, split_name
-from sentiment_hybrid.engine.training.prepare import load_or_build_encoder, open_session
 from sentiment_hybrid.engine.training.runs import now, versions
-from sentiment_hybrid.errors import DataError, EncoderError, OutputError, SenthyError, count
+from sentiment_hybrid.errors import DataError, OutputError, SenthyError, count
 from sentiment_hybrid.files import atomic_file, written
 from sentiment_hybrid.runtime import Runtime
-
-Features = Literal["auto", "encoder", "tfidf"]
 
 #: Flagged rows per kind that the JSON file and the terminal show.
 _IN_JSON, _ON_SCREEN = 200, 10
@@ -60,15 +45,6 @@ class CheckResult:
     counts: dict[str, int]
     artefacts: list[Artefact]
     report: dict[str, Any]
-
-
-@dataclass
-class _Found:
-    """Findings, and why some questions have no answer."""
-
-    findings: list[Finding] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def run(
@@ -102,10 +78,10 @@ def run(
         if not table.chosen.any():
             raise DataError(f"the {', '.join(splits)} split of {store.path} is empty", hint="Choose another --split.")
         decided = _decided(output, table, store)
-        found, artefacts = _examine(config, runtime, table, features)
+        found = examine(config, runtime, table, features)
         lines = merged([one for one in found.findings if one.place not in decided.places])
         _write_csv(output, decided.lines, table, lines, safe=safe_csv)
-        report = _report(store, table, found, artefacts, lines, splits=splits, output=output)
+        report = _report(store, table, found, lines, splits=splits, output=output)
         target = paths.check_json(config.paths.results_dir)
         with written(target), atomic_file(target) as aside:
             aside.write_text(
@@ -113,7 +89,7 @@ def run(
             )
         return CheckResult(
             output, target, store.source, int(table.chosen.sum()), len(lines), len(decided.lines), report["counts"],
-            artefacts, report,
+            found.artefacts, report,
         )  # fmt: skip
 
 
@@ -135,88 +111,6 @@ def _opened(config: Config, data_file: str | None, *, offline: bool) -> Iterator
         prepared = data_command.run(config.model_copy(update={"data": data, "paths": database}), offline=offline)
         with open_store(prepared.path) as store:
             yield store
-
-
-# --- the questions ---------------------------------------------------------------------------------------------------
-
-
-def _examine(config: Config, runtime: Runtime, table: Table, features: Features) -> tuple[_Found, list[Artefact]]:
-    """Ask every question; one that cannot be answered says why."""
-    found, seed = _Found(), config.project.seed
-    chosen = np.flatnonzero(table.chosen)
-    with progress("looking for near-duplicates", total=len(table), unit="texts") as bar:
-        duplicates = find_duplicates(table.texts, progress=bar.advance)
-    found.findings += find_repeats(table, duplicates)
-    with progress("looking for other languages", total=len(chosen), unit="texts") as bar:
-        language, others = find_other_languages(table.texts, chosen, seed=seed, progress=bar.advance)
-    found.findings += others
-    found.facts["language"] = language
-    if not language:
-        found.skipped["another language"] = "most texts are too short, or in no common language"
-    learned = np.flatnonzero(table.learned)
-    artefacts = find_artefacts(table.texts, learned, table.labels[learned], table.names, seed=seed)
-    tokens = _by_model(config, runtime, table, duplicates.groups, features, found)
-    found.facts["splits"] = overview.by_split(table, tokens)
-    return found, artefacts
-
-
-def _by_model(
-    config: Config, runtime: Runtime, table: Table, groups: np.ndarray, features: Features, found: _Found
-) -> np.ndarray | None:
-    """Label errors and outliers; the number of tokens of each text (N,), if there is an encoder."""
-    cache, seed = paths.cache_dir(config.paths.cache_dir), config.project.seed
-    with written(cache):
-        cache.mkdir(parents=True, exist_ok=True)
-    session = _session(config, runtime, table, features)
-    tokens, states = None, None
-    if session is None:
-        states = reduced_tfidf(table.texts, cache, seed=seed)
-    else:
-        states, tokens = _encoded(session, table, cache, found)
-    learned, chosen = np.flatnonzero(table.learned), np.flatnonzero(table.chosen)
-    found.facts["features"] = "TF-IDF" if session is None else session.encoder.name
-    fit = partial(WordBaseline, table.texts) if session is None or states is None else partial(LinearHead, states)
-    with progress("cross-validating", total=FOLDS, unit="folds") as bar:
-        answers = out_of_fold(fit, learned, table.labels[learned], groups[learned], seed=seed, progress=bar.advance)
-    if answers is None:
-        found.skipped["label error"] = "too few rows, or too few of all classes but one"
-    else:
-        right = answers.probabilities.argmax(axis=1) == answers.labels
-        found.facts["cross_validated_accuracy"] = float(right.mean())
-        found.findings += [one for one in find_label_errors(answers) if table.chosen[one.place]]
-    outliers = None if states is None else find_outliers(states, chosen, table.labels[chosen], seed=seed)
-    found.findings += outliers or []
-    if outliers is None:
-        found.skipped["outlier"] = "too few rows"
-    return tokens
-
-
-def _session(config: Config, runtime: Runtime, table: Table, features: Features) -> Session | None:
-    """The encoder; None to do without. Raises EncoderError when it is demanded, and cannot be loaded."""
-    if features == "tfidf" or (features == "auto" and config.encoder.name == paths.SCRATCH and not runtime.encoder):
-        return None
-    try:
-        loaded = load_or_build_encoder(config, lambda: table.texts, offline=runtime.offline, place=runtime.encoder)
-    except EncoderError as error:
-        if features == "encoder":
-            raise
-        note(f"without an encoder, by TF-IDF: {error.message} (--set encoder.name=mini needs no download)")
-        return None
-    compute = resolve(runtime.device, config.training("linear").precision)
-    cache = paths.cache_dir(config.paths.cache_dir)
-    classes = max(2, len(table.names))
-    return open_session(config, "linear", loaded, num_classes=classes, compute=compute, cache=cache)
-
-
-def _encoded(session: Session, table: Table, cache: Path, found: _Found) -> tuple[States, np.ndarray]:
-    with progress("encoding", unit="windows") as bar:
-        dataset = session.dataset(table.texts, table.labels, progress=bar.advance)
-    with progress("reading states", total=len(table), unit="texts") as bar:
-        states = mean_states(session, dataset, cache, progress=bar.advance)
-    found.findings += overview.cut_texts(session, table, dataset.tokenized)
-    found.facts["several_windows"] = int((np.diff(dataset.tokenized.text_offsets) > 1).sum())
-    found.facts["max_length"] = session.max_length
-    return states, dataset.tokenized.lengths
 
 
 # --- the file that people correct ------------------------------------------------------------------------------------
@@ -249,12 +143,7 @@ def _decided(output: Path, table: Table, store: Store) -> _Decided:
         if (batch.columns["correction"][at] or "").strip()
     ]
     wanted = {(line["split"], line["row"]): line["id"] for line in lines}
-    rows = {int(row) for _, row in wanted if row.isdecimal()}
-    places = [
-        place
-        for place in np.flatnonzero(np.isin(table.rows, list(rows))).tolist()
-        if wanted.get((split_name(int(table.splits[place])), str(table.rows[place]))) == row_id(table.raws[place])
-    ]
+    places = [place for place, key in table.places_of(wanted) if wanted[key] == row_id(table.raws[place])]
     # Rows that were left out are no longer there, so a few must do.
     if lines and not places and not store.corrections:
         raise OutputError(
@@ -297,8 +186,7 @@ def _line(table: Table, several: Sequence[Finding]) -> dict[str, Any]:
 def _report(
     store: Store,
     table: Table,
-    found: _Found,
-    artefacts: Sequence[Artefact],
+    found: Found,
     lines: Sequence[list[Finding]],
     *,
     splits: Sequence[Split],
@@ -324,7 +212,7 @@ def _report(
         "skipped": found.skipped,
         **found.facts,
         "dropped": store.report["dropped"],
-        "artefacts": [one.to_dict() for one in artefacts],
+        "artefacts": [one.to_dict() for one in found.artefacts],
         "examples": shown,
         "csv": str(output),
         "versions": versions(),

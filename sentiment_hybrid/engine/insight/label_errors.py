@@ -99,16 +99,14 @@ def _folds(codes: np.ndarray, groups: np.ndarray, folds: int, random: np.random.
 def find_label_errors(answers: OutOfFold) -> list[Finding]:
     """Rows whose label is probably wrong, with the label that is more likely; the confidence is 0.5 for a tie.
 
-    From the probabilities, cleanlab estimates how many rows of each class belong to which other one, and takes as many
-    of those with the largest margin against the given label.
+    From the probabilities, cleanlab estimates how many rows of each class belong to which other one. It takes as many
+    with the largest margin against the given label, if they are also among the least probable rows of their class.
     """
     from cleanlab.filter import find_label_issues
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of classes that no row is predicted as
-        flagged = find_label_issues(
-            answers.labels, answers.probabilities, filter_by="prune_by_noise_rate", n_jobs=1, verbose=False
-        )
+        flagged = find_label_issues(answers.labels, answers.probabilities, filter_by="both", n_jobs=1, verbose=False)
     found = []
     for at in np.flatnonzero(flagged):
         chances = answers.probabilities[at]

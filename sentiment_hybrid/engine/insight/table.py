@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -47,6 +47,15 @@ class Table:
         """Rows whose labels are learned from, (N,) bool: those of the test split only if they may be flagged."""
         learned: np.ndarray = self.chosen | (self.splits != get_args(Split).index("test"))
         return learned
+
+    def places_of(self, keys: Collection[tuple[str, str]]) -> list[tuple[int, tuple[str, str]]]:
+        """Places of rows that are named by split and row number, as far as they are there, each with its name."""
+        rows = [int(row) for _, row in keys if row.isdecimal()]
+        found = []
+        for place in np.flatnonzero(np.isin(self.rows, rows)).tolist():
+            key = (split_name(int(self.splits[place])), str(self.rows[place]))
+            found += [(place, key)] if key in keys else []
+        return found
 
 
 @dataclass(frozen=True)
