@@ -17,6 +17,7 @@ import typer
 
 from sentiment_hybrid import __version__, commands, console, distributed, tables
 from sentiment_hybrid.errors import SenthyError, UsageError
+from sentiment_hybrid.files import reason, remedy
 from sentiment_hybrid.options import (
     LOCAL_CONFIG,
     MODELS,
@@ -102,11 +103,10 @@ def _described(failure: Any) -> tuple[str, str]:
             "This is a bug in senthy; the same command with -v shows where it happened.",
         )
     where = f": {failure.filename}" if failure.filename else ""
-    if failure.errno == errno.ENOSPC:
-        return f"the disk is full{where}", "Free some space, or set another directory under `paths`."
-    if failure.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return f"permission denied{where}", "Set another directory under `paths`, or change the permissions."
-    return f"{failure.strerror or failure}{where}", "The same command with -v shows where it happened."
+    hint = "The same command with -v shows where it happened."
+    if failure.errno in (errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, getattr(errno, "EDQUOT", None)):
+        hint = remedy(failure, "another directory under `paths`")
+    return f"{reason(failure)}{where}", hint
 
 
 # --- commands --------------------------------------------------------------------------------------------------------

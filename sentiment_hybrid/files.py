@@ -30,11 +30,29 @@ _LONGEST_JSON = 16_000_000
 _LEFTOVER = re.compile(r"\.(.+)\.(?:writing|old|[0-9a-f]{8}\.partial)")
 
 
+#: What the system reports where there is no room for more; Windows has no quotas of this kind.
+_NO_ROOM = {errno.ENOSPC: "the disk is full", getattr(errno, "EDQUOT", -1): "the disk quota is used up"}
+_FORBIDDEN = (errno.EACCES, errno.EPERM)
+
+
+def _number(error: Exception) -> int:
+    """The error number of the system; safetensors has it in its text alone."""
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return getattr(error, "errno", None) or (int(found[1]) if found else 0)
+
+
 def reason(error: Exception) -> str:
-    """Why the system refused, in a few words; safetensors tells its reason in the text alone."""
-    if getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
-        return "the disk is full"
-    return getattr(error, "strerror", None) or str(error)
+    """Why the system refused, in a few words."""
+    return _NO_ROOM.get(_number(error)) or getattr(error, "strerror", None) or str(error)
+
+
+def remedy(error: Exception, other: str = "another directory") -> str:
+    """What to do about a failed write: a hint that fits the reason; ``other`` is what can be chosen instead."""
+    if _number(error) in _NO_ROOM or "disk is full" in str(error):  # as SQLite says
+        return f"Free some disk space, or choose {other}."
+    if _number(error) in _FORBIDDEN:
+        return f"Change the permissions, or choose {other}."
+    return f"Choose {other}."
 
 
 def holds_any_text(stream: Any) -> bool:
@@ -43,14 +61,14 @@ def holds_any_text(stream: Any) -> bool:
 
 
 @contextmanager
-def written(target: Path | str, *, hint: str = "Free some disk space, or choose another directory.") -> Iterator[None]:
+def written(target: Path | str, *, hint: str = "") -> Iterator[None]:
     """Tell a failed write of ``target`` as an OutputError; safetensors wraps the system's error in one of its own."""
     try:
         yield
     except Exception as error:
         if not isinstance(error, OSError) and type(error).__name__ != "SafetensorError":
             raise
-        raise OutputError(f"cannot write {target}: {reason(error)}", hint=hint) from error
+        raise OutputError(f"cannot write {target}: {reason(error)}", hint=hint or remedy(error)) from error
 
 
 @contextmanager

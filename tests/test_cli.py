@@ -530,7 +530,11 @@ def test_a_wrong_call_exits_with_2_and_says_why(
         (ConfigError("2 problems", problems=("a: b", "[c]: d")), 2, ["Error: 2 problems", "  - a: b", "  - [c]: d"]),
         (UsageError("x"), 2, ["Error: x"]),
         (OSError(errno.ENOSPC, "No space left on device", "m.bin"), 1, ["the disk is full: m.bin", "Hint:"]),
-        (PermissionError(errno.EACCES, "Permission denied", "/r"), 1, ["permission denied: /r"]),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/r"),
+            1,
+            ["Permission denied: /r", "Change the permissions"],
+        ),
         (OSError(errno.EIO, "Input/output error", "f"), 1, ["Input/output error: f"]),
         (MemoryError(), 1, ["out of memory", "batch_size"]),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA"), 1, ["out of memory", "token_budget"]),

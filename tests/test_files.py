@@ -20,7 +20,25 @@ from sentiment_hybrid.errors import OutputError
 def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"cannot write x\.bin: the disk is full") as caught, files.written("x.bin"):
         raise OSError(28, "No space left on device")
-    assert caught.value.hint
+    assert caught.value.hint == "Free some disk space, or choose another directory."
+
+
+@pytest.mark.parametrize(
+    ("number", "reason", "hint"),
+    [
+        (errno.EDQUOT, "the disk quota is used up", "Free some disk space, or choose another directory."),
+        (errno.EACCES, "Permission denied", "Change the permissions, or choose another directory."),
+        (errno.EROFS, "Read-only file system", "Choose another directory."),
+        (errno.ENAMETOOLONG, "File name too long", "Choose another directory."),
+        (errno.EIO, "Input/output error", "Choose another directory."),
+    ],
+)
+def test_the_hint_of_a_failed_write_fits_its_reason(number: int, reason: str, hint: str) -> None:
+    for error in (OSError(number, os.strerror(number)), RuntimeError(f"I/O error: x (os error {number})")):
+        assert files.remedy(error) == hint
+    with pytest.raises(OutputError, match=reason) as caught, files.written("x.bin"):
+        raise OSError(number, os.strerror(number))
+    assert caught.value.hint == hint
 
 
 def test_weights_that_do_not_fit_on_the_disk_are_told_as_such() -> None:

@@ -312,9 +312,13 @@ def show(info: CacheInfo) -> None:
     console.say(f"cache: {info.folder}")
     room = "unlimited (cache.max_gb)" if info.max_gb is None else f"{info.max_gb:g} GB (cache.max_gb)"
     console.say(f"token states: {info.states_bytes / 1e9:.3f} GB of {room}")
+    columns = ["kind", "of", "size", "name", "GB", "last used"]
     rows = [[entry.kind, *_row(entry)] for entry in info.entries]
+    if rows and not console.fits(columns, rows):
+        columns = ["kind", "of", "GB", "last used"]
+        rows = [[kind, "\n".join(filter(None, texts)), gb, used] for kind, *texts, gb, used in rows]
     if rows:
-        console.table("Content", ["kind", "of", "size", "name", "GB", "last used"], rows, left=4)
+        console.table("Content", columns, rows, left=len(columns) - 2)
     for problem in info.problems:
         console.warn(problem)
     if info.verified and not info.problems:

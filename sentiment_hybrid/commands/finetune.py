@@ -16,7 +16,7 @@ from sentiment_hybrid.console import note, warn
 from sentiment_hybrid.data.build import Demands, Part, fingerprint
 from sentiment_hybrid.data.labels import described
 from sentiment_hybrid.data.normalizers import from_id
-from sentiment_hybrid.data.sources import open_source
+from sentiment_hybrid.data.sources import Source, open_source
 from sentiment_hybrid.data.store import Examples, Store, open_store
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.evaluation import metrics
@@ -150,6 +150,7 @@ def run(
 ) -> FinetuneResult:
     """As `finetune`."""
     distributed.refuse("finetune")
+    source = open_source(str(data_file), config.data, offline=runtime.offline)
     loaded = testing.open_model(config, model, load_model_path, encoder=runtime.encoder, offline=runtime.offline)
     target = _target(config, loaded, save_path)
     check_writable(
@@ -158,7 +159,7 @@ def run(
         hint="Choose other directories: --save-finetuned-model-path DIR, --set paths.results_dir=DIR.",
     )
     old = _old_splits(config, loaded.info)
-    data = _prepare(config, loaded.info, str(data_file), old, new_labels=new_labels, offline=runtime.offline)
+    data = _prepare(config, loaded.info, source, old, new_labels=new_labels, offline=runtime.offline)
     mark_used(data.path)
     with open_store(data.path) as store:
         if meaning := described(store.label_coding or {}):
@@ -283,7 +284,9 @@ def _old_splits(config: Config, info: ModelInfo) -> _Old:
     return _Old(missing=missing)
 
 
-def _prepare(config: Config, info: ModelInfo, source: str, old: _Old, *, new_labels: bool, offline: bool) -> DataResult:
+def _prepare(
+    config: Config, info: ModelInfo, source: Source, old: _Old, *, new_labels: bool, offline: bool
+) -> DataResult:
     """The new texts in a database of their own, cleaned, labelled and split as the model needs them."""
     sizes: dict[str, Any] = {"valid_size": config.finetune.valid_size, "test_size": config.finetune.test_size}
     if old.split_keys is not None:  # hashes can only be compared with those of the old database if they are made alike
@@ -293,7 +296,7 @@ def _prepare(config: Config, info: ModelInfo, source: str, old: _Old, *, new_lab
         info.labels, new_labels, old.tested, old.trained, coding=info.label_coding, text_column=info.text_column
     )
     normalizer = from_id(info.normalizer)
-    parts = [Part(open_source(source, data, offline=offline))]
+    parts = [Part(source)]
     wanted = fingerprint(parts, data, normalizer, demands=demands)
     cache = paths.cache_dir(config.paths.cache_dir)
     try:

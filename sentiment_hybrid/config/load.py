@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -140,13 +141,21 @@ def _without_removed(document: dict[str, Any]) -> dict[str, Any]:
 
 def _read_params(path: str | Path, models: Sequence[str]) -> tuple[dict[str, Any], dict[str, int]]:
     """A part of a configuration. Raises ConfigError when it is for other models than those wanted."""
-    document, lines = read(path)
+    place = Path(path).expanduser()
+    wanted = models[0] if models else MODEL_NAMES[0]
+    if not place.is_file():
+        written = [paths.best_params(folder, wanted) for folder in (place.parent, Config().paths.results_dir)]
+        there = next((str(one) for one in written if one.is_file()), None)
+        hint = f"Use --params {shlex.quote(there)}" if there else f"Run `senthy optimize --model {wanted}` first."
+        raise ConfigError(f"no file of parameters {path}", hint=hint)
+    document, lines = read(place)
     found = [name for name in MODEL_NAMES if name in document]
     if models and not set(found) & set(models):
         what = f"parameters of {', '.join(found)}" if found else "parameters of no model"
+        hint = f"Put them below the name of the model, as in {wanted}: {{train: {{learning_rate: 1e-3}}}}."
         raise ConfigError(
             f"{path} contains {what}, none of {', '.join(models)}",
-            hint=f"Use --model {found[0]}." if found else "`senthy optimize` writes such a file for each model.",
+            hint=f"Use --model {found[0]} --params {shlex.quote(str(path))}" if found else hint,
         )
     return document, lines
 

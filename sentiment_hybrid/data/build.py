@@ -35,7 +35,7 @@ from sentiment_hybrid.data.preparation import Preparation, Prepared, Recipe
 from sentiment_hybrid.data.sources import Batch, Source
 from sentiment_hybrid.data.store import APPLICATION_ID, FORMAT_VERSION, Checksums, check_ours
 from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, OutputError
-from sentiment_hybrid.files import reason
+from sentiment_hybrid.files import reason, remedy
 
 Int64s = npt.NDArray[np.int64]
 
@@ -444,7 +444,7 @@ class _Builder:
             if not counts[code].any():
                 raise DataError(
                     f"the {name} split is empty; {kept:,} usable rows are too few for it",
-                    hint="Bring more rows, or raise valid_size or test_size.",
+                    hint="Add rows, or reserve more of them: --set data.valid_size=0.3 --set data.test_size=0.3",
                 )
 
     def _check_demands(self, counts: Int64s, labels: tuple[str, ...], dropped: dict[str, int]) -> None:
@@ -585,7 +585,12 @@ def check_writable(target: Path) -> None:
                 f"{target} is read-only, so it is not replaced", hint="chmod u+w it, or name another paths.data_db."
             )
     except OSError as error:
-        raise OutputError(f"cannot write into {target.parent}: {reason(error)}") from error
+        raise _unwritable(target.parent, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> OutputError:
+    hint = remedy(error, "another one with --set paths.data_db=FILE")
+    return OutputError(f"cannot write into {folder}: {reason(error)}", hint=hint)
 
 
 @contextlib.contextmanager
@@ -642,7 +647,8 @@ def _told_as_output(target: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         raise OutputError(
-            f"cannot write {target}: {reason(error)}", hint="The old database, if any, is untouched."
+            f"cannot write {target}: {reason(error)}",
+            hint=f"{remedy(error)} The old database, if any, is untouched.",
         ) from error
 
 
@@ -676,7 +682,7 @@ def _clear_leftovers(target: Path) -> None:
     try:
         leftovers = [path for path in target.parent.iterdir() if pattern.fullmatch(path.name)]
     except OSError as error:
-        raise OutputError(f"cannot write into {target.parent}: {reason(error)}") from error
+        raise _unwritable(target.parent, error) from error
     for path in leftovers:
         with contextlib.suppress(OSError):
             just_made = path.stat().st_size == 0 and time.time() - path.stat().st_mtime < 60

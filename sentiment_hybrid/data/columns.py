@@ -118,16 +118,22 @@ def _detect(
             )
     raise ColumnError(
         f"{source} has no known {what} column; its columns are {_listed(columns)}",
-        hint=_other_separator(columns)
+        hint=other_delimiter(columns)
         or _nearest(columns, names, option=f"--{what}-column")
         or f"Set --{what}-column (data.{what}_column). The first line must be a header with column names.",
     )
 
 
-def _other_separator(columns: Sequence[str]) -> str:
-    """A hint for a header with another delimiter; spreadsheets write semicolons in some countries."""
-    found = [mark for mark in ";\t|" if mark in columns[0]] if len(columns) == 1 else []
-    return f"The delimiter seems to be {found[0]!r}: give it with --delimiter." if found else ""
+def other_delimiter(columns: Sequence[str]) -> str:
+    """A hint for a header whose only name looks like several with another delimiter between them; else empty."""
+    marks = [*";\t|", *re.findall(r"[^\w \"',().-]", columns[0])] if len(columns) == 1 else []
+    for mark in dict.fromkeys(marks):
+        names = [_plain(name) for name in columns[0].split(mark)]
+        known = {*names} & {*TEXT_NAMES, *CLEAN_NAMES, *LABEL_NAMES} and all(map(A_NAME.fullmatch, names))
+        if len(names) > 1 and (mark in ";\t|" or known):
+            shown = r"$'\t'" if mark == "\t" else shlex.quote(mark)
+            return f"Is {mark!r} the delimiter? Then add --delimiter {shown}"
+    return ""
 
 
 def _raw_beside(columns: Sequence[str], text: str) -> str:

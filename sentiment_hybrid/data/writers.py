@@ -18,7 +18,7 @@ from typing import Any, Literal
 from sentiment_hybrid.console import rows_stream
 from sentiment_hybrid.data.sources import MISSING, SUFFIXES
 from sentiment_hybrid.errors import OutputError, UsageError
-from sentiment_hybrid.files import atomic_file, holds_any_text, reason
+from sentiment_hybrid.files import atomic_file, holds_any_text, reason, remedy
 
 #: The table of an SQLite output.
 TABLE = "predictions"
@@ -31,7 +31,6 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff2
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 _KNOWN = ".csv, .tsv, .jsonl (each also .gz), .parquet, .db"
-_HINT = "Free some disk space, or choose another location."
 
 
 class Writer(ABC):
@@ -393,7 +392,7 @@ def as_output_error(target: Path) -> Iterator[None]:
         yield
     except BrokenPipeError:
         raise
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {reason(error)}", hint=_HINT) from error
-    except sqlite3.Error as error:
-        raise OutputError(f"cannot write {target}: {error}", hint=_HINT) from error
+    except (OSError, sqlite3.Error) as error:
+        raise OutputError(
+            f"cannot write {target}: {reason(error)}", hint=remedy(error, "another output file")
+        ) from error

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sentiment_hybrid.errors import OutputError, count
-from sentiment_hybrid.files import atomic_file, reason
+from sentiment_hybrid.files import atomic_file, reason, remedy
 
 log = logging.getLogger(__name__)
 
@@ -159,5 +159,5 @@ def _text(value: Any) -> str:
 def _unwritable(path: Path, error: OSError) -> OutputError:
     return OutputError(
         f"results file {path} cannot be written: {reason(error)}",
-        hint="check permissions and free space, or choose another directory with --set paths.results_dir=DIR",
+        hint=remedy(error, "another directory with --set paths.results_dir=DIR"),
     )

@@ -247,7 +247,9 @@ def senthy(*arguments: str) -> int:
     return stop.value.code
 
 
-def test_info_prints_tables_or_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_prints_tables_that_fit_or_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import json
 
     store = stored(PARTLY)
@@ -256,6 +258,12 @@ def test_info_prints_tables_or_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert "roberta-tiny" in out
     assert store.name in out
     assert "of 50 GB (cache.max_gb)" in out
+    assert max(map(len, out.splitlines())) > 80
+    monkeypatch.setenv("COLUMNS", "80")
+    assert senthy("cache", "info") == 0
+    out = capsys.readouterr().out
+    assert store.name in out.replace("\n", "").replace(" ", "")
+    assert max(len(line.rstrip()) for line in out.splitlines() if not line.startswith("cache: ")) <= 80
     assert senthy("cache", "info", "--json", "--set", "cache.max_gb=null") == 0
     document = json.loads(capsys.readouterr().out)
     assert document["max_gb"] is None

@@ -19,6 +19,7 @@ import torch
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.commands import data, finetune, test, train
+from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.splits import hash_raw
 from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine.evaluation import metrics
@@ -151,6 +152,12 @@ def test_what_is_forgotten_on_the_old_test_is_shown(project):
     assert result.new_test.comparison.accuracy.value > 0.3
     assert result.old_test.comparison.accuracy.value < -0.3
     assert result.old_test.comparison.better("accuracy") == -1
+
+
+def test_a_missing_file_is_reported_before_model_and_database(capsys, tmp_path):
+    with pytest.raises(SourceError, match="there is no file"):
+        finetune.run(Config(), load_model_path=tmp_path / "gone", data_file=tmp_path / "gone.csv")
+    assert capsys.readouterr().err == ""
 
 
 def test_settings_come_from_finetune_and_else_from_the_models_own_training(trained):

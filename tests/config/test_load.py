@@ -99,10 +99,20 @@ def test_a_wrong_part_of_a_range_is_reported_where_it_was_typed(override: str, e
     [("han: {head: {hidden: 64}}", "parameters of han, none of lstm"), ("project: {seed: 1}", "of no model")],
 )
 def test_parameters_of_another_model_are_refused(tmp_path: Path, text: str, message: str) -> None:
-    best = tmp_path / "best.yaml"
+    best = tmp_path / "the best.yaml"
     best.write_text(text)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as caught:
         load_config(None, params=best, params_for=["lstm"])
+    assert "han" not in text or caught.value.hint == f"Use --model han --params '{best}'"
+
+
+def test_a_missing_file_of_parameters_is_named_with_one_that_is_there(tmp_path: Path) -> None:
+    gone, there = tmp_path / "best.yaml", tmp_path / "han_roberta_best_params.yaml"
+    there.write_text("han: {train: {epochs: 2}}")
+    for model, hint in (("han", f"Use --params {there}"), ("lstm", "Run `senthy optimize --model lstm` first.")):
+        with pytest.raises(ConfigError, match="no file of parameters") as caught:
+            load_config(None, params=gone, params_for=[model])
+        assert caught.value.hint == hint
 
 
 def test_a_wrong_parameter_is_reported_with_the_line_of_its_own_file(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sentiment_hybrid.borrowed import LONG_FIELDS, LONGEST_FIELD
+from sentiment_hybrid.data.columns import other_delimiter
 from sentiment_hybrid.data.sources import fast_csv
 from sentiment_hybrid.data.sources.base import (
     BATCH_BYTES,
@@ -191,7 +192,7 @@ class DelimitedSource(TextSource):
         skipped: Counter[str] = Counter()
         if bad and self.bad_rows == "error":
             at = min(bad)
-            raise self._irregular(first + at, bad[at], malformed=isinstance(rows[at], csv.Error))
+            raise self._irregular(first + at, bad[at], names, malformed=isinstance(rows[at], csv.Error))
         for at, problem in bad.items():
             kind = "wrong number of fields" if " fields, " in problem else problem
             skipped["malformed quoting" if isinstance(rows[at], csv.Error) else kind] += 1
@@ -203,7 +204,9 @@ class DelimitedSource(TextSource):
             values[names[0]] = [value.removeprefix(BOM) for value in values[names[0]]]
         return Batch([first + at for at in kept], values, dict(skipped))
 
-    def _irregular(self, row: int, problem: str, *, malformed: bool) -> SourceError:
+    def _irregular(self, row: int, problem: str, names: Sequence[str], *, malformed: bool) -> SourceError:
+        if hint := other_delimiter(names):
+            return SourceError(f"{self.name}, {self.place(row)}: {problem}", hint=hint)
         hint = "Is a text with the delimiter in it not quoted?" if " fields, " in problem else "Were files joined?"
         if malformed:
             hint = "Are quotes ordinary characters (--quoting none) or escaped by backslashes (--quoting backslash)?"
