@@ -57,7 +57,8 @@ class Request:
         input_file: csv, tsv, jsonl, parquet, lines (.txt), each also gzipped, SQLite, or ``-``.
         output_file: its suffix sets the format, and it appears once complete; None means stdout, in the input's format.
         as_json: write JSON Lines.
-        file_format: format of a pipe (default: lines), or of a file with an unknown suffix.
+        file_format: format of a pipe (default: lines, or csv if the first line is the name of a text column), or of a
+            file with an unknown suffix.
         text_column: the column to label; None means the configured one if it exists, else detected by name.
         table: table of an SQLite input.
         precision: auto, fp32, bf16, fp16 or int8; None means ``<model>.train.precision``.
@@ -282,7 +283,7 @@ def _open(stack: contextlib.ExitStack, request: Request) -> _Incoming:
         return _piped(stack, request)
     if file_format is not None:
         source = open_stream(_opened(stack, path), data, kind=file_format, name=str(path))
-        return replace(_streamed(source.name, file_format, _batches(stack, source), source), stamp=_stamp(path))
+        return replace(_streamed(source, _batches(stack, source)), stamp=_stamp(path))
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise UsageError(f"{path} is a pipe, so its format cannot be detected", hint="Set --format.")
     found = "csv" if str(path) == "sample" else kind_of(path)
@@ -307,22 +308,24 @@ def _piped(stack: contextlib.ExitStack, request: Request) -> _Incoming:
 
     if sys.stdin is None:
         raise UsageError("standard input is not available", hint="Use --input FILE.")
-    kind = request.file_format or "lines"
     if request.output_file is not None:
         source = open_stream(sys.stdin.buffer, request.data, kind=request.file_format)
-        return _streamed(source.name, kind, _batches(stack, source), source)
+        return _streamed(source, _batches(stack, source))
     pipe = LiveStream(sys.stdin.buffer)
     source = open_stream(pipe, request.data, kind=request.file_format)
-    incoming = _streamed(source.name, kind, _batches(stack, source, size=1), source)
+    incoming = _streamed(source, _batches(stack, source, size=1))
     return replace(incoming, batches=_as_they_come(incoming.batches, pipe.ready), live=True)
 
 
-def _streamed(name: str, kind: str, batches: Iterator[Batch], source: Source) -> _Incoming:
+def _streamed(source: Source, batches: Iterator[Batch]) -> _Incoming:
     """Rows that can be read only once: the columns come from the first batch."""
     first = list(itertools.islice(batches, 1))
     columns = list(first[0].columns) if first else list(source.columns)
     every = ([batch] for batch in itertools.chain(first, batches))
-    return _Incoming(name, kind, columns, every, quoting=source.quoting, limit=source.limit, total=lambda: source.total)
+    return _Incoming(
+        source.name, source.kind, columns, every, quoting=source.quoting, limit=source.limit,
+        total=lambda: source.total,
+    )  # fmt: skip
 
 
 def _opened(stack: contextlib.ExitStack, path: Path) -> BinaryIO:

@@ -403,6 +403,31 @@ def test_a_pipe_is_lines_unless_told_otherwise(
     assert_labelled(parse(capsys.readouterr().out, "csv"), TEXTS, expected)
 
 
+@pytest.mark.parametrize("header", ["text", '"Tweet"', "review_text\r"])
+def test_the_header_of_a_csv_with_one_column_is_no_text(
+    run: Callable[..., predict.PredictResult],
+    expected: dict[str, engine.Prediction],
+    stdin: Callable[[bytes], None],
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    header: str,
+) -> None:
+    caplog.set_level("INFO")
+    content = io.StringIO()
+    csv.writer(content).writerows([text] for text in TEXTS)
+    name = header.strip('"\r')
+    for file_format, rows in ((None, len(TEXTS)), ("lines", content.getvalue().count("\n") + 1)):
+        stdin(f"{header}\n{content.getvalue()}".encode())
+        assert run(file_format=file_format).rows == rows
+        out = capsys.readouterr().out
+        assert ("is the header of a csv (--format lines reads it as a text)" in caplog.text) == (file_format is None)
+        caplog.clear()
+        if file_format is None:
+            found = list(csv.DictReader(io.StringIO(out)))
+            assert [row[name] for row in found] == TEXTS
+            assert [row["prediction"] or None for row in found] == [expected[text].label for text in TEXTS]
+
+
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
 def test_a_pipe_may_hold_a_table(
     kind: str,

@@ -124,7 +124,8 @@ def test_rows_in_the_write_ahead_log_count(tmp_path: Path) -> None:
         ("id\ttweet\n1\tfine\n", "tsv"),
         ('{"text": "fine"}\n', "jsonl"),
         ("a fine text, a good review\nsecond\n", None),
-        ("text\nsecond\n", None),
+        ("text", None),
+        ("texts\nsecond\n", None),
         ("{not json}\n", None),
     ],
 )

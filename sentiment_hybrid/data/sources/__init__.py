@@ -25,6 +25,7 @@ from sentiment_hybrid.data.sources.dialect import (
     detect_encoding,
     refuse_foreign,
     table_kind,
+    text_header,
 )
 from sentiment_hybrid.data.sources.live import LiveStream
 from sentiment_hybrid.errors import SourceError
@@ -119,9 +120,10 @@ def open_stream(
     kind: Literal["csv", "tsv", "jsonl", "lines"] | None,
     name: str = "standard input",
 ) -> Source:
-    """Rows from standard input or a pipe, readable once.
+    """Rows from standard input or a pipe, readable once; its ``kind`` says as what they are read.
 
-    Raises SourceError where ``kind`` is None, which means lines, and the first line is that of a table.
+    Where ``kind`` is None, that is lines, or csv if the first line is the name of a column for texts alone. Raises
+    SourceError where it is that of another table.
     """
     peekable = isinstance(stream, io.BufferedReader | LiveStream)
     buffered: Any = stream if peekable else io.BufferedReader(cast(Any, stream))
@@ -129,10 +131,14 @@ def open_stream(
     found = table_kind(head) if kind is None else None
     if found is not None:
         raise SourceError(f"{name} looks like {found}, not like one text per line", hint=f"Set --format {found}.")
+    if kind is None and (header := text_header(head)):
+        kind = "csv"
+        _log.info("%s: the first line, %s, is the header of a csv (--format lines reads it as a text)", name, header)
     if isinstance(stream, LiveStream):
         buffered = io.BufferedReader(stream)
     source = _text_source(kind or "lines", Path(name), data, head=head, whole=False, stream=buffered)
     source.limit = Limit(data.max_text_bytes)
+    source.kind = kind or "lines"
     return source
 
 

@@ -113,6 +113,8 @@ class Source(ABC):
     def __init__(self, name: str, *, bad_rows: BadRows = "error") -> None:
         self.name = name
         self.bad_rows = bad_rows
+        #: The format of a stream.
+        self.kind = ""
         #: For texts; `open_source` sets another one.
         self.limit = Limit(1_000_000)
         #: Rows in all, as far as that is known while they are read: a float is an estimate.

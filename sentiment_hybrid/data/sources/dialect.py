@@ -75,6 +75,14 @@ def refuse_foreign(head: bytes, name: str) -> None:
             raise SourceError(f"{name} is {kind}", hint=hint)
 
 
+def text_header(head: bytes) -> str:
+    """The first line of a stream if it is the header of a csv with one column, one for texts; else empty."""
+    line, newline, _ = head.removeprefix(codecs.BOM_UTF8).partition(b"\n")
+    name = line.decode("utf-8", "replace").rstrip("\r")
+    unquoted = name[1:-1] if len(name) > 1 and name[0] == name[-1] == '"' else name
+    return name if newline and unquoted.casefold() in {*TEXT_NAMES, *CLEAN_NAMES} else ""
+
+
 def table_kind(head: bytes) -> str | None:
     """jsonl, csv or tsv if a stream starts like one: with an object, or a header that has a column for texts."""
     line, newline, _ = head.removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace").partition("\n")
