@@ -83,7 +83,7 @@ def _reraise() -> None:
 
 
 class _Unfailing:
-    """stderr of a process whose work goes on without it: what cannot be written is lost."""
+    """stderr whose failures are ignored: what cannot be written is lost."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -102,9 +102,9 @@ class _Unfailing:
 
 
 def prepare_streams() -> None:
-    """Allow any text on stdout and stderr, let neither be missing, and let no failure of stderr end the work."""
+    """Allow any text on stdout and stderr, replace missing streams, and ignore failures of stderr."""
     for name in ("stdin", "stdout", "stderr"):
-        # Closed by the caller. Its number must be taken, or the next file that is opened would receive the output.
+        # Closed by the caller. Reserve its file descriptor, or the next opened file would receive the output.
         if getattr(sys, name) is None:
             number = os.open(os.devnull, os.O_RDWR)
             if name != "stdin":
@@ -199,7 +199,7 @@ def note(message: str) -> None:
 
 @contextmanager
 def speaking(name: str) -> Iterator[None]:
-    """While the block runs, notes, warnings and progress begin with a name: that of a model, or a seed of it."""
+    """Prefix notes, warnings and progress in this block with a name: of a model or a seed."""
     _speakers.append(name)
     try:
         yield
@@ -304,7 +304,7 @@ def _cell(value: object) -> Text:
 # --- progress --------------------------------------------------------------------------------------------------------
 
 
-#: Units in all, or what tells them: a float is an estimate, None is unknown.
+#: Number of units, or a function that returns it: a float is an estimate, None is unknown.
 Total = float | None | Callable[[], float | None]
 
 
@@ -380,7 +380,7 @@ class Progress:
         _line(self.line())
 
     def beat(self) -> None:
-        """Until it is closed, print a line every few seconds also while nothing is finished: the work goes on."""
+        """Until it is closed, print a line every few seconds, even if nothing is finished."""
         while not self._closed.wait(max(0.0, PLAIN_INTERVAL - (_clock() - self._printed)) + _GRACE):
             if _clock() - self._printed >= PLAIN_INTERVAL:
                 self._print()

@@ -27,17 +27,17 @@ def p_value(value: float) -> str:
 
 
 def points(difference: Any, sign: int = 1) -> str:
-    """``+4.50 [+1.60, +7.30]``, in percentage points; the other way round with a ``sign`` of -1."""
+    """``+4.50 [+1.60, +7.30]``, in percentage points; negated with a ``sign`` of -1."""
     low, high = sorted((sign * difference.low, sign * difference.high))
     return f"{100 * sign * difference.value:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
 
 
-#: What two models are compared in.
+#: Metrics in which two models are compared.
 _COMPARED = ("macro_f1", "accuracy")
 
 
 def difference(comparison: Any, first: str, second: str) -> str:
-    """Two paired tests in words: in which metrics one of two models is better on the same rows, beyond chance."""
+    """Two paired tests as a sentence: the metrics in which one model is significantly better on the same rows."""
     signs = [comparison.better(metric) for metric in _COMPARED]
     turned = next((sign for sign in signs if sign), 1)
     if turned < 0:
@@ -64,7 +64,7 @@ def _equals(p: str) -> str:
 
 
 def _verdict(first: str, second: str, signs: list[int]) -> str:
-    """``signs``: for each metric 1 where the first model is better, -1 where the second is, 0 where neither is."""
+    """``signs``: for each metric, 1 if the first model is better, -1 if the second is, else 0."""
     better, worse, same = (
         " and ".join(console.metric_name(m) for m, sign in zip(_COMPARED, signs, strict=True) if sign == of)
         for of in (1, -1, 0)
@@ -143,7 +143,7 @@ def test(result: Any) -> None:
     console.table("Per class, in percent", ["class", "precision", "recall", "F1", "texts"], classes)
     overlap = result.overlap
     if overlap and overlap.get("rows"):
-        # No verdict on the difference then: rows that were trained on favor whichever contestant remembers more.
+        # No verdict on the difference then: training rows favor the model that memorizes more.
         share = 100 * overlap["rows"] / max(result.rows, 1)
         console.warn(
             f"{overlap['rows']:,} of {_these(result.rows)} ({share:.1f} %) {_were(overlap['rows'])} in the model's "
@@ -196,7 +196,7 @@ def mean_and_std(of: Mapping[str, float]) -> str:
 
 
 def varied(summaries: Mapping[str, Mapping[str, Any]]) -> None:
-    """Say beside a comparison what different seeds change, and how much; ``summaries`` is model -> its summary."""
+    """Explain what seeds change, and how much; ``summaries`` is model -> its summary."""
     if summaries:
         figures = ", ".join(
             f"{name} {mean_and_std(of['figures']['test_macro_f1'])} %" for name, of in summaries.items()

@@ -133,7 +133,7 @@ def test_a_model_fine_tuned_from_it_knows_what_it_was_made_from(
     small = ("--finetune-epochs", "1", "--set", "test.resamples=100", "--set", "test.baseline=false")
     where = ("--save-finetuned-model-path", str(tmp_path / "tuned"), "--set", f"paths.cache_dir={tmp_path / 'cache'}")
     assert run("finetune", "--load-model-path", str(child), "--finetune-data-path", str(file_of), *small, *where) == 0
-    assert "used to make mini:" in " ".join(capsys.readouterr().err.split())
+    assert "were used to train mini" in " ".join(capsys.readouterr().err.split())
     (own / paths.SEEN_TEXTS).write_bytes(b"no filter")
     capsys.readouterr()
     assert test.evaluate(config, None, load_model_path=child, data_file=file_of).entry["seen_by_mini"] is None
@@ -266,5 +266,5 @@ def test_it_knows_the_texts_that_it_was_made_from(
     result = test.evaluate(config, None, load_model_path=Path("mini"), data_file=file_of)
     assert result.entry["seen_by_mini"] > 250
     said = " ".join(capsys.readouterr().err.split())
-    assert "used to make mini:" in said
+    assert "were used to train mini" in said
     assert "no check for training texts" not in said, "there is one"

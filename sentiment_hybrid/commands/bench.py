@@ -1,4 +1,4 @@
-"""``senthy bench``: how fast this machine works with a config, and what train and optimize would take."""
+"""``senthy bench``: measures the speed of this machine, and estimates the time of train and optimize."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MOST_COUNTED = 20_000  # texts of a split; a dry run counts more
 class BenchResult:
     """Rates by kind of work and precision, and estimates of ``train`` and ``optimize``.
 
-    ``missing`` says why a measurement is not there.
+    ``missing`` gives the reason for each missing measurement.
     """
 
     model: str
@@ -50,16 +50,16 @@ class BenchResult:
 
 
 def run(config: Config, model: str = "lstm", runtime: Runtime = Runtime(), *, seconds: float = 3.0) -> BenchResult:
-    """Measure encoding, training, validation and prediction at each precision that this machine has; keep nothing.
+    """Measure encoding, training, validation and prediction at each supported precision; nothing is kept.
 
     Args:
         config: the whole configuration; texts come from its database, else from the bundled sample.
         model: ``lstm``, ``han`` or ``linear``.
-        seconds: of each measurement, about.
+        seconds: approximate duration of each measurement.
         runtime: where to compute, and where the encoder is.
 
     Raises:
-        SenthyError: the database is damaged, or the encoder or the device cannot be had.
+        SenthyError: the database is damaged, or the encoder or the device is unavailable.
     """
     with dry_run.temporary() as folder, _texts(config, folder) as (store, config, notes):
         verbs: list[dry_run.Verb] = ["train", "optimize"] if config.model(model).hpo.enabled else ["train"]
@@ -83,7 +83,7 @@ def run(config: Config, model: str = "lstm", runtime: Runtime = Runtime(), *, se
 
 @contextmanager
 def _texts(config: Config, folder: Path) -> Iterator[tuple[Store, Config, list[str]]]:
-    """The config's database, else one of the bundled sample in ``folder``, and a note about that."""
+    """The configured database, else one of the bundled sample in ``folder``, with a note."""
     notes = []
     if not config.paths.data_db.exists():
         notes.append(f"there is no {config.paths.data_db} yet: measured and estimated with the bundled sample's texts")
@@ -95,10 +95,10 @@ def _texts(config: Config, folder: Path) -> Iterator[tuple[Store, Config, list[s
 
 
 def _measured(probe: Probe, compute: Compute) -> tuple[list[Rate], dict[str, str]]:
-    """Training and prediction in fp32 and in the config's precision; prediction in int8 too, where there is that."""
+    """Training and prediction in fp32 and in the config's precision; prediction also in int8, if supported."""
     precisions = list(dict.fromkeys(("fp32", compute.precision)))
     int8 = ["int8"] if compute.device.type == "cpu" and int8_engine() is not None else []
-    # Training last: it moves the weights, if only by rounding.
+    # Training last, because it changes the weights.
     work = [(f"prediction in {one}", partial(probe.prediction, one)) for one in (*precisions, *int8)]
     work += [(f"training in {one}", partial(probe.training, one)) for one in precisions]
     rates: list[Rate] = []
@@ -115,7 +115,7 @@ def _measured(probe: Probe, compute: Compute) -> tuple[list[Rate], dict[str, str
 
 
 def show(result: BenchResult) -> None:
-    """Rates by kind of work and precision, and what train and optimize would take."""
+    """Show rates by kind of work and precision, and the estimates."""
     console.say(f"{result.model}, {result.encoder}, {result.device}, threads: {result.threads}; {result.texts}")
     rows = [[one.work, one.precision, f"{one.tokens:,.0f}", f"{one.texts:,.4g}"] for one in result.rates]
     console.table("Rates", ["work", "precision", "tokens/s", "texts/s"], rows, left=2)

@@ -25,9 +25,7 @@ KINDS = ("states", "baselines", "finetune", "teachers", "leftovers")
 
 @dataclass(frozen=True)
 class Entry:
-    """A store of token states, a baseline, or the prepared texts of a fine-tuning; all of them can be recomputed.
-
-    Or what a killed process has left of a file, a folder or a run.
+    """Something in the cache that can be recomputed, or a partial file, folder or run left by a killed process.
 
     ``used`` is the time of last use, in seconds since 1970; ``facts`` describe the content, ``problems`` the damage.
     """
@@ -150,13 +148,13 @@ def _entries(
         places, look = looks[kind]
         for path in sorted(places):
             with suppress(FileNotFoundError):  # another process clears, too
-                # Of a store that was cleared, the empty files of its locks stay.
+                # A cleared store keeps its empty lock files.
                 if (entry := look(path)).bytes or kind == "leftovers":
                     yield entry
 
 
 def _left(config: Config, cache: Path) -> Iterator[Path]:
-    """What killed processes have left beside models, results and the database, and runs that never came to anything."""
+    """Partial files of killed processes beside models, results and the database, and runs without an epoch."""
     models, results, runs = config.paths.models_dir, config.paths.results_dir, paths.runs_dir(config.paths.results_dir)
     places = (models, results, runs, config.paths.data_db.parent, paths.baselines_dir(cache), paths.finetune_dir(cache))
     for folder in dict.fromkeys(places):
@@ -165,7 +163,7 @@ def _left(config: Config, cache: Path) -> Iterator[Path]:
 
 
 def _is_dead_run(run: Path) -> bool:
-    """Whether nobody works on a run, and there is neither an epoch nor a checkpoint in it."""
+    """Whether a run is not active and has neither an epoch nor a checkpoint."""
     if not (run / paths.RUN_CONFIG).is_file() or "finished" in _read_json(run / paths.RUN_META):
         return False
     if (run / paths.RUN_METRICS).is_file() or (run / paths.CHECKPOINTS_DIR / paths.CHECKPOINT_POINTERS).is_file():
@@ -245,7 +243,7 @@ def _answers(path: Path) -> Entry:
 
 
 def _last_used(note: Path) -> float:
-    """When the note was touched; the folder's own time if there is none."""
+    """The modification time of the note, or of its folder if there is none."""
     return (note if note.is_file() else note.parent).stat().st_mtime
 
 
@@ -289,7 +287,7 @@ def _delete(path: Path) -> str:
 
 
 def _remove_store(store: Path) -> str:
-    """Remove shards under the locks that a fill would hold; processes that have mapped them are not affected.
+    """Remove shards, holding the locks of a writer; processes that have mapped them are not affected.
 
     The empty lock files stay: a held lock must keep its name.
     """
@@ -303,7 +301,7 @@ def _remove_store(store: Path) -> str:
                 shards.remove_leftovers(store, part)
             (store / paths.STORE_JSON).unlink(missing_ok=True)
     except Timeout:
-        return "it is being filled"
+        return "it is being written"
     return "some of it is in use, or may not be removed" if shards.size_of(store) else ""
 
 

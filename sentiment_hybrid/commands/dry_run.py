@@ -1,4 +1,4 @@
-"""``--dry-run`` of train, optimize and run-all: what there is to do, counted, and how long it takes, estimated."""
+"""``--dry-run`` of train, optimize and run-all: counts the work and estimates its time, memory and disk space."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Verb = Literal["train", "optimize"]
 
 #: Seconds of each measurement.
 SECONDS = 2.0
-#: Texts of a split that are tokenised; the others are assumed to be like them.
+#: Maximum number of texts per split to tokenise; the rest is extrapolated.
 MOST_COUNTED = 500_000
 _PROBED = 8192  # texts to measure with
 #: While a model trains, three checkpoints (best, last, new) hold its weights and their two moments as float32.
@@ -61,12 +61,12 @@ class DryRun:
 def run(
     config: Config, models: Sequence[str], verb: Verb, runtime: Runtime = Runtime(), **options: Any
 ) -> list[DryRun]:
-    """What ``train`` or ``optimize`` of each model would do and take; nothing but a temporary folder is written.
+    """The work and cost of ``train`` or ``optimize`` for each model; only a temporary folder is written.
 
     A few seconds are spent on each model to measure this machine. ``options`` are those of `Survey`.
 
     Raises:
-        SenthyError: what the command itself would say about the same config, database and encoder.
+        SenthyError: as the command itself for the same config, database and encoder.
         UsageError: started in several processes.
     """
     distributed.refuse("a dry run", hint="Leave out torchrun or accelerate launch for --dry-run.")
@@ -81,7 +81,7 @@ def run(
 
 
 def show(results: Sequence[DryRun]) -> None:
-    """The estimate of each model, and their sum."""
+    """Show the estimate of each model, and their sum."""
     for result in results:
         show_estimate(result)
     if len(results) > 1:
@@ -90,7 +90,7 @@ def show(results: Sequence[DryRun]) -> None:
 
 
 def show_estimate(result: DryRun) -> None:
-    """What there is to do, and the time and disk space that it takes."""
+    """Show the work, and its time and disk space."""
     rows = [[name, f"{count:,}"] for name, count in result.counts.items()]
     rows += [[f"time of {what}", console.duration(seconds)] for what, seconds in result.seconds.items()]
     rows += [["time in all, about", console.duration(result.total_seconds)]]
@@ -102,13 +102,13 @@ def show_estimate(result: DryRun) -> None:
 
 @contextmanager
 def temporary() -> Iterator[Path]:
-    """A folder that goes away, even with files that a memory map still holds open."""
+    """A temporary folder, removed even if a memory map still has one of its files open."""
     with tempfile.TemporaryDirectory(prefix="senthy-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
 class Survey:
-    """The texts that one command would use with one model, counted; the options are those of the command."""
+    """Counts of the texts that a command would use with one model; the options are those of the command."""
 
     def __init__(
         self,
@@ -154,9 +154,9 @@ class Survey:
         return Probe(self.config, self.model, self.encoder, examples, self.store.labels, self.compute, seconds, folder)
 
     def estimate(self, rates: Sequence[Rate], encoded: set[bytes]) -> DryRun:
-        """Put the counts and the rates of `Probe.training` together.
+        """Combine the counts with the rates of `Probe.training`.
 
-        ``encoded`` are keys of windows that will be stored by then; those of this command are added.
+        ``encoded`` are keys of windows whose states will already be stored; those of this command are added.
         """
         rate = {one.work: one.tokens for one in rates if one.precision == self.compute.precision}
         counts, missing = self._windows(encoded)
@@ -178,7 +178,7 @@ class Survey:
         return DryRun(self.verb, self.model, self.compute.precision, counts, seconds, sizes, notes)
 
     def _rows(self) -> dict[Split, int]:
-        """Rows of each split that the command touches: samples are nested, so the largest holds the others."""
+        """Rows of each split that the command uses: samples are nested, so the largest contains the others."""
         settings, hpo = self.settings, self.hpo
         train = [settings.sample_size or self.store.count("train")] if self.final else []
         valid = [self._at_most("valid", settings.valid_sample_size)] if self.final else []
@@ -204,7 +204,7 @@ class Survey:
     def _training(
         self, name: str, counts: dict[str, int], rate: dict[str, float], runs: int, sizes: Train | Hpo, epochs: int
     ) -> float:
-        """Seconds of so many runs on samples of these sizes; what there is to do is added to ``counts``."""
+        """Seconds of this number of runs on samples of these sizes; adds the work to ``counts``."""
         train, valid = self._at_most("train", sizes.sample_size), self._at_most("valid", sizes.valid_sample_size)
         trained: list[tuple[Split, int]] = [("train", train)]
         if self._with_valid and name == "training":
@@ -222,7 +222,7 @@ class Survey:
         return trials_in_copy(self.hpo.storage, self.config, self.model, facts, default=default)
 
     def _windows(self, encoded: set[bytes]) -> tuple[dict[str, int], float]:
-        """Counts of windows, and the tokens of those whose states are missing; nothing without a state store."""
+        """Counts of windows, and of tokens whose states are missing; empty without a state store."""
         import numpy as np
 
         if self.session.states is None:
@@ -254,7 +254,7 @@ class Survey:
         return found
 
     def _notes(self, missing_tokens: float) -> list[str]:
-        """What the estimate leaves out or assumes."""
+        """What the estimate excludes or assumes."""
         notes = ["not in the estimate: the TF-IDF baseline, figures, and what early stopping or pruning saves"]
         if some := [split for split, one in self.examples.items() if len(one) < self.rows[split]]:
             notes.append(f"counted on the first texts of {' and '.join(some)}; the others are assumed to be like them")
@@ -262,14 +262,14 @@ class Survey:
         if missing_tokens and most is not None and used + self._state_bytes(missing_tokens) > most * 1e9:
             notes.append(
                 f"the token states need more than cache.max_gb ({most:g}) leaves: the encoder will run live in every "
-                "epoch, which takes far longer; raise it, or see senthy cache"
+                "epoch, which takes much longer; raise it, or see senthy cache"
             )
         if varied := [name for name in _VARIED if self.verb == "optimize" and name in self.hpo.search_space]:
             notes.append(f"the space varies {', '.join(varied)}; estimated with the config's own values")
         return notes + self._teaching()
 
     def _teaching(self) -> list[str]:
-        """Texts beside the database's, and what the teacher would read; its time is not in the estimate."""
+        """Further texts, and the number that the teacher would read; its time is not in the estimate."""
         config, store = self.config, self.store
         further = self.model == JOINT and config.joint.further_source is not None
         if not self.final or not (further or config.distill.teacher):
@@ -278,7 +278,7 @@ class Survey:
         notes = []
         known = sum(self.rows[split] for split in (("train", "valid") if self._with_valid else ("train",)))
         if more := len(rows) - known:
-            notes.append(f"{more:,} further texts come on top of the training rows, also in time")
+            notes.append(f"{more:,} further texts are added to the training rows, and to the time")
         if config.distill.teacher is not None:
             teacher = open_teacher(
                 config, store.labels, store.normalizer, compute=self.compute, token_budget=self.settings.token_budget,

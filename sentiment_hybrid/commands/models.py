@@ -1,4 +1,4 @@
-"""``senthy models [publish|remove ID]``: the trained models, what they score, and which of them are published."""
+"""``senthy models [publish|remove ID]``: lists trained models with their scores, publishes and removes them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sentiment_hybrid.reporting.results import read_results
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A model, and the last figures of it on a test split (accuracy, macro_f1); none if it was not tested."""
+    """A model with its latest accuracy and macro_f1 on a test split; empty if it was not tested."""
 
     model: KeptModel
     test: dict[str, float]
@@ -43,7 +43,7 @@ def run(config: Config) -> list[ModelEntry]:
     try:
         results = read_results(paths.results_json(config.paths.results_dir))
     except OutputError:
-        results = []  # damaged: the models are there all the same
+        results = []  # damaged: models are listed without test figures
     tests = {entry.get("model_fingerprint"): entry for entry in results if entry.get("split") == "test"}
     return [
         ModelEntry(model, _figures(tests.get(model.info.weights_sha256, {})))
@@ -57,7 +57,7 @@ def _figures(entry: dict[str, Any]) -> dict[str, float]:
 
 
 def publish(config: Config, name: str) -> KeptModel:
-    """Publish a model: by its ID, the beginning of one, or its name. The one that was published keeps its folder.
+    """Publish a model, named by its ID, the beginning of its ID, or its name. The one published before is kept.
 
     Raises:
         UsageError: there is no such model, or there are several.

@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OptimizeResult:
-    """What a search came to.
+    """The result of a search.
 
-    Values of trials are scores: a loss counts negative. ``epochs_saved`` is what pruning spared. ``trained`` is None
-    without a final model, and where it was published before; then ``test`` alone is there.
+    Trial values are scores: a loss is negated. ``epochs_saved`` counts the epochs that pruning avoided. ``trained`` is
+    None without a final model, or if it had been published before; then only ``test`` is set.
     """
 
     model: str
@@ -67,7 +67,7 @@ class OptimizeResult:
 
 @dataclass(frozen=True)
 class _Found:
-    """What the study holds after a search, without the storage that it lies in."""
+    """The state of a study after a search, without its storage."""
 
     study: str
     storage: str
@@ -96,9 +96,9 @@ def optimize(
         model: ``lstm``, ``han`` or ``linear``.
         final: train the final model.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        offline: never reach a network.
-        encoder: where a copy of the encoder lies that the config names.
-        bundle_encoder: put a frozen hub encoder into the final model's directory too.
+        offline: never use the network.
+        encoder: a local copy of the encoder that the configuration names.
+        bundle_encoder: store a frozen hub encoder in the final model's directory, too.
 
     Raises:
         SenthyError: of the kind that fits; see `sentiment_hybrid.errors`.
@@ -180,7 +180,7 @@ def _encoding(split: str) -> Iterator[Callable[..., object]]:
 
 
 class _TrialBars:
-    """The epochs of the trials that run: a bar for each below that of the search, or a part of its line in a pipe."""
+    """The epochs of running trials: a bar for each below that of the search; without a terminal, part of its line."""
 
     def __init__(self, stack: ExitStack, search: Progress, epochs: int) -> None:
         self._search, self._epochs = search, epochs
@@ -220,7 +220,7 @@ def figure(value: float, metric: str) -> float:
 
 
 def _found(study: optuna.Study, storage: Storage, data: str) -> _Found:
-    """What the study came to. Raises StudyError where no trial finished: there is no best one."""
+    """The outcome of a study. Raises StudyError if no trial finished, so that there is no best one."""
     trials = studies.ended_trials(study)
     best = studies.best_of(trials)
     if not best:
@@ -231,7 +231,7 @@ def _found(study: optuna.Study, storage: Storage, data: str) -> _Found:
             f"no trial of the study {study.study_name} has finished "
             f"({pruned} were pruned, {len(trials) - pruned} failed){why}",
             hint=f"The study is kept in {storage.shown}: run the command again with a longer --timeout or more "
-            "--n-trials, or mend the cause.",
+            "--n-trials, or fix the cause.",
         )
     return _Found(
         study=study.study_name,
@@ -243,7 +243,7 @@ def _found(study: optuna.Study, storage: Storage, data: str) -> _Found:
     )
 
 
-# --- what it leaves behind -------------------------------------------------------------------------------------------
+# --- outputs -------------------------------------------------------------------------------------------
 
 
 def _write_best(config: Config, model: str, found: _Found) -> Path:
@@ -288,7 +288,7 @@ def _draw(config: Config, model: str, found: _Found) -> dict[str, Path]:
 
 
 def _plotted(trial: TrialFacts) -> Mapping[str, Any]:
-    """A trial as the figures take it: one that was pruned is judged by the epochs that it had."""
+    """A trial as the figures need it: a pruned one has the value of its completed epochs."""
     value = max(trial.epochs, default=None) if trial.state == "pruned" else trial.value
     facts = {"number": trial.number, "state": trial.state, "value": value}
     return {**facts, "params": trial.params, "epochs": trial.epochs}
@@ -323,7 +323,7 @@ def _result(config: Config, model: str, found: _Found, files: dict[str, Path]) -
 def _train_final(
     config: Config, model: str, found: _Found, runtime: Runtime
 ) -> tuple[TrainResult | None, TestResult | None]:
-    """Train with the best parameters, or go on with that; only its test where that model is published already."""
+    """Train with the best parameters, or resume that; if the model is already published, only return its test."""
     config, purpose = final_training(config, model, found.best[0], _counts(found.trials), found.study, found.storage)
     include_valid = purpose.include_valid
     if (warning := shorter_than_the_best(config, model, found.best[0])) and not include_valid:
@@ -341,12 +341,12 @@ def _train_final(
 def final_training(
     config: Config, model: str, best: TrialFacts, counts: Mapping[str, int], study: str, storage: str
 ) -> tuple[Config, train_command.Purpose]:
-    """The config of the final model, and what its entry in the results will say of the search."""
+    """The config of the final model, and the facts about the search for its entry in the results."""
     config = with_params(config, model, best.params)
     section = config.model(model)
     include_valid = section.hpo.final.include_valid
     if include_valid:
-        # Nothing is left to stop by, so it trains for as long as the best trial did to become the best.
+        # No validation rows are left for early stopping, so it trains for as many epochs as the best trial needed.
         settings = section.train.model_copy(update={"epochs": best.best_epoch, "patience": None})
         config = config.model_copy(update={model: section.model_copy(update={"train": settings})})
     facts = {
@@ -361,9 +361,9 @@ def final_training(
 
 
 def shorter_than_the_best(config: Config, model: str, best: TrialFacts) -> str:
-    """A word about a final training that ends before the epoch in which the best trial was best; empty if it does not.
+    """A note if the final training is shorter than the best epoch of the best trial, else empty.
 
-    Its schedule ends earlier, too, so it may well not reach what the search promised.
+    Its learning-rate schedule ends earlier, too, so it may not reach the score of the search.
     """
     epochs = config.model(model).train.epochs
     if best.best_epoch is None or epochs >= best.best_epoch:
@@ -423,7 +423,7 @@ def show_search(result: OptimizeResult) -> None:
         if trial.value is not None
     ]
     columns = ["trial", f"valid {console.metric_name(result.metric)}", "epoch", *names]
-    if not console.fits(columns, rows):  # one column per trial then, for as many of the best as there is room for
+    if not console.fits(columns, rows):  # then one column per trial, for as many of the best ones as fit
         shown = [*zip(columns, *rows, strict=True)]
         while len(shown[0]) > 2 and not console.fits(shown[0], shown[1:]):
             shown = [line[:-1] for line in shown]

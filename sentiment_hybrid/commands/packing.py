@@ -1,4 +1,4 @@
-"""``senthy export --format pack``: models that share an encoder as one small folder, as `mini` is made."""
+"""``senthy export --format pack``: models that share an encoder as one small folder, such as `mini`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sentiment_hybrid.heads import HEADS
 
 @dataclass(frozen=True)
 class PackResult:
-    """The folder, the heads in it, its size, and of how many texts it knows that its models have seen them."""
+    """The folder, its heads, its size, and the number of training texts that it records."""
 
     directory: Path
     heads: tuple[str, ...]
@@ -31,15 +31,15 @@ class PackResult:
 
 
 def run(config: Config, *, output: Path | None = None, offline: bool = False) -> PackResult:
-    """Pack the published models of ``joint.models``; put in place when it is whole.
+    """Pack the published models of ``joint.models``; the folder appears once it is complete.
 
-    Where their database is at ``paths.data_db``, the pack remembers which texts they were trained on or chosen by, so
-    that tests on these can be told.
+    If their database is at ``paths.data_db``, the pack records the training and validation texts, so that tests can
+    report an overlap.
 
     Raises:
-        UsageError: the output is something else than a pack, or the further texts are not those of the training.
+        UsageError: the output exists and is not a pack, or the further texts are not those of the training.
         ModelError: a model is missing, or they do not share an encoder.
-        EncoderError, OutputError: as their names say.
+        EncoderError, OutputError: the encoder cannot be loaded, or the pack cannot be written.
     """
     heads = config.heads(JOINT)
     models = [load_model(published(config.paths.models_dir, head), offline=offline) for head in heads]
@@ -55,7 +55,7 @@ def run(config: Config, *, output: Path | None = None, offline: bool = False) ->
 
 
 def _check_target(target: Path) -> None:
-    """A pack replaces an older one and nothing else."""
+    """A pack may replace only an older pack."""
     if target.exists() and not target.is_dir():
         raise UsageError(f"--output {target} is a file", hint="Choose a new directory.")
     there = {entry.name for entry in target.iterdir()} if target.is_dir() else set()

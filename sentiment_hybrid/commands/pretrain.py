@@ -156,7 +156,7 @@ def _run_one(config: Config, run: Run, texts: _Texts, runtime: Runtime) -> Pretr
 
 
 def _read(config: Config, *, offline: bool) -> _Texts:
-    """The texts of a source, or the prepared ones; but only training rows of a database."""
+    """The texts of a source, or the training rows of the prepared database."""
     settings = config.pretrain
     if settings.source is None:
         try:
@@ -205,7 +205,7 @@ def _check_not_prepared(source: str) -> None:
         return
     raise UsageError(
         f"{source} is a database prepared by senthy, which includes validation and test rows",
-        hint=f"Replace --data by --set paths.data_db={source}; then only the training split is read.",
+        hint=f"Replace --data with --set paths.data_db={source}; then only the training split is read.",
     )
 
 
@@ -296,7 +296,7 @@ def _start(config: Config, texts: _Texts, *, offline: bool) -> LoadedEncoder:
 
 
 def _extended(encoder: LoadedEncoder, model: MaskedLanguageModel, texts: _Texts, *, max_length: int) -> LoadedEncoder:
-    """The encoder with the tokens and positions that it lacks; its output layer follows."""
+    """The encoder with missing tokens and positions added, also to its output layer."""
     before = max_positions(encoder.model)
     former = extend(encoder, added_tokens=texts.added_tokens, max_length=max_length)
     after = max_positions(encoder.model)

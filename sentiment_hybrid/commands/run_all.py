@@ -38,9 +38,9 @@ Mode = Literal["train", "optimize", "test"]
 
 @dataclass(frozen=True)
 class RunAllResult:
-    """Tests by display name, pairs compared, steps skipped, and the models that failed with what they said.
+    """Tests by display name, pairs compared, steps skipped, and the models that failed with their errors.
 
-    ``trained`` and ``searches`` have what was done for a model now, by display name.
+    ``trained`` and ``searches`` are the new results, by display name.
     """
 
     data: DataResult
@@ -56,7 +56,7 @@ class RunAllResult:
 
 @dataclass(frozen=True)
 class _Options:
-    """What every model is done with."""
+    """Options for every model."""
 
     force: bool
     seeds: int
@@ -73,19 +73,19 @@ def run(
     force: bool = False,
     refresh: bool = False,
 ) -> RunAllResult:
-    """Every step whose inputs have changed (all with ``force``); one model's failure leaves the others their work.
+    """Run every step whose inputs have changed (all with ``force``); if one model fails, the others continue.
 
     Args:
         config: the whole configuration.
-        models: which heads, one after the other.
-        mode: what is done with each: ``train`` it, ``optimize`` it (search, and train the best), or only ``test`` it.
+        models: heads, in this order.
+        mode: ``train``, ``optimize`` (search, then train the best) or only ``test`` each model.
         seeds: how many models of each head to train; see ``train``.
-        force: train and test again though nothing has changed; a search always goes on from what it has.
-        refresh: build the database anew.
-        runtime: as for ``train``; ``resume`` continues unfinished trainings, and a search does so by itself.
+        force: repeat training and tests even if nothing has changed; a search always continues.
+        refresh: rebuild the database.
+        runtime: as for ``train``; ``resume`` continues unfinished trainings; a search always resumes.
 
     Raises:
-        SenthyError: the data cannot be prepared, and so nothing can run. Failures of models are in the result.
+        SenthyError: the data cannot be prepared. Failures of models are part of the result.
     """
     started = time.perf_counter()
     if seeds > 1 and mode != "train":
@@ -103,7 +103,7 @@ def run(
                 result.tests[name] = _DONE_BY[mode](config, model, options, result)
         except Exception as error:  # noqa: BLE001 - the other models continue in any case
             result.failures[name] = error
-            _tell_failure(name, error)
+            _print_failure(name, error)
     if result.tests:
         try:
             result.comparisons.extend(_compare(config, result.tests))
@@ -114,9 +114,9 @@ def run(
 
 
 def _check_studies(config: Config, models: Sequence[str]) -> None:
-    """Refuse one study for several models, before the first of them is searched. Raises UsageError."""
+    """Raises UsageError if several models would share a study."""
     searches = [config.model(model).hpo for model in dict.fromkeys(models)]
-    # Without a storage each model has a file of its own, where the same name can be used.
+    # Without a storage, each model has its own file, so names cannot clash.
     named = [(one.storage, one.study_name) for one in searches if one.storage and one.study_name]
     if len(set(named)) < len(named):
         raise UsageError(
@@ -126,12 +126,12 @@ def _check_studies(config: Config, models: Sequence[str]) -> None:
 
 
 def _train(config: Config, model: str, options: _Options, result: RunAllResult) -> TestResult:
-    """Train a model unless it is published already; returns its test, new or kept."""
+    """Train a model unless it is already published; returns its new or stored test."""
     data = result.data.fingerprint
     if not options.force and _is_trained(config, model, data, bundle=options.runtime.bundle_encoder):
         result.skipped.append(f"train {model}")
         return _test(config, model, options, result)
-    # The models that a stop has not reached have nothing to resume; several seeds find by themselves what is done.
+    # Models that had not been started have nothing to resume; with several seeds, finished ones are detected.
     resumes = options.runtime.resume and (options.seeds > 1 or can_resume(config, model, data))
     trained = train_command.run(config, model, replace(options.runtime, resume=resumes), seeds=options.seeds)
     assert trained.test is not None
@@ -151,7 +151,7 @@ def _optimize(config: Config, model: str, options: _Options, result: RunAllResul
 
 
 def _is_trained(config: Config, model: str, data_fingerprint: str, *, bundle: bool) -> bool:
-    """Whether the published model is the one that training would give again; says so if it is."""
+    """Whether training would only reproduce the published model; prints a note if so."""
     if not is_published(config, model, data_fingerprint, bundle=bundle):
         return False
     name = display_name(model, encoder_family(config.encoder.name))
@@ -160,7 +160,7 @@ def _is_trained(config: Config, model: str, data_fingerprint: str, *, bundle: bo
 
 
 def _test(config: Config, model: str, options: _Options, result: RunAllResult) -> TestResult:
-    """The last test of the published model if nothing has changed since, else a new one."""
+    """The stored test of the published model if nothing has changed since, else a new one."""
     directory = paths.published_model(config.paths.models_dir, model)
     kept = None if options.force else kept_result(config, directory, read_info(directory))
     if kept is not None:
@@ -177,7 +177,7 @@ _DONE_BY: dict[Mode, Callable[[Config, str, _Options, RunAllResult], TestResult]
 
 
 def _compare(config: Config, tests: dict[str, TestResult]) -> list[tuple[Comparison, str, str]]:
-    """Each pair of models, and each model against the baseline, on the rows that both were tested on."""
+    """Compare each pair of models, and each model with the baseline, on common test rows."""
     import numpy as np
 
     compared = []
@@ -185,7 +185,7 @@ def _compare(config: Config, tests: dict[str, TestResult]) -> list[tuple[Compari
     for first, second in itertools.combinations(said, 2):
         one, two = said[first], said[second]
         if np.array_equal(one.rows, two.rows):
-            pair = metrics.compare(one.labels, one.predicted, two.predicted, **testing.level_of(config))
+            pair = metrics.compare(one.labels, one.predicted, two.predicted, **testing.bootstrap_settings(config))
             compared.append((pair, first, second))
     compared += [(test.comparison, name, "the TF-IDF baseline") for name, test in tests.items() if test.comparison]
     corrected = metrics.holm([comparison for comparison, _, _ in compared])
@@ -193,7 +193,7 @@ def _compare(config: Config, tests: dict[str, TestResult]) -> list[tuple[Compari
 
 
 def _seeds(tests: dict[str, TestResult]) -> dict[str, Any]:
-    """What several seeds came to, for the models that were trained with several."""
+    """Summaries over seeds, for models that were trained with several."""
     return {name: seeds for name, test in tests.items() if (seeds := test.entry.get("seeds"))}
 
 
@@ -218,7 +218,7 @@ def _draw(config: Config, tests: dict[str, TestResult]) -> Path:
     return path
 
 
-def _tell_failure(name: str, error: Exception) -> None:
+def _print_failure(name: str, error: Exception) -> None:
     warn(f"{name} failed; continuing with the others: {error}")
     logging.getLogger(__name__).debug("%s failed", name, exc_info=error)
 

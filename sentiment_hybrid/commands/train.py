@@ -31,9 +31,9 @@ from sentiment_hybrid.runtime import Runtime
 
 @dataclass(frozen=True)
 class Purpose:
-    """What a model is trained for: the suffix of its entry in the results, and further facts that the entry holds.
+    """Why a model is trained: the suffix of its entry in the results, and further facts for the entry.
 
-    ``include_valid`` trains on the validation rows too, for exactly the configured epochs, of which the last is kept.
+    ``include_valid`` also trains on the validation rows, for exactly the configured epochs; the last one is kept.
     """
 
     name: str = "Train"
@@ -43,9 +43,9 @@ class Purpose:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training came to; ``seeds`` is a summary over several seeds.
+    """The result of a training; ``seeds`` is a summary over several seeds.
 
-    ``valid`` holds the best epoch's figures, and nothing where there was no validation.
+    ``valid`` has the figures of the best epoch; it is empty without validation.
     """
 
     model: str
@@ -83,9 +83,9 @@ def train(
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         offline: never use the network.
         encoder: a local copy of the encoder that the configuration names.
-        bundle_encoder: put a frozen hub encoder into the model directory too.
-        resume: continue the newest unfinished run of the same configuration and data; with ``seeds``, from where the
-            same command was stopped.
+        bundle_encoder: store a frozen hub encoder in the model directory, too.
+        resume: continue the newest unfinished run of the same configuration and data; with ``seeds``, continue where
+            the same command was stopped.
 
     Raises:
         SenthyError: of the kind that fits; see `sentiment_hybrid.errors`.
@@ -104,8 +104,7 @@ def run(
 ) -> TrainResult:
     """As `train`; started in several processes by torchrun or accelerate launch, all of them train one model.
 
-    The main process writes, and all return the same. ``purpose`` is what for: ``optimize`` trains its final model with
-    one of its own.
+    The main process writes, and all return the same result. ``optimize`` passes its own ``purpose``.
     """
     _check(config, runtime)
     published = paths.published_model(config.paths.models_dir, model)
@@ -133,7 +132,7 @@ def _train(
 ) -> tuple[TrainResult, ...]:
     """Open, prepare, fit, publish, test: one result for each head in ``targets``.
 
-    These say where a model is published; one of None is only saved, and will be chosen from.
+    A target is where the model is published; with None it is only saved, as a candidate.
     """
     started = time.perf_counter()
     with distributed.together(lambda: open_store(config.paths.data_db)) as store:
@@ -191,9 +190,9 @@ def _open_run(config: Config, model: str, runtime: Runtime, store: Store, *, inc
 
 
 def _as_started(config: Config, run: Run) -> Config:
-    """What the fingerprint leaves out (the token budget) also continues as it was resolved at the start.
+    """The config with which a run was started: settings outside the fingerprint (token budget) must not change either.
 
-    A teacher is known by its content, and may have been moved.
+    A teacher is identified by its content, and may have been moved.
     """
     kept = {"paths": config.paths, "distill": config.distill, "cache": config.cache, "test": config.test}
     return distributed.from_main(run.config).model_copy(update=kept)
@@ -219,7 +218,7 @@ def _tested(
 ) -> TrainResult:
     """Test the model and add the entry of the training to the results.
 
-    It is tested in its own folder: another process may have published another one by now.
+    It is tested in its own folder, because another process may have published another model meanwhile.
     """
     tested = replace(evaluate(config, model, runtime, load_model_path=own), model_dir=result.model_dir)
     return _recorded(config, model, purpose, replace(result, test=tested))
@@ -255,7 +254,7 @@ def _recorded(
 def _run_seeds(
     config: Config, model: str, runtime: Runtime, seeds: int, published: Path, *, test: bool, purpose: Purpose
 ) -> TrainResult:
-    """One run per seed; the model that validation prefers is published, and all of them are tested, that one last."""
+    """One run per seed; the model with the best validation score is published, and all are tested, that one last."""
     first, metric = config.project.seed, config.model(model).train.metric
     seeded = {
         seed: config.model_copy(update={"project": config.project.model_copy(update={"seed": seed})})
@@ -269,7 +268,7 @@ def _run_seeds(
             put(trained[best].model_dir, published)
         results = trained | {best: replace(trained[best], model_dir=published)}
         if test:
-            # The best one last: its entry is the newest.
+            # The best one last, so that its entry is the newest.
             for seed in sorted(results, key=lambda seed: seed == best):
                 with console.speaking(f"seed {seed}"):
                     tested = evaluate(seeded[seed], model, runtime, load_model_path=trained[seed].model_dir)
@@ -288,7 +287,7 @@ def _run_seeds(
 
 
 def _run_seed(config: Config, model: str, runtime: Runtime, purpose: Purpose) -> TrainResult:
-    """Train one of several seeds, or on resuming take what the stopped command left of it."""
+    """Train one of several seeds, or, when resuming, reuse or continue its run."""
     data_fingerprint = distributed.together(lambda: _data_fingerprint(config))
     fingerprint = train_fingerprint(config, model, data_fingerprint)
     done = distributed.from_main(lambda: _done_seed(config, fingerprint)) if runtime.resume else None
@@ -301,7 +300,7 @@ def _run_seed(config: Config, model: str, runtime: Runtime, purpose: Purpose) ->
 
 
 def _done_seed(config: Config, fingerprint: str) -> TrainResult | None:
-    """What a seed came to that waits to be chosen from, if it is the one that would be trained again."""
+    """The result of a finished candidate with this fingerprint, if there is one."""
     for model in kept_models(config.paths.models_dir):
         run = Run(paths.runs_dir(config.paths.results_dir) / model.info.run_id)
         if model.info.train_fingerprint == fingerprint and run.meta().get(NEEDED) and "finished" in run.meta():

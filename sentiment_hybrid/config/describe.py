@@ -1,4 +1,4 @@
-"""What a setting may be: in words, for error messages and documentation, and as JSON Schema for editors."""
+"""Describes settings: allowed values in words, for errors and documentation, and as JSON Schema for editors."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ def settings(section: type[BaseModel] = ConfigFile, prefix: str = "") -> Iterato
 
 
 def _sections() -> list[str]:
-    """The sections of a file; what models share stands before them."""
+    """The sections of a file, with shared sections before the models."""
     names = list(Config.model_fields)
     first = names.index(MODEL_NAMES[0])
     return [*names[:first], *SHARED, *names[first:]]
 
 
 def listed() -> list[Setting]:
-    """Every setting once: a model's own copy of a shared setting only where the defaults differ."""
+    """Every setting once: a model's copy of a shared setting only if its default differs."""
     default = {setting.key: setting.default for setting in settings()}
     return [one for one in settings() if not one.shared_key or one.default != default[one.shared_key]]
 
@@ -134,19 +134,19 @@ def section_at(location: Sequence[Any]) -> type[BaseModel] | None:
 
 
 def allowed(field: FieldInfo) -> str:
-    """What a setting may be: `a whole number from 1 to 4,096, or null`."""
+    """The allowed values of a setting: `a whole number from 1 to 4,096, or null`."""
     return _words(field.annotation, field.metadata)
 
 
 def choices(annotation: Any) -> list[str]:
-    """The words that a setting may be, at any depth of its type."""
+    """The literal values in an annotation, at any depth."""
     if typing.get_origin(annotation) is Literal:
         return [str(value) for value in typing.get_args(annotation)]
     return [word for inner in typing.get_args(annotation) for word in choices(inner)]
 
 
 def _placeholder(annotation: Any) -> str:
-    """What stands for a value in the help of an option: ``NUMBER``, ``none|median``."""
+    """The placeholder of a value in help: ``NUMBER``, ``none|median``."""
     types = plain_types(annotation)
     names = [name for kind, name in _PLACEHOLDERS.items() if kind in types]
     return "|".join([*names, *choices(annotation)])

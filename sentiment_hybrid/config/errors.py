@@ -1,4 +1,4 @@
-"""Validation errors in the words of the YAML file: one line per setting, with what it may be."""
+"""Validation errors in terms of the YAML file: one line per setting, with its allowed values."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _contains(document: Any, part: Any) -> bool:
 
 
 def _where_written(place: _Place, document: Mapping[str, Any], origins: Mapping[str, str]) -> _Place:
-    """A model's setting that was inherited is reported where it was written: in the shared section."""
+    """An inherited setting of a model is reported where it was written: in the shared section."""
     section, *rest = place or ("",)
     inherits = bool(rest) and rest[0] in document and section in SHARED.get(rest[0], ())
     same = inherits and _value(document, rest) == _value(document, place)
@@ -97,7 +97,7 @@ def _depth(place: Sequence[str], origins: Mapping[str, str]) -> int:
 
 
 def _explained_deeper(place: _Place, items: Sequence[Any], found: Mapping[_Place, Any]) -> bool:
-    """Whether this only says that the other types of a union did not fit either."""
+    """Whether the errors only concern the other types of a union."""
     if any(item["type"] in {"value_error", "extra_forbidden"} for item in items):
         return False
     return any(other[: len(place)] == place and len(other) > len(place) for other in found)
@@ -106,7 +106,7 @@ def _explained_deeper(place: _Place, items: Sequence[Any], found: Mapping[_Place
 def _origin(place: _Place, origins: Mapping[str, str]) -> str:
     dotted = ".".join(place)
     if dotted not in origins:
-        # A map that --set began has no line of its own, only what was set inside it.
+        # A map created by --set has no origin of its own, only its entries have.
         inside = [origin for key, origin in origins.items() if key.startswith(f"{dotted}.")]
         if inside:
             return inside[0]
@@ -167,7 +167,7 @@ def _near_choice(annotation: Any, value: Any) -> str:
 
 
 def _near_key(place: _Place) -> str:
-    """What an unknown key may have been meant for: a name beside it, or the same name elsewhere."""
+    """The probable meaning of an unknown key: a similar name, or the same name elsewhere."""
     *above, name = place
     section = section_at(above)
     here = list(section.model_fields) if section is not None else _RANGE_KEYS
@@ -183,7 +183,7 @@ def _near_key(place: _Place) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as it would be in the file, shortened."""
+    """A value as in the file, shortened."""
     if value is None:
         return "null"
     if isinstance(value, bool):

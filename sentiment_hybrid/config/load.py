@@ -76,7 +76,7 @@ def load_config(
 
 
 def resolve(source: str | Path) -> Path:
-    """The file behind a path or the name of a shipped config. Raises ConfigError when there is neither."""
+    """The file of a path or of a shipped config. Raises ConfigError if neither exists."""
     path = Path(source).expanduser()
     if path.is_file():
         return path
@@ -108,7 +108,7 @@ def read(source: str | Path) -> tuple[dict[str, Any], dict[str, int]]:
     try:
         if path.stat().st_size > _LARGEST_FILE:
             raise ConfigError(
-                f"{path} is larger than {_LARGEST_FILE >> 20} MB, so it is no configuration",
+                f"{path} is larger than {_LARGEST_FILE >> 20} MB, so it is not a configuration",
                 hint="`senthy config init` writes one to start from.",
             )
         # Windows editors may begin a file with a byte order mark.
@@ -161,7 +161,7 @@ def _read_params(path: str | Path, models: Sequence[str]) -> tuple[dict[str, Any
 
 
 def _merged(below: Any, above: Any) -> Any:
-    """Sections merged key by key; where both have a value, that of ``above``. A range is replaced as a whole."""
+    """Sections merged key by key; values of ``above`` win. A range is replaced, not merged."""
     if not isinstance(below, dict) or not isinstance(above, dict) or "type" in above:
         return copy.deepcopy(above)
     keys = [*below, *(key for key in above if key not in below)]
@@ -169,7 +169,7 @@ def _merged(below: Any, above: Any) -> Any:
 
 
 def _inherited(document: dict[str, Any]) -> dict[str, Any]:
-    """The same with what `train` and `hpo` share in the section of each model, where its own settings win."""
+    """The same with shared `train` and `hpo` settings copied into each model, whose own settings win."""
     for part, names in SHARED.items():
         shared = document.get(part)
         for name in names:
@@ -180,14 +180,14 @@ def _inherited(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fitting(name: str, key: str, value: Any) -> Any:
-    """What a model takes of a shared setting: of a search space, the hyperparameters that the model has."""
+    """The part of a shared setting that applies to a model: of a search space, its own hyperparameters."""
     if key != "hpo.search_space" or not isinstance(value, dict):
         return value
     return {parameter: space for parameter, space in value.items() if _has(name, parameter)}
 
 
 def _has(name: str, parameter: str) -> bool:
-    """Whether a model has a hyperparameter; what no model has is an error of the shared section alone."""
+    """Whether a model has a hyperparameter; one that no model has is an error of the shared section."""
     return parameter in Config().model(name).hpo.tunable()
 
 
@@ -201,7 +201,7 @@ def _sections(value: Any, above: tuple[Any, ...]) -> Any:
 
 
 def _override(document: dict[str, Any], text: str, origins: dict[str, str]) -> str:
-    """Apply one --set; returns what is wrong with it, or nothing."""
+    """Apply one --set; returns the problem, or an empty string."""
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not all(key.split(".")):
         return f"--set {text}: write it as section.key=value"
@@ -232,19 +232,19 @@ def _spread(key: str, value: Any) -> dict[str, Any]:
 
 
 def _default_map(place: Sequence[str]) -> dict[str, Any]:
-    """What a change inside a map starts from: changing one range keeps the others of the default search space."""
+    """The default of a map that is changed in part: changing one range keeps the others of the search space."""
     field = field_at(place)
     default = field.get_default() if field is not None and section_at(place) is None else None
     return copy.deepcopy(dict(default)) if isinstance(default, Mapping) else {}
 
 
 def _is_typed(problem: str) -> bool:
-    """Whether an error is in what was typed on the command line, and not in a file."""
+    """Whether an error is in the command line rather than in a file."""
     return problem.startswith(f"{_SET} ") or re.match(r"\S+ \(--[a-z-]+\): ", problem) is not None
 
 
 def _assign(document: dict[str, Any], dotted: str, value: Any) -> str:
-    """Set a dotted key; returns what prevents it, or nothing."""
+    """Set a dotted key; returns the problem, or an empty string."""
     *parents, last = dotted.split(".")
     for depth, parent in enumerate(parents, start=1):
         child = document.setdefault(parent, _default_map(parents[:depth]))

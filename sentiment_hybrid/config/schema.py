@@ -129,10 +129,13 @@ class Data(Section):
     )
     unknown_labels: Literal["error", "drop"] = default("error", "What to do with a label not in the map.")
     label_case: Literal["error", "merge"] = default("error", "Labels that differ by case alone, such as Spam and spam.")
-    max_labels: int = default(50, "Different values that a column of labels may have.", ge=2, le=100_000)
+    max_labels: int = default(50, "Maximum number of distinct labels.", ge=2, le=100_000)
     bad_rows: Literal["error", "skip"] = default("error", "What to do with an unreadable row; skip counts it.")
     max_text_bytes: int = default(
-        1_000_000, "Longest text in UTF-8 bytes; what is beyond is cut, counted and reported.", ge=100, le=50_000_000
+        1_000_000,
+        "Maximum size of a text in UTF-8 bytes; longer texts are cut, counted and reported.",
+        ge=100,
+        le=50_000_000,
     )
     corrections: HomePath | None = default(
         None, "File of `senthy check` in which labels were corrected and rows marked to be left out."
@@ -327,7 +330,7 @@ _COMMON_SPACE: dict[str, Any] = {
     "weight_decay": {"type": "float", "low": 0.0, "high": 0.1},
 }
 
-#: Settings of `train` that a search must not vary: they bound its cost, or define what it is judged by.
+#: Settings of `train` that a search must not vary: they determine its cost or its objective.
 _NOT_TUNABLE = {"epochs", "sample_size", "valid_sample_size", "metric", "patience"}
 _NOT_TUNABLE |= {"precision", "checkpoint_minutes", "token_budget"}
 
@@ -413,7 +416,7 @@ class Hpo(Section):
 
 
 def _beyond_bounds(field: Any, space: FloatSpace | IntSpace | CategoricalSpace) -> str:
-    """What a search space would try that its setting refuses; empty if nothing."""
+    """The error of a search space that contains invalid values of its setting; empty if there is none."""
     tried = space.choices if isinstance(space, CategoricalSpace) else (space.low, space.high)
     adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, Field(), *field.metadata])
     if isinstance(space, FloatSpace) and float not in plain_types(field.annotation):
@@ -478,7 +481,7 @@ class Joint(Section):
     train: Train = default(Train(), "Training of these heads.")
     further_source: str | None = default(None, "Additional labelled texts, as in data.source.", min_length=1)
     further_label_map: dict[LabelText, LabelText] | None = default(None, "As data.label_map; other rows are left out.")
-    further_partial: bool = default(False, "These texts teach nothing about labels that do not occur in them.")
+    further_partial: bool = default(False, "Labels that do not occur in these texts are ignored in their loss.")
     further_repeat: int = default(1, "How often each additional text occurs in an epoch.", ge=1, le=1000)
     further_valid_size: Fraction = default(0.1, "Fraction of them for validation; none if they are partial.")
     heads_from: HomePath | None = default(
@@ -506,7 +509,7 @@ class Distill(Section):
     )
     weight: float = default(0.5, "Weight of the teacher's loss; the labels have the rest.", ge=0.0, le=1.0)
     source: str | None = default(
-        None, "Texts without labels, as in data.source, that the teacher alone answers.", min_length=1
+        None, "Texts without labels, as in data.source, which only the teacher labels.", min_length=1
     )
     states: float = default(
         0.0, "Weight of the distance from the teacher's pooled states; only trainable layers learn it.", ge=0.0, le=1e4
@@ -549,7 +552,7 @@ class Pretrain(Optimization):
     patience: Epochs | None = default(None, "Stop after N epochs without improvement; null never stops early.")
 
     def as_train(self) -> Train:
-        """The same for the trainer: it minimizes the held-out loss; encoder and LM head learn at one rate."""
+        """As settings of the trainer, which minimizes the held-out loss; encoder and LM head have one learning rate."""
         shared = {name: getattr(self, name) for name in Optimization.model_fields}
         return Train(**shared, encoder_learning_rate=self.learning_rate, metric="loss")
 
@@ -577,7 +580,7 @@ class Finetune(Section):
 class Test(Section):
     """How a model is tested."""
 
-    __test__ = False  # tells pytest that this is not a test class
+    __test__ = False  # not a test class for pytest
 
     sample_size: Rows | None = default(None, "Test on the first N rows of the split's fixed order; null is all.")
     confidence: float = default(0.95, "Confidence level of the intervals.", gt=0.5, lt=1.0)
@@ -587,7 +590,7 @@ class Test(Section):
 
 # --- all of it -------------------------------------------------------------------------------------------------------
 
-#: The training of several heads together, where a model is named.
+#: The name of joint training, wherever a model is named.
 JOINT = "joint"
 
 
@@ -611,7 +614,7 @@ else:
 
 
 class Config(_WithModels):
-    """Everything that a command needs to know."""
+    """The complete configuration."""
 
     joint: Joint = default(Joint(), "Heads trained together.")
     distill: Distill = default(Distill(), "Learning from a teacher.")
@@ -627,7 +630,7 @@ class Config(_WithModels):
         return section
 
     def heads(self, name: str) -> tuple[str, ...]:
-        """The heads that a training has: one, or those of `joint`."""
+        """The heads of a training: one, or those of `joint`."""
         return self.joint.models if name == JOINT else (name,)
 
     def training(self, name: str) -> Train:
@@ -650,7 +653,7 @@ class SharedHpo(Hpo):
 
 
 class ConfigFile(Config):
-    """What a YAML file may contain: a Config, and the sections that models share."""
+    """The content of a YAML file: a Config, and the sections that models share."""
 
     train: Train = default(Train(), "Training of every model; `lstm.train` and the like override it.")
     hpo: SharedHpo = default(SharedHpo(), "Search of every model; `lstm.hpo` and the like override it.")

@@ -1,4 +1,4 @@
-"""What sections of the configuration are made of: the base class, and types of values."""
+"""Building blocks of the configuration: the base class of sections, and types of values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 
 def _as_text(value: Any) -> Any:
-    """YAML reads 0 and 4.0 as numbers, yet as values of a column or as labels they are text."""
+    """As labels or values of a column, the YAML numbers 0 and 4.0 are text."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, int | float) else value
@@ -66,7 +66,7 @@ else:
 
 
 def default(value: Any, description: str, **bounds: Any) -> Any:
-    """A setting's default and meaning, and what pydantic is to check."""
+    """A field with its default, description and constraints."""
     return Field(value, description=description, **bounds)
 
 

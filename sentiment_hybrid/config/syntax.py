@@ -10,7 +10,7 @@ import yaml
 
 from sentiment_hybrid.errors import ConfigError
 
-# YAML 1.2's core schema. PyYAML's own is 1.1, where 2e-5 is text, `no` is false, 010 is 8 and 12:30 is 750.
+# YAML 1.2's core schema. PyYAML implements 1.1, where 2e-5 is text, `no` is false, 010 is 8 and 12:30 is 750.
 _RESOLVERS = (
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
     ("int", r"^[-+]?[0-9]+$", "-+0123456789"),
@@ -59,7 +59,7 @@ class Dumper(yaml.SafeDumper):
     yaml_implicit_resolvers = _resolvers()
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Write equal values twice: an anchor in a config file helps nobody."""
+        """Repeat equal values instead of writing anchors."""
         return True
 
 
@@ -92,7 +92,7 @@ def _whole_number(loader: Loader, node: yaml.ScalarNode) -> int:
 
 for _loader in (Loader, _FastLoader):
     _loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-    # PyYAML's own would still read 010 as 8.
+    # PyYAML's constructor would still read 010 as 8.
     _loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 
@@ -108,7 +108,7 @@ def parse_with_lines(text: str, *, name: str = "") -> tuple[Any, dict[str, int]]
         try:
             return _read(_FastLoader(text))
         except (yaml.YAMLError, RecursionError, ValueError):
-            return _read(Loader(text))  # whose messages are clearer, or which accepts it after all
+            return _read(Loader(text))  # its messages are clearer, and it may accept the text
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark else ""
@@ -129,7 +129,7 @@ def _read(loader: Any) -> tuple[Any, dict[str, int]]:
 
 
 def _check_size(root: yaml.Node | None) -> None:
-    """Refuse what aliases would blow up: a few lines can stand for a billion values."""
+    """Refuse documents that explode through aliases: a few lines can mean a billion values."""
     sizes: dict[int, int] = {}
     waiting = [] if root is None else [root]
     while waiting:  # each node after those below it

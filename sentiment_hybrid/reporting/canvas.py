@@ -81,7 +81,7 @@ def _fonts() -> list[str]:
     return ["DejaVu Sans", *(name for name in _FALLBACK_FONTS if name in installed)]
 
 
-#: What a file would say of the time and the program that wrote it: equal figures are equal files.
+#: Metadata to omit (time, program), so that equal figures are equal files.
 _UNDATED = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
 
@@ -99,7 +99,7 @@ def title_of(drawing: Figure, title: str) -> None:
 
 
 def titled(title: str, *, data: str, rows: str, encoder: str) -> str:
-    """A title with a second line that says what the figures are of; of paths, the name is enough."""
+    """A title with a second line that describes the data; paths are shortened to file names."""
     names = (Path(name).name if "/" in name and ":" not in name else name for name in data.split(", "))
     known = Path(encoder).name if Path(encoder).is_absolute() else encoder
     return f"{title}\n{', '.join(names)}: {rows}; encoder {known}"

@@ -164,8 +164,8 @@ def learning_curves(path: Path, epochs: Sequence[Mapping[str, Any]], *, title: s
 def comparison(path: Path, rows: Sequence[Mapping[str, Any]], *, title: str = "Model comparison") -> None:
     """Draw each model's scores with intervals; ``rows`` have name, and accuracy and macro_f1 as Interval.
 
-    ``seeds`` of a row, if not None, is what several seeds came to: each is drawn beside the published one, with their
-    mean and standard deviation.
+    ``seeds`` of a row, if not None, summarizes several seeds: each is drawn beside the published one, with mean and
+    standard deviation.
 
     Raises OutputError if the file cannot be written.
     """
@@ -247,7 +247,7 @@ def _seeds(axes: Axes, place: float, of: Mapping[str, Any], *, color: str, marke
 
 
 def _explain_seeds(axes: Axes) -> None:
-    """Entries of the legend for the marks of seeds, in no model's colour."""
+    """Legend entries for the marks of seeds, in a neutral colour."""
     axes.scatter([], [], s=14, facecolor="none", edgecolor=INK, label="a seed")
     axes.errorbar([], [], xerr=[], color=INK, linewidth=0.8, marker="|", markersize=8, label="mean ± std of the seeds")
 
@@ -264,7 +264,7 @@ def _best_epoch(epochs: Sequence[Mapping[str, Any]]) -> int | None:
 def _curve(
     axes: Axes, numbers: list[int], values: list[float], *, color: str, label: str | None, style: str = "-o"
 ) -> None:
-    """Line style and marker (``-o``) tell the lines apart where colours do not."""
+    """Lines differ in style and marker (``-o``), not only in colour."""
     if any(math.isfinite(value) for value in values):
         fmt = style if len(numbers) <= 40 else style[:-1]
         axes.plot(numbers, values, fmt, color=color, linewidth=1.8, markersize=4, label=label)

@@ -78,7 +78,7 @@ def _refuse(constant: str) -> None:
 
 
 def _readable(content: bytes) -> list[dict[str, Any]]:
-    """The whole entries at the beginning of a damaged list."""
+    """The complete entries at the beginning of a damaged list."""
     text, decoder, entries = content.decode("utf-8", "replace").lstrip("\ufeff \t\r\n"), json.JSONDecoder(), []
     place = 1 if text.startswith("[") else len(text)
     while (found := _SEPARATORS.match(text, place)) and found.end() < len(text):
@@ -102,7 +102,7 @@ def _read_or_set_aside(path: Path) -> list[dict[str, Any]]:
     while aside.exists():
         aside = path.with_name(f"{path.stem}.damaged-{stamp}-{secrets.token_hex(2)}{path.suffix}")
     kept = _readable(content)
-    # A copy: the list itself is only ever replaced as a whole.
+    # A copy, because the list itself is only replaced atomically.
     with atomic_file(aside, flush=True) as copy:
         copy.write_bytes(content)
     log.warning(

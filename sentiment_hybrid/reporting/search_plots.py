@@ -56,7 +56,7 @@ def draw(
         importances: hyperparameter -> fraction of the variance that it explains; None if unknown.
         metric: display name of the values.
         space: what was searched.
-        title: gives each figure its title, from the words for what it shows.
+        title: makes the title of a figure from its description.
         suffix: png, pdf or svg.
 
     Raises:
@@ -308,13 +308,13 @@ def _all_of(entry: Mapping[str, Any]) -> list[Any]:
 
 
 def _round_values(low: float, high: float, log: bool, most: int) -> list[float]:
-    """At most ``most`` round values from low to high; the ends where there are no two."""
+    """At most ``most`` round values from low to high; both ends if there are fewer than two."""
     from matplotlib.ticker import MaxNLocator
 
     if log:
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         for factors in ((1, 2, 5), (1, 3), (1,)):
-            # Not a product of floats: 1e-05 and 3e-4 are to be the nearest numbers to what they are called.
+            # Not a product of floats, so that 1e-05 and 3e-4 are exact.
             values = [value for p in powers for f in factors if low <= (value := float(f"{f}e{p}")) <= high]
             if 2 <= len(values) <= most:
                 return values

@@ -183,7 +183,7 @@ def test_a_store_that_is_being_filled_is_kept_and_told() -> None:
     with shards.locked(store, [5]):
         cleared = in_another_thread(lambda: clear("states"))
     assert [entry.path for entry in cleared.removed] == [other]
-    assert cleared.kept == ((store, "it is being filled"),)
+    assert cleared.kept == ((store, "it is being written"),)
     assert shards.Shard.read(next(store.glob("shard-*"))).checked()
 
 

@@ -1,4 +1,4 @@
-"""TF-IDF + logistic regression on a model's own training rows: what any model must beat. Kept on disk, no pickle."""
+"""TF-IDF + logistic regression on a model's own training rows: what any model must beat. Stored without pickle."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from sentiment_hybrid.files import atomic_dir, mark_used, recover, sha256, writt
 
 log = logging.getLogger(__name__)
 
-#: Raised when the files, or anything that changes what is fitted, change; other versions are fitted anew.
+#: Increased when the format or the fit changes; stored baselines of other versions are refitted.
 FORMAT_VERSION = 1
 _META, _VOCABULARY, _WEIGHTS = paths.BASELINE_JSON, "vocabulary.json", "weights.npz"
-#: Texts vectorised at once when predicting; bounds memory.
+#: Texts vectorised at once in prediction, to bound memory.
 _CHUNK = 20_000
 
 #: Words with their apostrophes ("can't" stays one token), emoticons, runs of ! and ?, every other sign and emoji.
@@ -37,7 +37,7 @@ _MANY_TEXTS = 1000
 
 @dataclass(frozen=True)
 class _Weights:
-    """What was fitted: F n-grams; seen lists the K classes that the training rows had, of num_classes."""
+    """Fitted weights of F n-grams; ``seen`` lists the K classes of the training rows, out of num_classes."""
 
     vocabulary: list[str]
     idf: npt.NDArray[np.float64]  # (F,)
@@ -47,7 +47,7 @@ class _Weights:
 
 
 class Baseline:
-    """A fitted baseline; ``predict_proba`` is all that it does."""
+    """A fitted baseline."""
 
     def __init__(self, weights: _Weights, *, num_classes: int) -> None:
         self.num_classes = num_classes
@@ -55,7 +55,7 @@ class Baseline:
         self._vectorizer = _vectorizer(weights) if weights.vocabulary else None
 
     def predict_proba(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Probabilities (N, C) of cleaned texts, in order; a class that training lacked has 0."""
+        """Probabilities (N, C) of cleaned texts; 0 for a class without training rows."""
         result = np.zeros((len(texts), self.num_classes))
         for start in range(0, len(texts), _CHUNK):
             chunk = texts[start : start + _CHUNK]
@@ -78,7 +78,8 @@ def fit(texts: Sequence[str], labels: npt.ArrayLike, *, num_classes: int) -> Bas
     """Train on cleaned texts and their class indices (N,). Deterministic.
 
     Word 1- and 2-grams, lower-cased, sublinear TF x IDF, L2-regularised logistic regression (multinomial for more than
-    two classes). Texts without a usable token leave the class shares. Raises ValueError for lengths that do not fit.
+    two classes). If no text has a usable token, it predicts the class frequencies. Raises ValueError for different
+    lengths.
     """
     target = np.asarray(labels, dtype=np.int64)
     if len(texts) != target.size or not target.size:
@@ -89,7 +90,7 @@ def fit(texts: Sequence[str], labels: npt.ArrayLike, *, num_classes: int) -> Bas
 
 
 def load(folder: Path, fingerprint: str, *, num_classes: int) -> Baseline | None:
-    """The baseline kept for this training set in ``folder``; None where there is none, or it is damaged or older."""
+    """The stored baseline of this training set; None if there is none, or it is damaged or of another version."""
     directory = _directory(folder, fingerprint)
     recover(directory)
     if not directory.is_dir():
@@ -98,7 +99,7 @@ def load(folder: Path, fingerprint: str, *, num_classes: int) -> Baseline | None
         kept = _read(directory, fingerprint, num_classes)
         mark_used(directory / _META)
         return kept
-    # What json, zipfile and numpy raise for damage has no common base.
+    # Errors of json, zipfile and numpy for damaged files have no common base class.
     except Exception as error:  # noqa: BLE001
         log.warning("stored baseline %s cannot be used (%s); fitting it again", directory, error)
         return None
@@ -107,10 +108,10 @@ def load(folder: Path, fingerprint: str, *, num_classes: int) -> Baseline | None
 def fit_or_load(
     texts: Sequence[str], labels: npt.ArrayLike, *, num_classes: int, folder: Path, fingerprint: str
 ) -> Baseline:
-    """The baseline of these training rows: the kept one where ``fingerprint`` is known, else fitted and kept.
+    """The stored baseline with this fingerprint, else fit and store one.
 
-    ``fingerprint`` names texts, their order, labels and normaliser; ``folder`` holds one folder per fingerprint.
-    Where it cannot be kept (disk full, no permission), that is logged and the fitted one returned all the same.
+    ``fingerprint`` identifies texts, their order, labels and normaliser; ``folder`` has a folder per fingerprint.
+    If it cannot be stored (disk full, no permission), that is logged, and the fitted one is returned.
     """
     kept = load(folder, fingerprint, num_classes=num_classes)
     if kept is not None:
@@ -124,7 +125,7 @@ def fit_or_load(
 
 
 def save(baseline: Baseline, folder: Path, *, fingerprint: str) -> None:
-    """Keep ``baseline``: written aside, then renamed. Raises OutputError where it cannot be written."""
+    """Store ``baseline`` atomically. Raises OutputError if it cannot be written."""
     directory = _directory(folder, fingerprint)
     hint = "check permissions and free space, or choose another folder with --set paths.cache_dir=DIR"
     with written(f"the baseline {directory}", hint=hint), atomic_dir(directory) as aside:
@@ -152,8 +153,8 @@ def _fit_weights(texts: Sequence[str], target: npt.NDArray[np.int64]) -> _Weight
     seen, counts = np.unique(target, return_counts=True)
     try:
         features = vectorizer.fit_transform(texts)
-    except ValueError as error:  # scikit-learn's word for no token left
-        log.warning("baseline: the training texts have no usable word (%s); it predicts the class shares", error)
+    except ValueError as error:  # scikit-learn's error if no token is left
+        log.warning("baseline: the training texts have no usable word (%s); it predicts the class frequencies", error)
         return _shares_only(seen, counts)
     if len(seen) < 2:
         return _shares_only(seen, counts)
@@ -173,7 +174,7 @@ def _logistic_regression(features: Any, target: npt.NDArray[np.int64]) -> Any:
 
     model = LogisticRegression(C=INVERSE_REGULARISATION, solver="lbfgs", max_iter=300)
     with warnings.catch_warnings():
-        # 300 iterations are far beyond what moves a prediction; a stop there is told in the log, not as a warning.
+        # 300 iterations are more than enough for stable predictions; reaching them is logged, not warned about.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(features, target)
     log.debug("baseline: %d features, %d iterations", features.shape[1], int(model.n_iter_.max()))
@@ -219,7 +220,7 @@ def _write(baseline: Baseline, directory: Path, fingerprint: str) -> None:
 
 
 def _read(directory: Path, fingerprint: str, num_classes: int) -> Baseline:
-    """Raises ValueError and its like for anything but a whole baseline of this format and fingerprint."""
+    """Raises ValueError or another error unless it is a complete baseline of this format and fingerprint."""
     meta = json.loads((directory / _META).read_text(encoding="utf-8"))
     wanted = {"format_version": FORMAT_VERSION, "fingerprint": fingerprint, "num_classes": num_classes}
     if any(meta[name] != value for name, value in wanted.items()):

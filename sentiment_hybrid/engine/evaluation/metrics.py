@@ -20,27 +20,27 @@ from sentiment_hybrid.errors import ModelError, count
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
-#: Fewer validation rows, or fewer wrong ones among them, say nothing about the temperature.
+#: Minimum number of validation rows, and of errors among them, to fit the temperature.
 LEAST_ROWS, LEAST_ERRORS = 100, 10
-#: Of log T before any row is seen: a factor of 1.6 up or down is one standard deviation.
+#: Standard deviation of the prior on log T: a factor of 1.6 up or down.
 _PRIOR_DEVIATION = 0.5
 #: Equal-width bins of the confidence, as in Guo et al. 2017.
 RELIABILITY_BINS = 15
-#: Slices of each such bin inside which the bootstrap takes all confidences as their mean.
+#: Subdivisions of each such bin; the bootstrap replaces confidences by the mean of their subdivision.
 _ECE_SLICES = 20
-#: Most score bins behind the interval of ROC-AUC; fewer distinct scores are kept as they are.
+#: Maximum number of score bins for the interval of ROC-AUC; fewer distinct scores are not binned.
 _AUC_BINS = 1024
-#: Up to this many rows the interval of a many-class ROC-AUC resamples the rows themselves.
+#: Up to this number of rows, the interval of a multi-class ROC-AUC resamples rows.
 _AUC_ROWS = 1000
-#: Bins of the influence of a row, for the interval of a many-class ROC-AUC above that.
+#: Bins of the influence of a row, for the interval of a multi-class ROC-AUC above that number.
 _INFLUENCE_BINS = 512
-#: Counts drawn at once; bounds memory (8 bytes each).
+#: Counts drawn at once, to bound memory (8 bytes each).
 _DRAWS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure and its bootstrap interval; all three are NaN where the figure is undefined."""
+    """A figure and its bootstrap interval; all NaN if the figure is undefined."""
 
     value: float
     low: float
@@ -49,7 +49,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Figures of one class; NaN where the class was neither true nor predicted anywhere."""
+    """Figures of one class; NaN if the class is neither a true nor a predicted label of any row."""
 
     label: str
     precision: float
@@ -60,7 +60,7 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Rows whose confidence lies in (low, high]; confidence and accuracy are their means, NaN without rows."""
+    """Rows with a confidence in (low, high]; confidence and accuracy are means, NaN without rows."""
 
     low: float
     high: float
@@ -71,7 +71,7 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class Scores:
-    """Everything measured on one set of rows; ``confusion[i][j]`` counts rows of class i predicted as j."""
+    """All metrics on one set of rows; ``confusion[i][j]`` counts rows of class i predicted as j."""
 
     rows: int
     labels: tuple[str, ...]
@@ -95,7 +95,7 @@ class Scores:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Scores:
-        """Read back what ``to_dict`` gave."""
+        """The inverse of ``to_dict``."""
         intervals = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "mcc", "roc_auc", "ece")
         return cls(
             **{name: plain[name] for name in ("rows", "confidence", "resamples")},
@@ -109,18 +109,18 @@ class Scores:
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """A difference between two models with its interval, and the p-value of there being none."""
+    """A difference between two models with its interval, and the p-value of the hypothesis of no difference."""
 
     p_value: float
 
 
-#: What two models are compared in; the first selects the best epoch by default.
+#: Metrics in which two models are compared; the first selects the best epoch by default.
 COMPARED = ("macro_f1", "accuracy")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the same rows: differences are a - b; only_a counts rows that a alone got right.
+    """Two models on the same rows: differences are a - b; only_a counts rows that only a predicted correctly.
 
     The p-values are corrected (Holm 1979) for ``pairs`` comparisons, those of one table.
     """
@@ -134,7 +134,7 @@ class Comparison:
     pairs: int = 1
 
     def better(self, metric: str) -> int:
-        """1 where a is better in this metric beyond chance, -1 where b is, else 0."""
+        """1 if a is significantly better in this metric, -1 if b is, else 0."""
         difference: Difference = getattr(self, metric)
         return int(np.sign(difference.value)) if difference.p_value < 1.0 - self.confidence else 0
 
@@ -145,7 +145,7 @@ class Comparison:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Comparison:
-        """Read back what ``to_dict`` gave."""
+        """The inverse of ``to_dict``."""
         return cls(**{**plain, **{metric: Difference(**_numbers(plain[metric])) for metric in COMPARED}})
 
 
@@ -153,7 +153,7 @@ def quick(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> dict[str, floa
     """Point figures for validation: accuracy, macro_f1, loss (mean negative log likelihood, in nats).
 
     Shapes: labels (N,) class indices, probabilities (N, C).
-    Raises ValueError for shapes that do not fit and ModelError for probabilities that are not numbers.
+    Raises ValueError for mismatched shapes and ModelError for probabilities that are not numbers.
     """
     truth, scores = _checked(labels, probabilities)
     margins = _margins(_confusion(truth, scores.argmax(axis=1), scores.shape[1]))
@@ -168,10 +168,10 @@ def quick(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> dict[str, floa
 def temperature(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
     """The temperature T that makes softmax(logits / T) most likely (Guo et al. 2017, section 4.2), 0.1 to 10.
 
-    A normal prior on log T with mean 0 and standard deviation 0.5 keeps T near 1 as long as little speaks against it.
+    A normal prior on log T with mean 0 and standard deviation 0.5 keeps T near 1 unless there is evidence against it.
     Shapes: labels (N,) class indices, probabilities (N, C) at T = 1; the logarithm of these is logits but for a
     constant. The posterior has one maximum.
-    Raises ValueError for shapes that do not fit and ModelError for probabilities that are not numbers.
+    Raises ValueError for mismatched shapes and ModelError for probabilities that are not numbers.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
@@ -189,9 +189,9 @@ def temperature(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
 
 
 def too_few_to_calibrate(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> str:
-    """Why a temperature of these rows would mean nothing, in words; empty if it means something.
+    """Why a temperature fitted on these rows would be meaningless; empty if it is not.
 
-    Only errors show that a model is too sure: without any, the likeliest temperature is 0 whatever the model is like.
+    Only errors show overconfidence: without any, the most likely temperature is 0 for every model.
     """
     truth, scores = _checked(labels, probabilities)
     errors = int((scores.argmax(axis=1) != truth).sum())
@@ -215,14 +215,14 @@ def score(
     """Measure predictions: labels (N,) class indices, probabilities (N, C), names of the C classes.
 
     The prediction is the most probable class (the first of equals). Macro figures average over the classes that
-    occur among the true or the predicted labels, and a ratio of nothing counts as 0, as in scikit-learn. MCC is
+    occur among the true or the predicted labels, and 0 / 0 counts as 0, as in scikit-learn. MCC is
     Gorodkin's R_K (2004), 0 where a margin is constant. ROC-AUC is that of the last class for two classes, else the
-    mean of one-versus-rest over the classes that have rows; NaN where the rows hold one class only. ECE is Guo et
+    mean of one-versus-rest over the classes that have rows; NaN if there is only one class. ECE is Guo et
     al. 2017, eq. 3, with 15 equal-width bins.
 
     Intervals are percentile bootstrap, ECE's the basic bootstrap (see ``_ece_interval``); each contains its point.
     Deterministic for a seed.
-    Raises ValueError for shapes that do not fit and ModelError for probabilities that are not numbers.
+    Raises ValueError for mismatched shapes and ModelError for probabilities that are not numbers.
     """
     truth, scores = _checked(labels, probabilities)
     if len(names) != scores.shape[1]:
@@ -258,15 +258,17 @@ def compare(
     """Compare two models on the same rows: all three (N,) class indices.
 
     Differences (a - b) with percentile intervals of the paired bootstrap. The p-value of accuracy is that of the exact
-    McNemar test, the two-sided binomial test on the rows that only one of them got right (1.0 without any). That of
-    macro-F1 is from ``resamples`` random swaps of the two models' predictions in each row (Noreen 1989).
-    Raises ValueError for shapes that do not fit.
+    McNemar test, the two-sided binomial test on the rows that only one of them predicted correctly (1.0 without any).
+    That of macro-F1 is from ``resamples`` random swaps of the two models' predictions in each row (Noreen 1989).
+    Raises ValueError for mismatched shapes.
     """
     from scipy.stats import binomtest
 
     truth, first, second = (_class_indices(values) for values in (labels, predicted_a, predicted_b))
     if not truth.shape == first.shape == second.shape:
-        raise ValueError(f"labels {truth.shape}, predictions {first.shape} and {second.shape} must have one length")
+        raise ValueError(
+            f"labels {truth.shape}, predictions {first.shape} and {second.shape} must have the same length"
+        )
     right_a, right_b = first == truth, second == truth
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     cells, level = _Cells.of(truth, first, second), _Level(confidence, resamples, seed)
@@ -283,7 +285,7 @@ def compare(
 
 
 def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The comparisons of one table, the p-values of each metric corrected for their number (Holm 1979)."""
+    """The comparisons of one table, with p-values corrected for multiple tests (Holm 1979)."""
     corrected = list(comparisons)
     for metric in COMPARED:
         differences = [getattr(one, metric) for one in comparisons]
@@ -294,7 +296,7 @@ def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def holm_p_values(p_values: Sequence[float]) -> list[float]:
-    """The p-values of one family of tests, corrected for their number (Holm 1979)."""
+    """The p-values of one family of tests, corrected for multiple tests (Holm 1979)."""
     corrected, least = list(p_values), 0.0
     for rank, place in enumerate(sorted(range(len(corrected)), key=lambda i: p_values[i])):
         least = max(least, min(1.0, (len(corrected) - rank) * p_values[place]))
@@ -330,7 +332,7 @@ def _checked(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[IntAr
 
 
 def _numbers(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """None, which stands for an undefined figure in JSON, is NaN again."""
+    """Turn None, an undefined figure in JSON, back into NaN."""
     return {name: math.nan if value is None else value for name, value in plain.items()}
 
 
@@ -347,7 +349,7 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class _Level:
-    """How intervals are made; each figure has a random stream of its own."""
+    """Settings of the bootstrap; each figure has its own random stream."""
 
     confidence: float
     resamples: int
@@ -364,7 +366,7 @@ class _Level:
             yield rng.multinomial(total, shares, size=size).astype(np.float64)
 
     def interval(self, value: float, resampled: FloatArray) -> Interval:
-        """Percentile interval, widened where needed to hold the value."""
+        """Percentile interval, widened if necessary to contain the value."""
         kept = resampled[~np.isnan(resampled)]
         if math.isnan(value) or not kept.size:
             return Interval(value, math.nan, math.nan)
@@ -411,7 +413,7 @@ def _cell_margins(counts: FloatArray, truth: IntArray, predicted: IntArray, clas
 
 
 def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
-    """Elementwise division where a ratio of nothing is 0."""
+    """Elementwise division, with 0 / 0 = 0."""
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
 
 
@@ -438,7 +440,7 @@ def _class_figures(margins: _Margins) -> tuple[FloatArray, FloatArray, FloatArra
 
 
 def _mcc(margins: _Margins) -> FloatArray:
-    """Gorodkin's R_K (2004), (r,): 0 where all rows are of one class or predicted as one."""
+    """Gorodkin's R_K (2004), (r,): 0 if all rows have one true or one predicted class."""
     rows = margins.true.sum(axis=1)
     covariance = margins.hits.sum(axis=1) * rows - (margins.true * margins.predicted).sum(axis=1)
     spread_true = rows**2 - (margins.true**2).sum(axis=1)
@@ -496,7 +498,7 @@ class _Cells:
         return cls(counts, *np.divmod(pair, classes), of_second, classes)
 
     def swappable(self) -> _Cells:
-        """Each cell, and after them each with the predictions exchanged."""
+        """Each cell, followed by each with the predictions swapped."""
         first, second = np.r_[self.first, self.second], np.r_[self.second, self.first]
         return _Cells(np.tile(self.counts, 2), np.tile(self.truth, 2), first, second, self.classes)
 
@@ -570,7 +572,7 @@ def _binary_auc(positive: npt.NDArray[np.bool_], scores: FloatArray, level: _Lev
     size = ups.shape[1]
     counts = np.concatenate([ups[0], downs[0]])
     cells = np.flatnonzero(counts)
-    # Rows that share a bin count as ties; the shift puts back what that takes from the value.
+    # Rows of the same bin count as ties; the shift corrects the resulting bias.
     shift = value - _exact_auc(ups, downs)
     blocks = []
     for drawn in level.draws(counts[cells], stream=2):
@@ -591,7 +593,7 @@ def _score_bins(tied: IntArray) -> IntArray:
 
 
 def _row_resampled_auc(positives: list[npt.NDArray[np.bool_]], tied: list[IntArray], level: _Level) -> FloatArray:
-    """Macro one-versus-rest AUC of resampled rows, (R,); a class that a resample lacks is left out of its mean."""
+    """Macro one-versus-rest AUC of resampled rows, (R,); classes missing in a resample are left out of its mean."""
     orders = [np.argsort(bins, kind="stable") for bins in tied]
     starts = [np.searchsorted(bins[order], np.arange(bins.max() + 1)) for bins, order in zip(tied, orders, strict=True)]
     blocks = []
@@ -612,8 +614,8 @@ def _influence_resampled_auc(
 ) -> FloatArray:
     """Macro one-versus-rest AUC of resampled rows, (R,), to first order in the rows (DeLong et al. 1988).
 
-    A row moves the AUC of a class by its placement among the rows of the other side; the sum over classes is one
-    number per row, and the resampled mean of that number needs few cells whatever N and C are.
+    The influence of a row on the AUC of a class is its placement among the rows of the other side; the sum over classes
+    is one number per row, whose resampled mean needs few cells for any N and C.
     """
     influence = np.zeros(tied[0].size)
     for positive, bins in zip(positives, tied, strict=True):
@@ -677,9 +679,9 @@ def _ece(top: FloatArray, right: npt.NDArray[np.bool_], bins: tuple[ReliabilityB
 def _ece_interval(value: float, gaps: FloatArray, resampled: FloatArray, level: _Level) -> Interval:
     """Basic bootstrap interval from the gaps of the bins (15,) and of their resamples (R, 15).
 
-    A resample adds noise, and an absolute value makes every noise an error: the percentile interval lies too high, and
-    misses 0 even for a calibrated model. The basic one reflects that excess. Its lower end also allows for the excess
-    being largest: bins whose gap is within two standard deviations of 0 are there taken as calibrated.
+    A resample adds noise, and an absolute value makes every noise an error: the percentile interval is biased upwards,
+    and excludes 0 even for a calibrated model. The basic interval corrects that bias. Its lower end assumes the largest
+    bias: bins whose gap is within two standard deviations of 0 count as calibrated.
     """
     noise = resampled - gaps
     real = np.where(gaps**2 > 4.0 * noise.var(axis=0), gaps, 0.0)

@@ -1,4 +1,4 @@
-"""Which texts a model has seen, kept in sixteen bits each: a Bloom filter over the hashes of split keys."""
+"""The training texts of a model, as a Bloom filter over hashes of split keys, with 16 bits per text."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from sentiment_hybrid.data.splits import KNOWN_VERSIONS, UInt64s, hash_raw
 from sentiment_hybrid.errors import DataError
 from sentiment_hybrid.files import atomic_file
 
-#: Bits a text, and of these set for each (Bloom 1970): of texts that were not seen, 0.05 % look as if they were.
+#: Bits per text, and hash functions (Bloom 1970): a false-positive rate of 0.05 %.
 _BITS, _HASHES = 16, 11
 
 
 @dataclass(frozen=True)
 class SeenTexts:
-    """A set of texts, told apart as splits do it; it never forgets one, and takes few others for its own.
+    """A set of texts, compared by split key, without false negatives and with few false positives.
 
-    bits: (bytes,) uint8; count: texts in it; split_seed, split_key_version: those of the keys that are hashed.
+    bits: (bytes,) uint8; count: number of texts; split_seed, split_key_version: of the hashed keys.
     """
 
     bits: np.ndarray
@@ -31,16 +31,16 @@ class SeenTexts:
 
     @classmethod
     def of(cls, keys: UInt64s, *, split_seed: int, split_key_version: int) -> SeenTexts:
-        """From order hashes of split keys (N,), as `Store.key_hashes` and `hash_raw` give them."""
+        """From order hashes of split keys (N,): see `Store.key_hashes` and `hash_raw`."""
         keys = np.unique(keys)
-        # In a smaller one the places of a text fall together too often.
+        # In a smaller filter, the hashes of a text collide too often.
         bits = np.zeros(max(1024, (_BITS * len(keys) + 7) // 8), dtype=np.uint8)
         for places in _places(keys, 8 * len(bits)):
             np.bitwise_or.at(bits, places >> 3, np.left_shift(1, places & 7).astype(np.uint8))
         return cls(bits, len(keys), split_seed, split_key_version)
 
     def contains(self, raws: list[str]) -> np.ndarray:
-        """Whether each raw text was seen, (N,) bool; of those that were not, `chance` say yes."""
+        """Whether each raw text was seen, (N,) bool; `chance` is the false-positive rate."""
         found = np.ones(len(raws), dtype=bool)
         _, keys = hash_raw(raws, self.split_seed, version=self.split_key_version)
         for places in _places(keys, 8 * len(self.bits)):
@@ -49,29 +49,29 @@ class SeenTexts:
 
     @property
     def chance(self) -> float:
-        """The share of unseen texts that are taken for seen ones."""
+        """The false-positive rate."""
         return (1.0 - math.exp(-_HASHES * self.count / (8 * len(self.bits)))) ** _HASHES
 
     def save(self, path: Path) -> None:
-        """Write it as one file. Raises OSError."""
+        """Write one file. Raises OSError."""
         facts = np.array([self.split_key_version, _HASHES, self.count, self.split_seed], dtype=np.int64)
         with atomic_file(path) as aside, aside.open("wb") as file:
             np.savez(file, bits=self.bits, facts=facts)
 
     @classmethod
     def load(cls, path: Path) -> SeenTexts:
-        """Read what `save` wrote.
+        """Read a file written by `save`.
 
         Raises:
-            DataError: it is not there, damaged, or made with a version of the split key that is not known here.
+            DataError: it is missing or damaged, or has an unknown version of the split key.
         """
         try:
             _check_size(path)
             with np.load(path, allow_pickle=False) as content:
                 bits, (version, hashes, count, split_seed) = content["bits"], content["facts"].tolist()
             if bits.dtype != np.uint8 or bits.ndim != 1 or not bits.size or not 0 <= count <= 8 * bits.size:
-                raise ValueError(f"{bits.size} numbers of type {bits.dtype} for {count} texts are no filter")
-        # What zipfile and numpy raise for damage has no common base.
+                raise ValueError(f"{bits.size} numbers of type {bits.dtype} for {count} texts are not a filter")
+        # Errors of zipfile and numpy for damaged files have no common base class.
         except Exception as error:
             raise DataError(f"{path} cannot be read: {error}", hint="Install, train or pack it again.") from error
         if version not in KNOWN_VERSIONS or hashes != _HASHES:
@@ -80,7 +80,7 @@ class SeenTexts:
 
 
 def _check_size(path: Path) -> None:
-    """Raise ValueError for a file that unpacks to far more than it holds: a filter's bits cannot be compressed."""
+    """Raise ValueError for a decompression bomb: a filter's bits hardly compress."""
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > 8 * path.stat().st_size:

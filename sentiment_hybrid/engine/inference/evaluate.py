@@ -1,4 +1,4 @@
-"""Probabilities of a classifier over many texts, in the order in which they were given."""
+"""Probabilities of a classifier for many texts, in input order."""
 
 from __future__ import annotations
 
@@ -28,17 +28,16 @@ def predict_probabilities(
     share: tuple[int, int] = (0, 1),
     take: Callable[[HeadOutput], torch.Tensor] | None = None,
 ) -> np.ndarray:
-    """Softmax probabilities (N, C) float32; sorted by length inside, row order restored outside.
+    """Softmax probabilities (N, C) float32; computed in order of length, returned in input order.
 
-    ``take`` says what to return of a batch's output instead, (B, K).
+    ``take`` selects another result of a batch's output, (B, K).
 
-    The classifier is put into eval mode and given back in the mode it had. ``share`` is a process's number and how
-    many there are: it computes its part of the batches, and the rows of the others are 0. The batches are the same
-    however many share them; with more processes than batches, some get an empty (0, 0). A batch that finds no memory
-    is done again in smaller ones.
+    The classifier runs in eval mode; its mode is restored. ``share`` is (rank, number of processes): a process computes
+    its part of the batches, and the rows of the others are 0. Batches do not depend on the number of processes; with
+    more processes than batches, some return an empty (0, 0). A batch that runs out of memory is split.
 
     Raises:
-        TrainingError: there is no memory for a single text.
+        TrainingError: there is not enough memory for a single text.
     """
     was_training = classifier.training
     classifier.eval()

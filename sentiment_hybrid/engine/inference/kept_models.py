@@ -1,4 +1,4 @@
-"""Trained models by run, each in a folder of its own; the published model of a head is a copy of one of them."""
+"""Trained models, each in its own folder; the published model of a head is a copy of one of them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from sentiment_hybrid.engine.inference.model_directory import ModelInfo, publish
 from sentiment_hybrid.errors import ModelError
 from sentiment_hybrid.heads import HEADS
 
-#: In meta.json of a run that has finished, while the command that it belongs to still needs its model.
+#: Key in meta.json of a finished run, while the command that started it still needs its model.
 NEEDED = "model_needed"
 
 
 @dataclass(frozen=True)
 class KeptModel:
-    """A model in its folder; ``published`` is where a copy of it is the published model, if anywhere."""
+    """A model in its folder; ``published`` is the location of its published copy, if it is published."""
 
     id: str
     directory: Path
@@ -31,7 +31,7 @@ class KeptModel:
     published: Path | None
 
     def score(self, metric: str) -> float | None:
-        """Its validation metric, negated where lower is better; None where there was no validation."""
+        """Its validation metric, negated if lower is better; None without validation."""
         value = self.info.valid.get(metric)
         return None if value is None else value if METRICS[metric] else -value
 
@@ -49,13 +49,13 @@ def own_folder(config: Config, info: ModelInfo) -> Path:
 
 
 def public_path(models_dir: Path, info: ModelInfo) -> Path:
-    """Where the published one of such models lies."""
+    """The location of the published model of this head and kind."""
     place = paths.published_model if info.parent is None else paths.finetuned_model
     return place(models_dir, info.head)
 
 
 def kept_models(models_dir: Path) -> list[KeptModel]:
-    """All models, the oldest first; a published one of an earlier version, which has no other folder, among them."""
+    """All models, the oldest first, including published ones of earlier versions, which have no other folder."""
     found = {}
     public = [place(models_dir, head) for head in HEADS for place in (paths.published_model, paths.finetuned_model)]
     published = {model_id(info): place for place in public if (info := _info(files.recover(place)))}
@@ -76,10 +76,10 @@ def _info(directory: Path) -> ModelInfo | None:
 
 @contextmanager
 def publishing(config: Config) -> Iterator[Callable[[Path, Path], None]]:
-    """Save models and publish copies of them; no other process does so, or removes any, within the block.
+    """Save models and publish copies of them, under a lock that other processes need to publish or remove models.
 
-    Gives a function (own folder, public path). What it replaces keeps its own folder, and is named; then the oldest
-    models beyond ``models.keep`` are removed.
+    Yields a function (own folder, public path). The replaced model keeps its own folder; the oldest models beyond
+    ``models.keep`` are removed.
     """
     store = paths.kept_models(config.paths.models_dir)
     with files.written(store):
@@ -95,22 +95,22 @@ def _publish(config: Config, source: Path, target: Path) -> None:
     publish_copy(source, target)
     if before is not None and model_id(before) != model_id(now):
         metric = config.model(now.head).train.metric
-        note(f"{target} was {_said(before, metric)} and is now {_said(now, metric)}")
+        note(f"{target} was {_described(before, metric)} and is now {_described(now, metric)}")
         note(f"the earlier one is kept: senthy models publish {model_id(before)}")
     remove_old(config, now)
 
 
-def _said(info: ModelInfo, metric: str) -> str:
+def _described(info: ModelInfo, metric: str) -> str:
     value = info.valid.get(metric)
-    told = "" if value is None else f" (valid {metric_name(metric)} {metric_value(metric, value)})"
-    return f"{model_id(info)}{told}"
+    score = "" if value is None else f" (valid {metric_name(metric)} {metric_value(metric, value)})"
+    return f"{model_id(info)}{score}"
 
 
 def remove_old(config: Config, like: ModelInfo) -> None:
     """Remove the oldest models of one kind beyond ``models.keep``.
 
-    The published ones, those with a name, the best one on each data by validation, and those that a training still
-    needs stay.
+    Published and named models, the best one on each data set by validation, and those that a running command needs
+    are kept.
     """
     if config.models.keep is None:
         return
@@ -138,7 +138,7 @@ def _best(models: list[KeptModel], metric: str) -> set[str]:
 
 
 def _is_needed(config: Config, info: ModelInfo) -> bool:
-    """Whether the run of a model goes on: then the model is tested, or chosen from others."""
+    """Whether the run of a model is still active: the model may yet be tested or selected."""
     meta = {}
     with suppress(OSError, ValueError):
         place = paths.runs_dir(config.paths.results_dir) / info.run_id / paths.RUN_META

@@ -1,4 +1,4 @@
-"""Model directories: safetensors and JSON, written aside and renamed, never a pickle."""
+"""Model directories: safetensors and JSON, written atomically, never a pickle."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sentiment_hybrid.models.encoder.hub import LoadedEncoder
 
 FORMAT_VERSION = 1
-#: What models published by earlier versions do not say.
+#: Fields that model.json of earlier versions lacks.
 _LATER_FIELDS = {"parent", "trained_on_valid", "temperature", "encoder_family", "label_coding", "text_column"}
 _LATER_FIELDS |= {"valid", "data", "name"}
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
@@ -39,7 +39,7 @@ _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a model directory says of itself: the content of model.json."""
+    """Metadata of a model: the content of model.json."""
 
     head: str
     head_config: dict[str, Any]
@@ -61,23 +61,29 @@ class ModelInfo:
     weights_sha256: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
-    #: Of a fine-tuned model: path, weights_sha256, run_id and created of the one that it was made from, and its parent.
+    #: For a fine-tuned model: path, weights_sha256, run_id and created of the original model, and its parent.
     parent: dict[str, Any] | None = None
-    #: Whether the validation rows were trained on too; ``train_rows`` does not count them.
+    #: Whether it was also trained on the validation rows; ``train_rows`` does not count them.
     trained_on_valid: bool = False
+<<<<<<< HEAD
     #: What logits are divided by, so that probabilities are as often right as they say; from the validation rows.
     temperature: Annotated[float, Field(ge=0.01, le=100.0)] = 1.0
     #: Accuracy, macro_f1 and loss on the validation rows; empty where there were none.
+=======
+    #: Divides the logits, so that probabilities are calibrated; fitted on the validation rows.
+    temperature: float = 1.0
+    #: Accuracy, macro_f1 and loss on the validation rows; empty without any.
+>>>>>>> 8f804b8 (Comments, docstrings and messages of commands, config, reporting, inference and evaluation in plainer technical English)
     valid: dict[str, float] = field(default_factory=dict)
     #: The source of its database.
     data: str = ""
-    #: What the user calls it (``--name``).
+    #: Name given by the user (``--name``).
     name: str = ""
     #: As in `heads.encoder_family`.
     encoder_family: str = ROBERTA
-    #: What values of labels meant in the data that it was trained on: value -> label.
+    #: Value -> label in the training data.
     label_coding: dict[str, str] | None = None
-    #: The column of texts that it was trained on.
+    #: Column of the training texts.
     text_column: str | None = None
 
     @property
@@ -97,7 +103,7 @@ class LoadedModel:
 
     @property
     def tokenizer(self) -> Any:
-        """The encoder's own."""
+        """The tokenizer of the encoder."""
         return self.encoder.tokenizer
 
 
@@ -110,13 +116,13 @@ def save_model(
     bundle: bool,
     seen: SeenTexts | None = None,
 ) -> None:
-    """Write a model directory aside and put it in place; an old one is moved aside first, then removed.
+    """Write a model directory atomically; an old one is replaced.
 
-    ``bundle`` puts the encoder inside; the tokenizer always is. ``seen`` are texts that it was trained on and that are
-    not of its database. A stop at any moment leaves the old or the new model to `load_model`.
+    ``bundle`` includes the encoder; the tokenizer is always included. ``seen`` are training texts that are not in its
+    database. If the process is killed, `load_model` finds the old or the new model.
 
     Raises:
-        OutputError: the folder cannot be written, or the disk is full; the old model is untouched.
+        OutputError: the folder cannot be written, or the disk is full; the old model is unchanged.
     """
     from sentiment_hybrid.models.encoder.hub import save_encoder
 
@@ -136,10 +142,10 @@ def save_model(
 
 
 def read_info(directory: Path) -> ModelInfo:
-    """model.json of a model directory, checked.
+    """The validated metadata of a model directory.
 
     Raises:
-        ModelError: there is no model, it holds a pickle instead, it is damaged, or of a newer format.
+        ModelError: there is no model, only a pickle, or it is damaged or of a newer format.
     """
     recover(directory)
     path = directory / paths.MODEL_JSON
@@ -162,7 +168,13 @@ def read_info(directory: Path) -> ModelInfo:
 
 
 def _checked(document: dict[str, Any], path: Path) -> ModelInfo:
+<<<<<<< HEAD
     """The facts with the right types, and such as can be true. Raises ModelError."""
+=======
+    """Metadata with valid types and values. Raises ModelError."""
+    from pydantic import TypeAdapter, ValidationError
+
+>>>>>>> 8f804b8 (Comments, docstrings and messages of commands, config, reporting, inference and evaluation in plainer technical English)
     try:
         info = TypeAdapter(ModelInfo).validate_json(json.dumps(document), strict=True)
     except ValidationError as error:
@@ -184,11 +196,11 @@ def _checked(document: dict[str, Any], path: Path) -> ModelInfo:
 def load_model(directory: Path, *, encoder: str | Path | None = None, offline: bool = False) -> LoadedModel:
     """Load a model directory onto the CPU, with its own sizes, labels, tokenizer and encoder.
 
-    ``encoder`` points to where the frozen encoder lies when it is not inside; it must be the one trained on.
+    ``encoder`` is a local copy of the frozen encoder, if it is not included; it must be the one used in training.
 
     Raises:
         ModelError: as read_info, or the weights are damaged or do not fit.
-        EncoderError: the encoder cannot be had, or is another one.
+        EncoderError: the encoder is unavailable, or another one.
     """
     import torch
     from safetensors.torch import load_file
@@ -212,7 +224,12 @@ def load_model(directory: Path, *, encoder: str | Path | None = None, offline: b
     if not all(value.isfinite().all() for value in weights.values()):
         raise ModelError(f"{weights_path} has weights that are not finite numbers", hint="Train again.")
     shared = Encoder(loaded.model, 0)
+<<<<<<< HEAD
     with torch.device("meta"):  # nothing is drawn that the file replaces
+=======
+    settings = head_config(info.head, info.head_config)
+    with torch.device("meta"):  # no random weights: the file replaces them
+>>>>>>> 8f804b8 (Comments, docstrings and messages of commands, config, reporting, inference and evaluation in plainer technical English)
         head = build_head(info.head, settings, input_size=shared.hidden_size, num_classes=len(info.labels))
     try:
         head.load_state_dict({name: value.float() for name, value in weights.items()}, assign=True)
@@ -224,7 +241,7 @@ def load_model(directory: Path, *, encoder: str | Path | None = None, offline: b
 
 
 def publish_copy(source: Path, directory: Path) -> None:
-    """Publish a copy of one model directory under another name, as safely as save_model does."""
+    """Copy a model directory atomically."""
     with written(directory), atomic_dir(directory) as aside:
         shutil.copytree(source, aside, dirs_exist_ok=True, copy_function=link_or_copy)
 
@@ -235,15 +252,20 @@ def _load_encoder(directory: Path, info: ModelInfo, given: str | Path | None, of
     from sentiment_hybrid.models.encoder.module import max_positions
 
     if info.encoder_inside:
-        # Models that were packed together have one encoder, beside them.
+        # Models of a pack share the encoder beside them.
         inside, beside = (place / paths.ENCODER_DIR for place in (directory, directory.parent))
         loaded = load_encoder_dir(beside if beside.is_dir() and not inside.exists() else inside)
         hint = "The model directory is damaged; train again."
     else:
         name = str(given) if given is not None else info.encoder_name
         config = EncoderConfig(name=name, revision=None if given else info.encoder_revision, max_length=info.max_length)
+<<<<<<< HEAD
         loaded = load_encoder(config, offline=offline, check_length=False)
         hint = f"It was trained on {info.encoder_name} (revision {info.encoder_revision}); point --encoder to it."
+=======
+        loaded = load_encoder(config, offline=offline)
+        hint = f"It was trained on {info.encoder_name} (revision {info.encoder_revision}); set --encoder to it."
+>>>>>>> 8f804b8 (Comments, docstrings and messages of commands, config, reporting, inference and evaluation in plainer technical English)
         if loaded.source == "package":
             hint = f"{loaded.name} is another encoder in this version of senthy: train again."
     if loaded.fingerprint != info.encoder_fingerprint:
@@ -257,13 +279,13 @@ def _load_encoder(directory: Path, info: ModelInfo, given: str | Path | None, of
         )
     kept = directory / paths.TOKENIZER_DIR
     if not info.encoder_inside and kept.is_dir():
-        # Of the same weights there are copies with other tokenizer settings; the model knows its own tokens only.
+        # Copies of the same weights may have other tokenizer settings; the model needs its own tokenizer.
         loaded = replace(loaded, tokenizer=load_tokenizer(kept, loaded.model))
     return loaded
 
 
 def _beside(directory: Path) -> str:
-    """Names the trained models of other heads, where the missing one is that of a head."""
+    """Suggests trained models of other heads if the published model of a head is missing."""
     places = {head: paths.published_model(directory.parent, head) for head in HEADS}
     trained = [head for head, place in places.items() if recover(place).is_dir()]
     if directory not in places.values() or not trained:

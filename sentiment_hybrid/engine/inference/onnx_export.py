@@ -1,4 +1,4 @@
-"""A classifier as one ONNX graph, its quantised twin, and how both are measured against the original."""
+"""Exports a classifier as one ONNX graph, quantizes it, and compares both with the original."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["fp32", "int8"]
 
-#: The newest set of operators whose LayerNormalization every onnxruntime since 1.14 has.
+#: Supported by every onnxruntime since 1.14, LayerNormalization included.
 OPSET = 18
 INPUTS = {
     "input_ids": "(W, T) int64: token ids of W windows, special tokens included, padded on the right with pad_id",
@@ -39,7 +39,7 @@ INPUTS = {
 }
 OUTPUTS = {"logits": "(B, C) float32: one row per text, in the order of labels"}
 
-#: What an export must keep to: rows with the same label, and logits apart by at most so much of their own size.
+#: Requirements of an export: fraction of rows with the same label, and maximum relative difference of logits.
 LEAST_AGREEMENT: dict[Kind, float] = {"fp32": 0.999, "int8": 0.97}
 MOST_DIFFERENCE: dict[Kind, float | None] = {"fp32": 1e-3, "int8": None}
 
@@ -48,7 +48,7 @@ _TIMED_TURNS = 3
 
 @dataclass(frozen=True)
 class Check:
-    """An export beside the original in float32: rows, the largest difference of a logit, of a probability, labels."""
+    """An export compared with the original in float32: rows, maximum differences, and agreement of labels."""
 
     rows: int
     logit_difference: float
@@ -56,9 +56,9 @@ class Check:
     agreement: float
 
     def refuse(self, kind: Kind, largest: float) -> str | None:
-        """Why it is not good enough, or None; ``largest`` is the original's largest logit, regardless of sign."""
+        """Why it is not good enough, or None; ``largest`` is the largest absolute logit of the original."""
         if not np.isfinite(self.logit_difference):
-            return "it gives values that are no numbers"
+            return "it gives values that are not numbers"
         most = MOST_DIFFERENCE[kind]
         if most is not None and self.logit_difference > most * max(1.0, largest):
             return (
@@ -70,10 +70,10 @@ class Check:
 
 
 def write_graph(classifier: Classifier, path: Path, *, max_length: int) -> None:
-    """Encoder and head as one graph with free sizes, float32.
+    """Write encoder and head as one float32 graph with dynamic shapes.
 
     Raises:
-        ModelError: the head has no export, or the encoder's architecture cannot be recorded.
+        ModelError: the head has no export, or the encoder's architecture cannot be exported.
     """
     graph = OnnxClassifier(classifier)
     with _recording(), torch.no_grad():
@@ -82,7 +82,7 @@ def write_graph(classifier: Classifier, path: Path, *, max_length: int) -> None:
                 graph,
                 _example(min(max_length, 9)),
                 str(path),
-                # The exporter that reads the program itself knows no recurrence over rows of different lengths.
+                # The dynamo exporter does not support recurrence over rows of different lengths.
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=list(INPUTS),
@@ -95,7 +95,7 @@ def write_graph(classifier: Classifier, path: Path, *, max_length: int) -> None:
                 },
             )
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-            # torch's own errors of export are RuntimeErrors.
+            # Export errors of torch are RuntimeErrors.
             said = str(error).strip().splitlines()
             raise ModelError(
                 f"this encoder cannot be exported to ONNX: {said[0] if said else type(error).__name__}",
@@ -105,7 +105,7 @@ def write_graph(classifier: Classifier, path: Path, *, max_length: int) -> None:
 
 
 def quantize(source: Path, target: Path) -> None:
-    """Weights of the encoder's matrix products as int8, per channel; what goes in is quantised while it runs.
+    """Quantize weights of the encoder's matrix products to int8, per channel; activations are quantized dynamically.
 
     The head stays as it is: it is a small part of the work, and an error in a recurrence goes on to all later tokens.
     """
@@ -133,7 +133,7 @@ def compare(
     token_budget: int,
     progress: Callable[[int], object] = lambda rows: None,
 ) -> tuple[Check, str | None]:
-    """Both over the same texts, on the CPU, the original in float32; and why the export is to be refused, or None."""
+    """Compare both on the same texts, on the CPU, the original in float32; and why the export is refused, or None."""
     expected = _logits(classifier, tokenized, token_budget, progress)
     found = backend.logits(tokenized, token_budget=token_budget, progress=progress)
     check = Check(
@@ -164,7 +164,7 @@ def race(
 
 
 def _computes(classifier: Classifier) -> list[devices.Compute]:
-    """float32, bfloat16 where the CPU has it, int8 where torch has it for this encoder."""
+    """float32, and bfloat16 and int8 if the CPU and this encoder support them."""
     found = {compute.precision: compute for compute in (devices.resolve("cpu", "fp32"), devices.resolve("cpu"))}
     try:
         compute = devices.resolve("cpu", "int8")
@@ -176,7 +176,7 @@ def _computes(classifier: Classifier) -> list[devices.Compute]:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """The median of a few turns; one before them fills caches."""
+    """The median of a few runs, after one to warm up."""
     taken = []
     for _ in range(_TIMED_TURNS + 1):
         started = time.perf_counter()
@@ -202,7 +202,7 @@ def _logits(
 
 
 def _example(length: int) -> tuple[Any, ...]:
-    """Three windows of two texts; recording sees what is done with the sizes, not the sizes."""
+    """Three windows of two texts; tracing records symbolic sizes."""
     lengths = torch.tensor([length, max(1, length // 2), max(1, length - 1)])
     mask = (torch.arange(length) < lengths.unsqueeze(1)).long()
     return torch.full((3, length), 5), mask, torch.tensor([0, 0, 1])
@@ -210,7 +210,7 @@ def _example(length: int) -> tuple[Any, ...]:
 
 @contextmanager
 def _recording() -> Iterator[None]:
-    """The exporters tell developers of torch what they should do next; users cannot."""
+    """Hide messages of the exporter for developers of torch."""
     before = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -222,7 +222,7 @@ def _recording() -> Iterator[None]:
 
 
 def _one_data_file(path: Path) -> None:
-    """A graph of more than 2 GB is written with a file for each weight: put those into one."""
+    """A graph of more than 2 GB is written with a file per weight: merge them into one."""
     loose = [file for file in path.parent.iterdir() if file != path]
     if not loose:
         return

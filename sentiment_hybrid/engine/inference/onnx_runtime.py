@@ -20,17 +20,17 @@ from sentiment_hybrid.errors import ModelError
 from sentiment_hybrid.files import sha256
 from sentiment_hybrid.models.tokenizer import Tokenizer
 
-#: What `pip install ".[onnx]"` brings; the name of each package is that of its module.
+#: Packages of the extra `onnx`; each has the name of its module.
 PACKAGES = ("onnx", "onnxruntime")
 
 _TELEMETRY = "ORT_DISABLE_TELEMETRY"
 
-#: Tokens of a run on a CPU, at most: what lies between two products stays in the caches.
+#: Maximum number of tokens per run on a CPU, so that intermediate results fit into the caches.
 _TOKENS = 2048
 
 
 def is_export(directory: Path) -> bool:
-    """Whether this is a directory that `senthy export` wrote."""
+    """Whether this is a directory written by `senthy export`."""
     return (directory / paths.ONNX_MODEL).is_file()
 
 
@@ -47,7 +47,7 @@ def require(*packages: str) -> None:
 
 
 def _no_telemetry() -> Callable[[], object]:
-    # Only the variable keeps onnxruntime from resolving its vendor's host and writing a database of events into the
+    # Only this variable keeps onnxruntime from resolving its vendor's host and writing a database of events into the
     # user's cache: its function disable_telemetry_events comes too late. It is read once, during the import.
     before = os.environ.get(_TELEMETRY)
     os.environ[_TELEMETRY] = "1"
@@ -58,14 +58,14 @@ _NO_TELEMETRY = Borrowed(_no_telemetry)
 
 
 class OnnxBackend:
-    """The graph of an export directory, with the tokenizer and the facts that lie beside it.
+    """The graph of an export directory, with its tokenizer and metadata.
 
     Args:
-        directory: what `senthy export` wrote.
-        device: ``auto`` takes CUDA where this onnxruntime has it, else the CPU.
+        directory: written by `senthy export`.
+        device: ``auto`` is CUDA if this onnxruntime supports it, else the CPU.
 
     Raises:
-        ModelError: it is no export or a damaged one, onnxruntime is missing, or it lacks the device.
+        ModelError: it is not an export or damaged, or onnxruntime is missing or does not support the device.
     """
 
     def __init__(self, directory: Path, *, device: str = "auto") -> None:
@@ -91,7 +91,7 @@ class OnnxBackend:
         token_budget: int,
         progress: Callable[[int], object] = lambda rows: None,
     ) -> np.ndarray:
-        """Logits (N, C) float32 in the order of the texts; sorted by length inside."""
+        """Logits (N, C) float32 in input order; computed in order of length."""
         logits = np.zeros((len(tokenized), len(self.info.labels)), dtype=np.float32)
         if self._session.get_providers()[0] == "CPUExecutionProvider":
             token_budget = min(token_budget, _TOKENS)
@@ -116,18 +116,18 @@ class OnnxBackend:
         token_budget: int,
         progress: Callable[[int], object] = lambda rows: None,
     ) -> np.ndarray:
-        """Softmax probabilities (N, C) float32 in the order of the texts."""
+        """Softmax probabilities (N, C) float32 in input order."""
         return softmax(self.logits(tokenized, token_budget=token_budget, progress=progress))
 
 
 def digests(directory: Path) -> dict[str, str]:
-    """sha256 of the graph and, where they lie apart, of its weights, by file name."""
+    """sha256 of the graph and of its external weights, if any, by file name."""
     files = [directory / name for name in (paths.ONNX_MODEL, paths.ONNX_DATA)]
     return {file.name: sha256(file) for file in files if file.is_file()}
 
 
 def graph_inputs(tokenized: TokenizedTexts, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """What an exported graph reads of these texts: three arrays of int64, as model.json describes them."""
+    """The inputs of an exported graph for these texts: three int64 arrays, described in model.json."""
     windows, text_index = tokenized.windows_of(rows)
     lengths = tokenized.window_lengths[windows]
     mask = np.arange(int(lengths.max()))[None, :] < lengths[:, None]  # (W, T)
@@ -139,14 +139,14 @@ def graph_inputs(tokenized: TokenizedTexts, rows: np.ndarray) -> dict[str, np.nd
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Over the last axis."""
+    """Softmax over the last axis."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     shares: np.ndarray = powers / powers.sum(axis=-1, keepdims=True)
     return shares
 
 
 def _facts(directory: Path) -> dict[str, Any]:
-    """The ``onnx`` part of model.json, checked against the file beside it."""
+    """The ``onnx`` section of model.json, checked against the graph."""
     path = directory / paths.MODEL_JSON
     document = json.loads(path.read_text(encoding="utf-8"))
     facts = document.get("onnx")
@@ -163,7 +163,7 @@ def _facts(directory: Path) -> dict[str, Any]:
 def _tokenizer(folder: Path, pad_id: int) -> Tokenizer:
     try:
         found = Tokenizer.load(folder, pad_token_id=pad_id)
-    except Exception as error:  # tokenizers raises Exception itself
+    except Exception as error:  # tokenizers raises plain Exception
         raise ModelError(
             f"the tokenizer in {folder} cannot be read: {error}", hint="Export the model again."
         ) from error
@@ -192,13 +192,13 @@ def _session(graph: Path, providers: list[str]) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # its warnings are about its own choices of where nodes run
+    options.log_severity_level = 3  # hide warnings about the assignment of nodes to devices
     if os.environ.get("OMP_NUM_THREADS", "").isdigit():
-        # What torch keeps to, too; otherwise one thread per core.
+        # The same as for torch; otherwise one thread per core.
         options.intra_op_num_threads = int(os.environ["OMP_NUM_THREADS"])
     try:
         return onnxruntime.InferenceSession(str(graph), options, providers=providers)
-    except Exception as error:  # onnxruntime's own types have no common base that it names
+    except Exception as error:  # onnxruntime's exceptions have no public base class
         raise ModelError(
             f"onnxruntime cannot use {graph}: {_first_line(error)}",
             hint="Export the model again with this version of onnxruntime.",

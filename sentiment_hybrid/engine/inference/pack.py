@@ -18,10 +18,10 @@ from sentiment_hybrid.models.encoder.roberta import WEIGHTS_FILE
 
 
 def pack(models: Sequence[LoadedModel], directory: Path) -> None:
-    """Write ``encoder/`` and a model directory for each head into ``directory``, which is there and empty.
+    """Write ``encoder/`` and a model directory for each head into ``directory``, which exists and is empty.
 
     Raises:
-        ModelError: they are not of one encoder, or two have the same head.
+        ModelError: they do not share an encoder, or two have the same head.
         OutputError: it cannot be written.
     """
     first = models[0]
@@ -35,7 +35,7 @@ def pack(models: Sequence[LoadedModel], directory: Path) -> None:
     encoder = directory / paths.ENCODER_DIR
     save_encoder(first.encoder.model, first.encoder.tokenizer, encoder)
     _write_half(encoder / WEIGHTS_FILE, first.encoder.model)
-    # Of the weights as they are kept: rounded.
+    # Of the stored, rounded weights.
     fingerprint = encoder_fingerprint(load_encoder_dir(encoder).model)
     for model in models:
         place = directory / model.info.head
@@ -51,6 +51,6 @@ def pack(models: Sequence[LoadedModel], directory: Path) -> None:
 
 
 def _write_half(path: Path, module: torch.nn.Module) -> None:
-    """A module's weights in float16, which has three bits more than bfloat16 for values as small as weights."""
+    """Write weights as float16, which has three more mantissa bits than bfloat16; weights are in its range."""
     weights = {name: value.detach().cpu().to(torch.float16) for name, value in module.state_dict().items()}
     save_tensors(path, weights)

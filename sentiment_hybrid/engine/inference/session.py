@@ -1,4 +1,4 @@
-"""A classifier on its device, with what prepares texts for it."""
+"""A classifier on its device, with its tokenizer and state store."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from sentiment_hybrid.models.encoder.hub import LoadedEncoder
 
 @dataclass(frozen=True)
 class EncodedDataset:
-    """Texts ready for a classifier: tokenised, with labels (N,) int64 and, where they are kept, stored states.
+    """Texts ready for a classifier: tokenised, with labels (N,) int64 and, if available, stored states.
 
-    ``compared`` (N, C) bool says among which labels each row's label was chosen; None: among all. ``soft`` (N, C)
+    ``compared`` (N, C) bool marks the labels among which each row's label was chosen; None: all. ``soft`` (N, C)
     float32 are a teacher's softened probabilities, NaN for none, and ``pooled`` (N, H) its states; with them a label
     may be missing, -1.
     """
@@ -38,14 +38,14 @@ class EncodedDataset:
 
     @property
     def full_labels(self) -> np.ndarray:
-        """Those labels that were chosen among all."""
+        """The labels of rows whose label was chosen among all labels."""
         full = self.labels >= 0
         return self.labels[full if self.compared is None else full & self.compared.all(axis=1)]
 
 
 @dataclass(frozen=True)
 class Session:
-    """A classifier on its device with what prepares texts for it; ``states`` is None where none may be kept."""
+    """A classifier on its device, with its tokenizer and state store; ``states`` is None if none are stored."""
 
     classifier: Classifier | JointClassifier
     encoder: LoadedEncoder
@@ -57,7 +57,7 @@ class Session:
 
     @property
     def single(self) -> Classifier:
-        """The classifier, where it is one alone."""
+        """The classifier, unless it is joint."""
         assert isinstance(self.classifier, Classifier)
         return self.classifier
 
@@ -69,9 +69,9 @@ class Session:
         *,
         progress: Callable[..., object] = lambda *windows, **total: None,
     ) -> EncodedDataset:
-        """Tokenise, and compute or find the states of every window below the layers that are trained.
+        """Tokenise, and compute or load the states of every window below the trainable layers.
 
-        Without states where they cannot be kept: whoever takes the dataset then runs the encoder live.
+        Without a state store, the dataset has no states, and the encoder runs live.
         """
         tokenized = self.tokenize(texts)
         if self.states is None:
@@ -96,13 +96,13 @@ def session_for(
 ) -> Session:
     """A session around a classifier; ``limits`` are token_budget, max_length and max_windows.
 
-    States are kept below the layers that are trained, up to ``max_gb`` for all encoders together, and only if
-    ``keep_states``; not of an encoder of which all layers are trained.
+    States are stored below the trainable layers, up to ``max_gb`` for all encoders together, if ``keep_states``; not
+    for an encoder whose layers are all trained.
     """
     classifier.to(compute.device)
     states = None
     shared = classifier.encoder
-    # No layers, no work that could be spared: embeddings alone are not worth the disk.
+    # Embeddings alone are cheap to compute, so they are not worth the disk space.
     if keep_states and shared is not None and shared.stored_layer:
         states = StateStore(
             paths.states_dir(cache),

@@ -40,7 +40,7 @@ from sentiment_hybrid.reporting.predictions import write_predictions
 from sentiment_hybrid.reporting.results import read_results
 from sentiment_hybrid.runtime import Runtime
 
-#: What the names of files begin with that are of a test on a user's file.
+#: Prefix of output files of a test on a user's file.
 _FILE = "file_"
 
 
@@ -118,11 +118,11 @@ def evaluate(
         _check_fits(loaded, store)
         if split == "valid" and loaded.info.trained_on_valid:
             warn(f"{loaded.directory} was also trained on the validation rows, so these scores are too high")
-        examples, answers = _in_labels(loaded, store, store.read(split, config.test.sample_size, with_raw=True))
+        examples, tested = _in_labels(loaded, store, store.read(split, config.test.sample_size, with_raw=True))
         examples = own_texts(loaded, store, examples)
         baseline = _baseline(config, loaded, store, examples) if store.labels == loaded.info.labels else None
     device = runtime.device
-    return _measure(config, loaded, examples, baseline, answers, split=split, data=store.source, device=device)
+    return _measure(config, loaded, examples, baseline, tested, split=split, data=store.source, device=device)
 
 
 def open_model(
@@ -184,17 +184,17 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, runtime
     )
     for line in labelled.notes:
         note(line)
-    answers = _answers(info.labels, np.unique(labelled.examples.labels), labelled.unknown)
+    tested = _tested_labels(info.labels, np.unique(labelled.examples.labels), labelled.unknown)
     examples = _sample(labelled.examples, config)
     if labelled.dropped:
         note("dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in labelled.dropped.items()))
     baseline, seen = None, []
-    beside = [texts.contains(examples.raw or examples.texts) for texts in [texts_beside(loaded)] if texts is not None]
-    unchecked = "" if beside or _of_mini(loaded) else ", and no check for training texts"
+    beside = [texts.contains(examples.raw or examples.texts) for texts in [seen_texts(loaded)] if texts is not None]
+    unchecked = "" if beside or _is_from_mini(loaded) else ", and no check for training texts"
     try:
         with open_store(config.paths.data_db) as store:
             if store.split_fingerprint == info.split_fingerprint:
-                seen.append(_among(examples, store, rows=info.train_rows))
+                seen.append(_trained_on(examples, store, rows=info.train_rows))
                 baseline = _baseline(config, loaded, store, examples) if store.labels == info.labels else None
     except DatabaseError as error:
         if unchecked:
@@ -202,12 +202,12 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, runtime
     if not seen:
         note(f"the database of the model is not at paths.data_db: no baseline{unchecked}")
     if info.parent is not None:
-        seen += _among_those_of_tuning(config, info, examples)
+        seen += _finetuned_on(config, info, examples)
     seen += beside
     overlap = {"rows": int(np.any(seen, axis=0).sum()), "of": len(examples)} if seen else None
     device = runtime.device
     name = str(data_file)
-    return _measure(config, loaded, examples, baseline, answers, split=name, data=name, device=device, overlap=overlap)
+    return _measure(config, loaded, examples, baseline, tested, split=name, data=name, device=device, overlap=overlap)
 
 
 def _sample(examples: Examples, config: Config) -> Examples:
@@ -221,14 +221,14 @@ def _sample(examples: Examples, config: Config) -> Examples:
 
 
 @dataclass(frozen=True)
-class _Answers:
-    """Indices of the model's labels that are tested, and the number of unanswerable rows by label."""
+class _TestedLabels:
+    """Indices of the tested labels of the model, and the number of dropped rows by other label."""
 
     places: tuple[int, ...]
     unanswered: dict[str, int]
 
 
-def _answers(labels: tuple[str, ...], occurring: Iterable[int], unanswered: dict[str, int]) -> _Answers:
+def _tested_labels(labels: tuple[str, ...], occurring: Iterable[int], unanswered: dict[str, int]) -> _TestedLabels:
     """The labels to test: those that occur, if there are two or more. Prints notes."""
     places = tuple(map(int, occurring))
     if len(places) < 2:
@@ -242,35 +242,35 @@ def _answers(labels: tuple[str, ...], occurring: Iterable[int], unanswered: dict
             f"{count(sum(unanswered.values()), 'row')} skipped, with a label that is not one of the model's "
             f"({', '.join(labels)}): {which}"
         )
-    return _Answers(places, unanswered)
+    return _TestedLabels(places, unanswered)
 
 
-def _among(examples: Examples, store: Store, *, rows: int | None) -> np.ndarray:
-    """Whether each text has the split key of one of the first ``rows`` of train, or of valid: (N,) bool."""
+def _trained_on(examples: Examples, store: Store, *, rows: int | None) -> np.ndarray:
+    """Whether each text equals one of the first ``rows`` of train, or one of valid: (N,) bool."""
     _, keys = store.hash_raw(examples.raw or examples.texts)
     return np.isin(keys, trained_keys(store, rows))
 
 
-def _among_those_of_tuning(config: Config, info: ModelInfo, examples: Examples) -> list[np.ndarray]:
-    """The same for the texts that a model was fine-tuned on; empty if they are no longer stored."""
+def _finetuned_on(config: Config, info: ModelInfo, examples: Examples) -> list[np.ndarray]:
+    """The same for the texts of a fine-tuning, in a list; empty if they are no longer stored."""
     path = paths.finetune_db(paths.cache_dir(config.paths.cache_dir), info.data_fingerprint)
     try:
         with open_store(path) as store:
-            return [_among(examples, store, rows=None)]
+            return [_trained_on(examples, store, rows=None)]
     except DatabaseError:
         note(f"the fine-tuning data of the model is not at {path}: no check for these texts")
         return []
 
 
-def texts_beside(loaded: LoadedModel) -> SeenTexts | None:
-    """Filter of training texts that are in no database, or of all texts of the pack; mini is handled elsewhere."""
+def seen_texts(loaded: LoadedModel) -> SeenTexts | None:
+    """Filter of training texts outside the database, or of all training texts of a pack; not for mini."""
     own = loaded.directory
     places = [] if own.parent == paths.mini_dir() else [own / paths.SEEN_TEXTS, own.parent / paths.SEEN_TEXTS]
     return next((_readable(path) for path in places if path.is_file()), None)
 
 
 def _readable(path: Path) -> SeenTexts | None:
-    """The filter, or None if it is damaged, with a note: the test can do without it."""
+    """The filter; None, with a note, if it is damaged."""
     try:
         return SeenTexts.load(path)
     except DataError as error:
@@ -304,16 +304,16 @@ def _check_labels(loaded: LoadedModel, labels: tuple[str, ...]) -> None:
         )
 
 
-def _in_labels(loaded: LoadedModel, store: Store, examples: Examples) -> tuple[Examples, _Answers]:
+def _in_labels(loaded: LoadedModel, store: Store, examples: Examples) -> tuple[Examples, _TestedLabels]:
     """Rows of a database with the model's labels; rows with other labels are dropped."""
     own = loaded.info.labels
     find = finder(own)
     codes = np.array([-1 if (place := find(label)) is None else place for label in store.labels])
     counts = np.bincount(examples.labels[codes[examples.labels] < 0], minlength=len(store.labels))
     unanswered = {label: int(count) for label, count in zip(store.labels, counts, strict=True) if count}
-    answers = _answers(own, np.unique(codes[codes >= 0]), unanswered)
+    tested = _tested_labels(own, np.unique(codes[codes >= 0]), unanswered)
     kept = examples.chosen(np.flatnonzero(codes[examples.labels] >= 0)) if unanswered else examples
-    return replace(kept, labels=codes[kept.labels]), answers
+    return replace(kept, labels=codes[kept.labels]), tested
 
 
 def own_texts(loaded: LoadedModel, store: Store, examples: Examples) -> Examples:
@@ -347,22 +347,22 @@ def _measure(
     loaded: LoadedModel,
     examples: Examples,
     baseline: np.ndarray | None,
-    answers: _Answers,
+    tested: _TestedLabels,
     *,
     split: str,
     data: str,
     device: str,
     overlap: dict[str, Any] | None = None,
 ) -> TestResult:
-    seen_by_mini = warned_of_mini(loaded, examples)
+    seen_by_mini = warn_if_seen_by_mini(loaded, examples)
     probabilities, passes = probabilities_of(config, loaded, examples, split=split, device=device)
     info = loaded.info
-    labels = tuple(info.labels[place] for place in answers.places)
+    labels = tuple(info.labels[place] for place in tested.places)
     if labels != info.labels:
-        examples = replace(examples, labels=np.searchsorted(answers.places, examples.labels))
-        probabilities = among(probabilities, answers.places)
-        baseline = None if baseline is None else among(baseline, answers.places)
-    level = level_of(config)
+        examples = replace(examples, labels=np.searchsorted(tested.places, examples.labels))
+        probabilities = among(probabilities, tested.places)
+        baseline = None if baseline is None else among(baseline, tested.places)
+    level = bootstrap_settings(config)
     scores = metrics.score(examples.labels, probabilities, labels, **level)
     baseline_scores, comparison = None, None
     if baseline is not None:
@@ -375,7 +375,7 @@ def _measure(
         "rows": len(examples.labels),
         "labels": list(labels),
         "model_labels": list(info.labels),
-        "unanswered": answers.unanswered,
+        "unanswered": tested.unanswered,
         "model_fingerprint": info.weights_sha256,
         "train_fingerprint": info.train_fingerprint,
         "data_fingerprint": info.data_fingerprint,
@@ -391,13 +391,13 @@ def _measure(
     return TestResult.of(info.display_name, loaded.directory, entry, encoder_passes=passes)
 
 
-def warned_of_mini(loaded: LoadedModel, examples: Examples) -> int | None:
+def warn_if_seen_by_mini(loaded: LoadedModel, examples: Examples) -> int | None:
     """Number of these texts that mini has seen, if the model is mini or was made from it; prints a warning.
 
     None for another model; 0 if the number is explained by false positives of the filter.
     """
     path = paths.mini_dir() / paths.SEEN_TEXTS
-    texts = _readable(path) if path.is_file() and _of_mini(loaded) else None
+    texts = _readable(path) if path.is_file() and _is_from_mini(loaded) else None
     if texts is None:
         return None
     found = int(texts.contains(examples.raw or examples.texts).sum())
@@ -405,13 +405,13 @@ def warned_of_mini(loaded: LoadedModel, examples: Examples) -> int | None:
     if found <= by_chance + 4.0 * by_chance**0.5:
         return 0
     warn(
-        f"used to make mini: {found:,} of {count(len(examples), 'tested text')}; the scores may be too high (short "
-        "texts can match by coincidence)"
+        f"{found:,} of {count(len(examples), 'tested text')} were used to train mini, so the scores may be too high "
+        "(short texts can match by coincidence)"
     )
     return found
 
 
-def _of_mini(loaded: LoadedModel) -> bool:
+def _is_from_mini(loaded: LoadedModel) -> bool:
     """Whether the model is part of mini, uses its encoder, or was fine-tuned from such a model."""
     own = paths.mini_dir()
     if loaded.directory.parent == own or loaded.info.encoder_name == paths.MINI:
@@ -425,7 +425,7 @@ def _of_mini(loaded: LoadedModel) -> bool:
     return False
 
 
-def level_of(config: Config) -> dict[str, Any]:
+def bootstrap_settings(config: Config) -> dict[str, Any]:
     """The arguments of `metrics.score` and `metrics.compare` that configure intervals and tests."""
     return {
         "confidence": config.test.confidence,
@@ -469,7 +469,7 @@ def probabilities_of(
     return probabilities, live + (session.states.passes if session.states else 0)
 
 
-#: What titles call the rows of a split.
+#: Names of splits in titles.
 _KINDS = {"test": "test ", "valid": "validation ", "train": "training ", "finetune": "new test "}
 
 
@@ -523,6 +523,6 @@ def _is_published(config: Config, info: ModelInfo) -> bool:
 
 
 def _name_of_file(path: Path) -> str:
-    """Its stem, for people, and a digest of its path: two files of one stem have different names."""
+    """Its stem and a digest of its path, so that files with the same stem have different names."""
     digest = hashlib.sha256(str(path.resolve()).encode(errors="surrogateescape")).hexdigest()[:6]
     return f"{_FILE}{path.stem}-{digest}"
