@@ -16,6 +16,9 @@ from filelock import FileLock, Timeout
 
 from sentiment_hybrid import console, paths
 from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.data.store import open_store
+from sentiment_hybrid.engine.states import shards
+from sentiment_hybrid.engine.training.kept_answers import count_texts
 from sentiment_hybrid.errors import DatabaseError, UsageError
 from sentiment_hybrid.files import leftovers, reason
 
@@ -82,13 +85,11 @@ def info(
     config: Config, *, verify: bool = False, progress: Callable[..., object] = lambda *shards, **total: None
 ) -> CacheInfo:
     """The content of the cache folder; ``verify`` compares all checksums."""
-    from sentiment_hybrid.engine.states.shards import shard_folders, size_of
-
     cache = paths.cache_dir(config.paths.cache_dir)
-    progress(0, total=sum(len([*shard_folders(path)]) for path in paths.states_dir(cache).glob("[!.]*")))
+    progress(0, total=sum(len([*shards.shard_folders(path)]) for path in paths.states_dir(cache).glob("[!.]*")))
     return CacheInfo(
         folder=cache,
-        states_bytes=size_of(paths.states_dir(cache)),
+        states_bytes=shards.size_of(paths.states_dir(cache)),
         max_gb=config.cache.max_gb,
         entries=tuple(_entries(config, KINDS, verify=verify, progress=progress)),
         verified=verify,
@@ -176,15 +177,11 @@ def _is_dead_run(run: Path) -> bool:
 
 
 def _leftover(path: Path) -> Entry:
-    from sentiment_hybrid.engine.states.shards import size_of
-
     stat = path.stat()
-    return Entry("leftovers", path, size_of(path) if path.is_dir() else stat.st_size, stat.st_mtime)
+    return Entry("leftovers", path, shards.size_of(path) if path.is_dir() else stat.st_size, stat.st_mtime)
 
 
 def _store(path: Path, *, verify: bool, progress: Callable[[int], object]) -> Entry:
-    from sentiment_hybrid.engine.states import shards
-
     note = path / paths.STORE_JSON
     facts: dict[str, Any] = {"encoder": "unknown", **_read_json(note)}
     facts |= {"windows": 0, "tokens": 0, "shards": 0}
@@ -208,16 +205,12 @@ def _store(path: Path, *, verify: bool, progress: Callable[[int], object]) -> En
 
 
 def _baseline(path: Path) -> Entry:
-    from sentiment_hybrid.engine.states.shards import size_of
-
     meta = path / paths.BASELINE_JSON
     facts = {name: value for name, value in _read_json(meta).items() if name in {"fingerprint", "num_classes"}}
-    return Entry("baselines", path, size_of(path), _last_used(meta), facts)
+    return Entry("baselines", path, shards.size_of(path), _last_used(meta), facts)
 
 
 def _texts(path: Path) -> Entry:
-    from sentiment_hybrid.data.store import open_store
-
     facts: dict[str, Any] = {}
     problems: tuple[str, ...] = ()
     try:
@@ -230,16 +223,13 @@ def _texts(path: Path) -> Entry:
 
 
 def _answers(path: Path) -> Entry:
-    from sentiment_hybrid.engine.states.shards import size_of
-    from sentiment_hybrid.engine.training.kept_answers import count_texts
-
     note = path / paths.TEACHER_JSON
     facts, problems = _read_json(note), tuple[str, ...]()
     try:
         facts["texts"] = count_texts(path)
     except (OSError, ValueError, EOFError) as error:
         problems = (f"{path}: {error}",)
-    return Entry("teachers", path, size_of(path), _last_used(note), facts, problems)
+    return Entry("teachers", path, shards.size_of(path), _last_used(note), facts, problems)
 
 
 def _last_used(note: Path) -> float:
@@ -271,13 +261,11 @@ def _plain(entry: Entry) -> dict[str, Any]:
 
 def _remove(entry: Entry) -> tuple[int, str]:
     """The bytes freed, and the reason if something is left."""
-    from sentiment_hybrid.engine.states.shards import size_of
-
     try:
         why = _remove_store(entry.path) if entry.kind == "states" else _delete(entry.path)
     except OSError as error:
         why = reason(error)
-    left = size_of(entry.path) if entry.path.is_dir() else entry.bytes if entry.path.exists() else 0
+    left = shards.size_of(entry.path) if entry.path.is_dir() else entry.bytes if entry.path.exists() else 0
     return max(0, entry.bytes - left), why
 
 
@@ -291,8 +279,6 @@ def _remove_store(store: Path) -> str:
 
     The empty lock files stay: a held lock must keep its name.
     """
-    from sentiment_hybrid.engine.states import shards
-
     try:
         with shards.locked(store, wait=False):
             for folder in shards.shard_folders(store):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid.reporting.canvas import (
     BLUE,
@@ -23,32 +23,6 @@ from sentiment_hybrid.reporting.canvas import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-
-class Interval(Protocol):
-    """A figure and the bounds of its interval."""
-
-    @property
-    def value(self) -> float: ...  # noqa: D102
-    @property
-    def low(self) -> float: ...  # noqa: D102
-    @property
-    def high(self) -> float: ...  # noqa: D102
-
-
-class Bin(Protocol):
-    """Rows whose confidence is between two bounds."""
-
-    @property
-    def low(self) -> float: ...  # noqa: D102
-    @property
-    def high(self) -> float: ...  # noqa: D102
-    @property
-    def rows(self) -> int: ...  # noqa: D102
-    @property
-    def confidence(self) -> float: ...  # noqa: D102
-    @property
-    def accuracy(self) -> float: ...  # noqa: D102
 
 
 #: With more classes, there is no room for numbers in the cells.
@@ -78,8 +52,10 @@ def confusion_matrix(path: Path, confusion: Sequence[Sequence[int]], labels: Seq
         bar.outline.set_visible(False)
 
 
-def reliability(path: Path, bins: Sequence[Bin], *, title: str) -> None:
+def reliability(path: Path, bins: Sequence[Any], *, title: str) -> None:
     """Draw the calibration curve with its ECE, above a histogram of the rows per bin.
+
+    Each bin has low, high, rows, confidence and accuracy.
 
     Raises OutputError if the file cannot be written.
     """
@@ -162,7 +138,7 @@ def learning_curves(path: Path, epochs: Sequence[Mapping[str, Any]], *, title: s
 
 
 def comparison(path: Path, rows: Sequence[Mapping[str, Any]], *, title: str = "Model comparison") -> None:
-    """Draw each model's scores with intervals; ``rows`` have name, and accuracy and macro_f1 as Interval.
+    """Draw each model's scores; ``rows`` have name, and accuracy and macro_f1, each with value, low and high.
 
     ``seeds`` of a row, if not None, summarizes several seeds: each is drawn beside the published one, with mean and
     standard deviation.
@@ -216,7 +192,7 @@ def _name_classes(axes: Axes, labels: Sequence[str]) -> None:
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
 
 
-def _dots(axes: Axes, places: list[tuple[float, Interval]], *, label: str, color: str, marker: str, style: Any) -> None:
+def _dots(axes: Axes, places: list[tuple[float, Any]], *, label: str, color: str, marker: str, style: Any) -> None:
     heights = [place for place, _ in places]
     lows, highs = [part.low for _, part in places], [part.high for _, part in places]
     values = [part.value for _, part in places]
