@@ -71,7 +71,9 @@ def run(config: Config, first: str, second: str) -> CompareResult:
             f"{first} and {second} were tested on different rows of {tests[0].split}",
             hint="Test both again on the same data and with the same test.sample_size.",
         )
-    comparison = metrics.compare(said[0].labels, said[0].predicted, said[1].predicted, **testing.level_of(config))
+    comparison = metrics.compare(
+        said[0].labels, said[0].predicted, said[1].predicted, **testing.bootstrap_settings(config)
+    )
     names = tests[0].model, tests[1].model
     if names[0] == names[1]:
         names = identifier(tests[0]), identifier(tests[1])

@@ -243,7 +243,7 @@ def _pairs(
     """Each pair of models, and each model with its baseline, on the rows that both were tested on."""
     import numpy as np
 
-    level = testing.level_of(config)
+    level = testing.bootstrap_settings(config)
     compared: list[tuple[Comparison, str, str]] = []
     for (first, one), (second, two) in itertools.combinations(said.items(), 2):
         if np.array_equal(one.rows, two.rows) and np.array_equal(one.labels, two.labels):

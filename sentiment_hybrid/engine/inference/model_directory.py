@@ -65,15 +65,9 @@ class ModelInfo:
     parent: dict[str, Any] | None = None
     #: Whether it was also trained on the validation rows; ``train_rows`` does not count them.
     trained_on_valid: bool = False
-<<<<<<< HEAD
-    #: What logits are divided by, so that probabilities are as often right as they say; from the validation rows.
-    temperature: Annotated[float, Field(ge=0.01, le=100.0)] = 1.0
-    #: Accuracy, macro_f1 and loss on the validation rows; empty where there were none.
-=======
     #: Divides the logits, so that probabilities are calibrated; fitted on the validation rows.
-    temperature: float = 1.0
+    temperature: Annotated[float, Field(ge=0.01, le=100.0)] = 1.0
     #: Accuracy, macro_f1 and loss on the validation rows; empty without any.
->>>>>>> 8f804b8 (Comments, docstrings and messages of commands, config, reporting, inference and evaluation in plainer technical English)
     valid: dict[str, float] = field(default_factory=dict)
     #: The source of its database.
     data: str = ""
@@ -168,13 +162,7 @@ def read_info(directory: Path) -> ModelInfo:
 
 
 def _checked(document: dict[str, Any], path: Path) -> ModelInfo:
-<<<<<<< HEAD
-    """The facts with the right types, and such as can be true. Raises ModelError."""
-=======
     """Metadata with valid types and values. Raises ModelError."""
-    from pydantic import TypeAdapter, ValidationError
-
->>>>>>> 8f804b8 (Comments, docstrings and messages of commands, config, reporting, inference and evaluation in plainer technical English)
     try:
         info = TypeAdapter(ModelInfo).validate_json(json.dumps(document), strict=True)
     except ValidationError as error:
@@ -224,12 +212,7 @@ def load_model(directory: Path, *, encoder: str | Path | None = None, offline: b
     if not all(value.isfinite().all() for value in weights.values()):
         raise ModelError(f"{weights_path} has weights that are not finite numbers", hint="Train again.")
     shared = Encoder(loaded.model, 0)
-<<<<<<< HEAD
-    with torch.device("meta"):  # nothing is drawn that the file replaces
-=======
-    settings = head_config(info.head, info.head_config)
     with torch.device("meta"):  # no random weights: the file replaces them
->>>>>>> 8f804b8 (Comments, docstrings and messages of commands, config, reporting, inference and evaluation in plainer technical English)
         head = build_head(info.head, settings, input_size=shared.hidden_size, num_classes=len(info.labels))
     try:
         head.load_state_dict({name: value.float() for name, value in weights.items()}, assign=True)
@@ -259,13 +242,8 @@ def _load_encoder(directory: Path, info: ModelInfo, given: str | Path | None, of
     else:
         name = str(given) if given is not None else info.encoder_name
         config = EncoderConfig(name=name, revision=None if given else info.encoder_revision, max_length=info.max_length)
-<<<<<<< HEAD
         loaded = load_encoder(config, offline=offline, check_length=False)
-        hint = f"It was trained on {info.encoder_name} (revision {info.encoder_revision}); point --encoder to it."
-=======
-        loaded = load_encoder(config, offline=offline)
         hint = f"It was trained on {info.encoder_name} (revision {info.encoder_revision}); set --encoder to it."
->>>>>>> 8f804b8 (Comments, docstrings and messages of commands, config, reporting, inference and evaluation in plainer technical English)
         if loaded.source == "package":
             hint = f"{loaded.name} is another encoder in this version of senthy: train again."
     if loaded.fingerprint != info.encoder_fingerprint:
