@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from sentiment_hybrid.data.normalizers import Normalizer
 
 
-#: More classes have no column each.
+#: Maximum number of classes with a column each.
 _MOST_COLUMNS = 10
 
 
 @dataclass(frozen=True)
 class DataResult:
-    """The prepared database; ``built`` is False where it was there already, ``report`` counts rows by reason."""
+    """The prepared database; ``built`` is False if it was up to date, ``report`` counts rows by reason."""
 
     path: Path
     fingerprint: str
@@ -40,16 +40,16 @@ class DataResult:
 
 
 def run(config: Config, *, refresh: bool = False, offline: bool = False) -> DataResult:
-    """Prepare the database that ``paths.data_db`` names, unless it holds just that already.
+    """Prepare the database at ``paths.data_db``, unless it is up to date.
 
     Args:
-        config: ``data`` and ``paths`` decide.
+        config: its sections ``data`` and ``paths``.
         refresh: rebuild it in any case.
         offline: never use the network.
 
     Raises:
-        DataError: and its kinds: a source, its columns, labels or rows cannot be used, or the database is not ours.
-        OutputError: the database cannot be written; what was there before still is.
+        DataError: or a subclass: a source, its columns, labels or rows are unusable, or the file is not our database.
+        OutputError: the database cannot be written; the old one is unchanged.
     """
     from sentiment_hybrid.data.build import fingerprint
     from sentiment_hybrid.data.corrections import read_corrections
@@ -63,7 +63,7 @@ def run(config: Config, *, refresh: bool = False, offline: bool = False) -> Data
     corrections = None if data.corrections is None else read_corrections(data.corrections)
     wanted = fingerprint(parts, data, normalizer, corrections=corrections)
     cache = paths.cache_dir(config.paths.cache_dir)
-    found = None if refresh else _standing(target, time.perf_counter())
+    found = None if refresh else _existing(target, time.perf_counter())
     if found is not None and found.fingerprint != wanted:
         first = data.model_copy(update={"split_key_version": 1})
         if found.fingerprint == fingerprint(parts, first, first_version(data.normalizer), corrections=corrections):
@@ -95,24 +95,24 @@ def prepare(
     refresh: bool = False,
     offline: bool = False,
 ) -> DataResult:
-    """Build a database with progress and warnings, unless what has this fingerprint stands there; raises as ``run``.
+    """Build a database with progress and warnings, unless one with this fingerprint exists; raises as ``run``.
 
     Args:
         target: the database.
         parts, data, normalizer, fingerprint, demands, corrections: see `sentiment_hybrid.data.build.build`.
-        cache: where nltk data lie or go.
+        cache: directory of nltk data.
         refresh: rebuild it in any case.
         offline: never use the network.
     """
     from sentiment_hybrid.data.build import build, check_writable, name_of
 
     started = time.perf_counter()
-    found = _standing(target, started)
+    found = _existing(target, started)
     if found is not None and found.fingerprint == fingerprint and not refresh:
         return found
     check_writable(target)
     if found is not None:
-        _tell_replaced(found, name_of(parts), fingerprint)
+        _warn_replaced(found, name_of(parts), fingerprint)
     normalizer.prepare(cache, offline=offline)
     with progress("Reading and cleaning") as task:
         info = build(
@@ -150,10 +150,10 @@ def _parts(data: Data, *, offline: bool) -> list[Part]:
     return [Part(open_source(spec, data, offline=offline), code) for spec, code in official if spec is not None]
 
 
-def _standing(target: Path, started: float) -> DataResult | None:
-    """What stands there, if it can be used; a damaged database or one of another version is built anew.
+def _existing(target: Path, started: float) -> DataResult | None:
+    """The existing database, if it can be used; a damaged one or one of another version is rebuilt.
 
-    Raises LockedError: what another program is about to change is not to be replaced.
+    Raises LockedError: a database in use by another program must not be replaced.
     """
     from sentiment_hybrid.data.store import open_store
 
@@ -178,8 +178,8 @@ def _standing(target: Path, started: float) -> DataResult | None:
         return None
 
 
-def _tell_replaced(found: DataResult, source: str, wanted: str) -> None:
-    """Say it before another's database goes; it stays until the new one is complete."""
+def _warn_replaced(found: DataResult, source: str, wanted: str) -> None:
+    """Warn before a database from another source is replaced; it is kept until the new one is complete."""
     if found.source != source:
         warn(
             f"{found.path} contains {found.source}, which {source} will replace once it has been read "

@@ -1,4 +1,4 @@
-"""``senthy finetune``: fit a trained model to further texts, and measure it before and after, on new and old ones."""
+"""``senthy finetune``: trains a model further on new texts, and tests it before and after, on new and old texts."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 class Measured:
     """The model after and before on the same rows; the difference is after - before.
 
-    ``before`` and ``comparison`` are None where the model had other labels before.
+    ``before`` and ``comparison`` are None if the model had other labels before.
     """
 
     rows: int
@@ -62,10 +62,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """What a fine-tuning came to.
+    """The result of fine-tuning.
 
-    ``improved`` says whether the best epoch is better than the model as it was, on the new validation rows; None where
-    that cannot be compared. ``old_test_missing`` says why there is no ``old_test``. ``left_out`` counts rows by reason.
+    ``improved``: whether the best epoch is better than the original model on the new validation rows; None if they
+    cannot be compared. ``old_test_missing`` is the reason if there is no ``old_test``; ``left_out`` counts rows by
+    reason.
     """
 
     model: str
@@ -105,23 +106,23 @@ def finetune(
     encoder: str | Path | None = None,
     bundle_encoder: bool = False,
 ) -> FinetuneResult:
-    """Train a model on, with its own architecture, labels, normaliser and encoder; publish the best epoch; measure it.
+    """Train a model further with its own labels, normaliser and encoder; publish the best epoch and test it.
 
-    New rows that the model is tested on are left out of training and validation, and rows that it was trained on out
-    of the new test, where the database that it was trained on is at ``paths.data_db``.
+    If the model's training database is at ``paths.data_db``, new rows that occur in its test split are not
+    used for training and validation, and rows that it was trained on are not used for the new test.
 
     Args:
-        config: ``finetune`` says how; the rest of the training is as in the section of the model's head.
-        model: whose published model to start from when ``load_model_path`` is None (``lstm``).
+        config: section ``finetune``; other training settings are those of the model's head.
+        model: head of the published model to start from if ``load_model_path`` is None (default ``lstm``).
         data_file: labelled texts: any source that ``senthy data`` reads.
         load_model_path: the model directory to start from; it is not changed.
-        save_path: where the new model goes; ``models/<head>_roberta_model_finetuned`` for None.
-        new_labels: where the data have other labels, take those, and a fresh output layer.
+        save_path: directory of the new model; None is ``models/<head>_roberta_model_finetuned``.
+        new_labels: if the data have other labels, use those, with a new output layer.
         resume: continue the newest unfinished fine-tuning of the same model, data and settings.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         offline: never use the network.
         encoder: a local copy of the encoder that the model names.
-        bundle_encoder: put a frozen hub encoder into the model directory too.
+        bundle_encoder: store a frozen hub encoder in the model directory, too.
 
     Raises:
         SenthyError: of the kind that fits; see `sentiment_hybrid.errors`.
@@ -169,7 +170,7 @@ def run(
 
 @dataclass(frozen=True)
 class _Old:
-    """Order hashes of what the model is tested on and was trained on; ``missing`` says why they are not known."""
+    """Order hashes of the model's test and training texts, or why they are unknown (``missing``)."""
 
     split_keys: dict[str, int] | None = None
     tested: np.ndarray | None = None
@@ -179,7 +180,7 @@ class _Old:
 
 @dataclass(frozen=True)
 class _Task:
-    """What is to be done: a model, where the new one goes, and the prepared data."""
+    """A fine-tuning: the model, the directory of the new one, and the prepared data."""
 
     config: Config
     loaded: LoadedModel
@@ -190,12 +191,12 @@ class _Task:
 
     @property
     def info(self) -> ModelInfo:
-        """Of the model to start from."""
+        """Metadata of the model to start from."""
         return self.loaded.info
 
     @property
     def settings(self) -> Train:
-        """How to train: the section of the head, with what ``finetune`` says instead."""
+        """The training settings: those of the head, overridden by ``finetune``."""
         own, base = self.config.finetune, self.config.model(self.info.head).train
         names = ("epochs", "learning_rate", "encoder_learning_rate", "sample_size", "patience")
         changes: dict[str, Any] = {name: getattr(own, name) for name in names}
@@ -204,18 +205,18 @@ class _Task:
 
     @property
     def trainable_layers(self) -> Any:
-        """Encoder layers to train: those configured, else those that were trained before."""
+        """Encoder layers to train: as configured, else as before."""
         configured = self.config.finetune.trainable_layers
         return self.info.trainable_layers if configured is None else configured
 
     @property
     def renewed(self) -> bool:
-        """Whether the output layer is a fresh one, for other labels."""
+        """Whether the output layer is new, for other labels."""
         return self.data.labels != self.info.labels
 
     @property
     def lineage(self) -> dict[str, Any]:
-        """Where the new model comes from, for its model.json and its run."""
+        """The origin of the new model, for its model.json and its run."""
         info = self.info
         return {
             "path": str(self.loaded.directory),
@@ -227,7 +228,7 @@ class _Task:
         }
 
     def fingerprint(self) -> str:
-        """Of everything that the new model depends on."""
+        """A hash of everything that the new model depends on."""
         settings = self.settings.model_dump(mode="json", exclude={"checkpoint_minutes", "token_budget"})
         facts = {
             "format": 1,
@@ -242,11 +243,11 @@ class _Task:
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-# --- before anything is trained --------------------------------------------------------------------------------------
+# --- preparation --------------------------------------------------------------------------------------
 
 
 def _target(config: Config, loaded: LoadedModel, save_path: Path | None) -> Path:
-    """Where the new model goes. Raises UsageError or OutputError where something would be lost by it."""
+    """The directory of the new model. Raises UsageError or OutputError if other files would be lost."""
     target = save_path or paths.finetuned_model(config.paths.models_dir, loaded.info.head)
     place, parent = target.resolve(), loaded.directory.resolve()
     if place == parent or parent in place.parents or place in parent.parents:
@@ -263,9 +264,9 @@ def _target(config: Config, loaded: LoadedModel, save_path: Path | None) -> Path
 
 
 def _old_splits(config: Config, info: ModelInfo) -> _Old:
-    """What the model is tested on and was trained on, from the database at paths.data_db if it is that one.
+    """The texts that the model is tested on and was trained on, if its database is at paths.data_db.
 
-    Raises LockedError: it is there, and only busy; to go on without it would train on what the model is tested on.
+    Raises LockedError: without the database, the model might be trained on its test rows.
     """
     try:
         with open_store(config.paths.data_db) as store:
@@ -278,8 +279,8 @@ def _old_splits(config: Config, info: ModelInfo) -> _Old:
     except DatabaseError as error:
         missing = error.message
     warn(
-        f"{missing}: new texts are not checked against those that the model was trained and tested on, and what it "
-        "forgets is not measured"
+        f"{missing}: new texts are not checked against those that the model was trained and tested on, and "
+        "forgetting is not measured"
     )
     return _Old(missing=missing)
 
@@ -287,9 +288,9 @@ def _old_splits(config: Config, info: ModelInfo) -> _Old:
 def _prepare(
     config: Config, info: ModelInfo, source: Source, old: _Old, *, new_labels: bool, offline: bool
 ) -> DataResult:
-    """The new texts in a database of their own, cleaned, labelled and split as the model needs them."""
+    """The new texts in their own database, cleaned, labelled and split for the model."""
     sizes: dict[str, Any] = {"valid_size": config.finetune.valid_size, "test_size": config.finetune.test_size}
-    if old.split_keys is not None:  # hashes can only be compared with those of the old database if they are made alike
+    if old.split_keys is not None:  # hashes are comparable only with the same split settings
         sizes |= old.split_keys
     data = config.data.model_copy(update=sizes)
     demands = Demands(
@@ -313,7 +314,7 @@ def _prepare(
     except LabelError as error:
         if new_labels:
             raise
-        more = "To teach the model the data's own labels instead, with a fresh output layer: --new-labels."
+        more = "To teach the model the data's own labels instead, with a new output layer: --new-labels."
         raise LabelError(error.message, hint=f"{error.hint} {more}") from error
 
 
@@ -321,7 +322,7 @@ def _prepare(
 
 
 def _tune(task: _Task, store: Store) -> FinetuneResult:
-    """Train, publish, measure, and write it down; the run counts as finished, and cannot be resumed, after all that."""
+    """Train, publish, test and record the result; only then is the run finished, and can no longer be resumed."""
     started, resume = time.perf_counter(), task.runtime.resume
     rows = _rows(task, store)
     kind, fingerprint = f"{task.info.head}-finetune", task.fingerprint()
@@ -332,7 +333,7 @@ def _tune(task: _Task, store: Store) -> FinetuneResult:
     )
     with held(run, resume=resume):
         if resume:
-            # What the fingerprint leaves out (the token budget) also goes on as it was resolved at the start.
+            # Settings outside the fingerprint (token budget) must not change either.
             kept = {name: getattr(task.config, name) for name in ("paths", "cache", "test")}
             task = replace(task, config=run.config().model_copy(update=kept))
         result = _tune_in(task, store, rows, run)
@@ -344,11 +345,11 @@ def _tune(task: _Task, store: Store) -> FinetuneResult:
 
 
 def _rows(task: _Task, store: Store) -> tuple[Examples, Examples]:
-    """Rows to train on, and rows that choose the epoch. Raises DataError or TrainingError where they do not suffice."""
+    """Training and validation rows. Raises DataError or TrainingError if there are too few."""
     settings = task.settings
     train = store.read("train", settings.sample_size)
     check_every_label(train, store.labels, setting="finetune.sample_size")
-    weights_of_classes(settings.class_weights, train.labels, store.labels)  # a wrong map is told before any encoding
+    weights_of_classes(settings.class_weights, train.labels, store.labels)  # report a wrong map before encoding
     return train, store.read("valid", _at_most(settings.valid_sample_size, store.count("valid")))
 
 
@@ -362,8 +363,8 @@ def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Ru
     run.settle(compute.describe(), encoder=task.loaded.encoder.fingerprint)
     run.note(parent=task.lineage, data={"source": task.data.source, "fingerprint": store.fingerprint})
     tests = _tests(task, store)
-    testing.warned_of_mini(task.loaded, tests[_NEW])
-    before = {} if task.renewed else {name: _said(task, task.loaded, name, one) for name, one in tests.items()}
+    testing.warn_if_seen_by_mini(task.loaded, tests[_NEW])
+    before = {} if task.renewed else {name: _probabilities(task, task.loaded, name, one) for name, one in tests.items()}
     session = _session(task, compute)
     train, valid = (encoded(session, examples) for examples in rows)
     valid_before = None if task.renewed else _figures(session, valid)
@@ -379,15 +380,15 @@ def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Ru
     resumed = task.runtime.resume and load_last(trainer, run)
     fit(trainer, run, minutes=settings.checkpoint_minutes)
     load_trainable(session.classifier, best_weights(run.checkpoints))
-    before_it = 1.0 if task.renewed else task.info.temperature
-    temperature = temperature_of(session, session.single, trainer, otherwise=before_it)
+    previous = 1.0 if task.renewed else task.info.temperature
+    temperature = temperature_of(session, session.single, trainer, otherwise=previous)
     own = _publish(task, session, store, run, train_rows=len(rows[0]), temperature=temperature)
     result = _result(task, run, own, tests, before, valid_before=valid_before, train_rows=len(rows[0]))
     return replace(result, resumed=resumed)
 
 
 def _session(task: _Task, compute: Compute) -> Session:
-    """The model, its encoder's layers unfrozen as asked for; with other labels its output layer is a fresh one."""
+    """The model with the configured encoder layers unfrozen, and a new output layer if its labels change."""
     info, loaded, layers = task.info, task.loaded, task.trainable_layers
     set_seeds(task.config.project.seed)
     if task.renewed:
@@ -408,7 +409,7 @@ def _session(task: _Task, compute: Compute) -> Session:
 
 
 def _figures(session: Session, dataset: EncodedDataset) -> dict[str, float]:
-    """Accuracy, macro-F1 and loss of the model as it stands."""
+    """Current accuracy, macro-F1 and loss."""
     probabilities = predict_probabilities(
         session.classifier,
         dataset.tokenized,
@@ -420,7 +421,7 @@ def _figures(session: Session, dataset: EncodedDataset) -> dict[str, float]:
 
 
 def _publish(task: _Task, session: Session, store: Store, run: Run, *, train_rows: int, temperature: float) -> Path:
-    """Write the model's own folder, and publish it; it says what the model is now, and which one it was made from."""
+    """Save the model with updated metadata, including its parent, and publish it."""
     info, trained = task.info, task.trainable_layers != 0
     described = replace(
         info,
@@ -442,7 +443,7 @@ def _publish(task: _Task, session: Session, store: Store, run: Run, *, train_row
     if trained:
         described = replace(described, encoder_fingerprint=encoder_fingerprint(session.encoder.model))
     if task.old.missing:
-        # Nobody knows whether the old test texts were trained on now: the model stands for the new split alone.
+        # The old test texts may now have been trained on, so only the new split is valid for tests.
         described = replace(described, split_fingerprint=store.split_fingerprint, train_rows=train_rows)
     own = own_folder(task.config, described)
     with publishing(task.config) as put:
@@ -452,7 +453,7 @@ def _publish(task: _Task, session: Session, store: Store, run: Run, *, train_row
             encoder=session.encoder,
             info=described,
             bundle=task.runtime.bundle_encoder or info.encoder_inside or trained,
-            seen=testing.texts_beside(task.loaded),
+            seen=testing.seen_texts(task.loaded),
         )
         put(own, task.target)
     return own
@@ -464,7 +465,7 @@ _NEW, _OLD = "new test", "old test"
 
 
 def _tests(task: _Task, store: Store) -> dict[str, Examples]:
-    """The rows to measure on: the new test split, and the old one where it is there and has the same labels."""
+    """The rows to test on: the new test split, and the old one if it is available and has the same labels."""
     wanted = task.config.test.sample_size
     tests = {_NEW: store.read("test", _at_most(wanted, store.count("test")), with_raw=True)}
     if not _why_no_old_test(task):
@@ -485,7 +486,7 @@ def _why_no_old_test(task: _Task) -> str:
     return ""
 
 
-def _said(task: _Task, model: LoadedModel, name: str, examples: Examples) -> np.ndarray:
+def _probabilities(task: _Task, model: LoadedModel, name: str, examples: Examples) -> np.ndarray:
     """Probabilities (N, C) of a model on one of the tests."""
     return testing.probabilities_of(task.config, model, examples, split=name, device=task.runtime.device)[0]
 
@@ -500,11 +501,11 @@ def _result(
     valid_before: dict[str, float] | None,
     train_rows: int,
 ) -> FinetuneResult:
-    """Measure the published model on the same rows, and draw."""
+    """Test the published model on the same rows, and draw the figures."""
     config, info, metric = task.config, task.info, task.settings.metric
     best, valid = best_epoch(run)
     published = load_model(own, encoder=task.runtime.encoder, offline=task.runtime.offline)
-    after = {name: _said(task, published, name, examples) for name, examples in tests.items()}
+    after = {name: _probabilities(task, published, name, examples) for name, examples in tests.items()}
     measured = {name: _measure(task, examples, after[name], before.get(name)) for name, examples in tests.items()}
     title = titled(
         f"{info.display_name}: learning curves of fine-tuning",
@@ -546,7 +547,7 @@ def _result(
 
 
 def _measure(task: _Task, examples: Examples, after: np.ndarray, before: np.ndarray | None) -> Measured:
-    level = testing.level_of(task.config)
+    level = testing.bootstrap_settings(task.config)
     scores = metrics.score(examples.labels, after, task.data.labels, **level)
     if before is None:
         return Measured(len(examples), scores, None, None)
@@ -559,7 +560,7 @@ def _measure(task: _Task, examples: Examples, after: np.ndarray, before: np.ndar
 
 
 def _entry(task: _Task, run: Run, result: FinetuneResult) -> dict[str, Any]:
-    """What the results file says of a fine-tuning."""
+    """The entry of a fine-tuning in the results file."""
     info = read_info(task.target)
     return {
         "name": f"{result.model}_Finetune",
