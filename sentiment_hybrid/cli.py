@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from sentiment_hybrid.config.schema import Config
 
 INTERRUPTED = 130
+#: Seconds in which two signals are one press of Ctrl-C: a launcher passes on what the terminal has sent as well.
+_ONE_PRESS = 0.5
 #: What a shell reports for a program that SIGPIPE ended, so that scripts can distinguish `| head` from a failure.
 READER_GONE = 141
 
@@ -67,7 +70,7 @@ def report(failure: BaseException) -> int:
     elif isinstance(failure, KeyboardInterrupt):
         _exit_on_next_interrupt()
         console.note("")
-        console.warn(str(failure) or "interrupted; every file is complete, or as it was before")
+        console.warn(_said_by_an_interrupt(failure) or "interrupted; every file is complete, or as it was before")
     elif isinstance(failure, BrokenPipeError):
         console.quiet_broken_pipe()
         return READER_GONE
@@ -85,6 +88,13 @@ def _exit_on_next_interrupt() -> None:
     """Another Ctrl-C, while threads are joined at exit, must not print a traceback."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+
+
+def _said_by_an_interrupt(failure: BaseException | None) -> str:
+    """What a command said when it was interrupted, also if a second interrupt came while it cleaned up."""
+    while failure is not None and not (isinstance(failure, KeyboardInterrupt) and str(failure)):
+        failure = failure.__context__
+    return "" if failure is None else str(failure)
 
 
 def _described(failure: Any) -> tuple[str, str]:
@@ -719,8 +729,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         os.environ.setdefault(name, value)
     if os.name == "posix" and threading.current_thread() is threading.main_thread():
         # A job scheduler's SIGTERM and a closed terminal must save the state as Ctrl-C does.
+        interrupt = _Interrupt()
         for number in stop_signals():
-            signal.signal(number, _interrupt)
+            signal.signal(number, interrupt)
     try:
         code = app(arguments and list(arguments), prog_name="senthy", standalone_mode=False) or 0
     except SystemExit as exit_:
@@ -752,5 +763,16 @@ def _flushed(code: int) -> int:
     return code
 
 
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+class _Interrupt:
+    """Handles Ctrl-C and its like: at the first, the command cleans up and ends; at the second, it ends at once."""
+
+    def __init__(self) -> None:
+        self._first: float | None = None
+
+    def __call__(self, number: int, frame: object) -> None:
+        if self._first is None:
+            self._first = time.monotonic()
+            raise KeyboardInterrupt
+        if time.monotonic() - self._first >= _ONE_PRESS:
+            console.last_words("stopped at once; the same command removes what was left incomplete when it runs again")
+            os._exit(INTERRUPTED)

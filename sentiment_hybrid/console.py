@@ -227,6 +227,13 @@ def error(message: str, *, problems: Sequence[str] = (), hint: str = "") -> None
         _line(hint, head="Hint: ", head_style="bold")
 
 
+def last_words(message: str) -> None:
+    """Print a warning just before the process ends in the middle of anything: no lock is waited for."""
+    line = f"\nwarning: {message}\n"
+    with suppress(OSError):
+        os.write(2, (f"\x1b[?25h{line}" if _live else line).encode())  # a bar hides the cursor
+
+
 def traceback(failure: BaseException) -> None:
     """Print the traceback of an error on stderr."""
     _line("".join(standard.format_exception(failure)).rstrip(), style="dim")

@@ -655,6 +655,43 @@ def test_sigterm_and_a_closed_terminal_are_an_interrupt(number: str) -> None:
     assert b"Traceback" not in err
 
 
+CLEANING = """
+import sys, types
+from sentiment_hybrid import cli, commands, console
+cli._ONE_PRESS = float(sys.argv.pop())
+def run(*a, **k):
+    with console.progress("reading"):
+        try:
+            print("ready", flush=True)
+            sys.stdin.readline()
+        finally:
+            try:
+                print("cleaning up", flush=True)
+                sys.stdin.readline()
+            finally:
+                print("cleaned up", flush=True)
+commands.data = types.SimpleNamespace(run=run, show=print)
+cli.main(["data"])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="these are no signals to handle elsewhere")
+@pytest.mark.parametrize("seconds", [0, 1000])
+def test_a_second_interrupt_ends_a_command_that_cleans_up_unless_it_is_the_same_press(seconds: float) -> None:
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", CLEANING, str(seconds)]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as child:
+        assert child.stdout is not None
+        for line in (b"ready\n", b"cleaning up\n"):
+            assert child.stdout.readline() == line
+            child.send_signal(signal.SIGINT)
+        out, err = child.communicate(b"\n", timeout=60)
+    assert child.returncode == 130
+    assert out == (b"cleaned up\n" if seconds else b"")
+    assert (b"interrupted" if seconds else b"stopped at once") in err
+    assert b"Traceback" not in err
+
+
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGHUP elsewhere")
 def test_nohup_is_respected() -> None:
     child = waiting("import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n")
