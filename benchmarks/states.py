@@ -86,11 +86,9 @@ def store(
     keys, lengths = window_keys(tokenized), tokenized.window_lengths
     by_length = np.concatenate(pack(lengths, np.arange(len(lengths)), 10_000))
     for part in np.array_split(by_length, options.shards):
-        blocks = (
-            random.standard_normal((int(lengths[block].sum()), options.hidden)).astype(np.float16)
-            for block in np.array_split(part, 20)
-        )
-        shards.write(folder, identity, blocks, keys=keys[part], lengths=lengths[part], part=0)
+        with shards.new_shard(folder, identity, keys=keys[part], lengths=lengths[part], part=0) as append:
+            for block in np.array_split(part, 20):
+                append(random.standard_normal((int(lengths[block].sum()), options.hidden)).astype(np.float16))
     found = [shards.Shard.read(shard) for shard in shards.shard_folders(folder)]
     started = time.perf_counter()
     for shard in found:

@@ -18,7 +18,7 @@ from sentiment_hybrid import console, paths
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine.states import shards
-from sentiment_hybrid.engine.training.kept_answers import count_texts
+from sentiment_hybrid.engine.training.teacher_cache import count_texts
 from sentiment_hybrid.errors import DatabaseError, UsageError
 from sentiment_hybrid.files import leftovers, reason
 

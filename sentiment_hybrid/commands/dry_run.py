@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from accelerate.utils import set_seed
+
 from sentiment_hybrid import console, distributed, paths
 from sentiment_hybrid.config.schema import JOINT, Config, Hpo, Train
 from sentiment_hybrid.data.store import Split, Store, open_store
@@ -22,7 +24,7 @@ from sentiment_hybrid.engine.training.teacher import check_teacher, open_teacher
 from sentiment_hybrid.runtime import Runtime
 from sentiment_hybrid.tuning.space import check_space
 from sentiment_hybrid.tuning.study import trials_in_copy
-from sentiment_hybrid.tuning.trials import TrialBench
+from sentiment_hybrid.tuning.trials import TrialTrainer
 
 Verb = Literal["train", "optimize"]
 
@@ -135,7 +137,7 @@ class Survey:
         self.rows = self._rows()
         self.examples = {split: store.read(split, min(rows, most or MOST_COUNTED)) for split, rows in self.rows.items()}
         self.compute = device.resolve(runtime.device, self.settings.precision)
-        prepare.set_seeds(config.project.seed)
+        set_seed(config.project.seed)
         self.encoder = prepare.load_or_build_encoder(
             config,
             lambda: self.examples["train"].texts,
@@ -217,7 +219,7 @@ class Survey:
 
     def _trials_done(self) -> int:
         """Read from a copy of the study, if it is in an SQLite file."""
-        facts = TrialBench(self.config, self.model, self.runtime).facts()
+        facts = TrialTrainer(self.config, self.model, self.runtime).facts()
         default = paths.study_db(self.config.paths.results_dir, self.model)
         return trials_in_copy(self.hpo.storage, self.config, self.model, facts, default=default)
 
@@ -284,6 +286,6 @@ class Survey:
                 config, store.labels, store.normalizer, compute=self.compute, token_budget=self.settings.token_budget,
                 offline=self.runtime.offline,
             )  # fmt: skip
-            texts, unread = teacher.unread(rows)
+            texts, unread = teacher.uncached(rows)
             notes.append(f"the teacher, {teacher.name}, answers {texts:,} texts, of which it reads {unread:,} first")
         return notes

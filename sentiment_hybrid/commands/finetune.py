@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from accelerate.utils import set_seed
+
 from sentiment_hybrid import console, distributed, paths, tables
 from sentiment_hybrid.commands.data import DataResult, prepare
 from sentiment_hybrid.config.schema import Config, Train
@@ -22,24 +24,21 @@ from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.evaluation import metrics
 from sentiment_hybrid.engine.evaluation.metrics import COMPARED, Comparison, Scores
 from sentiment_hybrid.engine.inference import testing
-from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.kept_models import own_folder, publishing
 from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo, load_model, read_info, save_model
-from sentiment_hybrid.engine.inference.session import EncodedDataset, Session, session_for
-from sentiment_hybrid.engine.training.checkpoints import best_weights, load_trainable
+from sentiment_hybrid.engine.inference.session import EncodedDataset, Session
 from sentiment_hybrid.engine.training.events import selection_score
-from sentiment_hybrid.engine.training.prepare import check_every_label, compute_for, encoded, new_trainer, set_seeds
+from sentiment_hybrid.engine.training.prepare import check_rows, compute_for, encode, new_trainer, read_at_most
+from sentiment_hybrid.engine.training.publish import draw_curves
 from sentiment_hybrid.engine.training.publish import temperature as temperature_of
-from sentiment_hybrid.engine.training.runner import best_epoch, fit, held, load_last
-from sentiment_hybrid.engine.training.runs import Run, now, versions
+from sentiment_hybrid.engine.training.runner import fit, load_last
+from sentiment_hybrid.engine.training.runs import FREE_TO_CHANGE, Run, now, versions
 from sentiment_hybrid.engine.training.tasks import weights_of_classes
 from sentiment_hybrid.errors import DatabaseError, LabelError, LockedError, OutputError, UsageError, count
 from sentiment_hybrid.files import check_writable, mark_used
 from sentiment_hybrid.models import renew_output
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder.module import Encoder, encoder_fingerprint
-from sentiment_hybrid.reporting.canvas import titled
-from sentiment_hybrid.reporting.plots import learning_curves
 from sentiment_hybrid.reporting.results import append_result
 from sentiment_hybrid.runtime import Runtime
 
@@ -229,7 +228,7 @@ class _Task:
 
     def fingerprint(self) -> str:
         """A hash of everything that the new model depends on."""
-        settings = self.settings.model_dump(mode="json", exclude={"checkpoint_minutes", "token_budget"})
+        settings = self.settings.model_dump(mode="json", exclude=set(FREE_TO_CHANGE))
         facts = {
             "format": 1,
             "parent": [self.info.weights_sha256, self.info.encoder_fingerprint],
@@ -322,20 +321,12 @@ def _prepare(
 
 
 def _tune(task: _Task, store: Store) -> FinetuneResult:
-    """Train, publish, test and record the result; only then is the run finished, and can no longer be resumed."""
-    started, resume = time.perf_counter(), task.runtime.resume
+    """Train, publish, evaluate and record the model; until the end of all this, the run can be resumed."""
+    started = time.perf_counter()
     rows = _rows(task, store)
-    kind, fingerprint = f"{task.info.head}-finetune", task.fingerprint()
-    run = (
-        Run.unfinished(task.config, kind, fingerprint)
-        if resume
-        else Run.start(task.config, kind, fingerprint, name=task.runtime.name)
-    )
-    with held(run, resume=resume):
-        if resume:
-            # Settings outside the fingerprint (token budget) must not change either.
-            kept = {name: getattr(task.config, name) for name in ("paths", "cache", "test")}
-            task = replace(task, config=run.config().model_copy(update=kept))
+    with Run.opened(task.config, f"{task.info.head}-finetune", task.fingerprint(), task.runtime) as run:
+        if task.runtime.resume:
+            task = replace(task, config=run.resumed_config(task.config, "paths", "cache", "test"))
         result = _tune_in(task, store, rows, run)
         result = replace(result, seconds=time.perf_counter() - started)
         result = replace(result, entry=_entry(task, run, result))
@@ -345,16 +336,13 @@ def _tune(task: _Task, store: Store) -> FinetuneResult:
 
 
 def _rows(task: _Task, store: Store) -> tuple[Examples, Examples]:
-    """Training and validation rows. Raises DataError or TrainingError if there are too few."""
+    """Training rows and validation rows. Raises DataError or TrainingError if there are too few."""
     settings = task.settings
     train = store.read("train", settings.sample_size)
-    check_every_label(train, store.labels, setting="finetune.sample_size")
-    weights_of_classes(settings.class_weights, train.labels, store.labels)  # report a wrong map before encoding
-    return train, store.read("valid", _at_most(settings.valid_sample_size, store.count("valid")))
-
-
-def _at_most(wanted: int | None, there: int) -> int:
-    return there if wanted is None else min(wanted, there)
+    valid = read_at_most(store, "valid", settings.valid_sample_size)
+    check_rows(train, valid, store.labels, setting="finetune.sample_size")
+    weights_of_classes(settings.class_weights, train.labels, store.labels)  # report mistakes before encoding
+    return train, valid
 
 
 def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Run) -> FinetuneResult:
@@ -366,7 +354,7 @@ def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Ru
     testing.warn_if_seen_by_mini(task.loaded, tests[_NEW])
     before = {} if task.renewed else {name: _probabilities(task, task.loaded, name, one) for name, one in tests.items()}
     session = _session(task, compute)
-    train, valid = (encoded(session, examples) for examples in rows)
+    train, valid = (encode(session, examples) for examples in rows)
     valid_before = None if task.renewed else _figures(session, valid)
     trainer = new_trainer(
         session,
@@ -377,11 +365,11 @@ def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Ru
         seed=config.project.seed,
         layer_decay=config.finetune.layer_decay,
     )
-    resumed = task.runtime.resume and load_last(trainer, run)
-    fit(trainer, run, minutes=settings.checkpoint_minutes)
-    load_trainable(session.classifier, best_weights(run.checkpoints))
-    previous = 1.0 if task.renewed else task.info.temperature
-    temperature = temperature_of(session, session.single, trainer, otherwise=previous)
+    resumed = load_last(trainer, run)
+    fit(trainer, run)
+    run.load_best(session.classifier)
+    temperature_before = 1.0 if task.renewed else task.info.temperature
+    temperature = temperature_of(session, session.single, trainer, otherwise=temperature_before)
     own = _publish(task, session, store, run, train_rows=len(rows[0]), temperature=temperature)
     result = _result(task, run, own, tests, before, valid_before=valid_before, train_rows=len(rows[0]))
     return replace(result, resumed=resumed)
@@ -390,13 +378,13 @@ def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Ru
 def _session(task: _Task, compute: Compute) -> Session:
     """The model with the configured encoder layers unfrozen, and a new output layer if its labels change."""
     info, loaded, layers = task.info, task.loaded, task.trainable_layers
-    set_seeds(task.config.project.seed)
+    set_seed(task.config.project.seed)
     if task.renewed:
         renew_output(loaded.classifier.head, len(task.data.labels))
         note(f"the output layer is new, for {', '.join(task.data.labels)} instead of {', '.join(info.labels)}")
     if layers == 0 and task.config.finetune.layer_decay is not None:
         note("finetune.layer_decay has no effect: no encoder layer is trained (finetune.trainable_layers)")
-    return session_for(
+    return Session(
         Classifier(Encoder(loaded.encoder.model, layers), loaded.classifier.head),
         loaded.encoder,
         compute=compute,
@@ -410,14 +398,7 @@ def _session(task: _Task, compute: Compute) -> Session:
 
 def _figures(session: Session, dataset: EncodedDataset) -> dict[str, float]:
     """Current accuracy, macro-F1 and loss."""
-    probabilities = predict_probabilities(
-        session.classifier,
-        dataset.tokenized,
-        compute=session.compute,
-        token_budget=session.token_budget,
-        states=dataset.states,
-    )
-    return metrics.quick(dataset.labels, probabilities)
+    return metrics.quick(dataset.labels, session.predict(dataset))
 
 
 def _publish(task: _Task, session: Session, store: Store, run: Run, *, train_rows: int, temperature: float) -> Path:
@@ -436,7 +417,7 @@ def _publish(task: _Task, session: Session, store: Store, run: Run, *, train_row
         temperature=temperature,
         label_coding={**(store.label_coding or {}), **({} if task.renewed else info.label_coding or {})},
         text_column=info.text_column or store.text_column,
-        valid=best_epoch(run)[1],
+        valid=run.best_epoch()[1],
         data=task.data.source,
         name=run.meta().get("name", ""),
     )
@@ -467,10 +448,10 @@ _NEW, _OLD = "new test", "old test"
 def _tests(task: _Task, store: Store) -> dict[str, Examples]:
     """The rows to test on: the new test split, and the old one if it is available and has the same labels."""
     wanted = task.config.test.sample_size
-    tests = {_NEW: store.read("test", _at_most(wanted, store.count("test")), with_raw=True)}
+    tests = {_NEW: read_at_most(store, "test", wanted, with_raw=True)}
     if not _why_no_old_test(task):
         with open_store(task.config.paths.data_db) as old:
-            rows = old.read("test", _at_most(wanted, old.count("test")), with_raw=True)
+            rows = read_at_most(old, "test", wanted, with_raw=True)
             tests[_OLD] = testing.own_texts(task.loaded, old, rows)
     return tests
 
@@ -503,18 +484,12 @@ def _result(
 ) -> FinetuneResult:
     """Test the published model on the same rows, and draw the figures."""
     config, info, metric = task.config, task.info, task.settings.metric
-    best, valid = best_epoch(run)
+    best, valid = run.best_epoch()
     published = load_model(own, encoder=task.runtime.encoder, offline=task.runtime.offline)
     after = {name: _probabilities(task, published, name, examples) for name, examples in tests.items()}
     measured = {name: _measure(task, examples, after[name], before.get(name)) for name, examples in tests.items()}
-    title = titled(
-        f"{info.display_name}: learning curves of fine-tuning",
-        data=task.data.source,
-        rows=count(train_rows, "training text"),
-        encoder=info.encoder_name,
-    )
-    curves = config.project.figure(run.folder / paths.RUN_CURVES)
-    learning_curves(curves, run.epochs(), title=title, best=best["epoch"])
+    name = f"{info.display_name}, fine-tuned"
+    draw_curves(config, run, name, data=task.data.source, train_rows=train_rows, encoder=info.encoder_name)
     files = testing.write_files(
         config, published, tests[_NEW], after[_NEW], None, measured[_NEW].after, name="finetune",
         data=task.data.source, labels=published.info.labels,

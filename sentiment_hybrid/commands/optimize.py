@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ from sentiment_hybrid.tuning import study as studies
 from sentiment_hybrid.tuning.search import Search, StudyStatus
 from sentiment_hybrid.tuning.space import check_space, distributions, fragment, with_params
 from sentiment_hybrid.tuning.study import Storage, TrialFacts
-from sentiment_hybrid.tuning.trials import TrialBench
+from sentiment_hybrid.tuning.trials import TrialTrainer
 from sentiment_hybrid.tuning.workers import open_runner
 
 if TYPE_CHECKING:
@@ -40,41 +40,69 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OptimizeResult:
-    """The result of a search.
+    """The result of a search, and of the final model.
 
-    Trial values are scores: a loss is negated. ``epochs_saved`` counts the epochs that pruning avoided. ``trained`` is
-    None without a final model, or if it had been published before; then only ``test`` is set.
+    Values of trials are scores: those of a loss are negative. ``epochs`` is the number of epochs of a trial that is not
+    pruned. ``trained`` is None without a final model, and if it was published before; then there is only ``test``.
     """
 
     model: str
     study: str
     storage: str
     metric: str
-    finished: int
-    pruned: int
-    failed: int
-    epochs_run: int
-    epochs_saved: int
-    best: TrialFacts
-    top: list[TrialFacts]
+    epochs: int
     trials: list[TrialFacts]
     importances: dict[str, float] | None
-    files: dict[str, Path]
-    seconds: float
+    data: str
+    files: dict[str, Path] = field(default_factory=dict)
+    seconds: float = 0.0
     trained: TrainResult | None = None
     test: TestResult | None = None
 
+    @property
+    def top(self) -> list[TrialFacts]:
+        """The ten best trials."""
+        return studies.best_of(self.trials)[:10]
 
-@dataclass(frozen=True)
-class _Found:
-    """The state of a study after a search, without its storage."""
+    @property
+    def best(self) -> TrialFacts:
+        """The best trial."""
+        return self.top[0]
 
-    study: str
-    storage: str
-    trials: list[TrialFacts]
-    best: list[TrialFacts]
-    importances: dict[str, float] | None
-    data: str
+    @property
+    def counts(self) -> dict[str, int]:
+        """Numbers of trials that are ``finished``, ``pruned`` and ``failed``."""
+        states = [trial.state for trial in self.trials]
+        return {
+            "finished": states.count("complete"),
+            "pruned": states.count("pruned"),
+            "failed": states.count("failed"),
+        }
+
+    @property
+    def finished(self) -> int:
+        """Number of finished trials."""
+        return self.counts["finished"]
+
+    @property
+    def pruned(self) -> int:
+        """Number of pruned trials."""
+        return self.counts["pruned"]
+
+    @property
+    def failed(self) -> int:
+        """Number of failed trials."""
+        return self.counts["failed"]
+
+    @property
+    def epochs_run(self) -> int:
+        """Epochs trained in trials that did not fail."""
+        return sum(len(trial.epochs) for trial in self.trials if trial.state != "failed")
+
+    @property
+    def epochs_saved(self) -> int:
+        """Epochs saved by pruning."""
+        return sum(self.epochs - len(trial.epochs) for trial in self.trials if trial.state == "pruned")
 
 
 def optimize(
@@ -114,29 +142,51 @@ def run(config: Config, model: str, runtime: Runtime = Runtime(), *, final: bool
         "optimize", hint="Start one per machine: --workers N for several GPUs, --storage URL for several machines."
     )
     check_writable(config.paths.models_dir, config.paths.results_dir)
-    found = _search(config, model, runtime)
-    files = {"best_params": _write_best(config, model, found), **_draw(config, model, found)}
-    result = _result(config, model, found, files)
-    if final:
-        trained, test = _train_final(config, model, found, runtime)
-        result = replace(result, trained=trained, test=test)
-    return replace(result, seconds=time.perf_counter() - started)
+    result = _search(config, model, runtime)
+    files = {"best_params": _write_best(config, model, result), **_draw(config, model, result)}
+    trained, test = _train_final(config, model, result, runtime) if final else (None, None)
+    return replace(result, files=files, trained=trained, test=test, seconds=time.perf_counter() - started)
 
 
 # --- the search ------------------------------------------------------------------------------------------------------
 
 
-def _search(config: Config, model: str, runtime: Runtime) -> _Found:
+def _search(config: Config, model: str, runtime: Runtime) -> OptimizeResult:
+    """Run the trials that are missing. Raises StudyError if no trial has finished."""
     hpo = config.model(model).hpo
     default = paths.study_db(config.paths.results_dir, model)
     with studies.open_storage(hpo.storage, default=default) as storage:
-        bench = TrialBench(config, model, runtime)
-        study, replaced = studies.open_study(storage, studies.identity(config, model, bench.facts()), config)
-        for text in (*bench.notes, *([replaced] if replaced else [])):
+        trial_trainer = TrialTrainer(config, model, runtime)
+        study, replaced = studies.open_study(storage, studies.identity(config, model, trial_trainer.facts()), config)
+        for text in (*trial_trainer.notes, *([replaced] if replaced else [])):
             note(text)
         note(f"study {study.study_name} in {storage.shown}")
-        _run_trials(config, model, study, storage, bench, runtime)
-        return _found(study, storage, bench.fingerprint)
+        _run_trials(config, model, study, storage, trial_trainer, runtime)
+        trials = studies.ended_trials(study)
+        if not studies.best_of(trials):
+            raise _no_best(study, storage, trials)
+        return OptimizeResult(
+            model=display_name(model, encoder_family(config.encoder.name)),
+            study=study.study_name,
+            storage=storage.shown,
+            metric=config.model(model).train.metric,
+            epochs=hpo.epochs,
+            trials=trials,
+            importances=studies.importances(study),
+            data=trial_trainer.fingerprint,
+        )
+
+
+def _no_best(study: optuna.Study, storage: Storage, trials: Sequence[TrialFacts]) -> StudyError:
+    failed = [trial for trial in trials if trial.failure]
+    why = f"; the last one failed: {failed[-1].failure.strip().splitlines()[-1]}" if failed else ""
+    pruned = sum(trial.state == "pruned" for trial in trials)
+    return StudyError(
+        f"no trial of the study {study.study_name} has finished "
+        f"({pruned} were pruned, {len(trials) - pruned} failed){why}",
+        hint=f"The study is kept in {storage.shown}: run the command again with a longer --timeout or more "
+        "--n-trials, or fix the cause.",
+    )
 
 
 def _run_trials(
@@ -144,11 +194,11 @@ def _run_trials(
     model: str,
     study: optuna.Study,
     storage: Storage,
-    bench: TrialBench,
+    trial_trainer: TrialTrainer,
     runtime: Runtime,
 ) -> None:
     hpo = config.model(model).hpo
-    runner = open_runner(bench, hpo.workers, runtime)
+    runner = open_runner(trial_trainer, hpo.workers, runtime)
     with closing(runner), progress("searching", hpo.n_trials, unit="trials") as bar, ExitStack() as stack:
         search = Search(
             study,
@@ -163,7 +213,7 @@ def _run_trials(
             show_trials=_TrialBars(stack, bar, hpo.epochs).show,
         )
         if search.missing() > 0:
-            bench.prepare(_encoding)
+            trial_trainer.prepare(_encoding)
         try:
             search.run()
         except KeyboardInterrupt:
@@ -219,51 +269,26 @@ def figure(value: float, metric: str) -> float:
     return value if METRICS[metric] else -value
 
 
-def _found(study: optuna.Study, storage: Storage, data: str) -> _Found:
-    """The outcome of a study. Raises StudyError if no trial finished, so that there is no best one."""
-    trials = studies.ended_trials(study)
-    best = studies.best_of(trials)
-    if not best:
-        failed = [trial for trial in trials if trial.failure]
-        why = f"; the last one failed: {failed[-1].failure.strip().splitlines()[-1]}" if failed else ""
-        pruned = sum(trial.state == "pruned" for trial in trials)
-        raise StudyError(
-            f"no trial of the study {study.study_name} has finished "
-            f"({pruned} were pruned, {len(trials) - pruned} failed){why}",
-            hint=f"The study is kept in {storage.shown}: run the command again with a longer --timeout or more "
-            "--n-trials, or fix the cause.",
-        )
-    return _Found(
-        study=study.study_name,
-        storage=storage.shown,
-        trials=trials,
-        best=best,
-        importances=studies.importances(study),
-        data=data,
-    )
+# --- files -----------------------------------------------------------------------------------------------------------
 
 
-# --- outputs -------------------------------------------------------------------------------------------
-
-
-def _write_best(config: Config, model: str, found: _Found) -> Path:
-    """The best parameters as a fragment of a config, to be merged over any other."""
-    metric = config.model(model).train.metric
-    best = found.best[0]
+def _write_best(config: Config, model: str, found: OptimizeResult) -> Path:
+    """Write the best parameters as a part of a configuration, to be merged into any other."""
+    best = found.best
     assert best.value is not None
     path = paths.best_params(config.paths.results_dir, model)
-    of = console.metric_values({metric: figure(best.value, metric)})
+    of = console.metric_values({found.metric: figure(best.value, found.metric)})
     lines = [
         f"# The best parameters of the study {found.study!r} in {found.storage}:",
         f"# trial {best.number}, validation {of} in epoch {best.best_epoch}.",
-        "# A fragment of a configuration: what is not named here stays as it is.",
+        "# A part of a configuration; all other settings stay as they are.",
     ]
     with written(path), atomic_file(path) as aside:
         aside.write_text("\n".join(lines) + "\n" + dump(fragment(model, best.params)), encoding="utf-8")
     return path
 
 
-def _draw(config: Config, model: str, found: _Found) -> dict[str, Path]:
+def _draw(config: Config, model: str, found: OptimizeResult) -> dict[str, Path]:
     section = config.model(model)
     metric, rows = section.train.metric, section.hpo.sample_size
 
@@ -294,39 +319,16 @@ def _plotted(trial: TrialFacts) -> Mapping[str, Any]:
     return {**facts, "params": trial.params, "epochs": trial.epochs}
 
 
-def _result(config: Config, model: str, found: _Found, files: dict[str, Path]) -> OptimizeResult:
-    section = config.model(model)
-    states = [trial.state for trial in found.trials]
-    scored = [trial for trial in found.trials if trial.state != "failed"]
-    return OptimizeResult(
-        model=display_name(model, encoder_family(config.encoder.name)),
-        study=found.study,
-        storage=found.storage,
-        metric=section.train.metric,
-        finished=states.count("complete"),
-        pruned=states.count("pruned"),
-        failed=states.count("failed"),
-        epochs_run=sum(len(trial.epochs) for trial in scored),
-        epochs_saved=sum(section.hpo.epochs - len(trial.epochs) for trial in scored if trial.state == "pruned"),
-        best=found.best[0],
-        top=found.best[:10],
-        trials=found.trials,
-        importances=found.importances,
-        files=files,
-        seconds=0.0,
-    )
-
-
 # --- the final model -------------------------------------------------------------------------------------------------
 
 
 def _train_final(
-    config: Config, model: str, found: _Found, runtime: Runtime
+    config: Config, model: str, found: OptimizeResult, runtime: Runtime
 ) -> tuple[TrainResult | None, TestResult | None]:
     """Train with the best parameters, or resume that; if the model is already published, only return its test."""
-    config, purpose = final_training(config, model, found.best[0], _counts(found.trials), found.study, found.storage)
+    config, purpose = final_training(config, model, found)
     include_valid = purpose.include_valid
-    if (warning := shorter_than_the_best(config, model, found.best[0])) and not include_valid:
+    if (warning := shorter_than_the_best(config, model, found.best)) and not include_valid:
         note(warning)
     resume = can_resume(config, model, found.data, include_valid=include_valid)
     if not resume and _is_done(config, model, found.data, purpose, bundle=runtime.bundle_encoder):
@@ -338,10 +340,9 @@ def _train_final(
     return trained, trained.test
 
 
-def final_training(
-    config: Config, model: str, best: TrialFacts, counts: Mapping[str, int], study: str, storage: str
-) -> tuple[Config, train_command.Purpose]:
-    """The config of the final model, and the facts about the search for its entry in the results."""
+def final_training(config: Config, model: str, found: OptimizeResult) -> tuple[Config, train_command.Purpose]:
+    """The configuration of the final model, and the facts about the search for its entry in the results file."""
+    best = found.best
     config = with_params(config, model, best.params)
     section = config.model(model)
     include_valid = section.hpo.final.include_valid
@@ -350,9 +351,9 @@ def final_training(
         settings = section.train.model_copy(update={"epochs": best.best_epoch, "patience": None})
         config = config.model_copy(update={model: section.model_copy(update={"train": settings})})
     facts = {
-        "study": study,
-        "storage": storage,
-        "trials": dict(counts),
+        "study": found.study,
+        "storage": found.storage,
+        "trials": found.counts,
         "best_trial": best.number,
         "best_value": best.value,
         "best_params": best.params,
@@ -374,15 +375,10 @@ def shorter_than_the_best(config: Config, model: str, best: TrialFacts) -> str:
     )
 
 
-def _counts(trials: Sequence[TrialFacts]) -> dict[str, int]:
-    states = [trial.state for trial in trials]
-    return {"finished": states.count("complete"), "pruned": states.count("pruned"), "failed": states.count("failed")}
-
-
 def _is_done(
     config: Config, model: str, data_fingerprint: str, purpose: train_command.Purpose, *, bundle: bool
 ) -> bool:
-    """Whether the published model is this one and its entry is in the results."""
+    """Whether the published model is the final one, and has an entry in the results file."""
     if not is_published(config, model, data_fingerprint, include_valid=purpose.include_valid, bundle=bundle):
         return False
     info = read_info(paths.published_model(config.paths.models_dir, model))

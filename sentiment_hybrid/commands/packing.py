@@ -14,7 +14,7 @@ from sentiment_hybrid.engine.inference.model_directory import LoadedModel, load_
 from sentiment_hybrid.engine.inference.pack import pack
 from sentiment_hybrid.engine.inference.predictor import published
 from sentiment_hybrid.engine.inference.testing import trained_keys
-from sentiment_hybrid.engine.training.distill import keys_beside
+from sentiment_hybrid.engine.training.distill import extra_keys
 from sentiment_hybrid.errors import DatabaseError, UsageError
 from sentiment_hybrid.files import atomic_dir, written
 from sentiment_hybrid.heads import HEADS
@@ -80,7 +80,7 @@ def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:
                 return None
             keys = [trained_keys(store, max(model.info.train_rows for model in models))]
             made_by = store.split_keys
-            beside = keys_beside(config, JOINT, store)
+            beside = extra_keys(config, JOINT, store)
     except DatabaseError as error:
         note(f"{error.message}: the pack does not record the training texts")
         return None

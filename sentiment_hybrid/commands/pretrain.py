@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from accelerate.utils import set_seed
 
 from sentiment_hybrid import console, distributed, paths
 from sentiment_hybrid.config.schema import Config
@@ -20,11 +21,11 @@ from sentiment_hybrid.data.unlabelled import read_unlabelled
 from sentiment_hybrid.engine import device
 from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
 from sentiment_hybrid.engine.device import Compute, resolve
-from sentiment_hybrid.engine.training.checkpoints import best_weights, load_trainable
 from sentiment_hybrid.engine.training.fingerprint import encoder_files
-from sentiment_hybrid.engine.training.mlm import MaskedLanguage, Masking, hidden_when_held_out, perplexity
-from sentiment_hybrid.engine.training.prepare import compute_for, set_seeds
-from sentiment_hybrid.engine.training.runner import best_epoch, fit, held, load_last
+from sentiment_hybrid.engine.training.mlm import MaskedLanguage, Masking, count_masked_held_out, perplexity
+from sentiment_hybrid.engine.training.prepare import compute_for, read_at_most
+from sentiment_hybrid.engine.training.publish import draw_curves
+from sentiment_hybrid.engine.training.runner import fit, load_last
 from sentiment_hybrid.engine.training.runs import FREE_TO_CHANGE, Run, now, versions
 from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import DatabaseError, DataError, UsageError, count
@@ -40,8 +41,6 @@ from sentiment_hybrid.models.encoder.hub import (
 from sentiment_hybrid.models.encoder.mlm import MaskedLanguageModel, head_weights
 from sentiment_hybrid.models.encoder.module import encoder_fingerprint, max_positions, set_dropout
 from sentiment_hybrid.models.tokenizer import Tokenizer, read_added_tokens, train_tokenizer
-from sentiment_hybrid.reporting.canvas import titled
-from sentiment_hybrid.reporting.plots import learning_curves
 from sentiment_hybrid.runtime import Runtime
 
 #: Name of its runs.
@@ -108,8 +107,7 @@ def run(config: Config, runtime: Runtime = Runtime()) -> PretrainResult:
     )
     fingerprint = distributed.together(lambda: _fingerprint(config, texts))
     distributed.check_same(fingerprint, "settings, texts or an encoder")
-    resume = runtime.resume
-    with _run(config, fingerprint, texts, resume=resume) as run, held(run, resume=resume):
+    with Run.opened(config, RUN_NAME, fingerprint, runtime, data_fingerprint=texts.fingerprint) as run:
         result = _run_one(config, run, texts, runtime)
         run.finish()
     return replace(result, seconds=time.perf_counter() - started)
@@ -126,32 +124,22 @@ def _check_output(output: Path) -> None:
         )
 
 
-@contextmanager
-def _run(config: Config, fingerprint: str, texts: _Texts, *, resume: bool) -> Iterator[Run]:
-    if resume:
-        yield Run.unfinished(config, RUN_NAME, fingerprint)
-    else:
-        yield Run.start(config, RUN_NAME, fingerprint, data_fingerprint=texts.fingerprint)
-
-
 def _run_one(config: Config, run: Run, texts: _Texts, runtime: Runtime) -> PretrainResult:
     compute = compute_for(run, device=runtime.device, precision=config.pretrain.precision)
     if runtime.resume:
-        before = distributed.from_main(run.config)
+        before = run.resumed_config(config, "paths")
         output = {"output_dir": config.pretrain.output_dir, "added_tokens": config.pretrain.added_tokens}
-        config = before.model_copy(
-            update={"paths": config.paths, "pretrain": before.pretrain.model_copy(update=output)}
-        )
+        config = before.model_copy(update={"pretrain": before.pretrain.model_copy(update=output)})
     encoder, trainer = distributed.together(lambda: _prepare(config, texts, compute, offline=runtime.offline))
     run.settle(compute.describe(), encoder=encoder.fingerprint)
-    resumed = runtime.resume and load_last(trainer, run)
+    resumed = load_last(trainer, run)
     if not resumed and encoder.source != "scratch":
         before_training = trainer.task.validate(
             trainer.bare, compute=compute, token_budget=trainer.token_budget, accelerator=trainer.accelerator
         )
         if before_training and distributed.is_main():
             run.note(perplexity_before=perplexity(before_training["loss"]))
-    fit(trainer, run, minutes=config.pretrain.checkpoint_minutes)
+    fit(trainer, run)
     return distributed.from_main(lambda: _publish(config, run, texts, encoder, trainer, resumed=resumed))
 
 
@@ -161,8 +149,7 @@ def _read(config: Config, *, offline: bool) -> _Texts:
     if settings.source is None:
         try:
             with open_store(config.paths.data_db) as store:
-                wanted = settings.valid_sample_size
-                held_out = store.read("valid", None if wanted is None else min(wanted, store.count("valid")))
+                held_out = read_at_most(store, "valid", settings.valid_sample_size)
                 train = store.read("train", settings.sample_size)
                 texts = _Texts(
                     str(config.paths.data_db), train.texts, held_out.texts, store.normalizer, store.fingerprint
@@ -257,7 +244,7 @@ def _revision(config: Config) -> str | None:
 def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) -> tuple[LoadedEncoder, Trainer]:
     """Prepare everything up to the first step."""
     settings, base = config.pretrain, _base(config)
-    set_seeds(config.project.seed)
+    set_seed(config.project.seed)
     encoder = _start(config, texts, offline=offline)
     model = MaskedLanguageModel(encoder.model)
     if base != paths.SCRATCH:
@@ -321,7 +308,7 @@ def _check_vocabulary(config: Config, tokenizer: Tokenizer, texts: _Texts) -> No
 
 
 def _check_held_out(texts: _Texts, valid: TokenizedTexts, masking: Masking) -> None:
-    if not hidden_when_held_out(valid, masking):
+    if not count_masked_held_out(valid, masking):
         raise DataError(
             f"too few tokens in {count(len(texts.valid), 'held-out text')}: none is masked, so perplexity cannot be "
             "measured",
@@ -340,8 +327,8 @@ def _publish(
     config: Config, run: Run, texts: _Texts, encoder: LoadedEncoder, trainer: Trainer, *, resumed: bool
 ) -> PretrainResult:
     """Write the encoder and LM head of the best epoch, and how they were made."""
-    load_trainable(trainer.bare, best_weights(run.checkpoints))
-    best, valid = best_epoch(run)
+    run.load_best(trainer.bare)
+    best, valid = run.best_epoch()
     epochs, before = run.epochs(), run.meta().get("perplexity_before")
     result = PretrainResult(
         encoder_dir=config.pretrain.output_dir,
@@ -381,14 +368,7 @@ def _publish(
             "versions": versions(),
         }
         write_json(aside / paths.PRETRAINED_JSON, document)
-    title = titled(
-        "Pretraining: learning curves",
-        data=texts.name,
-        rows=count(result.texts, "training text"),
-        encoder=result.base,
-    )
-    curves = config.project.figure(run.folder / paths.RUN_CURVES)
-    learning_curves(curves, epochs, title=title, best=result.best_epoch)
+    draw_curves(config, run, "Pretraining", data=texts.name, train_rows=result.texts, encoder=result.base)
     return result
 
 

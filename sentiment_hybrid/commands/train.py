@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sentiment_hybrid import console, distributed, paths
 from sentiment_hybrid.config.schema import JOINT, Config
-from sentiment_hybrid.data.store import Store, open_store
+from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine.device import resolve
 from sentiment_hybrid.engine.inference.kept_models import NEEDED, kept_models, publishing, remove_old
 from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.inference.testing import TestResult, evaluate
 from sentiment_hybrid.engine.training.events import selection_score
 from sentiment_hybrid.engine.training.fingerprint import can_resume, train_fingerprint
-from sentiment_hybrid.engine.training.prepare import compute_for, prepare, read_rows
+from sentiment_hybrid.engine.training.prepare import prepare, read_rows
 from sentiment_hybrid.engine.training.publish import publish
-from sentiment_hybrid.engine.training.runner import best_epoch, fit, held, load_last
+from sentiment_hybrid.engine.training.runner import fit, load_last
 from sentiment_hybrid.engine.training.runs import Run, now, versions
 from sentiment_hybrid.engine.training.teacher import check_teacher
 from sentiment_hybrid.files import check_writable
@@ -102,7 +101,7 @@ def run(
     test: bool = True,
     purpose: Purpose = Purpose(),
 ) -> TrainResult:
-    """As `train`; started in several processes by torchrun or accelerate launch, all of them train one model.
+    """As `train`; several processes started by torchrun or accelerate launch train one model together.
 
     The main process writes, and all return the same result. ``optimize`` passes its own ``purpose``.
     """
@@ -115,7 +114,7 @@ def run(
 
 
 def run_joint(config: Config, runtime: Runtime = Runtime(), *, test: bool = True) -> tuple[TrainResult, ...]:
-    """Train the heads of ``joint.models`` together, their losses summed; the result of each."""
+    """Train the heads of ``joint.models`` together, with the sum of their losses; returns the result of each."""
     _check(config, runtime)
     purpose = Purpose(name="Joint", facts={JOINT: config.joint.model_dump(mode="json")})
     targets = {head: paths.published_model(config.paths.models_dir, head) for head in config.heads(JOINT)}
@@ -130,76 +129,59 @@ def _check(config: Config, runtime: Runtime) -> None:
 def _train(
     config: Config, model: str, runtime: Runtime, targets: Mapping[str, Path | None], *, test: bool, purpose: Purpose
 ) -> tuple[TrainResult, ...]:
-    """Open, prepare, fit, publish, test: one result for each head in ``targets``.
+    """Open, prepare, fit, publish, test; returns one result for each head in ``targets``.
 
     A target is where the model is published; with None it is only saved, as a candidate.
     """
-    started = time.perf_counter()
+    started, include_valid = time.perf_counter(), purpose.include_valid
     with distributed.together(lambda: open_store(config.paths.data_db)) as store:
         distributed.together(lambda: check_teacher(config, store.labels))
-        include_valid = purpose.include_valid
         rows = distributed.together(lambda: read_rows(config, model, store, include_valid=include_valid))
-        with _open_run(config, model, runtime, store, include_valid=include_valid) as run:
-            settings = _as_started(config, run) if runtime.resume else config
-            compute = compute_for(run, device=runtime.device, precision=config.training(model).precision)
-            session, trainer = prepare(settings, model, runtime, store, rows, compute)
-            run.settle(compute.describe(), encoder=session.encoder.fingerprint)
-            resumed = runtime.resume and load_last(trainer, run)
+        fingerprint = distributed.together(
+            lambda: train_fingerprint(config, model, store.fingerprint, include_valid=include_valid)
+        )
+        distributed.check_same(fingerprint, "settings, a database or an encoder")
+        with Run.opened(config, model, fingerprint, runtime, data_fingerprint=store.fingerprint) as run:
+            # A teacher may have been moved; the fingerprint identifies it by its content.
+            free = ("paths", "distill", "cache", "test")
+            settings = run.resumed_config(config, *free) if runtime.resume else config
+            session, trainer = prepare(settings, model, runtime, store, rows, run)
+            resumed = load_last(trainer, run)
 
-            fit(trainer, run, minutes=settings.training(model).checkpoint_minutes)
+            fit(trainer, run)
 
             bundle = runtime.bundle_encoder
-            own = distributed.from_main(
-                lambda: publish(
-                    settings, store, session, trainer, run, targets, bundle=bundle, include_valid=include_valid
-                )
+            folders = distributed.from_main(
+                lambda: publish(settings, model, store, session, trainer, run, targets, bundle=bundle)
             )
             passes = sum(distributed.gather(session.states.passes if session.states else 0))
             seconds = time.perf_counter() - started
             results = distributed.from_main(
-                lambda: tuple(
-                    _result(run, target or own[head], resumed=resumed, passes=passes, seconds=seconds)
+                lambda: {
+                    head: _result(run, target or folders[head], resumed=resumed, passes=passes, seconds=seconds)
                     for head, target in targets.items()
-                )
+                }
             )
-            if test:
+            if test:  # in the run's own folder, since another process may have published another model by now
                 results = distributed.from_main(
-                    lambda: tuple(
-                        _tested(config, head, runtime, purpose, result, own[head])
-                        for head, result in zip(targets, results, strict=True)
-                    )
+                    lambda: {
+                        head: _record(
+                            config,
+                            head,
+                            purpose,
+                            result,
+                            evaluate(config, head, runtime, load_model_path=folders[head]),
+                        )
+                        for head, result in results.items()
+                    }
                 )
-            # Only now: until then, resuming the run must be possible.
+            # Last, because until then the run can be resumed.
             run.finish(encoder_passes=passes, **{NEEDED: None in targets.values()})
-    return results
-
-
-@contextmanager
-def _open_run(config: Config, model: str, runtime: Runtime, store: Store, *, include_valid: bool) -> Iterator[Run]:
-    """A new run, or the unfinished one of the same settings and data, locked for this process."""
-    fingerprint = distributed.together(
-        lambda: train_fingerprint(config, model, store.fingerprint, include_valid=include_valid)
-    )
-    distributed.check_same(fingerprint, "settings, a database or an encoder")
-    if runtime.resume:
-        run = Run.unfinished(config, model, fingerprint)
-    else:
-        run = Run.start(config, model, fingerprint, name=runtime.name, data_fingerprint=store.fingerprint)
-    with held(run, resume=runtime.resume):
-        yield run
-
-
-def _as_started(config: Config, run: Run) -> Config:
-    """The config with which a run was started: settings outside the fingerprint (token budget) must not change either.
-
-    A teacher is identified by its content, and may have been moved.
-    """
-    kept = {"paths": config.paths, "distill": config.distill, "cache": config.cache, "test": config.test}
-    return distributed.from_main(run.config).model_copy(update=kept)
+    return tuple(results.values())
 
 
 def _result(run: Run, model_dir: Path, *, resumed: bool, passes: int, seconds: float) -> TrainResult:
-    best, valid = best_epoch(run)
+    best, valid = run.best_epoch()
     return TrainResult(
         model=read_info(model_dir).display_name,
         model_dir=model_dir,
@@ -213,22 +195,10 @@ def _result(run: Run, model_dir: Path, *, resumed: bool, passes: int, seconds: f
     )
 
 
-def _tested(
-    config: Config, model: str, runtime: Runtime, purpose: Purpose, result: TrainResult, own: Path
+def _record(
+    config: Config, model: str, purpose: Purpose, result: TrainResult, test: TestResult, seed: int | None = None
 ) -> TrainResult:
-    """Test the model and add the entry of the training to the results.
-
-    It is tested in its own folder, because another process may have published another model meanwhile.
-    """
-    tested = replace(evaluate(config, model, runtime, load_model_path=own), model_dir=result.model_dir)
-    return _recorded(config, model, purpose, replace(result, test=tested))
-
-
-def _recorded(
-    config: Config, model: str, purpose: Purpose, result: TrainResult, seed: int | None = None
-) -> TrainResult:
-    """Add the entry of a tested model to the results; ``seed`` is its own, if it is one of several."""
-    assert result.test is not None
+    """Add the test to the result and to the results file; ``seed`` is given if the model is one of several."""
     entry = {
         "name": f"{result.model}_{purpose.name}",
         "created": now(),
@@ -238,14 +208,14 @@ def _recorded(
         "epochs": result.epochs,
         "seconds": round(result.seconds, 3),
         "valid": result.valid,
-        **result.test.entry,
+        **test.entry,
         **purpose.facts,
         **({} if seed is None else {"seed": seed, "seeds": result.seeds}),
         "config": config.to_keep().model_dump(mode="json", include={"project", "data", "encoder", model}),
         "versions": versions(),
     }
     append_result(paths.results_json(config.paths.results_dir), entry)
-    return replace(result, test=replace(result.test, entry=entry))
+    return replace(result, test=replace(test, entry=entry, model_dir=result.model_dir))
 
 
 # --- several seeds ---------------------------------------------------------------------------------------------------
@@ -256,44 +226,42 @@ def _run_seeds(
 ) -> TrainResult:
     """One run per seed; the model with the best validation score is published, and all are tested, that one last."""
     first, metric = config.project.seed, config.model(model).train.metric
-    seeded = {
+    configs = {
         seed: config.model_copy(update={"project": config.project.model_copy(update={"seed": seed})})
         for seed in range(first, first + seeds)
     }
-    trained = {seed: _run_seed(of, model, runtime, purpose) for seed, of in seeded.items()}
+    trained = {seed: _run_seed(of, model, runtime, purpose) for seed, of in configs.items()}
     best = max(trained, key=lambda seed: selection_score(trained[seed].valid, metric))
+    order = sorted(trained, key=lambda seed: seed == best)  # the entry of the best one is the newest
 
-    def chosen() -> TrainResult:
+    def publish_best() -> TrainResult:
         with publishing(config) as put:
             put(trained[best].model_dir, published)
         results = trained | {best: replace(trained[best], model_dir=published)}
-        if test:
-            # The best one last, so that its entry is the newest.
-            for seed in sorted(results, key=lambda seed: seed == best):
-                with console.speaking(f"seed {seed}"):
-                    tested = evaluate(seeded[seed], model, runtime, load_model_path=trained[seed].model_dir)
-                results[seed] = replace(results[seed], test=tested)
-        results[best] = replace(results[best], seeds=_over_seeds(results, published=best))
-        if test:
-            for seed in sorted(results, key=lambda seed: seed == best):
-                results[seed] = _recorded(seeded[seed], model, purpose, results[seed], seed)
+        tests: dict[int, TestResult] = {}
+        for seed in order if test else ():
+            with console.speaking(f"seed {seed}"):
+                tests[seed] = evaluate(configs[seed], model, runtime, load_model_path=trained[seed].model_dir)
+        results[best] = replace(results[best], seeds=_over_seeds(results, tests, published=best))
+        for seed, tested in tests.items():
+            results[seed] = _record(configs[seed], model, purpose, results[seed], tested, seed)
         for result in trained.values():
             Run(result.run_dir).note(**{NEEDED: False})
         with publishing(config):
             remove_old(config, read_info(published))
         return results[best]
 
-    return distributed.from_main(chosen)
+    return distributed.from_main(publish_best)
 
 
 def _run_seed(config: Config, model: str, runtime: Runtime, purpose: Purpose) -> TrainResult:
     """Train one of several seeds, or, when resuming, reuse or continue its run."""
     data_fingerprint = distributed.together(lambda: _data_fingerprint(config))
-    fingerprint = train_fingerprint(config, model, data_fingerprint)
-    done = distributed.from_main(lambda: _done_seed(config, fingerprint)) if runtime.resume else None
-    if done is not None:
-        return done
-    runtime = replace(runtime, resume=runtime.resume and can_resume(config, model, data_fingerprint))
+    if runtime.resume:
+        fingerprint = train_fingerprint(config, model, data_fingerprint)
+        if (done := distributed.from_main(lambda: _done_seed(config, fingerprint))) is not None:
+            return done
+        runtime = replace(runtime, resume=can_resume(config, model, data_fingerprint))
     with console.speaking(f"seed {config.project.seed}"):
         (result,) = _train(config, model, runtime, {model: None}, test=False, purpose=purpose)
     return result
@@ -313,13 +281,15 @@ def _data_fingerprint(config: Config) -> str:
         return store.fingerprint
 
 
-def _over_seeds(results: Mapping[int, TrainResult], *, published: int) -> dict[str, Any]:
-    """Each seed's figures with mean and standard deviation, and which seed was published."""
+def _over_seeds(
+    results: Mapping[int, TrainResult], tests: Mapping[int, TestResult], *, published: int
+) -> dict[str, Any]:
+    """The metrics of all seeds with mean and standard deviation, and which seed was published."""
     figures = {f"valid_{name}": [one.valid[name] for one in results.values()] for name in ("macro_f1", "accuracy")}
-    tests = [result.test.scores for result in results.values() if result.test is not None]
     if tests:
-        figures["test_macro_f1"] = [scores.macro_f1.value for scores in tests]
-        figures["test_accuracy"] = [scores.accuracy.value for scores in tests]
+        scores = [tests[seed].scores for seed in results]
+        figures["test_macro_f1"] = [one.macro_f1.value for one in scores]
+        figures["test_accuracy"] = [one.accuracy.value for one in scores]
     return {
         "seeds": list(results),
         "published": published,

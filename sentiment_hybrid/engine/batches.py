@@ -26,6 +26,16 @@ class WindowStates(Protocol):
         """States of these windows, padded with zeros: (W, T, H)."""
 
 
+class MicroBatch(Protocol):
+    """Rows for one forward and backward pass, with everything that their loss needs."""
+
+    @property
+    def rows(self) -> np.ndarray: ...  # noqa: D102
+
+    def pinned(self) -> MicroBatch:
+        """The same in pinned memory, which is copied to a GPU asynchronously."""
+
+
 @dataclass(frozen=True)
 class TokenizedTexts:
     """N texts as W windows in flat arrays: no padding, no lists.
@@ -163,20 +173,6 @@ def pack(lengths: np.ndarray, rows: np.ndarray, token_budget: int) -> list[np.nd
             start = at
     batches.append(rows[start:])
     return batches
-
-
-def padding_share(
-    tokenized: TokenizedTexts, *, rows_per_step: int, token_budget: int, seed: int, epoch: int = 1, steps: int = 256
-) -> float:
-    """Share of padded places in the micro-batches of an epoch, from its first steps, which are a random sample."""
-    plan = plan_epoch(tokenized.lengths, rows_per_step=rows_per_step, token_budget=token_budget, seed=seed, epoch=epoch)
-    real = places = 0
-    for _, micro_batches in itertools.islice(plan, steps):
-        for rows in micro_batches:
-            lengths = tokenized.window_lengths_of(rows)
-            real += int(lengths.sum())
-            places += len(lengths) * int(lengths.max())
-    return 1.0 - real / max(1, places)
 
 
 def collate(tokenized: TokenizedTexts, rows: np.ndarray, states: WindowStates | None = None) -> Batch:

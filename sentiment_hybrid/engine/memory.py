@@ -1,4 +1,4 @@
-"""Memory: what was freed is kept for the next step; where it runs out, the same work is done in smaller batches."""
+"""Memory: freed blocks are reused by the next step; when memory runs out, the same work is done in smaller batches."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from sentiment_hybrid.engine.batches import pack
+from sentiment_hybrid import distributed
+from sentiment_hybrid.engine.batches import MicroBatch, pack
 from sentiment_hybrid.errors import TrainingError
 
 T = TypeVar("T")
 
-#: What torch, cuDNN and the C++ library say where their errors have no class of their own; lower case.
-_SAID = (
+#: Messages of torch, cuDNN and the C++ library whose errors have no class of their own; lower case.
+_MESSAGES = (
     "out of memory",
     "can't allocate memory",
     "cannot allocate memory",
@@ -28,30 +29,29 @@ _SAID = (
     "bad_alloc",
 )
 
-
-# Of <malloc.h>.
+# Constants of <malloc.h>, and the variables by which users set the same options.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
-_SAID_BY_THE_USER = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES")
+_USER_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES")
 
 
 @functools.cache
 def keep_freed() -> bool:
-    """Let the C library keep what is freed instead of giving it back to the system; returns whether it does.
+    """Make the C library keep freed memory instead of returning it to the system; returns whether it does.
 
-    The gradients, moments and activations of a step are as large as those of the step before. Given back and asked for
-    again, each page is cleared by the system anew: an eighth of the time of training all layers on a CPU.
+    Gradients, moments and activations have the same size in every step. Returning their pages to the system, which
+    clears them before reuse, costs an eighth of the time of training all layers on a CPU.
     """
     library = _c_library()
-    if library is None or any(os.environ.get(name) for name in _SAID_BY_THE_USER):
+    if library is None or any(os.environ.get(name) for name in _USER_SETTINGS):
         return False
     most = 2**31 - 1
-    # Some versions refuse so high a threshold for blocks of their own, but not that there be none.
-    own_blocks = library.mallopt(_M_MMAP_THRESHOLD, 2**30) or library.mallopt(_M_MMAP_MAX, 0)
-    return bool(library.mallopt(_M_TRIM_THRESHOLD, most) and own_blocks)
+    # Some versions reject such a high mmap threshold, but accept that mmap is not used at all.
+    no_mmap = library.mallopt(_M_MMAP_THRESHOLD, 2**30) or library.mallopt(_M_MMAP_MAX, 0)
+    return bool(library.mallopt(_M_TRIM_THRESHOLD, most) and no_mmap)
 
 
 def _c_library() -> ctypes.CDLL | None:
-    """glibc, where the program runs on it."""
+    """glibc, or None on other systems."""
     if not sys.platform.startswith("linux"):
         return None
     library = ctypes.CDLL(None)
@@ -59,28 +59,28 @@ def _c_library() -> ctypes.CDLL | None:
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether this failure says that the device or the machine has no memory left."""
+    """Whether the error means that the device or the machine is out of memory."""
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _SAID)
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _MESSAGES)
 
 
 def smaller(budget: int, batches: Sequence[np.ndarray], lengths: np.ndarray) -> int:
-    """The next budget to try after one of these batches did not fit: half of what the largest really took.
+    """The next budget to try after one of these batches did not fit: half the padded size of the largest.
 
-    0 where each of them is a single text, which no budget makes smaller.
+    0 if each of them is a single text, which cannot be split.
     """
     sizes = [padded_size(lengths, rows) for rows in batches if len(rows) > 1]
     return max(1, min(budget, max(sizes)) // 2) if sizes else 0
 
 
 def padded_size(lengths: np.ndarray, rows: np.ndarray) -> int:
-    """Tokens of these rows as one batch, its padding included."""
+    """Number of tokens of these rows as one batch, padding included."""
     return len(rows) * int(lengths[rows].max()) if len(rows) else 0
 
 
-def exhausted(what: str) -> TrainingError:
-    """The error where less per batch does not help."""
+def out_of_memory(what: str) -> TrainingError:
+    """The error if smaller batches do not help."""
     return TrainingError(
         f"out of memory: {what}",
         hint="Lower encoder.max_length or encoder.max_windows, the head's hidden size, or encoder.trainable_layers; "
@@ -89,7 +89,7 @@ def exhausted(what: str) -> TrainingError:
 
 
 def release(device: torch.device) -> None:
-    """Give back what failed work has left."""
+    """Free the memory of failed work."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -106,12 +106,11 @@ def in_batches(
     *,
     token_budget: int,
     device: torch.device,
-    lowered: Callable[[int], object] = lambda budget: None,
 ) -> Iterator[tuple[np.ndarray, T]]:
-    """Each batch of rows and what ``work`` makes of it; one that finds no memory is done again in smaller ones.
+    """Yield each batch of rows with the result of ``work``; a batch that runs out of memory is split and repeated.
 
-    Batches that follow stay under the lower budget, of which ``lowered`` hears. The order of rows is kept within a
-    batch that was cut, so that concatenated results fit concatenated rows.
+    The batches after it stay under the reduced budget. Splitting keeps the order of the rows, so the concatenated
+    results match the concatenated rows.
 
     Raises:
         TrainingError: a single text does not fit.
@@ -131,10 +130,66 @@ def in_batches(
         else:
             yield rows, made
             continue
-        # Outside of the except clause: the error holds on to the frames, and so to the memory, of what failed.
+        # Not inside the except clause: the exception keeps the failed frames alive, and with them their memory.
         release(device)
         budget = smaller(budget, [rows], lengths)
         if budget == 0:
-            raise exhausted(f"a single text of {int(lengths[rows].max()):,} tokens does not fit")
-        lowered(budget)
+            raise out_of_memory(f"a single text of {int(lengths[rows].max()):,} tokens does not fit")
         waiting.append(rows)
+
+
+class TokenBudget:
+    """The token budget of a training: halved when a step runs out of memory, on all processes alike.
+
+    Args:
+        tokens: the most tokens of a micro-batch at the start, padding included.
+        lengths: number of tokens of each text, (N,).
+        device: where memory is released.
+        processes: number of processes that train together.
+    """
+
+    def __init__(self, tokens: int, lengths: np.ndarray, *, device: torch.device, processes: int) -> None:
+        self.tokens, self.lengths = tokens, lengths
+        self.device, self.processes = device, processes
+        self._proven = 0  # the largest micro-batch that has fitted on every one of several processes
+
+    def split(self, own: list[MicroBatch], make: Callable[[np.ndarray], MicroBatch]) -> list[MicroBatch]:
+        """The micro-batches as they are, or smaller ones if the budget has been reduced since they were made."""
+        if all(len(part.rows) == 1 or padded_size(self.lengths, part.rows) <= self.tokens for part in own):
+            return own
+        rows = np.concatenate([part.rows for part in own])
+        return [make(part) for part in pack(self.lengths, rows, self.tokens)]
+
+    def fits(self, rows: np.ndarray, rehearse: Callable[[], bool], *, first: bool) -> bool:
+        """Whether each of several processes has memory for its share of these rows.
+
+        A process that failed alone would leave the others waiting for its gradients. So a step with a larger
+        micro-batch than any before it, which is rare, is first rehearsed without communication.
+        """
+        if self.processes == 1:
+            return True
+        largest = max(
+            padded_size(self.lengths, part)
+            for number in range(self.processes)
+            for part in pack(self.lengths, rows[number :: self.processes], self.tokens)
+        )
+        if largest <= self._proven:
+            return True
+        failed = distributed.agree(not rehearse())
+        # The first optimizer step allocates the moments, so a rehearsal before it proves nothing for later steps.
+        self._proven = 0 if failed or first else largest
+        return not failed
+
+    def lower(self, own: Sequence[MicroBatch]) -> tuple[int, int]:
+        """Free memory and halve the budget, on all processes alike; returns it before and after.
+
+        Raises:
+            TrainingError: no micro-batch can be split further.
+        """
+        release(self.device)
+        before = self.tokens
+        wanted = distributed.gather(smaller(before, [part.rows for part in own], self.lengths))
+        if not any(wanted):
+            raise out_of_memory("a single text does not fit")
+        self.tokens = min(budget for budget in wanted if budget)
+        return before, self.tokens

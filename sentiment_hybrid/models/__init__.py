@@ -1,4 +1,4 @@
-"""Heads by name: their classes, their settings, fresh ones."""
+"""Heads by name: their classes, their configurations, and new heads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def head_class(name: str) -> type[nn.Module]:
-    """The class of a head. Raises ConfigError for a name that is not registered, with the near ones."""
+    """The class of a head. Raises ConfigError for an unknown name, with a suggestion."""
     if name not in HEADS:
         near = difflib.get_close_matches(name, HEADS, n=1)
         mean = f"Did you mean `{near[0]}`? " if near else ""
@@ -27,11 +27,11 @@ def head_class(name: str) -> type[nn.Module]:
 
 
 def head_config(name: str, values: Mapping[str, Any]) -> Section:
-    """The head's config section from plain values, as ``model.json`` keeps them.
+    """The head's config section from plain values, as in ``model.json``.
 
     Raises:
-        ConfigError: the name is not registered.
-        ModelError: the values do not fit the section; every misfit is named.
+        ConfigError: the name is unknown.
+        ModelError: values are invalid; all of them are listed.
     """
     head_class(name)
     section: type[Section] = resolve(HEADS[name].config)
@@ -40,22 +40,22 @@ def head_config(name: str, values: Mapping[str, Any]) -> Section:
     except ValidationError as error:
         misfits = "; ".join(f"{'.'.join(map(str, item['loc'])) or name}: {item['msg']}" for item in error.errors())
         raise ModelError(
-            f"the stored settings of the {name} head do not fit this program: {misfits}",
+            f"the stored settings of the {name} head are not valid in this version: {misfits}",
             hint="The model was made by another version, or its files were edited: train it again.",
         ) from error
 
 
 def build_head(name: str, head_config: Section, *, input_size: int, num_classes: int) -> nn.Module:
-    """A head with fresh weights; its ``forward`` is the one that models/classifier.py describes.
+    """A head with new weights; models/classifier.py describes its ``forward``.
 
     Args:
         name: a key of HEADS.
         head_config: the head's section of the config (``config.lstm.head``).
-        input_size: width of a token state, H.
-        num_classes: labels, at least 2.
+        input_size: size of a token state, H.
+        num_classes: number of labels, at least 2.
 
     Raises:
-        ConfigError: the name is not registered.
+        ConfigError: the name is unknown.
         ValueError: fewer than two classes.
     """
     if num_classes < 2:
@@ -64,10 +64,10 @@ def build_head(name: str, head_config: Section, *, input_size: int, num_classes:
 
 
 def renew_output(head: nn.Module, num_classes: int) -> None:
-    """Give a head a fresh output layer for other classes, in place; all below it stays as it was trained."""
+    """Replace the output layer of a head by a new one for other classes, in place."""
     from torch import nn
 
-    # The output layer is the last linear layer of every head; a test goes through all of them.
+    # The output layer is the last linear layer of every head; a test checks all heads.
     name, old = [(name, module) for name, module in head.named_modules() if isinstance(module, nn.Linear)][-1]
     parent, _, attribute = name.rpartition(".")
     setattr(head.get_submodule(parent), attribute, nn.Linear(old.in_features, num_classes))

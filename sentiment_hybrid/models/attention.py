@@ -1,4 +1,4 @@
-"""Attention and pooling over (N, S, D) with a mask; what is padding gets weight zero, always."""
+"""Masked attention and pooling over (N, S, D); padding always has weight zero."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Queries whose weights are held at once while the attention that tokens receive is averaged.
+#: The number of queries whose weights are in memory at once in `received_attention`.
 _QUERIES_AT_ONCE = 256
-#: On a CPU, rows of up to so many tokens are attended to by two plain products: at the length of tweets these train
-#: about twice as fast as the fused kernel, whose blocks are mostly empty there; from some 200 tokens on it wins.
+#: On a CPU, rows of at most this many tokens use two matrix products. At the length of tweets, these train about twice
+#: as fast as the fused kernel, whose blocks are then mostly empty; the kernel is faster from about 200 tokens.
 _PLAIN_UP_TO = 128
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over the last dimension in float32; 0 where ``mask`` is False, all 0 in a row without any True."""
+    """Softmax over the last dimension in float32; 0 where ``mask`` is False, and all 0 in a row without True."""
     scores = scores.float().masked_fill(~mask, torch.finfo(torch.float32).min)
     return scores.softmax(-1) * mask
 
@@ -38,7 +38,7 @@ def uniform(mask: Tensor) -> Tensor:
 
 
 class AdditiveAttention(nn.Module):
-    """A learned context vector asks which positions matter (Yang et al. 2016, eq. 5-7 and 8-10).
+    """Attention with a learned context vector (Yang et al. 2016, eq. 5-7 and 8-10).
 
     ``u = tanh(W h + b)``, ``alpha = softmax(u . context)``, ``vector = sum alpha h``.
     """
@@ -63,7 +63,7 @@ class SelfAttention(nn.Module):
     def __init__(self, size: int, *, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        # The softmax over keys does not see a bias of the keys: it would be a weight that never learns.
+        # A bias of the keys would cancel in the softmax and never be trained.
         self.query = nn.Linear(size, size)
         self.key = nn.Linear(size, size, bias=False)
         self.value = nn.Linear(size, size)
@@ -72,11 +72,11 @@ class SelfAttention(nn.Module):
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """From ``states`` (N, S, D) and ``mask`` (N, S): attended states (N, S, D) and attention (N, S).
 
-        The attention is what a token receives, averaged over heads and real queries; it carries no gradient. In
-        training nobody reads it, and it is 0.
+        The attention is that which each token receives, averaged over heads and real queries, without gradient; in
+        training it is not used, and 0.
         """
         keys_mask = mask.clone()
-        keys_mask[:, 0] = True  # changes only a row without any real token, whose softmax would be 0 / 0
+        keys_mask[:, 0] = True  # affects only rows without real tokens, whose softmax would be 0 / 0
         query, key, value = (self._split(project(states)) for project in (self.query, self.key, self.value))
         mixed = attend(query, key, value, keys_mask[:, None, None, :])
         attended = self.output(mixed.transpose(1, 2).flatten(2))  # (N, S, D)
@@ -90,9 +90,9 @@ class SelfAttention(nn.Module):
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, keys_mask: Tensor) -> Tensor:
-    """Scaled dot-product attention over (N, heads, S, D), with ``keys_mask`` True for keys that may be seen.
+    """Scaled dot-product attention over (N, heads, S, D), with ``keys_mask`` True for visible keys.
 
-    The kernel follows the device and the length; what comes out is the same but for rounding.
+    The implementation depends on device and length; results are equal up to rounding.
     """
     if query.device.type != "cpu" or query.shape[2] > _PLAIN_UP_TO:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=keys_mask)
@@ -104,8 +104,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, keys_mask: Tensor) -> Tens
 def received_attention(query: Tensor, key: Tensor, mask: Tensor) -> Tensor:
     """Attention that each key receives, averaged over heads and real queries: (N, S), float32.
 
-    ``query`` and ``key`` are (N, heads, S, D / heads). Done in slices: a text of 4,000 tokens has 16 million weights
-    per head, too many to hold for the sake of a summary.
+    ``query`` and ``key`` are (N, heads, S, D / heads). Computed in slices, since a text of 4,000 tokens has 16 million
+    weights per head.
     """
     per_query = uniform(mask)  # (N, S)
     received = torch.zeros_like(per_query)

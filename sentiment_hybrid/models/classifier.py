@@ -1,4 +1,4 @@
-"""Encoder and head as one module, and how the windows of a text become one row."""
+"""Encoder and head as one module, and the concatenation of the windows of a text."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ if TYPE_CHECKING:
 
 
 class HeadOutput(NamedTuple):
-    """What every head returns; a NamedTuple because accelerate converts those to float32 and dataclasses not.
+    """The output of every head; a NamedTuple, because accelerate converts those to float32, but not dataclasses.
 
-    ``logits`` is (B, C). ``attention`` is (B, S), detached: S is the most real tokens of a text in the batch, its
-    windows in a row; a row sums to 1 over real tokens and is 0 on padding. Nobody reads it in training, where a head
-    may leave it all 0. ``pooled`` is (B, P): what the classifier's ``projection`` makes of the mean token state of a
-    text; None without one.
+    ``logits`` is (B, C). ``attention`` is (B, S), detached, where S is the largest number of real tokens of a text in
+    the batch; a row sums to 1 over real tokens and is 0 on padding. In training it is not used and may be all 0.
+    ``pooled`` is (B, P), the classifier's ``projection`` of the mean token state of a text; None without one.
     """
 
     logits: Tensor
@@ -29,9 +28,9 @@ class HeadOutput(NamedTuple):
 
 @dataclass(frozen=True)
 class TokenCounts:
-    """Real tokens and windows, on the CPU: what a head must know to build its tensors without asking the device.
+    """Numbers of real tokens and windows, on the CPU, from which a head takes sizes without waiting for the GPU.
 
-    No tuple: what sends a tuple's tensors to a GPU with the inputs must leave these where they are.
+    Not a tuple, whose tensors would be moved to the GPU with the inputs.
     """
 
     per_window: Tensor  # (W,)
@@ -40,10 +39,10 @@ class TokenCounts:
 
 
 class _OnEncoder(nn.Module):
-    """One or several heads on an encoder, or on the stored states of one.
+    """One or several heads on an encoder, or on stored states.
 
-    A text is one or more windows; W windows of T tokens belong to B texts. In every window the real tokens come
-    first and the padding last, and every text has at least one window.
+    A batch has W windows of T tokens, which belong to B texts. In every window, the padding is last, and every text has
+    at least one window.
     """
 
     def __init__(self, encoder: Encoder | None) -> None:
@@ -68,8 +67,8 @@ class _OnEncoder(nn.Module):
             text_index: (W,) int64, non-decreasing: the text that each window belongs to.
             num_texts: B.
             input_ids: (W, T), needs an encoder.
-            states: (W, T, H) of any floating type, as `Encoder.below` gives them; only layers that are trained run.
-            counts: sizes of the batch, where the caller knows them; else the device is asked.
+            states: (W, T, H) of any floating type, from `Encoder.below`; only the trained layers run.
+            counts: sizes of the batch; computed on the device if None.
 
         Raises:
             ValueError: neither or both of ids and states, or ids without an encoder.
@@ -83,11 +82,10 @@ class _OnEncoder(nn.Module):
             states = self.encoder(input_ids, mask)  # (W, T, H)
         elif self.encoder is not None:
             states = self.encoder.above(cast(Tensor, states).float(), mask)  # (W, T, H)
-        # What an encoder leaves in padded places is anything, in a window of padding alone even NaN: 0 x NaN is NaN.
+        # An encoder's states on padding are arbitrary, even NaN in a window of only padding, and 0 x NaN is NaN.
         states = cast(Tensor, states).float().masked_fill(~mask.unsqueeze(-1), 0.0)
-        # In bfloat16 a CPU with the instructions trains lstm and han 1.3 to 3 times as fast. How a batch is cut then
-        # moves a probability by up to 0.006, so what is measured and predicted is computed in float32. On CUDA,
-        # autocast decides.
+        # With bfloat16 instructions, a CPU trains lstm and han 1.3 to 3 times as fast. But the composition of a batch
+        # then changes a probability by up to 0.006, so evaluation and prediction use float32. CUDA uses autocast.
         device = states.device.type
         reduced = device == "cuda" or (device == "cpu" and self.training)
         with torch.autocast(device, enabled=reduced and torch.is_autocast_enabled(device)):
@@ -137,12 +135,12 @@ class JointClassifier(_OnEncoder):
         return tuple(outputs)
 
     def classifier(self, name: str) -> Classifier:
-        """One head with the shared encoder, by itself."""
+        """One head with the shared encoder."""
         return Classifier(self.encoder, self.heads[name]).train(self.training)
 
 
 def mean_state(states: Tensor, mask: Tensor, text_index: Tensor, num_texts: int) -> Tensor:
-    """Mean state of the real tokens of each text, all its windows together, (B, H)."""
+    """Mean state of the real tokens of each text over all its windows, (B, H)."""
     sums = states.new_zeros(num_texts, states.shape[-1]).index_add(0, text_index, states.sum(1))
     counts = states.new_zeros(num_texts).index_add(0, text_index, mask.sum(1).to(states.dtype))
     return sums / counts.clamp(min=1.0)[:, None]
@@ -162,17 +160,17 @@ def count_tokens(mask: Tensor, text_index: Tensor, num_texts: int) -> TokenCount
 def gather_texts(
     states: Tensor, mask: Tensor, text_index: Tensor, num_texts: int, *, longest: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Put the real tokens of a text's windows in a row.
+    """Concatenate the real tokens of each text's windows.
 
     Args:
         states: (W, T, H).
         mask: (W, T) bool, real tokens first.
         text_index: (W,) int64, non-decreasing, every text at least once.
         num_texts: B.
-        longest: S, the most real tokens of a text, where the caller knows it; else it is counted.
+        longest: S, the largest number of real tokens of a text; counted if None.
 
     Returns:
-        states (B, S, H), zero on padding only where texts have several windows, and mask (B, S). Differentiable.
+        states (B, S, H), zero on padding if any text has several windows, and mask (B, S). Differentiable.
     """
     if longest is None:
         longest = int(count_tokens(mask, text_index, num_texts).per_text.max())
@@ -181,14 +179,14 @@ def gather_texts(
         return states[:, :longest], mask[:, :longest]
     place = token_places(mask, text_index, num_texts, longest)  # (W * T,)
     rows = num_texts * longest
-    # Padding goes to one row more, which is cut off: no synchronisation, and a gradient of zero.
+    # Padding goes to an extra row, which is dropped: no synchronisation, and zero gradients.
     flat = states.new_zeros(rows + 1, states.shape[-1]).index_copy(0, place, states.flatten(0, 1))
     kept = mask.new_zeros(rows + 1).index_fill(0, place, True)
     return flat[:rows].view(num_texts, longest, -1), kept[:rows].view(num_texts, longest)
 
 
 def token_places(mask: Tensor, text_index: Tensor, num_texts: int, longest: int) -> Tensor:
-    """Where each token of ``mask`` (W, T) goes in the flattened (B, S) grid; padding goes right after it. (W * T,)."""
+    """The index of each token of ``mask`` (W, T) in the flattened (B, S) grid, (W * T,); that of padding is B * S."""
     per_window = mask.sum(1)  # (W,)
     before = per_window.cumsum(0) - per_window  # (W,) tokens of all earlier windows
     per_text = per_window.new_zeros(num_texts).index_add(0, text_index, per_window)  # (B,)

@@ -1,4 +1,4 @@
-"""Dropout whose random numbers cost a CPU little: torch draws them one by one, which is a tenth of training a layer."""
+"""Dropout with fast random numbers on a CPU, where torch's take a tenth of the time of training a layer."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_LEVELS = 2**16  # a share is kept to 1 / 65,536
-_FEW = 4096  # values for which a generator of its own is not worth its making
+_LEVELS = 2**16  # the rate has a resolution of 1 / 65,536
+_FEW = 4096  # values; for fewer, creating a generator costs more than it saves
 
 
 class Dropout(nn.Dropout):
-    """``nn.Dropout``, by `dropout`."""
+    """``nn.Dropout`` by way of `dropout`."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's own name for it
-        """The input with a share ``p`` of its values 0 and the others larger by as much, in training."""
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        """In training, the input with a share ``p`` of its values set to 0 and the others scaled by 1 / (1 - p)."""
         return dropout(input, self.p) if self.training else input
 
 
 def dropout(states: Tensor, share: float) -> Tensor:
-    """``F.dropout``; on a CPU from 16 bits of numpy's fastest generator per value, seeded by torch's own.
+    """``F.dropout``; on a CPU with 16 bits of numpy's fastest generator per value, seeded by torch's generator.
 
-    So the same state of torch's generator still gives the same values, and ``torch.manual_seed`` holds.
+    The result is therefore determined by ``torch.manual_seed``.
     """
     zeroed = round(share * _LEVELS)
     if zeroed == 0:

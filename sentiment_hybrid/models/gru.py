@@ -1,7 +1,7 @@
-"""A bidirectional GRU layer for training on CPUs, where torch has no fused kernel: both directions step together.
+"""A bidirectional GRU layer for training on CPUs, for which torch has no fused kernel.
 
-Torch runs one direction after the other and adds up the gradient of the recurrent weights at every step; here a step
-is one batched product for both, and that gradient one product at the end.
+Torch runs one direction after the other and accumulates the gradient of the recurrent weights at every step; here, a
+step is one batched product for both directions, and that gradient is one product at the end.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from torch import Tensor
 
 
 def steps(gates: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
-    """The recurrence (Cho et al. 2014, with the reset after the product, as torch and cuDNN have it).
+    """The recurrence (Cho et al. 2014, with the reset gate after the product, as in torch and cuDNN).
 
     Args:
-        gates: (S, R, N, 3 * hidden), what the inputs give to the reset, update and new gates, in R directions.
+        gates: (S, R, N, 3 * hidden), input contributions to the reset, update and new gates in R directions.
         weights: (R, 3 * hidden, hidden), recurrent.
         biases: (R, 3 * hidden), recurrent.
 
     Returns:
-        Hidden states (S, R, N, hidden) from zeros, in the type of ``gates``. Differentiable, once.
+        Hidden states (S, R, N, hidden), starting from zeros, in the dtype of ``gates``. Differentiable once.
     """
     return cast(Tensor, _Steps.apply(gates, weights, biases))
 
@@ -55,7 +55,7 @@ class _Steps(torch.autograd.Function):
         size = recurrent.shape[-1]
         length, directions, rows, _ = gradient.shape
         of_gates = gradient.new_empty(length, directions, rows, 3 * size)
-        of_hidden = torch.empty_like(of_gates)  # the same, but for the new gate, where the reset lies between
+        of_hidden = torch.empty_like(of_gates)  # differs in the new gate, by the factor of the reset gate
         carried: Tensor | None = None
         for at in reversed(range(length)):
             reset, update = switches[at].split(size, -1)

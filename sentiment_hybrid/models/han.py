@@ -1,4 +1,4 @@
-"""The `han` head: hierarchical attention (Yang et al. 2016), words of a window, then windows of a text."""
+"""The `han` head: hierarchical attention (Yang et al. 2016) over the words of a window and the windows of a text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sentiment_hybrid.models.recurrent import PackedRecurrence
 
 
 class HanHead(nn.Module):
-    """Two levels, each a recurrence and an additive attention; a tweet is the case of one window."""
+    """Two levels, each with a recurrent layer and additive attention; a tweet has a single window."""
 
     def __init__(self, config: settings.HanHead, *, input_size: int, num_classes: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class HanHead(nn.Module):
     ) -> HeadOutput:
         """States (W, T, H), mask (W, T), text_index (W,) -> logits (B, C), attention (B, S).
 
-        The attention of a word is its weight in the window times the window's weight in the text.
+        The attention of a word is its weight in the window, multiplied by the window's weight in the text.
         """
         counts = counts or count_tokens(mask, text_index, num_texts)
         vectors, word_weights = self._read_words(states, mask, counts)  # (W, D), (W, T)
@@ -56,7 +56,7 @@ class HanHead(nn.Module):
         most = max(int(counts.windows.max()), 1)
         present = mask.any(1, keepdim=True)  # (W, 1)
         rows, real = gather_texts(vectors.unsqueeze(1), present, text_index, num_texts, longest=most)  # (B, M, D)
-        # A residual, and run for one window too: a text of five like windows then ends near where one would.
+        # With a residual, also for a single window, so that repeating a text hardly changes its result.
         read = rows + self.windows(rows, counts.windows)  # (B, M, D)
         texts, weights = self.window_attention(read, real)  # (B, D), (B, M)
         place = token_places(present, text_index, num_texts, most)  # (W,)

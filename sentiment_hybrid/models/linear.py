@@ -1,4 +1,4 @@
-"""The `linear` head: a masked mean and one layer, the rung that shows whether the others earn their keep."""
+"""The `linear` head: a masked mean and one layer, the reference for the other heads."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from sentiment_hybrid.models.recurrent import PackedRecurrence, row_dropout
 
 
 class LstmHead(nn.Module):
-    """Reads a text as one row of tokens, however many windows the encoder saw it in."""
+    """Processes a text as one sequence of tokens, across the windows of the encoder."""
 
     def __init__(self, config: settings.LstmHead, *, input_size: int, num_classes: int) -> None:
         super().__init__()

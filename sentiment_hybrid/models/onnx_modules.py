@@ -1,7 +1,6 @@
-"""Encoder and heads in operations that a recorded graph can hold: every size follows from the tensors that come in.
+"""Encoder and heads for ONNX export, in operations whose sizes depend on the input tensors only.
 
-The weights are the classifier's own. What it does by counting on the CPU and by loops over rows is done here by
-gathering; nothing here is faster, and nothing is trained through it.
+They share the classifier's weights. Where it counts on the CPU and loops over rows, tensors are gathered here.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ class OnnxClassifier(nn.Module):
     """Token ids -> logits, with the weights of ``classifier``; for ``torch.onnx.export``.
 
     Raises:
-        ModelError: it has no encoder, or a head that this file does not know.
+        ModelError: it has no encoder, or a head without an export.
     """
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         if classifier.encoder is None:
-            raise ModelError("this classifier has no encoder", hint="Export a model that was loaded whole.")
+            raise ModelError("this classifier has no encoder", hint="Export a model that was loaded with its encoder.")
         if not isinstance(classifier.head, LstmHead | HanHead | LinearHead):
             raise ModelError(f"there is no export for a {type(classifier.head).__name__}")
         self.encoder = classifier.encoder
@@ -44,8 +43,8 @@ class OnnxClassifier(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, text_index: Tensor) -> Tensor:
         """Logits (B, C) of ``input_ids`` (W, T), ``attention_mask`` (W, T) and ``text_index`` (W,), all int64.
 
-        In every window the real tokens come first, and each has one at least; ``text_index`` counts up from 0 without
-        a gap.
+        Every window has at least one real token, and its padding is last; ``text_index`` is non-decreasing from 0
+        without gaps.
         """
         mask = attention_mask.bool()  # (W, T)
         states = self.encoder(input_ids, mask).float()  # (W, T, H)
@@ -81,22 +80,22 @@ def _han(head: HanHead, states: Tensor, mask: Tensor, text_index: Tensor) -> Ten
 
 
 def _rows_of_texts(states: Tensor, mask: Tensor, text_index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The real tokens of a text's windows in a row: states (B, S, D), how many (B,), and which are real (B, S)."""
+    """The real tokens of each text, concatenated: states (B, S, D), counts (B,), and the mask (B, S)."""
     per_window = mask.long().sum(1)  # (W,)
     texts = torch.zeros_like(text_index[:1]).expand(cast(int, text_index[-1] + 1))  # (B,)
     counts = texts.scatter_add(0, text_index, per_window)  # (B,)
     first = counts.cumsum(0) - counts  # (B,) tokens of all earlier texts
-    # Recorded, a size is a tensor like the others.
+    # In a traced graph, a size is a tensor.
     steps = torch.arange(cast(int, counts.max()), device=mask.device)  # (S,)
     real = steps < counts.unsqueeze(1)  # (B, S)
-    # Tokens lie in the order of their texts: a text's begin after all of those before it.
+    # Tokens are in the order of their texts, so those of a text start after all earlier ones.
     tokens = mask.flatten().nonzero().squeeze(1)  # (K,)
     place = (first.unsqueeze(1) + steps) * real  # (B, S)
     return states.flatten(0, 1)[tokens[place]] * real.unsqueeze(-1), counts, real
 
 
 def _recurrence(layers: PackedRecurrence, states: Tensor, counts: Tensor) -> Tensor:
-    """As PackedRecurrence; packing is what an exporter turns into one node with lengths."""
+    """As PackedRecurrence; the exporter converts packed sequences to one node with lengths."""
     packed = pack_padded_sequence(states, counts.cpu(), batch_first=True, enforce_sorted=False)
     output, _ = layers.rnn(packed)
     return pad_packed_sequence(output, batch_first=True)[0]

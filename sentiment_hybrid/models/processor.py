@@ -1,4 +1,4 @@
-"""What this processor computes besides float32. Limits set by ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY count."""
+"""The precisions this processor supports. ONEDNN_MAX_CPU_ISA and ATEN_CPU_CAPABILITY are respected."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ _ENGINES = ("onednn", "x86", "fbgemm", "qnnpack")
 
 
 def name() -> str:
-    """The instructions that torch uses here, such as AVX2 or AVX512."""
+    """The instruction set that torch uses, such as AVX2 or AVX512."""
     return torch.backends.cpu.get_cpu_capability()
 
 
 def computes_bf16() -> bool:
-    """Whether all layers run in bf16: oneDNN has no recurrent ones without AVX-512 (or Arm's bf16 instructions)."""
+    """Whether all layers run in bf16; oneDNN's recurrent layers need AVX-512 (or Arm's bf16 instructions)."""
     return not torch.backends.mkldnn.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def has_bf16_instructions() -> bool:
-    """Whether bf16 is faster than float32; without its instructions it is emulated, several times slower."""
+    """Whether bf16 is faster than float32; without bf16 instructions it is emulated, several times slower."""
     probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return computes_bf16() and bool(probe and probe())
 
 
 def has_vnni() -> bool:
-    """Whether products of int8 are summed in 32 bits; without VNNI pairs of them are added in 16, and may overflow."""
-    # oneDNN says nothing of VNNI: where it is limited to AVX2, it has no bf16 either.
+    """Whether int8 products are accumulated in 32 bits; without VNNI, pairs are added in 16 bits and may overflow."""
+    # oneDNN does not report VNNI, but if it is limited to AVX2, it has no bf16 either.
     return bool(torch.cpu._is_vnni_supported()) and computes_bf16()
 
 
 def int8_engine() -> str | None:
-    """The engine of torch's quantised products that this machine has; None without any."""
+    """The fastest engine for torch's quantised products on this machine, or None."""
     has_product = hasattr(torch.ops.quantized, "linear_dynamic")
     there = [engine for engine in _ENGINES if engine in torch.backends.quantized.supported_engines]
     return there[0] if has_product and there else None

@@ -1,4 +1,4 @@
-"""Recurrent layers over sequences of any length: built with careful weights, and never reading padding."""
+"""Bidirectional recurrent layers over padded sequences, independent of the padding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sentiment_hybrid.models import gru
 
 
 class PackedRecurrence(nn.Module):
-    """A bidirectional LSTM or GRU, (N, S, D_in) -> (N, S, 2 * hidden), that stops at each row's real end."""
+    """A bidirectional LSTM or GRU, (N, S, D_in) -> (N, S, 2 * hidden), that ignores padding."""
 
     def __init__(
         self, cell: Literal["lstm", "gru"], input_size: int, *, hidden: int, layers: int = 1, dropout: float = 0.0
@@ -33,28 +33,28 @@ class PackedRecurrence(nn.Module):
             _initialise(self.rnn)
 
     def forward(self, states: Tensor, lengths: Tensor) -> Tensor:
-        """Run over ``states`` (N, S, D_in) with ``lengths`` (N,) on the CPU; padding of the result is zero."""
+        """Run over ``states`` (N, S, D_in) with ``lengths`` (N,) on the CPU; the padding of the result is zero."""
         states = row_dropout(states, self.dropout, training=self.training)
-        # An empty row would be refused; it reads one padded token, which its mask hides later.
+        # Empty rows are not allowed; such a row reads one padded token, which is masked later.
         lengths = lengths.clamp(min=1)
         return self._both_ways(states, lengths) if states.device.type == "cpu" else self._packed(states, lengths)
 
     def _packed(self, states: Tensor, lengths: Tensor) -> Tensor:
-        """As torch packs sequences: what cuDNN is fast at."""
+        """With packed sequences, for which cuDNN is fast."""
         packed = pack_padded_sequence(states, lengths, batch_first=True, enforce_sorted=False)
         output, _ = self.rnn(packed)
         padded, _ = pad_packed_sequence(output, batch_first=True, total_length=states.shape[1])
         return padded
 
     def _both_ways(self, states: Tensor, lengths: Tensor) -> Tensor:
-        """The same from plain rows, for which a CPU has fast kernels that know no packing.
+        """The same with padded sequences, for which CPUs have fast kernels.
 
-        Read from its first token on, a row's real tokens come before its padding and cannot see it; for the other
-        direction it is turned round within its own length, which leaves the padding at its end again.
+        Forward, the real tokens of a row come before its padding and do not depend on it. For the backward direction,
+        a row is reversed within its length, so that its padding is again at the end.
         """
         steps = torch.arange(states.shape[1])  # (S,)
         ends = lengths.unsqueeze(1)  # (N, 1)
-        turned = torch.where(steps < ends, ends - 1 - steps, steps)  # (N, S), its own inverse
+        turned = torch.where(steps < ends, ends - 1 - steps, steps)  # (N, S), a self-inverse permutation
         turned = (turned + torch.arange(len(states)).unsqueeze(1) * states.shape[1]).flatten()  # (N * S,)
         for layer in range(self.rnn.num_layers):
             if layer > 0:
@@ -68,7 +68,7 @@ class PackedRecurrence(nn.Module):
         return states * (steps < ends).unsqueeze(-1)
 
     def _gru(self, states: Tensor, turned: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        """Both directions of one layer in step, (N, S, hidden) each, the second in the order of ``turned``."""
+        """Both directions of one layer, (N, S, hidden) each, the second one in the order of ``turned``."""
         ends = (f"l{layer}", f"l{layer}_reverse")
         inputs, recurrent, biases, recurrent_biases = (
             [getattr(self.rnn, f"{kind}_{end}") for end in ends]
@@ -83,14 +83,7 @@ class PackedRecurrence(nn.Module):
         """One direction of one layer over padded rows."""
         weights = [getattr(self.rnn, f"{kind}_{suffix}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
         start = states.new_zeros(1, len(states), self.rnn.hidden_size)
-        how = (
-            True,
-            1,
-            0.0,
-            self.training,
-            False,
-            True,
-        )  # biases, layers, dropout, training, bidirectional, batch first
+        how = (True, 1, 0.0, self.training, False, True)  # bias, layers, dropout, training, bidirectional, batch_first
         if isinstance(self.rnn, nn.LSTM):
             return torch.lstm(states, (start, start), weights, *how)[0]
         return torch.gru(states, start, weights, *how)[0]
@@ -99,8 +92,8 @@ class PackedRecurrence(nn.Module):
 def row_dropout(states: Tensor, share: float, *, training: bool) -> Tensor:
     """Dropout with one mask for all tokens of a row of ``states`` (N, S, D) (Gal and Ghahramani 2016).
 
-    Noise that differs from token to token is soon averaged out by a recurrence, and a maximum over tokens picks its
-    peaks, which are gone when the model is used.
+    A recurrent layer averages out noise that differs between tokens, and max pooling selects its peaks, which do not
+    occur in evaluation.
     """
     if not training or share == 0.0:
         return states
@@ -108,14 +101,14 @@ def row_dropout(states: Tensor, share: float, *, training: bool) -> Tensor:
 
 
 def _turn(states: Tensor, turned: Tensor) -> Tensor:
-    """``states`` (N, S, D) with its tokens in the order of ``turned`` (N * S,), which is its own inverse."""
+    """``states`` (N, S, D) with its tokens permuted by the self-inverse ``turned`` (N * S,)."""
     if torch.is_grad_enabled() and states.requires_grad:
         return cast(Tensor, _Turn.apply(states, turned))
     return states.flatten(0, 1).index_select(0, turned).unflatten(0, states.shape[:2])
 
 
 class _Turn(torch.autograd.Function):
-    """Backwards it is the same turn: no need to add up, as the gradient of any other choice of rows must."""
+    """Its backward pass is the same permutation, which is faster than index_select's, an index_add."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, turned: Tensor) -> Tensor:
@@ -130,12 +123,12 @@ class _Turn(torch.autograd.Function):
 
 @torch.no_grad()
 def _initialise(rnn: nn.RNNBase) -> None:
-    """Xavier inputs, orthogonal recurrence (Saxe 2013) gate by gate, and an LSTM that starts by remembering."""
+    """Xavier input weights, orthogonal recurrent weights (Saxe 2013) per gate, and a forget bias of 1."""
     size = rnn.hidden_size
     for name, weight in rnn.named_parameters():
         if name.startswith("bias"):
             weight.zero_()
-            # Forget bias 1: Jozefowicz 2015, section 4.1. torch orders the gates input, forget, cell, output.
+            # Jozefowicz 2015, section 4.1. torch orders the gates input, forget, cell, output.
             if isinstance(rnn, nn.LSTM) and name.startswith("bias_ih"):
                 weight[size : 2 * size] = 1.0
             continue

@@ -1,4 +1,4 @@
-"""A tokenizer as one tokenizer.json: read by the tokenizers library alone, without importing transformers."""
+"""A tokenizer stored as tokenizer.json, loaded with the tokenizers library, without importing transformers."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from sentiment_hybrid.errors import DataError, SourceError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
 
-#: RoBERTa's special tokens in the order of its ids, 0 to 3; the mask takes the next free id.
+#: RoBERTa's special tokens in the order of its ids, 0 to 3; the mask token has the next free id.
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
 TOKENIZER_FILE, SETTINGS_FILE = "tokenizer.json", "tokenizer_config.json"
 _SPECIAL_FILE = "special_tokens_map.json"
 
-#: Variation selectors and skin tones, which a tokenizer drops so that an emoji is one token in all its forms.
+#: Variation selectors and skin tones; removed, so that all variants of an emoji are one token.
 _DROPPED = "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]"
 _LONGEST_ADDED = 100
 
 
 class Tokenizer:
-    """What turns texts into token ids, with the few methods of a transformers tokenizer that are used here.
+    """A tokenizer with the methods of a transformers tokenizer that are used here.
 
-    Texts are data: a `</s>` typed by a user is four characters, and nobody's stored padding or cut applies.
-    ``settings`` is the content of tokenizer_config.json, kept for whoever loads the directory with transformers.
+    A `</s>` in a text is four characters, not a special token; stored padding and truncation settings are ignored.
+    ``settings`` is the content of tokenizer_config.json, kept so that transformers can load the directory.
     """
 
     def __init__(self, backend: Backend, settings: dict[str, Any]) -> None:
@@ -42,12 +42,12 @@ class Tokenizer:
 
     @classmethod
     def load(cls, directory: Path, *, pad_token_id: int | None = None) -> Tokenizer | None:
-        """The tokenizer of a directory, or None where it has no tokenizer.json or nothing says what fills up a batch.
+        """The tokenizer of a directory; None if it has no tokenizer.json or no padding token.
 
-        ``pad_token_id`` is the encoder's, for directories that leave it to the class of the tokenizer.
+        ``pad_token_id`` is the encoder's, for directories that do not specify the padding token.
 
         Raises:
-            Exception: the file is damaged; the tokenizers library raises nothing more special.
+            Exception: the file is damaged; the tokenizers library raises no more specific type.
         """
         from tokenizers import Tokenizer as Backend
 
@@ -68,27 +68,27 @@ class Tokenizer:
 
     @property
     def pad_token_id(self) -> int | None:
-        """The id that fills up a batch."""
+        """The id of the padding token."""
         return self._id("pad_token")
 
     @property
     def bos_token_id(self) -> int | None:
-        """The id that a text begins with."""
+        """The id of the token at the beginning of a text."""
         return self._id("bos_token")
 
     @property
     def eos_token_id(self) -> int | None:
-        """The id that a text ends with."""
+        """The id of the token at the end of a text."""
         return self._id("eos_token")
 
     @property
     def mask_token_id(self) -> int | None:
-        """The id that stands for a hidden token."""
+        """The id of the mask token."""
         return self._id("mask_token")
 
     @property
     def all_special_ids(self) -> list[int]:
-        """The ids that stand for no text."""
+        """The ids of the special tokens."""
         added = self.backend_tokenizer.get_added_tokens_decoder()
         return sorted(number for number, token in added.items() if token.special)
 
@@ -111,18 +111,18 @@ class Tokenizer:
     ) -> dict[str, list[list[int]]]: ...
 
     def __call__(self, texts: str | Sequence[str], *, add_special_tokens: bool = True, **unused: Any) -> dict[str, Any]:
-        """``input_ids`` of one text or of several, neither cut nor padded; several are done in parallel."""
+        """``input_ids`` of one or several texts, without truncation and padding; several are processed in parallel."""
         if isinstance(texts, str):
             return {"input_ids": self.backend_tokenizer.encode(texts, add_special_tokens=add_special_tokens).ids}
         encoded = self.backend_tokenizer.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
         return {"input_ids": [one.ids for one in encoded]}
 
     def add_tokens(self, tokens: Iterable[str]) -> dict[int, list[int]]:
-        """Give each text of ``tokens`` an id of its own; returns id -> the ids that stood for the text before.
+        """Add ``tokens`` to the vocabulary; returns new id -> the ids of the same text before.
 
-        They are matched in the normalised text, the longest first, and absorb the space before them. A token that
-        begins or ends with a letter or digit is matched as a whole word, and left out if it is one token already.
-        Tokens that were added before are kept.
+        They are matched in the normalised text, the longest first, and include the space before them. A token that
+        begins or ends with a letter or digit is matched as a whole word, and skipped if it is a single token already.
+        Tokens added earlier are kept.
         """
         from tokenizers import AddedToken
 
@@ -143,11 +143,11 @@ class Tokenizer:
         return {number_of[token]: ids for token, ids in former.items()}
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids, special tokens left out."""
+        """The text of token ids, without special tokens."""
         return str(self.backend_tokenizer.decode(list(ids)))
 
     def save_pretrained(self, directory: Path) -> None:
-        """Write tokenizer.json and tokenizer_config.json into ``directory``, which is made. Raises OSError."""
+        """Write tokenizer.json and tokenizer_config.json into ``directory``, which is created. Raises OSError."""
         directory.mkdir(parents=True, exist_ok=True)
         (directory / TOKENIZER_FILE).write_text(self.backend_tokenizer.to_str(pretty=True), encoding="utf-8")
         document = {"tokenizer_class": "PreTrainedTokenizerFast", **self.settings}
@@ -155,8 +155,8 @@ class Tokenizer:
         (directory / SETTINGS_FILE).write_text(text, encoding="utf-8")
 
 
-#: What BPE never joins across: masked handles and links, contractions, single pictographs, words, numbers, the rest;
-#: a space belongs to what follows it. GPT-2's pattern (Radford et al. 2019) with the first two and the pictographs.
+#: Pieces that BPE does not merge across: masked handles and links, contractions, single pictographs, words, numbers,
+#: other characters, each with the space before it. GPT-2's pattern (Radford et al. 2019) plus masks and pictographs.
 _PIECES = (
     r" ?@user(?!\w)| ?http(?!\w)|'(?:s|t|re|ve|m|ll|d)(?!\w)| ?\p{Extended_Pictographic}"
     r"| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}\p{Extended_Pictographic}]+|\s+(?!\S)|\s+"
@@ -166,16 +166,16 @@ _PIECES = (
 def train_tokenizer(
     texts: Iterable[str], scratch_config: ScratchEncoder, *, max_length: int, added_tokens: Sequence[str] = ()
 ) -> Tokenizer:
-    """Learn a byte-level BPE with RoBERTa's special tokens; the same texts give the same tokenizer.
+    """Train a byte-level BPE with RoBERTa's special tokens; the same texts give the same tokenizer.
 
-    ``@user`` and ``http`` are tokens, and emoji are never joined. A vocabulary smaller than asked for is what few
-    texts give. ``added_tokens`` (see :func:`read_added_tokens`) get ids above it, and the BPE learns nothing of them.
+    ``@user`` and ``http`` are tokens, and emoji are never merged. The vocabulary is smaller than requested if there are
+    few texts. ``added_tokens`` (see :func:`read_added_tokens`) get ids above it, and are not used to train the BPE.
     """
     from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from tokenizers import Tokenizer as Backend
 
     bpe = Backend(models.BPE())
-    # A space before the first word makes it the same token as in the middle of a text.
+    # With a space before it, the first word is the same token as within a text.
     folded = [normalizers.Lowercase()] if scratch_config.lowercase else []
     cleaned = [normalizers.Replace(Regex(_DROPPED), ""), *folded]
     without_added = [normalizers.Replace(Regex(_any_of(added_tokens)), " ")] if added_tokens else []
@@ -208,13 +208,13 @@ def train_tokenizer(
 
 
 def read_added_tokens(file: Path) -> tuple[str, ...]:
-    """The tokens of a UTF-8 file with one on each line; blank lines and repetitions are skipped.
+    """The tokens of a UTF-8 file with one per line; blank lines and duplicates are skipped.
 
-    Emoji come without variation selectors and skin tones.
+    Variation selectors and skin tones of emoji are removed.
 
     Raises:
         SourceError: the file cannot be read.
-        DataError: a line is not UTF-8, too long, or nothing that a tokenizer could match.
+        DataError: a line is not UTF-8, is too long, or cannot be matched by the tokenizer.
     """
     try:
         lines = file.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
@@ -245,7 +245,7 @@ def _added_token(line: bytes, place: str) -> str:
 
 
 def _unified_emoji(normalizer: Any) -> Any:
-    """A normalizer that drops variation selectors and skin tones, then does what this one does."""
+    """The normalizer, preceded by the removal of variation selectors and skin tones."""
     from tokenizers import Regex, normalizers
 
     if normalizer is not None and _DROPPED.encode() in normalizer.__getstate__():
@@ -254,9 +254,9 @@ def _unified_emoji(normalizer: Any) -> Any:
 
 
 def _without_space_before(tokens: Sequence[str], normalizer: Any) -> Any:
-    """Undo the space that a normalizer puts before a text where the text begins with one of the tokens.
+    """Extend a normalizer so that it inserts no space before a text that begins with one of the tokens.
 
-    Tokens are normalised before they are matched: with that space, they would be found behind a space only.
+    Tokens are normalised before they are matched; with the inserted space, they would match only after a space.
     """
     from tokenizers import Regex, normalizers
 

@@ -21,12 +21,12 @@ from sentiment_hybrid.tuning.trials import Outcome
 from sentiment_hybrid.tuning.workers import TrialRunner
 
 #: Number of consecutive parameter sets that keep crashing, or cannot be trained, after which the search stops.
-MOST_GIVEN_UP = 3
-MOST_UNUSABLE = 30
+MAX_GIVEN_UP = 3
+MAX_UNUSABLE = 30
 POLL_SECONDS = 2.0
 
-_SPOKEN_FOR = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-_ENTITLED = (*_SPOKEN_FOR, TrialState.WAITING)
+_TAKEN = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+_CANDIDATES = (*_TAKEN, TrialState.WAITING)
 
 
 @dataclass(frozen=True)
@@ -162,13 +162,13 @@ class Search:
     def _next(self) -> optuna.Trial | None:
         """A new trial, or None if all slots are taken by finished, pruned or running trials."""
         if not self.storage.alone:
-            self._fail_the_dead()
-        if self._count(_SPOKEN_FOR) >= self.n_trials:
+            self._fail_stale()
+        if self._count(_TAKEN) >= self.n_trials:
             return None
         trial = studies.ask(self.study, self.space)
         # Several processes may have asked for the last slot: the lowest number gets it. Failed trials free their slot
         # for good, and numbers only grow, so no two processes can both get it.
-        before = sum(one.number < trial.number for one in self.study.get_trials(deepcopy=False, states=_ENTITLED))
+        before = sum(one.number < trial.number for one in self.study.get_trials(deepcopy=False, states=_CANDIDATES))
         if before < self.n_trials:
             return trial
         trial.set_user_attr(studies.ENDED, studies.SURPLUS)
@@ -179,7 +179,7 @@ class Search:
         heartbeat = None if self.storage.alone else _Heartbeat(self.storage, trial)
         trial.set_user_attr(studies.OWNER, f"{socket.gethostname()}:{os.getpid()}")
         self._running[slot] = _Running(trial, self._clock(), heartbeat)
-        self.runner.start(slot, trial.number, trial.params)
+        self.runner.start(slot, trial.params)
         self._show_status()
         self._show_trials()
 
@@ -248,7 +248,7 @@ class Search:
         else:
             self._given_up += 1
             self.note(f"trial {number} failed for the last time: {_last_line(reason)}")
-        if self._given_up >= MOST_GIVEN_UP or self._unusable >= MOST_UNUSABLE:
+        if self._given_up >= MAX_GIVEN_UP or self._unusable >= MAX_UNUSABLE:
             raise StudyError(
                 f"too many trials of the study {self.study.study_name} fail; the last error: {_last_line(reason)}",
                 hint=f"The traceback is an attribute of trial {number}. Fix the cause and run the command again; the "
@@ -274,11 +274,11 @@ class Search:
             studies.requeue(self.study, trial, counts=not studies.given_back(trial))
         left = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         for trial in left:
-            self._drop_dead(trial)
+            self._fail_dead(trial)
         if left:
             self.note(f"queued again: {count(len(left), 'trial')} of a killed process")
 
-    def _fail_the_dead(self) -> None:
+    def _fail_stale(self) -> None:
         """Fail trials of processes without a heartbeat, or that died before their first one."""
         with studies.quiet():
             optuna.storages.fail_stale_trials(self.study)
@@ -289,9 +289,9 @@ class Search:
         self._unclaimed = {number: self._unclaimed.get(number, now) for number in unclaimed}
         for number, since in self._unclaimed.items():
             if now - since > self.storage.grace:
-                self._drop_dead(unclaimed[number])
+                self._fail_dead(unclaimed[number])
 
-    def _drop_dead(self, trial: optuna.trial.FrozenTrial) -> None:
+    def _fail_dead(self, trial: optuna.trial.FrozenTrial) -> None:
         # Fail first, then queue: in the other order, a kill in between would run the trial twice. In this order,
         # `studies.lost_trials` finds it.
         with suppress(UpdateFinishedTrialError, ValueError):  # another process was faster

@@ -259,7 +259,7 @@ def quiet() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Identity:
-    """Everything that a trial's value depends on besides its parameters; equal identities share a study."""
+    """Everything that affects a trial's value except its parameters; equal identities share a study."""
 
     model: str
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -270,20 +270,20 @@ class Identity:
         return hashlib.sha256(json.dumps([self.model, self.facts], sort_keys=True).encode()).hexdigest()
 
 
-def identity(config: Config, model: str, bench_facts: Mapping[str, Any]) -> Identity:
+def identity(config: Config, model: str, data_facts: Mapping[str, Any]) -> Identity:
     """The identity of a search; the number of trials, workers, sampler and pruner may change.
 
     Args:
         config: the whole configuration.
         model: the head.
-        bench_facts: data and encoder, as ``TrialBench.facts`` gives them.
+        data_facts: data and encoder, as ``TrialTrainer.facts`` gives them.
     """
     section = config.model(model)
     hpo: Hpo = section.hpo
     tuned = set(hpo.search_space)
     facts = {
         "format": 1,
-        **bench_facts,
+        **data_facts,
         "space": hpo.model_dump(mode="json")["search_space"],
         "epochs": hpo.epochs,
         "metric": section.train.metric,
@@ -331,7 +331,7 @@ def open_study(storage: Storage, wanted: Identity, config: Config) -> tuple[optu
 
 
 def _drawn_by(sampler: str) -> dict[str, Any]:
-    """What determines draws besides the seed and the results so far."""
+    """Everything that affects draws except the seed and the results so far."""
     return {"name": sampler, "options": OPTIONS[sampler], "optuna": optuna.__version__}
 
 
@@ -352,9 +352,7 @@ def _in_words(sampler: Mapping[str, Any]) -> str:
     return f"{sampler['name']}{f' ({options})' if options else ''} of Optuna {sampler['optuna']}"
 
 
-def trials_in_copy(
-    url: str | None, config: Config, model: str, bench_facts: Mapping[str, Any], *, default: Path
-) -> int:
+def trials_in_copy(url: str | None, config: Config, model: str, data_facts: Mapping[str, Any], *, default: Path) -> int:
     """Number of finished or pruned trials in the SQLite file of a search; 0 without a file, or for a server.
 
     Raises:
@@ -365,7 +363,7 @@ def trials_in_copy(
     if not _is_sqlite(place) or not path.is_file():
         return 0
     with _copied(path) as storage:
-        study, _ = open_study(storage, identity(config, model, bench_facts), config)
+        study, _ = open_study(storage, identity(config, model, data_facts), config)
         return sum(trial.state in {"complete", "pruned"} for trial in ended_trials(study))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from accelerate.utils import set_seed
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config, Hpo
@@ -22,10 +23,16 @@ from sentiment_hybrid.data.store import Examples, Store, open_store
 from sentiment_hybrid.engine import device
 from sentiment_hybrid.engine.inference.session import EncodedDataset, Session
 from sentiment_hybrid.engine.training.events import EpochEvent, StepEvent, selection_score
-from sentiment_hybrid.engine.training.prepare import load_or_build_encoder, new_trainer, open_session, set_seeds
+from sentiment_hybrid.engine.training.prepare import (
+    check_rows,
+    load_or_build_encoder,
+    new_trainer,
+    open_session,
+    read_at_most,
+)
 from sentiment_hybrid.engine.training.tasks import weights_of_classes
 from sentiment_hybrid.engine.training.trainer import Trainer
-from sentiment_hybrid.errors import ConfigError, DataError, TrainingError
+from sentiment_hybrid.errors import ConfigError, TrainingError
 from sentiment_hybrid.models.encoder.hub import LoadedEncoder
 from sentiment_hybrid.models.encoder.module import check_max_length
 from sentiment_hybrid.runtime import Runtime
@@ -34,7 +41,7 @@ from sentiment_hybrid.tuning.space import largest, with_params
 _KEPT_TRACEBACK = 4000  # characters, from the end of the traceback
 _STEP_SECONDS = 1.0  # between two outcomes that say how far a trial is
 
-#: Given the name of a split that is encoded, a context whose value is called as the ``progress`` of a StateStore.
+#: A context manager for encoding a split by name; its value is the ``progress`` of a StateStore.
 Encoding = Callable[[str], AbstractContextManager[Callable[..., object]]]
 
 
@@ -61,19 +68,19 @@ class Outcome:
         return self.kind not in ("step", "epoch")
 
 
-class TrialBench:
-    """What the trials of a search share: rows, encoder, tokenised texts, stored states; each gets a model of its own.
+class TrialTrainer:
+    """The rows, encoder, tokenised texts and stored states that the trials of a search share.
 
     Reads the training split and the validation split, never the test split.
 
     Args:
         config: the whole configuration.
         model: ``lstm``, ``han`` or ``linear``.
-        runtime: where to compute, and where the encoder is.
-        loaded: that encoder, where the caller has it already.
+        runtime: the device, and the location of the encoder.
+        loaded: the encoder, if it is loaded already.
 
     Raises:
-        SenthyError: the rows or the encoder cannot be had, or the space asks for what the encoder has not.
+        SenthyError: the rows or the encoder cannot be loaded, or the search space does not fit the encoder.
     """
 
     def __init__(
@@ -138,7 +145,7 @@ class TrialBench:
             config = self.trial_config(params)
             settings = config.model(self.model).train
             # All trials use the same seed for weights and batches, so only the parameters differ.
-            set_seeds(config.project.seed)
+            set_seed(config.project.seed)
             session = self._session(config)
             train, valid = self._datasets(session)
             trainer = new_trainer(
@@ -165,18 +172,8 @@ class TrialBench:
     def _read(self, store: Store) -> tuple[Examples, Examples]:
         hpo = self.config.model(self.model).hpo
         train = store.read("train", self._affordable(hpo, store.count("train")))
-        wanted = hpo.valid_sample_size
-        valid = store.read("valid", None if wanted is None else min(wanted, store.count("valid")))
-        for examples in (train, valid):
-            if len(examples) == 0:
-                raise DataError(
-                    f"the {examples.split} split is empty", hint="Prepare more texts, or raise data.valid_size."
-                )
-        if len(set(train.labels.tolist())) < len(store.labels):
-            raise TrainingError(
-                f"the {len(train):,} training texts of a trial do not include all labels: {', '.join(store.labels)}",
-                hint=f"Raise {self.model}.hpo.sample_size (--sample-size).",
-            )
+        valid = read_at_most(store, "valid", hpo.valid_sample_size)
+        check_rows(train, valid, store.labels, setting=f"{self.model}.hpo.sample_size (--sample-size)")
         return train, valid
 
     def _affordable(self, hpo: Hpo, there: int) -> int | None:
@@ -191,7 +188,7 @@ class TrialBench:
         """The unmodified encoder; the size of a scratch encoder depends on the window length."""
         key = config.encoder.max_length if config.encoder.name == paths.SCRATCH else 0
         if key not in self._encoders:
-            set_seeds(config.project.seed)
+            set_seed(config.project.seed)
             texts = self._rows[0].texts
             self._encoders[key] = load_or_build_encoder(
                 config, lambda: texts, offline=self._runtime.offline, place=self._runtime.encoder
@@ -256,7 +253,7 @@ def outcomes(start: Callable[[], Iterator[Outcome]]) -> Iterator[Outcome]:
     except Exception:  # noqa: BLE001 - the other trials continue in any case
         last = Outcome("failed", text=traceback.format_exc()[-_KEPT_TRACEBACK:])
     if last.kind == "failed":
-        TrialBench._free()  # again, because the traceback referenced the model
+        TrialTrainer._free()  # again, because the traceback referenced the model
     yield last
 
 

@@ -23,7 +23,7 @@ import joblib
 
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.runtime import Runtime
-from sentiment_hybrid.tuning.trials import Outcome, TrialBench, outcomes
+from sentiment_hybrid.tuning.trials import Outcome, TrialTrainer, outcomes
 
 _KEPT_OUTPUT = 2000  # characters of the stderr of a dead worker
 
@@ -34,7 +34,7 @@ class TrialRunner(Protocol):
     def idle(self) -> list[int]:
         """Slots without a trial."""
 
-    def start(self, slot: int, number: int, params: Mapping[str, Any]) -> None:
+    def start(self, slot: int, params: Mapping[str, Any]) -> None:
         """Start a trial."""
 
     def resume(self, slot: int) -> None:
@@ -53,17 +53,17 @@ class TrialRunner(Protocol):
 class InProcessRunner:
     """Trains in this process, during ``next_event``."""
 
-    def __init__(self, bench: TrialBench) -> None:
-        self._bench = bench
+    def __init__(self, trial_trainer: TrialTrainer) -> None:
+        self._trial_trainer = trial_trainer
         self._outcomes: Iterator[Outcome] | None = None
 
     def idle(self) -> list[int]:
         """Slot 0 while no trial is running."""
         return [0] if self._outcomes is None else []
 
-    def start(self, slot: int, number: int, params: Mapping[str, Any]) -> None:
+    def start(self, slot: int, params: Mapping[str, Any]) -> None:
         """Prepare a trial; training starts with ``next_event``."""
-        self._outcomes = self._bench.outcomes(params)
+        self._outcomes = self._trial_trainer.outcomes(params)
 
     def resume(self, slot: int) -> None:
         """Nothing to do: ``next_event`` trains the next epoch."""
@@ -122,13 +122,13 @@ class WorkerPool:
         """Slots whose worker is idle, or not started yet."""
         return [slot for slot in range(self._count) if slot not in self._workers or not self._workers[slot].busy]
 
-    def start(self, slot: int, number: int, params: Mapping[str, Any]) -> None:
+    def start(self, slot: int, params: Mapping[str, Any]) -> None:
         """Send a trial to the worker of a slot, which is started if necessary."""
         if slot not in self._workers:
             self._workers[slot] = self._spawn(slot)
         worker = self._workers[slot]
         worker.busy = True
-        worker.send({"number": number, "params": dict(params)})
+        worker.send({"params": dict(params)})
 
     def resume(self, slot: int) -> None:
         """Let the worker train the next epoch."""
@@ -207,16 +207,16 @@ def _end(worker: _Worker) -> None:
     worker.stderr.close()
 
 
-def open_runner(bench: TrialBench, count: int, runtime: Runtime) -> TrialRunner:
+def open_runner(trial_trainer: TrialTrainer, count: int, runtime: Runtime) -> TrialRunner:
     """A runner for ``count`` trials at a time."""
     if count == 1:
-        return InProcessRunner(bench)
+        return InProcessRunner(trial_trainer)
     import torch
 
     on_gpu = runtime.device in {"auto", "cuda"} and torch.cuda.is_available()
-    document = bench.config.model_dump(mode="json")
+    document = trial_trainer.config.model_dump(mode="json")
     encoder = None if runtime.encoder is None else str(runtime.encoder)
-    setup = {"config": document, "model": bench.model, "runtime": asdict(replace(runtime, encoder=encoder))}
+    setup = {"config": document, "model": trial_trainer.model, "runtime": asdict(replace(runtime, encoder=encoder))}
     return WorkerPool(count, setup, gpus=torch.cuda.device_count() if on_gpu else 0)
 
 
@@ -230,13 +230,13 @@ def serve() -> None:
     tasks: SimpleQueue[dict[str, Any]] = SimpleQueue()
     threading.Thread(target=_hear, args=(tasks,), daemon=True).start()
     setup = tasks.get()
-    benches: list[TrialBench] = []
+    trainers: list[TrialTrainer] = []
 
     def train(params: Mapping[str, Any]) -> Iterator[Outcome]:
-        if not benches:
+        if not trainers:
             config = Config.model_validate(setup["config"])
-            benches.append(TrialBench(config, setup["model"], Runtime(**setup["runtime"])))
-        return benches[0].train(params)
+            trainers.append(TrialTrainer(config, setup["model"], Runtime(**setup["runtime"])))
+        return trainers[0].train(params)
 
     while True:
         task = tasks.get()

@@ -37,7 +37,8 @@ def stored(identity: shards.Identity, *, windows: int = 3, seed: int = 0) -> Pat
     keys = np.frombuffer(random.bytes(16 * windows), dtype="S16")
     lengths = np.arange(1, windows + 1)
     states = random.normal(size=(int(lengths.sum()), identity.hidden_size)).astype(np.float16)
-    shards.write(store, identity, [states], keys=keys, lengths=lengths, part=0)
+    with shards.new_shard(store, identity, keys=keys, lengths=lengths, part=0) as append:
+        append(states)
     shards.describe(store, identity, encoder="roberta-tiny")
     return store
 

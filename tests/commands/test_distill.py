@@ -19,7 +19,7 @@ from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.inference.predictor import Predictor
-from sentiment_hybrid.engine.training import joint, kept_answers, prepare, teacher
+from sentiment_hybrid.engine.training import joint, prepare, teacher, teacher_cache
 from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.errors import (
     ColumnError,
@@ -116,7 +116,7 @@ def _answers(config: Config, labels: tuple[str, ...], normalizer: str, rows: Any
     one = teacher.open_teacher(
         config, labels, normalizer, compute=resolve("cpu", "fp32"), token_budget=1000, offline=True
     )
-    return one.answer(rows, progress=lambda texts, total=None: None)[0]
+    return one.predict(rows, progress=lambda texts, total=None: None)[0]
 
 
 def test_a_teacher_with_another_normaliser_reads_the_raw_texts(taught: Any) -> None:
@@ -182,10 +182,10 @@ def test_a_full_disk_costs_a_note_and_the_training_goes_on(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(kept_answers.np, "save", full)
+    monkeypatch.setattr(teacher_cache.np, "save", full)
     done = train.run(config_of(taught), "linear", test=False)
     assert done.model_dir.is_dir()
-    assert "cannot be kept" in caplog.text
+    assert "cannot be cached" in caplog.text
     assert "the disk is full" in caplog.text
     assert list(paths.teachers_dir(taught.folder / "cache").rglob("*.npy")) == []
 
@@ -300,7 +300,7 @@ def test_rows_without_probabilities_learn_from_their_labels(project: Any, capsys
     said = probability_file(project, lambda rows: rows[0].update(p_negative="", p_positive="") or rows.pop())
     count = len(training_texts(project.config()))
     train.run(config_of(project, teacher=said), "linear", test=False)
-    assert f"{count - 2} of {count} training texts have the answers of" in " ".join(capsys.readouterr().err.split())
+    assert f"{count - 2} of {count} training texts have predictions of" in " ".join(capsys.readouterr().err.split())
 
 
 def test_columns_may_be_called_like_the_labels(project: Any) -> None:
@@ -379,8 +379,8 @@ def test_another_kind_of_directory_is_refused(taught: Any, tiny_encoder_dir: Pat
         (tiny_encoder_dir, "it is an encoder"),
         (pack.parent, "it is a pack"),
         (export, "it is an export"),
-        (taught.folder / "empty", "it is no model directory"),
-        (taught.folder / "nowhere", "there is nothing there"),
+        (taught.folder / "empty", "it is not a model directory"),
+        (taught.folder / "nowhere", "there is no such directory"),
     ):
         with pytest.raises(ModelError, match=told):
             train.run(config_of(taught, teacher=place), "linear")
@@ -417,7 +417,7 @@ def test_states_need_layers_that_are_trained_and_a_model(taught: Any, monkeypatc
     with pytest.raises(ConfigError, match=r"encoder\.trainable_layers is 0"):
         train.run(config_of(taught, "distill.states=1"), "linear")
     said = probability_file(taught)
-    with pytest.raises(UsageError, match="has probabilities and no states"):
+    with pytest.raises(UsageError, match="has probabilities, but no states"):
         train.run(config_of(taught, "distill.states=1", "encoder.trainable_layers=all", teacher=said), "linear")
 
 
@@ -465,7 +465,7 @@ def test_two_processes_learn_from_one_reading(taught: Any) -> None:
     arguments += ["--teacher", str(taught.folder / "teacher"), *(f"--set={setting}" for setting in settings)]
     done = launch((taught.folder, f"codes.append(call({arguments}))"))
     assert done.stderr.count("codes: [0]") == 2, done.stderr
-    assert done.stderr.count("training texts have the answers of") == 1, done.stderr
+    assert done.stderr.count("training texts have predictions of") == 1, done.stderr
     assert len(list(paths.teachers_dir(taught.folder / "cache").glob("*/chunk-*"))) == 1
     both = load_file(published(taught) / paths.MODEL_WEIGHTS)
     one = load_file(train.run(config_of(taught, *settings), "linear", test=False).model_dir / paths.MODEL_WEIGHTS)
@@ -480,4 +480,4 @@ def test_the_command_line_names_the_teacher(taught: Any, capsys: pytest.CaptureF
              str(taught.folder / "teacher")]
         )  # fmt: skip
     assert stop.value.code == 0
-    assert "training texts have the answers of" in " ".join(capsys.readouterr().err.split())
+    assert "training texts have predictions of" in " ".join(capsys.readouterr().err.split())

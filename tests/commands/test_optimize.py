@@ -95,7 +95,8 @@ def test_a_password_of_a_storage_is_kept_nowhere(project, tuned, searched):
     config, purpose = tuned(*(f"{model}.hpo.storage={secret}" for model in ("lstm", "linear"))), train.Purpose()
     if searched:
         shown = secret.replace("geheim", "***")
-        config, purpose = optimize.final_training(config, "linear", best, {}, "s", shown)
+        found = optimize.OptimizeResult("Linear", "s", shown, "macro_f1", 1, [best], None, "")
+        config, purpose = optimize.final_training(config, "linear", found)
         assert config.linear.train.learning_rate == 0.02
     result = train.run(config, "linear", purpose=purpose)
     files = [path for name in ("results", "models", "cache") for path in (project.folder / name).rglob("*")]
@@ -104,11 +105,11 @@ def test_a_password_of_a_storage_is_kept_nowhere(project, tuned, searched):
 
 
 def test_running_it_again_goes_straight_to_the_end_and_a_larger_total_goes_on(project, tuned, monkeypatch):
-    from sentiment_hybrid.tuning.trials import TrialBench
+    from sentiment_hybrid.tuning.trials import TrialTrainer
 
     first = optimize.run(tuned(), "linear")
     with monkeypatch.context() as patched:
-        patched.setattr(TrialBench, "outcomes", lambda *_: pytest.fail("a trial was run"))
+        patched.setattr(TrialTrainer, "outcomes", lambda *_: pytest.fail("a trial was run"))
         again = optimize.run(tuned(), "linear")
     assert again.trained is None, "the final model is published already"
     assert again.test.scores == first.test.scores
@@ -120,7 +121,7 @@ def test_running_it_again_goes_straight_to_the_end_and_a_larger_total_goes_on(pr
 
 def test_a_full_disk_at_the_final_model_keeps_the_study_and_the_parameters(project, tuned, monkeypatch):
     from sentiment_hybrid import files
-    from sentiment_hybrid.tuning.trials import TrialBench
+    from sentiment_hybrid.tuning.trials import TrialTrainer
 
     real = files.flush_to_disk
 
@@ -134,7 +135,7 @@ def test_a_full_disk_at_the_final_model_keeps_the_study_and_the_parameters(proje
         with pytest.raises(OutputError, match="the disk is full"):
             optimize.run(tuned(), "linear")
     assert paths.best_params(project.folder / "results", "linear").is_file()
-    monkeypatch.setattr(TrialBench, "outcomes", lambda *_: pytest.fail("a trial was run"))
+    monkeypatch.setattr(TrialTrainer, "outcomes", lambda *_: pytest.fail("a trial was run"))
     result = optimize.run(tuned(), "linear")
     assert result.trained.resumed, "the trained epochs are not trained again"
     assert [entry["name"] for entry in entries(project)] == ["LinearRoBERTa_Optimize"]

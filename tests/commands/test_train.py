@@ -95,7 +95,7 @@ def test_without_room_for_states_it_trains_on_the_live_encoder_and_says_so_once(
     no_room = ("cache.max_gb=1e-7", f"paths.cache_dir={project.folder / 'full'}")
     live = train.run(project.config(override, *no_room), "lstm")
     told = [record.getMessage() for record in caplog.records if "cache.max_gb" in record.getMessage()]
-    assert len([one for one in told if "the encoder runs live instead" in one]) == 1
+    assert len([one for one in told if "the encoder runs in every epoch instead" in one]) == 1
     assert live.valid["loss"] == pytest.approx(stored.valid["loss"], abs=5e-3)
     assert live.test.encoder_passes >= live.test.rows
     assert not list(paths.states_dir(project.folder / "full").glob("*/shard-*"))
@@ -221,7 +221,7 @@ def test_a_second_interrupt_within_a_step_stops_at_once_and_names_the_saved_stat
     monkeypatch.setattr(Trainer, "_gradients", impatient)
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as without nohup
     request.addfinalizer(lambda: signal.signal(signal.SIGHUP, before))
-    with pytest.raises(KeyboardInterrupt, match=r"stopped at once; the state saved last .* --resume"):
+    with pytest.raises(KeyboardInterrupt, match=r"stopped at once; the last saved state .* --resume"):
         train.run(project.config(), "linear", test=False)
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
 
@@ -349,7 +349,7 @@ def test_a_run_that_another_process_trains_is_not_resumed(project, monkeypatch):
     config = project.config()
     stop_before_the_first_checkpoint(monkeypatch, lambda: train.run(config, "linear"))
     run = Run(next((project.folder / "results" / "runs").iterdir()))
-    with run.held(), pytest.raises(TrainingError, match="trained by another process"):
+    with run.locked(), pytest.raises(TrainingError, match="trained by another process"):
         train.run(config, "linear", runtime=Runtime(resume=True))
 
 
@@ -596,4 +596,3 @@ def test_a_budget_that_had_to_be_lowered_is_told_kept_and_gone_on_with(project, 
     monkeypatch.setattr(trainer.Trainer, "events", lambda self: budgets.append(self.token_budget) or events(self))
     assert train.run(config, "linear", runtime=Runtime(resume=True), test=False).resumed
     assert budgets == [kept]
-    assert 0.0 <= Run(folder).meta()["padding"] < 1.0

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import set_seed
 
 from sentiment_hybrid.config.schema import Cache, Config, Encoder
 from sentiment_hybrid.engine.device import resolve
 from sentiment_hybrid.engine.inference.session import Session
-from sentiment_hybrid.engine.training.prepare import open_session, set_seeds
+from sentiment_hybrid.engine.training.prepare import open_session
 from sentiment_hybrid.models.encoder.hub import load_encoder
 
 GOOD = ["good", "great", "lovely", "fine", "happy"]
@@ -73,7 +74,7 @@ def make_session(small_config: Config, tmp_path: Path) -> Callable[..., Session]
         section = section.model_copy(update={"train": section.train.model_copy(update=train)})
         changes = {"encoder": encoder, "cache": Cache(max_gb=max_gb), model: section}
         config = small_config.model_copy(update=changes)
-        set_seeds(3)
+        set_seed(3)
         return open_session(
             config,
             model,

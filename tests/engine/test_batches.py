@@ -17,7 +17,6 @@ from sentiment_hybrid.engine.batches import (
     TokenizedTexts,
     collate,
     pack,
-    padding_share,
     plan_epoch,
     steps_per_epoch,
     tokenize,
@@ -162,17 +161,11 @@ def test_padding_is_under_5_percent_on_tweets(shared, rows_per_step):
         texts = [row["text"] for row in itertools.islice(csv.DictReader(file), 20_000)]
     # Words and marks come close to the lengths that a subword tokenizer gives.
     lengths = np.array([2 + len(re.findall(r"\w{1,6}|[^\w\s]", text)) for text in texts])
-    offsets = np.concatenate(([0], np.cumsum(lengths)))
-    tokenized = TokenizedTexts(np.zeros(offsets[-1], np.int32), offsets, np.arange(len(texts) + 1), 0, 0)
-    how = {"rows_per_step": rows_per_step, "token_budget": 16_384, "seed": 1}
-    assert 0.0 < padding_share(tokenized, **how) < 0.05
-    assert padding_share(tokenized, **how) == padding_share(tokenized, **how)
-
-
-def test_padding_is_the_share_of_places_without_a_token():
-    tokenized = build(["a" * 2, "a" * 6], max_length=10)  # 4 and 8 tokens with the special ones
-    assert padding_share(tokenized, rows_per_step=2, token_budget=1000, seed=0) == pytest.approx(4 / 16)
-    assert padding_share(tokenized, rows_per_step=1, token_budget=1000, seed=0) == 0.0
+    plan = plan_epoch(lengths, rows_per_step=rows_per_step, token_budget=16_384, seed=1, epoch=1)
+    batches = [batch for _, step in plan for batch in step]
+    places = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
+    assert sum(map(len, batches)) == len(lengths)
+    assert 0.0 < 1.0 - lengths.sum() / places < 0.05
 
 
 @given(lengths_strategy, st.integers(2, 40), st.integers(2, 4))

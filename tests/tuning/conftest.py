@@ -80,7 +80,7 @@ def config(tmp_path: Path, tiny_encoder_dir: Path) -> Config:
 
 
 class Functions:
-    """Stands where a TrialBench stands: a trial's epochs are what a function gives."""
+    """Stands where a TrialTrainer stands: a trial's epochs are what a function gives."""
 
     def __init__(self, epochs: Callable[[Mapping[str, Any]], Iterator[float]]) -> None:
         self._epochs = epochs

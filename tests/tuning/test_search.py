@@ -149,7 +149,7 @@ def test_a_space_without_usable_parameters_ends(searching, monkeypatch):
         raise ConfigError("never usable")
         yield
 
-    monkeypatch.setattr(search_module, "MOST_UNUSABLE", 4)
+    monkeypatch.setattr(search_module, "MAX_UNUSABLE", 4)
     with pytest.raises(StudyError, match="never usable"):
         searching(5, epochs=unusable)
 

@@ -14,7 +14,7 @@ import pytest
 
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.runtime import Runtime
-from sentiment_hybrid.tuning.trials import TrialBench
+from sentiment_hybrid.tuning.trials import TrialTrainer
 from sentiment_hybrid.tuning.workers import WorkerPool, open_runner
 
 
@@ -42,29 +42,29 @@ def finish(pool: WorkerPool, slot: int) -> list[float]:
 
 def test_a_worker_trains_as_this_process_does_fails_alone_and_is_replaced(config: Config) -> None:
     params = {"hidden": 4, "learning_rate": 0.05}
-    bench = TrialBench(config, "lstm")
-    bench.prepare()
-    expected = [outcome.value for outcome in bench.train(params) if outcome.kind == "epoch"]
-    with closing(open_runner(bench, 2, Runtime(device="cpu"))) as pool:
+    trial_trainer = TrialTrainer(config, "lstm")
+    trial_trainer.prepare()
+    expected = [outcome.value for outcome in trial_trainer.train(params) if outcome.kind == "epoch"]
+    with closing(open_runner(trial_trainer, 2, Runtime(device="cpu"))) as pool:
         assert isinstance(pool, WorkerPool)
         assert pool.idle() == [0, 1]
-        pool.start(0, 0, params)
+        pool.start(0, params)
         assert pool.idle() == [1]
         assert finish(pool, 0) == pytest.approx(expected)
         assert pool.idle() == [0, 1]
 
-        pool.start(0, 1, {"hidden": 5, "attention_heads": 4})
+        pool.start(0, {"hidden": 5, "attention_heads": 4})
         outcome = event(pool, 0)
         assert (outcome.kind, "must divide" in outcome.text) == ("unusable", True)
 
-        pool.start(0, 2, params)
+        pool.start(0, params)
         assert event(pool, 0).kind == "epoch"
         pool.stop(0)
         assert pool.idle() == [0, 1]
-        pool.start(0, 3, params)
+        pool.start(0, params)
         assert finish(pool, 0) == pytest.approx(expected), "a stopped trial leaves nothing behind"
 
-        pool.start(0, 4, params)
+        pool.start(0, params)
         assert event(pool, 0).kind == "epoch"
         killed = pool._workers[0].process
         killed.kill()
@@ -74,7 +74,7 @@ def test_a_worker_trains_as_this_process_does_fails_alone_and_is_replaced(config
         if os.name == "posix":
             assert "signal 9" in outcome.text
         assert pool.idle() == [0, 1]
-        pool.start(0, 5, params)
+        pool.start(0, params)
         assert finish(pool, 0) == pytest.approx(expected)
         alive = [worker.process for worker in pool._workers.values()]
     assert all(process.poll() is not None for process in alive)
@@ -84,7 +84,7 @@ def test_what_a_worker_cannot_open_is_told(config: Config) -> None:
     gone = config.model_copy(update={"paths": config.paths.model_copy(update={"data_db": config.paths.models_dir})})
     setup = {"config": gone.model_dump(mode="json"), "model": "linear", "runtime": {}}
     with closing(WorkerPool(1, setup)) as pool:
-        pool.start(0, 0, {})
+        pool.start(0, {})
         outcome = event(pool, 0)
     assert outcome.kind == "failed"
     assert "DatabaseError" in outcome.text

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sentiment_hybrid import distributed, paths
 from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
 from sentiment_hybrid.engine.device import Compute
+from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.states.store import StateStore, StoredStates
 from sentiment_hybrid.models.classifier import Classifier, JointClassifier
 from sentiment_hybrid.models.encoder.hub import LoadedEncoder
@@ -43,17 +43,49 @@ class EncodedDataset:
         return self.labels[full if self.compared is None else full & self.compared.all(axis=1)]
 
 
-@dataclass(frozen=True)
 class Session:
-    """A classifier on its device, with its tokenizer and state store; ``states`` is None if none are stored."""
+    """A classifier on its device, with the tokenizer and the store of token states that prepare texts for it.
 
-    classifier: Classifier | JointClassifier
-    encoder: LoadedEncoder
-    compute: Compute
-    states: StateStore | None
-    token_budget: int
-    max_length: int
-    max_windows: int
+    Args:
+        classifier: moved to the device of ``compute``.
+        encoder: the one in the classifier, as loaded.
+        compute: device and precision.
+        cache: where the states below the trained layers are stored.
+        token_budget: the most tokens of a batch, padding included.
+        max_length: tokens of a window.
+        max_windows: windows of a text; the rest is truncated.
+        keep_states: False to compute all states live.
+        max_gb: limit on the size of all stored states.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier | JointClassifier,
+        encoder: LoadedEncoder,
+        *,
+        compute: Compute,
+        cache: Path,
+        token_budget: int,
+        max_length: int,
+        max_windows: int,
+        keep_states: bool = True,
+        max_gb: float | None = None,
+    ) -> None:
+        self.classifier, self.encoder, self.compute = classifier.to(compute.device), encoder, compute
+        self.token_budget, self.max_length, self.max_windows = token_budget, max_length, max_windows
+        self.states: StateStore | None = None
+        shared = classifier.encoder
+        # If all layers are trained, only the embeddings could be stored, which are cheap to compute.
+        if keep_states and shared is not None and shared.stored_layer:
+            self.states = StateStore(
+                paths.states_dir(cache),
+                shared,
+                fingerprint=encoder.fingerprint,
+                compute=compute,
+                name=encoder.name,
+                max_gb=max_gb,
+                share=(distributed.local_rank(), distributed.local_world()),
+            )
 
     @property
     def single(self) -> Classifier:
@@ -83,34 +115,13 @@ class Session:
         """Texts as flat windows of token ids."""
         return tokenize(texts, self.encoder.tokenizer, max_length=self.max_length, max_windows=self.max_windows)
 
-
-def session_for(
-    classifier: Classifier | JointClassifier,
-    encoder: LoadedEncoder,
-    *,
-    compute: Compute,
-    cache: Path,
-    keep_states: bool = True,
-    max_gb: float | None = None,
-    **limits: Any,
-) -> Session:
-    """A session around a classifier; ``limits`` are token_budget, max_length and max_windows.
-
-    States are stored below the trainable layers, up to ``max_gb`` for all encoders together, if ``keep_states``; not
-    for an encoder whose layers are all trained.
-    """
-    classifier.to(compute.device)
-    states = None
-    shared = classifier.encoder
-    # Embeddings alone are cheap to compute, so they are not worth the disk space.
-    if keep_states and shared is not None and shared.stored_layer:
-        states = StateStore(
-            paths.states_dir(cache),
-            shared,
-            fingerprint=encoder.fingerprint,
-            compute=compute,
-            name=encoder.name,
-            max_gb=max_gb,
-            share=(distributed.local_rank(), distributed.local_world()),
+    def predict(self, dataset: EncodedDataset, *, progress: Callable[[int], object] = lambda texts: None) -> np.ndarray:
+        """Probabilities (N, C) of the classifier as it is now."""
+        return predict_probabilities(
+            self.single,
+            dataset.tokenized,
+            compute=self.compute,
+            token_budget=self.token_budget,
+            states=dataset.states,
+            progress=progress,
         )
-    return Session(classifier, encoder, compute, states, **limits)

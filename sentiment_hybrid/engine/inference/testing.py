@@ -26,11 +26,10 @@ from sentiment_hybrid.engine.evaluation import baseline, metrics
 from sentiment_hybrid.engine.evaluation.metrics import Comparison, Scores
 from sentiment_hybrid.engine.evaluation.seen import SeenTexts
 from sentiment_hybrid.engine.inference.answers import among
-from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.kept_models import model_id, public_path
 from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo, load_model, read_info
 from sentiment_hybrid.engine.inference.predictor import model_directory
-from sentiment_hybrid.engine.inference.session import session_for
+from sentiment_hybrid.engine.inference.session import Session
 from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, ModelError, OutputError, UsageError, count
 from sentiment_hybrid.files import atomic_file, link_or_copy, sha256, written
 from sentiment_hybrid.heads import HEADS
@@ -121,8 +120,11 @@ def evaluate(
         examples, tested = _in_labels(loaded, store, store.read(split, config.test.sample_size, with_raw=True))
         examples = own_texts(loaded, store, examples)
         baseline = _baseline(config, loaded, store, examples) if store.labels == loaded.info.labels else None
-    device = runtime.device
-    return _measure(config, loaded, examples, baseline, tested, split=split, data=store.source, device=device)
+    seen = warn_if_seen_by_mini(loaded, examples)
+    predicted = probabilities_of(config, loaded, examples, split=split, device=runtime.device)
+    return _measure(
+        config, loaded, examples, predicted, baseline, tested, split=split, data=store.source, seen_by_mini=seen
+    )
 
 
 def open_model(
@@ -205,9 +207,13 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, runtime
         seen += _finetuned_on(config, info, examples)
     seen += beside
     overlap = {"rows": int(np.any(seen, axis=0).sum()), "of": len(examples)} if seen else None
-    device = runtime.device
     name = str(data_file)
-    return _measure(config, loaded, examples, baseline, tested, split=name, data=name, device=device, overlap=overlap)
+    seen_by_mini = warn_if_seen_by_mini(loaded, examples)
+    predicted = probabilities_of(config, loaded, examples, split=name, device=runtime.device)
+    return _measure(
+        config, loaded, examples, predicted, baseline, tested, split=name, data=name, seen_by_mini=seen_by_mini,
+        overlap=overlap,
+    )  # fmt: skip
 
 
 def _sample(examples: Examples, config: Config) -> Examples:
@@ -346,16 +352,16 @@ def _measure(
     config: Config,
     loaded: LoadedModel,
     examples: Examples,
+    predicted: tuple[np.ndarray, int],
     baseline: np.ndarray | None,
     tested: _TestedLabels,
     *,
     split: str,
     data: str,
-    device: str,
+    seen_by_mini: int | None,
     overlap: dict[str, Any] | None = None,
 ) -> TestResult:
-    seen_by_mini = warn_if_seen_by_mini(loaded, examples)
-    probabilities, passes = probabilities_of(config, loaded, examples, split=split, device=device)
+    probabilities, passes = predicted
     info = loaded.info
     labels = tuple(info.labels[place] for place in tested.places)
     if labels != info.labels:
@@ -440,7 +446,7 @@ def probabilities_of(
     """Probabilities (N, C), and the number of windows that were encoded for them."""
     info, settings = loaded.info, config.model(loaded.info.head).train
     compute = resolve(device, settings.precision)
-    session = session_for(
+    session = Session(
         loaded.classifier,
         loaded.encoder,
         compute=compute,
@@ -457,14 +463,7 @@ def probabilities_of(
     if cut := dataset.tokenized.truncated:
         note(f"{count(cut, 'text')} cut after {count(info.max_windows, 'window')}")
     with progress(f"testing on {split}", total=len(dataset), unit="texts") as bar:
-        probabilities = predict_probabilities(
-            session.classifier,
-            dataset.tokenized,
-            compute=compute,
-            token_budget=settings.token_budget,
-            states=dataset.states,
-            progress=bar.advance,
-        )
+        probabilities = session.predict(dataset, progress=bar.advance)
     live = len(dataset.tokenized.window_lengths) if dataset.states is None else 0
     return probabilities, live + (session.states.passes if session.states else 0)
 

@@ -1,19 +1,18 @@
-"""The files of the state store: shards of ragged float16 states, complete or absent, checked before they are used.
+"""The files of the state store: shards of ragged float16 states, complete or absent, verified before use.
 
-``states/<encoder>-<layer>-<precision>/shard-*/``. Who writes into a store holds the lock of a part of it; what is being
-written, or about to be removed, has a name that begins with a dot. Imports no torch: `senthy cache` works on these too.
+``states/<encoder>-<layer>-<precision>/shard-*/``. A process that writes holds the lock of a part of the store; names of
+folders that are being written or removed begin with a dot. Imports no torch, because `senthy cache` uses it too.
 """
 
 from __future__ import annotations
 
 import io
-import itertools
 import json
 import os
 import shutil
 import uuid
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,22 +26,22 @@ from sentiment_hybrid.files import mark_used, new_dir, replace_json, write_json
 
 FORMAT = 2
 KEY_BYTES = 16
-#: That as many processes of a machine can fill at once; the key of a window says which one it belongs to.
+#: The number of processes that can fill a store at once; the key of a window determines its part.
 PARTS = 16
 
 _FILES = _STATES, _KEYS, _STARTS = "states.npy", "keys.npy", "starts.npy"
 _SUMS = "bytes", "crc32"
 _BLOCK = 2**20
 
-#: Files that this process has found whole, as they were then: a second look costs nothing.
+#: Files that this process has verified: path -> (size, modification time, inode).
 _checked: dict[Path, tuple[int, int, int]] = {}
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What the states of a store are: output of so many layers of an encoder, at one precision; no layer is the last.
+    """Identifies the states of a store: the encoder, the layer (None for the last one) and the precision.
 
-    A shard of anything else is stale.
+    A shard with another identity is stale.
     """
 
     fingerprint: str
@@ -58,17 +57,17 @@ class Identity:
 
     @property
     def token_bytes(self) -> int:
-        """What a token takes on the disk."""
+        """Disk space of a token."""
         return 2 * self.hidden_size
 
 
 class UnusableError(ValueError):
-    """A shard is damaged, or stale: of another format or of other states; says why."""
+    """A shard is damaged or stale, with the reason."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """The windows of a shard: their keys (W,) and starts (W + 1,); ``states`` opens what they are about."""
+    """The windows of a shard: their keys (W,) and starts (W + 1,); ``states`` opens their states."""
 
     folder: Path
     keys: np.ndarray
@@ -77,12 +76,12 @@ class Shard:
 
     @classmethod
     def read(cls, folder: Path, identity: Identity | None = None) -> Shard:
-        """A shard; its facts and the sizes of its files are checked, not what they hold.
+        """Open a shard; checks its metadata and the sizes of its files, but not their content.
 
         Raises:
             UnusableError: it is stale or damaged.
             FileNotFoundError: it has been removed.
-            OSError: it cannot be looked at, and may be whole.
+            OSError: it cannot be read, and may be valid.
         """
         facts = _facts(folder, identity)
         try:
@@ -91,7 +90,7 @@ class Shard:
         except (FileNotFoundError, ValueError, EOFError) as error:
             raise _gone_or(folder, f"a file is missing or damaged ({error})") from error
         if cut:
-            raise UnusableError(f"{cut[0]} has another size than it was written with")
+            raise UnusableError(f"{cut[0]} does not have its original size")
         whole = (
             keys.dtype == f"S{KEY_BYTES}"
             and len(keys) == facts["windows"] == len(starts) - 1
@@ -99,14 +98,14 @@ class Shard:
             and (np.diff(starts) >= 0).all()
         )
         if not whole:
-            raise UnusableError("its files do not fit each other")
+            raise UnusableError("its files do not match each other")
         return cls(folder, keys, starts, facts)
 
     def checked(self) -> Shard:
-        """This shard, its content compared with its checksums, unless this process has done so with these very files.
+        """This shard, after verifying its checksums, unless this process has verified the same files before.
 
         Raises:
-            UnusableError: they differ.
+            UnusableError: a checksum is wrong.
             FileNotFoundError: the shard has been removed.
             OSError: it cannot be read.
         """
@@ -131,32 +130,43 @@ class Shard:
         return states.view(np.ndarray)
 
 
-def write(
-    folder: Path,
-    identity: Identity,
-    blocks: Iterable[np.ndarray],
-    *,
-    keys: np.ndarray,
-    lengths: np.ndarray,
-    part: int,
-) -> None:
-    """Write a shard aside, flush it and put it in place; the caller holds the lock of ``part``.
+@contextmanager
+def new_shard(
+    folder: Path, identity: Identity, *, keys: np.ndarray, lengths: np.ndarray, part: int
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """Write a shard aside, and put it in place at the end of the block; the caller holds the lock of ``part``.
+
+    The value takes the states, (tokens, H) float16, window by window.
 
     Args:
         folder: the store's.
-        identity: what the states are of.
-        blocks: the states, (tokens, H) float16 each, of one window after the other.
+        identity: of the states.
         keys: of the windows, (W,).
-        lengths: tokens of the windows, (W,).
-        part: what the lock is for.
+        lengths: numbers of tokens of the windows, (W,).
+        part: the locked part.
 
     Raises:
-        OSError: the disk is full, or the folder refuses or has been removed; nothing is left.
+        OSError: the disk is full, or the folder is not writable or was removed; nothing is left.
     """
-    tokens = int(lengths.sum())
+    tokens, crc = int(lengths.sum()), 0
     aside = folder / f".{part:02d}-{uuid.uuid4().hex}.partial"
     with new_dir(folder / f"shard-{uuid.uuid4().hex}", aside=aside):
-        crc = _write_states(aside / _STATES, blocks, (tokens, identity.hidden_size))
+        # Not a memory map: on a full disk that ends the process with a bus error instead of an exception.
+        with (aside / _STATES).open("wb") as file:
+
+            def append(states: np.ndarray) -> None:
+                write(states.tobytes())
+
+            def write(content: bytes) -> None:
+                nonlocal crc
+                crc = zlib.crc32(content, crc)
+                file.write(content)
+
+            header = io.BytesIO()
+            shape = (tokens, identity.hidden_size)
+            np.lib.format.write_array_header_1_0(header, {"descr": "<f2", "fortran_order": False, "shape": shape})
+            write(header.getvalue())
+            yield append
         np.save(aside / _KEYS, keys)
         np.save(aside / _STARTS, np.concatenate(([0], np.cumsum(lengths))).astype(np.int64))
         facts = {"format": FORMAT, **asdict(identity), "tokens": tokens, "windows": len(keys)}
@@ -165,22 +175,8 @@ def write(
         write_json(aside / paths.SHARD_JSON, facts)
 
 
-def _write_states(path: Path, blocks: Iterable[np.ndarray], shape: tuple[int, int]) -> int:
-    """The checksum of what was written."""
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f2", "fortran_order": False, "shape": shape})
-    contents = itertools.chain([header.getvalue()], (block.tobytes() for block in blocks))
-    crc = 0
-    # Written plainly: a memory map of a full disk ends the process with a bus error instead of telling.
-    with path.open("wb") as file:
-        for content in contents:
-            crc = zlib.crc32(content, crc)
-            file.write(content)
-    return crc
-
-
 def shard_folders(store: Path) -> list[Path]:
-    """Where the shards of a store lie; there are none in a store that is not there."""
+    """The folders of a store's shards; none if there is no store."""
     try:
         return sorted(path for path in store.iterdir() if path.name.startswith("shard-"))
     except FileNotFoundError:
@@ -188,7 +184,7 @@ def shard_folders(store: Path) -> list[Path]:
 
 
 def remove(folder: Path) -> None:
-    """Take a shard away: at once for other processes, whose memory maps live on."""
+    """Remove a shard, atomically for other processes, whose memory maps remain valid."""
     aside = folder.with_name(f".00-{uuid.uuid4().hex}.partial")
     with suppress(OSError):
         folder.rename(aside)
@@ -197,22 +193,22 @@ def remove(folder: Path) -> None:
 
 
 def remove_leftovers(store: Path, part: int) -> None:
-    """What killed processes left half-written or half-removed; the caller holds the part's lock."""
+    """Remove what killed processes left half-written or half-removed; the caller holds the part's lock."""
     for folder in store.glob(f".{part:02d}-*.partial"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def locked(store: Path, parts: Sequence[int] = range(PARTS), *, wait: bool = True) -> Iterator[None]:
-    """Hold the locks of parts of a store. Raises filelock.Timeout if another holds one, and not ``wait``."""
+    """Hold the locks of parts of a store. Without ``wait``, raises filelock.Timeout if one is taken."""
     with ExitStack() as locks:
-        for part in sorted(parts):  # always in one order
+        for part in sorted(parts):  # in a fixed order, against deadlocks
             locks.enter_context(FileLock(store / f".lock-{part:02d}").acquire(blocking=wait))
         yield
 
 
 def describe(store: Path, identity: Identity, *, encoder: str) -> None:
-    """Note what a store holds, once, and when it was last used; only for people to read, so it may fail."""
+    """Record the content of a store and its last use, for `senthy cache`; failures are ignored."""
     note = store / paths.STORE_JSON
     with suppress(OSError):
         if not note.is_file():
@@ -221,7 +217,7 @@ def describe(store: Path, identity: Identity, *, encoder: str) -> None:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files below; those that vanish meanwhile count nothing."""
+    """Total size of the files in a folder, except those removed meanwhile."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -249,12 +245,12 @@ def _facts(folder: Path, identity: Identity | None) -> dict[str, Any]:
 
 
 def _gone_or(folder: Path, why: str) -> Exception:
-    """A shard without one of its files is damaged; one that is not there at all has been removed."""
+    """The error of a missing file: the shard is damaged, or has been removed as a whole."""
     return UnusableError(why) if folder.is_dir() else FileNotFoundError(f"{folder} has been removed")
 
 
 def _crc32(path: Path) -> int:
-    # Read, not mapped: a failing disk then tells an error instead of ending the process.
+    # Not memory-mapped: a failing disk then raises an exception instead of ending the process.
     crc = 0
     with path.open("rb") as file:
         while block := file.read(_BLOCK):

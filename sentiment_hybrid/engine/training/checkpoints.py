@@ -19,14 +19,18 @@ from sentiment_hybrid.files import atomic_dir, replace_json, save_tensors, write
 
 @dataclass(frozen=True)
 class TrainerState:
-    """A snapshot to save: tensors by name, and the progress, which JSON can hold."""
+    """A state to save: tensors by name, and the progress as JSON."""
 
     tensors: dict[str, torch.Tensor]
     progress: dict[str, Any] = field(default_factory=dict)
 
+    def part(self, prefix: str) -> dict[str, torch.Tensor]:
+        """The tensors whose names start with ``prefix``, without it."""
+        return {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
+
 
 class RunCheckpoints:
-    """Checkpoints of one run: each a new directory; which is `best` and `last` stands in one small file."""
+    """Checkpoints of one run: each is a new directory; one small file names the `best` and the `last`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -44,10 +48,10 @@ class RunCheckpoints:
         return pointers
 
     def save(self, state: TrainerState, *, is_best: bool = False) -> None:
-        """Write a snapshot as the new `last` (and `best`), then remove those that nothing points to.
+        """Write a state as the new `last` (and `best`), then remove the directories that are neither.
 
         Raises:
-            OutputError: it cannot be written; the checkpoints before it are untouched.
+            OutputError: it cannot be written; the earlier checkpoints are untouched.
         """
         check_present(self.folder.parent)
         name = f"step-{state.progress['global_step']:08d}-{uuid.uuid4().hex[:6]}"
@@ -62,7 +66,7 @@ class RunCheckpoints:
         self._prune(pointers)
 
     def load(self, which: str) -> TrainerState:
-        """The snapshot that `best` or `last` points to. Raises ModelError when it is not there or damaged."""
+        """The `best` or `last` state. Raises ModelError if it is missing or damaged."""
         from safetensors.torch import load_file
 
         name = self.pointers().get(which)
@@ -78,7 +82,7 @@ class RunCheckpoints:
             raise ModelError(f"the checkpoint {folder} is damaged: {error}", hint="Start a new run.") from error
 
     def remove(self) -> None:
-        """Drop all of them: the run has been published."""
+        """Remove all of them, after the run has been published."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _prune(self, pointers: dict[str, str]) -> None:
@@ -88,27 +92,21 @@ class RunCheckpoints:
 
 
 def check_present(run: Path) -> None:
-    """Raises OutputError if the folder of a run is gone, instead of beginning one that lacks its first epochs."""
+    """Raise OutputError if a run's folder was deleted, instead of creating one without its first epochs."""
     if not run.is_dir():
         raise OutputError(f"{run} was deleted during the training", hint="Run the command again; a new run starts.")
 
 
-def best_weights(checkpoints: RunCheckpoints) -> dict[str, torch.Tensor]:
-    """The trainable weights of the best epoch."""
-    prefix = "model."
-    return {k[len(prefix) :]: v for k, v in checkpoints.load("best").tensors.items() if k.startswith(prefix)}
-
-
-def trainable_state(classifier: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters that training changes; a frozen encoder's are not among them."""
+def trainable_state(classifier: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """The parameters that are trained, by name."""
     return {name: value for name, value in classifier.named_parameters() if value.requires_grad}
 
 
 def load_trainable(classifier: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Put weights back that trainable_state gave. Raises TrainingError when names or shapes differ."""
+    """Load the weights of a `trainable_state`. Raises TrainingError if names or shapes differ."""
     own = trainable_state(classifier)
     if own.keys() != tensors.keys() or any(own[name].shape != tensors[name].shape for name in own):
-        raise TrainingError("the checkpoint is of a model of another shape than the one that this run builds")
+        raise TrainingError("the checkpoint belongs to a model of another shape than this run's")
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(tensors[name])

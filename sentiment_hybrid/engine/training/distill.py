@@ -1,4 +1,4 @@
-"""Knowledge distillation: a student learns from labels and from what a teacher answers (Hinton et al. 2015)."""
+"""Knowledge distillation: a student learns from labels and from a teacher's predictions (Hinton et al. 2015)."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from sentiment_hybrid.errors import DataError
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What a teacher has answered to the training rows; ``kept`` (M,) are those that a label or an answer teaches.
+class TeacherTargets:
+    """A teacher's predictions for the training rows; ``kept`` (M,) are the rows with a label or a prediction.
 
-    ``probabilities`` (N, C) float32 are of the kept rows, NaN for none, ``states`` (N, H) float16 or None.
+    Of the kept rows, ``probabilities`` (M, C) float32, NaN for none, and ``states`` (M, H) float16 or None.
     """
 
     kept: np.ndarray
@@ -37,35 +37,35 @@ class Lesson:
         """The kept rows."""
         return examples if len(self.kept) == len(examples) else examples.chosen(self.kept)
 
-    def given_to(self, session: Session, dataset: EncodedDataset, temperature: float) -> EncodedDataset:
+    def attach_to(self, session: Session, dataset: EncodedDataset, temperature: float) -> EncodedDataset:
         """The dataset with soft targets: the teacher's probabilities at a temperature.
 
-        For states, the session's classifier gets a linear map to the teacher's size, which is learned and not saved.
+        For states, the session's classifier gets a linear projection to the teacher's size, which is not saved.
         """
         if self.states is not None:
             encoder = session.classifier.encoder
             assert encoder is not None
             projection = torch.nn.Linear(encoder.hidden_size, self.states.shape[1])
             session.classifier.projection = projection.to(session.compute.device)
-        return replace(dataset, soft=self.softened(temperature), pooled=self.states)
+        return replace(dataset, soft=self.soften(temperature), pooled=self.states)
 
-    def softened(self, temperature: float) -> np.ndarray:
-        """The probabilities as a softmax at this temperature has them, (N, C) float32."""
-        # Relative to the highest: a low temperature would round all of them to 0.
+    def soften(self, temperature: float) -> np.ndarray:
+        """The probabilities of a softmax at this temperature, (M, C) float32."""
+        # Relative to the maximum: otherwise a low temperature would round all of them to 0.
         shares = self.probabilities / self.probabilities.max(axis=1, keepdims=True)
         powers = shares ** np.float32(1.0 / temperature)
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
     @property
     def answered(self) -> int:
-        """Rows that have an answer."""
+        """Number of rows with a prediction."""
         return int((~np.isnan(self.probabilities[:, 0])).sum())
 
 
 def unlabelled(config: Config, model: str, store: Store) -> Examples:
-    """Texts of ``distill.source``, with label -1; those that train, validate or test with a label are left out.
+    """Texts of ``distill.source``, with label -1, without those that are in the prepared data.
 
-    For `joint`, those of ``joint.further_source`` are among these.
+    For `joint`, texts of ``joint.further_source`` are left out too.
 
     Raises:
         SourceError, ColumnError: the source cannot be read, or has no text column.
@@ -90,8 +90,8 @@ def unlabelled(config: Config, model: str, store: Store) -> Examples:
     return Examples("train", texts, np.full(len(new), -1), np.zeros(len(new), dtype=np.int64), raw)
 
 
-def keys_beside(config: Config, model: str, store: Store) -> UInt64s:
-    """Order hashes of the texts that a model is trained on beside those of its database."""
+def extra_keys(config: Config, model: str, store: Store) -> UInt64s:
+    """Order hashes of the training texts that are not in the database."""
     keys = [np.empty(0, dtype=np.uint64)]
     if model == JOINT and config.joint.further_source is not None:
         keys.append(further_keys(config, store))
@@ -101,24 +101,24 @@ def keys_beside(config: Config, model: str, store: Store) -> UInt64s:
     return np.concatenate(keys)
 
 
-def learn_from(teacher: Teacher, examples: Examples, *, progress: Callable[..., object]) -> Lesson:
-    """Have a teacher answer all rows; those without a label (-1) and without an answer are left out.
+def targets_from(teacher: Teacher, examples: Examples, *, progress: Callable[..., object]) -> TeacherTargets:
+    """The teacher's predictions for all rows; rows with neither a label nor a prediction are left out.
 
     Raises:
-        DataError: it has no answer to any of them.
+        DataError: it has no prediction for any of them.
     """
-    probabilities, states = teacher.answer(examples, progress=progress)
+    probabilities, states = teacher.predict(examples, progress=progress)
     answered = ~np.isnan(probabilities[:, 0])
     if not answered.any():
         raise DataError(
             f"{teacher.name} has no probabilities for any of the {len(examples):,} training texts",
-            hint="They are found by their text, cleaned as in the prepared data.",
+            hint="Rows are matched by their text, cleaned as in the prepared data.",
         )
     kept = np.flatnonzero(answered | (examples.labels >= 0))
-    return Lesson(kept, probabilities[kept], None if states is None else states[kept])
+    return TeacherTargets(kept, probabilities[kept], None if states is None else states[kept])
 
 
-def mixed(
+def distillation_loss(
     hard: torch.Tensor,
     logits: torch.Tensor,
     targets: torch.Tensor,
@@ -129,17 +129,17 @@ def mixed(
 ) -> torch.Tensor:
     """(1 - w) CE + w T^2 KL(teacher || student) of each row, (B,): equations 1 and 2 of Hinton et al. 2015.
 
-    A row without an answer has the cross-entropy alone, one without a label (target -1) the divergence alone. Where a
-    label was chosen among some labels only, it decides among these, with weight 1, and the teacher teaches the rest:
-    how probable all of these together, and each other label, are.
+    Without a prediction of the teacher, only the cross-entropy counts; without a label (target -1), only the
+    divergence. If a label was chosen among some labels only, its cross-entropy counts with weight 1, and the
+    divergence compares the total probability of those labels and the probability of each other label.
 
     Args:
-        hard: (B,) cross-entropy with the labels; of rows without a label it is not used.
+        hard: (B,) cross-entropy with the labels; not used for rows without a label.
         logits: (B, C) of the student.
         targets: (B,) int64.
         soft: (B, C) the teacher's probabilities at the temperature T; NaN for none.
         settings: weight and temperature.
-        compared: (B, C) bool, the labels that a label was chosen among; None: all.
+        compared: (B, C) bool, the labels that each label was chosen among; None: all.
     """
     answered = ~soft[:, 0].isnan()
     log_student = (logits.float() / settings.temperature).log_softmax(-1)
@@ -147,10 +147,10 @@ def mixed(
     hard_share = 1.0 - share
     if compared is not None:
         together = compared & ~compared.all(-1, keepdim=True)  # (B, C)
-        # Not -inf: the gradient of a row without any would be NaN.
+        # Not -inf, which would give NaN gradients in rows without any.
         of_all = log_student.masked_fill(~together, -1e9).logsumexp(-1, keepdim=True)
         log_student = torch.where(together, of_all, log_student)
-        # All of theirs on one label: the divergence is then 0 where the student agrees.
+        # Their total is assigned to one label, so that the divergence is 0 if the student agrees.
         of_label = F.one_hot(targets.clamp(min=0), soft.shape[1]) * (soft * together).sum(-1, keepdim=True)
         soft = torch.where(together, of_label, soft)
         hard_share = torch.where(together.any(-1), 1.0, hard_share)
@@ -158,9 +158,9 @@ def mixed(
     return hard_share * hard + share * settings.temperature**2 * divergence
 
 
-def states_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Mean squared difference of pooled states of each row, (B,), the student's (B, H) mapped to the teacher's size.
+def state_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Mean squared error of the projected pooled states of each row (B, H), as (B,).
 
-    As for the hidden states of TinyBERT (Jiao et al. 2020, equation 8), but pooled: vocabularies differ.
+    As for the hidden states of TinyBERT (Jiao et al. 2020, equation 8), but pooled, because vocabularies differ.
     """
     return (student.float() - teacher.float()).square().mean(-1)

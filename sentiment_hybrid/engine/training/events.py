@@ -1,4 +1,4 @@
-"""What a trainer yields, and where it stands."""
+"""The events that a trainer yields, and its progress."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sentiment_hybrid.config.sections import METRICS
 
 @dataclass(frozen=True)
 class StepEvent:
-    """One optimiser step is done; ``loss`` is the epoch's mean when it was last read.
+    """An optimizer step is done; ``loss`` is the mean over the epoch when it was last read from the device.
 
-    It is read at every step of a CPU, and elsewhere, where reading would wait for the device, now and then.
+    On a CPU that is every step; reading from a GPU would wait for it, and is done every few steps.
     """
 
     epoch: int
@@ -26,7 +26,7 @@ class StepEvent:
 
 @dataclass(frozen=True)
 class BudgetEvent:
-    """A step found no memory, and is done again under a lower token budget, which holds from now on."""
+    """A step ran out of memory, and is repeated with a smaller token budget, which also applies from now on."""
 
     epoch: int
     step: int
@@ -36,7 +36,7 @@ class BudgetEvent:
 
 @dataclass(frozen=True)
 class EpochEvent:
-    """One epoch is done and, where there is a validation split, validated; without one, the newest is the best."""
+    """An epoch is done and, with a validation split, validated; without one, the newest is the best."""
 
     epoch: int
     train_loss: float
@@ -48,7 +48,7 @@ class EpochEvent:
     stop: bool
 
     def as_record(self) -> dict[str, Any]:
-        """The line of metrics.jsonl: every metric has a key, which is null where it was not measured."""
+        """A line of metrics.jsonl; metrics that were not measured are null."""
         record = dict(vars(self))
         valid = record.pop("valid")
         return record | {f"valid_{name}": valid.get(name) for name in METRICS}
@@ -56,7 +56,7 @@ class EpochEvent:
 
 @dataclass
 class Progress:
-    """How far a training is; all that resuming needs besides tensors, and JSON can hold it."""
+    """The progress of a training as JSON values: what resuming needs besides tensors."""
 
     epoch: int = 1
     step: int = 0  # steps done in this epoch
@@ -71,5 +71,5 @@ class Progress:
 
 
 def selection_score(valid: Mapping[str, float], metric: str) -> float:
-    """A validation metric, negated where lower is better."""
+    """A validation metric, negated if lower is better."""
     return valid[metric] if METRICS[metric] else -valid[metric]

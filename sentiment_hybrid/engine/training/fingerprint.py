@@ -1,4 +1,4 @@
-"""What a training depends on, as a hash: equal fingerprints mean an equal model (on the same machine)."""
+"""A hash of everything that a trained model depends on: equal fingerprints mean equal models (on the same machine)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sentiment_hybrid.files import recover, sha256
 
 
 def train_fingerprint(config: Config, model: str, data_fingerprint: str, *, include_valid: bool = False) -> str:
-    """Of everything that a trained model depends on: equal fingerprints, equal model (on the same machine)."""
+    """The fingerprint of a training."""
     heads = {name: config.model(name).head.model_dump(mode="json") for name in config.heads(model)}
     joint = _joint_facts(config) if model == JOINT else None
     facts = {
@@ -45,7 +45,7 @@ def _joint_facts(config: Config) -> dict[str, Any]:
 
 
 def _distill_facts(config: Config) -> dict[str, Any]:
-    """The teacher and the unlabelled texts by their content."""
+    """Settings of distillation, with the teacher and the unlabelled texts identified by content."""
     settings = config.distill
     texts = None if settings.source is None else open_source(settings.source, config.data).fingerprint()
     facts = settings.model_dump(mode="json", exclude={"teacher", "source"})
@@ -53,14 +53,14 @@ def _distill_facts(config: Config) -> dict[str, Any]:
 
 
 def _head_files(config: Config) -> list[str]:
-    """Digests of the heads that the training starts from."""
+    """Digests of the weights in ``joint.heads_from``."""
     folder = config.joint.heads_from
     files = [] if folder is None else [folder / head / paths.MODEL_WEIGHTS for head in config.joint.models]
     return [sha256(file) for file in files if file.is_file()]
 
 
 def encoder_files(name: str) -> list[str]:
-    """Digests of a local encoder's files, or mini's: the same name may mean other weights tomorrow."""
+    """Digests of the files of a local encoder or mini, whose weights may change under the same name."""
     folder = paths.mini_dir() / paths.ENCODER_DIR if name == paths.MINI else recover(Path(name).expanduser())
     if name == "scratch" or not folder.is_dir():
         return []
@@ -79,7 +79,7 @@ def can_resume(config: Config, model: str, data_fingerprint: str, *, include_val
 def is_published(
     config: Config, model: str, data_fingerprint: str, *, include_valid: bool = False, bundle: bool = False
 ) -> bool:
-    """Whether the published model is whole, and the one that training would give again."""
+    """Whether the published model is intact, and the one that the same training would give."""
     directory = paths.published_model(config.paths.models_dir, model)
     try:
         info = read_info(directory)

@@ -1,4 +1,4 @@
-"""Heads that learn together on one encoder: further rows to train them on, and heads to continue from."""
+"""Joint training of several heads on one encoder: further training rows, and heads to start from."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def with_further(config: Config, store: Store, rows: Examples, valid: Examples) 
     """Training and validation rows with those of ``joint.further_source``.
 
     Raises:
-        DataError: and its kinds, as for any labelled file.
+        DataError: as for any labelled file, or no text is left for training.
     """
     settings = config.joint
     if settings.further_source is None:
@@ -56,8 +56,8 @@ def _names(store: Store, compared: npt.NDArray[np.bool_]) -> str:
 def further(config: Config, store: Store) -> tuple[Examples, Examples]:
     """Rows of ``joint.further_source`` to train on, and those that validate.
 
-    Texts that stand in the database's validation or test rows are left out; those in its training rows never validate.
-    With ``joint.further_partial`` none validates: they cannot say whether a text is rightly given another label.
+    Texts in the database's validation or test rows are left out; those in its training rows are not used to validate.
+    With ``joint.further_partial`` none are, because such a label says nothing about the other labels.
     """
     settings = config.joint
     assert settings.further_source is not None
@@ -78,7 +78,7 @@ def further(config: Config, store: Store) -> tuple[Examples, Examples]:
 
 
 def _partial(rows: Examples, labels: tuple[str, ...], source: str) -> Examples:
-    """These rows, each label of which was chosen among those that occur. Raises DataError where one alone occurs."""
+    """These rows, with labels that were chosen among those that occur. Raises DataError if only one occurs."""
     asked = np.isin(np.arange(len(labels)), rows.labels)
     if asked.sum() < 2:
         raise DataError(
@@ -89,16 +89,16 @@ def _partial(rows: Examples, labels: tuple[str, ...], source: str) -> Examples:
 
 
 def further_keys(config: Config, store: Store) -> UInt64s:
-    """Order hashes of all texts of ``joint.further_source`` that are trained on or validate."""
+    """Order hashes of the training and validation texts of ``joint.further_source``."""
     return np.concatenate([store.hash_raw(part.raw or part.texts)[1] for part in further(config, store)])
 
 
-def take_heads(session: Session, folder: Path, labels: tuple[str, ...]) -> None:
-    """Let new heads go on from those of a pack.
+def load_heads(session: Session, folder: Path, labels: tuple[str, ...]) -> None:
+    """Load the weights of a pack's heads into the new ones.
 
     Raises:
-        LabelError: its labels are others, or in another order.
-        ModelError: a head is missing there, or has other sizes than the configuration gives.
+        LabelError: its labels differ, or their order does.
+        ModelError: it lacks a head, or has one of another size than in the configuration.
     """
     if not recover(folder).is_dir():
         raise ModelError(
@@ -123,9 +123,9 @@ def take_heads(session: Session, folder: Path, labels: tuple[str, ...]) -> None:
 
 
 def rows_before(config: Config, store: Store) -> int:
-    """How many of the database's training rows the heads of ``joint.heads_from`` have seen already.
+    """The number of the database's training rows that the heads of ``joint.heads_from`` were trained on.
 
-    Warns where they learned from another split: rows that test here may have trained there.
+    Warns if they were trained on another split, which may contain test rows of this one.
     """
     folder = config.joint.heads_from
     infos = [] if folder is None else [read_info(folder / head) for head in config.joint.models]

@@ -1,4 +1,4 @@
-"""Masked language modelling as a task of the loop: other tokens are hidden in every epoch (Liu et al. 2019, 4.1)."""
+"""Masked language modelling as a training task, with dynamic masking (Liu et al. 2019, section 4.1)."""
 
 from __future__ import annotations
 
@@ -19,42 +19,43 @@ from sentiment_hybrid.errors import EncoderError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-#: Of the tokens to predict (Devlin et al. 2019, section 3.1): hidden, exchanged for any other; the rest stays.
-_HIDDEN, _EXCHANGED = 0.8, 0.1
-#: The epoch whose hidden tokens the held-out texts have, always the same.
+#: Shares of the tokens to predict that are masked and replaced at random (Devlin et al. 2019, section 3.1).
+_MASKED, _REPLACED = 0.8, 0.1
+#: The epoch number that determines the masked tokens of held-out texts.
 _HELD_OUT = 0
 
 
 @dataclass(frozen=True)
 class MaskedBatch:
-    """Padded windows in which tokens are hidden, where these are, and what they were."""
+    """Padded windows with masked tokens, the positions of the tokens to predict, and the original tokens."""
 
     rows: np.ndarray
     input_ids: torch.Tensor  # (W, T) int64
     attention_mask: torch.Tensor  # (W, T) bool
-    hidden: torch.Tensor  # (M,) int64, places in the flattened ids
+    masked: torch.Tensor  # (M,) int64, positions in the flattened ids
     targets: torch.Tensor  # (M,) int64
 
     def pinned(self) -> MaskedBatch:
-        """The same in memory from which a GPU fetches by itself."""
-        names = ("input_ids", "attention_mask", "hidden", "targets")
+        """The same in pinned memory, which is copied to a GPU asynchronously."""
+        names = ("input_ids", "attention_mask", "masked", "targets")
         return replace(self, **{name: getattr(self, name).pin_memory() for name in names})
 
 
 class Masking:
-    """Which tokens are to be predicted, and what stands in their place: by hash of a token's place, seed and epoch.
+    """Chooses the tokens to predict and their replacements by a hash of the token's position, the seed and the epoch.
 
-    So neither batches nor processes nor a resumed run change it.
+    They are therefore independent of batches, processes and resuming.
 
     Raises:
-        EncoderError: the tokenizer has no token that hides others.
+        EncoderError: the tokenizer has no mask token.
     """
 
     def __init__(self, tokenizer: Any, *, probability: float, seed: int) -> None:
         if tokenizer.mask_token_id is None:
             raise EncoderError(
-                "the tokenizer of this encoder has no token that hides others, so it cannot be pretrained this way",
-                hint="Take an encoder that was trained by masking, such as roberta-base, or pretrain.base: scratch.",
+                "the tokenizer of this encoder has no mask token, so masked language modelling is not possible",
+                hint="Use an encoder trained by masked language modelling, such as roberta-base, or pretrain.base: "
+                "scratch.",
             )
         self.mask_id = int(tokenizer.mask_token_id)
         self.probability, self.seed = probability, seed
@@ -64,14 +65,14 @@ class Masking:
         self._ordinary = np.flatnonzero(~special)
 
     def chosen(self, ids: np.ndarray, places: np.ndarray, epoch: int) -> np.ndarray:
-        """Which of the tokens ``ids`` at ``places`` of all texts are to be predicted, bool of the same shape."""
+        """Whether each of the tokens ``ids`` at the positions ``places`` is to be predicted, bool of the same shape."""
         return (self._share(places, epoch, 0) < self.probability) & ~self._special[ids]
 
     def replaced(self, ids: np.ndarray, places: np.ndarray, epoch: int) -> np.ndarray:
-        """What stands in the place of tokens that are to be predicted."""
+        """The tokens that replace those to predict."""
         fate = self._share(places, epoch, 1)
         others = self._ordinary[_noise(places, (self.seed, epoch, 2)) % np.uint64(len(self._ordinary))]
-        return np.where(fate < _HIDDEN, self.mask_id, np.where(fate < _HIDDEN + _EXCHANGED, others, ids))
+        return np.where(fate < _MASKED, self.mask_id, np.where(fate < _MASKED + _REPLACED, others, ids))
 
     def _share(self, places: np.ndarray, epoch: int, purpose: int) -> np.ndarray:
         shares: np.ndarray = _noise(places, (self.seed, epoch, purpose)).astype(np.float64) / 2.0**64
@@ -79,7 +80,7 @@ class Masking:
 
 
 class MaskedLanguage:
-    """The task: cross-entropy of hidden tokens, each counting the same."""
+    """The task: mean cross-entropy of the tokens to predict."""
 
     def __init__(self, train: TokenizedTexts, valid: TokenizedTexts | None, masking: Masking) -> None:
         self._train, self.valid, self.masking = train, valid, masking
@@ -90,18 +91,18 @@ class MaskedLanguage:
         return self._train
 
     def weight(self, rows: np.ndarray, epoch: int) -> float:
-        """How many tokens of these rows are to be predicted; 1 where that is none."""
+        """The number of tokens to predict in these rows, at least 1."""
         places = _places(self._train, rows)
         return float(max(1, self.masking.chosen(self._train.ids[places], places, epoch).sum()))
 
     def micro_batch(self, rows: np.ndarray, epoch: int) -> MaskedBatch:
-        """Windows of these rows as they are in an epoch."""
+        """The masked windows of these rows in an epoch."""
         return _masked(self._train, rows, self.masking, epoch)
 
     def summed_loss(
         self, model: torch.nn.Module, part: MaskedBatch, device: torch.device, accelerator: Accelerator
     ) -> torch.Tensor:
-        """Cross-entropy of all hidden tokens; 0 where there are none."""
+        """Cross-entropy summed over the tokens to predict; 0 without any."""
         with accelerator.autocast():
             logits = model(*_inputs(part, device))  # (M, V)
         return F.cross_entropy(logits.float(), part.targets.to(device, non_blocking=True), reduction="sum")
@@ -109,7 +110,7 @@ class MaskedLanguage:
     def validate(
         self, model: torch.nn.Module, *, compute: Compute, token_budget: int, accelerator: Accelerator
     ) -> dict[str, float]:
-        """Mean loss and accuracy over the hidden tokens of the held-out texts, of which each process does its share."""
+        """Mean loss and accuracy over the masked tokens of the held-out texts; each process computes its share."""
         if self.valid is None:
             return {}
         sums = held_out(
@@ -136,10 +137,10 @@ def held_out(
     token_budget: int,
     share: tuple[int, int] = (0, 1),
 ) -> torch.Tensor:
-    """(summed loss, tokens predicted right, tokens), float64 (3,), of texts whose hidden tokens are always the same.
+    """(summed loss, correct tokens, tokens) of the masked tokens of held-out texts, float64 (3,).
 
     Raises:
-        TrainingError: there is no memory for a single text.
+        TrainingError: a single text does not fit in memory.
     """
     was_training = model.training
     model.eval()
@@ -163,22 +164,22 @@ def held_out(
     return total
 
 
-def hidden_when_held_out(texts: TokenizedTexts, masking: Masking) -> int:
-    """How many tokens of held-out texts are hidden."""
+def count_masked_held_out(texts: TokenizedTexts, masking: Masking) -> int:
+    """The number of masked tokens in held-out texts."""
     return int(masking.chosen(texts.ids, np.arange(len(texts.ids)), _HELD_OUT).sum())
 
 
 def perplexity(loss: float) -> float:
-    """e to the mean loss of a hidden token: among how many tokens the model is, on average, undecided."""
+    """The exponential of the mean loss of a masked token."""
     return math.exp(min(loss, 700.0))
 
 
 def _inputs(part: MaskedBatch, device: torch.device) -> Sequence[torch.Tensor]:
-    return [value.to(device, non_blocking=True) for value in (part.input_ids, part.attention_mask, part.hidden)]
+    return [value.to(device, non_blocking=True) for value in (part.input_ids, part.attention_mask, part.masked)]
 
 
 def _places(texts: TokenizedTexts, rows: np.ndarray) -> np.ndarray:
-    """Where the tokens of these rows stand among all, in the order of the rows."""
+    """The positions of the tokens of these rows among all tokens, in the order of the rows."""
     windows, _ = texts.windows_of(rows)
     starts = texts.window_offsets[windows]
     lengths = texts.window_offsets[windows + 1] - starts
@@ -196,15 +197,15 @@ def _masked(texts: TokenizedTexts, rows: np.ndarray, masking: Masking, epoch: in
     flat = np.flatnonzero(mask)  # (tokens,)
     places = _places(texts, rows)  # (tokens,), in the same order
     chosen = masking.chosen(texts.ids[places], places, epoch)
-    hidden, targets = flat[chosen], texts.ids[places[chosen]].astype(np.int64)
-    ids.reshape(-1)[hidden] = masking.replaced(targets, places[chosen], epoch)
+    masked, targets = flat[chosen], texts.ids[places[chosen]].astype(np.int64)
+    ids.reshape(-1)[masked] = masking.replaced(targets, places[chosen], epoch)
     return MaskedBatch(
-        rows, torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(hidden), torch.from_numpy(targets)
+        rows, torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(masked), torch.from_numpy(targets)
     )
 
 
 def _noise(places: np.ndarray, key: tuple[int, ...]) -> np.ndarray:
-    """64 random bits for each place: SplitMix64 (Steele, Lea and Flood 2014) started by the key."""
+    """64 random bits for each position: SplitMix64 (Steele, Lea and Flood 2014), seeded by the key."""
     start = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     bits = places.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + start
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -13,14 +13,14 @@ from accelerate.utils import set_seed
 from sentiment_hybrid import distributed, paths
 from sentiment_hybrid.config.schema import JOINT, Config, Distill, Train
 from sentiment_hybrid.console import note, progress, warn
-from sentiment_hybrid.data.store import Examples, Store
+from sentiment_hybrid.data.store import Examples, Split, Store
 from sentiment_hybrid.engine import device as devices
 from sentiment_hybrid.engine.device import Compute
-from sentiment_hybrid.engine.inference.session import EncodedDataset, Session, session_for
-from sentiment_hybrid.engine.training.distill import Lesson, learn_from, unlabelled
-from sentiment_hybrid.engine.training.joint import take_heads, with_further
+from sentiment_hybrid.engine.inference.session import EncodedDataset, Session
+from sentiment_hybrid.engine.training.distill import TeacherTargets, targets_from, unlabelled
+from sentiment_hybrid.engine.training.joint import load_heads, with_further
 from sentiment_hybrid.engine.training.runs import Run
-from sentiment_hybrid.engine.training.tasks import Classification, JointClassification, weights_of_classes
+from sentiment_hybrid.engine.training.tasks import Classification, weights_of_classes
 from sentiment_hybrid.engine.training.teacher import open_teacher
 from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import TrainingError, UsageError, count
@@ -35,10 +35,10 @@ log = logging.getLogger(__name__)
 
 
 def compute_for(run: Run, *, device: str, precision: str) -> Compute:
-    """Device and precision; those of the start, and its number of threads, when a run goes on."""
+    """Device and precision; a resumed run keeps the precision and the number of threads of its start."""
     before = distributed.from_main(lambda: run.meta().get("compute"))
     if before is None:
-        # Machines may differ, but one model has one precision.
+        # Machines may differ, but a model has one precision.
         common = distributed.from_main(lambda: devices.resolve(device, precision).precision)
         return distributed.together(lambda: devices.resolve(device, common))
     then, now = before.get("processes", 1), distributed.world()
@@ -55,28 +55,27 @@ def compute_for(run: Run, *, device: str, precision: str) -> Compute:
 def read_rows(
     config: Config, model: str, store: Store, *, include_valid: bool = False
 ) -> tuple[Examples, Examples | None]:
-    """Rows to train on and rows to validate on; with ``include_valid`` all of them are to train on."""
+    """Training rows and validation rows; with ``include_valid``, all of them are training rows."""
     settings = config.training(model)
-    taught = config.distill.teacher is not None  # a teacher may clean raw texts in another way
-    train_rows = store.read("train", settings.sample_size, with_raw=taught)
-    wanted = settings.valid_sample_size
+    with_raw = config.distill.teacher is not None  # a teacher may have another normaliser
+    train_rows = store.read("train", settings.sample_size, with_raw=with_raw)
     if include_valid:
-        train_rows = train_rows.followed_by(store.read("valid", with_raw=taught))
+        train_rows = train_rows.followed_by(store.read("valid", with_raw=with_raw))
         return _with_unlabelled(config, model, store, train_rows), None
-    valid_rows = store.read("valid", None if wanted is None else min(wanted, store.count("valid")))
-    for examples in (train_rows, valid_rows):
-        if len(examples.texts) == 0:
-            raise TrainingError(
-                f"the {examples.split} split is empty", hint="Prepare more texts, or raise data.valid_size."
-            )
-    check_every_label(train_rows, store.labels, setting="train.sample_size")
+    valid_rows = read_at_most(store, "valid", settings.valid_sample_size)
+    check_rows(train_rows, valid_rows, store.labels, setting="train.sample_size")
     if model == JOINT:
         train_rows, valid_rows = with_further(config, store, train_rows, valid_rows)
     return _with_unlabelled(config, model, store, train_rows), valid_rows
 
 
+def read_at_most(store: Store, split: Split, sample_size: int | None, *, with_raw: bool = False) -> Examples:
+    """The rows of a split, or a sample of at most this size."""
+    return store.read(split, None if sample_size is None else min(sample_size, store.count(split)), with_raw=with_raw)
+
+
 def _with_unlabelled(config: Config, model: str, store: Store, rows: Examples) -> Examples:
-    """These rows and the texts of ``distill.source``."""
+    """These rows, followed by the texts of ``distill.source``."""
     if config.distill.source is None:
         return rows
     texts = unlabelled(config, model, store)
@@ -84,11 +83,16 @@ def _with_unlabelled(config: Config, model: str, store: Store, rows: Examples) -
     return rows.followed_by(texts)
 
 
-def check_every_label(examples: Examples, labels: tuple[str, ...], *, setting: str) -> None:
-    """Raises TrainingError when a label has no row among those to train on."""
-    if len(set(examples.labels.tolist())) < len(labels):
+def check_rows(train: Examples, valid: Examples, labels: tuple[str, ...], *, setting: str) -> None:
+    """Raise TrainingError if there are no rows, or if a label has no training row."""
+    for examples in (train, valid):
+        if len(examples) == 0:
+            raise TrainingError(
+                f"the {examples.split} split is empty", hint="Prepare more texts, or raise data.valid_size."
+            )
+    if len(set(train.labels.tolist())) < len(labels):
         raise TrainingError(
-            f"the {len(examples.texts):,} training texts do not include all labels: {', '.join(labels)}",
+            f"the {len(train):,} training texts do not include all labels: {', '.join(labels)}",
             hint=f"Raise {setting}.",
         )
 
@@ -99,71 +103,67 @@ def prepare(
     runtime: Runtime,
     store: Store,
     rows: tuple[Examples, Examples | None],
-    compute: Compute,
+    run: Run,
 ) -> tuple[Session, Trainer]:
-    """Everything up to the first step."""
-    labels = store.labels
-    lesson = taught_by_teacher(config, model, store, rows[0], compute, offline=runtime.offline)
-    if lesson is not None:
-        rows = lesson.rows(rows[0]), rows[1]
-    session, train, valid = distributed.together(lambda: _encode(config, model, runtime, labels, rows, compute))
-    train, valid = in_step(session, train), in_step(session, valid) if valid is not None else None
-    if lesson is not None:
-        train = lesson.given_to(session, train, config.distill.temperature)
+    """Everything up to the first step: device, teacher, encoder, head, token states, optimizer."""
+    compute = compute_for(run, device=runtime.device, precision=config.training(model).precision)
+    teacher = teacher_targets(config, model, store, rows[0], compute, offline=runtime.offline)
+    if teacher is not None:
+        rows = teacher.rows(rows[0]), rows[1]
+    session = distributed.together(lambda: _session(config, model, runtime, store.labels, rows[0], compute))
+    datasets = distributed.together(lambda: [None if part is None else encode(session, part) for part in rows])
+    train, valid = (None if one is None else agree_on_states(session, one) for one in datasets)
+    assert train is not None
+    if teacher is not None:
+        train = teacher.attach_to(session, train, config.distill.temperature)
     trainer = new_trainer(
-        session, train, valid, settings=config.training(model), labels=labels, seed=config.project.seed,
+        session, train, valid, settings=config.training(model), labels=store.labels, seed=config.project.seed,
         distillation=config.distill,
     )  # fmt: skip
+    run.settle(compute.describe(), encoder=session.encoder.fingerprint)
     return session, trainer
 
 
-def taught_by_teacher(
+def teacher_targets(
     config: Config, model: str, store: Store, examples: Examples, compute: Compute, *, offline: bool
-) -> Lesson | None:
-    """What the teacher answers to the training rows, with progress; the main process reads, all get the answers.
+) -> TeacherTargets | None:
+    """The teacher's predictions for the training rows, made by the main process; None without a teacher.
 
-    None without a teacher. Errors as of `open_teacher` and `learn_from`.
+    Raises as `open_teacher` and `targets_from`.
     """
     if config.distill.teacher is None:
         return None
     budget = config.training(model).token_budget
 
-    def taught() -> Lesson:
+    def predict() -> TeacherTargets:
         teacher = open_teacher(
             config, store.labels, store.normalizer, compute=compute, token_budget=budget, offline=offline
         )
-        with progress("reading by the teacher", unit="texts") as bar:
-            return learn_from(teacher, examples, progress=bar.advance)
+        with progress("predicting with the teacher", unit="texts") as bar:
+            return targets_from(teacher, examples, progress=bar.advance)
 
-    lesson = distributed.from_main(taught)
-    note(f"{lesson.answered:,} of {len(lesson.kept):,} training texts have the answers of {config.distill.teacher}")
-    return lesson
+    targets = distributed.from_main(predict)
+    note(f"{targets.answered:,} of {len(targets.kept):,} training texts have predictions of {config.distill.teacher}")
+    return targets
 
 
-def _encode(
-    config: Config,
-    model: str,
-    runtime: Runtime,
-    labels: tuple[str, ...],
-    rows: tuple[Examples, Examples | None],
-    compute: Compute,
-) -> tuple[Session, EncodedDataset, EncodedDataset | None]:
-    """Seeds, encoder, head, states; of several processes each does this for itself, and they share the states."""
-    # A wrong map is reported before hours of encoding.
-    weights_of_classes(config.training(model).class_weights, rows[0].labels, labels)
-    set_seeds(config.project.seed)
-    loaded = load_or_build_encoder(config, lambda: rows[0].texts, offline=runtime.offline, place=runtime.encoder)
+def _session(
+    config: Config, model: str, runtime: Runtime, labels: tuple[str, ...], train: Examples, compute: Compute
+) -> Session:
+    """Encoder and new heads; the training texts are those of a scratch tokenizer."""
+    # Checked here, so that a mistake is reported before hours of encoding.
+    weights_of_classes(config.training(model).class_weights, train.labels, labels)
+    set_seed(config.project.seed)
+    loaded = load_or_build_encoder(config, lambda: train.texts, offline=runtime.offline, place=runtime.encoder)
     cache = paths.cache_dir(config.paths.cache_dir)
     session = open_session(config, model, loaded, num_classes=len(labels), compute=compute, cache=cache)
     if model == JOINT and config.joint.heads_from is not None:
-        take_heads(session, config.joint.heads_from, labels)
-    train, valid = (None if examples is None else encoded(session, examples) for examples in rows)
-    assert train is not None
-    return session, train, valid
+        load_heads(session, config.joint.heads_from, labels)
+    return session
 
 
-def encoded(session: Session, examples: Examples) -> EncodedDataset:
-    """Rows as what the trainer takes, with progress, and a note where texts were cut."""
+def encode(session: Session, examples: Examples) -> EncodedDataset:
+    """Encode rows for the trainer, with progress; prints a note if texts are truncated."""
     with progress(f"encoding {examples.split}", unit="windows") as bar:
         dataset = session.dataset(examples.texts, examples.labels, examples.compared, progress=bar.advance)
     if cut := dataset.tokenized.truncated:
@@ -171,10 +171,10 @@ def encoded(session: Session, examples: Examples) -> EncodedDataset:
     return dataset
 
 
-def in_step(session: Session, dataset: EncodedDataset) -> EncodedDataset:
-    """The same kind of dataset on all processes of a training: where one has no states, none uses its own.
+def agree_on_states(session: Session, dataset: EncodedDataset) -> EncodedDataset:
+    """The same kind of dataset in all processes of a training: if one has no states, none uses them.
 
-    The main one, which alone speaks, tells what kept another from storing them.
+    The main process, the only one that prints, logs the reason of another one.
     """
     refusals = distributed.gather(session.states.refusal if session.states and dataset.states is None else "")
     if not any(refusals):
@@ -187,12 +187,12 @@ def in_step(session: Session, dataset: EncodedDataset) -> EncodedDataset:
 def load_or_build_encoder(
     config: Config, texts: Callable[[], Sequence[str]], *, offline: bool, place: str | Path | None = None
 ) -> LoadedEncoder:
-    """The encoder that the config names; ``place`` is a local copy of it, ``texts`` feeds a scratch tokenizer.
+    """The encoder of the configuration; ``place`` is a local copy, and ``texts`` train a scratch tokenizer.
 
     Raises:
-        EncoderError: it cannot be had.
-        ConfigError: it cannot take windows of that length, or has fewer layers than are to be trained.
-        UsageError: there is a place, and the encoder is built from scratch.
+        EncoderError: it cannot be loaded.
+        ConfigError: its windows are shorter, or it has fewer layers than are to be trained.
+        UsageError: a ``place`` is given for an encoder built from scratch.
     """
     settings = config.encoder
     if settings.name != paths.SCRATCH:
@@ -208,7 +208,7 @@ def load_or_build_encoder(
 def open_session(
     config: Config, model: str, encoder: LoadedEncoder, *, num_classes: int, compute: Compute, cache: Path
 ) -> Session:
-    """Put a new head of this model, or those of `joint`, on the encoder. Seeds must have been set before."""
+    """Put a new head of this model, or those of `joint`, on the encoder; call `set_seed` before."""
     if config.encoder.dropout is not None:
         set_dropout(encoder.model, config.encoder.dropout)
     shared = Encoder(encoder.model, config.encoder.trainable_layers)
@@ -216,7 +216,7 @@ def open_session(
         name: build_head(name, config.model(name).head, input_size=shared.hidden_size, num_classes=num_classes)
         for name in config.heads(model)
     }
-    return session_for(
+    return Session(
         JointClassifier(shared, heads) if model == JOINT else Classifier(shared, heads[model]),
         encoder,
         compute=compute,
@@ -239,16 +239,15 @@ def new_trainer(
     layer_decay: float | None = None,
     distillation: Distill | None = None,
 ) -> Trainer:
-    """The training of a session's classifier, before its first step.
+    """A trainer for a session's classifier.
 
     Raises:
-        TrainingError: ``settings.class_weights`` names other labels.
+        TrainingError: ``settings.class_weights`` has other labels.
         EncoderError: ``layer_decay`` is given, and the encoder's layers cannot be told apart.
     """
-    kind = JointClassification if isinstance(session.classifier, JointClassifier) else Classification
     return Trainer(
         session.classifier,
-        kind(
+        Classification(
             train,
             valid,
             class_weights=weights_of_classes(settings.class_weights, train.full_labels, labels),
@@ -261,8 +260,3 @@ def new_trainer(
         accelerator=devices.accelerator(session.compute),
         layer_decay=layer_decay,
     )
-
-
-def set_seeds(seed: int) -> None:
-    """Seed every generator that training draws from; before the model is built."""
-    set_seed(seed)

@@ -1,4 +1,4 @@
-"""How fast this machine works with a config: a few real texts are encoded, trained on, validated and predicted."""
+"""Measures the speed of this machine with a config: a few real texts are encoded, trained on, and predicted."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from accelerate.utils import set_seed
 
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.store import Examples
@@ -17,13 +18,13 @@ from sentiment_hybrid.engine.device import Compute, resolve
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.session import Session
 from sentiment_hybrid.engine.training.events import EpochEvent, StepEvent
-from sentiment_hybrid.engine.training.prepare import new_trainer, open_session, set_seeds
+from sentiment_hybrid.engine.training.prepare import new_trainer, open_session
 from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import OutputError
 from sentiment_hybrid.models.encoder.hub import LoadedEncoder
 
 _FIRST = 16  # texts of the first measurement; each further one has twice as many
-#: Learning rates that leave the encoder's weights as they are, and an end that is never reached.
+#: Learning rates that leave the encoder's weights practically unchanged, and no end.
 _STANDSTILL = {"learning_rate": 1e-9, "encoder_learning_rate": 1e-9, "weight_decay": 0.0}
 _ENDLESS = {"epochs": 10_000, "patience": None, "class_weights": "none"}
 
@@ -43,12 +44,12 @@ class Probe:
     """Measures one config on some texts.
 
     Args:
-        config, model: what is measured.
-        loaded: its encoder; training leaves its weights as they are but for rounding.
+        config, model: what to measure.
+        loaded: the encoder; training changes its weights only by rounding.
         examples: texts with labels; a few thousand suffice.
-        names: the labels' names.
-        compute: where.
-        seconds: of each measurement, about; one step or one batch is the least.
+        names: the names of the labels.
+        compute: device and precision.
+        seconds: approximate duration of each measurement; at least one step or batch.
         folder: a temporary folder for token states.
     """
 
@@ -86,11 +87,11 @@ class Probe:
                 session.classifier, tokenized, compute=session.compute, token_budget=session.token_budget
             )
 
-        with session.compute.layout(session.single.encoder, tokens=sum(map(len, self.examples.texts))):
+        with session.compute.layout(session.classifier.encoder, tokens=sum(map(len, self.examples.texts))):
             return [self._growing("predict", session, probabilities)[0]]
 
     def _session(self, precision: str) -> Session:
-        set_seeds(self.config.project.seed)
+        set_seed(self.config.project.seed)
         unbounded = self.config.cache.model_copy(update={"max_gb": None})  # the user's bound is for the user's folder
         return open_session(
             self.config.model_copy(update={"cache": unbounded}),
@@ -102,13 +103,13 @@ class Probe:
         )
 
     def _growing(self, work: str, session: Session, do: Callable[[list[str]], object]) -> tuple[Rate, int]:
-        """Work on twice as many texts each time, none of them twice, until one turn fills the time.
+        """Process twice as many new texts in each round until a round takes long enough.
 
-        Returns the rate of the last turn, and how many texts were used.
+        Returns the rate of the last round, and the number of texts used.
         """
         texts, size, took = self.examples.texts, _FIRST, 0.0
         start = min(_FIRST, len(texts) // 2)
-        do(texts[: max(1, start)])  # what happens once, at the first batch, is not counted
+        do(texts[: max(1, start)])  # warm-up, not measured
         while took < self.seconds / 2 and start < len(texts):
             part = slice(start, min(start + size, len(texts)))
             began = time.perf_counter()
@@ -118,7 +119,7 @@ class Probe:
         return self._rate(work, session, part, took), part.stop
 
     def _epochs(self, session: Session, part: slice) -> tuple[float, float]:
-        """Mean seconds of an epoch's steps and of its validation, on the same texts; a first epoch is not counted."""
+        """Mean seconds of the steps and of the validation of an epoch, on the same texts, after a warm-up epoch."""
         training: list[float] = []
         validation: list[float] = []
         mark = time.perf_counter()

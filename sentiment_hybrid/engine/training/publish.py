@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -16,15 +17,13 @@ from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.kept_models import own_folder, publishing
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo, save_model
 from sentiment_hybrid.engine.inference.session import Session
-from sentiment_hybrid.engine.training.checkpoints import best_weights, load_trainable
-from sentiment_hybrid.engine.training.distill import keys_beside
+from sentiment_hybrid.engine.training.distill import extra_keys
 from sentiment_hybrid.engine.training.joint import rows_before
-from sentiment_hybrid.engine.training.runner import best_epoch
 from sentiment_hybrid.engine.training.runs import Run, now, versions
 from sentiment_hybrid.engine.training.tasks import Classification
 from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import count
-from sentiment_hybrid.heads import display_name, encoder_family
+from sentiment_hybrid.heads import encoder_family
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder.hub import LoadedEncoder
 from sentiment_hybrid.models.encoder.module import encoder_fingerprint
@@ -34,6 +33,7 @@ from sentiment_hybrid.reporting.plots import learning_curves
 
 def publish(
     config: Config,
+    model: str,
     store: Store,
     session: Session,
     trainer: Trainer,
@@ -41,60 +41,49 @@ def publish(
     targets: Mapping[str, Path | None],
     *,
     bundle: bool,
-    include_valid: bool,
 ) -> dict[str, Path]:
-    """Save the best epoch for each head in a folder of its own, publish it where a target says, and draw the curves.
+    """Save the best epoch of each head in its own folder, publish it to its target if it has one, and draw the curves.
 
-    Returns the own folders.
+    Returns the folders.
     """
     whole = session.classifier
-    joint = not isinstance(whole, Classifier)
-    load_trainable(whole, best_weights(run.checkpoints))
-    wanted = config.training(JOINT if joint else next(iter(targets))).sample_size
-    train_rows = store.count("train") if wanted is None else wanted
-    if joint:
+    run.load_best(whole)
+    train_rows = config.training(model).sample_size or store.count("train")
+    if model == JOINT:
         train_rows = max(train_rows, rows_before(config, store))
-    keys = keys_beside(config, JOINT if joint else next(iter(targets)), store)
+    keys = extra_keys(config, model, store)
     seen = SeenTexts.of(keys, **store.split_keys) if len(keys) else None
-    own: dict[str, Path] = {}
     models: dict[str, tuple[Classifier, ModelInfo]] = {}
     for head in targets:
         classifier = whole if isinstance(whole, Classifier) else whole.classifier(head)
-        info = _describe(
-            config,
-            head,
-            session,
-            store,
-            run,
-            train_rows=train_rows,
-            trained_on_valid=include_valid,
-            temperature=temperature(session, classifier, trainer),
-        )
-        models[head] = classifier, info
-    inside = bundle or not stays_with_its_name(config, session.encoder)
+        info = _describe(config, head, session, store, run, train_rows=train_rows)
+        trained_on_valid = cast(Classification, trainer.task).valid is None
+        calibrated = temperature(session, classifier, trainer)
+        models[head] = classifier, replace(info, trained_on_valid=trained_on_valid, temperature=calibrated)
+    bundle = bundle or not stays_with_its_name(config, session.encoder)
+    folders: dict[str, Path] = {}
     with publishing(config) as put:
         for head, (classifier, info) in models.items():
-            own[head] = own_folder(config, info)
-            save_model(own[head], classifier=classifier, encoder=session.encoder, info=info, bundle=inside, seen=seen)
+            folder = folders[head] = own_folder(config, info)
+            save_model(folder, classifier=classifier, encoder=session.encoder, info=info, bundle=bundle, seen=seen)
             if (target := targets[head]) is not None:
-                put(own[head], target)
-    epochs = run.epochs()
-    best = [epoch["epoch"] for epoch in epochs if epoch["is_best"]][-1]
-    family = encoder_family(config.encoder.name)
-    title = titled(
-        f"{', '.join(display_name(head, family) for head in targets)}: learning curves",
-        data=store.source,
-        rows=count(train_rows, "training text"),
-        encoder=config.encoder.name,
-    )
-    learning_curves(config.project.figure(run.folder / paths.RUN_CURVES), epochs, title=title, best=best)
-    return own
+                put(folder, target)
+    names = ", ".join(info.display_name for _, info in models.values())
+    draw_curves(config, run, names, data=store.source, train_rows=train_rows, encoder=config.encoder.name)
+    return folders
+
+
+def draw_curves(config: Config, run: Run, name: str, *, data: str, train_rows: int, encoder: str) -> None:
+    """Draw the learning curves of a run into its folder."""
+    title = titled(f"{name}: learning curves", data=data, rows=count(train_rows, "training text"), encoder=encoder)
+    path = config.project.figure(run.folder / paths.RUN_CURVES)
+    learning_curves(path, run.epochs(), title=title, best=run.best_epoch()[0]["epoch"])
 
 
 def temperature(session: Session, classifier: Classifier, trainer: Trainer, *, otherwise: float = 1.0) -> float:
-    """What a trained classifier's logits are to be divided by, from the validation rows.
+    """The temperature that calibrates a trained classifier on the validation rows.
 
-    ``otherwise`` is the answer where these are too few, with a note, or where there are none.
+    ``otherwise`` if there are none, or, with a note, too few.
     """
     valid = cast(Classification, trainer.task).valid
     if valid is None:
@@ -120,10 +109,8 @@ def _describe(
     run: Run,
     *,
     train_rows: int,
-    trained_on_valid: bool,
-    temperature: float,
 ) -> ModelInfo:
-    """What the model directory will say of itself."""
+    """The metadata of a model directory."""
     encoder = session.encoder
     trained = config.encoder.trainable_layers != 0
     return ModelInfo(
@@ -143,19 +130,17 @@ def _describe(
         split_fingerprint=store.split_fingerprint,
         train_fingerprint=run.meta()["train_fingerprint"],
         run_id=run.id,
-        valid=best_epoch(run)[1],
+        valid=run.best_epoch()[1],
         data=store.source,
         name=run.meta().get("name", ""),
         created=now(),
         train_rows=train_rows,
         versions=versions(),
-        trained_on_valid=trained_on_valid,
-        temperature=temperature,
         label_coding=store.label_coding,
         text_column=store.text_column,
     )
 
 
 def stays_with_its_name(config: Config, encoder: LoadedEncoder) -> bool:
-    """A frozen encoder of the hub can be had again by name; any other cannot, not even mini: it changes with senthy."""
+    """Whether the encoder can be loaded again by name: a frozen one of the hub; mini is updated with senthy."""
     return encoder.source == "hub" and config.encoder.trainable_layers == 0

@@ -1,6 +1,6 @@
-"""The folder of one training run: its resolved config, what it was made of, its metrics, its checkpoints.
+"""The folder of one training run: its resolved configuration, metadata, metrics and checkpoints.
 
-Of several processes that train together the main one alone writes it; what must be the same for all comes from there.
+Of several processes that train together, only the main one writes it; the others receive its values.
 """
 
 from __future__ import annotations
@@ -19,24 +19,27 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 from yaml import YAMLError
 
 from sentiment_hybrid import distributed, paths
 from sentiment_hybrid.config.load import load_config, to_yaml
 from sentiment_hybrid.config.schema import JOINT, MODEL_NAMES, Config
+from sentiment_hybrid.config.sections import METRICS
 from sentiment_hybrid.config.syntax import parse
-from sentiment_hybrid.engine.training.checkpoints import RunCheckpoints, TrainerState, check_present
-from sentiment_hybrid.errors import ConfigError, TrainingError, UsageError
+from sentiment_hybrid.engine.training.checkpoints import RunCheckpoints, TrainerState, check_present, load_trainable
+from sentiment_hybrid.errors import ConfigError, SenthyError, TrainingError, UsageError
 from sentiment_hybrid.files import atomic_file, write_json
+from sentiment_hybrid.runtime import Runtime
 
-#: What may name a model: the name of its folder begins with it.
+#: Valid names of models; a run's folder starts with it.
 _NAME = re.compile(r"[\w-][\w.-]{0,60}|")
-#: Settings of training that a resumed run may change: they move work about and change no result.
+#: Settings that a resumed run may change, because they do not affect results.
 FREE_TO_CHANGE = frozenset({"checkpoint_minutes", "token_budget"})
-#: The lowest token budget that a configuration may have; one long text may exceed it alone.
+#: The lowest token budget that a configuration may have; a single long text may exceed it.
 _LEAST_BUDGET = 64
-#: Changed settings that one message names.
+#: The number of changed settings that a message lists.
 _SHOWN = 5
 
 
@@ -48,7 +51,7 @@ class Run:
 
     @classmethod
     def start(cls, config: Config, model: str, fingerprint: str, *, name: str = "", **facts: Any) -> Run:
-        """A new folder with the resolved config and the first facts, ``facts`` among them."""
+        """Create a folder with the resolved configuration, and metadata that include ``facts``."""
         return distributed.from_main(lambda: cls._start(config, model, fingerprint, {"name": name, **facts}))
 
     @classmethod
@@ -71,9 +74,9 @@ class Run:
 
     @classmethod
     def unfinished(cls, config: Config, model: str, fingerprint: str) -> Run:
-        """The run of this model that did not end and was started with the same settings and data.
+        """The unfinished run of this model with the same settings and data.
 
-        Of several, the newest that has a checkpoint, else the newest.
+        Of several, the newest one with a checkpoint, or the newest.
 
         Raises:
             TrainingError: there is none.
@@ -92,12 +95,31 @@ class Run:
             raise runs[-1]._of_other_settings(config, model)
         raise TrainingError(f"there is no unfinished {model} run in {folder}", hint="Omit --resume to start a new run.")
 
+    @classmethod
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """While this command trains the run; the system frees the lock of a process that was killed.
+    def opened(cls, config: Config, model: str, fingerprint: str, runtime: Runtime, **facts: Any) -> Iterator[Run]:
+        """A new run, or with ``--resume`` the unfinished one, locked by this process within the block.
+
+        A new run that fails before its first checkpoint leaves no folder behind. Raises TrainingError.
+        """
+        if runtime.resume:
+            run = cls.unfinished(config, model, fingerprint)
+        else:
+            run = cls.start(config, model, fingerprint, name=runtime.name, **facts)
+        try:
+            with run.locked():
+                yield run
+        except SenthyError:
+            if not runtime.resume:
+                run.drop_if_empty()
+            raise
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Lock the run; the system releases the lock of a killed process.
 
         Raises:
-            TrainingError: another command is training it.
+            TrainingError: another process is training it.
         """
         lock = FileLock(self.folder / paths.RUN_LOCK)
         distributed.from_main(lambda: self._take(lock))
@@ -125,14 +147,14 @@ class Run:
         return RunCheckpoints(self.folder / paths.CHECKPOINTS_DIR)
 
     def last_state(self) -> TrainerState | None:
-        """Where the training stands, or None before its first checkpoint."""
+        """The state of its last checkpoint, or None before the first one."""
         return self.checkpoints.load("last") if "last" in self.checkpoints.pointers() else None
 
     def stopped_at_once(self) -> str:
-        """What is said when a training is stopped in the middle of a step."""
+        """The message if a training is stopped in the middle of a step."""
         if "last" not in self.checkpoints.pointers():
             return "stopped at once, before any state was saved"
-        return f"stopped at once; the state saved last is in {self.folder}; add --resume to continue"
+        return f"stopped at once; the last saved state is in {self.folder}; add --resume to continue"
 
     def config(self) -> Config:
         """The configuration that it was started with."""
@@ -146,8 +168,12 @@ class Run:
             return {}
         return found if isinstance(found, dict) else {}
 
+    def resumed_config(self, config: Config, *sections: str) -> Config:
+        """Its configuration with these sections of ``config``, which do not affect the trained model."""
+        return distributed.from_main(self.config).model_copy(update={name: getattr(config, name) for name in sections})
+
     def keep_token_budget(self, token_budget: int) -> None:
-        """Let the run's configuration have this budget: what it goes on with when it is resumed."""
+        """Write this budget to the run's configuration, for when it is resumed."""
         config, model = self.config(), self.meta()["model"].partition("-")[0]  # a fine-tuning adds to its head's name
         lower = {"token_budget": max(token_budget, _LEAST_BUDGET)}
         if model in (*MODEL_NAMES, JOINT):
@@ -156,12 +182,11 @@ class Run:
         else:
             update = {model: getattr(config, model).model_copy(update=lower)}
         changed = config.model_copy(update=update)
-        place = self.folder / paths.RUN_CONFIG
-        with atomic_file(place) as aside:
+        with atomic_file(self.folder / paths.RUN_CONFIG) as aside:
             aside.write_text(to_yaml(changed), encoding="utf-8")
 
     def meta(self) -> dict[str, Any]:
-        """What meta.json says; empty when there is none yet."""
+        """The content of meta.json; empty if there is none yet."""
         try:
             meta: dict[str, Any] = json.loads((self.folder / paths.RUN_META).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -174,10 +199,10 @@ class Run:
             write_json(aside, {**self.meta(), **facts})
 
     def settle(self, compute: Mapping[str, Any], *, encoder: str) -> None:
-        """Write down once what this run computes with, and the fingerprint of its encoder.
+        """Record device, precision and threads of the first start, and the fingerprint of the encoder.
 
         Raises:
-            TrainingError: the encoder is another one than at the start.
+            TrainingError: the encoder has changed since the first start.
         """
         distributed.from_main(lambda: self._settle(compute, encoder))
 
@@ -206,31 +231,40 @@ class Run:
             try:
                 facts = json.loads(line)
             except ValueError:
-                continue  # the line that a kill cut short; its epoch is trained and written again
+                continue  # truncated by a kill; the epoch is trained and written again
             epochs[facts["epoch"]] = facts
         return [epochs[epoch] for epoch in sorted(epochs)]
 
+    def best_epoch(self) -> tuple[dict[str, Any], dict[str, float]]:
+        """The record of the best epoch, and its validation metrics; none without validation."""
+        best = [epoch for epoch in self.epochs() if epoch["is_best"]][-1]
+        return best, {name: value for name in METRICS if (value := best.get(f"valid_{name}")) is not None}
+
+    def load_best(self, model: torch.nn.Module) -> None:
+        """Load the weights of the best epoch into the model. Raises ModelError or TrainingError."""
+        load_trainable(model, self.checkpoints.load("best").part("model."))
+
     def keep_epochs_before(self, epoch: int) -> None:
-        """Drop lines of epochs that will be trained again, since a kill prevented their checkpoint."""
+        """Remove the lines of epochs that will be trained again, because a kill prevented their checkpoint."""
         kept = [facts for facts in self.epochs() if facts["epoch"] < epoch]
         with atomic_file(self.folder / paths.RUN_METRICS) as aside:
             aside.write_text("".join(json.dumps(facts) + "\n" for facts in kept), encoding="utf-8")
 
     def finish(self, **facts: Any) -> None:
-        """Mark the run as ended and drop its checkpoints; the model has been published."""
+        """Mark the run as finished, after its model has been published, and remove its checkpoints."""
         if not distributed.is_main():
             return
         self.note(finished=now(), **facts)
-        # Only now: until the run counts as finished, resuming needs them.
+        # Last, because an unfinished run needs them to resume.
         self.checkpoints.remove()
 
     def drop_if_empty(self) -> None:
-        """Remove the folder of a run that failed before it had trained anything."""
+        """Remove the folder of a run that failed before its first checkpoint."""
         if distributed.is_main() and not self.checkpoints.pointers() and not self.epochs():
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _of_other_settings(self, config: Config, model: str) -> TrainingError:
-        """What keeps this run from being resumed with ``config``: the settings that differ, else the data."""
+        """The error if this run cannot be resumed with ``config``: it lists the settings that differ."""
         changed = self._changed_settings(config, model)
         if not changed:
             return TrainingError(
@@ -248,11 +282,11 @@ class Run:
         )
 
     def _changed_settings(self, config: Config, model: str) -> dict[str, tuple[str, str]]:
-        """Dotted key -> its value at the start and now, of settings that decide what is trained, and on what."""
+        """Dotted key -> (value at the start, value now) of settings that affect the trained model."""
         try:
             before, now = flat(self.config().model_dump(mode="json")), flat(config.model_dump(mode="json"))
         except ConfigError:
-            return {}  # written by another version; the file can still be read by eye
+            return {}  # written by another version of senthy
         own = {
             JOINT: ("distill.", *(f"{head}.head." for head in config.heads(model)), f"{model}.", f"{model}.train."),
             **{name: ("distill.", f"{name}.head.", f"{name}.train.") for name in MODEL_NAMES},
@@ -277,7 +311,7 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides a result, for meta.json and model.json."""
+    """Versions of the libraries that affect results, for meta.json and model.json."""
     names = ("torch", "transformers", "tokenizers", "accelerate", "numpy", "scikit-learn")
     return {
         "senthy": version("sentiment-hybrid"),

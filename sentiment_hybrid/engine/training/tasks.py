@@ -1,13 +1,13 @@
-"""What the loop trains for: the micro-batches, the loss and the validation of one kind of training.
+"""Training tasks: micro-batches, loss and validation of one kind of training.
 
-The loop knows steps, memory, checkpoints; a task knows texts and what is asked of them.
+The trainer handles steps, memory and checkpoints; a task handles texts and their targets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -21,73 +21,67 @@ from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.evaluation import metrics
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.session import EncodedDataset
-from sentiment_hybrid.engine.training.distill import mixed, states_loss
+from sentiment_hybrid.engine.training.distill import distillation_loss, state_loss
 from sentiment_hybrid.errors import TrainingError
-from sentiment_hybrid.models.classifier import JointClassifier
+from sentiment_hybrid.models.classifier import HeadOutput, JointClassifier
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-class MicroBatch(Protocol):
-    """Rows for one forward and backward pass, with all that their loss needs."""
-
-    @property
-    def rows(self) -> np.ndarray: ...  # noqa: D102
-
-    def pinned(self) -> MicroBatch:
-        """The same in memory from which a GPU fetches by itself."""
-
-
 class Task(Protocol):
-    """A kind of training. Rows are numbers of training texts; epochs count from 1."""
+    """A kind of training. Rows are indices of training texts; epochs count from 1."""
 
     @property
     def tokenized(self) -> TokenizedTexts:
         """The training texts."""
 
     def weight(self, rows: np.ndarray, epoch: int) -> float:
-        """What the summed loss of these rows is divided by, above 0."""
+        """The divisor of the summed loss of these rows, above 0."""
 
     def micro_batch(self, rows: np.ndarray, epoch: int) -> Any:
-        """What `summed_loss` takes, a `MicroBatch`."""
+        """The `MicroBatch` of these rows for `summed_loss`."""
 
     def summed_loss(self, model: torch.nn.Module, part: Any, device: torch.device, accelerator: Accelerator) -> Any:
-        """Loss of a micro-batch, summed with its weights: a scalar."""
+        """The weighted sum of the losses of a micro-batch, a scalar."""
 
     def validate(
         self, model: torch.nn.Module, *, compute: Compute, token_budget: int, accelerator: Accelerator
     ) -> dict[str, float]:
-        """Figures of the validation texts, the same in all processes; nothing where there are none."""
+        """Validation metrics, the same in all processes; empty without validation texts."""
 
 
 @dataclass(frozen=True)
 class LabelledBatch:
-    """Texts, their labels and what a teacher has answered; -1 is no label."""
+    """Texts with their labels (-1 for none) and the teacher's targets."""
 
     rows: np.ndarray
     batch: Batch
     targets: torch.Tensor  # (B,) int64
     weights: torch.Tensor  # (B,) float32
-    compared: torch.Tensor | None = None  # (B, C) bool: the labels that a label was chosen among; None: all
+    compared: torch.Tensor | None = None  # (B, C) bool: the labels that each label was chosen among; None: all
     soft: torch.Tensor | None = None  # (B, C) float32, NaN for none
     pooled: torch.Tensor | None = None  # (B, H) float16
 
     def pinned(self) -> LabelledBatch:
-        """The same in memory from which a GPU fetches by itself."""
-        tensors = {
-            name: value.pin_memory()
-            for name in ("targets", "weights", "compared", "soft", "pooled")
-            if (value := getattr(self, name)) is not None
-        }
-        return replace(self, batch=self.batch.pinned(), **tensors)
+        """The same in pinned memory, which is copied to a GPU asynchronously."""
+        return replace(self._map(torch.Tensor.pin_memory), batch=self.batch.pinned())
+
+    def to(self, device: torch.device) -> LabelledBatch:
+        """Everything but the texts on a device; `Batch.inputs` moves those."""
+        return self._map(lambda value: value.to(device, non_blocking=True))
+
+    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> LabelledBatch:
+        tensors = ((name, value) for name, value in vars(self).items() if isinstance(value, torch.Tensor))
+        changed: dict[str, Any] = {name: change(value) for name, value in tensors}
+        return replace(self, **changed)
 
 
 class Classification:
-    """Labels of texts: cross-entropy, weighted by class; validated unless ``valid`` is None.
+    """Classification of texts by one or several heads on an encoder; their losses are summed, their metrics averaged.
 
-    A label that was chosen among some labels only says nothing about the others: the probabilities of those some are
-    renormalised before they are compared with it (partial labels, as in Cour et al. 2011).
+    The loss is cross-entropy, weighted by class. A label that was chosen among some labels only is compared with the
+    probabilities of those labels, renormalised (partial labels, as in Cour et al. 2011).
     """
 
     def __init__(
@@ -110,15 +104,15 @@ class Classification:
         return self.train.tokenized
 
     def weight(self, rows: np.ndarray, epoch: int) -> float:
-        """The summed class weights of these rows."""
+        """The sum of the class weights of these rows."""
         return float(self._weights(self.train.labels[rows]).sum())
 
     def _weights(self, targets: np.ndarray) -> np.ndarray:
-        """Of each row: that of its class, 1 without a label."""
+        """The class weight of each row; 1 for a row without a label."""
         return np.where(targets < 0, np.float32(1.0), self.class_weights[targets])
 
     def micro_batch(self, rows: np.ndarray, epoch: int) -> LabelledBatch:
-        """Padded ids or stored states, and the labels."""
+        """Padded token ids or stored states, with labels and the teacher's targets."""
         train, targets = self.train, self.train.labels[rows]
         batch, weights = collate(train.tokenized, rows, train.states), torch.from_numpy(self._weights(targets))
         more = [
@@ -130,98 +124,73 @@ class Classification:
     def summed_loss(
         self, model: torch.nn.Module, part: LabelledBatch, device: torch.device, accelerator: Accelerator
     ) -> torch.Tensor:
-        """Weighted cross-entropy, and the distance from the teacher's answers."""
+        """The weighted loss of all heads; that of the pooled states, which they share, counts once."""
         with accelerator.autocast():
             output = model(**part.batch.inputs(device))
-        losses = self.per_row(output.logits, part, device) + self.of_states(output.pooled, part, device)
-        return (losses * part.weights.to(device, non_blocking=True)).sum()
+        outputs = (output,) if isinstance(output, HeadOutput) else output
+        part = part.to(device)
+        losses = sum(self.row_losses(one.logits, part) for one in outputs) + self._state_losses(outputs[0].pooled, part)
+        return (losses * part.weights).sum()
 
-    def of_states(self, pooled: torch.Tensor | None, part: LabelledBatch, device: torch.device) -> torch.Tensor | float:
-        """Weighted distance from the teacher's pooled states of each row, (B,); 0 where it has none."""
+    def row_losses(self, logits: torch.Tensor, part: LabelledBatch) -> torch.Tensor:
+        """Loss of each row, (B,), for logits (B, C): cross-entropy, combined with the teacher's if there is one."""
+        if part.soft is None:
+            return self._cross_entropy(logits, part.targets, part.compared)
+        hard = self._cross_entropy(logits, part.targets.clamp(min=0), part.compared)
+        return distillation_loss(hard, logits, part.targets, part.soft, self.distillation, compared=part.compared)
+
+    def _state_losses(self, pooled: torch.Tensor | None, part: LabelledBatch) -> torch.Tensor | float:
+        """Weighted distance of pooled states from the teacher's, (B,); 0 for rows without an answer."""
         if pooled is None or part.pooled is None or part.soft is None:
             return 0.0
-        answered = ~part.soft[:, 0].isnan().to(device)
-        losses = states_loss(pooled, part.pooled.to(device, non_blocking=True))
-        return self.distillation.states * torch.where(answered, losses, 0.0)
-
-    def per_row(self, logits: torch.Tensor, part: LabelledBatch, device: torch.device) -> torch.Tensor:
-        """Loss of each row, (B,), of logits (B, C): cross-entropy, mixed with the teacher's where it has answered."""
-        targets = part.targets.to(device, non_blocking=True)
-        if part.soft is None:
-            return self._cross_entropy(logits, targets, part, device)
-        hard = self._cross_entropy(logits, targets.clamp(min=0), part, device)
-        compared = None if part.compared is None else part.compared.to(device, non_blocking=True)
-        soft = part.soft.to(device, non_blocking=True)
-        return mixed(hard, logits, targets, soft, self.distillation, compared=compared)
+        return self.distillation.states * torch.where(part.soft[:, 0].isnan(), 0.0, state_loss(pooled, part.pooled))
 
     def _cross_entropy(
-        self, logits: torch.Tensor, targets: torch.Tensor, part: LabelledBatch, device: torch.device
+        self, logits: torch.Tensor, targets: torch.Tensor, compared: torch.Tensor | None
     ) -> torch.Tensor:
-        if part.compared is None:
+        if compared is None:
             return F.cross_entropy(logits.float(), targets, reduction="none", label_smoothing=self.label_smoothing)
-        compared = part.compared.to(device, non_blocking=True)
-        surprise = -logits.float().masked_fill(~compared, -torch.inf).log_softmax(-1)
-        spread = surprise.masked_fill(~compared, 0.0).sum(-1) / compared.sum(-1)
-        right = surprise.gather(-1, targets[:, None])[:, 0]
-        return (1.0 - self.label_smoothing) * right + self.label_smoothing * spread
+        nll = -logits.float().masked_fill(~compared, -torch.inf).log_softmax(-1)
+        uniform = nll.masked_fill(~compared, 0.0).sum(-1) / compared.sum(-1)
+        return (1.0 - self.label_smoothing) * nll.gather(-1, targets[:, None])[:, 0] + self.label_smoothing * uniform
 
     def validate(
         self, model: torch.nn.Module, *, compute: Compute, token_budget: int, accelerator: Accelerator
     ) -> dict[str, float]:
-        """Loss, accuracy and macro-F1, of which each process computes its share."""
+        """Loss, accuracy and macro-F1, averaged over the heads; each process computes its share."""
         if self.valid is None:
             return {}
+        heads = [model.classifier(name) for name in model.heads] if isinstance(model, JointClassifier) else [model]
+        found = [self._validate(head, self.valid, compute, token_budget, accelerator) for head in heads]
+        return {name: sum(one[name] for one in found) / len(found) for name in found[0]}
+
+    def _validate(
+        self, model: torch.nn.Module, valid: EncodedDataset, compute: Compute, token_budget: int,
+        accelerator: Accelerator,
+    ) -> dict[str, float]:  # fmt: skip
         own = predict_probabilities(
             model,
-            self.valid.tokenized,
+            valid.tokenized,
             compute=compute,
             token_budget=token_budget,
-            states=self.valid.states,
+            states=valid.states,
             share=(accelerator.process_index, accelerator.num_processes),
         )
         if accelerator.num_processes == 1:
-            return metrics.quick(self.valid.labels, own)
-        valid_labels = self.valid.labels
-        whole = np.zeros((len(valid_labels), len(self.class_weights)), dtype=np.float32)
+            return metrics.quick(valid.labels, own)
+        whole = np.zeros((len(valid), len(self.class_weights)), dtype=np.float32)
         if len(own):
             whole[:] = own
         shared = accelerator.reduce(torch.from_numpy(whole).to(compute.device), "sum")
-        # One process reckons: on machines that differ, a last digit could part those that stop from those that go on.
-        return distributed.from_main(lambda: metrics.quick(valid_labels, shared.cpu().numpy()))
-
-
-class JointClassification(Classification):
-    """Labels by several heads on one encoder: the losses are summed, the figures are their mean."""
-
-    def summed_loss(
-        self, model: torch.nn.Module, part: LabelledBatch, device: torch.device, accelerator: Accelerator
-    ) -> torch.Tensor:
-        """The losses of all heads; the encoder's states count once."""
-        with accelerator.autocast():
-            outputs = model(**part.batch.inputs(device))
-        losses = torch.stack([self.per_row(output.logits, part, device) for output in outputs]).sum(0)  # (B,)
-        losses = losses + self.of_states(outputs[0].pooled, part, device)
-        return (losses * part.weights.to(device, non_blocking=True)).sum()
-
-    def validate(
-        self, model: torch.nn.Module, *, compute: Compute, token_budget: int, accelerator: Accelerator
-    ) -> dict[str, float]:
-        """Mean over the heads of loss, accuracy and macro-F1."""
-        joint = cast(JointClassifier, model)
-        figures = [
-            super(JointClassification, self).validate(
-                joint.classifier(name), compute=compute, token_budget=token_budget, accelerator=accelerator
-            )
-            for name in joint.heads
-        ]
-        return {name: sum(one[name] for one in figures) / len(figures) for name in figures[0]}
+        # One process computes them: if machines differ in the last digit, some would stop and others continue.
+        return distributed.from_main(lambda: metrics.quick(valid.labels, shared.cpu().numpy()))
 
 
 def weights_of_classes(kind: str | Mapping[str, float], labels: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     """Weight of each class (C,): 1, inverse frequency with mean 1 over the rows, or the given ones.
 
     Raises:
-        TrainingError: a map that does not name exactly the labels of the data.
+        TrainingError: the given weights are not for exactly the labels of the data.
     """
     if isinstance(kind, Mapping):
         find, given = finder(kind), list(kind.values())

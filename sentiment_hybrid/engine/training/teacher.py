@@ -1,4 +1,4 @@
-"""Who teaches in distillation: a model directory, or a file of probabilities that any program has written."""
+"""Teachers for distillation: a model directory, or a file of probabilities written by any program."""
 
 from __future__ import annotations
 
@@ -26,38 +26,38 @@ from sentiment_hybrid.engine.inference.model_directory import ModelInfo, load_mo
 from sentiment_hybrid.engine.inference.onnx_runtime import is_export
 from sentiment_hybrid.engine.inference.predictor import model_directory
 from sentiment_hybrid.engine.memory import release
-from sentiment_hybrid.engine.training.kept_answers import KeptAnswers, text_keys
+from sentiment_hybrid.engine.training.teacher_cache import TeacherCache, text_keys
 from sentiment_hybrid.errors import ConfigError, LabelError, ModelError, UsageError
 from sentiment_hybrid.files import reason, recover
 from sentiment_hybrid.models.classifier import HeadOutput
 
 log = logging.getLogger(__name__)
 
-#: Texts whose answers are written at once: what a killed process loses at most.
+#: The number of texts whose predictions are stored together, the most that a killed process loses.
 _CHUNK = 32_768
 
-Answers = tuple[np.ndarray, np.ndarray | None]  # probabilities (N, C) float32, NaN for none; states (N, H) or None
+Predictions = tuple[np.ndarray, np.ndarray | None]  # probabilities (N, C) float32, NaN for none; states (N, H) or None
 
 
 class Teacher(Protocol):
-    """Answers texts in the labels of its student."""
+    """Predicts probabilities for the labels of its student."""
 
     name: str
 
     def digest(self) -> str:
-        """Of everything that the answers depend on."""
+        """A hash of everything that the predictions depend on."""
 
-    def unread(self, examples: Examples) -> tuple[int, int]:
-        """How many distinct texts it would read, and of how many of these no answer is kept."""
+    def uncached(self, examples: Examples) -> tuple[int, int]:
+        """The number of distinct texts, and the number of those without a cached prediction."""
 
-    def answer(self, examples: Examples, *, progress: Callable[..., object]) -> Answers:
-        """Its answers to these texts."""
+    def predict(self, examples: Examples, *, progress: Callable[..., object]) -> Predictions:
+        """Its predictions for these texts."""
 
 
 def open_teacher(
     config: Config, labels: tuple[str, ...], normalizer: str, *, compute: Compute, token_budget: int, offline: bool
 ) -> Teacher:
-    """The teacher that ``distill.teacher`` names, for a student with these labels and this normaliser.
+    """The teacher in ``distill.teacher``, for a student with these labels and this normaliser.
 
     Raises as `check_teacher`.
     """
@@ -74,13 +74,13 @@ def open_teacher(
 
 
 def check_teacher(config: Config, labels: tuple[str, ...]) -> None:
-    """Refuse a teacher that cannot teach a student with these labels; nothing is loaded.
+    """Refuse a teacher that does not fit a student with these labels, without loading it.
 
     Raises:
-        ModelError: it is no model directory.
-        LabelError: a model with other labels, in whatever order.
-        UsageError: a file is to teach states.
-        ConfigError: states are to be learned, and no layer of the encoder is trained.
+        ModelError: it is not a model directory.
+        LabelError: the model has other labels.
+        UsageError: a file is to provide states.
+        ConfigError: states are to be learned, but no layer of the encoder is trained.
     """
     settings, place = config.distill, str(config.distill.teacher)
     if settings.teacher is None:
@@ -92,14 +92,14 @@ def check_teacher(config: Config, labels: tuple[str, ...]) -> None:
         )
     if is_file(place):
         if settings.states:
-            raise UsageError(f"{place} has probabilities and no states", hint="Set distill.states to 0.")
+            raise UsageError(f"{place} has probabilities, but no states", hint="Set distill.states to 0.")
         return
     directory = _checked(model_directory(place))
     _columns(directory, read_info(directory).labels, labels)
 
 
 def _columns(directory: Path, theirs: tuple[str, ...], labels: tuple[str, ...]) -> list[int]:
-    """Which of a teacher's labels each label of the data is. Raises LabelError unless both have the same."""
+    """The index of each label of the data among the teacher's. Raises LabelError unless both have the same labels."""
     find = finder(theirs)
     columns = [place for label in labels if (place := find(label)) is not None]
     if not len(set(columns)) == len(labels) == len(theirs):
@@ -111,7 +111,7 @@ def _columns(directory: Path, theirs: tuple[str, ...], labels: tuple[str, ...]) 
 
 
 def teacher_digest(config: Config) -> str:
-    """Digest of the teacher that ``distill.teacher`` names, without loading it."""
+    """Digest of the teacher in ``distill.teacher``, without loading it."""
     place = str(config.distill.teacher)
     if is_file(place):
         return open_source(place, config.data).fingerprint()
@@ -124,26 +124,26 @@ def is_file(place: str) -> bool:
 
 
 def own_columns(data: Data) -> Data:
-    """The settings for reading a file other than the prepared one: its columns are detected."""
+    """Data settings for another file than the prepared one, whose columns are detected."""
     return data.model_copy(update={"text_column": None, "raw_text_column": None, "label_column": None})
 
 
 class FileTeacher:
-    """Probabilities in a file, found by the cleaned text."""
+    """Probabilities in a file, matched by the cleaned text."""
 
     def __init__(self, place: str, data: Data, labels: tuple[str, ...], normalizer: str) -> None:
         self.name, self._data, self._labels, self._normalizer = place, data, labels, normalizer
 
     def digest(self) -> str:
-        """Of the file's content."""
+        """A hash of the file's content."""
         return open_source(self.name, self._data).fingerprint()
 
-    def unread(self, examples: Examples) -> tuple[int, int]:
-        """Nothing has to be computed."""
+    def uncached(self, examples: Examples) -> tuple[int, int]:
+        """The number of distinct texts, and 0, because nothing has to be computed."""
         return len(set(examples.texts)), 0
 
-    def answer(self, examples: Examples, *, progress: Callable[..., object]) -> Answers:
-        """NaN for texts that the file does not have. Raises SourceError, ColumnError, DataError."""
+    def predict(self, examples: Examples, *, progress: Callable[..., object]) -> Predictions:
+        """The probabilities, NaN for texts that are not in the file. Raises SourceError, ColumnError, DataError."""
         source = open_source(self.name, self._data)
         normalizer = normalizers.from_id(self._normalizer)
         texts, found = read_probabilities(source, self._data, labels=self._labels, normalizer=normalizer)
@@ -153,7 +153,7 @@ class FileTeacher:
 
 
 class ModelTeacher:
-    """A model directory; it reads each distinct text once, and its answers are kept in the cache."""
+    """A model directory; each distinct text is predicted once, and the predictions are cached on disk."""
 
     def __init__(
         self,
@@ -173,22 +173,22 @@ class ModelTeacher:
         self._student_normalizer, self._states = normalizer, states
         self._compute, self._token_budget, self._offline = compute, token_budget, offline
         folder = f"{self.digest()[:20]}-{compute.precision}"
-        self._kept = KeptAnswers(paths.teachers_dir(cache) / folder, len(labels))
+        self._kept = TeacherCache(paths.teachers_dir(cache) / folder, len(labels))
 
     def digest(self) -> str:
-        """Of weights, encoder, temperature, and how texts are prepared."""
+        """A hash of weights, encoder, temperature, and the preparation of texts."""
         return _digest(self.info)
 
-    def unread(self, examples: Examples) -> tuple[int, int]:
-        """How many distinct texts it would read, and of how many of these no answer is kept."""
+    def uncached(self, examples: Examples) -> tuple[int, int]:
+        """The number of distinct texts, and the number of those without a cached prediction."""
         distinct = list(dict.fromkeys(text for text in self._texts(examples) if text))
         found, _ = self._kept.find(text_keys(distinct), states=self._states)
         return len(distinct), int(np.isnan(found[:, 0]).sum())
 
-    def answer(self, examples: Examples, *, progress: Callable[..., object]) -> Answers:
-        """Kept answers, and new ones for the other texts; NaN for a text of which its normaliser leaves nothing.
+    def predict(self, examples: Examples, *, progress: Callable[..., object]) -> Predictions:
+        """Cached predictions, and new ones for the other texts; NaN for texts that are empty after normalisation.
 
-        What cannot be kept is computed all the same, which is logged.
+        A failure to cache them is logged.
         """
         texts = self._texts(examples)
         distinct = list(dict.fromkeys(text for text in texts if text))
@@ -207,11 +207,11 @@ class ModelTeacher:
         self._kept.mark_used()
         places = {text: place for place, text in enumerate(distinct)}
         rows = np.array([places.get(text, -1) for text in texts])
-        answers = np.where((rows >= 0)[:, None], probabilities[rows][:, self._columns], np.float32(np.nan))
-        return answers, None if states is None else states[rows]
+        found = np.where((rows >= 0)[:, None], probabilities[rows][:, self._columns], np.float32(np.nan))
+        return found, None if states is None else states[rows]
 
     def _texts(self, examples: Examples) -> list[str]:
-        """The texts as its own normaliser gives them."""
+        """The texts, cleaned by its own normaliser."""
         if self.info.normalizer == self._student_normalizer or examples.raw is None:
             return examples.texts
         return normalizers.from_id(self.info.normalizer).many(examples.raw)
@@ -219,7 +219,7 @@ class ModelTeacher:
     def _read(
         self, texts: Sequence[str], missing: np.ndarray, keys: np.ndarray, progress: Callable[..., object]
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
-        """Rows among the missing ones, their probabilities in the teacher's order, and its states."""
+        """Chunks of the missing rows, with probabilities in the order of the teacher's labels, and pooled states."""
         loaded = load_model(self.directory, offline=self._offline)
         classifier = loaded.classifier.to(self._compute.device)
         if self._states:
@@ -246,7 +246,7 @@ class ModelTeacher:
             self._kept.add(keys, probabilities, states, teacher=self.name)
         except OSError as error:
             log.warning(
-                "the teacher's answers cannot be kept in %s: %s; they are computed again next time",
+                "the teacher's predictions cannot be cached in %s: %s; they are computed again next time",
                 self._kept.folder, reason(error),
             )  # fmt: skip
             return False
@@ -268,18 +268,18 @@ def _digest(info: ModelInfo) -> str:
 
 
 def _checked(directory: Path) -> Path:
-    """A model directory. Raises ModelError, which says what it is instead."""
+    """The directory, if it is a model directory; otherwise raises ModelError, which says what it is."""
     heads = sorted(file.parent for file in recover(directory).glob(f"*/{paths.MODEL_JSON}"))
-    what, hint = "", "Name a model directory, as `senthy train` publishes, or a file with a probability per label."
+    what, hint = "", "Use a model directory written by `senthy train`, or a file with a probability per label."
     if not directory.is_dir():
-        what = "there is nothing there"
+        what = "there is no such directory"
     elif is_export(directory):
-        what = "it is an export; a teacher is the model that it was made from"
+        what = "it is an export; use the model that it was made from"
     elif heads:
-        what, hint = "it is a pack of several models", f"Name one of them: {heads[0]}"
+        what, hint = "it is a pack of several models", f"Use one of them: {heads[0]}"
     elif not (directory / paths.MODEL_JSON).is_file():
         encoder = (directory / "config.json").is_file()
-        what = "it is an encoder, which gives no probabilities" if encoder else "it is no model directory"
+        what = "it is an encoder without a classifier" if encoder else "it is not a model directory"
     if what:
-        raise ModelError(f"{directory} cannot teach: {what}", hint=hint)
+        raise ModelError(f"{directory} cannot be a teacher: {what}", hint=hint)
     return directory

@@ -1,14 +1,15 @@
-"""A RoBERTa's weights laid out once for inference on a CPU: float32, bfloat16 or int8, tokens in a row, no padding.
+"""RoBERTa with weights laid out for inference on a CPU: float32, bfloat16 or int8, without padding.
 
-What wins: weights are cast, packed and quantised once instead of at every batch; query, key and value are one product;
-batches are cut to what the caches hold. The seam of int8 is `_Int8`: torch's own dynamically quantised products, the
-fastest on CPUs with VNNI; where a torch has them no longer, int8 is refused and ONNX remains.
+It is faster because weights are cast, packed and quantised once instead of in every batch; query, key and value are
+one product; and batches fit the caches. int8 uses torch's dynamically quantised products, the fastest on CPUs with
+VNNI; with versions of torch without them, int8 is refused, and ONNX remains.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal, cast
 
 import torch
@@ -20,35 +21,36 @@ from sentiment_hybrid.models.encoder.roberta import Ragged, Roberta, attend_ragg
 
 Kind = Literal["fp32", "bf16", "int8"]
 
-#: Tokens that go through the layers together: their widest activations stay in a core's caches.
+#: The number of tokens processed together, so that their widest activations stay in a core's caches.
 _TOKENS = 2048
 _INT8_MAX = 127
-_LEAST = 1e-12  # of a divisor
+_LEAST = 1e-12  # lower bound of divisors
 
 Linear = Callable[[Tensor], Tensor]
 
 
 class Prepared:
-    """The first ``layers`` layers of an encoder as its weights are now; later changes of them are not seen.
+    """The first ``layers`` layers of an encoder, with a copy of its current weights.
 
     Raises:
-        ValueError: int8, and this torch or machine has no products of it.
+        ValueError: int8 is not supported by this torch or machine.
     """
 
     def __init__(self, model: Roberta, kind: Kind, *, layers: int) -> None:
         self.kind, self.layers = kind, layers
         self._embeddings = model.embeddings
         with torch.no_grad():
-            self._layers = [_Layer(layer, kind) for layer in model.encoder.layer[:layers]]
+            packs = kind == "bf16" and _packs_bf16()
+            self._layers = [_Layer(layer, kind, packs=packs) for layer in model.encoder.layer[:layers]]
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """States (W, T, H) of ids (W, T) under a bool mask (W, T) with real tokens first; zeros on padding."""
+        """States (W, T, H) of ids (W, T) with a bool mask (W, T), padding last; zeros on padding."""
         ragged = Ragged.of(attention_mask)
         ids = ragged.take(input_ids)
         parts = []
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
             for part, groups in _parts(ragged.groups):
-                states = self._embeddings(ids[part], ragged.position[part])
+                states = self._embeddings.embed(ids[part], ragged.position[part])
                 for layer in self._layers:
                     states = layer(states, groups)
                 parts.append(states)
@@ -62,25 +64,24 @@ class Prepared:
 
 
 class _Layer:
-    """One transformer layer over tokens in a row; what runs past the products stays float32, which costs nothing."""
+    """One transformer layer over concatenated tokens; everything except the products stays in float32."""
 
-    def __init__(self, layer: Any, kind: Kind) -> None:
+    def __init__(self, layer: Any, kind: Kind, *, packs: bool) -> None:
+        linear = partial(_linear, kind=kind, packs=packs)
         own, after = layer.attention.self, layer.attention.output
         projections = (own.query, own.key, own.value)
         weight = torch.cat([p.weight for p in projections])
         bias = torch.cat([p.bias for p in projections])
         self.heads: int = own.heads
         self.dtype = torch.bfloat16 if kind == "bf16" else torch.float32
-        self.project = _linear(weight, bias, kind)
-        self.mix = _linear(after.dense.weight, after.dense.bias, kind)
-        self.grow = _linear(
-            layer.intermediate.dense.weight, layer.intermediate.dense.bias, kind, activation=layer.activation
-        )
-        self.shrink = _linear(layer.output.dense.weight, layer.output.dense.bias, kind)
+        self.project = linear(weight, bias)
+        self.mix = linear(after.dense.weight, after.dense.bias)
+        self.grow = linear(layer.intermediate.dense.weight, layer.intermediate.dense.bias, activation=layer.activation)
+        self.shrink = linear(layer.output.dense.weight, layer.output.dense.bias)
         self.norms = [_norm(norm) for norm in (after.LayerNorm, layer.output.LayerNorm)]
 
     def __call__(self, states: Tensor, groups: tuple[tuple[int, int], ...]) -> Tensor:
-        """(tokens, H) float32 -> the same; what went in is overwritten."""
+        """(tokens, H) float32 -> (tokens, H) float32; overwrites its input."""
         query, key, value = self.project(states.to(self.dtype)).unflatten(-1, (3, self.heads, -1)).unbind(1)
         mixed = attend_ragged(groups, query, key, value)
         states = self.norms[0](states.add_(self.mix(mixed)))
@@ -88,7 +89,7 @@ class _Layer:
 
 
 def _parts(groups: tuple[tuple[int, int], ...]) -> Iterator[tuple[slice, tuple[tuple[int, int], ...]]]:
-    """Runs of windows of about `_TOKENS` tokens, as slices of the row and the groups in them."""
+    """Runs of windows with about `_TOKENS` tokens, as slices of the tokens and their groups."""
     start, size = 0, 0
     run: list[tuple[int, int]] = []
     for windows, length in groups:
@@ -106,51 +107,47 @@ def _parts(groups: tuple[tuple[int, int], ...]) -> Iterator[tuple[slice, tuple[t
 
 
 def _linear(
-    weight: Tensor, bias: Tensor, kind: Kind, *, activation: Callable[[Tensor], Tensor] | None = None
+    weight: Tensor, bias: Tensor, *, kind: Kind, packs: bool, activation: Callable[[Tensor], Tensor] | None = None
 ) -> Linear:
+    """A linear layer; with ``packs``, its weights are in oneDNN's layout, and the activation is fused."""
     weight, bias = weight.detach(), bias.detach()
     if kind == "int8":
         return _after(_Int8(weight, bias), activation)
-    if kind == "fp32":
-        return _after(lambda states: F.linear(states, weight, bias), activation)
-    return _bf16(weight.bfloat16(), bias.bfloat16(), activation)
-
-
-def _bf16(weight: Tensor, bias: Tensor, activation: Callable[[Tensor], Tensor] | None) -> Linear:
-    """With the weights in oneDNN's own order, and GELU in the same pass; plain where torch lacks that."""
-    mkldnn = torch.ops.mkldnn
+    if kind == "bf16":
+        weight, bias = weight.bfloat16(), bias.bfloat16()
     names: dict[Any, str] = {None: "none", F.gelu: "gelu", F.relu: "relu"}
     fused = names.get(activation)
-    if fused is None or not _packs_bf16():
+    if fused is None or not packs:
         return _after(lambda states: F.linear(states, weight, bias), activation)
+    mkldnn = torch.ops.mkldnn
     packed = mkldnn._reorder_linear_weight(weight, _TOKENS)
     algorithm = "none" if fused == "gelu" else ""
     return lambda states: cast(Tensor, mkldnn._linear_pointwise(states, packed, bias, fused, [], algorithm))
 
 
 def _packs_bf16() -> bool:
-    """Whether torch has products of packed bf16 weights, and this CPU the instructions that they insist on."""
+    """Whether torch supports packed bf16 weights, and this CPU the instructions that they need."""
     there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
     return there and processor.computes_bf16()
 
 
 class _Int8:
-    """Weights in int8 by output channel, activations in uint8 by token, sums in int32 (Jacob et al. 2018, section 2).
+    """Weights in int8 per output channel, activations in uint8 per token, sums in int32 (Jacob et al. 2018, section 2).
 
-    Torch knows one scale for all activations of a product, so each token is divided by its own largest value first: on
-    tweets that halves the labels that differ from float32's, for a tenth of the time, and a text hardly depends on
-    those beside it.
+    Torch has one scale for all activations of a product, so each token is first divided by its largest value. On tweets
+    this halves the number of labels that differ from float32, costs a tenth of the time, and makes a text nearly
+    independent of the others in its batch.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         engine = processor.int8_engine()
         if engine is None:
-            raise ValueError("this torch has no int8 products for this machine")
+            raise ValueError("this version of torch does not support int8 on this machine")
         self.bias = bias
         scales = (weight.abs().amax(1) / _INT8_MAX).clamp(min=_LEAST).double()
         zeros = torch.zeros(len(weight), dtype=torch.int64)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # it tells of its end: see the head of this file
+            warnings.simplefilter("ignore", UserWarning)  # about its deprecation; see the docstring of this file
             quantised = torch.quantize_per_channel(weight.contiguous(), scales, zeros, 0, torch.qint8)
         before = torch.backends.quantized.engine
         torch.backends.quantized.engine = engine
@@ -158,7 +155,7 @@ class _Int8:
             self.packed = torch.ops.quantized.linear_prepack(quantised, torch.zeros_like(bias))
         finally:
             torch.backends.quantized.engine = before
-        # Without VNNI, pairs of products are added in 16 bits and may overflow: seven bits of activations then.
+        # Without VNNI, pairs of products are added in 16 bits and may overflow, so activations have seven bits.
         self.reduce_range = not processor.has_vnni()
 
     def __call__(self, states: Tensor) -> Tensor:

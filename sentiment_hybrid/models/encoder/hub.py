@@ -1,4 +1,4 @@
-"""Where an encoder comes from: loaded safely from the hub or a directory, built from scratch, saved."""
+"""Loads encoders safely from the hub or a directory, builds them from scratch, and saves them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model*
 
 @dataclass(frozen=True)
 class LoadedEncoder:
-    """An encoder as it came: nothing is frozen yet.
+    """An encoder, before any of it is frozen.
 
     ``revision`` is the commit of a hub model; ``fingerprint`` is :func:`encoder_fingerprint` of ``model``.
     """
@@ -61,13 +61,13 @@ class LoadedEncoder:
 
 
 def load_encoder(encoder_config: EncoderConfig, *, offline: bool = False, check_length: bool = True) -> LoadedEncoder:
-    """Load the encoder that a config names: a hub model, a local directory, or ``mini``, which ships in the package.
+    """Load the encoder of a config: a hub model, a local directory, or ``mini``, which ships with the package.
 
-    Weights come as float32 from safetensors alone, without a pooler; code from the hub is never run.
+    Weights are read as float32 from safetensors only, without a pooler; code from the hub is never run.
 
     Raises:
-        EncoderError: it cannot be had, is no safe or complete encoder, or lacks a tokenizer.
-        ConfigError: ``max_length`` is more than the encoder has positions for, unless ``check_length`` is False.
+        EncoderError: it cannot be loaded, is unsafe or incomplete, or lacks a tokenizer.
+        ConfigError: ``max_length`` exceeds the positions of the encoder, unless ``check_length`` is False.
         ValueError: the name is ``scratch``; see :func:`build_scratch`.
     """
     name = encoder_config.name
@@ -86,10 +86,10 @@ def load_encoder(encoder_config: EncoderConfig, *, offline: bool = False, check_
 
 
 def load_encoder_dir(directory: Path) -> LoadedEncoder:
-    """Load an encoder and its tokenizer from a local directory, as :func:`save_encoder` writes it.
+    """Load an encoder and its tokenizer from a directory written by :func:`save_encoder`.
 
     Raises:
-        EncoderError: something is missing, damaged, or kept as a pickle.
+        EncoderError: something is missing, damaged, or stored as a pickle.
     """
     _check_directory(recover(directory))
     name = str(directory)
@@ -98,16 +98,16 @@ def load_encoder_dir(directory: Path) -> LoadedEncoder:
 
 
 def load_tokenizer(directory: Path, model: Model) -> AnyTokenizer:
-    """Load the tokenizer that was saved in ``directory`` for an encoder.
+    """Load the tokenizer of an encoder from ``directory``.
 
     Raises:
-        EncoderError: it is damaged, or not for this encoder.
+        EncoderError: it is damaged, or does not match the encoder.
     """
     try:
         tokenizer = Tokenizer.load(directory, pad_token_id=model.config.pad_token_id)
         if tokenizer is None:
             tokenizer = _slow_tokenizer(directory, model)
-    # As for models, what transformers and tokenizers raise has no common base; of tokenizers it is Exception itself.
+    # The exceptions of transformers have no common base, and tokenizers raises Exception itself.
     except Exception as error:
         raise EncoderError(
             f"the tokenizer in {directory} cannot be loaded: {_first_line(error)}", hint="Restore it, or train again."
@@ -117,7 +117,7 @@ def load_tokenizer(directory: Path, model: Model) -> AnyTokenizer:
 
 
 def _slow_tokenizer(directory: Path, model: Model) -> Any:
-    """By transformers, which knows the kinds that have no tokenizer.json."""
+    """Load with transformers, which supports tokenizers without a tokenizer.json."""
     from transformers import AutoConfig, AutoTokenizer
 
     config = model.config
@@ -130,7 +130,7 @@ def _slow_tokenizer(directory: Path, model: Model) -> Any:
 
 
 def save_encoder(encoder: Encoder | Model, tokenizer: AnyTokenizer, directory: Path) -> None:
-    """Write the weights (safetensors), the config and the tokenizer into ``directory``, which is made.
+    """Write the weights (safetensors), the config and the tokenizer to ``directory``, which is created.
 
     Raises:
         OutputError: it cannot be written.
@@ -145,7 +145,7 @@ def save_encoder(encoder: Encoder | Model, tokenizer: AnyTokenizer, directory: P
 
 
 def build_scratch(scratch_config: ScratchEncoder, *, tokenizer: Tokenizer, max_length: int) -> LoadedEncoder:
-    """A small RoBERTa with random weights (from torch's global seed) for a tokenizer of :func:`train_tokenizer`."""
+    """A small RoBERTa with random weights for a tokenizer of :func:`train_tokenizer`; seed torch before."""
     padding = tokenizer.pad_token_id
     assert padding is not None
     document = {
@@ -169,13 +169,13 @@ def build_scratch(scratch_config: ScratchEncoder, *, tokenizer: Tokenizer, max_l
 
 
 def extend(loaded: LoadedEncoder, *, added_tokens: Sequence[str] = (), max_length: int) -> dict[int, list[int]]:
-    """Add tokens to an encoder and its tokenizer, and let it read windows of ``max_length``, in place.
+    """Add tokens to an encoder and its tokenizer, and allow windows of ``max_length``, in place.
 
-    The row of an added token starts as the mean of the rows that its text had before, which are returned (id -> ids).
-    The encoder's fingerprint is that of before; :func:`encoder_fingerprint` tells the new one.
+    The embedding of an added token starts as the mean of the embeddings of its text before, whose ids are returned
+    (new id -> ids). The encoder's ``fingerprint`` is not updated.
 
     Raises:
-        EncoderError: something is to be added, and this is no RoBERTa or BERT encoder with a tokenizer.json.
+        EncoderError: the encoder is not a RoBERTa or BERT encoder with a tokenizer.json.
     """
     model, tokenizer = loaded.model, loaded.tokenizer
     most = max_positions(model)
@@ -218,7 +218,7 @@ def _load_hub(name: str, revision: str | None, *, offline: bool) -> LoadedEncode
 
 
 def _of_commit(name: str, commit: str) -> tuple[Model, AnyTokenizer]:
-    """One commit of a hub model, from the cache without a question to the hub when its weights are there."""
+    """A commit of a hub model; from the cache without contacting the hub if the weights are cached."""
     from huggingface_hub import try_to_load_from_cache
 
     weights = ("model.safetensors", "model.safetensors.index.json")
@@ -231,15 +231,14 @@ def _of_commit(name: str, commit: str) -> tuple[Model, AnyTokenizer]:
 
 
 def _commit_now(name: str, revision: str | None) -> str | None:
-    """The commit that a revision of a hub model means now; None where the hub cannot be reached.
+    """The current commit of a revision of a hub model; None if the hub cannot be reached.
 
-    One question with a time limit: asking about each file, as transformers does, means minutes of retries where
-    there is no network.
+    A single request with a timeout; transformers' requests for each file retry for minutes without a network.
     """
     from huggingface_hub import model_info
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-    # OSError and the base error of the HTTP library, which is another one from one hub release to the next.
+    # OSError and the base error of the HTTP library, which differs between versions of huggingface_hub.
     unreachable = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
     try:
         found: str | None = model_info(name, revision=revision, timeout=10).sha
@@ -252,7 +251,7 @@ def _commit_now(name: str, revision: str | None) -> str | None:
 
 
 def _commit_in_cache(name: str, revision: str | None) -> str | None:
-    """The commit of what the local cache holds for a revision, from the folder that it lies in."""
+    """The commit of a revision in the local cache, from the name of its folder."""
     from huggingface_hub import try_to_load_from_cache
 
     file = try_to_load_from_cache(name, "config.json", revision=revision)
@@ -260,13 +259,13 @@ def _commit_in_cache(name: str, revision: str | None) -> str | None:
 
 
 def _from_pretrained(name: str, *, revision: str | None, local_only: bool) -> tuple[Model, AnyTokenizer]:
-    """Model and tokenizer of a hub name or a directory, checked against each other."""
+    """Model and tokenizer of a hub name or a directory, after checking that they match."""
     own = _own(name, revision)
     return _by_transformers(name, revision=revision, local_only=local_only) if own is None else own
 
 
 def _own(name: str, revision: str | None) -> tuple[Roberta, Tokenizer] | None:
-    """The same without transformers: of a directory, or of what lies in the hub's cache; None where that cannot be."""
+    """The same without transformers, from a directory or the hub's cache; None if that is not possible."""
     directory = directory_of(name, revision)
     config = None if directory is None else read_architecture(directory)
     if directory is None or config is None or not (directory / WEIGHTS_FILE).is_file():
@@ -276,7 +275,7 @@ def _own(name: str, revision: str | None) -> tuple[Roberta, Tokenizer] | None:
         if tokenizer is None:
             return None
         model, missing = load_roberta(directory, config)
-    # tokenizers raises Exception itself for a damaged file, safetensors a type of its own.
+    # For a damaged file, tokenizers raises Exception itself, and safetensors its own type.
     except Exception as error:
         raise _unavailable(name, revision, error, local_only=True) from error
     _check_loaded(name, model, tokenizer, missing)
@@ -284,7 +283,7 @@ def _own(name: str, revision: str | None) -> tuple[Roberta, Tokenizer] | None:
 
 
 def directory_of(name: str, revision: str | None) -> Path | None:
-    """The directory that an encoder's name means, or where the hub's cache keeps that revision of it."""
+    """The directory of an encoder's name, or of its revision in the hub's cache."""
     directory = paths.mini_dir() / paths.ENCODER_DIR if name == paths.MINI else recover(Path(name).expanduser())
     if directory.is_dir():
         return directory
@@ -316,7 +315,7 @@ def _by_transformers(name: str, *, revision: str | None, local_only: bool) -> tu
             )
     except EncoderError:
         raise
-    # What transformers raises for a model that is not there, damaged, or not meant for it has no common base.
+    # The exceptions of transformers for missing, damaged or unsupported models have no common base.
     except Exception as error:
         raise _unavailable(name, revision, error, local_only=local_only) from error
     missing = sorted(key for key in report["missing_keys"] if "pooler" not in key and "position_ids" not in key)
@@ -343,7 +342,7 @@ def _check_weights(name: str, revision: str | None, config: Any, options: dict[s
 
 
 def _as_ours(model: PreTrainedModel) -> Model:
-    """The same weights under our own implementation, where there is one."""
+    """The same weights in our own implementation, if it supports the model."""
     document = model.config.to_dict()
     if not is_supported(document):
         return model
@@ -355,7 +354,7 @@ def _as_ours(model: PreTrainedModel) -> Model:
 
 
 def _architecture_options(config: Any) -> dict[str, Any]:
-    """SDPA attention and no pooler, each where the architecture supports it."""
+    """SDPA attention and no pooler, if the architecture supports them."""
     from transformers import MODEL_MAPPING
 
     model_class = MODEL_MAPPING.get(type(config), None)
@@ -368,7 +367,7 @@ def _architecture_options(config: Any) -> dict[str, Any]:
 
 
 def _check_loaded(name: str, model: Any, tokenizer: Any, missing: list[str]) -> None:
-    """Refuse what would otherwise pass: weights left random, ids beyond the table, other kinds of models."""
+    """Refuse random weights, token ids without an embedding, and other kinds of models."""
     if missing:
         raise EncoderError(
             f"the weights of {name} are incomplete: {len(missing)} are missing, such as {missing[0]}",
@@ -380,7 +379,7 @@ def _check_loaded(name: str, model: Any, tokenizer: Any, missing: list[str]) -> 
             hint="Use an encoder such as roberta-base.",
         )
     _check_tokenizer(name, model, tokenizer)
-    # Other families do not compute with this id, and some of their published configs have a wrong one.
+    # Other families do not use this id, and some of their published configs have a wrong one.
     expected = model.config.pad_token_id if model.config.model_type in FAMILIES else tokenizer.pad_token_id
     if expected != tokenizer.pad_token_id:
         raise EncoderError(
@@ -391,7 +390,7 @@ def _check_loaded(name: str, model: Any, tokenizer: Any, missing: list[str]) -> 
 
 
 def _check_tokenizer(name: str, model: Any, tokenizer: Any) -> None:
-    """Refuse a tokenizer whose ids the encoder does not have, or that cannot fill up a batch."""
+    """Refuse a tokenizer without a padding token, or whose size does not match the encoder."""
     entries = model.get_input_embeddings().num_embeddings
     if len(tokenizer) > entries or len(tokenizer) <= len(SPECIAL_TOKENS):
         raise EncoderError(
@@ -403,7 +402,7 @@ def _check_tokenizer(name: str, model: Any, tokenizer: Any) -> None:
 
 
 def _plain(tokenizer: Any) -> Any:
-    """Texts are data: a `</s>` typed by a user is four characters, and nobody's stored padding or cut applies."""
+    """As in our own Tokenizer: `</s>` in a text is not special; stored padding and truncation are ignored."""
     tokenizer.split_special_tokens = True
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
@@ -414,7 +413,7 @@ def _plain(tokenizer: Any) -> Any:
 
 
 def _check_directory(directory: Path) -> None:
-    """Tell what a local directory lacks in words of its own; transformers' are about the hub."""
+    """Report what a local directory lacks; the messages of transformers refer to the hub."""
     if not (directory / "config.json").is_file():
         raise EncoderError(
             f"{directory} is not an encoder: it has no config.json",
@@ -439,7 +438,7 @@ def _check_directory(directory: Path) -> None:
 
 
 def _unavailable(name: str, revision: str | None, error: Exception, *, local_only: bool) -> EncoderError:
-    """The error for an encoder that did not load, with the ways out."""
+    """The error for an encoder that cannot be loaded, with hints."""
     reason = _first_line(error)
     if Path(name).expanduser().is_dir():
         return EncoderError(f"the encoder in {name} cannot be loaded: {reason}", hint="Copy or save it again.")
@@ -475,7 +474,7 @@ def _offline_environment() -> bool:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back transformers' own progress bars and warnings, but not the hub's bars of a long download."""
+    """Silence progress bars and warnings of transformers, but not the hub's download progress."""
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     from transformers.utils import logging as transformers_logging
 

@@ -1,4 +1,4 @@
-"""An encoder under RoBERTa's output layer: which token stands where one is hidden."""
+"""An encoder with RoBERTa's LM head, which predicts masked tokens."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from sentiment_hybrid.models.encoder.module import Model
 
-#: The output layer's weights beside those of a pretrained encoder, from which pretraining can go on.
+#: The weights of the LM head in the directory of a pretrained encoder, for further pretraining.
 HEAD_FILE = "lm_head.safetensors"
-#: How checkpoints of RoBERTa's and BERT's call what the names here are.
+#: Parameter names in checkpoints of RoBERTa and BERT.
 _ALIASES = (
     {"dense": "lm_head.dense", "norm": "lm_head.layer_norm", "bias": "lm_head.bias"},
     {
@@ -32,10 +32,9 @@ _ALIASES = (
 
 
 class MaskedLanguageModel(nn.Module):
-    """Logits of the hidden tokens over the vocabulary (Devlin et al. 2019, section 3.1; Liu et al. 2019).
+    """Logits of masked tokens over the vocabulary (Devlin et al. 2019, section 3.1; Liu et al. 2019).
 
-    The output layer is a projection, GELU, a norm, and the word embeddings themselves (Press and Wolf 2017) with a bias
-    of their own.
+    The LM head is a projection, GELU, a norm, and the tied word embeddings (Press and Wolf 2017) with a bias.
     """
 
     def __init__(self, model: Model) -> None:
@@ -43,7 +42,7 @@ class MaskedLanguageModel(nn.Module):
         self.encoder = Encoder(model, "all")
         embeddings = model.get_input_embeddings()
         size = self.encoder.hidden_size
-        # Of the embeddings' width, which is smaller than the states' where they are factorised (ALBERT, ELECTRA).
+        # Factorised embeddings are smaller than the states (ALBERT, ELECTRA).
         vocabulary, width = embeddings.weight.shape
         self.dense = nn.Linear(size, width)
         nn.init.normal_(self.dense.weight, std=getattr(model.config, "initializer_range", 0.02))
@@ -51,15 +50,15 @@ class MaskedLanguageModel(nn.Module):
         self.norm = nn.LayerNorm(width, eps=getattr(model.config, "layer_norm_eps", 1e-5))
         self.bias = nn.Parameter(torch.zeros(vocabulary))
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, hidden: Tensor) -> Tensor:
-        """Logits (M, V) of the places ``hidden`` (M,) in the flattened ids (W, T) under a mask (W, T)."""
-        states = self.encoder(input_ids, attention_mask).flatten(0, 1).index_select(0, hidden)  # (M, H)
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, masked: Tensor) -> Tensor:
+        """Logits (M, V) of the positions ``masked`` (M,) in the flattened ids (W, T) with a mask (W, T)."""
+        states = self.encoder(input_ids, attention_mask).flatten(0, 1).index_select(0, masked)  # (M, H)
         states = self.norm(F.gelu(self.dense(states)))
         table = cast(Tensor, self.encoder.model.get_input_embeddings().weight)  # (V, E)
         return F.linear(states, table, self.bias)
 
     def load_head(self, weights: Mapping[str, Tensor]) -> bool:
-        """Take the output layer from a checkpoint's weights; returns whether they hold one of this size."""
+        """Load the LM head from a checkpoint's weights; returns whether they contain one of this size."""
         own = {name: value for name, value in self.state_dict().items() if not name.startswith("encoder.")}
         for alias in ({part: part for part in ("dense", "norm", "bias")}, *_ALIASES):
             found = {name: weights.get(_renamed(name, alias)) for name in own}
@@ -69,18 +68,18 @@ class MaskedLanguageModel(nn.Module):
         return False
 
     def grow_bias(self, former: Mapping[int, Sequence[int]]) -> None:
-        """Follow the word embeddings after :meth:`Roberta.grow_vocabulary` with the same ``former``."""
+        """Extend the bias after :meth:`Roberta.grow_vocabulary` with the same ``former``."""
         entries = self.encoder.model.get_input_embeddings().num_embeddings
         self.bias = nn.Parameter(with_means(self.bias.detach(), entries, former))
 
     def save_head(self, directory: Path) -> None:
-        """Write the output layer beside the encoder. Raises OSError."""
+        """Write the LM head to the directory of the encoder. Raises OSError."""
         own = {name: value for name, value in self.state_dict().items() if not name.startswith("encoder.")}
         save_tensors(directory / HEAD_FILE, {name: value.detach().cpu() for name, value in own.items()})
 
 
 def head_weights(directory: Path) -> dict[str, Tensor]:
-    """What a directory holds of an output layer: its own file, else what the encoder's file has beside the encoder."""
+    """The weights of the LM head in a directory: from its own file, or else from the checkpoint of the encoder."""
     from safetensors import safe_open
 
     for name in (HEAD_FILE, WEIGHTS_FILE):

@@ -1,4 +1,4 @@
-"""The encoder as a module: token ids to token states, frozen in part or whole, and told apart by a hash."""
+"""The encoder as a module, frozen in part or as a whole: token ids to token states; and its fingerprint."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from sentiment_hybrid.models.encoder.roberta import Roberta
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    #: What computes, here or by transformers.
+    #: Our implementation, or one of transformers.
     Model: TypeAlias = Roberta | PreTrainedModel
 
 _LAYER_LISTS = {"layer", "layers", "h", "block", "blocks"}
 
-#: Config fields that change what an encoder computes from given weights. A list of the wanted, not of the unwanted:
-#: a field that a later transformers adds must not change the fingerprint of an old encoder.
+#: Config fields that affect what an encoder computes from given weights. An explicit list, so that fields added by
+#: later versions of transformers do not change fingerprints.
 _ARCHITECTURE = (
     "model_type",
     "hidden_size",
@@ -35,7 +35,7 @@ _ARCHITECTURE = (
     "max_position_embeddings",
     "pad_token_id",
 )
-#: The same for fields that only some families have (DeBERTa, MPNet); they are hashed only where they are set.
+#: The same for fields of some families only (DeBERTa, MPNet); hashed only if they are set.
 _RELATIVE_POSITIONS = (
     "relative_attention",
     "pos_att_type",
@@ -48,15 +48,15 @@ _RELATIVE_POSITIONS = (
 
 
 class Encoder(nn.Module):
-    """An encoder as token ids -> token states, of which all, the last N layers or nothing is trained.
+    """An encoder, token ids -> token states, of which all layers, the last N or none are trained.
 
-    What is frozen stays in eval mode whatever ``train()`` says: its dropout is off, so its states are exact.
-    ``stored_layer`` is how many layers' output may be kept: all of a frozen encoder's, those below the trained ones
-    where the model can be run from there, None otherwise.
+    The frozen part always stays in eval mode, so that its states are deterministic. ``stored_layer`` is the number of
+    layers whose output can be stored: all layers of a frozen encoder, or those below the trained ones if the model can
+    continue from there; otherwise None.
 
     Raises:
-        ConfigError: ``trainable_layers`` is more than the model has.
-        EncoderError: N is asked of an architecture whose layers cannot be found.
+        ConfigError: ``trainable_layers`` exceeds the number of layers.
+        EncoderError: the layers of the architecture cannot be found.
     """
 
     def __init__(self, model: Model, trainable_layers: int | Literal["all"] = 0) -> None:
@@ -74,13 +74,13 @@ class Encoder(nn.Module):
 
     @contextlib.contextmanager
     def prepared(self, kind: Kind) -> Iterator[None]:
-        """Within, passes without gradient run over weights laid out for inference; they must not change meanwhile.
+        """Within the block, passes without gradient use weights laid out for inference, which must not be changed.
 
-        Nothing happens where there is no such layout (another device, another family), or one of this kind is in use.
+        Without effect if there is no such layout (other devices and families), or one of this kind is in use.
 
         Raises:
-            EncoderError: int8 of another family.
-            ValueError: int8, and there are no products of it here.
+            EncoderError: int8 for another family.
+            ValueError: int8 is not supported on this machine.
         """
         before = self._prepared
         if kind == "int8" and not isinstance(self.model, Roberta):
@@ -97,7 +97,7 @@ class Encoder(nn.Module):
             self._prepared = before
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Token states (W, T, H) of ``input_ids`` (W, T); whatever id stands in a padded place, it is not read."""
+        """Token states (W, T, H) of ``input_ids`` (W, T); ids on padding are ignored."""
         if self.frozen:
             return self.below(input_ids, attention_mask)
         if self.stored_layer is not None:
@@ -106,20 +106,22 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def below(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """States (W, T, H) that the frozen layers give for ``input_ids`` (W, T); no gradient.
+        """States (W, T, H) of ``input_ids`` (W, T) after the frozen layers, without gradient.
 
         Raises:
             ValueError: ``stored_layer`` is None.
         """
         if self.stored_layer is None:
-            raise ValueError("the layers of this encoder are not told apart into frozen and trained ones")
+            raise ValueError("this encoder has no separate frozen layers")
         mask = attention_mask.bool()
-        if isinstance(self.model, Roberta) and self._prepared is None:
+        if self._prepared is not None:
+            return self._prepared(input_ids, mask)
+        if isinstance(self.model, Roberta):
             return self.model.states(input_ids, mask, last=self.stored_layer)
         return self._states(input_ids, mask)
 
     def above(self, states: Tensor, attention_mask: Tensor) -> Tensor:
-        """States (W, T, H) of :meth:`below` through the layers that are trained; of a frozen encoder, the same."""
+        """States (W, T, H) of :meth:`below` after the trained layers; unchanged for a frozen encoder."""
         if self.frozen or not isinstance(self.model, Roberta) or self.stored_layer is None:
             return states
         return self.model.above(states, attention_mask.bool(), first=self.stored_layer)
@@ -143,13 +145,13 @@ class Encoder(nn.Module):
             return cast(Tensor, self.model(input_ids, mask))
         pad = self.model.config.pad_token_id
         if pad is not None:
-            # RoBERTa counts positions over ids that are not the padding id, so a stray one would move tokens.
+            # RoBERTa numbers positions by counting ids other than the padding id.
             input_ids = input_ids.masked_fill(~mask, pad)
         output = self.model(input_ids=input_ids, attention_mask=mask.long(), return_dict=True)
         return cast(Tensor, output.last_hidden_state)
 
     def train(self, mode: bool = True) -> Encoder:
-        """Set the mode of what is trained; the frozen part stays in eval mode."""
+        """Set the mode of the trained part; the frozen part stays in eval mode."""
         super().train(mode)
         if self.trainable_layers != "all":
             self.model.eval()
@@ -159,13 +161,13 @@ class Encoder(nn.Module):
 
 
 def freeze(model: Model, trainable_layers: int | Literal["all"]) -> int:
-    """Set ``requires_grad``: nothing, the last N layers (never embeddings), or everything.
+    """Set ``requires_grad`` of nothing, the last N layers (without embeddings), or everything.
 
     Returns:
-        The number of layers that are trained.
+        The number of trained layers.
 
     Raises:
-        ConfigError: N is more than the model has.
+        ConfigError: N exceeds the number of layers.
         EncoderError: N > 0, and the layers cannot be found.
     """
     if trainable_layers == "all":
@@ -179,21 +181,21 @@ def freeze(model: Model, trainable_layers: int | Literal["all"]) -> int:
 
 
 def set_dropout(model: nn.Module, share: float) -> None:
-    """Give every dropout of an encoder, that of attention too, another share."""
+    """Set the rate of all dropout in an encoder, including that of attention."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = share
-        elif isinstance(getattr(module, "dropout", None), float):  # of attention
+        elif isinstance(getattr(module, "dropout", None), float):  # attention
             module.dropout = share  # type: ignore[assignment]
 
 
 def depths(model: Model) -> dict[str, int]:
-    """Parameter name -> how many layers lie above it: 0 in the top layer, their number in the embeddings.
+    """Parameter name -> number of layers above it: 0 in the top layer, the number of layers in the embeddings.
 
-    What belongs to no layer and is no embedding (a last norm) counts as of the top.
+    Other parameters, such as those of a final norm, count as part of the top layer.
 
     Raises:
-        EncoderError: the layers of this architecture cannot be told apart.
+        EncoderError: the layers of this architecture cannot be separated.
     """
     found = _layer_list(model)
     if found is None:
@@ -213,18 +215,18 @@ def depths(model: Model) -> dict[str, int]:
 
 
 def max_positions(model: Model) -> int | None:
-    """The most tokens of a window, special ones included; None where an architecture has no such bound."""
+    """The maximum number of tokens of a window, with special tokens; None if the architecture has no limit."""
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is None or positions <= 0:
         return None
     table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)
-    # RoBERTa's positions start behind the padding id: of 514, 512 can be used.
+    # RoBERTa's positions start after the padding id: of 514, 512 can be used.
     return int(positions) - (padding + 1 if padding is not None else 0)
 
 
 def check_max_length(model: Model, max_length: int, *, name: str) -> None:
-    """Raises ConfigError when windows of ``max_length`` tokens are more than the encoder can read."""
+    """Raise ConfigError if the encoder cannot process windows of ``max_length`` tokens."""
     most = max_positions(model)
     if most is not None and max_length > most:
         raise ConfigError(
@@ -234,9 +236,9 @@ def check_max_length(model: Model, max_length: int, *, name: str) -> None:
 
 
 def encoder_fingerprint(model: Model) -> str:
-    """sha256 (hex) of what the encoder computes: its weights as float32, without pooler, and its architecture.
+    """sha256 (hex) of the encoder's architecture and its weights as float32, without the pooler.
 
-    The same for a hub copy, a local one and one inside a model directory.
+    The same for a copy from the hub, a local one and one inside a model directory.
     """
     digest = hashlib.sha256()
     config = model.config
@@ -275,7 +277,7 @@ def _last_layers(model: Model, count: int) -> list[nn.Module]:
 
 
 def _layer_list(model: Model) -> tuple[str, nn.ModuleList] | None:
-    """The transformer layers, bottom to top, and the name of their list; None where they cannot be told apart."""
+    """The name of the list of transformer layers, and the layers from bottom to top; None if they are not found."""
     found = [
         (name, module)
         for name, module in model.named_modules()

@@ -1,8 +1,8 @@
-"""RoBERTa and BERT encoders in plain torch, without the padding: what most users' encoders are, at full speed.
+"""Fast RoBERTa and BERT encoders in plain torch, which compute nothing for padding on a CPU.
 
-The modules and parameters carry the names of the transformers library, so weights go either way. On a CPU the real
-tokens of a batch lie in one row and attention runs over windows of one length at a time: nothing is computed for
-padding. Importing transformers costs several times what importing torch does; this file needs torch alone.
+Modules and parameters have the names of the transformers library, so weights are interchangeable. On a CPU, the real
+tokens of a batch are concatenated, and attention is computed for all windows of one length at a time. This file does
+not import transformers, which takes several times as long to import as torch.
 """
 
 from __future__ import annotations
@@ -20,15 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sentiment_hybrid.files import read_json, save_tensors
-from sentiment_hybrid.models.dropout import Dropout
-from sentiment_hybrid.models.dropout import dropout as thinned
+from sentiment_hybrid.models.dropout import Dropout, dropout
 from sentiment_hybrid.models.encoder.sizes import check_sizes
 
-#: Families of this one architecture; the others go through transformers.
+#: Families with this architecture; transformers implements the others.
 FAMILIES = ("roberta", "xlm-roberta", "camembert", "bert")
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
-#: What transformers fills in where a config.json is silent; the same in all families but for what follows.
+#: Default values of transformers for fields that are missing in a config.json; family-specific ones follow.
 _DEFAULTS: dict[str, Any] = {
     "hidden_size": 768,
     "num_hidden_layers": 12,
@@ -46,7 +45,7 @@ _DEFAULTS: dict[str, Any] = {
 _BERT_DEFAULTS = {"vocab_size": 30522, "pad_token_id": 0}
 _ROBERTA_DEFAULTS = {"vocab_size": 50265}
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
-#: Below this many tokens a window's attention is faster as plain products than in torch's fused kernel for CPUs.
+#: For windows with fewer tokens, matrix products are faster than torch's fused attention kernel on CPUs.
 _PLAIN_BELOW = 128
 
 
@@ -54,7 +53,7 @@ class Architecture:
     """The content of a config.json: every field as an attribute, with the defaults of its family.
 
     Raises:
-        KeyError: it names no family.
+        KeyError: it has no model_type.
     """
 
     is_encoder_decoder = False
@@ -67,17 +66,17 @@ class Architecture:
                 setattr(self, name, value)
 
     def update(self, **fields: Any) -> None:
-        """Change fields of the document and of this."""
+        """Change fields of the document and attributes."""
         self.document.update(fields)
         for name, value in fields.items():
             setattr(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"the encoder's config.json says nothing of {name}")
+        raise AttributeError(f"the encoder's config.json has no {name}")
 
 
 def is_supported(document: Mapping[str, Any]) -> bool:
-    """Whether this file computes what a config.json describes."""
+    """Whether this file implements the encoder of a config.json."""
     return (
         document.get("model_type") in FAMILIES
         and document.get("hidden_act", "gelu") in tuple(_ACTIVATIONS)
@@ -89,10 +88,10 @@ def is_supported(document: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Ragged:
-    """Where the real tokens of a padded batch (W, T) lie when they stand in a row, windows in order of length.
+    """The real tokens of a padded batch (W, T), concatenated, with windows in order of length.
 
-    index (tokens,): place in the flattened batch; position (tokens,): place in the window; groups: for each length
-    that occurs how many windows have it.
+    index (tokens,): position in the flattened batch; position (tokens,): position in the window; groups: the number of
+    windows of each length.
     """
 
     index: Tensor
@@ -101,7 +100,7 @@ class Ragged:
 
     @classmethod
     def of(cls, mask: Tensor) -> Ragged:
-        """From the mask (W, T) of windows whose real tokens come first."""
+        """From the mask (W, T) of windows with padding last."""
         lengths = mask.sum(1).cpu().numpy()
         width = mask.shape[1]
         index, position, groups = [], [], []
@@ -120,31 +119,31 @@ class Ragged:
         )
 
     def take(self, padded: Tensor) -> Tensor:
-        """Real tokens of (W, T, ...) in a row: (tokens, ...)."""
+        """Real tokens of (W, T, ...), concatenated: (tokens, ...)."""
         return padded.flatten(0, 1).index_select(0, self.index)
 
     def put(self, flat: Tensor, mask: Tensor) -> Tensor:
-        """The reverse: (W, T, D) with zeros on padding."""
+        """The inverse of `take`: (W, T, D) with zeros on padding."""
         out = flat.new_zeros(mask.numel(), flat.shape[-1])
         return out.index_copy(0, self.index, flat).view(*mask.shape, -1)
 
 
 class Roberta(nn.Module):
-    """Token ids (W, T) -> token states (W, T, H), as RobertaModel and BertModel of transformers, without a pooler."""
+    """Token ids (W, T) -> token states (W, T, H), like transformers' RobertaModel and BertModel without pooler."""
 
     def __init__(self, config: Architecture) -> None:
         super().__init__()
         self.config = config
         self.embeddings = _Embeddings(config)
         layers: int = config.num_hidden_layers
-        # Containers alone: they give the weights the names that they have elsewhere.
+        # A container, which gives the weights their usual names.
         self.encoder: Any = nn.ModuleDict({"layer": nn.ModuleList(_Layer(config) for _ in range(layers))})
-        # On the meta device weights are only places for those of a file, and drawing them would import a compiler.
+        # On the meta device, initialisation is useless, and would import a compiler.
         if self.device.type != "meta":
             self.apply(self._start)
 
     def _start(self, module: nn.Module) -> None:
-        # Devlin et al. 2019: normal with a small deviation, no biases; padding's embedding is zero.
+        # Devlin et al. 2019: normally distributed weights, zero biases, and a zero embedding of padding.
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
         if isinstance(module, nn.Linear):
@@ -159,7 +158,7 @@ class Roberta(nn.Module):
 
     @torch.no_grad()
     def grow_vocabulary(self, entries: int, former: Mapping[int, Sequence[int]]) -> None:
-        """Give the word embeddings ``entries`` rows or more; a row in ``former`` becomes the mean of those rows."""
+        """Extend the word embeddings to ``entries`` rows; those in ``former`` become the mean of the given rows."""
         table = self.embeddings.word_embeddings
         grown = _table(max(entries, table.num_embeddings), table.embedding_dim, table.padding_idx)
         grown.weight.copy_(with_means(table.weight, grown.num_embeddings, former))
@@ -168,7 +167,7 @@ class Roberta(nn.Module):
 
     @torch.no_grad()
     def grow_positions(self, tokens: int) -> None:
-        """Read windows of ``tokens``; new positions copy those that are there in turn (Beltagy et al. 2020, 5)."""
+        """Allow windows of ``tokens``; new positions repeat the existing ones (Beltagy et al. 2020, section 5)."""
         table, first = self.embeddings.position_embeddings, self.embeddings.first_position
         there = table.num_embeddings - first
         grown = _table(first + max(tokens, there), table.embedding_dim, table.padding_idx)
@@ -179,19 +178,19 @@ class Roberta(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.embeddings.word_embeddings.weight.device
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """States (W, T, H) of ids (W, T) under a bool mask (W, T), real tokens first; zero or anything on padding.
+        """States (W, T, H) of ids (W, T) with a bool mask (W, T), padding last; arbitrary values on padding.
 
-        In place of the ids, their word embeddings (W, T, H) can be given.
+        Instead of the ids, their word embeddings (W, T, H) can be given.
         """
         return self.states(input_ids, attention_mask, last=len(self.encoder.layer))
 
     def states(self, input_ids: Tensor, attention_mask: Tensor, *, last: int) -> Tensor:
-        """What the first ``last`` layers give, (W, T, H)."""
-        # A recorded graph must hold for other lengths than those that it was recorded with.
+        """The output of the first ``last`` layers, (W, T, H)."""
+        # A traced graph must work for other lengths than those of its example.
         if attention_mask.device.type == "cpu" and not torch.jit.is_tracing():
             ragged = Ragged.of(attention_mask)
             flat = self.embeddings(ragged.take(input_ids), ragged.position)
@@ -202,7 +201,7 @@ class Roberta(nn.Module):
         return self._padded(self.embeddings(input_ids, position), attention_mask, 0, last)
 
     def above(self, states: Tensor, attention_mask: Tensor, *, first: int) -> Tensor:
-        """States (W, T, H) that ``first`` layers gave through the layers above them."""
+        """The output of the layers from ``first`` on for the states (W, T, H) below them."""
         last = len(self.encoder.layer)
         if attention_mask.device.type == "cpu":
             ragged = Ragged.of(attention_mask)
@@ -213,7 +212,7 @@ class Roberta(nn.Module):
         return self._padded(states, attention_mask, first, last)
 
     def _padded(self, states: Tensor, mask: Tensor, first: int, last: int) -> Tensor:
-        # A window without any real token must not become 0 / 0.
+        # Avoids 0 / 0 in windows without real tokens.
         allowed = mask.clone()
         allowed[:, 0] = True
 
@@ -228,7 +227,7 @@ class Roberta(nn.Module):
         return states
 
     def save_pretrained(self, directory: Path) -> None:
-        """Write config.json and model.safetensors as transformers reads them. Raises OSError."""
+        """Write config.json and model.safetensors in the format of transformers. Raises OSError."""
         name = "BertModel" if self.config.model_type == "bert" else "RobertaModel"
         document = {"architectures": [name], **self.config.document, "dtype": "float32"}
         text = json.dumps(document, indent=2, sort_keys=True) + "\n"
@@ -241,7 +240,7 @@ class _Embeddings(nn.Module):
         super().__init__()
         size = config.hidden_size
         padding = config.pad_token_id
-        # RoBERTa's positions start behind the padding id; BERT's at 0.
+        # RoBERTa's positions start after the padding id, BERT's at 0.
         self.first_position = 0 if config.model_type == "bert" else padding + 1
         self.word_embeddings = _table(config.vocab_size, size, padding)
         self.position_embeddings = _table(
@@ -252,20 +251,24 @@ class _Embeddings(nn.Module):
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, tokens: Tensor, position: Tensor) -> Tensor:
-        """Of ids (...), or their word embeddings (..., H), and places in the window (...): (..., H)."""
+        """As `embed`, with dropout in training."""
+        return cast(Tensor, self.dropout(self.embed(tokens, position)))
+
+    def embed(self, tokens: Tensor, position: Tensor) -> Tensor:
+        """Embeddings (..., H) of ids (...), or of their word embeddings (..., H), at positions of their windows."""
         words = tokens if tokens.is_floating_point() else self.word_embeddings(tokens)
         states = words + self.token_type_embeddings.weight[0]
         states = states + self.position_embeddings(position + self.first_position)
-        return cast(Tensor, self.dropout(self.LayerNorm(states)))
+        return cast(Tensor, self.LayerNorm(states))
 
 
 def _table(entries: int, size: int, padding: int | None) -> nn.Embedding:
-    """Weights that are not drawn yet; `Roberta` does so."""
+    """An uninitialised embedding; `Roberta` initialises it."""
     return nn.Embedding(entries, size, padding_idx=padding, _weight=torch.empty(entries, size))
 
 
 def with_means(table: Tensor, entries: int, former: Mapping[int, Sequence[int]]) -> Tensor:
-    """Rows (entries, ...) of a table (V, ...); those in ``former`` are the mean of the rows named, other new ones 0."""
+    """A table (V, ...) extended to (entries, ...); rows in ``former`` are the mean of the given rows, others are 0."""
     grown = table.new_zeros(entries, *table.shape[1:])
     grown[: len(table)] = table
     for row, pieces in former.items():
@@ -283,7 +286,7 @@ class _Projections(nn.Module):
 
 
 class _Output(nn.Module):
-    """The parts of a projection, dropout, and the norm of its sum with what went in."""
+    """A projection, dropout, and the norm of its sum with the residual."""
 
     def __init__(self, config: Architecture, size: int) -> None:
         super().__init__()
@@ -302,7 +305,7 @@ class _Layer(nn.Module):
         self.activation = _ACTIVATIONS[config.hidden_act]
 
     def forward(self, states: Tensor, attend: Any) -> Tensor:
-        """States (..., H) through attention, called with query, key, value (..., heads, D / heads) and a dropout."""
+        """States (..., H); ``attend`` gets query, key, value (..., heads, D / heads) and the dropout rate."""
         own, after, output = self.attention.self, self.attention.output, self.output
         query, key, value = (
             project(states).unflatten(-1, (own.heads, -1)) for project in (own.query, own.key, own.value)
@@ -314,11 +317,11 @@ class _Layer(nn.Module):
 
 
 def attend_ragged(
-    groups: tuple[tuple[int, int], ...], query: Tensor, key: Tensor, value: Tensor, dropout: float = 0.0
+    groups: tuple[tuple[int, int], ...], query: Tensor, key: Tensor, value: Tensor, rate: float = 0.0
 ) -> Tensor:
-    """Self-attention (Vaswani et al. 2017, eq. 1) of windows that lie in a row, (tokens, heads, D) -> (tokens, H).
+    """Self-attention (Vaswani et al. 2017, eq. 1) in concatenated windows, (tokens, heads, D) -> (tokens, H).
 
-    Windows of one length (``groups``: how many, and which) are done together, so that no mask is needed.
+    Windows of one length (``groups``: number and length) are computed together, so that no mask is needed.
     """
     mixed = []
     start = 0
@@ -327,10 +330,10 @@ def attend_ragged(
         shape = (windows, length)
         q, k, v = (t[part].unflatten(0, shape).transpose(1, 2) for t in (query, key, value))  # (W, heads, T, D)
         if length >= _PLAIN_BELOW:
-            seen = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+            seen = F.scaled_dot_product_attention(q, k, v, dropout_p=rate)
         else:
             weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1)
-            seen = (thinned(weights, dropout) if dropout else weights) @ v
+            seen = (dropout(weights, rate) if rate else weights) @ v
         mixed.append(seen.transpose(1, 2).flatten(2).flatten(0, 1))
         start = part.stop
     if not mixed:
@@ -339,10 +342,10 @@ def attend_ragged(
 
 
 def read_architecture(directory: Path) -> Architecture | None:
-    """What the config.json of a directory describes; None where this file does not compute it, or cannot read it.
+    """The architecture in the config.json of a directory; None if it is unreadable or not implemented here.
 
     Raises:
-        EncoderError: it describes what no encoder is.
+        EncoderError: its sizes are impossible.
     """
     try:
         document = read_json(directory / CONFIG_FILE)
@@ -355,10 +358,10 @@ def read_architecture(directory: Path) -> Architecture | None:
 
 
 def load_roberta(directory: Path, config: Architecture) -> tuple[Roberta, list[str]]:
-    """The encoder of a directory, float32 and in eval mode, and the names of the weights that it lacks.
+    """The encoder of a directory, in float32 and eval mode, and the names of missing weights.
 
     Raises:
-        OSError, ValueError, RuntimeError, SafetensorError: the weights cannot be read, or have other sizes.
+        OSError, ValueError, RuntimeError, SafetensorError: the weights cannot be read, or have other shapes.
     """
     with torch.device("meta"):
         model = Roberta(config)
@@ -368,8 +371,8 @@ def load_roberta(directory: Path, config: Architecture) -> tuple[Roberta, list[s
     wrong = [name for name in expected if name in found and found[name].shape != expected[name].shape]
     if wrong:
         raise ValueError(
-            f"{wrong[0]} is {tuple(found[wrong[0]].shape)} in the weights and {tuple(expected[wrong[0]].shape)} by the "
-            "config.json"
+            f"{wrong[0]} has the shape {tuple(found[wrong[0]].shape)} in the weights, but "
+            f"{tuple(expected[wrong[0]].shape)} according to the config.json"
         )
     if not missing:
         kept = {name: found[name].to(torch.float32) for name in expected}
@@ -379,14 +382,14 @@ def load_roberta(directory: Path, config: Architecture) -> tuple[Roberta, list[s
 
 
 def _weights(directory: Path) -> dict[str, Tensor]:
-    """Tensors by the names that the modules here have; what other files of weights lie beside them is not asked."""
+    """The tensors of model.safetensors by the parameter names used here."""
     from safetensors.torch import load_file
 
     return {own_name(name): value for name, value in load_file(directory / WEIGHTS_FILE).items()}
 
 
 def own_name(name: str) -> str:
-    """As a task's model or an old checkpoint calls a parameter -> as it is called here."""
+    """The parameter name used here for one of a task model or an old checkpoint."""
     for prefix in FAMILIES:
         name = name.removeprefix(f"{prefix}.")
     if name.endswith((".gamma", ".beta")):

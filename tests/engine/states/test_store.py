@@ -207,15 +207,16 @@ def test_processes_of_a_machine_fill_their_own_parts_first_and_then_what_others_
     tokenized = session.tokenize(texts)
     parts = store._part_of(store.window_keys(tokenized))
     filled = []
-    real = session.states._encoded
+    real = session.states._encode
 
-    def note(tokenized, batches, token_budget, progress):
-        filled.append({int(part) % 2 for part in parts[np.concatenate(batches)]})
-        return real(tokenized, batches, token_budget, progress)
+    def note(tokenized, windows):
+        filled.extend(int(part) % 2 for part in parts[windows])
+        return real(tokenized, windows)
 
-    monkeypatch.setattr(session.states, "_encoded", note)
+    monkeypatch.setattr(session.states, "_encode", note)
     states = session.states.ensure(tokenized, token_budget=64)
-    assert filled == [{1}, {0}]
+    assert set(filled) == {0, 1}
+    assert filled == sorted(filled, reverse=True)
     whole = make_session("lstm").dataset(texts, labels)
     rows = np.arange(60)
     torch.testing.assert_close(
@@ -279,7 +280,7 @@ def test_a_budget_that_ends_while_filling_keeps_what_was_complete(make_session, 
 
     def room(needed):
         if next(rooms, None) is None:
-            raise store._RefusedError("full")
+            raise store._CannotStoreError("full")
 
     with monkeypatch.context() as patched:
         patched.setattr(session.states, "_check_room", room)
@@ -433,13 +434,13 @@ def test_a_store_deleted_again_and_again_is_told_and_the_next_time_filled(make_s
     session = make_session("lstm")
     dataset = session.dataset(TEXTS, LABELS, progress=lambda windows, total=None: shutil.rmtree(session.states.root))
     assert dataset.states is None
-    assert "the encoder runs live instead" in caplog.text
+    assert "the encoder runs in every epoch instead" in caplog.text
     assert session.dataset(TEXTS, LABELS).states is not None
 
 
 def test_a_store_that_is_cleared_between_writing_and_reading_is_filled_again(make_session, monkeypatch):
     session = make_session("lstm")
-    real = session.states._fill_missing
+    real = session.states._fill
     cleared = []
 
     def fill(*arguments):
@@ -449,7 +450,7 @@ def test_a_store_that_is_cleared_between_writing_and_reading_is_filled_again(mak
             for shard in cleared:
                 shards.remove(shard)
 
-    monkeypatch.setattr(session.states, "_fill_missing", fill)
+    monkeypatch.setattr(session.states, "_fill", fill)
     assert session.dataset(TEXTS, LABELS).states is not None
     assert cleared
 

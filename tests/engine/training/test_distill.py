@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiment_hybrid.config.schema import Distill
-from sentiment_hybrid.engine.training.distill import Lesson, learn_from, mixed, states_loss
-from sentiment_hybrid.engine.training.kept_answers import KeptAnswers, count_texts, text_keys
+from sentiment_hybrid.engine.training.distill import TeacherTargets, distillation_loss, state_loss, targets_from
+from sentiment_hybrid.engine.training.teacher_cache import TeacherCache, count_texts, text_keys
 
 THREE_LOGITS = st.tuples(*[st.floats(-6, 6)] * 3)
 
@@ -29,11 +29,13 @@ def test_a_row_mixes_both_losses_as_hinton_does(
     student: tuple[float, ...], teacher: tuple[float, ...], temperature: float, weight: float, target: int
 ) -> None:
     logits, wanted = (torch.tensor([values], dtype=torch.float64) for values in (student, teacher))
-    given_lesson = Lesson(np.arange(1), wanted.softmax(-1).numpy().astype(np.float32), None)
-    soft = given_lesson.softened(temperature)
+    given_targets = TeacherTargets(np.arange(1), wanted.softmax(-1).numpy().astype(np.float32), None)
+    soft = given_targets.soften(temperature)
     targets = torch.tensor([target])
     hard = F.cross_entropy(logits, targets.clamp(min=0), reduction="none")
-    found = mixed(hard, logits, targets, torch.from_numpy(soft), Distill(temperature=temperature, weight=weight))
+    found = distillation_loss(
+        hard, logits, targets, torch.from_numpy(soft), Distill(temperature=temperature, weight=weight)
+    )
     q, p = (wanted / temperature).softmax(-1), (logits / temperature).softmax(-1)
     divergence = float((q * (q / p).log()).sum()) * temperature**2
     share = 1.0 if target < 0 else weight
@@ -44,7 +46,7 @@ def test_it_is_least_where_student_and_teacher_agree_and_a_row_without_an_answer
     logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 1.0, 0.0]], requires_grad=True)
     soft = torch.cat([(logits[:1].detach() / 2).softmax(-1), torch.full((1, 3), torch.nan)])
     hard = F.cross_entropy(logits, torch.tensor([1, 1]), reduction="none")
-    losses = mixed(hard, logits, torch.tensor([-1, 1]), soft, Distill(weight=0.9))
+    losses = distillation_loss(hard, logits, torch.tensor([-1, 1]), soft, Distill(weight=0.9))
     losses.sum().backward()
     assert float(losses[0].detach()) == pytest.approx(0.0, abs=1e-6)
     assert logits.grad is not None
@@ -56,9 +58,9 @@ def test_a_label_chosen_among_two_decides_between_them_and_the_teacher_teaches_t
     logits = torch.tensor([[0.3, -0.2, 0.9], [0.3, -0.2, 0.9]], requires_grad=True)
     compared = torch.tensor([[True, False, True], [True, True, True]])
     answers = np.array([[0.7, 0.1, 0.2]] * 2, dtype=np.float32)  # the teacher contradicts the label, 2
-    teacher = torch.from_numpy(Lesson(np.arange(2), answers, None).softened(1.0))
+    teacher = torch.from_numpy(TeacherTargets(np.arange(2), answers, None).soften(1.0))
     settings = Distill(temperature=1.0, weight=1.0)
-    losses = mixed(torch.zeros(2), logits, torch.tensor([2, 2]), teacher, settings, compared=compared)
+    losses = distillation_loss(torch.zeros(2), logits, torch.tensor([2, 2]), teacher, settings, compared=compared)
     losses.sum().backward()
     assert logits.grad is not None
     found = logits.softmax(-1).detach()[0]
@@ -69,32 +71,34 @@ def test_a_label_chosen_among_two_decides_between_them_and_the_teacher_teaches_t
     assert torch.allclose(logits.grad[1], found - torch.from_numpy(answers[1]), atol=1e-6)
     divergence = 0.1 * math.log(0.1 / float(found[1])) + 0.9 * math.log(0.9 / float(1 - found[1]))
     assert float(losses[0].detach()) == pytest.approx(divergence, abs=1e-6)
-    labelled = mixed(torch.ones(2), logits, torch.tensor([2, 2]), teacher, settings, compared=compared) - losses
+    labelled = (
+        distillation_loss(torch.ones(2), logits, torch.tensor([2, 2]), teacher, settings, compared=compared) - losses
+    )
     assert labelled.tolist() == pytest.approx([1.0, 0.0])  # the label counts whole where it is asked something else
 
 
-def test_probabilities_of_0_are_no_trouble() -> None:
-    soft = Lesson(np.arange(1), np.array([[1.0, 0.0]], dtype=np.float32), None).softened(3.0)
+def test_the_loss_is_finite_for_probabilities_of_0() -> None:
+    soft = TeacherTargets(np.arange(1), np.array([[1.0, 0.0]], dtype=np.float32), None).soften(3.0)
     logits = torch.tensor([[50.0, -80.0]])
-    loss = mixed(torch.zeros(1), logits, torch.tensor([-1]), torch.from_numpy(soft), Distill())
+    loss = distillation_loss(torch.zeros(1), logits, torch.tensor([-1]), torch.from_numpy(soft), Distill())
     assert float(loss) == pytest.approx(0.0, abs=1e-4)
 
 
 def test_states_cost_their_mean_squared_distance() -> None:
-    assert states_loss(torch.tensor([[1.0, 3.0]]), torch.tensor([[0.0, 1.0]], dtype=torch.float16)).tolist() == [2.5]
+    assert state_loss(torch.tensor([[1.0, 3.0]]), torch.tensor([[0.0, 1.0]], dtype=torch.float16)).tolist() == [2.5]
 
 
-def test_rows_that_nothing_teaches_are_left_out() -> None:
+def test_rows_without_label_and_prediction_are_left_out() -> None:
     class Half:
         name = "half"
 
-        def answer(self, examples, *, progress):  # type: ignore[no-untyped-def]
+        def predict(self, examples, *, progress):  # type: ignore[no-untyped-def]
             return np.array([[0.5, 0.5], [np.nan] * 2, [np.nan] * 2], dtype=np.float32), None
 
     class Rows:
         labels = np.array([-1, -1, 1])
 
-    assert learn_from(Half(), Rows(), progress=lambda texts: None).kept.tolist() == [0, 2]  # type: ignore[arg-type]
+    assert targets_from(Half(), Rows(), progress=lambda texts: None).kept.tolist() == [0, 2]  # type: ignore[arg-type]
 
 
 # --- on the disk
@@ -104,13 +108,13 @@ def kept(folder: Path, texts: list[str], *, states: int | None = None) -> np.nda
     random = np.random.default_rng(len(texts))
     probabilities = random.dirichlet(np.ones(3), len(texts)).astype(np.float32)
     array = None if states is None else random.random((len(texts), states)).astype(np.float16)
-    KeptAnswers(folder, 3).add(text_keys(texts), probabilities, array, teacher="t")
+    TeacherCache(folder, 3).add(text_keys(texts), probabilities, array, teacher="t")
     return probabilities
 
 
 def test_answers_are_found_by_text_in_any_order_and_number_of_chunks(tmp_path: Path) -> None:
     first, second = kept(tmp_path, ["a", "b", "c"]), kept(tmp_path, ["d", "é"])
-    found, states = KeptAnswers(tmp_path, 3).find(text_keys(["é", "x", "b", "a"]), states=False)
+    found, states = TeacherCache(tmp_path, 3).find(text_keys(["é", "x", "b", "a"]), states=False)
     np.testing.assert_array_equal(found[[0, 2, 3]], [second[1], first[1], first[0]])
     assert np.isnan(found[1]).all()
     assert states is None
@@ -120,7 +124,7 @@ def test_answers_are_found_by_text_in_any_order_and_number_of_chunks(tmp_path: P
 def test_answers_without_states_are_missing_where_states_are_wanted(tmp_path: Path) -> None:
     kept(tmp_path, ["a", "b"])
     kept(tmp_path, ["b", "c", "d"], states=4)
-    found, states = KeptAnswers(tmp_path, 3).find(text_keys(["a", "b", "c"]), states=True)
+    found, states = TeacherCache(tmp_path, 3).find(text_keys(["a", "b", "c"]), states=True)
     assert np.isnan(found).any(axis=1).tolist() == [True, False, False]
     assert states is not None
     assert states.shape == (3, 4)
@@ -140,7 +144,7 @@ def test_a_damaged_chunk_is_removed_and_its_texts_are_missing(
     else:
         np.save(file, np.zeros((2, 2 if damage == "other width" else 3), dtype=np.float32))
     whole = kept(tmp_path, ["c"])
-    found, _ = KeptAnswers(tmp_path, 3).find(text_keys(["a", "c"]), states=False)
+    found, _ = TeacherCache(tmp_path, 3).find(text_keys(["a", "c"]), states=False)
     assert np.isnan(found[0]).all()
     np.testing.assert_array_equal(found[1], whole[0])
     assert damage == "gone" or "is damaged" in caplog.text
@@ -151,14 +155,14 @@ def test_what_a_killed_process_left_is_removed_once_it_is_old(tmp_path: Path) ->
     for folder in (old, new):
         folder.mkdir()
     os.utime(old, (0, 0))
-    KeptAnswers(tmp_path, 3).find(text_keys(["a"]), states=False)
+    TeacherCache(tmp_path, 3).find(text_keys(["a"]), states=False)
     assert not old.exists()
     assert new.exists()
 
 
 def test_a_low_temperature_keeps_the_probabilities_above_0() -> None:
     given = np.array([[0.34, 0.33, 0.33], [np.nan] * 3], dtype=np.float32)
-    soft = Lesson(np.arange(2), given, None).softened(0.005)
+    soft = TeacherTargets(np.arange(2), given, None).soften(0.005)
     np.testing.assert_allclose(soft[0].sum(), 1.0, rtol=1e-6)
     assert soft[0, 0] > 0.99
     assert np.isnan(soft[1]).all(), "a row without an answer stays without"

@@ -16,7 +16,7 @@ from sentiment_hybrid.config.schema import Pretrain
 from sentiment_hybrid.engine import device
 from sentiment_hybrid.engine.batches import TokenizedTexts, plan_epoch, tokenize
 from sentiment_hybrid.engine.training.events import EpochEvent, StepEvent
-from sentiment_hybrid.engine.training.mlm import MaskedLanguage, Masking, held_out, hidden_when_held_out, perplexity
+from sentiment_hybrid.engine.training.mlm import MaskedLanguage, Masking, count_masked_held_out, held_out, perplexity
 from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import EncoderError
 from sentiment_hybrid.models.encoder.hub import load_encoder_dir
@@ -74,7 +74,7 @@ def seen_by(
         assert np.array_equal(places >= 0, part.attention_mask.numpy())
         assert set(part.input_ids.numpy()[places < 0].tolist()) <= {texts.pad_id}
         read |= dict(zip(places[places >= 0].tolist(), part.input_ids.numpy()[places >= 0].tolist(), strict=True))
-        asked |= dict(zip(places.reshape(-1)[part.hidden.numpy()].tolist(), part.targets.tolist(), strict=True))
+        asked |= dict(zip(places.reshape(-1)[part.masked.numpy()].tolist(), part.targets.tolist(), strict=True))
     return read, asked
 
 
@@ -100,7 +100,7 @@ def test_masking_is_the_same_however_rows_are_cut(
         )
         parts += [rows for _, micro_batches in plan for rows in micro_batches]
     assert seen_by(texts, task, parts, epoch) == whole
-    assert sum(len(task.micro_batch(rows, epoch).hidden) for rows in parts) == len(whole[1])
+    assert sum(len(task.micro_batch(rows, epoch).masked) for rows in parts) == len(whole[1])
     assert task.weight(every, epoch) == max(1, len(whole[1]))
 
 
@@ -162,7 +162,7 @@ def test_neighbours_are_hidden_independently_of_each_other() -> None:
 def test_a_tokenizer_without_a_mask_is_refused() -> None:
     tokens = Tokens()
     tokens.mask_token_id = None
-    with pytest.raises(EncoderError, match="no token that hides others") as caught:
+    with pytest.raises(EncoderError, match="no mask token") as caught:
         Masking(tokens, probability=0.15, seed=0)
     assert "roberta-base" in caught.value.hint
 
@@ -214,7 +214,7 @@ def test_a_step_is_the_mean_over_all_tokens_that_are_hidden_in_it(tiny_encoder_d
     trainer = trainer_of(tiny_encoder_dir, batch_size=40, epochs=1)
     part = trainer.task.micro_batch(np.arange(40), 1)
     with torch.no_grad():
-        logits = trainer.bare(part.input_ids, part.attention_mask, part.hidden)
+        logits = trainer.bare(part.input_ids, part.attention_mask, part.masked)
     expected = -logits.log_softmax(-1)[torch.arange(len(part.targets)), part.targets].mean()
     first = next(one for one in trainer.events() if isinstance(one, StepEvent))
     assert first.loss == pytest.approx(float(expected), abs=1e-5)
@@ -241,7 +241,7 @@ def test_what_is_held_out_is_measured_the_same_by_any_number_of_processes_and_un
         return held_out(model, task.valid, task.masking, compute=compute, token_budget=token_budget, share=share)
 
     whole = sums(10_000)
-    assert whole[2] == hidden_when_held_out(task.valid, task.masking) > 20
+    assert whole[2] == count_masked_held_out(task.valid, task.masking) > 20
     torch.testing.assert_close(sums(50), whole, atol=1e-3, rtol=0)
     torch.testing.assert_close(sum(sums(50, (rank, 3)) for rank in range(3)), whole, atol=1e-3, rtol=0)
     assert model.training, "given back in the mode it had"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from accelerate.utils import set_seed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,8 +21,8 @@ from sentiment_hybrid.engine.evaluation import metrics
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.session import EncodedDataset, Session
 from sentiment_hybrid.engine.training.events import EpochEvent, StepEvent
-from sentiment_hybrid.engine.training.prepare import new_trainer, open_session, set_seeds
-from sentiment_hybrid.engine.training.tasks import Classification, JointClassification, LabelledBatch
+from sentiment_hybrid.engine.training.prepare import new_trainer, open_session
+from sentiment_hybrid.engine.training.tasks import Classification, LabelledBatch
 from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.models.classifier import Classifier, JointClassifier
 from sentiment_hybrid.models.encoder.hub import load_encoder
@@ -60,7 +61,7 @@ def test_the_loss_is_that_of_a_classifier_of_the_compared_labels_alone(
     labels = [data.draw(st.sampled_from(row)) for row in rows]
     task = task_of(labels, [tuple(label in row for label in range(3)) for row in rows], smoothing=smoothing)
     said = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
-    losses = task.per_row(said, task.micro_batch(np.arange(len(labels)), 1), CPU)
+    losses = task.row_losses(said, task.micro_batch(np.arange(len(labels)), 1))
     losses.sum().backward()
     for place, (row, label) in enumerate(zip(rows, labels, strict=True)):
         own = said[place, list(row)].detach()
@@ -74,7 +75,7 @@ def test_the_loss_is_that_of_a_classifier_of_the_compared_labels_alone(
 def test_rows_that_all_labels_were_compared_for_cost_the_same_with_a_mask() -> None:
     logits = torch.tensor([[0.1, 2.0, -1.0], [3.0, 0.0, 0.5]])
     plain, masked = (task_of([1, 2], mask, smoothing=0.1) for mask in (None, [(True,) * 3] * 2))
-    losses = [task.per_row(logits, task.micro_batch(np.arange(2), 1), CPU) for task in (plain, masked)]
+    losses = [task.row_losses(logits, task.micro_batch(np.arange(2), 1)) for task in (plain, masked)]
     torch.testing.assert_close(losses[0], losses[1])
 
 
@@ -97,7 +98,7 @@ def make_joint(small_config: Config, tmp_path: Path) -> Callable[..., Session]:
         settings["lstm"]["head"]["dropout"] = settings["linear"]["head"]["dropout"] = 0.0
         settings["joint"]["models"] = ["lstm", "linear"]
         config = Config.model_validate(settings)
-        set_seeds(3)
+        set_seed(3)
         session = open_session(
             config, JOINT, load_encoder(config.encoder), num_classes=2, compute=device.resolve("cpu", "fp32"),
             cache=tmp_path / "cache",
@@ -108,10 +109,10 @@ def make_joint(small_config: Config, tmp_path: Path) -> Callable[..., Session]:
     return make
 
 
-def joint_task(session: Session, **options: Any) -> JointClassification:
+def joint_task(session: Session, **options: Any) -> Classification:
     texts, labels = toy_texts(24)
     valid_texts, valid_labels = toy_texts(30, seed=1)
-    return JointClassification(
+    return Classification(
         session.dataset(texts, labels),
         session.dataset(valid_texts, valid_labels),
         **{"class_weights": np.array([1.0, 3.0]), "label_smoothing": 0.1, **options},
@@ -218,7 +219,7 @@ def test_heads_learn_together(make_joint: Callable[..., Session]) -> None:
         settings=Train(batch_size=8, epochs=8, precision="fp32", learning_rate=0.02, encoder_learning_rate=0.005),
         labels=("n", "p"), seed=5,
     )  # fmt: skip
-    assert isinstance(trainer.task, JointClassification)
+    assert isinstance(trainer.task, Classification)
     epochs = [facts for facts in trainer.events() if isinstance(facts, EpochEvent)]
     assert epochs[-1].valid["accuracy"] > 0.85
     assert epochs[-1].train_loss < epochs[0].train_loss

@@ -204,7 +204,7 @@ def test_a_clipped_step_is_that_of_clipped_gradients(make_session):
     clipped = [value.grad.clone() for value in parameters]
     for value in parameters:
         value.grad = torch.ones_like(value)
-    trainer._take_step()
+    trainer._update()
     for value, gradient in zip(parameters, clipped, strict=True):
         moment = trainer.optimizer.state[value]["exp_avg"]
         torch.testing.assert_close(moment, 0.1 * gradient, rtol=2e-3, atol=0)

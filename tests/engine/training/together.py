@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import set_seed
 from safetensors.torch import save_file
 
 from sentiment_hybrid import distributed
@@ -19,7 +20,7 @@ from sentiment_hybrid.engine.inference.session import Session
 from sentiment_hybrid.engine.training import prepare as sessions
 from sentiment_hybrid.engine.training.checkpoints import TrainerState, trainable_state
 from sentiment_hybrid.engine.training.events import EpochEvent, StepEvent
-from sentiment_hybrid.engine.training.prepare import open_session, set_seeds
+from sentiment_hybrid.engine.training.prepare import open_session
 from sentiment_hybrid.engine.training.tasks import Classification
 from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import ConfigError, SenthyError
@@ -64,7 +65,7 @@ def session_of(encoder: Path, cache: Path, model: str, trainable_layers: int, dr
             model: {"head": {"hidden": 8, "layers": 1, "dropout": dropout}},
         }
     )
-    set_seeds(3)
+    set_seed(3)
     loaded = load_encoder(config.encoder)
     # The tiny encoder's own dropout too.
     loaded.model.config.hidden_dropout_prob = loaded.model.config.attention_probs_dropout_prob = dropout
@@ -185,7 +186,7 @@ def stored_here_alone(encoder: Path, cache: Path) -> dict[str, Any]:
     dataset = session.dataset(*texts_of(20, 7))
     session.states.max_bytes = None
     assert session.dataset(*texts_of(6, 8)).states is not None  # as of the validation split: there is room for that
-    agreed = sessions.in_step(session, dataset)
+    agreed = sessions.agree_on_states(session, dataset)
     return {"own": dataset.states is not None, "agreed": agreed.states is not None, "said": said}
 
 

@@ -1,6 +1,6 @@
-"""What a teacher has answered, kept on disk: a folder per teacher, in it chunks that are complete or absent.
+"""A teacher's predictions on disk: a folder per teacher, with chunks that are complete or absent.
 
-Imports no torch: `senthy cache` looks here too.
+Imports no torch, because `senthy cache` uses it too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from sentiment_hybrid import paths
-from sentiment_hybrid.files import flush_to_disk, mark_used, write_json
+from sentiment_hybrid.files import mark_used, new_dir, write_json
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +31,11 @@ def text_keys(texts: Sequence[str]) -> np.ndarray:
     return np.frombuffer(digests, dtype=_KEY)
 
 
-class KeptAnswers:
+class TeacherCache:
     """Probabilities (C,) and pooled states (H,) of texts by their keys.
 
     Args:
-        folder: of one teacher.
+        folder: the teacher's folder.
         num_classes: C; chunks with another width are damaged.
     """
 
@@ -43,9 +43,9 @@ class KeptAnswers:
         self.folder, self.num_classes = folder, num_classes
 
     def find(self, keys: np.ndarray, *, states: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        """Probabilities (N, C) float32, NaN where a text is missing, and states (N, H) float16 where wanted.
+        """Probabilities (N, C) float32, NaN for missing texts, and with ``states`` states (N, H) float16.
 
-        With ``states``, texts that are kept without are missing; the states are None where nothing is kept.
+        With ``states``, texts stored without states count as missing; the states are None if all texts are missing.
         Keys must be distinct.
         """
         self._remove_leftovers()
@@ -63,25 +63,17 @@ class KeptAnswers:
         return probabilities, pooled
 
     def add(self, keys: np.ndarray, probabilities: np.ndarray, states: np.ndarray | None, *, teacher: str) -> None:
-        """Keep answers: written aside, and renamed when complete. Raises OSError."""
+        """Store predictions as a new chunk. Raises OSError."""
         name = f"chunk-{uuid.uuid4().hex[:12]}"
-        aside = self.folder / f".{name}{_PARTIAL}"
-        try:
-            aside.mkdir(parents=True)
-            arrays = {"keys": keys, "probabilities": probabilities, "states": states}
-            for file, array in arrays.items():
+        with new_dir(self.folder / name, aside=self.folder / f".{name}{_PARTIAL}") as aside:
+            for file, array in {"keys": keys, "probabilities": probabilities, "states": states}.items():
                 if array is not None:
                     np.save(aside / f"{file}.npy", array, allow_pickle=False)
-            flush_to_disk(aside)
-            aside.rename(self.folder / name)
-        except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
         if not (note := self.folder / paths.TEACHER_JSON).is_file():
             write_json(note, {"teacher": teacher})
 
     def mark_used(self) -> None:
-        """Note that the answers were used just now: clearing by age depends on it."""
+        """Record the time of use, by which `senthy cache clear` finds old entries."""
         mark_used(self.folder / paths.TEACHER_JSON)
 
     def _chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
@@ -89,13 +81,13 @@ class KeptAnswers:
             try:
                 yield _read(folder, self.num_classes)
             except FileNotFoundError:
-                continue  # cleared meanwhile
+                continue  # the cache is being cleared
             except (OSError, ValueError, EOFError) as error:
                 log.warning("%s is damaged and computed again: %s", folder, error)
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _remove_leftovers(self) -> None:
-        """Remove what a killed process was writing."""
+        """Remove chunks left incomplete by killed processes."""
         for leftover in self.folder.glob(f".chunk-*{_PARTIAL}"):
             with suppress(OSError):
                 if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
@@ -103,7 +95,7 @@ class KeptAnswers:
 
 
 def count_texts(folder: Path) -> int:
-    """How many texts a teacher's folder holds. Raises OSError or ValueError where a chunk is damaged."""
+    """The number of texts in a teacher's folder. Raises OSError or ValueError if a chunk is damaged."""
     return sum(len(np.load(file, mmap_mode="r", allow_pickle=False)) for file in folder.glob("chunk-*/keys.npy"))
 
 
@@ -112,7 +104,7 @@ def _read(folder: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray, np.nd
     file = folder / "states.npy"
     states = np.load(file, mmap_mode="r", allow_pickle=False) if file.is_file() else None
     if keys.dtype != _KEY or probabilities.shape != (len(keys), num_classes):
-        raise ValueError("its files do not fit each other")
+        raise ValueError("its files do not match each other")
     if not (np.abs(probabilities.sum(axis=1) - 1.0) < 1e-3).all() or (states is not None and len(states) != len(keys)):
-        raise ValueError("it holds no probabilities")
+        raise ValueError("it contains no probabilities")
     return keys, probabilities, states
