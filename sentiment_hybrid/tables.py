@@ -136,6 +136,10 @@ def test(result: Any) -> None:
     if result.baseline is not None:
         columns["baseline"] = result.baseline
     scores(f"{result.model} on {count(result.rows, 'text')} ({result.split})", columns)
+    if result.before_corrections is not None:
+        before, changed, dropped = result.before_corrections
+        scores(f"{result.model} on {count(before.rows, 'text')} before corrections", {result.model: before})
+        console.say(f"Corrections changed {count(changed, 'label')} and dropped {count(dropped, 'row')} of this split.")
     classes = [
         [one.label, *(_figure(getattr(one, of)) for of in ("precision", "recall", "f1")), f"{one.support:,}"]
         for one in result.scores.per_class

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from sentiment_hybrid.commands import data
+from sentiment_hybrid import tables
+from sentiment_hybrid.commands import data, test
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.data.corrections import COLUMNS, read_corrections, row_id
 from sentiment_hybrid.data.store import Examples, open_store
@@ -217,3 +218,25 @@ def test_rows_dropped_from_the_test_split_are_still_known(bare: Project, tmp_pat
         gone = store.dropped_from_test()
     assert gone is not None
     assert (gone.rows.tolist(), gone.raw, gone.labels.tolist()) == ([line[0]], [line[1]], [line[2] == "positive"])
+
+
+def test_a_model_is_tested_on_labels_before_and_after_corrections_of_test_rows(
+    trained: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = trained.config("test.baseline=false")
+    before = test.evaluate(config, "linear")
+    assert before.before_corrections is None
+    lines = lines_of(trained, ["drop", "negative", "positive", "drop", "positive", "negative"], split="test")
+    path = decide(tmp_path / "c.csv", lines, split="test")
+    applied = corrected(trained, path).corrections
+    assert applied is not None
+    after = test.evaluate(config, "linear")
+    assert after.rows == before.rows - 2
+    assert after.before_corrections is not None
+    original, changed, dropped = after.before_corrections
+    assert (changed, dropped) == (applied["changed"], 2)
+    assert original.rows == before.rows
+    assert original.accuracy.value == pytest.approx(before.scores.accuracy.value)
+    assert original.macro_f1.value == pytest.approx(before.scores.macro_f1.value)
+    tables.test(after)
+    assert "and dropped 2 rows of this split" in capsys.readouterr().out

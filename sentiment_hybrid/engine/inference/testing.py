@@ -92,6 +92,12 @@ class TestResult:
         return {name: Path(path) for name, path in self.entry["files"].items()}
 
     @property
+    def before_corrections(self) -> tuple[Scores, int, int] | None:
+        """Scores on the labels before corrections, labels that they changed, and rows that they dropped."""
+        before = self.entry.get("before_corrections")
+        return (Scores.from_dict(before["test"]), before["changed"], before["dropped"]) if before else None
+
+    @property
     def overlap(self) -> dict[str, Any] | None:
         """For a user's file, the number of texts that the model was trained on, if it is known."""
         overlap: dict[str, Any] | None = self.entry["overlap_with_training"]
@@ -117,14 +123,16 @@ def evaluate(
         _check_fits(loaded, store)
         if split == "valid" and loaded.info.trained_on_valid:
             warn(f"{loaded.directory} was also trained on the validation rows, so these scores are too high")
-        examples, tested = _in_labels(loaded, store, store.read(split, config.test.sample_size, with_raw=True))
+        stored = store.read(split, config.test.sample_size, with_raw=True)
+        examples, tested = _in_labels(loaded, store, stored)
         examples = own_texts(loaded, store, examples)
+        original = _before_corrections(loaded, store, stored, tested)
         baseline = _baseline(config, loaded, store, examples) if store.labels == loaded.info.labels else None
     seen = warn_if_seen_by_mini(loaded, examples)
     predicted = probabilities_of(config, loaded, examples, split=split, device=runtime.device)
-    return _measure(
-        config, loaded, examples, predicted, baseline, tested, split=split, data=store.source, seen_by_mini=seen
-    )
+    before = _score_original(config, loaded, examples, original, predicted[0], runtime.device)
+    described: dict[str, Any] = {"split": split, "data": store.source, "seen_by_mini": seen}
+    return _measure(config, loaded, examples, predicted, baseline, tested, before_corrections=before, **described)
 
 
 def open_model(
@@ -322,6 +330,29 @@ def _in_labels(loaded: LoadedModel, store: Store, examples: Examples) -> tuple[E
     return replace(kept, labels=codes[kept.labels]), tested
 
 
+@dataclass(frozen=True)
+class _Original:
+    """What corrections have changed among tested rows: their labels (N,) before, and the rows that were left out."""
+
+    labels: np.ndarray
+    dropped: Examples | None
+
+
+def _before_corrections(loaded: LoadedModel, store: Store, stored: Examples, tested: _TestedLabels) -> _Original | None:
+    """The test rows as they were; None if none was corrected, or the model has other labels."""
+    if stored.split != "test" or store.corrections is None:
+        return None
+    # Of a sample, nobody knows which rows that were dropped would be in it.
+    dropped = store.dropped_from_test() if len(stored) == store.count("test") else None
+    labels = store.original_labels(stored)
+    if dropped is None and np.array_equal(labels, stored.labels):
+        return None
+    if store.labels != loaded.info.labels or len(tested.places) < len(store.labels):
+        note("no figures on the labels before the corrections: the model has other labels")
+        return None
+    return _Original(labels, None if dropped is None else own_texts(loaded, store, dropped))
+
+
 def own_texts(loaded: LoadedModel, store: Store, examples: Examples) -> Examples:
     """The texts cleaned by the model's own normaliser, if the database was prepared with another one."""
     if store.normalizer == loaded.info.normalizer or examples.raw is None:
@@ -360,6 +391,7 @@ def _measure(
     data: str,
     seen_by_mini: int | None,
     overlap: dict[str, Any] | None = None,
+    before_corrections: dict[str, Any] | None = None,
 ) -> TestResult:
     probabilities, passes = predicted
     info = loaded.info
@@ -387,6 +419,7 @@ def _measure(
         "data_fingerprint": info.data_fingerprint,
         "test_config": config.test.model_dump(mode="json"),
         "test": scores.to_dict(),
+        "before_corrections": before_corrections,
         "baseline": baseline_scores.to_dict() if baseline_scores else None,
         "comparison_with_baseline": comparison.to_dict() if comparison else None,
         "overlap_with_training": overlap,
@@ -395,6 +428,29 @@ def _measure(
         "files": {name: str(path) for name, path in files.items()},
     }
     return TestResult.of(info.display_name, loaded.directory, entry, encoder_passes=passes)
+
+
+def _score_original(
+    config: Config,
+    loaded: LoadedModel,
+    examples: Examples,
+    original: _Original | None,
+    probabilities: np.ndarray,
+    device: str,
+) -> dict[str, Any] | None:
+    """Scores on the labels before corrections, for the results file; rows that were left out are counted in."""
+    if original is None:
+        return None
+    labels = original.labels
+    if original.dropped is not None:
+        more, _ = probabilities_of(config, loaded, original.dropped, split="dropped rows", device=device)
+        labels = np.concatenate([labels, original.dropped.labels])
+        probabilities = np.concatenate([probabilities, more])
+    return {
+        "changed": int((original.labels != examples.labels).sum()),
+        "dropped": len(labels) - len(examples),
+        "test": metrics.score(labels, probabilities, loaded.info.labels, **bootstrap_settings(config)).to_dict(),
+    }
 
 
 def warn_if_seen_by_mini(loaded: LoadedModel, examples: Examples) -> int | None:
