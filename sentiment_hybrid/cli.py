@@ -348,6 +348,7 @@ def predict(
     backend: Literal["torch", "onnx"] | None = _BACKEND,
     labels: str | None = option("--labels", "Choose among these labels only.", "A,B"),
     prefix: str | None = _PREFIX,
+    explain: bool = switch("--explain", "Add a column with the words that speak for the label and against it."),
 ) -> None:
     """Label texts from the command line, a file, or standard input.
 
@@ -376,8 +377,53 @@ def predict(
         prefix=prefix,
         resume=call.runtime.resume,
         safe_csv=safe_csv,
+        explain=explain,
     )
     commands.predict.show(commands.predict.run(request))
+
+
+_METHOD = option(
+    "--method", "gradients: what a word adds to the logit; attention: that of the head.", default="gradients"
+)
+
+
+@command(app, "files", runtime=("encoder",))
+def explain(
+    call: Call,
+    *,
+    texts: list[str] | None = typer.Argument(None, metavar="TEXT", help="Texts, if not --corpus."),
+    head: str | None = _TRAINED_MODEL,
+    model_dir: Path | None = _MODEL_PATH,
+    label: str | None = option("--label", "The label to explain. [default: the predicted one]", "LABEL"),
+    method: Literal["gradients", "attention"] = _METHOD,
+    corpus: Path | None = option("--corpus", "A file of texts: the words that push most to each label.", "FILE"),
+    text_column: str | None = option("--text-column", "Its column of texts. [default: detected]"),
+    rows: int = option("--rows", "Explain this many of its texts, chosen at random.", "N", default=1000, min=1),
+    top: int = option("--top", "Show this many words of a text, or of each label.", "N", default=10, min=1),
+    html: Path | None = option("--html", "Write a page as well.", "FILE"),
+    as_json: bool = _JSON,
+) -> None:
+    """Show which words speak for the label of a text and which against it.
+
+    Examples:
+        senthy explain "not bad at all :)"
+        senthy explain --corpus reviews.csv --html words.html
+    """
+    request = commands.explain.Request(
+        texts or [],
+        config=call.config(),
+        head=head,
+        model_dir=model_dir,
+        corpus=corpus,
+        text_column=text_column,
+        rows=rows,
+        label=label,
+        method=method,
+        top=top,
+        html=html,
+    )
+    result = commands.explain.run(request, call.runtime)
+    console.as_json(result.to_dict()) if as_json else commands.explain.show(result, top=top)
 
 
 @command(app, runtime=("encoder",))

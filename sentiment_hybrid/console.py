@@ -256,6 +256,17 @@ def say(message: str = "") -> None:
         out().print(safe(message), soft_wrap=True)
 
 
+def styled(parts: Sequence[tuple[str, str]]) -> None:
+    """Print text and its style, part by part, as one line on stdout that is wrapped at words; without colours if none
+    are wanted (NO_COLOR) or stdout is no terminal.
+    """
+    if not distributed.is_main():
+        return
+    from rich.text import Text
+
+    out().print(Text.assemble(*((safe(text), style) for text, style in parts)))
+
+
 def raw(text: str) -> None:
     """Print text on stdout unchanged, for files and other programs: no wrapping, no escapes."""
     if not distributed.is_main():

@@ -108,11 +108,11 @@ class _Command(_Help, TyperCommand):
             return super().parse_args(ctx, args)
         except Exception as error:
             texts = [text for text in given if re.match(r"-.*\s|-[^a-zA-Z-]", text)]
-            if type(error).__name__ != "NoSuchOption" or not texts or self.name != "predict":
+            if type(error).__name__ != "NoSuchOption" or not texts or self.name not in ("predict", "explain"):
                 raise
             raise UsageError(
                 f"{texts[0]!r} begins with -, as an option does",
-                hint=f"Put -- before the texts: senthy predict -- {shlex.quote(texts[0])}",
+                hint=f"Put -- before the texts: senthy {self.name} -- {shlex.quote(texts[0])}",
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""Tables of figures that several commands print: scores, comparisons, seeds, a training, a test."""
+"""Tables of figures that several commands print: scores, comparisons, seeds, a training, a test, an explanation."""
 
 from __future__ import annotations
 
@@ -216,3 +216,42 @@ def files(files: Mapping[str, object]) -> None:
     for what, path in files.items():
         if path is not None:
             console.say(f"{what.replace('_', ' ')}: {path}")
+
+
+#: Signs that the longest bar of a table has.
+_BAR = 12
+#: Below this share of the largest weight, a word is not coloured.
+_FAINT = 0.15
+
+
+def explanation(one: Any, *, top: int = 10) -> None:
+    """Print a text with its words marked, and a table of the ``top`` largest weights."""
+    if one.label is None:
+        console.say("-: nothing to explain (empty after cleaning)")
+        return
+    facts = f"logit {one.baseline:+.2f} without the words, {one.logit:+.2f} with them"
+    predicted = "" if one.label == one.prediction else f"; predicted: {one.prediction}"
+    console.say(f"{one.label} {one.score:.3f} ({facts}{predicted})")
+    largest = max((abs(word.weight) for word in one.words), default=0.0) or 1.0
+    console.styled(_marked(one, largest))
+    shown = one.strongest(top)
+    rows = [[word.text, _bar(word.weight / largest), f"{word.weight:+.2f}", f"{word.attention:.2f}"] for word in shown]
+    console.table("", ["word", "", "weight", "attention"], rows, left=2)
+    if (more := len(one.words) - len(shown)) > 0:
+        console.say(f"and {count(more, 'word')} with smaller weights")
+
+
+def _marked(one: Any, largest: float) -> list[tuple[str, str]]:
+    """The text in parts with their styles; green is for the label, red is against it."""
+    parts, end = [], 0
+    for word in one.words:
+        share = word.weight / largest
+        colour = "" if abs(share) < _FAINT else "green" if share > 0 else "red"
+        style = f"bold {colour}" if colour and abs(share) > 0.5 else colour
+        parts += [(one.text[end : word.start], ""), (word.text, style)]
+        end = word.end
+    return [*parts, ("" if not one.unread else " ...", "")]
+
+
+def _bar(share: float) -> str:
+    return ("+" if share > 0 else "-") * round(_BAR * abs(share))

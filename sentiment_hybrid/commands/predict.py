@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import itertools
-import shlex
 import sys
 import time
 from collections import Counter
@@ -14,7 +13,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from sentiment_hybrid import __version__, console, paths
+from sentiment_hybrid import __version__, console, paths, tables
 from sentiment_hybrid.console import note, progress, warn
 from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.prefetch import one_ahead
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from sentiment_hybrid.config.schema import Config, Data
     from sentiment_hybrid.data.sources import Batch, Limit, Source
     from sentiment_hybrid.data.writers import Quoting
+    from sentiment_hybrid.engine.inference.explanations import Explanation
     from sentiment_hybrid.engine.inference.predictor import Backend, Prediction, Predictor
 
 Format = Literal["lines", "csv", "tsv", "jsonl"]
@@ -35,6 +35,8 @@ Format = Literal["lines", "csv", "tsv", "jsonl"]
 STDIN = "-"
 #: Settings of ``data`` that decide what is read.
 _READING = ("table", "encoding", "delimiter", "quoting", "bad_rows", "max_text_bytes")
+#: The column that --explain adds.
+_EXPLANATION = "explanation"
 #: Digits written for a probability; further digits are rounding noise.
 _DIGITS = 6
 #: Rows read at a time; several of these batches are labelled together.
@@ -68,6 +70,7 @@ class Request:
         prefix: of the added columns; None means none, or ``senthy_`` if the input has one of their names.
         resume: continue a stopped run of the same request behind its last complete block.
         safe_csv: in csv and tsv, put a ' before values that a spreadsheet would compute as formulas.
+        explain: add a column ``explanation``: the words of the text with their weights for its label.
     """
 
     texts: Sequence[str] = ()
@@ -90,6 +93,7 @@ class Request:
     prefix: str | None = None
     resume: bool = False
     safe_csv: bool = False
+    explain: bool = False
 
     @property
     def given(self) -> list[str]:
@@ -112,7 +116,8 @@ class Request:
 class PredictResult:
     """Counts of what was labelled, and the output.
 
-    ``texts`` and ``predictions`` are set for texts given as arguments whose predictions were not written.
+    ``texts`` and ``predictions`` are set for texts given as arguments whose predictions were not written, and so are
+    ``explanations`` if they were wanted.
     """
 
     model_dir: Path
@@ -125,6 +130,7 @@ class PredictResult:
     output: Path | None = None
     texts: tuple[str, ...] = ()
     predictions: tuple[Prediction, ...] = ()
+    explanations: tuple[Explanation, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -159,6 +165,7 @@ class _Layout:
     quoting: Quoting
     numbers: Collection[str]
     safe: bool = False
+    explained: bool = False
 
     @property
     def style(self) -> dict[str, Any]:
@@ -190,10 +197,12 @@ def run(request: Request) -> PredictResult:
     texts = request.given
     rows, skipped = len(texts), 0
     predictions: tuple[Prediction, ...] = ()
+    explanations: tuple[Explanation, ...] = ()
     if texts and request.output_file is None and not request.as_json:
         predictor, directory = _predictor(request)
         found = predictor.compute(predictor.prepare(texts))
         predictions = tuple(predictor.prediction(row) for row in found)
+        explanations = tuple(predictor.explain(texts)) if request.explain else ()
     else:
         with contextlib.ExitStack() as stack:
             incoming = _of_texts(texts) if texts else _open(stack, request)
@@ -203,7 +212,7 @@ def run(request: Request) -> PredictResult:
     counts = {"rows": rows, "empty": predictor.empty, "truncated": predictor.truncated, "skipped": skipped}
     return PredictResult(
         directory, predictor.labels, **counts, seconds=time.perf_counter() - started, output=request.output_file,
-        texts=tuple(texts) if predictions else (), predictions=predictions,
+        texts=tuple(texts) if predictions else (), predictions=predictions, explanations=explanations,
     )  # fmt: skip
 
 
@@ -408,25 +417,14 @@ def _predictor(request: Request) -> tuple[Predictor, Path]:
 
 def _directory(request: Request) -> Path:
     """The directory of the model; says which it is, if that was not given."""
-    from sentiment_hybrid.engine.inference.predictor import mini, model_directory, newest, published
+    from sentiment_hybrid.engine.inference.predictor import chosen_model
 
     models_dir = request.config.paths.models_dir
-    if request.model_dir is not None:
-        return model_directory(request.model_dir)
-    if request.backend == "onnx":
+    if request.backend == "onnx" and request.model_dir is None:
         directory = _exported(models_dir, request.head)
         note(f"using {directory}")
         return directory
-    if request.head is not None:
-        # A head requested by name is not replaced by another model with other labels.
-        return published(models_dir, request.head)
-    if not (found := newest(models_dir)):
-        directory = mini()
-        note(f"no trained model in {models_dir}; using mini, the small {directory.name} model that ships with senthy")
-        return directory
-    others = ", ".join(shlex.quote(str(place)) for place in found[1:4])
-    note(f"using {found[0]}" + (f", the newest; others with --load-model-path: {others}" if others else ""))
-    return found[0]
+    return chosen_model(models_dir, request.model_dir, request.head)
 
 
 def _exported(models_dir: Path, head: str | None) -> Path:
@@ -452,7 +450,7 @@ def _label(stack: contextlib.ExitStack, request: Request, predictor: Predictor, 
     """
     column = _text_column(incoming, request.text_column, request.data, predictor.info.text_column)
     layout = _layout(request, predictor, incoming, column)
-    groups = _groups(incoming, column, layout.added)
+    groups = _groups(incoming, column, layout.added, most=_READ if request.explain else None)
     counts: Counter[str] = Counter()
     shared = request.output_file is None and _is_terminal(sys.stdout)  # by the rows and the progress
     bar = stack.enter_context(progress("predicting", incoming.total, unit="texts", hidden=shared))
@@ -476,8 +474,9 @@ def _layout(request: Request, predictor: Predictor, incoming: _Incoming, column:
     from sentiment_hybrid.data.writers import kind_of_output, without_formula
 
     output, quoting = request.output_file, request.data.quoting
-    added = predictor.columns_beside(incoming.columns, prefix=request.prefix)
-    if request.prefix is None and added != predictor.added_columns:
+    more = (_EXPLANATION,) if request.explain else ()
+    added = predictor.columns_beside(incoming.columns, prefix=request.prefix, more=more)
+    if request.prefix is None and added != [*predictor.added_columns, *more]:
         note(f"{incoming.name} has columns of such names, so those added are {', '.join(added)} (--prefix)")
     kind = kind_of_output(output) if output is not None else "jsonl" if request.as_json else incoming.kind
     if output is None and kind not in ("csv", "tsv", "jsonl"):
@@ -493,6 +492,7 @@ def _layout(request: Request, predictor: Predictor, incoming: _Incoming, column:
         quoting=incoming.quoting if quoting == "auto" and incoming.kind == kind == "tsv" else quoting,
         numbers=incoming.numbers(others) if kind == "jsonl" else (),
         safe=safe,
+        explained=request.explain,
     )
 
 
@@ -556,11 +556,14 @@ def _parts(
     return write
 
 
-def _groups(incoming: _Incoming, column: str, added: Sequence[str]) -> Iterator[_Group | None]:
+def _groups(
+    incoming: _Incoming, column: str, added: Sequence[str], *, most: int | None = None
+) -> Iterator[_Group | None]:
     """Batches joined into groups until there are enough rows or characters; None where more may take a while."""
     from sentiment_hybrid.data.sources import texts_of
     from sentiment_hybrid.engine.inference.predictor import CHUNK
 
+    most = min(CHUNK, most or CHUNK)
     batches: list[Batch] = []
     texts: list[str | None] = []
     size = 0
@@ -574,7 +577,7 @@ def _groups(incoming: _Incoming, column: str, added: Sequence[str]) -> Iterator[
                 )
             new += texts_of(batch, column, source=incoming.name, limit=incoming.limit)
         length = sum(len(text or "") for text in new)
-        if texts and (len(texts) + len(new) > CHUNK or size + length > _CHARACTERS):
+        if texts and (len(texts) + len(new) > most or size + length > _CHARACTERS):
             yield _Group(_joined(batches), texts)
             batches, texts, size = [], [], 0
         batches += some
@@ -607,14 +610,27 @@ def _rows(
     """The rows of a group with their predictions."""
     from sentiment_hybrid.data.writers import without_formulas
 
+    answers = _answers(predictor, group.texts, probabilities, layout)
     start = 0
     for batch in group.batches:
         end = start + len(batch)
         if len(batch):
-            added = predictor.columns_of(probabilities[start:end], layout.added)
-            rows = batch.columns | {name: _plain(values) for name, values in added.items()}
+            rows = batch.columns | {name: values[start:end] for name, values in answers.items()}
             yield without_formulas(rows) if layout.safe else rows
         start = end
+
+
+def _answers(
+    predictor: Predictor, texts: Sequence[str | None], probabilities: np.ndarray, layout: _Layout
+) -> dict[str, list[Any]]:
+    """The added columns of some texts."""
+    names = list(layout.added)
+    explanation = names.pop() if layout.explained else None
+    answers = {name: _plain(values) for name, values in predictor.columns_of(probabilities, names).items()}
+    if explanation is not None:
+        labels = answers[names[0]]
+        answers[explanation] = [one.cells() if one.label else None for one in predictor.explain(texts, label=labels)]
+    return answers
 
 
 def _text_column(incoming: _Incoming, wanted: str | None, data: Data, trained_on: str | None) -> str:
@@ -637,11 +653,12 @@ def _types(incoming: _Incoming, added: Sequence[str]) -> dict[str, Any]:
     types = dict(incoming.types)
     if incoming.kind in ("csv", "tsv", "lines"):
         types = dict.fromkeys(incoming.columns, pyarrow.string())
-    label, *figures = added
+    # An explanation has no type: the writer makes it JSON.
+    label, *figures = [name for name in added if not name.endswith(_EXPLANATION)]
     return types | {label: pyarrow.string()} | dict.fromkeys(figures, pyarrow.float64())
 
 
-def _plain(values: np.ndarray) -> list[str | float | None]:
+def _plain(values: np.ndarray) -> list[Any]:
     """Labels unchanged, probabilities rounded, NaN as null."""
     if values.dtype == object:
         return list(values)
@@ -664,6 +681,10 @@ def show(result: PredictResult) -> None:
     if result.output is not None:
         console.say(f"{result.output}: {count(result.rows, 'text')} labelled in {console.duration(result.seconds)}")
     if not result.texts:
+        return
+    if result.explanations:
+        for one in result.explanations:
+            tables.explanation(one)
         return
     rows = [
         ["-", "-", text] if one.label is None else [one.label, f"{one.score:.3f}", text]

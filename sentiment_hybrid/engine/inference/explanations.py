@@ -187,7 +187,8 @@ class Explainer:
         return np.asarray(np.array(self._answers)[logits[:, self._answers].argmax(1)])
 
     def _explanation(self, text: str, found: Attribution, read: np.ndarray, method: Method) -> Explanation:
-        offsets = self._backend.encode(text, add_special_tokens=False).offsets[: len(read)]
+        every = self._backend.encode(text, add_special_tokens=False).offsets
+        offsets = every[: len(read)]
         weights = found.weights if method == "gradients" else found.attention
         labels = self._info.labels
         return Explanation(
@@ -200,7 +201,7 @@ class Explainer:
             logit=float(found.logits[found.target]),
             baseline=found.baseline,
             error=found.error,
-            unread=len(text) - max((end for _, end in offsets), default=0),
+            unread=len(text) - offsets[-1][1] if len(every) > len(offsets) else 0,
         )
 
     def _probability(self, found: Attribution) -> float:
@@ -234,6 +235,8 @@ def words_of(
     found: list[list[Any]] = []  # first piece, last piece, tokens
     unplaced: list[int] = []  # nothing but a space, or a sign that the tokenizer added
     for token, (start, end) in enumerate(offsets):
+        # The space that a tokenizer puts before a text is trimmed from its first token, which then begins too late.
+        start = start if token else 0
         inside = len(text[start:end].lstrip())
         left, right = bisect_right(ends, end - inside), bisect_left(starts, end) - 1
         if not inside or left > right:

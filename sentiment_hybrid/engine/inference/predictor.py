@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Data
+from sentiment_hybrid.console import note
 from sentiment_hybrid.data import columns, normalizers
 from sentiment_hybrid.data.sources.base import Limit
 from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
@@ -329,15 +331,17 @@ class Predictor:
             result[name] = values
         return result
 
-    def columns_beside(self, present: Sequence[str], *, prefix: str | None = None) -> list[str]:
-        """Names of the added columns beside those of a table.
+    def columns_beside(
+        self, present: Sequence[str], *, prefix: str | None = None, more: Sequence[str] = ()
+    ) -> list[str]:
+        """Names of the added columns, and ``more`` behind them, beside those of a table.
 
         ``prefix`` stands before each; None is none, or ``senthy_`` where a column of the table has such a name, in
         whatever case: readers of SQL know no case.
         """
         taken = {name.casefold() for name in present}
         for start in [prefix] if prefix is not None else ["", PREFIX]:
-            names = [f"{start}{name}" for name in self.added_columns]
+            names = [f"{start}{name}" for name in (*self.added_columns, *more)]
             if not (clash := [name for name in names if name.casefold() in taken]):
                 return names
         raise ColumnError(
@@ -381,6 +385,26 @@ def published(models_dir: Path, head: str | None = None) -> Path:
         f"no trained model: there is no {looked_for} in {models_dir}",
         hint=f"Train one first (senthy train --model {heads[0]}), or use another model directory, or mini.",
     )
+
+
+def chosen_model(models_dir: Path, given: Path | None, head: str | None) -> Path:
+    """The given model, else the published one of a head, else the newest one, else mini; notes say which.
+
+    Raises:
+        ModelError: there is no published model of the head.
+    """
+    if given is not None:
+        return model_directory(given)
+    if head is not None:
+        # A head requested by name is not replaced by another model with other labels.
+        return published(models_dir, head)
+    if not (found := newest(models_dir)):
+        directory = mini()
+        note(f"no trained model in {models_dir}; using mini, the small {directory.name} model that ships with senthy")
+        return directory
+    others = ", ".join(shlex.quote(str(place)) for place in found[1:4])
+    note(f"using {found[0]}" + (f", the newest; others with --load-model-path: {others}" if others else ""))
+    return found[0]
 
 
 def newest(models_dir: Path) -> list[Path]:

@@ -1,1 +1,1 @@
-"""What data and answers tell: label errors, duplicates, outliers, other languages, tokens that give labels away."""
+"""What data and answers tell: label errors, duplicates, outliers, giveaway tokens, words that push to a label."""

@@ -176,6 +176,11 @@ def test_words_are_not_pieces_of_tokens() -> None:
     assert [word.text for word in words] == ["@user", "don't", "like", "#well-made", "stuff", "!!!", "😂😂", ":)"]
 
 
+def test_the_first_word_has_its_token_though_tokenizers_place_it_one_character_too_late() -> None:
+    words = words_of("I am", [(1, 1), (2, 4)], np.array([2.0, 1.0]), np.zeros(2))
+    assert [(word.text, word.weight) for word in words] == [("I", 2.0), ("am", 1.0)]
+
+
 def test_words_that_share_a_token_are_one() -> None:
     words = words_of("not good at all", [(0, 8), (8, 11), (11, 15)], np.array([2.0, 1.0, 1.0]), np.zeros(3))
     assert [(word.text, word.weight) for word in words] == [("not good", 2.0), ("at", 1.0), ("all", 1.0)]

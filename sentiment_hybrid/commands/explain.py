@@ -1,0 +1,210 @@
+"""`senthy explain`: the words that speak for a label and against it, of texts, or over many texts of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sentiment_hybrid import console, tables
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.console import note, progress
+from sentiment_hybrid.data.columns import find_text
+from sentiment_hybrid.data.sources import Source, open_source, texts_of, with_progress
+from sentiment_hybrid.engine.inference.explanations import DEFAULT_METHOD, Explanation, Method
+from sentiment_hybrid.engine.inference.predictor import Predictor, chosen_model
+from sentiment_hybrid.engine.insight.corpus import CorpusWord, strongest_words
+from sentiment_hybrid.errors import DataError, LabelError, UsageError, count
+from sentiment_hybrid.reporting.explanations import CORPUS_COLUMNS, write_corpus, write_explanations
+from sentiment_hybrid.runtime import Runtime
+
+#: Texts of a file that are explained unless another number is asked for, and words that are shown.
+ROWS, TOP = 1000, 10
+#: Texts that are explained together.
+_TOGETHER = 64
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to explain, and how.
+
+    Args:
+        texts: the texts, unless ``corpus`` is given.
+        config: for its ``paths`` and how files are read.
+        model_dir: a model directory; otherwise the published model of ``head``, or the newest one of any head.
+        corpus: a file of texts, of which ``rows`` chosen at random are explained together.
+        text_column: its column; None means found by name.
+        label: explain this label instead of the predicted one.
+        method: ``gradients`` or ``attention``.
+        top: words that are shown of a text, or of each label.
+        html: where to write a page as well.
+    """
+
+    texts: Sequence[str] = ()
+    _: KW_ONLY
+    config: Config
+    model_dir: Path | None = None
+    head: str | None = None
+    corpus: Path | None = None
+    text_column: str | None = None
+    rows: int = ROWS
+    label: str | None = None
+    method: Method = DEFAULT_METHOD
+    top: int = TOP
+    html: Path | None = None
+
+
+@dataclass(frozen=True)
+class ExplainResult:
+    """Explanations of texts, or the words of each label over the texts of a corpus."""
+
+    model_dir: Path
+    method: Method
+    explanations: list[Explanation]
+    words: dict[str, list[CorpusWord]] | None = None
+    corpus: str = ""
+
+    def to_dict(self) -> Any:
+        """As plain values, for JSON."""
+        if self.words is None:
+            return [one.to_dict() for one in self.explanations]
+        return {
+            "corpus": self.corpus,
+            "texts": len(self.explanations),
+            "method": self.method,
+            "labels": {label: [_figures(word) for word in words] for label, words in self.words.items()},
+        }
+
+
+def _figures(word: CorpusWord) -> dict[str, Any]:
+    figures = {"mean": round(word.mean, 4), "total": round(word.total, 4)}
+    return {"word": word.word, "texts": word.texts, **figures, "example": word.example}
+
+
+def run(request: Request, runtime: Runtime = Runtime()) -> ExplainResult:
+    """Explain texts, or the texts of a file together; writes a page if one is asked for.
+
+    Raises:
+        UsageError: no texts, or texts and a file, or a label that the model does not have.
+        SourceError, ColumnError: the file cannot be read.
+        DataError: the file has no texts.
+        ModelError: the model cannot be loaded, or not be explained.
+        OutputError: the page cannot be written.
+    """
+    _check_usage(request)
+    config = request.config
+    directory = chosen_model(config.paths.models_dir, request.model_dir, request.head)
+    predictor = Predictor(
+        directory,
+        device=runtime.device,
+        offline=runtime.offline,
+        encoder=runtime.encoder,
+        cache_dir=config.paths.cache_dir,
+        precision="fp32",
+    )
+    texts: Sequence[str] = request.texts
+    name = ""
+    if request.corpus is not None:
+        source = open_source(str(request.corpus), config.data, offline=True)
+        texts, name = _sample(source, request, predictor), source.name
+    found = _explained(predictor, texts, request)
+    words = None if request.corpus is None else strongest_words(found, predictor.labels, top=request.top)
+    result = ExplainResult(directory, request.method, found, words, name)
+    if request.html is not None:
+        _write_page(request.html, result)
+    return result
+
+
+def _check_usage(request: Request) -> None:
+    if request.texts and request.corpus is not None:
+        raise UsageError("both texts and --corpus were given", hint="Use only one of them.")
+    if not request.texts and request.corpus is None:
+        raise UsageError(
+            "nothing to explain",
+            hint='Give texts ("what a day") or --corpus FILE; for each row of a file, use senthy predict --explain.',
+        )
+    if request.corpus is None and (request.text_column or request.rows != ROWS):
+        raise UsageError("--text-column and --rows apply to --corpus FILE", hint="Leave them out.")
+    if request.html is not None and request.html.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--html {request.html} is not the name of a page", hint="Name it .html.")
+
+
+def _sample(source: Source, request: Request, predictor: Predictor) -> list[str]:
+    """Distinct texts chosen at random, all rows with the same chance; no more than these are held."""
+    column = find_text(source.columns, request.text_column, source=source.name, trained_on=predictor.info.text_column)
+    random = np.random.default_rng(request.config.project.seed)
+    kept: list[str] = []
+    seen = 0
+    for batch in with_progress(source, [column]):
+        for text in texts_of(batch, column, source=source.name):
+            if not text or not text.strip():
+                continue
+            seen += 1
+            if len(kept) < request.rows:
+                kept.append(text)
+            elif (place := int(random.integers(seen))) < request.rows:
+                kept[place] = text
+    if not kept:
+        raise DataError(f"{source.name} has no texts", hint="Is it the right text column (--text-column)?")
+    if seen > len(kept):
+        note(f"{len(kept):,} of {seen:,} texts are explained, chosen at random (--rows)")
+    return list(dict.fromkeys(kept))
+
+
+def _explained(predictor: Predictor, texts: Sequence[str], request: Request) -> list[Explanation]:
+    found: list[Explanation] = []
+    try:
+        with progress("explaining", total=len(texts), unit="texts") as bar:
+            for start in range(0, len(texts), _TOGETHER):
+                part = texts[start : start + _TOGETHER]
+                found += predictor.explain(part, label=request.label, method=request.method, progress=bar.advance)
+    except LabelError as error:
+        raise UsageError(error.message, hint=error.hint) from error
+    if cut := sum(one.unread > 0 for one in found):
+        windows, length = predictor.info.max_windows, predictor.info.max_length
+        note(f"{count(cut, 'text')} cut after {windows} x {length} tokens; the rest was not read and is not explained")
+    return found
+
+
+def _write_page(path: Path, result: ExplainResult) -> None:
+    about = f"Model {result.model_dir.name}; {_MEANING[result.method]}"
+    if result.words is None:
+        texts = [
+            {
+                **one.to_dict(),
+                "words": [
+                    {**cell, "start": word.start, "end": word.end}
+                    for cell, word in zip(one.cells(), one.words, strict=True)
+                ],
+            }
+            for one in result.explanations
+        ]
+        write_explanations(path, texts, title="Explanations", about=about)
+        return
+    tables = {label: [_row(word) for word in words] for label, words in result.words.items()}
+    write_corpus(path, tables, title=f"Words of {count(len(result.explanations), 'text')}", about=about)
+
+
+_MEANING: dict[Method, str] = {
+    "gradients": "weights are what a word adds to the logit of the label (integrated gradients).",
+    "attention": "weights are the attention of the head.",
+}
+
+
+def _row(word: CorpusWord) -> list[str]:
+    return [word.word, word.example, f"{word.texts:,}", f"{word.mean:+.2f}", f"{word.total:+.1f}"]
+
+
+def show(result: ExplainResult, *, top: int = TOP) -> None:
+    """Print texts with their words marked, and tables of the largest weights; or the words of each label."""
+    if result.words is None:
+        for one in result.explanations:
+            tables.explanation(one, top=top)
+        return
+    shares = [sum(one.label == label for one in result.explanations) for label in result.words]
+    for (label, words), texts in zip(result.words.items(), shares, strict=True):
+        title = f"{label}: {count(texts, 'text')}"
+        console.table(title, CORPUS_COLUMNS, [_row(word) for word in words], left=2)

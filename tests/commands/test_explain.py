@@ -1,0 +1,148 @@
+"""`senthy explain` and `predict --explain`: for people, for programs, as a page, and over a whole file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sentiment_hybrid import tables
+from sentiment_hybrid.commands import explain, predict
+from sentiment_hybrid.engine.inference.explanations import Explanation, Word
+from sentiment_hybrid.engine.insight.corpus import strongest_words
+from sentiment_hybrid.errors import UsageError
+from sentiment_hybrid.reporting.explanations import write_corpus, write_explanations
+
+from .conftest import Project
+
+LOVED = Explanation(
+    "omg <b>loved</b> it",
+    "positive",
+    "positive",
+    0.93,
+    words=(Word("omg", 0, 3, 0.2, 0.1), Word("<b>loved</b>", 4, 16, 1.2, 0.6), Word("it", 17, 19, -0.9, 0.2)),
+    logit=1.0,
+    baseline=0.5,
+)
+
+
+def test_texts_are_shown_with_their_words_readable_without_colour(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    tables.explanation(LOVED, top=2)
+    shown = capsys.readouterr().out
+    assert "positive 0.930" in shown
+    assert "omg <b>loved</b> it" in shown
+    assert "\x1b" not in shown
+    assert shown.index("+1.20") < shown.index("-0.90")
+    assert "++++++++++++" in shown and "---------" in shown
+    assert "and 1 word with smaller weights" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_a_page_stands_alone_and_escapes_what_is_in_texts(tmp_path: Path) -> None:
+    one = LOVED.to_dict()
+    for cell, word in zip(one["words"], LOVED.words, strict=True):
+        cell |= {"start": word.start, "end": word.end}
+    write_explanations(tmp_path / "page.html", [one, Explanation("").to_dict()], title="<i>", about="a & b")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "&lt;b&gt;loved&lt;/b&gt;</mark>" in page
+    assert "<b>" not in page and "<i>" not in page
+    assert "http" not in page and "<script" not in page and "src=" not in page
+    write_corpus(tmp_path / "page.html", {"positive": [["<b>", "so <b>", "1", "+1", "+1"]]}, title="t", about="")
+    assert "so &lt;b&gt;" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_the_words_of_a_corpus_are_added_up_over_texts_and_cases() -> None:
+    def one(label: str, *words: tuple[str, float]) -> Explanation:
+        text = " ".join(word for word, _ in words)
+        places = [text.index(word) for word, _ in words]
+        return Explanation(
+            text,
+            label,
+            label,
+            0.9,
+            words=tuple(
+                Word(word, at, at + len(word), weight, 0.1) for (word, weight), at in zip(words, places, strict=True)
+            ),
+        )
+
+    found = strongest_words(
+        [
+            one("positive", ("Good", 1.0), ("day", -0.5)),
+            one("positive", ("good", 2.0), ("film", 2.5)),
+            one("negative", ("good", -3.0), ("bad", 1.0)),
+            Explanation(""),
+        ],
+        ["negative", "neutral", "positive"],
+        top=5,
+    )
+    assert list(found) == ["negative", "positive"]
+    assert [(word.word, word.texts, word.total, word.mean) for word in found["positive"]] == [
+        ("good", 2, 3.0, 1.5),
+        ("film", 1, 2.5, 2.5),
+    ]
+    assert found["positive"][0].example == "good film"
+    assert [word.word for word in found["negative"]] == ["bad"]
+
+
+def test_explain_gives_json_a_page_and_the_words_of_a_file(trained: Project, tmp_path: Path) -> None:
+    config = trained.config()
+    result = explain.run(explain.Request(["a good day", ""], config=config, html=tmp_path / "page.html"))
+    good, empty = json.loads(json.dumps(result.to_dict()))
+    assert good["label"] in ("negative", "positive")
+    assert [word["word"] for word in good["words"]] == ["a", "good", "day"]
+    assert empty["label"] is None and empty["words"] == []
+    assert "good</mark>" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    corpus = explain.Request(config=config, corpus=trained.folder / "texts.csv", rows=40, top=3)
+    found = explain.run(corpus)
+    labels = found.to_dict()["labels"]
+    assert found.to_dict()["texts"] == 40
+    assert set(labels) <= {"negative", "positive"}
+    assert all(len(words) <= 3 and word["example"] for words in labels.values() for word in words)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "nothing to explain"),
+        ({"texts": ["a"], "corpus": Path("x.csv")}, "both texts and --corpus"),
+        ({"texts": ["a"], "rows": 5}, "--rows"),
+        ({"texts": ["a"], "html": Path("x.pdf")}, "not the name of a page"),
+        ({"texts": ["a"], "label": "happy"}, "does not answer with 'happy'"),
+    ],
+)
+def test_what_cannot_be_explained_says_why(trained: Project, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        explain.run(explain.Request(**changes, config=trained.config()))
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.parquet"])
+def test_predict_adds_a_column_of_json(trained: Project, tmp_path: Path, name: str) -> None:
+    import pandas as pd
+
+    source = tmp_path / "in.csv"
+    source.write_text("text,n\na good day,1\n,2\na bad day,3\n", encoding="utf-8")
+    request = predict.Request(
+        config=trained.config(), input_file=source, output_file=tmp_path / name, explain=True, prefix="m_"
+    )
+    predict.run(request)
+    read = {".csv": pd.read_csv, ".jsonl": lambda path: pd.read_json(path, lines=True), ".parquet": pd.read_parquet}
+    table = read[Path(name).suffix](tmp_path / name)
+    assert table.columns[-1] == "m_explanation"
+    first, empty, _ = (
+        json.loads(cell) if isinstance(cell, str) else cell if isinstance(cell, list) else None
+        for cell in table["m_explanation"]
+    )
+    assert [word["word"] for word in first] == ["a", "good", "day"]
+    assert {"weight", "attention"} < set(first[0])
+    assert empty is None
+
+
+def test_predict_explains_the_label_that_it_predicts(trained: Project) -> None:
+    result = predict.run(predict.Request(["a good day"], config=trained.config(), explain=True))
+    (one,) = result.explanations
+    assert one.label == result.predictions[0].label
