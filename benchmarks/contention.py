@@ -25,7 +25,7 @@ from sentiment_hybrid.files import leftovers
 TEXTS = 3000
 SETTINGS = [
     "--config", "quickstart", "--device", "cpu", "--offline", "--set", "train.epochs=1", "--set", "models.keep=null",
-    "--set", "test.resamples=50",
+    "--set", "test.resamples=100",
 ]  # fmt: skip
 
 
@@ -61,13 +61,14 @@ def together(commands: Sequence[Sequence[str]]) -> list[tuple[int, str]]:
 
 def judged(what: str, commands: Sequence[Sequence[str]], check: Callable[[], list[str]], *, all_win: bool) -> bool:
     """Run commands together; prints what became of them and every fault."""
-    results = together(commands)
-    faults = check()
+    results, faults = together(commands), []
     for number, (code, said) in enumerate(results):
         last = said.strip().splitlines()[-3:]
         if "Traceback" in said or (code and (all_win or "another process is writing" not in said)):
             faults.append(f"process {number}, exit code {code}: {' / '.join(last)}")
-    if not any(code == 0 for code, _ in results):
+    if any(code == 0 for code, _ in results):
+        faults += check()
+    else:
         faults.append("none succeeded")
     won = sum(code == 0 for code, _ in results)
     print(f"{what}: {won} of {len(results)} succeeded, {len(faults)} faults")

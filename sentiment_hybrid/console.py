@@ -335,7 +335,7 @@ class Progress:
         self._description = description
         self._total = total
         self._unit = unit
-        self._done = self._skipped = 0.0
+        self._done = self.skipped = 0.0
         self._facts: dict[str, object] = {}
         self._started = self._printed = _clock()
         self._printed_at = 0.0
@@ -344,7 +344,7 @@ class Progress:
         self._bar = bar
         self._task: TaskID | None = None
         if bar is not None:
-            self._task = bar.add_task(safe(description), total=self.total, unit=unit, facts=[])
+            self._task = bar.add_task(safe(description), total=None, progress=self, unit=unit, facts=[])
 
     @property
     def is_bar(self) -> bool:
@@ -364,10 +364,10 @@ class Progress:
 
     def skip(self, count: float) -> None:
         """Add units that were finished before: they say nothing about the speed."""
-        self._skipped += count
+        self.skipped += count
         self._done += count
         if self._bar is not None and self._task is not None:
-            self._bar.reset(self._task, completed=int(self._done), total=self.total)
+            self._bar.reset(self._task, completed=int(self._done))
 
     def update(
         self,
@@ -386,7 +386,6 @@ class Progress:
             self._bar.update(
                 self._task,
                 completed=self._done,
-                total=self.total,
                 description=safe(self._description),
                 facts=_facts(self._facts),
             )
@@ -406,7 +405,7 @@ class Progress:
     def line(self) -> str:
         """The current state as one line."""
         seconds = max(_clock() - self._started, 1e-9)
-        speed, total = (self._done - self._skipped) / seconds, self.total
+        speed, total = (self._done - self.skipped) / seconds, self.total
         share = f" of {_in_all(total)} ({_percent(self._done, total)} %)" if total else ""
         parts = [f"{self._description}: {self._done:,.0f}{share} {self._unit}"]
         parts += [pace(speed, self._unit)] if speed > 0 else []
@@ -442,12 +441,15 @@ def progress(description: str, total: Total = None, *, unit: str = "rows", hidde
         _live.append(bar)
     lines = bar is None and not hidden and _is_talkative()
     task = Progress(f"{_speaker()}{description}", total, unit=unit, bar=bar, lines=lines)
+    beat = threading.Thread(target=task.beat, daemon=True)
     if lines:
-        threading.Thread(target=task.beat, daemon=True).start()
+        beat.start()
     try:
         yield task
     finally:
         task.close()
+        if lines:
+            beat.join()
         if bar is not None and own:
             _live.remove(bar)
             bar.stop()
@@ -472,10 +474,11 @@ def _bar_line(task: Task, width: int) -> str:
     """A task in one line of a terminal; what has no room there is left out, the least important first."""
     from rich.cells import cell_len
 
-    total, unit, facts = task.total, task.fields["unit"], task.fields["facts"]
-    left = task.time_remaining
-    if left is None and total and task.completed:  # rich looks at the last half minute alone
-        left = (task.elapsed or 0) * (total - task.completed) / task.completed
+    progress, unit, facts = task.fields["progress"], task.fields["unit"], task.fields["facts"]
+    total, elapsed = progress.total, task.elapsed or 0
+    # rich looks at the last half minute alone
+    speed = task.speed or (task.completed - progress.skipped) / max(elapsed, 1e-9)
+    left = (total - task.completed) / speed if total and speed > 0 else None
     amount = f"{task.completed:,.0f} {unit}"
     parts = [
         task.description,
@@ -483,7 +486,7 @@ def _bar_line(task: Task, width: int) -> str:
         "━" * (filled := int(_BAR * min(task.completed / total, 1))) + "─" * (_BAR - filled) if total else "",
         amount if total else "",
         pace(task.speed, unit) if task.speed else "",
-        f"elapsed {_clock_time(task.elapsed or 0)}",
+        f"elapsed {_clock_time(elapsed)}",
         "" if left is None else f"left {_clock_time(left)}",
         *facts,
     ]

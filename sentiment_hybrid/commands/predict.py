@@ -461,11 +461,11 @@ def _label(stack: contextlib.ExitStack, request: Request, predictor: Predictor, 
         bar.skip(counts["rows"])
     prepared = one_ahead(lambda group: (group, predictor.prepare(group.texts)), groups)
     for group, texts in stack.enter_context(contextlib.closing(prepared)):
-        probabilities = predictor.compute(texts)
+        probabilities = predictor.compute(texts, progress=bar.advance)
         counts["rows"] += len(group.texts)
         counts["skipped"] += sum(sum(batch.skipped.values()) for batch in group.batches)
         write(group, probabilities)
-        bar.advance(len(group.texts))
+        bar.update(completed=counts["rows"])
     return counts["rows"], counts["skipped"]
 
 

@@ -537,10 +537,10 @@ def stop_after(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = itertools.count()
     compute = Predictor.compute
 
-    def stopped(self: Predictor, prepared: engine.Prepared) -> Any:
+    def stopped(self: Predictor, prepared: engine.Prepared, **options: Any) -> Any:
         if next(calls) == groups:
             raise KeyboardInterrupt
-        return compute(self, prepared)
+        return compute(self, prepared, **options)
 
     monkeypatch.setattr(engine, "CHUNK", 4)
     monkeypatch.setattr(Predictor, "compute", stopped)
@@ -625,9 +625,9 @@ def test_a_text_that_comes_again_in_a_chunk_is_computed_once(
     computed: list[int] = []
     compute = Predictor.compute
 
-    def counted(self: Predictor, prepared: engine.Prepared) -> Any:
+    def counted(self: Predictor, prepared: engine.Prepared, **options: Any) -> Any:
         computed.append(len(prepared.tokenized))
-        return compute(self, prepared)
+        return compute(self, prepared, **options)
 
     monkeypatch.setattr(Predictor, "compute", counted)
     texts = [text for text in TEXTS if "\t" not in text] * 8

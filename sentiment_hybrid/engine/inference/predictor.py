@@ -275,8 +275,11 @@ class Predictor:
         shortened = np.array([short[at] is not read[at] for at in rows], dtype=bool)
         return Prepared(len(texts), rows, places, shortened, tokenized)
 
-    def compute(self, prepared: Prepared) -> np.ndarray:
-        """Probabilities (N, C) of the texts of `prepare`, as `predict_proba` gives them."""
+    def compute(self, prepared: Prepared, *, progress: Callable[[int], object] = lambda texts: None) -> np.ndarray:
+        """Probabilities (N, C) of the texts of `prepare`, as `predict_proba` gives them.
+
+        ``progress`` is called with the number of distinct texts that are done.
+        """
         tokenized, labels = prepared.tokenized, len(self.labels)
         full = self.info.max_length * self.info.max_windows
         cut = (tokenized.lengths == full) & (tokenized.truncated > 0)  # (M,)
@@ -286,7 +289,7 @@ class Predictor:
         if not len(tokenized):
             return result
         if self._onnx is not None:
-            found = self._onnx.probabilities(tokenized, token_budget=self._token_budget)
+            found = self._onnx.probabilities(tokenized, token_budget=self._token_budget, progress=progress)
         else:
             from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 
@@ -297,8 +300,9 @@ class Predictor:
                     self._layout = self._compute.layout(self._classifier.encoder, tokens=self.tokens)
                     self._layout.__enter__()
                 found = predict_probabilities(
-                    self._classifier, tokenized, compute=self._compute, token_budget=self._token_budget
-                )
+                    self._classifier, tokenized, compute=self._compute, token_budget=self._token_budget,
+                    progress=progress,
+                )  # fmt: skip
         if labels < found.shape[1]:
             found = among(found, self._answers)
         result[prepared.rows] = found[prepared.places]
