@@ -639,7 +639,7 @@ def models_list(call: Call, *, as_json: bool = _JSON) -> None:
     console.as_json([entry.to_dict() for entry in entries]) if as_json else commands.models.show(entries, config)
 
 
-@command(app, name="report")
+@command(app, name="report", runtime=("encoder",))
 def report_(
     call: Call,
     *,
@@ -649,6 +649,7 @@ def report_(
         "--format", "A page, or a table of the models.", default="html"
     ),
     slice_by: str | None = option("--slice-by", "Column of the tested data whose values are slices.", "COLUMN"),
+    no_explain: bool = switch("--no-explain", "Do not explain mistakes, which loads the models."),
 ) -> None:
     """Write one page about the tested models, their training, searches and data; or the table of a paper.
 
@@ -656,7 +657,15 @@ def report_(
         senthy report
         senthy report --format latex --output table.tex
     """
-    result = commands.report.run(call.config(), models or (), output=output, style=style, slice_by=slice_by)
+    result = commands.report.run(
+        call.config(),
+        models or (),
+        output=output,
+        style=style,
+        slice_by=slice_by,
+        explain=not no_explain,
+        runtime=call.runtime,
+    )
     commands.report.show(result)
 
 

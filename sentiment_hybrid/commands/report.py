@@ -5,11 +5,11 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sentiment_hybrid import __version__, console, paths
 from sentiment_hybrid.config.schema import Config
@@ -21,10 +21,11 @@ from sentiment_hybrid.engine.evaluation.metrics import Comparison
 from sentiment_hybrid.engine.evaluation.slices import LEAST_ROWS, Membership
 from sentiment_hybrid.engine.evaluation.triage import risk_coverage
 from sentiment_hybrid.engine.inference import testing
+from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.inference.tested import identifier, latest_tests, predictions_of
 from sentiment_hybrid.engine.inference.testing import TestResult
 from sentiment_hybrid.engine.training.runs import Run, flat
-from sentiment_hybrid.errors import DatabaseError, DataError, SenthyError, count
+from sentiment_hybrid.errors import DatabaseError, DataError, ModelError, SenthyError, count
 from sentiment_hybrid.heads import HEADS
 from sentiment_hybrid.reporting import paper
 from sentiment_hybrid.reporting.page.content import (
@@ -36,11 +37,16 @@ from sentiment_hybrid.reporting.page.content import (
     ModelFigures,
     Report,
     Search,
+    Word,
 )
 from sentiment_hybrid.reporting.page.render import write_page
 from sentiment_hybrid.reporting.predictions import PredictedRow, Predictions, read_predictions, stream_predictions
+from sentiment_hybrid.runtime import Runtime
 from sentiment_hybrid.tables import mean_and_std
 from sentiment_hybrid.tuning import study
+
+if TYPE_CHECKING:
+    from sentiment_hybrid.engine.inference.explanations import Explanation
 
 Format = Literal["html", "md", "latex", "csv"]
 
@@ -68,6 +74,8 @@ def run(
     output: Path | None = None,
     style: Format = "html",
     slice_by: str | None = None,
+    explain: bool = True,
+    runtime: Runtime = Runtime(),
 ) -> ReportResult:
     """Write a report on the models in the results file.
 
@@ -77,6 +85,8 @@ def run(
         output: the file; by default ``report.html`` in the results folder, and standard output for other formats.
         style: ``html`` for the page, else a table of the models.
         slice_by: a column of the tested files, each value of which is a slice.
+        explain: explain the mistakes on the page by the words of their texts; needs the models themselves.
+        runtime: device, offline and encoder of these models.
 
     Raises:
         OutputError: there are no results, the results file is damaged, or the output cannot be written.
@@ -85,6 +95,8 @@ def run(
     """
     report = gather(config, names, slice_by=slice_by, whole=style == "html")
     if style == "html":
+        if explain:
+            explain_mistakes(config, report, runtime)
         path = output or config.paths.results_dir / "report.html"
         write_page(path, report)
         return ReportResult(report, path)
@@ -146,6 +158,7 @@ def _group(config: Config, tests: list[TestResult], notes: list[str], *, slice_b
         model = ModelFigures(
             name, test.scores, identifier(test), str(test.entry.get("created", "")), str(test.model_dir)
         )
+        model.weights = str(test.entry["model_fingerprint"])
         model.seeds = _seeds(test)
         model.notes = _warnings(test)
         models.append(model)
@@ -255,6 +268,58 @@ def _pairs(
     ]
     corrected = metrics.holm([comparison for comparison, *_ in compared])
     return [(one, first, second) for one, (_, first, second) in zip(corrected, compared, strict=True)]
+
+
+# --- explanations
+
+
+def explain_mistakes(config: Config, report: Report, runtime: Runtime) -> None:
+    """Give the mistakes the words that speak for and against the answer; notes where that cannot be done."""
+    models = [model for group in report.groups for model in group.models if model.mistakes]
+    with console.progress("explaining mistakes", sum(len(model.mistakes) for model in models), unit="texts") as bar:
+        for model in models:
+            try:
+                model.mistakes = _explained(config, model, runtime, bar.advance)
+            except SenthyError as error:
+                report.notes.append(f"the mistakes of {model.name} are not explained: {error.message}")
+
+
+def _explained(
+    config: Config, model: ModelFigures, runtime: Runtime, progress: Callable[[int], object]
+) -> list[Mistake]:
+    from sentiment_hybrid.engine.inference.predictor import Predictor
+
+    predictor = Predictor(
+        _directory(config, model),
+        device=runtime.device,
+        offline=runtime.offline,
+        encoder=runtime.encoder,
+        labels=model.scores.labels,
+    )
+    texts = [mistake.text for mistake in model.mistakes]
+    found = predictor.explain(texts, label=[mistake.prediction for mistake in model.mistakes], progress=progress)
+    return [
+        replace(mistake, words=_words(explanation)) for mistake, explanation in zip(model.mistakes, found, strict=True)
+    ]
+
+
+def _directory(config: Config, model: ModelFigures) -> Path:
+    """Where the tested model still lies. Raises ModelError if another one is there, or none."""
+    own = paths.kept_models(config.paths.models_dir) / model.id
+    directory = own if own.is_dir() else Path(model.model_dir)
+    if read_info(directory).weights_sha256 != model.weights:
+        raise ModelError(f"another model is in {directory} now")
+    return directory
+
+
+def _words(explanation: Explanation) -> list[Word]:
+    """The whole text in pieces: its words, with weights relative to the largest one, and what is between them."""
+    largest = max((abs(word.weight) for word in explanation.words), default=0.0) or 1.0
+    pieces, end = [], 0
+    for word in explanation.words:
+        pieces += [Word(explanation.text[end : word.start], 0.0), Word(word.text, word.weight / largest)]
+        end = word.end
+    return [piece for piece in (*pieces, Word(explanation.text[end:], 0.0)) if piece.text]
 
 
 # --- training, search, data

@@ -20,6 +20,7 @@ from sentiment_hybrid.commands.report import latest_tests
 from sentiment_hybrid.engine.evaluation.slices import LEAST_ROWS
 from sentiment_hybrid.engine.inference.tested import identifier
 from sentiment_hybrid.errors import ColumnError, DataError, OutputError, UsageError
+from sentiment_hybrid.runtime import Runtime
 
 from .conftest import Project
 
@@ -207,3 +208,21 @@ def test_what_cannot_be_compared_is_refused(tested: Project, other: str) -> None
     rewrite(tested, entries)
     with pytest.raises(UsageError, match="not tested on the same rows"):
         compare.run(tested.config(), first, second)
+
+
+def test_mistakes_are_explained_by_the_words_of_their_texts_unless_the_model_has_changed(tested: Project) -> None:
+    config = tested.config()
+    content = report.gather(config)
+    mistakes = [mistake for model in content.groups[0].models for mistake in model.mistakes]
+    report.explain_mistakes(config, content, Runtime())
+    explained = [mistake for model in content.groups[0].models for mistake in model.mistakes]
+    assert mistakes
+    assert ["".join(word.text for word in one.words) for one in explained] == [one.text for one in mistakes]
+    assert all(max(abs(word.weight) for word in one.words) == pytest.approx(1.0) for one in explained)
+    entries = entries_of(tested)
+    for entry in entries:
+        entry["model_fingerprint"] = f"another{entry['model_fingerprint']}"
+    rewrite(tested, entries)
+    content = report.gather(config)
+    report.explain_mistakes(config, content, Runtime())
+    assert sum("another model is in" in line for line in content.notes) == 2

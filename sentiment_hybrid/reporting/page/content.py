@@ -39,7 +39,7 @@ class SliceFigures(Protocol):
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a text; ``weight`` is from -1 to 1, above 0 where it speaks for the predicted label."""
+    """A piece of a text; ``weight`` is from -1 to 1, above 0 where it speaks for the predicted label."""
 
     text: str
     weight: float
@@ -77,6 +77,7 @@ class ModelFigures:
     id: str = ""
     created: str = ""
     model_dir: str = ""
+    weights: str = ""
     seeds: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     coverage: Coverage | None = None
