@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sentiment_hybrid import console, paths
 from sentiment_hybrid.config.schema import Config, Data
 from sentiment_hybrid.console import note, progress, warn
-from sentiment_hybrid.data.sources import open_source
+from sentiment_hybrid.data.sources import open_source, rows_in
 from sentiment_hybrid.errors import DatabaseError, LockedError, count
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ def prepare(
     if found is not None:
         _warn_replaced(found, name_of(parts), fingerprint)
     normalizer.prepare(cache, offline=offline)
-    with progress("Reading and cleaning") as task:
+    sources = [part.source for part in parts]
+    with progress("reading and cleaning", lambda: rows_in(sources)) as task:
         info = build(
             target,
             parts,

@@ -177,7 +177,7 @@ def build(
     fingerprint: str,
     demands: Demands | None = None,
     corrections: Corrections | None = None,
-    on_rows: Callable[..., None] = lambda rows, total: None,
+    on_rows: Callable[[int], None] = lambda rows: None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> dict[str, Any]:
     """Read the sources, clean, split, and put the database in place of the old one.
@@ -190,7 +190,7 @@ def build(
         fingerprint: stored, so that a second run can see that nothing has changed.
         demands: those of a model that the data are to fit.
         corrections: decisions about single rows.
-        on_rows: told how many rows were read since it was told last, and ``total``: how many there are, if known.
+        on_rows: told how many rows were read since it was told last.
         on_step: told what begins after reading.
 
     Returns:
@@ -252,7 +252,7 @@ class _Builder:
         values = LabelValues(source.name, columns.label, place=source.place, most=self.data.max_labels)
         return _Intake(part, columns, values)
 
-    def read_all(self, on_rows: Callable[..., None]) -> None:
+    def read_all(self, on_rows: Callable[[int], None]) -> None:
         """Every source into the partitions. Raises DataError when a source has no rows."""
         with Preparation() as preparation:
             for index, intake in enumerate(self.intakes):
@@ -260,19 +260,9 @@ class _Builder:
                 recipe = self._recipe(intake.part)
                 for (batch, texts), prepared in preparation.each(self._batches(intake), recipe):
                     self._take(batch, texts, prepared, recipe=recipe, index=index)
-                    on_rows(len(batch) + sum(batch.skipped.values()), total=self._total(index))
+                    on_rows(len(batch) + sum(batch.skipped.values()))
                 if self.tally.rows == before:
                     raise DataError(f"{intake.part.source.name} has no rows", hint="A header alone is not enough.")
-
-    def _total(self, index: int) -> float | None:
-        """Rows of all sources while one is read; those after it are judged by their size beside those before."""
-        sources = [intake.part.source for intake in self.intakes]
-        known = [source.total for source in sources[: index + 1]]
-        if None in known:
-            return None
-        rows = sum(filter(None, known))
-        sizes = [source.size for source in sources]
-        return rows if len(known) == len(sources) else rows * sum(sizes) / max(sum(sizes[: index + 1]), 1)
 
     def _batches(self, intake: _Intake) -> Iterator[tuple[tuple[Batch, list[str]], list[str], list[str]]]:
         """Each batch and its texts; its texts and raw texts."""

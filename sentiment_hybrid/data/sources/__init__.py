@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ __all__ = [
     "kind_of",
     "open_source",
     "open_stream",
+    "rows_in",
     "texts_of",
     "value_text",
     "with_progress",
@@ -93,6 +95,15 @@ def open_source(spec: str, data: Data, *, offline: bool = False) -> Source:
     source = _opened_source(spec, data, offline=offline)
     source.limit = Limit(data.max_text_bytes)
     return source
+
+
+def rows_in(sources: Sequence[Source]) -> float | None:
+    """Rows in all; sources that are not begun yet are judged by their size beside those before them."""
+    known = list(itertools.takewhile(lambda total: total is not None, (source.total for source in sources)))
+    rows, sizes = sum(filter(None, known)), [source.size for source in sources]
+    if len(known) == len(sources):
+        return rows
+    return rows * sum(sizes) / size if (size := sum(sizes[: len(known)])) else None
 
 
 def with_progress(source: Source, columns: Sequence[str]) -> Iterator[Batch]:
