@@ -95,7 +95,7 @@ def differences(compared: Sequence[tuple[Any, str, str]]) -> None:
     columns = ["models", "metric", "better", f"points [{level:g} % interval]", "p"]
     console.table(f"Differences on {count(one.rows, 'text')}", columns, rows, left=3)
     console.say(
-        f"p: of no difference, corrected for {len(compared)} pairs (Holm); each interval is that of its pair alone."
+        f"p and intervals are corrected for {len(compared)} pairs (Holm): an interval holds 0 where neither is better."
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
 from sentiment_hybrid.engine.inference import onnx_export
-from sentiment_hybrid.engine.inference.model_directory import LoadedModel, load_model
+from sentiment_hybrid.engine.inference.model_directory import LoadedModel, checksums, load_model
 from sentiment_hybrid.engine.inference.onnx_export import Check
 from sentiment_hybrid.engine.inference.onnx_runtime import PACKAGES, OnnxBackend, digests, is_export, require
 from sentiment_hybrid.engine.inference.predictor import model_directory, published
@@ -138,7 +138,8 @@ def _write(loaded: LoadedModel, aside: Path, *, quantize: Quantize | None) -> No
 
 def _describe(aside: Path, loaded: LoadedModel, facts: dict[str, Any]) -> None:
     """Write model.json: that of the model, plus ``facts`` about the graph."""
-    write_json(aside / paths.MODEL_JSON, {**asdict(loaded.info), "encoder_inside": True, "onnx": facts})
+    info = replace(loaded.info, encoder_inside=True, files=checksums(aside, encoder=False))
+    write_json(aside / paths.MODEL_JSON, {**asdict(info), "onnx": facts})
 
 
 def _facts(aside: Path, loaded: LoadedModel, kind: str) -> dict[str, Any]:

@@ -168,7 +168,7 @@ def _near_choice(annotation: Any, value: Any) -> str:
 
 def _near_key(place: _Place) -> str:
     """The probable meaning of an unknown key: a similar name, or the same name elsewhere."""
-    *above, name = place
+    *above, name = place or ("",)  # an unknown key at the top that is no text has no place
     section = section_at(above)
     here = list(section.model_fields) if section is not None else _RANGE_KEYS
     if name in here:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from sentiment_hybrid.config.schema import ScratchEncoder
 from sentiment_hybrid.errors import DataError, SourceError
+from sentiment_hybrid.files import read_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -24,6 +25,8 @@ _SPECIAL_FILE = "special_tokens_map.json"
 #: Variation selectors and skin tones; removed, so that all variants of an emoji are one token.
 _DROPPED = "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]"
 _LONGEST_ADDED = 100
+#: Bytes of a tokenizer.json, at most: several times the largest vocabularies.
+_LARGEST_FILE = 200_000_000
 
 
 class Tokenizer:
@@ -49,16 +52,14 @@ class Tokenizer:
         Raises:
             Exception: the file is damaged; the tokenizers library raises no more specific type.
         """
-        from tokenizers import Tokenizer as Backend
-
         file = directory / TOKENIZER_FILE
         if not file.is_file():
             return None
         settings: dict[str, Any] = {}
         for name in (_SPECIAL_FILE, SETTINGS_FILE):
             if (directory / name).is_file():
-                settings |= json.loads((directory / name).read_text(encoding="utf-8"))
-        tokenizer = cls(Backend.from_file(str(file)), settings)
+                settings |= read_json(directory / name)
+        tokenizer = cls(_backend(file), settings)
         if tokenizer.pad_token_id is None and pad_token_id is not None:
             settings["pad_token"] = tokenizer.backend_tokenizer.id_to_token(pad_token_id)
         return tokenizer if tokenizer.pad_token_id is not None else None
@@ -153,6 +154,23 @@ class Tokenizer:
         document = {"tokenizer_class": "PreTrainedTokenizerFast", **self.settings}
         text = json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
         (directory / SETTINGS_FILE).write_text(text, encoding="utf-8")
+
+
+def _backend(file: Path) -> Backend:
+    """What a tokenizer.json describes, tried once: some damage shows only in use."""
+    from tokenizers import Tokenizer as Backend
+
+    if file.stat().st_size > _LARGEST_FILE:
+        raise ValueError(f"{file.name} has {file.stat().st_size:,} bytes")
+    try:
+        backend = Backend.from_file(str(file))
+        backend.encode("a")
+    except BaseException as error:
+        # A panic of the library's Rust code is no Exception, and would end the program.
+        if type(error).__name__ == "PanicException":
+            raise ValueError(f"{file.name} is damaged: {error}") from error
+        raise
+    return backend
 
 
 #: Pieces that BPE does not merge across: masked handles and links, contractions, single pictographs, words, numbers,

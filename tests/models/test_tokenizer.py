@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -30,10 +31,65 @@ def learned(*, vocab_size: int = 420, lowercase: bool = False) -> Tokenizer:
 CASED, FOLDED = learned(), learned(lowercase=True)
 
 
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tokenizer, to be damaged."""
+    folder = tmp_path_factory.mktemp("damaged")
+    CASED.save_pretrained(folder)
+    return folder
+
+
+WHOLE = CASED.backend_tokenizer.to_str(pretty=True).encode()
+
+
 def pieces(text: str, tokenizer: Tokenizer = CASED) -> list[str]:
     """Each token as text."""
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     return [tokenizer.decode([number]) for number in ids]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    at=st.integers(0, 10**6),
+    change=st.sampled_from(["flip", "cut", b"null", b"-1", b"9" * 12, b"{}", b"[]", b'"x"', b"true", b",", b"}"]),
+    bit=st.integers(0, 7),
+)
+def test_a_damaged_file_is_an_exception_and_never_ends_the_program(
+    damaged: Path, at: int, change: str | bytes, bit: int
+) -> None:
+    whole = bytearray(WHOLE)
+    at %= len(whole)
+    if change == "flip":
+        whole[at] ^= 1 << bit
+    else:
+        whole[at:] = b"" if change == "cut" else bytes(change) + whole[at + bit :]
+    (damaged / "tokenizer.json").write_bytes(whole)
+    with contextlib.suppress(Exception):  # a panic of Rust code, no Exception, passes
+        if (found := Tokenizer.load(damaged)) is not None:
+            found(TWEETS)
+
+
+@pytest.mark.parametrize("settings", ["[]", '{"pad_token": 5}', '{"pad_token": ["<pad>"]}', "[" * 5000, "\xff"])
+def test_damaged_settings_are_an_exception(damaged: Path, settings: str) -> None:
+    (damaged / "tokenizer.json").write_bytes(WHOLE)
+    (damaged / "tokenizer_config.json").write_text(settings, encoding="latin-1")
+    with pytest.raises((ValueError, TypeError)):
+        Tokenizer.load(damaged)
+
+
+def test_a_panic_of_the_library_is_an_exception(damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class PanicException(BaseException):  # as pyo3 calls its own
+        """Of Rust code."""
+
+    class Broken:
+        @staticmethod
+        def from_file(path: str) -> None:
+            raise PanicException("index out of bounds")
+
+    (damaged / "tokenizer_config.json").write_text("{}")
+    monkeypatch.setattr("tokenizers.Tokenizer", Broken)
+    with pytest.raises(ValueError, match="damaged: index out of bounds"):
+        Tokenizer.load(damaged)
 
 
 @settings(max_examples=200, deadline=None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from statistics import NormalDist
 from typing import Any, cast
 
 import numpy as np
@@ -122,7 +123,8 @@ COMPARED = ("macro_f1", "accuracy")
 class Comparison:
     """Two models on the same rows: differences are a - b; only_a counts rows that only a predicted correctly.
 
-    The p-values are corrected (Holm 1979) for ``pairs`` comparisons, those of one table.
+    P-values and intervals are corrected (Holm 1979) for ``pairs`` comparisons, those of one table. No interval
+    contradicts its p-value: 0 lies inside it where there is no measurable difference, and otherwise at its end at most.
     """
 
     rows: int
@@ -257,9 +259,10 @@ def compare(
 ) -> Comparison:
     """Compare two models on the same rows: all three (N,) class indices.
 
-    Differences (a - b) with percentile intervals of the paired bootstrap. The p-value of accuracy is that of the exact
-    McNemar test, the two-sided binomial test on the rows that only one of them predicted correctly (1.0 without any).
-    That of macro-F1 is from ``resamples`` random swaps of the two models' predictions in each row (Noreen 1989).
+    Differences (a - b) with percentile intervals of the paired bootstrap, made compatible with the tests: an interval
+    holds 0 unless its test excludes it. The p-value of accuracy is that of the exact McNemar test, the two-sided
+    binomial test on the rows that only one of them predicted correctly (1.0 without any). That of macro-F1 is from
+    ``resamples`` random swaps of the two models' predictions in each row (Noreen 1989).
     Raises ValueError for mismatched shapes.
     """
     from scipy.stats import binomtest
@@ -274,25 +277,57 @@ def compare(
     cells, level = _Cells.of(truth, first, second), _Level(confidence, resamples, seed)
     accuracy, macro_f1 = _paired_intervals(cells, level)
     mcnemar = float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
+    swaps = _p_value_of_swaps(cells, macro_f1.value, level)
     return Comparison(
         rows=int(truth.size),
         confidence=confidence,
-        macro_f1=Difference(**vars(macro_f1), p_value=_p_value_of_swaps(cells, macro_f1.value, level)),
-        accuracy=Difference(**vars(accuracy), p_value=mcnemar),
+        macro_f1=_compatible(Difference(**vars(macro_f1), p_value=swaps), confidence),
+        accuracy=_compatible(Difference(**vars(accuracy), p_value=mcnemar), confidence),
         only_a=only_a,
         only_b=only_b,
     )
 
 
 def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The comparisons of one table, with p-values corrected for multiple tests (Holm 1979)."""
+    """The comparisons of one table, p-values and intervals of each metric corrected for their number (Holm 1979).
+
+    An interval is at the level of its step of Holm's procedure: of m pairs of which k differ, the i-th smallest p-value
+    of those (from 0) is held against alpha / (m - i), the others against alpha / (m - k). It is stretched to that level
+    as a normal one would be.
+    """
     corrected = list(comparisons)
     for metric in COMPARED:
         differences = [getattr(one, metric) for one in comparisons]
-        for place, p_value in enumerate(holm_p_values([one.p_value for one in differences])):
-            difference = replace(differences[place], p_value=p_value)
-            corrected[place] = replace(corrected[place], **{metric: difference, "pairs": len(differences)})
+        p_values = holm_p_values([one.p_value for one in differences])
+        order = sorted(range(len(differences)), key=lambda place: differences[place].p_value)
+        found = sum(p < 1.0 - one.confidence for p, one in zip(p_values, comparisons, strict=True))
+        for step, place in enumerate(order):
+            one, difference = corrected[place], differences[place]
+            wide = _stretched(difference, one.confidence, tests=len(order) - min(step, found))
+            compatible = _compatible(replace(wide, p_value=p_values[place]), one.confidence)
+            corrected[place] = replace(replace(one, pairs=len(order)), **{metric: compatible})
     return corrected
+
+
+def _stretched(difference: Difference, confidence: float, *, tests: int) -> Difference:
+    """Its interval at the level that is left for each of several tests."""
+    alpha, quantile = 1.0 - confidence, NormalDist().inv_cdf
+    ratio = quantile(1.0 - alpha / tests / 2.0) / quantile(1.0 - alpha / 2.0)
+    value = difference.value
+    low, high = value - ratio * (value - difference.low), value + ratio * (difference.high - value)
+    return replace(difference, low=max(low, -1.0), high=min(high, 1.0))
+
+
+def _compatible(difference: Difference, confidence: float) -> Difference:
+    """Its interval without what its test excludes, and with 0 where the test does not exclude that.
+
+    Test and bootstrap are made differently, and disagree where it is close (cf. Strassburger and Bretz 2008).
+    """
+    if difference.p_value >= 1.0 - confidence:
+        return replace(difference, low=min(difference.low, 0.0), high=max(difference.high, 0.0))
+    if difference.value > 0.0:
+        return replace(difference, low=max(difference.low, 0.0))
+    return replace(difference, high=min(difference.high, 0.0))
 
 
 def holm_p_values(p_values: Sequence[float]) -> list[float]:

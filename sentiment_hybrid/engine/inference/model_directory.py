@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 #: Fields that model.json of earlier versions lacks.
 _LATER_FIELDS = {"parent", "trained_on_valid", "temperature", "encoder_family", "label_coding", "text_column"}
-_LATER_FIELDS |= {"valid", "data", "name"}
+_LATER_FIELDS |= {"valid", "data", "name", "files"}
+#: Files of a tokenizer or an encoder that decide what is computed; the weights have checksums of their own.
+_SMALL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 
 
@@ -59,6 +61,8 @@ class ModelInfo:
     created: str
     train_rows: Annotated[int, Field(ge=0, le=10**12)]
     weights_sha256: str = ""
+    #: sha256 of the other files that decide what is computed, by name, such as ``tokenizer/tokenizer.json``.
+    files: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
     #: For a fine-tuned model: path, weights_sha256, run_id and created of the original model, and its parent.
@@ -132,7 +136,37 @@ def save_model(
         if seen is not None:
             seen.save(aside / paths.SEEN_TEXTS)
         digest = sha256(aside / paths.MODEL_WEIGHTS)
-        write_json(aside / paths.MODEL_JSON, {**asdict(info), "encoder_inside": bundle, "weights_sha256": digest})
+        info = replace(info, encoder_inside=bundle, weights_sha256=digest, files=checksums(aside, encoder=bundle))
+        write_json(aside / paths.MODEL_JSON, asdict(info))
+
+
+def checksums(directory: Path, *, encoder: bool) -> dict[str, str]:
+    """sha256 of the tokenizer's files of a model directory and, with ``encoder``, of those of the encoder inside."""
+    places = {paths.TOKENIZER_DIR: directory / paths.TOKENIZER_DIR}
+    if encoder:
+        places[paths.ENCODER_DIR] = _encoder_inside(directory)
+    return {
+        f"{place}/{name}": sha256(folder / name)
+        for place, folder in places.items()
+        for name in _SMALL_FILES
+        if (folder / name).is_file()
+    }
+
+
+def check_files(directory: Path, info: ModelInfo, *, encoder: bool) -> None:
+    """Raises ModelError when a file is not the one that was saved; earlier versions noted none."""
+    for name, found in checksums(directory, encoder=encoder).items():
+        if info.files.get(name, found) != found:
+            raise ModelError(
+                f"{name} of {directory} is not the file that was saved with this model",
+                hint="Restore the directory, or train again.",
+            )
+
+
+def _encoder_inside(directory: Path) -> Path:
+    """Where a model directory keeps its encoder; models that were packed together have one, beside them."""
+    inside, beside = (place / paths.ENCODER_DIR for place in (directory, directory.parent))
+    return beside if beside.is_dir() and not inside.exists() else inside
 
 
 def read_info(directory: Path) -> ModelInfo:
@@ -202,6 +236,7 @@ def load_model(directory: Path, *, encoder: str | Path | None = None, offline: b
     if not weights_path.is_file():
         raise _no_model(directory)
     settings = head_config(info.head, info.head_config)
+    check_files(directory, info, encoder=info.encoder_inside)
     loaded = _load_encoder(directory, info, encoder, offline)
     try:
         weights = load_file(weights_path)
@@ -235,9 +270,7 @@ def _load_encoder(directory: Path, info: ModelInfo, given: str | Path | None, of
     from sentiment_hybrid.models.encoder.module import max_positions
 
     if info.encoder_inside:
-        # Models of a pack share the encoder beside them.
-        inside, beside = (place / paths.ENCODER_DIR for place in (directory, directory.parent))
-        loaded = load_encoder_dir(beside if beside.is_dir() and not inside.exists() else inside)
+        loaded = load_encoder_dir(_encoder_inside(directory))
         hint = "The model directory is damaged; train again."
     else:
         name = str(given) if given is not None else info.encoder_name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import shlex
 from collections.abc import Callable, Sequence
@@ -15,9 +14,9 @@ import numpy as np
 from sentiment_hybrid import paths
 from sentiment_hybrid.borrowed import Borrowed
 from sentiment_hybrid.engine.batches import TokenizedTexts, pack, padded_ids, tokenize
-from sentiment_hybrid.engine.inference.model_directory import ModelInfo, read_info
+from sentiment_hybrid.engine.inference.model_directory import ModelInfo, check_files, read_info
 from sentiment_hybrid.errors import ModelError
-from sentiment_hybrid.files import sha256
+from sentiment_hybrid.files import read_json, sha256
 from sentiment_hybrid.models.tokenizer import Tokenizer
 
 #: Packages of the extra `onnx`; each has the name of its module.
@@ -75,6 +74,7 @@ class OnnxBackend:
         self.directory = directory
         self.info: ModelInfo = read_info(directory)
         facts = _facts(directory)
+        check_files(directory, self.info, encoder=False)
         self.kind: str = facts["kind"]
         self.tokenizer = _tokenizer(directory / paths.TOKENIZER_DIR, facts["pad_id"])
         self._session = _session(directory / paths.ONNX_MODEL, _providers(device))
@@ -148,8 +148,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def _facts(directory: Path) -> dict[str, Any]:
     """The ``onnx`` section of model.json, checked against the graph."""
     path = directory / paths.MODEL_JSON
-    document = json.loads(path.read_text(encoding="utf-8"))
-    facts = document.get("onnx")
+    facts = read_json(path).get("onnx")
     wanted = {"kind": str, "pad_id": int, "sha256": dict}
     if not isinstance(facts, dict) or any(not isinstance(facts.get(key), kind) for key, kind in wanted.items()):
         raise ModelError(f"{path} is damaged: it does not describe an export", hint="Export the model again.")

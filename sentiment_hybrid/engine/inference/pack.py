@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from sentiment_hybrid import paths
-from sentiment_hybrid.engine.inference.model_directory import LoadedModel
+from sentiment_hybrid.engine.inference.model_directory import LoadedModel, checksums
 from sentiment_hybrid.errors import ModelError
 from sentiment_hybrid.files import save_tensors, sha256, write_json
 from sentiment_hybrid.models.encoder.hub import load_encoder_dir, save_encoder
@@ -46,6 +46,7 @@ def pack(models: Sequence[LoadedModel], directory: Path) -> None:
             encoder_fingerprint=fingerprint,
             encoder_inside=True,
             weights_sha256=sha256(place / paths.MODEL_WEIGHTS),
+            files=checksums(place, encoder=True),
         )
         write_json(place / paths.MODEL_JSON, asdict(info))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import time
@@ -457,6 +458,67 @@ def test_holms_correction_is_that_of_the_pairs_of_a_table(p_values: list[tuple[f
     assert [one.macro_f1.p_value for one in corrected] == pytest.approx(holm_by_hand([f1 for f1, _ in p_values]))
     assert [one.accuracy.p_value for one in corrected] == pytest.approx(holm_by_hand([acc for _, acc in p_values]))
     assert all(one.pairs == len(pairs) for one in corrected)
+
+
+def contradicts(one: metrics.Comparison, metric: str) -> bool:
+    """Whether the interval of a difference and what is said of it exclude each other."""
+    found, sign = getattr(one, metric), one.better(metric)
+    if not found.low <= found.value <= found.high:
+        return True
+    return found.low < 0.0 < found.high if sign else not found.low <= 0.0 <= found.high
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rights=st.lists(st.floats(0.3, 0.95), min_size=2, max_size=4),
+    rows=st.integers(8, 400),
+    classes=st.integers(2, 4),
+    confidence=st.sampled_from([0.8, 0.95, 0.99]),
+    seed=st.integers(0, 999),
+)
+def test_verdict_and_interval_never_contradict_each_other(
+    rights: list[float], rows: int, classes: int, confidence: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, classes, rows)
+    models = [np.where(rng.random(rows) < right, truth, rng.integers(0, classes, rows)) for right in rights]
+    pairs = [
+        metrics.compare(truth, a, b, confidence=confidence, resamples=100, seed=seed)
+        for a, b in itertools.combinations(models, 2)
+    ]
+    table = metrics.holm(pairs)
+    for metric in metrics.COMPARED:
+        assert not any(contradicts(one, metric) for one in [*pairs, *table])
+
+
+@given(
+    differences=st.lists(
+        st.tuples(st.floats(0.0, 0.2), st.floats(-0.5, 0.5), st.floats(0.0, 0.3), st.floats(0.0, 0.3)), max_size=9
+    )
+)
+def test_intervals_of_a_table_agree_with_its_p_values_and_are_no_narrower_than_alone(
+    differences: list[tuple[float, float, float, float]],
+) -> None:
+    pairs = []
+    for p_value, value, below, above in differences:
+        gap = metrics.Difference(value, max(value - below, -1.0), min(value + above, 1.0), p_value if value else 1.0)
+        pairs.append(metrics.Comparison(10, 0.95, gap, gap, 3, 1))
+    for alone, one in zip(pairs, metrics.holm(pairs), strict=True):
+        assert not contradicts(one, "accuracy")
+        if not one.better("accuracy"):
+            assert one.accuracy.low <= alone.accuracy.low + 1e-12
+            assert one.accuracy.high >= alone.accuracy.high - 1e-12
+
+
+def test_the_interval_of_each_pair_is_at_the_level_of_its_step() -> None:
+    def pair(p_value: float) -> metrics.Comparison:
+        gap = metrics.Difference(0.1, 0.1 - 0.0196, 0.1 + 0.0196, p_value)
+        return metrics.Comparison(10, 0.95, gap, gap, 3, 1)
+
+    corrected = metrics.holm([pair(0.9), pair(0.001), pair(0.02), pair(0.04)])
+    # 0.001 is held against 5 % / 4; the others, of which none passes, against 5 % / 3.
+    widths = [round(100 * (one.accuracy.high - one.accuracy.value), 2) for one in corrected]
+    assert widths == [2.39, 2.5, 2.39, 2.39]
 
 
 def test_three_hundred_thousand_rows_cost_seconds_not_minutes() -> None:

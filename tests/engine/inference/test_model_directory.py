@@ -166,8 +166,33 @@ def test_a_model_keeps_the_tokenizer_that_it_was_trained_with(make_session, tmp_
     assert loaded.tokenizer(text)["input_ids"] == wanted(text)["input_ids"]
 
 
+def forget_checksums(directory: Path) -> None:
+    """As a model of an earlier version, which noted none of its small files."""
+    document = directory / paths.MODEL_JSON
+    facts = json.loads(document.read_text())
+    del facts["files"]
+    document.write_text(json.dumps(facts))
+
+
+@pytest.mark.parametrize("bundle", [True, False])
+def test_one_flipped_bit_in_any_file_that_decides_an_answer_is_noticed(make_session, tmp_path, bundle):
+    save(make_session("lstm"), tmp_path / "model", bundle=bundle)
+    small = [file for file in (tmp_path / "model").rglob("*.json") if file.name != paths.MODEL_JSON]
+    assert {file.name for file in small} >= {"tokenizer.json", "tokenizer_config.json"} | (
+        {"config.json"} if bundle else set()
+    )
+    for file in small:
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
+        with pytest.raises(ModelError, match=rf"{file.name} of .* is not the file that was saved"):
+            load_model(tmp_path / "model")
+        file.write_bytes(whole)
+    load_model(tmp_path / "model")
+
+
 def test_a_damaged_tokenizer_of_a_model_is_told(make_session, tmp_path):
     save(make_session("lstm"), tmp_path / "model", bundle=False)
+    forget_checksums(tmp_path / "model")
     (tmp_path / "model" / paths.TOKENIZER_DIR / "tokenizer.json").write_text("{")
     with pytest.raises(EncoderError, match=r"the tokenizer in .* cannot be loaded") as caught:
         load_model(tmp_path / "model")
@@ -218,6 +243,7 @@ def damage(directory: Path, kind: str) -> None:
     elif kind == "truncated encoder":
         os.truncate(directory / paths.ENCODER_DIR / "model.safetensors", 200)
     elif kind == "broken tokenizer":
+        forget_checksums(directory)
         (directory / paths.ENCODER_DIR / "tokenizer.json").write_text("{")
     elif kind == "pickle":
         weights.unlink()
