@@ -29,6 +29,7 @@ from sentiment_hybrid.errors import DatabaseError, DataError, ModelError, Senthy
 from sentiment_hybrid.heads import HEADS
 from sentiment_hybrid.reporting import paper
 from sentiment_hybrid.reporting.page.content import (
+    Check,
     Coverage,
     Curve,
     DataCard,
@@ -56,6 +57,8 @@ _MISTAKES, _LONGEST = 20, 2_000
 _MOST_MODELS = 12
 _TARGETS = (0.95, 0.98)
 _CURVE_POINTS = 200
+#: What is shown of a row that a check has flagged.
+_FLAGGED = ("row", "text", "label", "likely_label", "why", "detail", "confidence")
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,7 @@ def gather(config: Config, names: Sequence[str] = (), *, slice_by: str | None = 
     notes: list[str] = []
     tests = latest_tests(config, names, notes)
     groups = [_group(config, some, notes, slice_by=slice_by, whole=whole) for some in _on_the_same_rows(tests)]
+    data = _data_card(config, notes) if whole else None
     return Report(
         title=f"{config.project.name}: report",
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -129,8 +133,8 @@ def gather(config: Config, names: Sequence[str] = (), *, slice_by: str | None = 
         groups=groups,
         curves=_curves(config, tests) if whole else [],
         searches=_searches(config, notes) if whole else [],
-        data=_data_card(config, notes) if whole else None,
-        check=_check(config, notes) if whole else None,
+        data=data,
+        check=_check(config, data, notes) if whole else None,
         repeat=_repeat(tests),
         notes=notes,
     )
@@ -377,16 +381,22 @@ def _data_card(config: Config, notes: list[str]) -> DataCard | None:
         return None
 
 
-def _check(config: Config, notes: list[str]) -> dict[str, Any] | None:
-    """The summary that `senthy check` left."""
-    path = config.paths.results_dir / "check.json"
+def _check(config: Config, data: DataCard | None, notes: list[str]) -> Check | None:
+    """What the last `senthy check` found, if it was on the data of now."""
+    path = paths.check_json(config.paths.results_dir)
     if not path.is_file():
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return flat({key: value for key, value in found.items() if not isinstance(value, list)})
-    except (OSError, ValueError, AttributeError) as error:
-        notes.append(f"{path} cannot be read: {error}")
+        if data is not None and found["data_fingerprint"] != data.fingerprint:
+            notes.append(f"{path} is about other data; run senthy check again")
+            return None
+        examples = found["examples"].values()
+        flagged = [{name: row[name] for name in _FLAGGED} for rows in examples for row in rows[:_MISTAKES]]
+        tokens = [token for token in found["artefacts"] if token["gives_away"]]
+        return Check(str(found["created"]), int(found["rows"]), found["counts"], flagged, tokens)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        notes.append(f"{path} is damaged, or of another version; run senthy check again")
         return None
 
 

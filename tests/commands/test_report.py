@@ -226,3 +226,27 @@ def test_mistakes_are_explained_by_the_words_of_their_texts_unless_the_model_has
     content = report.gather(config)
     report.explain_mistakes(config, content, Runtime())
     assert sum("another model is in" in line for line in content.notes) == 2
+
+
+def test_what_a_check_found_is_on_the_page_if_it_was_on_this_data(tested: Project) -> None:
+    config = tested.config()
+    assert report.gather(config).data is not None
+    row = {name: name for name in ("row", "text", "label", "likely_label", "why", "detail", "confidence")}
+    found = {
+        "data_fingerprint": entries_of(tested)[0]["data_fingerprint"], "created": "now", "rows": 9,
+        "counts": {"label error": 1}, "examples": {"label error": [{**row, "id": "t1"}]}, "artefacts": [],
+    }  # fmt: skip
+    place = paths.check_json(config.paths.results_dir)
+    place.write_text(json.dumps(found), encoding="utf-8")
+    check = report.gather(config).check
+    assert check is not None
+    assert (check.counts, check.flagged) == ({"label error": 1}, [row])
+    for content, words in (
+        (json.dumps({**found, "data_fingerprint": "x"}), "other data"),
+        (json.dumps({**found, "examples": {"label error": [{}]}}), "damaged"),
+        ("[]", "damaged"),
+    ):
+        place.write_text(content, encoding="utf-8")
+        again = report.gather(config)
+        assert again.check is None
+        assert any(words in line for line in again.notes)

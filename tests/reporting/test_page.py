@@ -16,6 +16,7 @@ from sentiment_hybrid.engine.evaluation import metrics
 from sentiment_hybrid.engine.evaluation.slices import Membership
 from sentiment_hybrid.reporting.page.charts import Axis, Bar, Series, chart, intervals
 from sentiment_hybrid.reporting.page.content import (
+    Check,
     Coverage,
     Curve,
     DataCard,
@@ -59,6 +60,10 @@ def report() -> Report:
     curves = [Curve("run-1", "run-1", epochs, f"project: {HOSTILE}", {"seed": 1}), Curve("run-2", "run-2", [], "", {})]
     labels = np.arange(200) % 2
     comparison = metrics.compare(labels, labels, 1 - labels, resamples=50)
+    row = {"row": 3, "text": HOSTILE, "label": "a", "likely_label": "b", "why": "label error", "detail": "",
+           "confidence": "0.9"}  # fmt: skip
+    token = {"token": HOSTILE, "label": "a", "texts": 30, "share": 0.99}
+    check = Check("2026-01-02", 100, {"label error": 1}, [row], [token])
     group = Group(
         "Test split", 200, LABELS, models, ModelFigures("baseline", models[0].scores), [(comparison, "a", "b")]
     )
@@ -67,7 +72,7 @@ def report() -> Report:
         groups=[group],
         searches=[Search("study", [(0, 0.5), (2, 0.7)], 1, 0, {"dropout": 0.1}, {"dropout": 1.0})],
         data=DataCard("texts.csv", "tweet@2", "f" * 64, LABELS, {"train": [3, 4]}, {"dropped.empty": 2}),
-        check=None, repeat=["senthy train"], notes=["one note"],
+        check=check, repeat=["senthy train"], notes=["one note"],
     )  # fmt: skip
 
 

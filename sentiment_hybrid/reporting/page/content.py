@@ -132,6 +132,17 @@ class DataCard:
     report: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Check:
+    """What `senthy check` found: flagged rows by reason, the first of them, and tokens that give a label away."""
+
+    created: str
+    rows: int
+    counts: Mapping[str, int]
+    flagged: Sequence[Mapping[str, Any]]
+    tokens: Sequence[Mapping[str, Any]]
+
+
 @dataclass
 class Report:
     """Everything on the page; ``notes`` are what could not be read."""
@@ -143,6 +154,6 @@ class Report:
     curves: list[Curve]
     searches: list[Search]
     data: DataCard | None
-    check: Mapping[str, Any] | None
+    check: Check | None
     repeat: Sequence[str]
     notes: list[str]
