@@ -128,6 +128,11 @@ def quiet_broken_pipe() -> None:
         return
 
 
+def is_terminal(stream: Any) -> bool:
+    """Whether a standard stream is a terminal, or missing."""
+    return stream is None or bool(stream.isatty())
+
+
 class _Terminal:
     """stdout for rows of a user's file, if it is a terminal: control characters are escaped."""
 

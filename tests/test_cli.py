@@ -360,7 +360,7 @@ def test_all_verbs_are_there() -> None:
     assert plain | {f"config {verb}" for verb in ("show", "check", "init", "schema")} <= names
     files = {path.stem.replace("_", "-") for path in Path(commands.__file__).parent.glob("[a-z]*.py")}
     shared = {"dry-run"}  # by the verbs that train
-    shared |= {"packing"}  # a format of export
+    shared |= {"packing", "predict-rows"}  # of export and predict
     assert files - shared == {name.split()[0] for name in names}
 
 

@@ -24,9 +24,9 @@ import pytest
 import torch
 
 from sentiment_hybrid import cli, paths
-from sentiment_hybrid.commands import predict
+from sentiment_hybrid.commands import predict, predict_rows
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.data import normalizers, sources
+from sentiment_hybrid.data import normalizers
 from sentiment_hybrid.engine.batches import collate, tokenize
 from sentiment_hybrid.engine.inference import predictor as engine
 from sentiment_hybrid.engine.inference.model_directory import save_model
@@ -311,7 +311,7 @@ def test_a_file_that_changes_while_it_is_labelled_is_an_error(
     source = write_rows(tmp_path / "in.csv", [{"text": text} for text in TEXTS])
     target = tmp_path / "out.csv"
     target.write_text("what was there")
-    texts_of = sources.texts_of
+    texts_of = predict_rows.texts_of
 
     def while_it_grows(*args: Any, **options: Any) -> list[str | None]:
         # Rows were read, and the reader has not yet been asked for more of them.
@@ -319,7 +319,7 @@ def test_a_file_that_changes_while_it_is_labelled_is_an_error(
             file.write("one more\n")
         return texts_of(*args, **options)
 
-    monkeypatch.setattr(sources, "texts_of", while_it_grows)
+    monkeypatch.setattr(predict_rows, "texts_of", while_it_grows)
     with pytest.raises(SourceError, match=r"in\.csv changed while it was read"):
         run(input_file=source, output_file=None if to_stdout else target)
     assert target.read_text() == "what was there"
@@ -552,7 +552,7 @@ def test_a_full_pipe_is_answered_in_few_texts_at_first_and_then_in_many(
     monkeypatch: pytest.MonkeyPatch,
     sizes: list[int],
 ) -> None:
-    monkeypatch.setattr(predict, "_PATIENCE", 60.0)
+    monkeypatch.setattr(predict_rows, "_PATIENCE", 60.0)
     stdin(b"good film\n" * 2000)
     assert run().rows == 2000
     assert sizes == [256, 512, 1024, 208]
@@ -590,7 +590,7 @@ def test_reading_keeps_a_bounded_lead_over_the_model_and_the_writer(
 ) -> None:
     read, labelled, written = [0], [0], [0]
     leads: list[int] = []
-    joined, compute, rows = predict._joined, Predictor.compute, predict._rows
+    joined, compute, rows = predict_rows._joined, Predictor.compute, predict_rows._rows
 
     def reading(batches: Any) -> Any:
         read[0] += 1
@@ -607,9 +607,9 @@ def test_reading_keeps_a_bounded_lead_over_the_model_and_the_writer(
         return list(rows(*arguments))
 
     monkeypatch.setattr(engine, "CHUNK", 5)
-    monkeypatch.setattr(predict, "_joined", reading)
+    monkeypatch.setattr(predict_rows, "_joined", reading)
     monkeypatch.setattr(Predictor, "compute", computing)
-    monkeypatch.setattr(predict, "_rows", writing)
+    monkeypatch.setattr(predict_rows, "_rows", writing)
     source = write_rows(tmp_path / f"in.{ending}", [{"text": f"good {at}"} for at in range(400)])
     run(input_file=source, output_file=tmp_path / f"out.{ending}")
     assert (read[0], labelled[0], written[0]) == (80, 80, 80)
@@ -640,8 +640,8 @@ def test_a_text_that_comes_again_in_a_chunk_is_computed_once(
 def test_a_group_ends_where_its_texts_are_long(
     run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
 ) -> None:
-    monkeypatch.setattr(predict, "_READ", 2)
-    monkeypatch.setattr(predict, "_CHARACTERS", 100)
+    monkeypatch.setattr(predict_rows, "_READ", 2)
+    monkeypatch.setattr(predict_rows, "_CHARACTERS", 100)
     rows = [{"text": "good"}] * 6 + [{"text": "long " * 15}] * 4 + [{"text": "bad"}] * 3
     run(input_file=write_rows(tmp_path / "in.csv", rows), output_file=tmp_path / "out.csv")
     assert sizes == [6, 2, 2, 3]
@@ -656,7 +656,7 @@ def test_a_failed_write_ends_every_thread_and_leaves_the_old_file(
     target = tmp_path / "out" / f"out.{ending}"
     run("good", output_file=target)
     old, before = target.read_bytes(), set(threading.enumerate())
-    rows, calls = predict._rows, iter(range(99))
+    rows, calls = predict_rows._rows, iter(range(99))
 
     def full(*arguments: Any) -> Any:
         if next(calls) == 3:
@@ -664,7 +664,7 @@ def test_a_failed_write_ends_every_thread_and_leaves_the_old_file(
         return rows(*arguments)
 
     monkeypatch.setattr(engine, "CHUNK", 4)
-    monkeypatch.setattr(predict, "_rows", full)
+    monkeypatch.setattr(predict_rows, "_rows", full)
     with pytest.raises(OutputError, match="disk is full"):
         run(input_file=source, output_file=target)
     assert target.read_bytes() == old
