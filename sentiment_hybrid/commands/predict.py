@@ -44,11 +44,11 @@ class Request:
         text_column: the column to label; None means the configured one if it exists, else detected by name.
         table: table of an SQLite input.
         precision: auto, fp32, bf16, fp16 or int8; None means ``<model>.train.precision``.
-        encoder: where the encoder of the model is, if not where the model says.
+        encoder: local copy of the encoder of the model.
         backend: ``onnx`` runs an export: without ``model_dir``, that of ``head`` or the first one found.
         labels: choose among these labels of the model only, with renormalised probabilities; None means all.
         prefix: of the added columns; None means none, or ``senthy_`` if the input has one of their names.
-        resume: continue a stopped run of the same request behind its last complete block.
+        resume: continue a stopped run of the same request after its last complete block.
         safe_csv: in csv and tsv, put a ' before values that a spreadsheet would compute as formulas.
         explain: add a column ``explanation``: the words of the text with their weights for its label.
     """
@@ -97,7 +97,7 @@ class PredictResult:
     """Counts of what was labelled, and the output.
 
     ``texts`` and ``predictions`` are set for texts given as arguments whose predictions were not written, and so are
-    ``explanations`` if they were wanted.
+    ``explanations`` if they were requested.
     """
 
     model_dir: Path
@@ -235,7 +235,7 @@ def _predictor(request: Request) -> tuple[Predictor, Path]:
 
 
 def _directory(request: Request) -> Path:
-    """The directory of the model; says which it is, if that was not given."""
+    """The directory of the model; prints a note if it was not given."""
     from sentiment_hybrid.engine.inference.predictor import chosen_model
 
     models_dir = request.config.paths.models_dir
@@ -260,7 +260,7 @@ def _exported(models_dir: Path, head: str | None) -> Path:
 
 
 def _report(predictor: Predictor, skipped: int) -> None:
-    """Print what the output does not show."""
+    """Print notes on empty, truncated and unreadable texts."""
     if predictor.empty:
         note(f"no prediction for {count(predictor.empty, 'text')} (empty after cleaning)")
     if predictor.truncated:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sentiment_hybrid.config.schema import Data
     from sentiment_hybrid.engine.inference.predictor import Predictor
 
-#: Settings of ``data`` that decide what is read.
+#: Settings of ``data`` that affect the rows read.
 _READING = ("table", "encoding", "delimiter", "quoting", "bad_rows", "max_text_bytes")
 #: The column that --explain adds.
 _EXPLANATION = "explanation"
@@ -37,7 +37,7 @@ _EXPLANATION = "explanation"
 _DIGITS = 6
 #: Rows read at a time; several of these batches are labelled together.
 _READ = 1024
-#: Seconds that a text from a pipe waits for others, and how many texts are answered together at first.
+#: Seconds that a text from a pipe waits for others, and the size of the first groups of such texts.
 _PATIENCE, _FEW = 0.05, 256
 #: Maximum number of characters labelled together, since texts may be long.
 _CHARACTERS = 4_000_000
@@ -47,8 +47,8 @@ _CHARACTERS = 4_000_000
 class Incoming:
     """The rows of an input: name, format, columns and, for parquet, Arrow types.
 
-    ``batches`` are lists of batches that are read together; those of a pipe are answered at once (``live``), and an
-    empty one means that the next may take a while. ``stamp`` changes with the content of a file.
+    ``batches`` are lists of batches that are read together; those of a pipe are labelled at once (``live``), and an
+    empty list means that the next one may take a while. ``stamp`` changes with the content of a file.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Incoming:
 
 @dataclass(frozen=True)
 class _Layout:
-    """How rows are written: format, all columns, those added, and what else the writer must know."""
+    """The output: format, all columns, the added ones, and options of the writer."""
 
     kind: str
     columns: list[str]
@@ -117,14 +117,14 @@ def open_rows(stack: contextlib.ExitStack, request: Request) -> Incoming:
 
 
 def _stamp(path: Path) -> tuple[int | str, ...]:
-    """What changes when a file does: its path, size and time, and those of an SQLite log beside it."""
+    """Identifies the content of a file: path, size and time, and those of an SQLite log beside it."""
     places = [place for place in (path, path.with_name(f"{path.name}-wal")) if place.is_file()]
     facts = [place.stat() for place in places]
     return (str(path.resolve()), *(number for one in facts for number in (one.st_size, one.st_mtime_ns)))
 
 
 def _piped(stack: contextlib.ExitStack, request: Request) -> Incoming:
-    """The rows of standard input; what goes to standard output is answered as it comes."""
+    """The rows of standard input; if they go to standard output, they are labelled as they arrive."""
     if sys.stdin is None:
         raise UsageError("standard input is not available", hint="Use --input FILE.")
     if request.output_file is not None:
@@ -167,9 +167,9 @@ def _batches(stack: contextlib.ExitStack, source: Source, *, size: int | None = 
 
 
 def _as_they_come(batches: Iterator[list[Batch]], ready: Callable[[float], bool]) -> Iterator[list[Batch]]:
-    """Batches that have come within `_PATIENCE`, together; few at first, so that the first answers come soon.
+    """Batches that arrive within `_PATIENCE`, together; small groups at first, so that the first answers come soon.
 
-    An empty list says that no further row is there yet.
+    An empty list means that no further row has arrived yet.
     """
     from sentiment_hybrid.engine.inference.predictor import CHUNK
 
@@ -226,7 +226,7 @@ def label_rows(
 
 
 def _layout(request: Request, predictor: Predictor, incoming: Incoming, column: str) -> _Layout:
-    """How rows are written: as they were read, as far as the format of the output allows."""
+    """The layout of the output: like the input, as far as the format allows."""
     output, quoting = request.output_file, request.data.quoting
     more = (_EXPLANATION,) if request.explain else ()
     added = predictor.columns_beside(incoming.columns, prefix=request.prefix, more=more)
@@ -253,7 +253,7 @@ def _layout(request: Request, predictor: Predictor, incoming: Incoming, column: 
 def _whole(
     stack: contextlib.ExitStack, request: Request, predictor: Predictor, incoming: Incoming, layout: _Layout
 ) -> Callable[[_Group, np.ndarray], object]:
-    """What writes groups to standard output, or to a file that cannot be resumed."""
+    """A function that writes groups to standard output, or to a file that cannot be resumed."""
     writer = stack.enter_context(open_writer(request.output_file, layout.columns, kind=layout.kind, **layout.style))
 
     def write(group: _Group, probabilities: np.ndarray) -> None:
@@ -273,9 +273,9 @@ def _parts(
     layout: _Layout,
     counts: Counter[str],
 ) -> Callable[[_Group, np.ndarray], object] | None:
-    """What writes groups from a file to a file, so that it can be resumed; None for anything else.
+    """A function that writes groups from a file to a file, resumably; None for other inputs and outputs.
 
-    ``counts`` becomes that of a stopped run that is resumed, and ``groups`` in it how many groups are there.
+    ``counts`` is set to that of a resumed run, with the number of its ``groups``.
     """
     output = request.output_file
     if output is None or not incoming.stamp or layout.kind == "sqlite":
@@ -310,7 +310,7 @@ def _parts(
 def _groups(
     incoming: Incoming, column: str, added: Sequence[str], *, most: int | None = None
 ) -> Iterator[_Group | None]:
-    """Batches joined into groups until there are enough rows or characters; None where more may take a while."""
+    """Batches joined into groups until there are enough rows or characters; None if more may take a while."""
     from sentiment_hybrid.engine.inference.predictor import CHUNK
 
     most = min(CHUNK, most or CHUNK)

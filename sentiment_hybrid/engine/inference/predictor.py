@@ -1,4 +1,4 @@
-"""A trained model as something that labels texts: the same clean -> tokenise -> model as in training."""
+"""Predictions of a trained model for new texts, cleaned and tokenised as in training."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ Backend = Literal["auto", "torch", "onnx"]
 #: streams.
 CHUNK = 16_384
 
-#: The head of mini that validation preferred.
+#: The head of mini with the best validation score.
 _MINI_HEAD = "han"
 
 PREDICTION_COLUMN = "prediction"
-#: Of the added columns, where a table has some of their names.
+#: Prefix of the added columns if a table already has one of their names.
 PREFIX = "senthy_"
 SCORE_COLUMN = "score"
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one text: the most probable label, its probability, and those of all labels.
+    """The prediction for one text: the most probable label, its probability, and the probabilities of all labels.
 
-    A text that is null, or of which cleaning leaves nothing, gets none: label and score are None, probabilities empty.
+    For a text that is null, or empty after cleaning, label and score are None, and probabilities are empty.
     """
 
     label: str | None
@@ -62,39 +62,39 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Texts on their way through: which of them are not empty, and the tokens of the M distinct ones of these."""
+    """Tokenised texts: the places of non-empty ones, and the tokens of the M distinct texts among them."""
 
     size: int
-    rows: np.ndarray  # (R,) places of those that are not empty
-    places: np.ndarray  # (R,) of each among the distinct ones
+    rows: np.ndarray  # (R,) indices of non-empty texts
+    places: np.ndarray  # (R,) index of each among the distinct texts
     shortened: np.ndarray  # (R,) bool, which are longer than ``max_text_bytes``
     tokenized: TokenizedTexts  # M texts
 
 
 class Predictor:
-    """Labels new texts with a model directory, with the normaliser, tokenizer, labels and sizes that it names.
+    """Predicts labels of new texts with a model directory, using its normaliser, tokenizer, labels and sizes.
 
     Args:
-        model: a model directory, or ``mini`` (``mini-lstm``, ``mini-han``), which ships in the package; None takes the
-            newest one in ``models/``, and mini where there is none.
+        model: a model directory, or ``mini`` (``mini-lstm``, ``mini-han``), which ships in the package; None is the
+            newest one in ``models/``, else mini.
         device: ``auto``, ``cpu``, ``cuda`` (or ``cuda:1``), ``mps``.
-        encoder: where a copy of the encoder lies, for a model that names one and does not hold it.
-        offline: never reach a network.
-        cache_dir: where nltk data of the classic normaliser lie or go; None is the system's cache folder.
+        encoder: local copy of the encoder, for a model that does not include it.
+        offline: never use the network.
+        cache_dir: directory of nltk data for the classic normaliser; None is the system's cache directory.
         token_budget: tokens per forward pass, padding included.
-        precision: ``auto`` is bf16 where the device has it; ``fp32`` agrees to more digits between machines; ``int8``
-            computes the encoder's products with eight bits, on CPUs, and preparing it takes seconds.
-        backend: ``onnx`` runs what ``senthy export`` wrote, in the precision that it was written in; ``auto`` sees
-            which it is.
-        labels: answer among these labels of the model alone (two or more), their probabilities renormalised; None is
+        precision: ``auto`` is bf16 if the device supports it; ``fp32`` is reproducible to more digits; ``int8``
+            quantizes the encoder's matrix products, on CPUs only, which takes seconds to prepare.
+        backend: ``onnx`` runs an export of ``senthy export``, in its own precision; ``auto`` detects the kind of
+            model.
+        labels: choose among these labels of the model only (two or more), with renormalised probabilities; None is
             all.
-        max_text_bytes: what of a text lies beyond so many UTF-8 bytes is not read; the text counts as truncated.
+        max_text_bytes: longer texts are cut to this number of UTF-8 bytes, and counted as truncated.
 
     Raises:
         LabelError: the model does not have one of ``labels``, or fewer than two are given.
         ModelError: there is no model, or it is damaged, unsafe or newer than this program.
-        EncoderError: the encoder that it names cannot be had, or is another one.
-        DataError: the model's normaliser needs nltk data that are not there.
+        EncoderError: its encoder is unavailable, or another one.
+        DataError: the model's normaliser needs nltk data that are missing.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Predictor:
         self._layout: AbstractContextManager[None] = nullcontext()
         #: Tokens computed so far: with many, the encoder's weights are prepared for inference.
         self.tokens = 0
-        #: Texts seen so far that got no prediction because nothing was in them.
+        #: Number of texts so far without a prediction, because they were empty.
         self.empty = 0
         #: Texts seen so far that are longer than the model's ``max_windows`` windows or than ``max_text_bytes``; their
         #: rest was not read.
@@ -144,12 +144,12 @@ class Predictor:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels it answers with, in the order of the probabilities, which is the model's."""
+        """The predicted labels, in the order of the probabilities, which is the model's."""
         return tuple(self.info.labels[place] for place in self._answers)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What its answers depend on, as plain values: equal ones mean equal answers on the same machine."""
+        """Everything that predictions depend on, as plain values: if equal, so are predictions on the same machine."""
         info = self.info
         how = self._onnx.kind if self._onnx is not None else self._compute.describe()
         return {
@@ -171,18 +171,18 @@ class Predictor:
     def predict(self, texts: Iterable[str | None]) -> list[Prediction]: ...
 
     def predict(self, texts: str | Iterable[str | None]) -> Prediction | list[Prediction]:
-        """Predictions in the order of the texts; of a single str, the one prediction.
+        """Predictions in input order; for a single str, one prediction.
 
-        Raises DataError for a text that is neither str nor null, with its place and what it is.
+        Raises DataError for a text that is neither str nor null, with its position and type.
         """
         if isinstance(texts, str):
             return self.prediction(self.compute(self.prepare([texts]))[0])
         return list(self.stream(texts))
 
     def stream(self, texts: Iterable[str | None], *, chunk: int = CHUNK) -> Iterator[Prediction]:
-        """Predictions in order, one text after the other; no more than ``chunk`` texts are held at a time.
+        """Yield predictions in input order; at most ``chunk`` texts are in memory.
 
-        Raises DataError as `predict`, when that text is reached.
+        Raises DataError as `predict`, when it reaches such a text.
         """
         if isinstance(texts, str):
             raise _not_one(texts)
@@ -194,7 +194,7 @@ class Predictor:
             done += len(part)
 
     def predict_proba(self, texts: Sequence[str | None]) -> np.ndarray:
-        """Probabilities (N, C) float32, columns in the order of ``labels``; NaN for a text with nothing in it.
+        """Probabilities (N, C) float32, columns in the order of ``labels``; NaN for an empty text.
 
         Raises DataError as `predict`, and for a single str.
         """
@@ -261,7 +261,7 @@ class Predictor:
     def prepare(self, texts: Sequence[object], *, first: int = 0) -> Prepared:
         """Clean and tokenise, each distinct text once; may run in another thread, ahead of `compute`.
 
-        ``first`` is how many texts were before. Raises DataError as `predict`.
+        ``first`` is the number of preceding texts, for errors. Raises DataError as `predict`.
         """
         read: list[str | None] = [_text(value, first + at) for at, value in enumerate(texts)]
         short = Limit(self._max_text_bytes)(read)
@@ -296,7 +296,7 @@ class Predictor:
             with self._compute.borrowed():
                 self.tokens += tokenized.ids.size
                 if isinstance(self._layout, nullcontext):
-                    # Once it is worth the time, the encoder's weights are prepared for good: a stream comes in chunks.
+                    # Prepare the encoder's weights once, when the total of a stream's chunks makes it worthwhile.
                     self._layout = self._compute.layout(self._classifier.encoder, tokens=self.tokens)
                     self._layout.__enter__()
                 found = predict_probabilities(
@@ -311,17 +311,17 @@ class Predictor:
     def predict_frame(
         self, frame: pd.DataFrame, text_column: str | None = None, *, prefix: str | None = None
     ) -> pd.DataFrame:
-        """A copy of the frame with the columns ``prediction``, ``score`` and ``p_<label>``; rows and index stay.
+        """A copy of the frame with the columns ``prediction``, ``score`` and ``p_<label>``; same rows and index.
 
-        Texts with nothing in them get nulls.
+        Empty texts get nulls.
 
         Args:
-            frame: the texts and whatever else.
-            text_column: None is the one that the model was trained on, else found by name, as ``senthy data`` does.
-            prefix: of the added columns; None is none, or ``senthy_`` where the frame has one of those names.
+            frame: the texts, and any other columns.
+            text_column: None is the column of the training data, else detected by name, as by ``senthy data``.
+            prefix: of the added columns; None is none, or ``senthy_`` if the frame has one of those names.
 
         Raises:
-            ColumnError: no such column, or the frame has one of those names with the prefix too.
+            ColumnError: no such column, or the frame also has one of those names with the prefix.
             DataError: as `predict`.
         """
         names = [str(name) for name in frame.columns]
@@ -340,8 +340,8 @@ class Predictor:
     ) -> list[str]:
         """Names of the added columns, and ``more`` behind them, beside those of a table.
 
-        ``prefix`` stands before each; None is none, or ``senthy_`` where a column of the table has such a name, in
-        whatever case: readers of SQL know no case.
+        ``prefix``: None is none, or ``senthy_`` if the table has a column with such a name, ignoring case, as SQL
+        does.
         """
         taken = {name.casefold() for name in present}
         for start in [prefix] if prefix is not None else ["", PREFIX]:
@@ -354,13 +354,13 @@ class Predictor:
         )
 
     def columns_of(self, probabilities: np.ndarray, added: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-        """The added columns of probabilities (N, C), each (N,): labels as objects, None where there is none.
+        """The added columns of probabilities (N, C), each (N,): labels as objects, None without a prediction.
 
         ``added`` are their names, by default `added_columns`.
         """
         names = np.array([*self.labels, None], dtype=object)
         missing = np.isnan(probabilities).any(axis=1)
-        # Not argmax over NaN, and not max over it either: both would warn or choose.
+        # argmax and max over NaN would warn, or pick a class.
         best = np.where(missing, len(self.labels), np.nan_to_num(probabilities).argmax(axis=1))
         values: list[np.ndarray] = [names[best], probabilities.max(axis=1, initial=-np.inf), *probabilities.T]
         return dict(zip(added or self.added_columns, values, strict=True))
@@ -377,7 +377,7 @@ class Predictor:
 def published(models_dir: Path, head: str | None = None) -> Path:
     """The published model of a head, or of the first head that has one: lstm, han, linear.
 
-    Raises ModelError when there is none.
+    Raises ModelError if there is none.
     """
     heads = list(HEADS) if head is None else [head]
     for name in heads:
@@ -400,7 +400,7 @@ def chosen_model(models_dir: Path, given: Path | None, head: str | None) -> Path
     if given is not None:
         return model_directory(given)
     if head is not None:
-        # A head requested by name is not replaced by another model with other labels.
+        # A requested head is never replaced by another model, which may have other labels.
         return published(models_dir, head)
     if not (found := newest(models_dir)):
         directory = mini()
@@ -412,7 +412,7 @@ def chosen_model(models_dir: Path, given: Path | None, head: str | None) -> Path
 
 
 def newest(models_dir: Path) -> list[Path]:
-    """Model directories in ``models_dir``, trained or fine-tuned, the newest first; exports are none."""
+    """Model directories in ``models_dir``, trained or fine-tuned, the newest first; without exports."""
     models_dir = models_dir.expanduser()
     known = [place(models_dir, name) for place in (paths.published_model, paths.finetuned_model) for name in HEADS]
     others = sorted(models_dir.glob("[!.]*")) if models_dir.is_dir() else []
@@ -422,7 +422,7 @@ def newest(models_dir: Path) -> list[Path]:
 
 
 def _created(directory: Path) -> datetime:
-    """When a model was made; of one that does not say so, long ago."""
+    """The creation time of a model; the distant past if unknown."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         document = json.loads((directory / paths.MODEL_JSON).read_text(encoding="utf-8"))
         return datetime.fromisoformat(document["created"]).astimezone(UTC)
@@ -435,9 +435,9 @@ def mini(head: str | None = None) -> Path:
 
 
 def model_directory(name: Path | str) -> Path:
-    """The directory that a model's name means: a path, or ``mini``, ``mini-lstm``, ``mini-han``.
+    """The directory of a model: a path, or ``mini``, ``mini-lstm``, ``mini-han``.
 
-    A directory of that name in the working directory goes first.
+    A directory of that name in the working directory takes precedence.
     """
     path = recover(Path(name).expanduser())
     first, dash, head = str(name).partition("-")
@@ -450,11 +450,11 @@ def model_directory(name: Path | str) -> Path:
 
 
 def _text(value: object, place: int) -> str:
-    """A text as it goes to the normaliser; null is the empty text."""
+    """The text for the normaliser; null is the empty text."""
     if isinstance(value, str):
         if value.isascii():
             return value
-        # A lone surrogate (a damaged emoji, an undecodable argument) is no character: no tokenizer takes it.
+        # Tokenizers reject lone surrogates (a damaged emoji, an undecodable argument).
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if _is_null(value):
         return ""
