@@ -16,7 +16,6 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -134,10 +133,8 @@ class StateStore:
     ) -> StoredStates | None:
         """States of all windows; missing ones are encoded and stored first.
 
-        ``progress`` is called with the windows of each batch, and first with ``total``.
-
-        None if they cannot be stored; the reason is in ``refusal``, and logged once per folder. Shards that were
-        completed remain for the next time.
+        ``progress`` is called first with ``total``, then with the windows of each batch. None if they cannot be stored;
+        the reason is in ``refusal``, and logged once per folder. Shards that were completed remain for the next time.
         """
         why = ""
         keys = window_keys(tokenized)
@@ -147,7 +144,9 @@ class StateStore:
                 if len(missing):
                     self._prepare_folder(self._bytes(tokenized, missing), len(missing))
                     progress(0, total=len(missing))
-                for parts in self._turns():
+                number, processes = self.share
+                for turn in range(processes):  # this process's own parts first, then those of each other process
+                    parts = range((number + turn) % processes, PARTS, processes)
                     own = missing[np.isin(_part_of(keys[missing]), parts)]
                     if len(own):
                         self._fill(tokenized, keys, own, parts, token_budget, progress)
@@ -161,7 +160,7 @@ class StateStore:
             if stored is not None:
                 shards.describe(self.folder, self.identity, encoder=self.name)
                 return stored
-        self._refuse(why or "it is cleared again and again")
+        self._refuse(why or "it is cleared repeatedly")
         return None
 
     def _bytes(self, tokenized: TokenizedTexts, windows: np.ndarray) -> int:
@@ -187,11 +186,6 @@ class StateStore:
         self._check_room(needed)
         if needed >= _LARGE:
             log.info("storing token states of %s windows, %.1f GB, in %s", f"{windows:,}", needed / 1e9, self.root)
-
-    def _turns(self) -> list[list[int]]:
-        """The parts to fill in each turn: this process's own first, then those of each other process."""
-        number, processes = self.share
-        return [list(range((number + turn) % processes, PARTS, processes)) for turn in range(processes)]
 
     def _fill(
         self,
@@ -292,15 +286,6 @@ def window_keys(tokenized: TokenizedTexts) -> np.ndarray:
         hashlib.blake2b(ids[start:end], digest_size=KEY_BYTES).digest() for start, end in itertools.pairwise(bounds)
     )
     return np.frombuffer(digests, dtype=f"S{KEY_BYTES}")
-
-
-def stored_keys(folder: Path) -> set[bytes]:
-    """Keys of the windows in a store's folder; removes nothing, not even damaged shards."""
-    found: set[bytes] = set()
-    for path in folder.glob("shard-*/keys.npy"):
-        with suppress(OSError, ValueError, EOFError):  # damaged or being removed: its windows will be encoded again
-            found.update(np.load(path, allow_pickle=False).tolist())
-    return found
 
 
 def _half(keys: np.ndarray) -> np.ndarray:

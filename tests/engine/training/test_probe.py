@@ -9,7 +9,8 @@ import pytest
 
 from sentiment_hybrid.data.store import Examples
 from sentiment_hybrid.engine.device import resolve
-from sentiment_hybrid.engine.states.store import StateStore, stored_keys, window_keys
+from sentiment_hybrid.engine.states.shards import stored_keys
+from sentiment_hybrid.engine.states.store import StateStore, window_keys
 from sentiment_hybrid.engine.training.probe import Probe
 from sentiment_hybrid.errors import OutputError
 from sentiment_hybrid.models.encoder.hub import load_encoder
