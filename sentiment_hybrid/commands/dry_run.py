@@ -287,5 +287,5 @@ class Survey:
                 offline=self.runtime.offline,
             )  # fmt: skip
             texts, unread = teacher.uncached(rows)
-            notes.append(f"the teacher, {teacher.name}, answers {texts:,} texts, of which it reads {unread:,} first")
+            notes.append(f"the teacher, {teacher.name}, labels {texts:,} texts, {unread:,} of them not yet cached")
         return notes

@@ -193,10 +193,10 @@ def test_a_full_disk_costs_a_note_and_the_training_goes_on(
 def test_a_dry_run_says_how_many_texts_the_teacher_reads(taught: Any) -> None:
     distinct = len(set(training_texts(taught.config())))
     (before,) = dry_run.run(config_of(taught), ["linear"], "train")
-    assert f"answers {distinct} texts, of which it reads {distinct} first" in " ".join(before.notes)
+    assert f"labels {distinct} texts, {distinct} of them not yet cached" in " ".join(before.notes)
     train.run(config_of(taught), "linear", test=False)
     (after,) = dry_run.run(config_of(taught), ["linear"], "train")
-    assert f"answers {distinct} texts, of which it reads 0 first" in " ".join(after.notes)
+    assert f"labels {distinct} texts, 0 of them not yet cached" in " ".join(after.notes)
 
 
 def test_a_dry_run_of_joint_counts_the_further_texts_and_those_without_labels_for_the_teacher(taught: Any) -> None:
@@ -214,8 +214,8 @@ def test_a_dry_run_of_joint_counts_the_further_texts_and_those_without_labels_fo
     (found,) = dry_run.run(config, ["joint"], "train")
     assert 20 == len(chosen) + len(held_out) > len(held_out) > 0
     more = len(chosen) + 2
-    assert f"answers {len(set(training_texts(config))) + more} texts" in " ".join(found.notes)
-    assert f"{more} further texts come on top" in " ".join(found.notes)
+    assert f"labels {len(set(training_texts(config))) + more} texts" in " ".join(found.notes)
+    assert f"{more} further texts are added" in " ".join(found.notes)
 
 
 # --- texts without labels
