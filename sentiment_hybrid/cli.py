@@ -169,7 +169,7 @@ def _root(
     pass
 
 
-@command(app, "data")
+@command(app, "data", "corrections")
 def data(call: Call, *, refresh: bool = _REFRESH) -> None:
     """Read labelled texts, clean and split them, and store them in a database.
 
@@ -471,7 +471,7 @@ Mode = Literal["train", "optimize", "test"]
 _SAMPLED: dict[Mode, str] = {"train": "train.sample_size", "optimize": "hpo.sample_size", "test": "test.sample_size"}
 
 
-@command(app, "data", "each model", name="run-all", runtime=("resume", "encoder", "bundle_encoder"))
+@command(app, "data", "corrections", "each model", name="run-all", runtime=("resume", "encoder", "bundle_encoder"))
 def run_all(
     call: Call,
     *,

@@ -151,9 +151,8 @@ _HPO = _keys("hpo", "n_trials", epochs="--hpo-epochs")
 _HPO |= _keys("hpo", "timeout storage study_name workers sampler pruner")
 
 _PANELS = {
-    "data": _keys("data", "source train_source valid_source test_source")
-    | _COLUMNS
-    | _keys("data", "normalizer corrections"),
+    "data": _keys("data", "source train_source valid_source test_source") | _COLUMNS | _keys("data", "normalizer"),
+    "corrections": _keys("data", "corrections"),
     "columns": _COLUMNS,
     "files": _FILES,
     "training": _TRAIN | _keys("train", "sample_size") | _FIGURES,

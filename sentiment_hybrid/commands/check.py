@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.corrections import COLUMNS, row_id
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.store import Split, Store, open_store
-from sentiment_hybrid.data.writers import open_writer, without_formulas
+from sentiment_hybrid.data.writers import check_target, open_writer, without_formulas
 from sentiment_hybrid.engine.insight.artefacts import Artefact
 from sentiment_hybrid.engine.insight.examine import Features, Found, examine
 from sentiment_hybrid.engine.insight.table import WHYS, Finding, Table, merged, read_table, split_name
@@ -34,11 +35,11 @@ _BATCH = 1000
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What was found; ``report`` is the content of the JSON file."""
+    """What was found in the database, or in ``data_file``; ``report`` is the content of the JSON file."""
 
     csv: Path
     json: Path
-    source: str
+    data_file: str | None
     rows: int
     flagged: int
     kept_decisions: int
@@ -71,8 +72,10 @@ def run(
     Raises:
         DataError: and its kinds: the texts cannot be used.
         EncoderError: ``features`` is encoder, and it cannot be loaded.
+        UsageError: ``output`` has an unknown extension.
         OutputError: ``output`` holds something else, or cannot be written.
     """
+    check_target(output)
     with _opened(config, data_file, offline=runtime.offline) as store:
         table = read_table(store, splits)
         if not table.chosen.any():
@@ -88,7 +91,7 @@ def run(
                 json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8", errors="backslashreplace"
             )
         return CheckResult(
-            output, target, store.source, int(table.chosen.sum()), len(lines), len(decided.lines), report["counts"],
+            output, target, data_file, int(table.chosen.sum()), len(lines), len(decided.lines), report["counts"],
             found.artefacts, report,
         )  # fmt: skip
 
@@ -244,9 +247,10 @@ def show(result: CheckResult) -> None:
     console.say(f"flagged rows: {result.csv}")
     console.say(f"all results: {result.json}")
     if result.flagged:
+        source = f" --source {shlex.quote(result.data_file)}" if result.data_file else ""
         console.say(
             "Enter a label, keep or drop in the column `correction` where you are sure; then: "
-            f"senthy data --corrections {result.csv}"
+            f"senthy data{source} --corrections {shlex.quote(str(result.csv))}"
         )
 
 

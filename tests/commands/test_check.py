@@ -112,11 +112,20 @@ def test_corrected_rows_are_applied_and_not_flagged_again(flawed: Project, tmp_p
     assert not data.run(flawed.config(f"data.corrections={output}")).built
 
 
-def test_a_labelled_file_is_checked_without_a_database(make_project: Callable[..., Project], tmp_path: Path) -> None:
+def test_a_labelled_file_is_checked_without_a_database(
+    make_project: Callable[..., Project], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     project = make_project(prepare=False)
     source = write_toy_csv(tmp_path / "other.csv", 90)
+    lines = source.read_text(encoding="utf-8").splitlines()
+    lines[2:90:12] = [line.replace(",positive", ",negative") for line in lines[2:90:12]]
+    source.write_text("\n".join(lines) + "\n", encoding="utf-8")
     result, _ = checked(project, tmp_path / "check.csv", data_file=str(source), splits=("train", "valid", "test"))
     assert result.rows == 90
+    check.show(result)
+    told = capsys.readouterr().out
+    assert f"senthy data --source {source} --corrections {tmp_path / 'check.csv'}" in told
+    assert "label error" in told
     assert not project.config().paths.data_db.exists()
     assert not [path for path in (project.folder / "cache").iterdir() if path.name.startswith("check-")]
 

@@ -16,7 +16,9 @@ import numpy as np
 NGRAM = 4
 BANDS, ROWS = 16, 6
 SIMILARITY = 0.8
-_CHUNK = 20_000
+#: Characters of a text that are compared, and those of all texts that are hashed at once.
+_MOST = 4000
+_AT_ONCE = 2_000_000
 _GAP = "\0" * (NGRAM - 1)
 #: What does not make texts differ: spaces and punctuation; emoji do.
 _SPACES = re.compile(r"[\s!-/:-@\[-`{-~¡¿´‘’“”«»–—…]+")
@@ -46,10 +48,14 @@ def find_duplicates(
         progress: told how many texts were hashed since the last call.
     """
     bands = np.empty((BANDS, len(texts)), dtype=np.uint64)
-    for start in range(0, len(texts), _CHUNK):
-        some = [plain(text) for text in texts[start : start + _CHUNK]]
-        bands[:, start : start + len(some)] = _bands(some)
-        progress(len(some))
+    start, some, characters = 0, list[str](), 0
+    for text in texts:
+        some.append(plain(text))
+        characters += len(some[-1])
+        if characters >= _AT_ONCE or start + len(some) == len(texts):
+            bands[:, start : start + len(some)] = _bands(some)
+            progress(len(some))
+            start, some, characters = start + len(some), [], 0
     groups = _Groups(len(texts))
     found: list[tuple[int, int, float]] = []
     for number in range(BANDS):
@@ -67,10 +73,11 @@ def find_duplicates(
 def plain(text: str) -> str:
     """Letters, digits and emoji in lower case, words separated by one space; a text without any is itself.
 
-    Placeholders of handles and links are left out: two texts are not alike because both end in a link.
+    Placeholders of handles and links are left out: two texts are not alike because both end in a link. Of long texts,
+    only the beginning is compared.
     """
-    words = _SPACES.sub(" ", _REPEATED.sub(r"\1\1", text.lower().replace("@user", " "))).split()
-    return " ".join(word for word in words if word != "http") or text or " "
+    words = _SPACES.sub(" ", _REPEATED.sub(r"\1\1", text[:_MOST].lower().replace("@user", " "))).split()
+    return " ".join(word for word in words if word != "http") or text[:_MOST] or " "
 
 
 def jaccard(left: str, right: str) -> float:

@@ -21,6 +21,8 @@ _COMMON = 200
 _TEXTS = 3
 _SHARE = 0.2
 _NO_WORDS = re.compile(r"@\w+|#\w+|\bhttps?\S*|[\W\d_]+")
+#: Characters that are read of a text.
+_READ = 1000
 _STEP = 10_000
 
 
@@ -37,7 +39,7 @@ def find_other_languages(
     """
     identify = _identifier()
     sample = np.random.default_rng(seed).permutation(rows)[:_SAMPLE]
-    words_of_sample = [_NO_WORDS.sub(" ", texts[at]).split() for at in sample]
+    words_of_sample = [_words(texts[at]) for at in sample]
     languages = Counter(identify(" ".join(words))[0] for words in words_of_sample if _long(words))
     if not languages:
         return "", []
@@ -50,13 +52,17 @@ def find_other_languages(
     for done, at in enumerate(rows.tolist()):
         if done and done % _STEP == 0:
             progress(_STEP)
-        words = _NO_WORDS.sub(" ", texts[at]).split()
+        words = _words(texts[at])
         if not _long(words) or sum(word.lower() in common for word in words) >= _SHARE * len(words):
             continue
         language, certainty = identify(" ".join(words))
         if language != main and certainty >= CERTAIN:
             found.append(Finding(at, LANGUAGE, certainty, detail=language))
     return main, found
+
+
+def _words(text: str) -> list[str]:
+    return _NO_WORDS.sub(" ", text[:_READ]).split()
 
 
 def _long(words: Sequence[str]) -> bool:

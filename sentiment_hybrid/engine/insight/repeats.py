@@ -53,11 +53,15 @@ def _conflicts(table: Table, group: list[int]) -> list[Finding]:
         usual = int(votes.argmax()) if np.count_nonzero(votes == votes.max()) == 1 else -1
         if np.count_nonzero(votes) < 2:
             continue
+        first_of_label: dict[int, int] = {}
+        for place in places:
+            first_of_label.setdefault(int(table.labels[place]), place)
         for place in places:
             if table.chosen[place] and table.labels[place] != usual:
-                other = next(one for one in places if table.labels[one] != table.labels[place])
-                label = table.names[int(table.labels[other])]
-                detail = f"{place_of(table, other)} is {label}: {table.raws[other]}"
+                label = int(table.labels[place])
+                other = next(one for known, one in first_of_label.items() if known != label)
+                name = table.names[int(table.labels[other])]
+                detail = f"{place_of(table, other)} is {name}: {table.raws[other]}"
                 alike_by = jaccard(table.texts[place], table.texts[other])
                 found.append(Finding(place, CONFLICT, alike_by, usual, detail))
     return found
@@ -66,11 +70,11 @@ def _conflicts(table: Table, group: list[int]) -> list[Finding]:
 def _copies(table: Table, group: list[int]) -> list[Finding]:
     """Leaks, where another split of higher rank has a near-duplicate, else repeats within a split."""
     found, first_of_split = [], dict[int, int]()
+    highest = max(group, key=lambda one: _rank(table, one))
     for place in sorted(group, key=lambda one: int(table.rows[one])):
         number = int(table.splits[place])
-        other = next((one for one in group if _rank(table, one) > _rank(table, place)), None)
-        why = LEAK if other is not None else REPEAT
-        other = first_of_split.get(number) if other is None else other
+        why = LEAK if _rank(table, highest) > _rank(table, place) else REPEAT
+        other = highest if why == LEAK else first_of_split.get(number)
         first_of_split.setdefault(number, place)
         if table.chosen[place] and other is not None:
             alike = jaccard(table.texts[place], table.texts[other])

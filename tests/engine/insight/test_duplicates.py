@@ -66,3 +66,9 @@ def test_what_is_found_agrees_with_all_pairs(texts: list[str]) -> None:
             assert found.groups[left] == found.groups[right]
     for (left, right), share in zip(found.pairs.tolist(), found.similarity.tolist(), strict=True):
         assert share == jaccard(texts[left], texts[right]) >= 0.8
+
+
+def test_of_long_texts_the_beginning_is_compared() -> None:
+    long = sentence(3, 3000)
+    groups = find_duplicates([long, f"{long} and an end of its own", sentence(4, 3000)]).groups
+    assert groups.tolist() == [0, 0, 2]

@@ -61,3 +61,10 @@ def test_a_label_of_the_test_split_is_not_told() -> None:
 def test_all_but_the_first_of_a_split_are_repeats() -> None:
     rows = ((TEXT, 0, "train"), (f"{TEXT}!", 0, "train"), ("quite another text about cats", 1, "train"))
     assert kinds(found_in(*rows)) == [(1, REPEAT)]
+
+
+def test_large_groups_take_no_longer_than_their_size() -> None:
+    rows = [(f"{TEXT}{'!' * (at % 7)}", at % 2, ("train", "valid", "test")[at % 3]) for at in range(3000)]
+    found = found_in(*rows)
+    assert {one.why for one in found} == {CONFLICT, LEAK}
+    assert len({one.place for one in found}) == 2000
