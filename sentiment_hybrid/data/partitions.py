@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +16,14 @@ import numpy.typing as npt
 from sentiment_hybrid.data import splits as split
 
 Int64s = npt.NDArray[np.int64]
+Objects = npt.NDArray[np.object_]
 
 #: Number of a partition, and its rows of one batch, packed.
 Piece = tuple[int, bytes]
 #: Partitions per split; one of them at a time is in memory.
 COUNT = 32
+#: Later versions of the format look for repeated objects, which takes as long as all the rest.
+MARSHAL_VERSION = 2
 
 
 def pack(
@@ -31,17 +35,18 @@ def pack(
     count: int = COUNT,
 ) -> list[Piece]:
     """Rows of a batch by partition: cleaned text, raw text (or None), split code and order hash of each, (N,)."""
-    share = (keys >> np.uint64(32)).astype(np.int64) * count >> 32
-    partition = splits.astype(np.int64) * count + share
+    partition = splits.astype(np.int64) * count + ((keys >> np.uint64(32)).astype(np.int64) * count >> 32)
     order = np.argsort(partition.astype(np.int16), kind="stable")  # a radix sort, for numbers this small
     starts = np.flatnonzero(np.diff(partition[order], prepend=-1, append=-1))
-    pieces = []
-    for start, end in pairwise(starts.tolist()):
-        places = order[start:end]
-        some = places.tolist()
-        packed = marshal.dumps((places.tobytes(), [texts[at] for at in some], [raws[at] for at in some]))
-        pieces.append((int(partition[some[0]]), packed))
-    return pieces
+    # Arrays of objects are the fastest way to reorder a list.
+    columns: list[Any] = [np.array(values, dtype=object)[order].tolist() for values in (texts, raws)]
+    return [
+        (
+            number,
+            marshal.dumps((order[start:end].tobytes(), *(values[start:end] for values in columns)), MARSHAL_VERSION),
+        )
+        for number, (start, end) in zip(partition[order[starts[:-1]]].tolist(), pairwise(starts.tolist()), strict=True)
+    ]
 
 
 class Partitions:
@@ -71,33 +76,33 @@ class Partitions:
             self._pieces[partition].append((self._file.tell(), len(packed), first))
             self._file.write(packed)
 
-    def in_order(self, positions: Int64s) -> Iterator[tuple[Int64s, list[str], list[str | None]]]:
-        """All rows by position: numbers (N,), texts and raw texts of some at a time.
+    def in_order(self, positions: Int64s) -> Iterator[tuple[Int64s, Objects, Objects]]:
+        """All rows by position: numbers (N,), texts (N,) and raw texts (N,) of some at a time.
 
         Args:
             positions: of each row by its number, from 1 without gaps; 0 leaves a row out.
         """
-        rows, texts, raws = np.empty(0, dtype=np.int64), list[str](), list[str | None]()
+        rows, texts, raws = np.empty(0, dtype=np.int64), np.empty(0, dtype=object), np.empty(0, dtype=object)
         done = 0
-        for number in range(len(self._pieces)):
-            more_rows, more_texts, more_raws = self._read(number)
-            rows, texts, raws = np.concatenate([rows, more_rows]), texts + more_texts, raws + more_raws
+        for pieces in self._pieces:
+            parts = zip((rows, texts, raws), self._read(pieces), strict=True)
+            rows, texts, raws = map(np.concatenate, parts)
             places = positions[rows]
             order = np.argsort(places)[np.count_nonzero(places == 0) :]
             # A row of a rare class may belong behind rows of the next partition: it waits for them.
             gaps = places[order] - np.arange(done + 1, done + 1 + len(order))
             ready = int(np.searchsorted(gaps, 0, side="right"))
-            some, rest = order[:ready].tolist(), order[ready:].tolist()
-            yield rows[some], [texts[at] for at in some], [raws[at] for at in some]
-            rows, texts, raws = rows[rest], [texts[at] for at in rest], [raws[at] for at in rest]
+            some, rest = order[:ready], order[ready:]
+            yield rows[some], texts[some], raws[some]
+            rows, texts, raws = rows[rest], texts[rest], raws[rest]
             done += ready
 
-    def _read(self, number: int) -> tuple[Int64s, list[str], list[str | None]]:
+    def _read(self, pieces: Sequence[tuple[int, int, int]]) -> tuple[Int64s, Objects, Objects]:
         rows, texts, raws = [np.empty(0, dtype=np.int64)], list[str](), list[str | None]()
-        for offset, length, first in self._pieces[number]:
+        for offset, length, first in pieces:
             self._file.seek(offset)
             places, some_texts, some_raws = marshal.loads(self._file.read(length))
             rows.append(first + np.frombuffer(places, dtype=np.int64))
             texts += some_texts
             raws += some_raws
-        return np.concatenate(rows), texts, raws
+        return np.concatenate(rows), np.array(texts, dtype=object), np.array(raws, dtype=object)

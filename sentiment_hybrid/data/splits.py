@@ -84,24 +84,26 @@ def hash_raw(raws: Sequence[str], split_seed: int, *, version: int) -> tuple[UIn
 
 def digests(raws: Sequence[str], split_seed: int, *, version: int) -> bytes:
     """16 bytes per raw text: its split hash and its order hash."""
-    base = hashlib.blake2b(digest_size=16, salt=_salt(split_seed))
-    found = []
-    for key in _keys(raws, _MASKS[version]):
-        state = base.copy()
-        state.update(key)
-        found.append(state.digest())
-    return b"".join(found)
+    return _hashes(_keys(raws, _MASKS[version]), hashlib.blake2b(digest_size=16, salt=_salt(split_seed)))
 
 
 def identities(texts: Sequence[str]) -> npt.NDArray[np.int64]:
     """A hash of each text, (N,), the same in every process: which of them are equal."""
-    base = hashlib.blake2b(digest_size=8)
+    try:
+        encoded = list(map(str.encode, texts))
+    except UnicodeEncodeError:
+        encoded = list(map(_bytes, texts))
+    return np.frombuffer(_hashes(encoded, hashlib.blake2b(digest_size=8)), dtype="<i8")
+
+
+def _hashes(values: Sequence[bytes], base: hashlib.blake2b) -> bytes:
+    """The digests of many values; copying a prepared hash is faster than preparing one for each."""
     found = []
-    for text in texts:
+    for value in values:
         state = base.copy()
-        state.update(_bytes(text))
+        state.update(value)
         found.append(state.digest())
-    return np.frombuffer(b"".join(found), dtype="<i8")
+    return b"".join(found)
 
 
 def from_digests(packed: bytes) -> tuple[UInt64s, UInt64s]:

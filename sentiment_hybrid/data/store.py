@@ -24,6 +24,8 @@ FORMAT_VERSION = 1
 LOCK_SECONDS = 5.0
 #: Rows that share a checksum, by column.
 _BLOCK = 4096
+#: Columns of the database that have checksums, in the order of the table.
+CHECKED = ("label", "source_row", "key_hash", "text", "raw")
 
 Split = Literal["train", "valid", "test"]
 _HEADER = b"SQLite format 3\x00"
@@ -82,7 +84,7 @@ class Checksums:
         self.of_columns: dict[str, list[int]] = {}
         self._rows = 0
 
-    def add(self, columns: Mapping[str, Sequence[Any] | npt.NDArray[np.int64]]) -> None:
+    def add(self, columns: Mapping[str, Sequence[Any] | npt.NDArray[Any]]) -> None:
         """The next rows, by column; all of the same length."""
         size, at = len(next(iter(columns.values()))), 0
         while at < size:
@@ -100,11 +102,14 @@ class Checksums:
         return json.dumps({"info": zlib.crc32(info.encode()), "columns": self.of_columns})
 
 
-def _as_bytes(values: Sequence[Any] | npt.NDArray[np.int64]) -> bytes:
+def _as_bytes(values: Sequence[Any] | npt.NDArray[Any]) -> bytes:
     """Numbers as int64, texts with a NUL after each; null is an empty text."""
-    if isinstance(values, np.ndarray) or isinstance(values[0], int):
+    if isinstance(values[0], int | np.integer):
         return np.asarray(values, dtype=np.int64).tobytes()
-    return ("\0".join(["" if value is None else value for value in values]) + "\0").encode()
+    texts = values.tolist() if isinstance(values, np.ndarray) else values
+    with contextlib.suppress(TypeError):  # null is rare in most columns
+        return ("\0".join(texts) + "\0").encode()
+    return ("\0".join([text or "" for text in texts]) + "\0").encode()
 
 
 class Store:

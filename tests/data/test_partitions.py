@@ -33,6 +33,10 @@ def test_kept_rows_come_back_once_each_by_position(
             part = slice(start, start + batch)
             partitions.add(pack(texts[part], raws[part], splits=splits[part], keys=keys[part], count=count), start)
         assert not list(tmp_path.iterdir())
-        found = [row for some in partitions.in_order(positions) for row in zip(*some, strict=True)]
+        found = [
+            row
+            for some in partitions.in_order(positions)
+            for row in zip(*(values.tolist() for values in some), strict=True)
+        ]
     expected = [(row, texts[row], raws[row]) for row in np.argsort(positions) if positions[row]]
     assert found == expected

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import csv as standard
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,7 @@ BLOCK = 1 << 20
 _GATHERED = 4
 _QUOTE = ord('"')
 #: Where another file with a byte order mark was appended.
-_JOINED = b"\n" + codecs.BOM_UTF8
-_QUOTED = b'"' + codecs.BOM_UTF8
+_ROW_WITH_BOM = re.compile(rb'(?:\A|[\n"])' + codecs.BOM_UTF8)
 
 
 class UnusualError(Exception):
@@ -117,7 +117,7 @@ def _blocks(stream: Iterator[bytes], names: Sequence[str], delimiter: str, quoti
     while True:
         more = next(stream, b"")
         rows = rest + (more or b"\n")
-        if b"\0" in rows or rows.startswith(codecs.BOM_UTF8) or _JOINED in rows or _QUOTED in rows:
+        if b"\0" in rows or (codecs.BOM_UTF8 in rows and _ROW_WITH_BOM.search(rows)):
             raise UnusualError
         end = _end_of_rows(rows, quoting)
         block, rest = memoryview(rows)[:end], rows[end:]
