@@ -154,6 +154,8 @@ def atomic_file(path: Path, *, flush: bool = False, wait: bool = True) -> Iterat
             if flush:
                 flush_file(aside)
             aside.replace(path)
+            if flush:
+                _flush_folder(path.parent)
         finally:
             with suppress(OSError):
                 aside.unlink()
@@ -336,6 +338,17 @@ def flush_to_disk(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
             flush_file(path)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Have a rename on the disk itself; Windows cannot open folders, and needs no such thing."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def flush_file(path: Path) -> None:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
-import secrets
 import shlex
 import sqlite3
 import stat
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +32,7 @@ from sentiment_hybrid.data.preparation import Preparation, Prepared, Recipe
 from sentiment_hybrid.data.sources import Batch, Source
 from sentiment_hybrid.data.store import APPLICATION_ID, CHECKED, FORMAT_VERSION, Checksums, check_ours
 from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, OutputError
-from sentiment_hybrid.files import reason, remedy
+from sentiment_hybrid.files import atomic_file, reason, remedy
 
 Int64s = npt.NDArray[np.int64]
 
@@ -197,10 +194,10 @@ def build(
     Raises:
         SourceError, ColumnError, LabelError, DataError: the texts cannot be used.
         OutputError: the folder cannot be written or the disk is full.
-        DatabaseError: what stands at ``target`` is not ours, protected, or held open by another program.
+        DatabaseError: what stands at ``target`` is not ours, or protected.
     """
     check_writable(target)
-    with _aside(target) as (connection, finished), Partitions(target.parent) as partitions:
+    with _aside(target) as connection, Partitions(target.parent) as partitions:
         builder = _Builder(connection, partitions, parts, data, normalizer, demands, corrections)
         builder.read_all(on_rows)
         on_step("putting rows in order")
@@ -209,7 +206,6 @@ def build(
         facts = json.dumps(info, ensure_ascii=False)
         checksums = builder.checksums.to_json(facts)
         connection.execute("INSERT INTO meta VALUES ('info', ?), ('checksums', ?)", (facts, checksums))
-        finished()
     return info
 
 
@@ -586,36 +582,21 @@ def _unwritable(folder: Path, error: OSError) -> OutputError:
 
 
 @contextlib.contextmanager
-def _aside(target: Path) -> Iterator[tuple[sqlite3.Connection, Callable[[], None]]]:
-    """A new database beside the target, swapped in at the end if ``finished`` was called; else gone."""
-    _clear_leftovers(target)
-    token = f"{os.getpid()}-{secrets.token_hex(4)}"
-    new = target.with_name(f".{target.name}.{token}.new")
-    done = False
-
-    def finished() -> None:
-        nonlocal done
-        done = True
-
-    try:
-        with _told_as_output(target):
-            connection = _open_aside(new)
-            try:
-                yield connection, finished
-                connection.commit()
-            finally:
-                connection.close()
-            if done:
-                _swap_in(new, target)
-    finally:
-        new.unlink(missing_ok=True)
+def _aside(target: Path) -> Iterator[sqlite3.Connection]:
+    """A new database, put in place of the target if the block ends well; another run that builds it waits."""
+    with (
+        _told_as_output(target),
+        atomic_file(target, flush=True) as new,
+        contextlib.closing(_open_aside(new)) as connection,
+    ):
+        yield connection
+        connection.commit()
 
 
 def _open_aside(new: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(new, check_same_thread=False)
     try:
-        # Nobody else reads this file and a crash throws it away: neither journal nor sync is needed. The exclusive
-        # lock tells other runs that it is in use.
+        # Nobody else reads this file and a crash throws it away: neither locks nor journal nor sync are needed.
         for setting in ("page_size = 16384", "locking_mode = EXCLUSIVE", "journal_mode = OFF", "synchronous = OFF"):
             connection.execute(f"PRAGMA {setting}").fetchall()
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
@@ -642,53 +623,3 @@ def _told_as_output(target: Path) -> Iterator[None]:
             f"cannot write {target}: {reason(error)}",
             hint=f"{remedy(error)} The old database, if any, is untouched.",
         ) from error
-
-
-def _swap_in(new: Path, target: Path) -> None:
-    with new.open("rb+") as file:
-        os.fsync(file.fileno())
-    try:
-        new.replace(target)
-    except PermissionError as error:
-        raise DatabaseError(
-            f"{target} cannot be replaced: another program holds it open, or may not be changed",
-            hint="Close what reads it, and run `senthy data` again.",
-        ) from error
-    _sync_folder(target.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """So that the rename survives a power cut; Windows cannot open folders, and needs no such thing."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _clear_leftovers(target: Path) -> None:
-    """Remove what killed runs left; a file that a living run holds locked, or has only just made, stays."""
-    pattern = re.compile(re.escape(f".{target.name}.") + r"\d+-[0-9a-f]{8}\.new(-journal)?")
-    try:
-        leftovers = [path for path in target.parent.iterdir() if pattern.fullmatch(path.name)]
-    except OSError as error:
-        raise _unwritable(target.parent, error) from error
-    for path in leftovers:
-        with contextlib.suppress(OSError):
-            just_made = path.stat().st_size == 0 and time.time() - path.stat().st_mtime < 60
-            if not just_made and not _in_use(path):
-                path.unlink()
-
-
-def _in_use(path: Path) -> bool:
-    try:
-        with contextlib.closing(sqlite3.connect(path, timeout=0)) as connection:
-            connection.execute("BEGIN EXCLUSIVE")
-            connection.rollback()
-    except sqlite3.OperationalError as error:
-        return "locked" in str(error)
-    except sqlite3.Error:
-        return False
-    return False

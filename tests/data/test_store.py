@@ -451,18 +451,27 @@ def test_a_full_disk_is_an_output_error_and_the_old_database_stays(tmp_path: Pat
     assert sorted(item.name for item in tmp_path.iterdir()) == ["many.csv", "t.db", "t.db.csv"]
 
 
-def test_leftovers_of_killed_runs_go_and_those_in_use_stay(tmp_path: Path) -> None:
-    stale, used = (tmp_path / f".t.db.{pid}-0123abcd.new" for pid in (11, 12))
-    stale.write_bytes(b"SQLite format 3\0 and then nothing")
-    keeper = sqlite3.connect(used, isolation_level=None)
-    keeper.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
-    keeper.execute("CREATE TABLE t (a)")
+#: Builds a database, but ends, as by kill -9, when the new one is to be put in place of the old one.
+KILLED = """
+import os, sys
+from pathlib import Path
+from sentiment_hybrid.commands.data import run
+from sentiment_hybrid.config.load import load_config
+Path.replace = lambda self, to: os._exit(9)
+run(load_config(None, [f"data.source={sys.argv[1]}", f"paths.data_db={sys.argv[2]}"]))
+"""
+
+
+def test_a_build_killed_before_its_rename_leaves_the_old_database_and_the_next_one_cleans_up(tmp_path: Path) -> None:
     path = make(tmp_path, rows())
-    assert used.exists()
-    assert not stale.exists()
-    keeper.close()
-    make(tmp_path, path.with_name("t.db.csv"))
-    assert not used.exists()
+    before = path.read_bytes()
+    source = write(tmp_path / "other.csv", rows(400))
+    assert subprocess.run([sys.executable, "-c", KILLED, str(source), str(path)], check=False).returncode == 9
+    assert path.read_bytes() == before
+    assert len(list(tmp_path.glob(".t.db.*.partial"))) == 1
+    make(tmp_path, rows(400))
+    assert sum(len(part) for part in everything(path).values()) == 400
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_the_public_facts_are_typed(tmp_path: Path) -> None:

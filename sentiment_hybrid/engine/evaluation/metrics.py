@@ -304,8 +304,9 @@ def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
         for step, place in enumerate(order):
             one, difference = corrected[place], differences[place]
             wide = _stretched(difference, one.confidence, tests=len(order) - min(step, found))
-            compatible = _compatible(replace(wide, p_value=p_values[place]), one.confidence)
-            corrected[place] = replace(replace(one, pairs=len(order)), **{metric: compatible})
+            changed: dict[str, Any] = {"pairs": len(order)}
+            changed[metric] = _compatible(replace(wide, p_value=p_values[place]), one.confidence)
+            corrected[place] = replace(one, **changed)
     return corrected
 
 

@@ -8,21 +8,19 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from sentiment_hybrid import paths
-from sentiment_hybrid.files import mark_used, new_dir, write_json
+from sentiment_hybrid.files import atomic_dir, leftovers, mark_used, read_json, remove, sha256, write_json
 
 log = logging.getLogger(__name__)
 
 _KEY = "S16"
-_PARTIAL, _STALE_SECONDS = ".partial", 3600.0
+_CHECKSUMS = "sha256.json"
 
 
 def text_keys(texts: Sequence[str]) -> np.ndarray:
@@ -48,7 +46,8 @@ class TeacherCache:
         With ``states``, texts stored without states count as missing; the states are None if all texts are missing.
         Keys must be distinct.
         """
-        self._remove_leftovers()
+        for leftover in leftovers(self.folder):
+            remove(leftover)
         probabilities = np.full((len(keys), self.num_classes), np.nan, dtype=np.float32)
         pooled: np.ndarray | None = None
         for chunk_keys, answers, chunk_states in self._chunks():
@@ -65,10 +64,11 @@ class TeacherCache:
     def add(self, keys: np.ndarray, probabilities: np.ndarray, states: np.ndarray | None, *, teacher: str) -> None:
         """Store predictions as a new chunk. Raises OSError."""
         name = f"chunk-{uuid.uuid4().hex[:12]}"
-        with new_dir(self.folder / name, aside=self.folder / f".{name}{_PARTIAL}") as aside:
+        with atomic_dir(self.folder / name) as aside:
             for file, array in {"keys": keys, "probabilities": probabilities, "states": states}.items():
                 if array is not None:
                     np.save(aside / f"{file}.npy", array, allow_pickle=False)
+            write_json(aside / _CHECKSUMS, {file.name: sha256(file) for file in aside.glob("*.npy")})
         if not (note := self.folder / paths.TEACHER_JSON).is_file():
             write_json(note, {"teacher": teacher})
 
@@ -86,13 +86,6 @@ class TeacherCache:
                 log.warning("%s is damaged and computed again: %s", folder, error)
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _remove_leftovers(self) -> None:
-        """Remove chunks left incomplete by killed processes."""
-        for leftover in self.folder.glob(f".chunk-*{_PARTIAL}"):
-            with suppress(OSError):
-                if time.time() - leftover.stat().st_mtime > _STALE_SECONDS:
-                    shutil.rmtree(leftover, ignore_errors=True)
-
 
 def count_texts(folder: Path) -> int:
     """The number of texts in a teacher's folder. Raises OSError or ValueError if a chunk is damaged."""
@@ -100,11 +93,20 @@ def count_texts(folder: Path) -> int:
 
 
 def _read(folder: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    keys, probabilities = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("keys", "probabilities"))
-    file = folder / "states.npy"
-    states = np.load(file, mmap_mode="r", allow_pickle=False) if file.is_file() else None
+    if (folder / _CHECKSUMS).is_file():  # earlier versions wrote none
+        for name, digest in read_json(folder / _CHECKSUMS).items():
+            if sha256(folder / name) != digest:
+                raise ValueError(f"the checksum of {name} is wrong")
+    keys, probabilities = (_mapped(folder / f"{name}.npy") for name in ("keys", "probabilities"))
+    states = _mapped(folder / "states.npy") if (folder / "states.npy").is_file() else None
     if keys.dtype != _KEY or probabilities.shape != (len(keys), num_classes):
         raise ValueError("its files do not match each other")
     if not (np.abs(probabilities.sum(axis=1) - 1.0) < 1e-3).all() or (states is not None and len(states) != len(keys)):
         raise ValueError("it contains no probabilities")
     return keys, probabilities, states
+
+
+def _mapped(file: Path) -> np.ndarray:
+    """An array that is not read: an absurd size in a damaged header is an error then, and takes no memory."""
+    array: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
+    return array

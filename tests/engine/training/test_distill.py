@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
-import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -131,14 +133,23 @@ def test_answers_without_states_are_missing_where_states_are_wanted(tmp_path: Pa
     assert states.dtype == np.float16
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "other width", "no probabilities"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "other width", "no probabilities", "flipped bit", "absurd size"])
 def test_a_damaged_chunk_is_removed_and_its_texts_are_missing(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept(tmp_path, ["a", "b"])
     (file,) = tmp_path.glob("chunk-*/probabilities.npy")
+    content = bytearray(file.read_bytes())
     if damage == "cut":
-        file.write_bytes(file.read_bytes()[:-3])
+        file.write_bytes(content[:-3])
+    elif damage == "flipped bit":
+        content[-2] ^= 1
+        file.write_bytes(content)
+    elif damage == "absurd size":
+        (file.parent / "sha256.json").unlink()
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 3)})
+        file.write_bytes(header.getvalue() + bytes(24))
     elif damage == "gone":
         file.unlink()
     else:
@@ -150,14 +161,27 @@ def test_a_damaged_chunk_is_removed_and_its_texts_are_missing(
     assert damage == "gone" or "is damaged" in caplog.text
 
 
-def test_what_a_killed_process_left_is_removed_once_it_is_old(tmp_path: Path) -> None:
-    old, new = (tmp_path / f".chunk-{name}.partial" for name in ("old", "new"))
-    for folder in (old, new):
-        folder.mkdir()
-    os.utime(old, (0, 0))
-    TeacherCache(tmp_path, 3).find(text_keys(["a"]), states=False)
-    assert not old.exists()
-    assert new.exists()
+#: Stores predictions, but ends, as by kill -9, when the chunk is to get its name.
+_KILLED = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from sentiment_hybrid.engine.training.teacher_cache import TeacherCache, text_keys
+real = Path.rename
+Path.rename = lambda self, to: os._exit(9) if self.name.endswith(".partial") else real(self, to)
+answers = np.full((1, 3), 1 / 3, dtype=np.float32)
+TeacherCache(Path(sys.argv[1]), 3).add(text_keys(["z"]), answers, None, teacher="t")
+"""
+
+
+def test_predictions_whose_storing_was_killed_are_missing_and_leave_nothing(tmp_path: Path) -> None:
+    whole = kept(tmp_path, ["a"])
+    assert subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path)], check=False).returncode == 9
+    assert len(list(tmp_path.glob(".chunk-*.partial"))) == 1
+    found, _ = TeacherCache(tmp_path, 3).find(text_keys(["a", "z"]), states=False)
+    np.testing.assert_array_equal(found[0], whole[0])
+    assert np.isnan(found[1]).all()
+    assert not list(tmp_path.glob(".chunk-*"))
 
 
 def test_a_low_temperature_keeps_the_probabilities_above_0() -> None:
