@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -163,16 +164,11 @@ def _train(
                 }
             )
             if test:  # in the run's own folder, since another process may have published another model by now
+                tested = partial(evaluate, config, runtime=runtime)
                 results = distributed.from_main(
                     lambda: {
-                        head: _record(
-                            config,
-                            head,
-                            purpose,
-                            result,
-                            evaluate(config, head, runtime, load_model_path=folders[head]),
-                        )
-                        for head, result in results.items()
+                        head: _record(config, head, purpose, one, tested(head, load_model_path=folders[head]))
+                        for head, one in results.items()
                     }
                 )
             # Last, because until then the run can be resumed.

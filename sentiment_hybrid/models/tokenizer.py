@@ -157,7 +157,7 @@ class Tokenizer:
 
 
 def _backend(file: Path) -> Backend:
-    """What a tokenizer.json describes, tried once: some damage shows only in use."""
+    """Load a tokenizer.json and use it once, because some damage shows only then."""
     from tokenizers import Tokenizer as Backend
 
     if file.stat().st_size > _LARGEST_FILE:

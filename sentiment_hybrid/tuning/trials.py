@@ -152,12 +152,12 @@ class TrialTrainer:
                 session, train, valid, settings=settings, labels=self.labels, seed=config.project.seed
             )
             del session
-            told = time.monotonic()
+            reported = time.monotonic()
             for facts in trainer.events():
                 if isinstance(facts, EpochEvent):
                     yield Outcome("epoch", _score(facts, settings.metric))
-                elif isinstance(facts, StepEvent) and time.monotonic() - told >= _STEP_SECONDS:
-                    told = time.monotonic()
+                elif isinstance(facts, StepEvent) and time.monotonic() - reported >= _STEP_SECONDS:
+                    reported = time.monotonic()
                     yield Outcome("step", facts.epoch - 1 + facts.step / facts.steps)
         finally:
             if trainer is not None:

@@ -41,9 +41,8 @@ def predict_probabilities(
     """
     was_training = classifier.training
     classifier.eval()
-    rows = np.arange(len(tokenized))
     lengths = tokenized.lengths
-    batches = pack(lengths, rows, token_budget)[share[0] :: share[1]]
+    batches = pack(lengths, np.arange(len(lengths)), token_budget)[share[0] :: share[1]]
 
     def probabilities_of(batch_rows: np.ndarray) -> np.ndarray:
         batch = collate(tokenized, batch_rows, states)
@@ -65,6 +64,6 @@ def predict_probabilities(
     classifier.train(was_training)
     if not parts:
         return np.empty((0, 0), dtype=np.float32)
-    probabilities = np.zeros((len(rows), parts[0].shape[1]), dtype=np.float32)
+    probabilities = np.zeros((len(lengths), parts[0].shape[1]), dtype=np.float32)
     probabilities[np.concatenate(done)] = np.concatenate(parts)
     return probabilities

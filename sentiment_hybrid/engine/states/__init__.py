@@ -1,1 +1,1 @@
-"""The state store: what a frozen encoder gives for each window, computed once and kept on disk."""
+"""The state store: the states of a frozen encoder for each window, computed once and stored on disk."""

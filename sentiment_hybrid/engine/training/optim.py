@@ -25,7 +25,7 @@ def build_optimizer(
     rates (Howard and Ruder 2018, section 3.2), in the form of ELECTRA (Clark et al. 2020).
 
     Raises:
-        EncoderError: ``layer_decay`` is given, and the encoder's layers cannot be told apart.
+        EncoderError: ``layer_decay`` is given, and the layers of the encoder cannot be separated.
     """
     depth = _encoder_depths(classifier, layer_decay)
     decay = 1.0 if layer_decay is None else layer_decay

@@ -243,7 +243,7 @@ def new_trainer(
 
     Raises:
         TrainingError: ``settings.class_weights`` has other labels.
-        EncoderError: ``layer_decay`` is given, and the encoder's layers cannot be told apart.
+        EncoderError: ``layer_decay`` is given, and the layers of the encoder cannot be separated.
     """
     return Trainer(
         session.classifier,
