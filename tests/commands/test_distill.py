@@ -235,8 +235,8 @@ def test_unlabelled_texts_teach_but_for_those_that_validate_or_test(
         held = [store.read(split, with_raw=True).raw[0] for split in ("valid", "test", "train")]
     source = unlabelled_file(taught, "a new great day", "A new great day!", "an awful film", *(f"{x}!!" for x in held))
     seen: list[Any] = []
-    real = prepare._encode
-    monkeypatch.setattr(prepare, "_encode", lambda *a: seen.append(a[4][0]) or real(*a))  # type: ignore[func-returns-value]
+    real = prepare.encode
+    monkeypatch.setattr(prepare, "encode", lambda *a: seen.append(a[1]) or real(*a))  # type: ignore[func-returns-value]
     done = train.run(config_of(taught, f"distill.source={source}"), "linear", test=False)
     rows = seen[0]
     added = [text for text, label in zip(rows.texts, rows.labels, strict=True) if label == -1]

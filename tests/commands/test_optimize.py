@@ -308,7 +308,7 @@ def test_where_no_trial_finished_the_reason_is_told_and_the_study_kept(project, 
 
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "_step", crash)
-        patched.setattr(search, "MOST_GIVEN_UP", 1)
+        patched.setattr(search, "MAX_GIVEN_UP", 1)
         with pytest.raises(StudyError, match="on fire"):
             optimize.run(tuned(), "linear")
     assert optimize.run(tuned(), "linear", final=False).failed == 4
