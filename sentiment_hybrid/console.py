@@ -483,7 +483,7 @@ def _bar_line(task: Task, width: int) -> str:
     total, elapsed = progress.total, task.elapsed or 0
     # rich looks at the last half minute alone
     speed = task.speed or (task.completed - progress.skipped) / max(elapsed, 1e-9)
-    left = (total - task.completed) / speed if total and speed > 0 else None
+    left = (total - task.completed) / speed if total and total > task.completed and speed > 0 else None
     amount = f"{task.completed:,.0f} {unit}"
     parts = [
         task.description,

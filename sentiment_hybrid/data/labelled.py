@@ -12,7 +12,7 @@ from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data.columns import choose, text_note
 from sentiment_hybrid.data.labels import LabelValues, canonical, described, labelling_of
 from sentiment_hybrid.data.normalizers import Normalizer
-from sentiment_hybrid.data.sources import Source, with_progress
+from sentiment_hybrid.data.sources import Source, read_with_progress
 from sentiment_hybrid.data.store import Examples
 from sentiment_hybrid.errors import DataError
 
@@ -56,26 +56,28 @@ def read_labelled(
     texts: list[str] = []
     raws: list[str] = []
     dropped: Counter[str] = Counter()
-    for batch in with_progress(source, list(dict.fromkeys((columns.text, columns.label, columns.raw)))):
-        dropped.update(batch.skipped)
-        for row, label, text, raw in zip(
-            batch.rows,
-            batch.columns[columns.label],
-            batch.columns[columns.text],
-            batch.columns[columns.raw],
-            strict=True,
-        ):
-            cleaned = normalizer(text or "")
-            if not cleaned:
-                dropped["empty text"] += 1
-                continue
-            label = label or ""
-            if label not in values.first_rows:
-                values.add(label, row)
-            rows.append(row)
-            given.append(label)
-            texts.append(cleaned)
-            raws.append(raw or text or "")
+    wanted = list(dict.fromkeys((columns.text, columns.label, columns.raw)))
+    with read_with_progress(source, wanted) as batches:
+        for batch in batches:
+            dropped.update(batch.skipped)
+            for row, label, text, raw in zip(
+                batch.rows,
+                batch.columns[columns.label],
+                batch.columns[columns.text],
+                batch.columns[columns.raw],
+                strict=True,
+            ):
+                cleaned = normalizer(text or "")
+                if not cleaned:
+                    dropped["empty text"] += 1
+                    continue
+                label = label or ""
+                if label not in values.first_rows:
+                    values.add(label, row)
+                rows.append(row)
+                given.append(label)
+                texts.append(cleaned)
+                raws.append(raw or text or "")
     if not rows:
         raise DataError(f"{source.name} has no texts", hint="Is it the right text column (--text-column)?")
     labelling = labelling_of(values, data, labels, coding=coding)

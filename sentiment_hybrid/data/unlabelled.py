@@ -11,7 +11,7 @@ from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data import splits
 from sentiment_hybrid.data.columns import find_text
 from sentiment_hybrid.data.normalizers import Normalizer
-from sentiment_hybrid.data.sources import Source, with_progress
+from sentiment_hybrid.data.sources import Source, read_with_progress
 from sentiment_hybrid.errors import DataError
 
 
@@ -38,18 +38,19 @@ def read_unlabelled(source: Source, data: Data, *, normalizer: Normalizer, valid
     hashes: list[np.ndarray] = []
     orders: list[np.ndarray] = []
     dropped: Counter[str] = Counter()
-    for batch in with_progress(source, [column]):
-        dropped.update(batch.skipped)
-        raws = [text or "" for text in batch.columns[column]]
-        cleaned = normalizer.many(raws)
-        kept = [place for place, text in enumerate(cleaned) if text]
-        dropped["empty text"] += len(raws) - len(kept)
-        texts += [cleaned[place] for place in kept]
-        hashed = [raws[place] for place in kept]
-        kept_raws += hashed
-        first, second = splits.hash_raw(hashed, data.split_seed, version=data.split_key_version)
-        hashes.append(first)
-        orders.append(second)
+    with read_with_progress(source, [column]) as batches:
+        for batch in batches:
+            dropped.update(batch.skipped)
+            raws = [text or "" for text in batch.columns[column]]
+            cleaned = normalizer.many(raws)
+            kept = [place for place, text in enumerate(cleaned) if text]
+            dropped["empty text"] += len(raws) - len(kept)
+            texts += [cleaned[place] for place in kept]
+            hashed = [raws[place] for place in kept]
+            kept_raws += hashed
+            first, second = splits.hash_raw(hashed, data.split_seed, version=data.split_key_version)
+            hashes.append(first)
+            orders.append(second)
     if not texts:
         raise DataError(f"{source.name} has no texts", hint="Is it the right text column (--text-column)?")
     split_hashes, order_hashes = np.concatenate(hashes), np.concatenate(orders)

@@ -226,19 +226,29 @@ def test_a_second_interrupt_within_a_step_stops_at_once_and_names_the_saved_stat
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
 
 
-def test_a_run_folder_that_is_deleted_while_training_is_named(project, monkeypatch):
+@pytest.mark.parametrize("what", ["results", "results/runs/*/checkpoints"])
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_run_folder_that_is_deleted_while_training_is_restored(project, monkeypatch, capsys, what, epoch):
     from sentiment_hybrid.engine.training.trainer import Trainer
 
-    gradients, calls = Trainer._gradients, iter(range(99))
+    gradients = Trainer._gradients
 
     def deleted(self, *arguments, **options):
-        if next(calls) == 2:
-            shutil.rmtree(project.folder / "results")
+        if self.progress.epoch == epoch:
+            for place in project.folder.glob(what):
+                shutil.rmtree(place)
         return gradients(self, *arguments, **options)
 
     monkeypatch.setattr(Trainer, "_gradients", deleted)
-    with pytest.raises(OutputError, match="was deleted during the training"):
-        train.run(project.config(), "linear", test=False)
+    result = train.run(project.config("linear.train.epochs=4", "linear.train.learning_rate=1e-9"), "linear")
+    err = capsys.readouterr().err
+    assert ("deleted during the training; it is restored" in err) == (what == "results" or epoch > 1)
+    assert ("without its best epoch" in err) == (epoch > 1)
+    run = Run(result.run_dir)
+    assert [facts["epoch"] for facts in run.epochs()] == [1, 2, 3, 4]
+    assert run.meta()["finished"]
+    assert run.settings()["linear"]["train"]["epochs"] == 4
+    assert load_model(result.model_dir).info.run_id == run.id
 
 
 def test_resuming_with_other_settings_is_refused(project):

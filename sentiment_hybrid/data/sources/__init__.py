@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import itertools
@@ -41,10 +42,10 @@ __all__ = [
     "kind_of",
     "open_source",
     "open_stream",
+    "read_with_progress",
     "rows_in",
     "texts_of",
     "value_text",
-    "with_progress",
 ]
 
 
@@ -100,18 +101,24 @@ def open_source(spec: str, data: Data, *, offline: bool = False) -> Source:
 def rows_in(sources: Sequence[Source]) -> float | None:
     """Rows in all; sources that are not begun yet are judged by their size beside those before them."""
     known = list(itertools.takewhile(lambda total: total is not None, (source.total for source in sources)))
-    rows, sizes = sum(filter(None, known)), [source.size for source in sources]
+    rows = sum(filter(None, known))
     if len(known) == len(sources):
         return rows
+    sizes = [source.size for source in sources]
     return rows * sum(sizes) / size if (size := sum(sizes[: len(known)])) else None
 
 
-def with_progress(source: Source, columns: Sequence[str]) -> Iterator[Batch]:
-    """Every batch of a source, as its ``batches`` gives them, with progress."""
+@contextlib.contextmanager
+def read_with_progress(source: Source, columns: Sequence[str]) -> Iterator[Iterator[Batch]]:
+    """The batches of a source, as its ``batches`` gives them, with progress until the block ends."""
     with progress(f"reading {source.name}", lambda: source.total) as bar:
-        for batch in source.batches(columns):
-            yield batch
-            bar.advance(len(batch) + sum(batch.skipped.values()))
+
+        def batches() -> Iterator[Batch]:
+            for batch in source.batches(columns):
+                yield batch
+                bar.advance(len(batch) + sum(batch.skipped.values()))
+
+        yield batches()
 
 
 def _opened_source(spec: str, data: Data, *, offline: bool) -> Source:

@@ -380,9 +380,10 @@ class FileSource(Source):
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
-        with reading(self.path):
+        """Bytes of all files; 0 where they are gone."""
+        with contextlib.suppress(OSError):
             return sum(path.stat().st_size for path in self._files())
+        return 0
 
     def fingerprint(self) -> str:
         """sha256 over the file's name and bytes; what is read from then on must be that file, unchanged."""

@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from sentiment_hybrid import distributed
 from sentiment_hybrid.config.sections import METRICS
 from sentiment_hybrid.console import metric_name, metric_value, metric_values, note, progress, warn
-from sentiment_hybrid.engine.training.events import BudgetEvent, EpochEvent, StepEvent
+from sentiment_hybrid.engine.training.events import BudgetEvent, EpochEvent, StepEvent, selection_score
 from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.runtime import stop_signals
@@ -43,9 +44,10 @@ def fit(trainer: Trainer, run: Run) -> None:
         OutputError: a checkpoint cannot be written; the earlier ones are untouched.
         KeyboardInterrupt: after the state was saved; its message says how to continue.
     """
-    writes = distributed.is_main()
+    writes, kept = distributed.is_main(), dict[str, str]()
     if writes:
         run.keep_epochs_before(trainer.progress.epoch)
+        kept = run.texts()
     rows, settings, saved = trainer.rows, trainer.settings, time.monotonic()
     with _interruptible(run) as stop_requested, progress("training", total=rows * settings.epochs, unit="texts") as bar:
         in_epoch = min(trainer.rows_per_step * trainer.progress.step, rows)  # the last step of an epoch may have fewer
@@ -56,7 +58,9 @@ def fit(trainer: Trainer, run: Run) -> None:
             if isinstance(event, EpochEvent) or (isinstance(event, StepEvent) and due):
                 saved = time.monotonic()
                 if writes:
+                    event = _restored(trainer, run, event, kept)
                     _save(trainer, run, event)
+                    kept = run.texts()
             _show(event, settings.epochs, bar)
             if isinstance(event, BudgetEvent):
                 if writes:
@@ -69,6 +73,26 @@ def fit(trainer: Trainer, run: Run) -> None:
                 )
     if writes:
         _note_improvement(run.epochs(), settings.metric)
+
+
+def _restored(
+    trainer: Trainer, run: Run, event: StepEvent | EpochEvent, kept: Mapping[str, str]
+) -> StepEvent | EpochEvent:
+    """The event, as the best epoch if the best one so far was deleted with the folder of the run, which is restored."""
+    progress = trainer.progress
+    is_best = isinstance(event, EpochEvent) and event.is_best
+    lost = progress.best_epoch > 0 and not is_best and "best" not in run.checkpoints.pointers()
+    if distributed.joined() or (run.folder.is_dir() and not lost):
+        return event  # of several processes, all would have to forget the best epoch
+    run.restore(kept)
+    warn(f"{run.folder} was deleted during the training; it is restored" + (", without its best epoch" if lost else ""))
+    if lost and isinstance(event, EpochEvent):
+        progress.best_epoch, progress.epochs_without_best = event.epoch, 0
+        progress.best_value = selection_score(event.valid, trainer.settings.metric)
+        return replace(event, is_best=True)
+    if lost:
+        progress.best_epoch, progress.best_value = 0, None
+    return event
 
 
 def _save(trainer: Trainer, run: Run, event: StepEvent | EpochEvent) -> None:

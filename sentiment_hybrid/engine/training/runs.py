@@ -30,7 +30,7 @@ from sentiment_hybrid.config.sections import METRICS
 from sentiment_hybrid.config.syntax import parse
 from sentiment_hybrid.engine.training.checkpoints import RunCheckpoints, TrainerState, check_present, load_trainable
 from sentiment_hybrid.errors import ConfigError, SenthyError, TrainingError, UsageError
-from sentiment_hybrid.files import atomic_file, write_json
+from sentiment_hybrid.files import atomic_file, write_json, written
 from sentiment_hybrid.runtime import Runtime
 
 #: Valid names of models; a run's folder starts with it.
@@ -214,6 +214,18 @@ class Run:
                 hint="Restore the original encoder (pin encoder.revision), or start a new run.",
             )
         self.note(compute=before.get("compute", dict(compute)), encoder_fingerprint=encoder)
+
+    def texts(self) -> dict[str, str]:
+        """Its small files, name -> text: what `restore` needs."""
+        places = [self.folder / name for name in (paths.RUN_CONFIG, paths.RUN_META, paths.RUN_METRICS)]
+        return {place.name: place.read_text(encoding="utf-8") for place in places if place.is_file()}
+
+    def restore(self, texts: Mapping[str, str]) -> None:
+        """Write the folder again after it was deleted; its checkpoints are lost. Raises OutputError."""
+        with written(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for name, text in texts.items():
+                (self.folder / name).write_text(text, encoding="utf-8")
 
     def append_epoch(self, facts: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl. Raises OutputError if the folder was deleted."""
