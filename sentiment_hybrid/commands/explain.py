@@ -13,7 +13,7 @@ from sentiment_hybrid import console, tables
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.console import note, progress
 from sentiment_hybrid.data.columns import find_text
-from sentiment_hybrid.data.sources import Source, open_source, texts_of, with_progress
+from sentiment_hybrid.data.sources import Source, open_source, read_with_progress, texts_of
 from sentiment_hybrid.engine.inference.explanations import DEFAULT_METHOD, Explanation, Method
 from sentiment_hybrid.engine.inference.predictor import Predictor, chosen_model
 from sentiment_hybrid.engine.insight.corpus import CorpusWord, strongest_words
@@ -138,15 +138,16 @@ def _sample(source: Source, request: Request, predictor: Predictor) -> list[str]
     random = np.random.default_rng(request.config.project.seed)
     kept: list[str] = []
     seen = 0
-    for batch in with_progress(source, [column]):
-        for text in texts_of(batch, column, source=source.name):
-            if not text or not text.strip():
-                continue
-            seen += 1
-            if len(kept) < request.rows:
-                kept.append(text)
-            elif (place := int(random.integers(seen))) < request.rows:
-                kept[place] = text
+    with read_with_progress(source, [column]) as batches:
+        for batch in batches:
+            for text in texts_of(batch, column, source=source.name):
+                if not text or not text.strip():
+                    continue
+                seen += 1
+                if len(kept) < request.rows:
+                    kept.append(text)
+                elif (place := int(random.integers(seen))) < request.rows:
+                    kept[place] = text
     if not kept:
         raise DataError(f"{source.name} has no texts", hint="Is it the right text column (--text-column)?")
     if seen > len(kept):
