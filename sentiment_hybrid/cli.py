@@ -348,6 +348,10 @@ def predict(
     backend: Literal["torch", "onnx"] | None = _BACKEND,
     labels: str | None = option("--labels", "Choose among these labels only.", "A,B"),
     prefix: str | None = _PREFIX,
+    abstain_below: float | None = option("--abstain-below", "Answer unsure below this.", "P", min=0.0, max=1.0),
+    target_accuracy: str | None = option(
+        "--target-accuracy", "Answer unsure where this accuracy is not promised by the model's validation rows.", "95%"
+    ),
     explain: bool = switch("--explain", "Add a column with the words that speak for the label and against it."),
 ) -> None:
     """Label texts from the command line, a file, or standard input.
@@ -378,8 +382,22 @@ def predict(
         resume=call.runtime.resume,
         safe_csv=safe_csv,
         explain=explain,
+        abstain_below=abstain_below,
+        target_accuracy=None if target_accuracy is None else _share(target_accuracy),
     )
     commands.predict.show(commands.predict.run(request))
+
+
+def _share(text: str) -> float:
+    """``95%``, ``95`` or ``0.95`` as a share. Raises UsageError."""
+    try:
+        value = float(text.strip().removesuffix("%"))
+    except ValueError:
+        value = 0.0
+    value = value / 100.0 if value > 1.0 or text.strip().endswith("%") else value
+    if not 0.5 <= value < 1.0:
+        raise UsageError(f"--target-accuracy {text} is no accuracy", hint="Use 50% to 99.9%, such as 95%.")
+    return value
 
 
 _METHOD = option(

@@ -16,6 +16,7 @@ ONNX_DATA = "model.onnx.data"
 TOKENIZER_JSON = "tokenizer.json"
 PRETRAINED_JSON = "pretrained.json"
 SEEN_TEXTS = "seen.npz"
+TRIAGE_JSON = "triage.json"
 
 #: The encoder that ships in the package, where an encoder is named, and the models on it, where a model is.
 MINI = "mini"
@@ -122,6 +123,7 @@ TEST_FILES = {
     "predictions": "predictions.csv",
     "confusion_matrix": "confusion_matrix.png",
     "reliability": "reliability.png",
+    "risk_coverage": "risk_coverage.png",
 }
 
 

@@ -145,6 +145,7 @@ def test(result: Any) -> None:
         for one in result.scores.per_class
     ]
     console.table("Per class, in percent", ["class", "precision", "recall", "F1", "texts"], classes)
+    _triage(result.entry.get("triage"))
     overlap = result.overlap
     if overlap and overlap.get("rows"):
         # No verdict on the difference then: training rows favor the model that memorizes more.
@@ -160,6 +161,33 @@ def test(result: Any) -> None:
     if overlap and not overlap.get("rows"):
         console.say("None of these texts was in the model's training data.")
     files(result.files)
+
+
+def _triage(found: Any) -> None:
+    """How many answers reach an accuracy, and whether thresholds from validation rows keep it on these rows."""
+    if not found:
+        return
+    rows = []
+    for target, coverage in found["coverage"].items():
+        promise = found.get("promises", {}).get(target)
+        cells = ["-", "-", "-"]
+        if promise:
+            value, low, high = promise["accuracy"] or (math.nan,) * 3
+            kept = "-" if math.isnan(value) else f"{100 * value:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
+            cells = [f"{promise['threshold']:.4g}", f"{100 * promise['coverage']:.1f}", kept]
+        rows.append([f"{100 * float(target):g} %", f"{100 * coverage:.1f}", *cells])
+    columns = ["accuracy", "possible coverage", "threshold", "coverage", "accuracy of these"]
+    console.table("Most confident answers, in percent of the texts", columns, rows)
+    if not (facts := found.get("validation")):
+        return
+    best = (
+        "none can be promised"
+        if facts["best"] is None
+        else f"{100 * facts['best']:.5g} % is the most that can be promised"
+    )
+    which = "" if facts["fresh"] else ", which also selected the epoch"
+    console.say(f"Thresholds are from {count(facts['rows'], 'validation row')}{which}; {best}.")
+    console.say("Use them with senthy predict --target-accuracy 95%.")
 
 
 def best_epoch(result: Any) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -50,6 +50,8 @@ class Request:
         prefix: of the added columns; None means none, or ``senthy_`` if the input has one of their names.
         resume: continue a stopped run of the same request after its last complete block.
         safe_csv: in csv and tsv, put a ' before values that a spreadsheet would compute as formulas.
+        abstain_below: answers with a lower probability than this become ``unsure``; their score stays.
+        target_accuracy: the same below the threshold for which the model's validation rows promise this accuracy.
         explain: add a column ``explanation``: the words of the text with their weights for its label.
     """
 
@@ -74,6 +76,8 @@ class Request:
     resume: bool = False
     safe_csv: bool = False
     explain: bool = False
+    abstain_below: float | None = None
+    target_accuracy: float | None = None
 
     @property
     def given(self) -> list[str]:
@@ -132,8 +136,9 @@ def run(request: Request) -> PredictResult:
     explanations: tuple[Explanation, ...] = ()
     if texts and request.output_file is None and not request.as_json:
         predictor, directory = _predictor(request)
+        below = _threshold(request, predictor, directory)
         found = predictor.compute(predictor.prepare(texts))
-        predictions = tuple(predictor.prediction(row) for row in found)
+        predictions = tuple(_or_unsure(predictor.prediction(row), below) for row in found)
         explanations = tuple(predictor.explain(texts)) if request.explain else ()
     else:
         from sentiment_hybrid.commands.predict_rows import label_rows, open_rows
@@ -141,7 +146,8 @@ def run(request: Request) -> PredictResult:
         with contextlib.ExitStack() as stack:
             incoming = open_rows(stack, request)
             predictor, directory = _predictor(request)
-            rows, skipped = label_rows(stack, request, predictor, incoming)
+            below = _threshold(request, predictor, directory)
+            rows, skipped = label_rows(stack, request, predictor, incoming, below)
     _report(predictor, skipped)
     counts = {"rows": rows, "empty": predictor.empty, "truncated": predictor.truncated, "skipped": skipped}
     return PredictResult(
@@ -165,6 +171,8 @@ def _check_usage(request: Request) -> None:
         raise UsageError("nothing to label", hint='Give texts ("what a day") or --input FILE, or use a pipe.')
     if request.table is not None and request.source is None:
         raise UsageError("--table applies to an SQLite --input, not to a pipe", hint="Leave out --table.")
+    if request.abstain_below is not None and request.target_accuracy is not None:
+        raise UsageError("--abstain-below and --target-accuracy exclude each other", hint="Use only one of them.")
     if request.resume and (request.source is None or request.output_file is None):
         raise UsageError("--resume needs --input FILE and --output FILE", hint="Name both, or leave out --resume.")
 
@@ -257,6 +265,37 @@ def _exported(models_dir: Path, head: str | None) -> Path:
         f"no exported model found: {models_dir} has no {' or '.join(place.name for place in places)}",
         hint="Create one with senthy export, or give its directory with --load-model-path.",
     )
+
+
+def _threshold(request: Request, predictor: Predictor, directory: Path) -> float | None:
+    """The probability below which answers are unsure; None if all are given."""
+    target, below = request.target_accuracy, request.abstain_below
+    if target is None and below is None:
+        return None
+    from sentiment_hybrid.engine.inference.thresholds import UNSURE, promised
+
+    if UNSURE in predictor.labels:
+        raise UsageError(f"the model has a label {UNSURE!r} of its own", hint="Filter by the column score instead.")
+    if target is None:
+        return below
+    if request.labels is not None:
+        raise UsageError(
+            "--target-accuracy is promised for answers among all labels of the model",
+            hint="Leave out --labels, or use --abstain-below.",
+        )
+    threshold = promised(directory, predictor.info, target)
+    note(
+        f"answers below {threshold.value:.4g} are {UNSURE}: {100 * target:.5g} % or more of the others are right, by "
+        f"the model's validation rows, of which they are {threshold.coverage:.0%}"
+    )
+    return threshold.value
+
+
+def _or_unsure(prediction: Prediction, below: float | None) -> Prediction:
+    from sentiment_hybrid.engine.inference.thresholds import UNSURE
+
+    sure = below is None or prediction.score is None or prediction.score >= below
+    return prediction if sure else replace(prediction, label=UNSURE)
 
 
 def _report(predictor: Predictor, skipped: int) -> None:

@@ -19,6 +19,7 @@ from sentiment_hybrid.data.columns import find_text, text_note
 from sentiment_hybrid.data.parts import open_parts
 from sentiment_hybrid.data.sources import Batch, Limit, LiveStream, Source, kind_of, open_source, open_stream, texts_of
 from sentiment_hybrid.data.writers import Quoting, kind_of_output, open_writer, without_formula, without_formulas
+from sentiment_hybrid.engine.inference.thresholds import UNSURE
 from sentiment_hybrid.engine.prefetch import one_ahead
 from sentiment_hybrid.errors import ColumnError, SourceError, UsageError, count
 
@@ -76,6 +77,7 @@ class _Layout:
     numbers: Collection[str]
     safe: bool = False
     explained: bool = False
+    abstain_below: float | None = None
 
     @property
     def style(self) -> dict[str, Any]:
@@ -198,14 +200,14 @@ def _as_they_come(batches: Iterator[list[Batch]], ready: Callable[[float], bool]
 
 
 def label_rows(
-    stack: contextlib.ExitStack, request: Request, predictor: Predictor, incoming: Incoming
+    stack: contextlib.ExitStack, request: Request, predictor: Predictor, incoming: Incoming, abstain_below: float | None
 ) -> tuple[int, int]:
     """Stream the rows through the model; returns the numbers of rows written and of unreadable rows skipped.
 
     A group is cleaned and tokenised in a thread while the one before it is computed and written.
     """
     column = _text_column(incoming, request.text_column, request.data, predictor.info.text_column)
-    layout = _layout(request, predictor, incoming, column)
+    layout = replace(_layout(request, predictor, incoming, column), abstain_below=abstain_below)
     groups = _groups(incoming, column, layout.added, most=_READ if request.explain else None)
     counts: Counter[str] = Counter()
     shared = request.output_file is None and console.is_terminal(sys.stdout)  # by the rows and the progress
@@ -287,6 +289,7 @@ def _parts(
         "safe": layout.safe,
         "text_column": request.text_column,
         "format": incoming.kind,
+        "abstain_below": layout.abstain_below,
     }
     options |= request.data.model_dump(mode="json", include={*_READING})
     key = {"input": list(incoming.stamp), "model": predictor.identity, "options": options, "version": __version__}
@@ -376,6 +379,10 @@ def _answers(
     if explanation is not None:
         labels = answers[names[0]]
         answers[explanation] = [one.cells() if one.label else None for one in predictor.explain(texts, label=labels)]
+    if (below := layout.abstain_below) is not None:
+        label, score = names[:2]
+        pairs = zip(answers[label], answers[score], strict=True)
+        answers[label] = [UNSURE if value is not None and value < below else name for name, value in pairs]
     return answers
 
 

@@ -52,6 +52,31 @@ def confusion_matrix(path: Path, confusion: Sequence[Sequence[int]], labels: Seq
         bar.outline.set_visible(False)
 
 
+def risk_coverage(path: Path, coverage: Any, accuracy: Any, *, title: str) -> None:
+    """Draw the accuracy of the most confident answers over the share of rows that they are, both (K,).
+
+    Raises OutputError if the file cannot be written.
+    """
+    with figure(path, (6.0, 4.4)) as drawing:
+        axes = drawing.subplots()
+        axes.plot(coverage, accuracy, color=BLUE, linewidth=1.6, label=f"all answers {100 * accuracy[-1]:.1f} %")
+        for target, style in ((0.95, "--"), (0.98, ":")):
+            share = max(
+                (float(at) for at, value in zip(coverage, accuracy, strict=True) if value >= target), default=0.0
+            )
+            label = f"{100 * target:.0f} % for {100 * share:.0f} % of the texts"
+            axes.axhline(target, color=MUTED, linewidth=1.2, linestyle=style, label=label)
+        axes.set(
+            xlabel="share of texts that are answered, the most confident first", ylabel="accuracy of these answers"
+        )
+        axes.set(xlim=(0, 1), ylim=(min(0.94, *map(float, accuracy)) - 0.01, 1.005))
+        axes.xaxis.set_major_formatter(percent())
+        axes.yaxis.set_major_formatter(percent())
+        axes.grid(True)
+        axes.legend(loc="lower left")
+        title_of(drawing, title)
+
+
 def reliability(path: Path, bins: Sequence[Any], *, title: str) -> None:
     """Draw the calibration curve with its ECE, above a histogram of the rows per bin.
 

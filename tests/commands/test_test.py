@@ -233,6 +233,7 @@ def test_figures_are_written_in_the_format_that_is_set_and_tested_again_for_anot
         "predictions": ".csv",
         "confusion_matrix": ".svg",
         "reliability": ".svg",
+        "risk_coverage": ".svg",
     }
     assert all(path.is_file() for path in tested.files.values())
     info = read_info(tested.model_dir)

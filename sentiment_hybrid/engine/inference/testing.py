@@ -25,11 +25,13 @@ from sentiment_hybrid.engine.device import resolve
 from sentiment_hybrid.engine.evaluation import baseline, metrics
 from sentiment_hybrid.engine.evaluation.metrics import Comparison, Scores
 from sentiment_hybrid.engine.evaluation.seen import SeenTexts
+from sentiment_hybrid.engine.evaluation.triage import Calibration, binomial, risk_coverage
 from sentiment_hybrid.engine.inference.answers import among
 from sentiment_hybrid.engine.inference.kept_models import model_id, public_path
 from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo, load_model, read_info
 from sentiment_hybrid.engine.inference.predictor import model_directory
 from sentiment_hybrid.engine.inference.session import Session
+from sentiment_hybrid.engine.inference.thresholds import save_calibration
 from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, ModelError, OutputError, UsageError, count
 from sentiment_hybrid.files import atomic_file, link_or_copy, sha256, written
 from sentiment_hybrid.heads import HEADS
@@ -39,6 +41,12 @@ from sentiment_hybrid.reporting.predictions import write_predictions
 from sentiment_hybrid.reporting.results import read_results
 from sentiment_hybrid.runtime import Runtime
 
+#: Target accuracies for which the share of texts that reach them is reported.
+TARGETS = (0.95, 0.98)
+#: Validation rows that thresholds are computed from: at most, at least, and so that unused ones are enough.
+_CALIBRATED_ROWS, _FEWEST_CALIBRATED, _FRESH_ROWS = 10_000, 50, 1000
+#: Points of the risk-coverage curve that are drawn.
+_CURVE_POINTS = 400
 #: Prefix of output files of a test on a user's file.
 _FILE = "file_"
 
@@ -131,8 +139,39 @@ def evaluate(
     seen = warn_if_seen_by_mini(loaded, examples)
     predicted = probabilities_of(config, loaded, examples, split=split, device=runtime.device)
     before = _score_original(config, loaded, examples, original, predicted[0], runtime.device)
+    calibration = _calibrate(config, loaded, runtime.device) if split == "test" else None
     described: dict[str, Any] = {"split": split, "data": store.source, "seen_by_mini": seen}
-    return _measure(config, loaded, examples, predicted, baseline, tested, before_corrections=before, **described)
+    described |= {"before_corrections": before, "calibration": calibration}
+    return _measure(config, loaded, examples, predicted, baseline, tested, **described)
+
+
+def _calibrate(config: Config, loaded: LoadedModel, device: str) -> Calibration | None:
+    """Count right and wrong answers on validation rows, and keep that beside the model, for `senthy predict`.
+
+    Rows that did not select the epoch come first, where there are enough. None if the model was trained on the
+    validation rows, or the database has other labels or too few rows.
+    """
+    if loaded.info.trained_on_valid:
+        return None
+    with open_store(config.paths.data_db) as store:
+        rows = store.count("valid")
+        if store.labels != loaded.info.labels or rows < _FEWEST_CALIBRATED:
+            return None
+        used = min(config.model(loaded.info.head).train.valid_sample_size or rows, rows)
+        fresh = rows - used >= _FRESH_ROWS
+        first = used if fresh else 0
+        examples = own_texts(loaded, store, store.read("valid", min(rows, first + _CALIBRATED_ROWS), with_raw=True))
+    examples = examples.chosen(np.arange(first, len(examples)))
+    probabilities, _ = probabilities_of(config, loaded, examples, split="valid", device=device)
+    right = probabilities.argmax(1) == examples.labels
+    calibration = Calibration.of(probabilities.max(1), right, fresh=fresh)
+    for place in {loaded.directory, paths.kept_models(config.paths.models_dir) / model_id(loaded.info)}:
+        if place.is_dir():
+            try:
+                save_calibration(place, loaded.info, calibration)
+            except OutputError as error:
+                note(f"{error.message}: thresholds for target accuracies are not kept")
+    return calibration
 
 
 def open_model(
@@ -392,6 +431,7 @@ def _measure(
     seen_by_mini: int | None,
     overlap: dict[str, Any] | None = None,
     before_corrections: dict[str, Any] | None = None,
+    calibration: Calibration | None = None,
 ) -> TestResult:
     probabilities, passes = predicted
     info = loaded.info
@@ -422,12 +462,30 @@ def _measure(
         "before_corrections": before_corrections,
         "baseline": baseline_scores.to_dict() if baseline_scores else None,
         "comparison_with_baseline": comparison.to_dict() if comparison else None,
+        "triage": _triage(examples.labels, probabilities, calibration),
         "overlap_with_training": overlap,
         "seen_by_mini": seen_by_mini,
         "predictions_sha256": sha256(files["predictions"]),
         "files": {name: str(path) for name, path in files.items()},
     }
     return TestResult.of(info.display_name, loaded.directory, entry, encoder_passes=passes)
+
+
+def _triage(labels: np.ndarray, probabilities: np.ndarray, calibration: Calibration | None) -> dict[str, Any]:
+    """Coverage at target accuracies, and whether the thresholds from validation rows keep their promise here."""
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    curve = risk_coverage(confidence, right)
+    result: dict[str, Any] = {"coverage": {str(target): curve.coverage_at(target) for target in TARGETS}}
+    if calibration is None:
+        return result
+    promises: dict[str, Any] = {}
+    for target in TARGETS:
+        if threshold := calibration.threshold(target):
+            sure = confidence >= threshold.value
+            accuracy = binomial(int(right[sure].sum()), int(sure.sum())) if sure.any() else None
+            promises[str(target)] = {"threshold": threshold.value, "coverage": float(sure.mean()), "accuracy": accuracy}
+    facts = {"rows": calibration.rows, "fresh": calibration.fresh, "best": calibration.best()}
+    return {**result, "validation": facts, "promises": promises}
 
 
 def _score_original(
@@ -547,7 +605,7 @@ def write_files(
     folder, info = config.paths.results_dir, loaded.info
     of_mini = loaded.directory.parent == paths.mini_dir()
     files = paths.test_files(folder, f"{paths.MINI}-{info.head}" if of_mini else model_id(info), name)
-    files |= {kind: config.project.figure(files[kind]) for kind in ("confusion_matrix", "reliability")}
+    files |= {kind: config.project.figure(files[kind]) for kind in files if kind != "predictions"}
     write_predictions(
         files["predictions"],
         rows=examples.rows,
@@ -561,6 +619,9 @@ def write_files(
     title = titled(f"{info.display_name}: confusion matrix", **of)
     plots.confusion_matrix(files["confusion_matrix"], scores.confusion, labels, title=title)
     plots.reliability(files["reliability"], scores.reliability, title=titled(f"{info.display_name}: calibration", **of))
+    curve = risk_coverage(probabilities.max(1), probabilities.argmax(1) == examples.labels)
+    title = titled(f"{info.display_name}: risk and coverage", **of)
+    plots.risk_coverage(files["risk_coverage"], *curve.thinned(_CURVE_POINTS), title=title)
     if not name.startswith(_FILE) and _is_published(config, info):
         for kind, public in paths.public_test_files(folder, info.head, name).items():
             place = public.with_suffix(files[kind].suffix)

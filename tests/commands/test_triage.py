@@ -1,0 +1,93 @@
+"""Answers that are not to be trusted become unsure, by a probability or by an accuracy that validation rows promise."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from sentiment_hybrid import cli, paths, tables
+from sentiment_hybrid.commands import predict, test
+from sentiment_hybrid.engine.evaluation.triage import Calibration
+from sentiment_hybrid.engine.inference import testing, thresholds
+from sentiment_hybrid.engine.inference.model_directory import read_info
+from sentiment_hybrid.errors import ModelError, UsageError
+
+from .conftest import Project
+
+
+def labelled(project: Project, tmp_path: Path, **changes: object) -> list[dict[str, str]]:
+    request = predict.Request(
+        config=project.config(), input_file=project.folder / "texts.csv", output_file=tmp_path / "out.csv", **changes
+    )
+    predict.run(request)
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_answers_below_a_probability_are_unsure_and_keep_their_score(trained: Project, tmp_path: Path) -> None:
+    rows = labelled(trained, tmp_path)
+    middle = sorted(float(row["score"]) for row in rows)[len(rows) // 2]
+    again = labelled(trained, tmp_path, abstain_below=middle)
+    assert [row["score"] for row in again] == [row["score"] for row in rows]
+    for before, after in zip(rows, again, strict=True):
+        assert after["prediction"] == (before["prediction"] if float(before["score"]) >= middle else "unsure")
+    (one,) = predict.run(predict.Request(["a good day"], config=trained.config(), abstain_below=1.0)).predictions
+    assert (one.label, one.score is not None) == ("unsure", True)
+
+
+def test_a_test_reports_coverage_and_keeps_thresholds_beside_the_model(
+    trained: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(testing, "_FEWEST_CALIBRATED", 1)
+    config = trained.config()
+    result = test.run(config, "linear")
+    found = result.entry["triage"]
+    assert set(found["coverage"]) == {"0.95", "0.98"}
+    assert found["validation"]["rows"] > 0
+    assert result.files["risk_coverage"].is_file()
+    tables.test(result)
+    assert "possible coverage" in capsys.readouterr().out
+    directory = paths.published_model(config.paths.models_dir, "linear")
+    kept = thresholds.load_calibration(directory, read_info(directory))
+    assert kept.rows == found["validation"]["rows"]
+
+
+def test_a_target_accuracy_takes_the_threshold_that_promises_it(trained: Project, tmp_path: Path) -> None:
+    directory = paths.published_model(trained.config().paths.models_dir, "linear")
+    scores = [float(row["score"]) for row in labelled(trained, tmp_path)]
+    middle = sorted(scores)[len(scores) // 2]
+    calibration = Calibration.of(scores * 20, [score >= middle for score in scores] * 20)
+    thresholds.save_calibration(directory, read_info(directory), calibration)
+    rows = labelled(trained, tmp_path, target_accuracy=0.95)
+    threshold = calibration.threshold(0.95)
+    assert threshold is not None
+    sure = [row for row in rows if row["prediction"] != "unsure"]
+    assert 0 < len(sure) < len(rows)
+    assert min(float(row["score"]) for row in sure) >= threshold.value
+    with pytest.raises(UsageError, match=r"99\.999 %") as caught:
+        labelled(trained, tmp_path, target_accuracy=0.99999)
+    assert "best that can be promised" in caught.value.hint
+
+
+def test_without_thresholds_it_says_how_to_get_them(trained: Project, tmp_path: Path) -> None:
+    directory = paths.published_model(trained.config().paths.models_dir, "linear")
+    (directory / paths.TRIAGE_JSON).unlink(missing_ok=True)
+    with pytest.raises(ModelError, match="no thresholds") as caught:
+        labelled(trained, tmp_path, target_accuracy=0.9)
+    assert "senthy test" in caught.value.hint
+    (directory / paths.TRIAGE_JSON).write_text('{"model": ["another"]}', encoding="utf-8")
+    with pytest.raises(ModelError, match="another model"):
+        labelled(trained, tmp_path, target_accuracy=0.9)
+
+
+@pytest.mark.parametrize(("text", "share"), [("95%", 0.95), ("95", 0.95), ("0.9", 0.9), ("99.5 %", 0.995)])
+def test_accuracies_can_be_written_as_percent_or_share(text: str, share: float) -> None:
+    assert cli._share(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["much", "100%", "1", "20%", "-3"])
+def test_other_accuracies_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="no accuracy"):
+        cli._share(text)
