@@ -240,6 +240,9 @@ def show(result: CheckResult) -> None:
         console.table(title, columns, [row[: len(columns)] for row in rows])
     else:
         console.say(f"{title}.")
+    if several := report.get("several_windows"):
+        length = f"encoder.max_length ({report['max_length']} tokens)"
+        console.say(f"{count(several, 'text')} longer than {length}: read in several windows")
     _show_first(report)
     _show_artefacts(result.artefacts)
     if result.kept_decisions:

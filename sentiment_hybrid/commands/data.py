@@ -61,6 +61,9 @@ def run(config: Config, *, refresh: bool = False, offline: bool = False) -> Data
     normalizer = get_normalizer(data.normalizer)
     parts = _parts(data, offline=offline)
     corrections = None if data.corrections is None else read_corrections(data.corrections)
+    if corrections is not None and not corrections.decisions:
+        warn(f"nothing is corrected in {corrections.path}: {count(corrections.undecided, 'row')} without a correction")
+        corrections = None
     wanted = fingerprint(parts, data, normalizer, corrections=corrections)
     cache = paths.cache_dir(config.paths.cache_dir)
     found = None if refresh else _existing(target, time.perf_counter())

@@ -240,7 +240,6 @@ class Applied:
             if rows.splits[met.place] == split.TEST
         ]
         return {
-            "fingerprint": self.corrections.fingerprint(),
             "kept": self.kept,
             "changed": self.changed,
             "dropped": self.dropped,

@@ -104,6 +104,15 @@ def test_a_second_run_does_nothing_until_a_decision_changes(bare: Project, tmp_p
     assert data.run(bare.config()).built
 
 
+def test_a_file_without_decisions_changes_nothing_and_says_so(
+    bare: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = corrected(bare, decide(tmp_path / "c.csv", lines_of(bare, ["", "", " "])))
+    assert not result.built
+    assert result.corrections is None
+    assert "nothing is corrected in" in capsys.readouterr().err
+
+
 def test_copies_of_a_corrected_text_are_corrected_too(tmp_path: Path) -> None:
     source = write_toy_csv(tmp_path / "texts.csv", 120)
     with source.open("a", encoding="utf-8") as file:
