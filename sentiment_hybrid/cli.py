@@ -65,7 +65,7 @@ def report(failure: BaseException) -> int:
     if type(failure).__name__ == "Abort":  # raised by typer when a prompt is interrupted
         failure = KeyboardInterrupt("interrupted; nothing was changed")
     code = INTERRUPTED if isinstance(failure, KeyboardInterrupt) else getattr(failure, "exit_code", 1)
-    if not distributed.tells(failure):
+    if not distributed.reports(failure):
         distributed.await_message()
     elif isinstance(failure, KeyboardInterrupt):
         _exit_on_next_interrupt()
@@ -603,7 +603,9 @@ def check(
         senthy config check senthy.yaml
         senthy config check --set lstm.train.epochs=3
     """
-    console.say(commands.config.check(file or call.file, call.overrides, call.flags))
+    console.say(
+        commands.config.check(file or call.file, call.overrides, flags=call.flags, option_names=call.option_names)
+    )
 
 
 @command(config_app)

@@ -67,7 +67,7 @@ def joined() -> bool:
     return bool(_control)
 
 
-def tells(failure: BaseException) -> bool:
+def reports(failure: BaseException) -> bool:
     """Whether this process is to report a failure; each is reported once.
 
     The main process reports what all of them meet, and what another process has sent it. Before they are connected,

@@ -95,7 +95,7 @@ def differences(compared: Sequence[tuple[Any, str, str]]) -> None:
     columns = ["models", "metric", "better", f"points [{level:g} % interval]", "p"]
     console.table(f"Differences on {count(one.rows, 'text')}", columns, rows, left=3)
     console.say(
-        f"p and intervals are corrected for {len(compared)} pairs (Holm): an interval holds 0 where neither is better."
+        f"p and intervals are corrected for {len(compared)} pairs (Holm): an interval includes 0 if neither is better."
     )
 
 

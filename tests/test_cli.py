@@ -510,7 +510,11 @@ def test_train_may_run_in_several_processes_of_which_one_speaks(
         (["optimize", "--workers", "0"], "lstm.hpo.workers (--workers): '0' is not"),
         (["data", "-c", "nope.yaml"], "no configuration file nope.yaml"),
         (["config", "check", "--set", "a.b=1"], "a (--set): no such setting"),
-        (["config", "check", "--seed", "-1"], "seed"),
+        (["config", "check", "--seed", "-1"], "project.seed (--seed): '-1' is not allowed"),
+        (
+            ["data", "--delimiter", ";;"],
+            "data.delimiter (--delimiter): ';;' is not allowed; it should be one character",
+        ),
     ],
 )
 def test_a_wrong_call_exits_with_2_and_says_why(

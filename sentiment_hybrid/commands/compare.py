@@ -65,14 +65,16 @@ def run(config: Config, first: str, second: str) -> CompareResult:
             hint="Test both on the same data: senthy test --load-model-path DIR --data FILE",
         )
     tests = pairs[0]
-    said = [read_predictions(predictions_of(test), test.labels) for test in tests]
-    if not np.array_equal(said[0].rows, said[1].rows) or not np.array_equal(said[0].labels, said[1].labels):
+    predictions = [read_predictions(predictions_of(test), test.labels) for test in tests]
+    if not np.array_equal(predictions[0].rows, predictions[1].rows) or not np.array_equal(
+        predictions[0].labels, predictions[1].labels
+    ):
         raise UsageError(
             f"{first} and {second} were tested on different rows of {tests[0].split}",
             hint="Test both again on the same data and with the same test.sample_size.",
         )
     comparison = metrics.compare(
-        said[0].labels, said[0].predicted, said[1].predicted, **testing.bootstrap_settings(config)
+        predictions[0].labels, predictions[0].predicted, predictions[1].predicted, **testing.bootstrap_settings(config)
     )
     names = tests[0].model, tests[1].model
     if names[0] == names[1]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,12 @@ def show(config: Config) -> str:
     return redact(to_yaml(config))
 
 
-def check(source: str | None, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> str:
-    """A sentence that says the configuration is valid. Raises ConfigError with every problem."""
-    load_config(source, overrides, flags=flags)
+def check(source: str | None, overrides: Sequence[str] = (), **options: Any) -> str:
+    """A sentence that says the configuration is valid; ``options`` as for `load_config`.
+
+    Raises ConfigError with every problem.
+    """
+    load_config(source, overrides, **options)
     return f"{resolve(source) if source is not None else 'defaults'}: valid"
 
 

@@ -70,12 +70,12 @@ def publish(config: Config, name: str) -> KeptModel:
 
 
 def remove(config: Config, name: str) -> KeptModel:
-    """Remove a model that is not published, by its whole ID. Raises UsageError."""
+    """Remove a model that is not published, by its complete ID. Raises UsageError."""
     model = _found(config, name)
     if model.published:
         raise UsageError(f"{model.id} is published", hint="Publish another one first: senthy models publish ID")
     if model.id != name:
-        raise UsageError(f"{name} is not a whole ID", hint=f"Did you mean {model.id}?")
+        raise UsageError(f"{name} is not a complete ID", hint=f"Did you mean {model.id}?")
     with publishing(config):
         files.remove(model.directory)
     return model

@@ -233,7 +233,9 @@ def _layout(request: Request, predictor: Predictor, incoming: Incoming, column: 
     more = (_EXPLANATION,) if request.explain else ()
     added = predictor.columns_beside(incoming.columns, prefix=request.prefix, more=more)
     if request.prefix is None and added != [*predictor.added_columns, *more]:
-        note(f"{incoming.name} has columns of such names, so those added are {', '.join(added)} (--prefix)")
+        note(
+            f"{incoming.name} already has columns with these names, so the added ones are {', '.join(added)} (--prefix)"
+        )
     kind = kind_of_output(output) if output is not None else "jsonl" if request.as_json else incoming.kind
     if output is None and kind not in ("csv", "tsv", "jsonl"):
         kind = "csv"

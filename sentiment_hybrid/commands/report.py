@@ -156,7 +156,7 @@ def _group(config: Config, tests: list[TestResult], notes: list[str], *, slice_b
     if len(tests) > _MOST_MODELS:
         notes.append(f"the newest {_MOST_MODELS} of {len(tests)} models are shown for {_title(tests[0])}")
         tests = tests[-_MOST_MODELS:]
-    models, said = [], {}
+    models, predictions = [], {}
     values = _column(config, tests[0], slice_by) if slice_by and whole else None
     for test, name in zip(tests, _names(tests), strict=True):
         model = ModelFigures(
@@ -168,14 +168,14 @@ def _group(config: Config, tests: list[TestResult], notes: list[str], *, slice_b
         models.append(model)
         try:
             path = predictions_of(test)
-            said[name] = read_predictions(path, test.labels)
+            predictions[name] = read_predictions(path, test.labels)
             if whole:
-                _add_rows(model, path, test.labels, said[name], values)
+                _add_rows(model, path, test.labels, predictions[name], values)
         except DataError as error:
             notes.append(f"{name}: {error.message}; no comparison, slices or mistakes of it")
     baseline = next((ModelFigures("TF-IDF baseline", test.baseline) for test in tests if test.baseline), None)
     first = tests[0]
-    return Group(_title(first), first.rows, first.labels, models, baseline, _pairs(config, tests, models, said))
+    return Group(_title(first), first.rows, first.labels, models, baseline, _pairs(config, tests, models, predictions))
 
 
 def _title(test: TestResult) -> str:
@@ -213,14 +213,14 @@ def _add_rows(
     model: ModelFigures,
     path: Path,
     labels: Sequence[str],
-    said: Predictions,
+    predictions: Predictions,
     values: Mapping[int, Mapping[str, str]] | None,
 ) -> None:
     """Coverage, slices and mistakes, in one pass over the predictions."""
     import numpy as np
 
-    membership, confidence = Membership(), np.empty(len(said.rows))
-    right = said.predicted == said.labels
+    membership, confidence = Membership(), np.empty(len(predictions.rows))
+    right = predictions.predicted == predictions.labels
     worst: list[tuple[float, int, Mistake]] = []
     for place, row in enumerate(stream_predictions(path)):
         membership.add(row.text, values.get(row.row) if values else None)
@@ -255,14 +255,14 @@ def _column(config: Config, test: TestResult, column: str) -> dict[int, dict[str
 
 
 def _pairs(
-    config: Config, tests: Sequence[TestResult], models: Sequence[ModelFigures], said: Mapping[str, Predictions]
+    config: Config, tests: Sequence[TestResult], models: Sequence[ModelFigures], predictions: Mapping[str, Predictions]
 ) -> list[tuple[Any, str, str]]:
     """Each pair of models, and each model with its baseline, on the rows that both were tested on."""
     import numpy as np
 
     level = testing.bootstrap_settings(config)
     compared: list[tuple[Comparison, str, str]] = []
-    for (first, one), (second, two) in itertools.combinations(said.items(), 2):
+    for (first, one), (second, two) in itertools.combinations(predictions.items(), 2):
         if np.array_equal(one.rows, two.rows) and np.array_equal(one.labels, two.labels):
             compared.append((metrics.compare(one.labels, one.predicted, two.predicted, **level), first, second))
     compared += [

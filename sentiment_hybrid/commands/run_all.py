@@ -181,9 +181,9 @@ def _compare(config: Config, tests: dict[str, TestResult]) -> list[tuple[Compari
     import numpy as np
 
     compared = []
-    said = {name: read_predictions(test.files["predictions"], test.labels) for name, test in tests.items()}
-    for first, second in itertools.combinations(said, 2):
-        one, two = said[first], said[second]
+    predictions = {name: read_predictions(test.files["predictions"], test.labels) for name, test in tests.items()}
+    for first, second in itertools.combinations(predictions, 2):
+        one, two = predictions[first], predictions[second]
         if np.array_equal(one.rows, two.rows):
             pair = metrics.compare(one.labels, one.predicted, two.predicted, **testing.bootstrap_settings(config))
             compared.append((pair, first, second))

@@ -168,6 +168,8 @@ def _words(annotation: Any, metadata: Sequence[Any] = ()) -> str:
         return f"a map of {_words(inside[0])} to {_words(inside[1])}"
     if origin is tuple:
         return f"a list of {_words(inside[0])}"
+    if annotation is str and any(getattr(item, "max_length", None) == 1 for item in metadata):
+        return "one character"
     name = _SIMPLE.get(annotation, str(annotation))
     return f"{name}{_bounds(metadata)}" if annotation in (int, float) else name
 

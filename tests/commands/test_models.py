@@ -144,7 +144,7 @@ def test_removing_takes_a_whole_id_and_spares_the_published_model(config: Config
         models.remove(config, second)
     named = trained(config, 3, run_id="mine-3", name="mine")
     models.publish(config, second)
-    with pytest.raises(UsageError, match="mine is not a whole ID"):
+    with pytest.raises(UsageError, match="mine is not a complete ID"):
         models.remove(config, "mine")
     with pytest.raises(UsageError, match="2 models match han-0"):
         models.remove(config, "han-0")

@@ -96,9 +96,9 @@ def write_graph(classifier: Classifier, path: Path, *, max_length: int) -> None:
             )
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
             # Export errors of torch are RuntimeErrors.
-            said = str(error).strip().splitlines()
+            lines = str(error).strip().splitlines()
             raise ModelError(
-                f"this encoder cannot be exported to ONNX: {said[0] if said else type(error).__name__}",
+                f"this encoder cannot be exported to ONNX: {lines[0] if lines else type(error).__name__}",
                 hint="Use a RoBERTa- or BERT-like encoder.",
             ) from error
     _one_data_file(path)

@@ -205,8 +205,8 @@ def _session(graph: Path, providers: list[str]) -> Any:
 
 
 def _first_line(error: Exception) -> str:
-    said = str(error).strip().splitlines()
-    return said[0] if said else type(error).__name__
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def _no_export(directory: Path) -> ModelError:

@@ -123,7 +123,7 @@ def test_alone_everything_answers_at_once(monkeypatch):
         1,
     )
     assert distributed.is_main()
-    assert distributed.tells(ConfigError("x"))
+    assert distributed.reports(ConfigError("x"))
     assert distributed.gather("a") == ["a"]
     assert distributed.agree(True)
     assert distributed.from_main(lambda: 1) == distributed.together(lambda: 1) == 1
@@ -135,7 +135,7 @@ def test_before_they_are_connected_the_first_process_of_each_machine_tells(monke
     for rank, local_rank, tells in ((0, 0, True), (1, 1, False), (2, 0, True)):
         for name, value in {"WORLD_SIZE": 4, "RANK": rank, "LOCAL_RANK": local_rank}.items():
             monkeypatch.setenv(name, str(value))
-        assert distributed.tells(ConfigError("x")) is tells
+        assert distributed.reports(ConfigError("x")) is tells
 
 
 @pytest.mark.parametrize(

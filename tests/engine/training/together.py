@@ -194,7 +194,7 @@ def told(work: Any) -> list[object]:
     try:
         work()
     except SenthyError as error:
-        return [type(error).__name__, error.message, error.exit_code, distributed.tells(error)]
+        return [type(error).__name__, error.message, error.exit_code, distributed.reports(error)]
     return []
 
 
