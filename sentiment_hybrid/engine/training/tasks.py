@@ -69,7 +69,7 @@ class LabelledBatch:
 
     def to(self, device: torch.device) -> LabelledBatch:
         """Everything but the texts on a device; `Batch.inputs` moves those."""
-        return self._map(lambda value: value.to(device, non_blocking=True))
+        return self if device.type == "cpu" else self._map(lambda value: value.to(device, non_blocking=True))
 
     def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> LabelledBatch:
         tensors = ((name, value) for name, value in vars(self).items() if isinstance(value, torch.Tensor))
