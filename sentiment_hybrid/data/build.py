@@ -1,4 +1,4 @@
-"""Builds the prepared database beside the old one and swaps it in whole; sorts on disk, so memory does not grow."""
+"""Builds the prepared database in a temporary file, which then replaces the old one; texts are sorted on disk."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _NEGATION = re.compile(r"\b(?:no|not|nor)\b|n['’´`]t\b", re.IGNORECASE)
 #: Below this share of negated texts, stopwords were probably removed; usual English has 15 to 35 in a hundred.
 _LEAST_NEGATION = 0.02
 _NEGATION_ROWS = 500
-_LOOKED_AT = 200
+_SAMPLED = 200
 #: Rows per statement: old versions of SQLite take at most 999 values.
 _INSERTED_AT_ONCE = 199
 #: The label value of a row that is left out because of a model's demands: the last one of all.
@@ -66,11 +66,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Demands:
-    """What a model that is there already asks of further data.
+    """What an existing model requires of further data.
 
-    ``labels`` are its own, in their order; ``may_differ`` takes the data's where those are others. ``tested`` and
-    ``trained`` are order hashes of texts: the first stay out of training and validation, the second out of the test.
-    ``coding`` is what values of labels meant in its training, ``text_column`` what it was trained on.
+    ``labels`` are the model's, in order; with ``may_differ``, data with other labels keep theirs. ``tested`` and
+    ``trained`` are order hashes of texts: the former are kept out of training and validation, the latter out of the
+    test split. ``coding`` is what label values meant in the model's training, ``text_column`` its text column.
     """
 
     labels: tuple[str, ...]
@@ -81,18 +81,18 @@ class Demands:
     text_column: str | None = None
 
     def facts(self) -> list[Any]:
-        """What of them decides what a database holds, for its fingerprint."""
+        """The part of a database's fingerprint that depends on the model."""
         digests = [
             None if keys is None else hashlib.sha256(np.unique(keys).tobytes()).hexdigest()
             for keys in (self.tested, self.trained)
         ]
-        remembered = [] if self.coding is None else [dict(self.coding), self.text_column]
-        return [list(self.labels), self.may_differ, *digests, *remembered]
+        training = [] if self.coding is None else [dict(self.coding), self.text_column]
+        return [list(self.labels), self.may_differ, *digests, *training]
 
 
 @dataclass
 class _Intake:
-    """What is known of one source while it is read."""
+    """A source and its label values so far; ``ids`` numbers the values of all sources."""
 
     part: Part
     columns: Columns
@@ -102,7 +102,7 @@ class _Intake:
 
 @dataclass
 class _Tally:
-    """Counts while reading; labels are known at the end only, so counts are by value."""
+    """Counts by label value: which label a value means is only known when all values are."""
 
     rows: int = 0
     unreadable: Counter[str] = field(default_factory=Counter)
@@ -111,7 +111,7 @@ class _Tally:
     cleaned_away: Counter[int] = field(default_factory=Counter)
     known: dict[str, Counter[int]] = field(default_factory=dict)
     sums: dict[tuple[int, int], tuple[int, int, int]] = field(default_factory=dict)
-    looked_at: int = 0
+    sampled: int = 0
     negated: int = 0
 
     def add_sums(self, values: Int64s, splits: Int64s, first: split.UInt64s, second: split.UInt64s) -> None:
@@ -126,7 +126,7 @@ class _Tally:
 
 
 def name_of(parts: Sequence[Part]) -> str:
-    """What the database says that it was made from."""
+    """The sources of a database as it names them."""
     return ", ".join(part.source.name for part in parts)
 
 
@@ -138,16 +138,24 @@ def fingerprint(
     demands: Demands | None = None,
     corrections: Corrections | None = None,
 ) -> str:
-    """Names everything that decides what the database holds: content of the sources, settings, versions."""
-    apart = {"source", "train_source", "valid_source", "test_source", "split_key_version", "max_labels", "corrections"}
-    settings = data.model_dump(mode="json", exclude=apart)
+    """Hash of everything that determines the content of the database: sources, settings, versions."""
+    excluded = {
+        "source",
+        "train_source",
+        "valid_source",
+        "test_source",
+        "split_key_version",
+        "max_labels",
+        "corrections",
+    }
+    settings = data.model_dump(mode="json", exclude=excluded)
     if data.delimiter is None:
         del settings["delimiter"]
     if data.max_text_bytes == Data().max_text_bytes:
         del settings["max_text_bytes"]
     if data.label_case == "error":
         del settings["label_case"]
-    # Databases that were made before encodings were detected stay up to date.
+    # Databases from before encodings were detected remain up to date.
     settings["encoding"] = {"auto": "utf-8", "utf-8": "utf-8 alone"}.get(data.encoding, data.encoding)
     facts = {
         "format": FORMAT_VERSION,
@@ -175,26 +183,26 @@ def build(
     on_rows: Callable[[int], None] = lambda rows: None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> dict[str, Any]:
-    """Read the sources, clean, split, and put the database in place of the old one.
+    """Read the sources, clean and split the texts, and replace the database.
 
     Args:
-        target: the database; what stands there stays whole until the new one is complete.
+        target: the database; an existing one remains unchanged until the new one is complete.
         parts: one part without a split, or official splits.
         data: settings.
         normalizer: cleans each text.
-        fingerprint: stored, so that a second run can see that nothing has changed.
-        demands: those of a model that the data are to fit.
+        fingerprint: stored, so that a later run can tell whether anything has changed.
+        demands: of the model that the data are prepared for.
         corrections: decisions about single rows.
-        on_rows: told how many rows were read since it was told last.
-        on_step: told what begins after reading.
+        on_rows: called with the number of rows read since the last call.
+        on_step: called with the name of the step that follows reading.
 
     Returns:
-        The stored facts: labels, splits, report, fingerprints.
+        The stored metadata: labels, splits, report, fingerprints.
 
     Raises:
         SourceError, ColumnError, LabelError, DataError: the texts cannot be used.
         OutputError: the folder cannot be written or the disk is full.
-        DatabaseError: what stands at ``target`` is not ours, or protected.
+        DatabaseError: the file at ``target`` is not a prepared database, or is read-only.
     """
     check_writable(target)
     with _aside(target) as connection, Partitions(target.parent) as partitions:
@@ -210,7 +218,7 @@ def build(
 
 
 class _Builder:
-    """Reads into partitions on disk, and from there fills an empty database."""
+    """Reads the sources into partitions on disk, and fills an empty database from these."""
 
     def __init__(
         self,
@@ -235,8 +243,8 @@ class _Builder:
         self.checksums = Checksums()
         self.no_text = np.uint64(split.key_hash("", data.split_seed)[1])
         self.intakes = [self._intake(part) for part in parts]
-        self.value_owner: list[tuple[int, str]] = []
-        #: Of each row with a text, by batch: split code, label value, source row, order hash, hash of the text.
+        self.value_names: list[tuple[int, str]] = []
+        #: Per batch, of the rows with a text: split code, label value, source row, order hash, hash of the text.
         self.facts: list[tuple[npt.NDArray[Any], ...]] = []
         self.taken = 0
 
@@ -247,7 +255,7 @@ class _Builder:
         return _Intake(part, columns, values)
 
     def read_all(self, on_rows: Callable[[int], None]) -> None:
-        """Every source into the partitions. Raises DataError when a source has no rows."""
+        """Read every source into the partitions. Raises DataError if a source has no rows."""
         with Preparation() as preparation:
             for index, intake in enumerate(self.intakes):
                 before = self.tally.rows
@@ -256,10 +264,12 @@ class _Builder:
                     self._take(batch, texts, prepared, recipe=recipe, index=index)
                     on_rows(len(batch) + sum(batch.skipped.values()))
                 if self.tally.rows == before:
-                    raise DataError(f"{intake.part.source.name} has no rows", hint="A header alone is not enough.")
+                    raise DataError(
+                        f"{intake.part.source.name} has no rows", hint="A file needs rows below its header."
+                    )
 
     def _batches(self, intake: _Intake) -> Iterator[tuple[tuple[Batch, list[str]], list[str], list[str]]]:
-        """Each batch and its texts; its texts and raw texts."""
+        """((batch, texts), texts, raw texts) of each batch, as `Preparation.each` takes them."""
         columns = intake.columns
         names = list(dict.fromkeys((columns.text, columns.label, columns.raw)))
         for batch in intake.part.source.batches(names, size=_READ_AT_ONCE):
@@ -292,20 +302,19 @@ class _Builder:
         self.taken += len(keys)
 
     def _value_ids(self, batch: Batch, intake: _Intake, index: int) -> Int64s:
-        """Label values as small numbers; the label that each means is decided when all are known."""
+        """Label values as numbers (N,); which label each value means is decided when all are known."""
         given = [value or "" for value in batch.columns[intake.columns.label]]
         for value in dict.fromkeys(given):
-            if value in intake.ids:
-                continue
-            intake.values.add(value, batch.rows[given.index(value)])
-            intake.ids[value] = len(self.value_owner)
-            self.value_owner.append((index, value))
+            if value not in intake.ids:
+                intake.values.add(value, batch.rows[given.index(value)])
+                intake.ids[value] = len(self.value_names)
+                self.value_names.append((index, value))
         values = np.fromiter(map(intake.ids.__getitem__, given), dtype=np.int64, count=len(given))
         self.tally.seen.update(_counted(values))
         return values
 
     def _recipe(self, part: Part) -> Recipe:
-        """How the rows of a source are prepared; without an official validation split, it is drawn from training."""
+        """How to prepare the rows of a source; a missing official validation split is drawn from training."""
         data, drawn = self.data, part.split == split.TRAIN and not self.has_valid
         return Recipe(
             self.normalizer.id, data.split_seed, data.split_key_version,
@@ -314,7 +323,7 @@ class _Builder:
         )  # fmt: skip
 
     def _count_empty(self, values: Int64s, texts: list[str]) -> None:
-        """Texts of which cleaning leaves nothing."""
+        """Count texts that are empty after cleaning."""
         for value, text in zip(values.tolist(), texts, strict=True):
             counter = self.tally.cleaned_away if text.strip() else self.tally.empty
             counter[value] += 1
@@ -322,7 +331,7 @@ class _Builder:
     def _known_to_the_model(
         self, splits: Int64s, values: Int64s, keys: split.UInt64s, among: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.bool_]:
-        """Rows, of those in ``among``, whose text a model's tests or training keep out of their split; counts them."""
+        """Of the rows in ``among``, those kept out because the model was tested or trained on their text; (N,)."""
         known = np.zeros(len(keys), dtype=bool)
         for why, codes, barred in self.bars:
             there = np.flatnonzero(among & np.isin(splits, codes))
@@ -333,17 +342,18 @@ class _Builder:
         return known
 
     def _look_for_negation(self, texts: list[str]) -> None:
-        few = _LOOKED_AT if self.tally.looked_at >= 10 * _LOOKED_AT else 10 * _LOOKED_AT
+        """Count negated texts in a sample of the batch."""
+        few = _SAMPLED if self.tally.sampled >= 10 * _SAMPLED else 10 * _SAMPLED
         some = [text for text in texts[:few] if text]
-        self.tally.looked_at += len(some)
+        self.tally.sampled += len(some)
         self.tally.negated += sum(_NEGATION.search(text) is not None for text in some)
 
     def finish(self) -> dict[str, Any]:
-        """Labels, drops, order and the final table. Raises LabelError or DataError."""
+        """Determine labels, dropped rows and order, and write the table. Raises LabelError or DataError."""
         self.labellings = labellings = self._labellings()
         labels = labellings[0].labels
-        codes = [labellings[owner].codes.get(name, -1) for owner, name in self.value_owner]
-        label_of = np.array([*codes, -1], dtype=np.int64)  # the last is _LEFT_OUT's
+        codes = [labellings[owner].codes.get(name, -1) for owner, name in self.value_names]
+        label_of = np.array([*codes, -1], dtype=np.int64)  # the last is for _LEFT_OUT
         self.known_values = set(np.flatnonzero(label_of >= 0).tolist())
         rows = self._rows(label_of)
         if self.applied is not None:
@@ -373,7 +383,7 @@ class _Builder:
         return Rows(splits, label_of[values], source_rows, keys, texts)
 
     def _write(self, rows: Rows, places: Int64s) -> None:
-        """Insert the rows in their order, in a thread: SQLite works while the next partition is sorted."""
+        """Insert the rows in order, in a thread, so that SQLite works while the next partition is sorted."""
         facts = (rows.labels, rows.source_rows, rows.keys.view(np.int64))  # SQLite has no unsigned numbers
         with ThreadPoolExecutor(1) as writer:
             before = writer.submit(_insert, self.connection, ())
@@ -413,8 +423,8 @@ class _Builder:
         for label, name in enumerate(labels):
             if not counts[split.TRAIN, label]:
                 raise DataError(
-                    f"no row of class {name!r} falls into the training split; {kept:,} usable rows are too few",
-                    hint="Bring more rows, or lower test_size and valid_size.",
+                    f"the training split has no row of class {name!r}; {kept:,} usable rows are too few",
+                    hint="Add rows, or lower data.test_size and data.valid_size.",
                 )
         for code, name in enumerate(split.SPLITS):
             if not counts[code].any():
@@ -426,9 +436,9 @@ class _Builder:
     def _check_demands(self, counts: Int64s, labels: tuple[str, ...], dropped: dict[str, int]) -> None:
         if dropped.get(TESTED) and not counts[split.TRAIN].any():
             raise DataError(
-                f"nothing is left to train on: {dropped[TESTED]:,} of {self.tally.rows:,} rows are texts that the "
+                f"nothing is left to train on: {dropped[TESTED]:,} of {self.tally.rows:,} rows contain texts that the "
                 "model is tested on",
-                hint="Bring texts that are not in the test split of paths.data_db.",
+                hint="Add texts that are not in the test split of paths.data_db.",
             )
         sizes = counts.sum(axis=0)
         missing = [name for name, size in zip(labels, sizes.tolist(), strict=True) if not size]
@@ -436,8 +446,8 @@ class _Builder:
             there = ", ".join(f"{size:,} {name}" for name, size in zip(labels, sizes.tolist(), strict=True) if size)
             raise LabelError(
                 f"the data have no usable row of class {', '.join(missing)}, which the model has; they have {there}",
-                hint="A model that goes on without a class unlearns it: add rows of it, such as some that the model "
-                "was trained on.",
+                hint="A model unlearns a class that is missing from further training: add rows of it, such as some "
+                "that the model was trained on.",
             )
 
     def _info(self, labels: tuple[str, ...], counts: Int64s, dropped: dict[str, int]) -> dict[str, Any]:
@@ -494,7 +504,7 @@ class _Builder:
         }
 
     def _of_labels(self, by_class: Mapping[str, Mapping[str, int]]) -> list[str]:
-        """What is to be told of the labels, and of the column that a model asked for."""
+        """Warnings about merged labels, the text column of a model, and splits with one class."""
         found = [labelling.merged for labelling in self.labellings]
         if self.demands is not None:
             found += [
@@ -504,28 +514,24 @@ class _Builder:
             ]  # fmt: skip
         for name, rows in by_class.items():
             if name != "train" and len(there := [label for label, number in rows.items() if number]) == 1:
-                found.append(f"the {name} split has one class alone, {there[0]!r}: figures on it say little")
+                found.append(f"the {name} split has only one class, {there[0]!r}: figures on it say little")
         return list(dict.fromkeys(filter(None, found)))
 
     def _warnings(self) -> list[str]:
         tally, columns = self.tally, self.intakes[0].columns
-        if tally.looked_at < _NEGATION_ROWS or tally.negated >= _LEAST_NEGATION * tally.looked_at:
+        if tally.sampled < _NEGATION_ROWS or tally.negated >= _LEAST_NEGATION * tally.sampled:
             return []
-        share = f"{tally.negated / tally.looked_at:.1%}"
-        mend = (
-            f" Train on the raw column: --text-column {shlex.quote(columns.raw)}."
-            if columns.raw != columns.text
-            else ""
-        )
+        share = f"{tally.negated / tally.sampled:.1%}"
+        advice = f" Train on the raw column: --text-column {shlex.quote(columns.raw)}."
         return [
-            f"column {columns.text!r} has next to no negation: {share} of the texts looked at hold a 'no' or 'not'. "
-            "Stopwords seem to have been removed, and with them what turns a sentiment round (unless the texts are not "
-            f"English).{mend}"
+            f"column {columns.text!r} has almost no negation: only {share} of the checked texts contain 'no' or "
+            "'not'. Stopwords seem to have been removed, and with them the words that reverse a sentiment (unless the "
+            f"texts are not English).{advice if columns.raw != columns.text else ''}"
         ]
 
 
 def _bars(demands: Demands | None) -> list[tuple[str, tuple[int, ...], split.UInt64s]]:
-    """Why, from which splits, and which texts (sorted order hashes) a model's demands keep out."""
+    """What a model keeps out: reason, split codes, and sorted order hashes of the texts."""
     if demands is None:
         return []
     bars = ((TESTED, (split.TRAIN, split.VALID), demands.tested), (TRAINED, (split.TEST,), demands.trained))
@@ -533,7 +539,7 @@ def _bars(demands: Demands | None) -> list[tuple[str, tuple[int, ...], split.UIn
 
 
 def _insert(connection: sqlite3.Connection, columns: Sequence[npt.NDArray[Any]]) -> None:
-    """Append rows; many per statement, which is a third faster than one by one. SQLite numbers them."""
+    """Append rows, which SQLite numbers; many per statement, which is a third faster than one."""
     table = np.empty((len(columns[0]) if columns else 0, len(CHECKED)), dtype=object)
     for place, column in enumerate(columns):
         table[:, place] = column
@@ -564,7 +570,12 @@ CREATE TABLE examples (
 
 
 def check_writable(target: Path) -> None:
-    """Raises DatabaseError if what stands there is foreign or protected, OutputError if its folder cannot be had."""
+    """Check that a database can be replaced.
+
+    Raises:
+        DatabaseError: the file is not a prepared database, or is read-only.
+        OutputError: its folder cannot be created.
+    """
     check_ours(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from sentiment_hybrid.config.schema import Data
-from sentiment_hybrid.data.columns import choose, text_note
+from sentiment_hybrid.data.columns import Columns, choose, text_note
 from sentiment_hybrid.data.labels import LabelValues, canonical, described, labelling_of
 from sentiment_hybrid.data.normalizers import Normalizer
 from sentiment_hybrid.data.sources import Source, read_with_progress
@@ -19,9 +20,9 @@ from sentiment_hybrid.errors import DataError
 
 @dataclass(frozen=True)
 class Labelled:
-    """Usable rows; how many others were left out by reason, and for a label that is not known, by that label.
+    """Usable rows, and the number of dropped rows by reason; those with an unknown label by that label.
 
-    ``notes`` are what to report of how the file was read.
+    ``notes`` say how the file was read.
     """
 
     examples: Examples
@@ -41,8 +42,8 @@ def read_labelled(
 ) -> Labelled:
     """Read every row; empty texts, and unknown labels if ``data.unknown_labels`` is drop, are dropped.
 
-    Values are read as `labelling_of` says. ``coding`` is what they meant in the model's training, ``trained_on`` the
-    text column of that.
+    `labelling_of` maps label values to labels. ``coding`` is what the values meant in the model's training,
+    ``trained_on`` the text column that it was trained on.
 
     Raises:
         SourceError, ColumnError: the source cannot be read.
@@ -51,47 +52,21 @@ def read_labelled(
     """
     columns = choose(source.columns, data, source=source.name, trained_on=trained_on)
     values = LabelValues(source.name, columns.label, place=source.place, most=data.max_labels)
-    rows: list[int] = []
-    given: list[str] = []
-    texts: list[str] = []
-    raws: list[str] = []
     dropped: Counter[str] = Counter()
-    wanted = list(dict.fromkeys((columns.text, columns.label, columns.raw)))
-    with read_with_progress(source, wanted) as batches:
-        for batch in batches:
-            dropped.update(batch.skipped)
-            for row, label, text, raw in zip(
-                batch.rows,
-                batch.columns[columns.label],
-                batch.columns[columns.text],
-                batch.columns[columns.raw],
-                strict=True,
-            ):
-                cleaned = normalizer(text or "")
-                if not cleaned:
-                    dropped["empty text"] += 1
-                    continue
-                label = label or ""
-                if label not in values.first_rows:
-                    values.add(label, row)
-                rows.append(row)
-                given.append(label)
-                texts.append(cleaned)
-                raws.append(raw or text or "")
+    rows = list(_rows(source, columns, normalizer, values, dropped))
     if not rows:
         raise DataError(f"{source.name} has no texts", hint="Is it the right text column (--text-column)?")
     labelling = labelling_of(values, data, labels, coding=coding)
-    codes = labelling.codes
-    keep = [index for index, label in enumerate(given) if label in codes]
-    unknown = Counter(canonical(label) for label in given if label not in codes)
-    if not keep:
+    known = [row for row in rows if row.label in labelling.codes]
+    unknown = Counter(canonical(row.label) for row in rows if row.label not in labelling.codes)
+    if not known:
         raise _no_known_label(source.name, columns.label, labels, list(unknown))
     examples = Examples(
         split="test",
-        texts=[texts[index] for index in keep],
-        labels=np.array([codes[given[index]] for index in keep], dtype=np.int64),
-        rows=np.array([rows[index] for index in keep], dtype=np.int64),
-        raw=[raws[index] for index in keep],
+        texts=[row.text for row in known],
+        labels=np.array([labelling.codes[row.label] for row in known], dtype=np.int64),
+        rows=np.array([row.number for row in known], dtype=np.int64),
+        raw=[row.raw for row in known],
     )
     meaning = described(labelling.coding)
     notes = (
@@ -99,13 +74,38 @@ def read_labelled(
         labelling.merged,
         f"labels are read as {meaning}" if meaning else "",
     )
-    lost = {reason: count for reason, count in dropped.items() if count}
-    return Labelled(examples, lost, dict(unknown), tuple(filter(None, notes)))
+    return Labelled(examples, dict(+dropped), dict(unknown), tuple(filter(None, notes)))
+
+
+class _Row(NamedTuple):
+    number: int
+    label: str
+    text: str
+    raw: str
+
+
+def _rows(
+    source: Source, columns: Columns, normalizer: Normalizer, values: LabelValues, dropped: Counter[str]
+) -> Iterator[_Row]:
+    """The rows whose cleaned text is not empty. Records their label values; counts the other rows in ``dropped``."""
+    names = (columns.text, columns.label, columns.raw)
+    with read_with_progress(source, list(dict.fromkeys(names))) as batches:
+        for batch in batches:
+            dropped.update(batch.skipped)
+            for number, text, label, raw in zip(batch.rows, *(batch.columns[name] for name in names), strict=True):
+                cleaned = normalizer(text or "")
+                if not cleaned:
+                    dropped["empty text"] += 1
+                    continue
+                label = label or ""
+                if label not in values.first_rows:
+                    values.add(label, number)
+                yield _Row(number, label, cleaned, raw or text or "")
 
 
 def _no_known_label(source: str, column: str, labels: tuple[str, ...], found: list[str]) -> DataError:
     return DataError(
-        f"{source} has no row with a label of {', '.join(labels)}; column {column!r} holds "
+        f"{source} has no row with a label of {', '.join(labels)}; column {column!r} contains "
         f"{', '.join(repr(label[:40]) for label in found[:12])}",
         hint="Map values with --label-map VALUE=LABEL (data.label_map), or name the column with --label-column.",
     )

@@ -556,7 +556,7 @@ def test_a_validation_split_of_one_class_is_warned_of(tmp_path: Path) -> None:
         splits.TEST: write(tmp_path / "test.csv", many[100:]),
     }
     with open_store(make_parts(tmp_path / "t.db", dict(sources))) as store:
-        assert store.report["warnings"] == ["the valid split has one class alone, 'positive': figures on it say little"]
+        assert store.report["warnings"] == ["the valid split has only one class, 'positive': figures on it say little"]
 
 
 def test_a_store_remembers_the_column_and_the_meaning_of_values(tmp_path: Path) -> None:
