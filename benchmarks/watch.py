@@ -76,8 +76,8 @@ class _Watch:
         while not self._stopped.wait(_EVERY):
             pids = _with_children(self._pid)
             # Pages that they share are counted for each; the process itself also remembers its own peak.
-            now = sum(_status(pid, "VmRSS") for pid in pids)
-            self._peak = max(self._peak, now, _status(self._pid, "VmHWM"))
+            now = sum(status(pid, "VmRSS") for pid in pids)
+            self._peak = max(self._peak, now, status(self._pid, "VmHWM"))
 
 
 def _with_children(pid: int) -> Sequence[int]:
@@ -91,7 +91,7 @@ def _with_children(pid: int) -> Sequence[int]:
     return found
 
 
-def _status(pid: int, name: str) -> int:
+def status(pid: int | str, name: str) -> int:
     """A field of /proc/PID/status in bytes; 0 for a process that is gone."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()

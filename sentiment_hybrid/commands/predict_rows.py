@@ -161,9 +161,7 @@ def _opened(stack: contextlib.ExitStack, path: Path) -> BinaryIO:
 
 def _batches(stack: contextlib.ExitStack, source: Source, *, size: int | None = None) -> Iterator[Batch]:
     """Whole rows in batches; closed together with the stack."""
-    from sentiment_hybrid.engine.inference.predictor import CHUNK
-
-    batches = source.batches(native=True, size=min(CHUNK, size or _READ))
+    batches = source.batches(native=True, size=size or _READ)
     stack.enter_context(contextlib.closing(batches))  # type: ignore[type-var]
     return batches
 
@@ -173,9 +171,7 @@ def _as_they_come(batches: Iterator[list[Batch]], ready: Callable[[float], bool]
 
     An empty list means that no further row has arrived yet.
     """
-    from sentiment_hybrid.engine.inference.predictor import CHUNK
-
-    most = min(_FEW, CHUNK)
+    most = _FEW
     waiting: list[Batch] = []
     deadline = 0.0
     while True:
@@ -191,7 +187,7 @@ def _as_they_come(batches: Iterator[list[Batch]], ready: Callable[[float], bool]
         waiting += batch
         if len(waiting) >= most or time.monotonic() >= deadline:
             yield waiting
-            waiting, most = [], min(2 * most, CHUNK)
+            waiting, most = [], min(2 * most, _READ)
     if waiting:
         yield waiting
 
@@ -208,7 +204,8 @@ def label_rows(
     """
     column = _text_column(incoming, request.text_column, request.data, predictor.info.text_column)
     layout = replace(_layout(request, predictor, incoming, column), abstain_below=abstain_below)
-    groups = _groups(incoming, column, layout.added, most=_READ if request.explain else None)
+    most = min(predictor.chunk, _READ) if request.explain else predictor.chunk
+    groups = _groups(incoming, column, layout.added, most=most)
     counts: Counter[str] = Counter()
     shared = request.output_file is None and console.is_terminal(sys.stdout)  # by the rows and the progress
     bar = stack.enter_context(progress("predicting", incoming.total, unit="texts", hidden=shared))
@@ -301,48 +298,51 @@ def _parts(
     elif request.resume:
         note(f"resuming after {count(parts.facts['rows'], 'text')}" if parts.done else "there is nothing to resume")
     counts.update(parts.facts, groups=parts.done)
-    predictor.empty, predictor.truncated, predictor.tokens = (
-        counts.pop(name, 0) for name in ("empty", "truncated", "tokens")
-    )
+    predictor.empty, predictor.truncated = (counts.pop(name, 0) for name in ("empty", "truncated"))
 
     def write(group: _Group, probabilities: np.ndarray) -> None:
-        facts = {"empty": predictor.empty, "truncated": predictor.truncated, "tokens": predictor.tokens}
+        facts = {"empty": predictor.empty, "truncated": predictor.truncated}
         parts.write(_rows(predictor, group, probabilities, layout), {**counts, **facts})
 
     return write
 
 
-def _groups(
-    incoming: Incoming, column: str, added: Sequence[str], *, most: int | None = None
-) -> Iterator[_Group | None]:
-    """Batches joined into groups until there are enough rows or characters; None if more may take a while."""
-    from sentiment_hybrid.engine.inference.predictor import CHUNK
-
-    most = min(CHUNK, most or CHUNK)
+def _groups(incoming: Incoming, column: str, added: Sequence[str], *, most: int) -> Iterator[_Group | None]:
+    """Batches joined or cut into groups of ``most`` rows, or enough characters; None if more may take a while."""
     batches: list[Batch] = []
     texts: list[str | None] = []
     size = 0
     for some in incoming.batches:
-        new: list[str | None] = []
-        for batch in some:
+        for batch in itertools.chain.from_iterable(_pieces(batch, most) for batch in some):
             if clash := [name for name in added if name in batch.columns]:
                 raise ColumnError(
                     f"{incoming.name}, row {batch.rows[0]} or later: a key {clash[0]!r}, which a prediction adds",
                     hint="Choose another name, e.g. --prefix model_.",
                 )
-            new += texts_of(batch, column, source=incoming.name, limit=incoming.limit)
-        length = sum(len(text or "") for text in new)
-        if texts and (len(texts) + len(new) > most or size + length > _CHARACTERS):
-            yield _Group(_joined(batches), texts)
-            batches, texts, size = [], [], 0
-        batches += some
-        texts += new
-        size += length
+            new = texts_of(batch, column, source=incoming.name, limit=incoming.limit)
+            length = sum(len(text or "") for text in new)
+            if texts and (len(texts) + len(new) > most or size + length > _CHARACTERS):
+                yield _Group(_joined(batches), texts)
+                batches, texts, size = [], [], 0
+            batches.append(batch)
+            texts += new
+            size += length
         if incoming.live:
             yield _Group(_joined(batches), texts) if batches else None
             batches, texts, size = [], [], 0
     if batches:
         yield _Group(_joined(batches), texts)
+
+
+def _pieces(batch: Batch, most: int) -> Iterator[Batch]:
+    """A batch in pieces of at most ``most`` rows; the first one counts what was skipped."""
+    if len(batch) <= most:
+        yield batch
+        return
+    for start in range(0, len(batch), most):
+        part = slice(start, start + most)
+        columns = {name: values[part] for name, values in batch.columns.items()}
+        yield replace(batch, rows=batch.rows[part], columns=columns, skipped={} if start else batch.skipped)
 
 
 def _joined(batches: list[Batch]) -> list[Batch]:

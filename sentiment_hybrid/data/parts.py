@@ -14,6 +14,8 @@ from sentiment_hybrid.errors import OutputError
 from sentiment_hybrid.files import flush_file, locked, replace_json
 
 _PROGRESS = "progress.json"
+#: Rows of a row group of parquet, made of several parts.
+_ROW_GROUP = 16_384
 
 
 class Parts:
@@ -108,11 +110,16 @@ class Parts:
 
 
 def _joined_parquet(parts: Sequence[Path], whole: Path) -> None:
+    """Row groups of at least `_ROW_GROUP` rows: readers are slow with many small ones."""
     import pyarrow.parquet
 
+    waiting: list[Any] = []
     with pyarrow.parquet.ParquetWriter(whole, pyarrow.parquet.read_schema(parts[0])) as writer:
         for part in parts:
-            writer.write_table(pyarrow.parquet.read_table(part))
+            waiting.append(pyarrow.parquet.read_table(part))
+            if part == parts[-1] or sum(map(len, waiting)) >= _ROW_GROUP:
+                writer.write_table(pyarrow.concat_tables(waiting))
+                waiting.clear()
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -42,7 +43,7 @@ class Compute:
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
         return torch.autocast(self.device.type, dtype=dtype)
 
-    def layout(self, encoder: Encoder | None, *, tokens: int) -> AbstractContextManager[None]:
+    def layout(self, encoder: Encoder | None, *, tokens: float = math.inf) -> AbstractContextManager[None]:
         """Within, the encoder's weights lie ready for inference, where ``tokens`` are enough to pay for it, or int8.
 
         Raises:

@@ -26,7 +26,7 @@ import torch
 from sentiment_hybrid import cli, paths
 from sentiment_hybrid.commands import predict, predict_rows
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.data import normalizers
+from sentiment_hybrid.data import normalizers, parts
 from sentiment_hybrid.engine.batches import collate, tokenize
 from sentiment_hybrid.engine.inference import predictor as engine
 from sentiment_hybrid.engine.inference.model_directory import save_model
@@ -231,7 +231,7 @@ def test_parquet_types_that_python_does_not_have_are_kept(
 def test_json_objects_keep_exactly_their_keys(
     run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "CHUNK", 2)
+    monkeypatch.setattr(Predictor, "chunk", 2)
     lines = [{"text": "good"}, {"text": "bad", "a": 1}, {"a": None}, {"late": [1], "text": "film"}, {"text": None}]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     run(input_file=tmp_path / "in.jsonl", output_file=tmp_path / "out.jsonl")
@@ -243,7 +243,7 @@ def test_json_objects_keep_exactly_their_keys(
 def test_a_stream_whose_keys_turn_up_late_is_no_table(
     run: Callable[..., predict.PredictResult], stdin: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "CHUNK", 1)
+    monkeypatch.setattr(predict_rows, "_READ", 1)
     stdin(b'{"text": "good"}\n{"text": "bad", "late": 1}\n')
     with pytest.raises(OutputError, match="late") as caught:
         run(file_format="jsonl", output_file=Path("out.csv"))
@@ -542,7 +542,7 @@ def stop_after(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
             raise KeyboardInterrupt
         return compute(self, prepared, **options)
 
-    monkeypatch.setattr(engine, "CHUNK", 4)
+    monkeypatch.setattr(Predictor, "chunk", 4)
     monkeypatch.setattr(Predictor, "compute", stopped)
 
 
@@ -575,7 +575,7 @@ def test_a_text_that_looks_like_an_option_is_told_apart(capsys: pytest.CaptureFi
 def test_rows_stream_in_bounded_chunks(
     run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
 ) -> None:
-    monkeypatch.setattr(engine, "CHUNK", 7)
+    monkeypatch.setattr(Predictor, "chunk", 7)
     for ending in ("csv", "jsonl", "parquet", "db"):
         sizes.clear()
         source = write_rows(tmp_path / f"in.{ending}", [{"text": f"good {at}"} for at in range(23)])
@@ -606,7 +606,7 @@ def test_reading_keeps_a_bounded_lead_over_the_model_and_the_writer(
         written[0] += 1
         return list(rows(*arguments))
 
-    monkeypatch.setattr(engine, "CHUNK", 5)
+    monkeypatch.setattr(Predictor, "chunk", 5)
     monkeypatch.setattr(predict_rows, "_joined", reading)
     monkeypatch.setattr(Predictor, "compute", computing)
     monkeypatch.setattr(predict_rows, "_rows", writing)
@@ -663,7 +663,7 @@ def test_a_failed_write_ends_every_thread_and_leaves_the_old_file(
             raise OSError(28, "No space left on device")
         return rows(*arguments)
 
-    monkeypatch.setattr(engine, "CHUNK", 4)
+    monkeypatch.setattr(Predictor, "chunk", 4)
     monkeypatch.setattr(predict_rows, "_rows", full)
     with pytest.raises(OutputError, match="disk is full"):
         run(input_file=source, output_file=target)
@@ -704,7 +704,7 @@ def test_a_stopped_run_is_resumed_to_the_same_bytes(
 ) -> None:
     rows = [{"text": "" if at == 2 else f"good {at}", "id": at} for at in range(23)]
     source = write_rows(tmp_path / "in.csv", rows)
-    monkeypatch.setattr(engine, "CHUNK", 4)
+    monkeypatch.setattr(Predictor, "chunk", 4)
     whole = run(input_file=source, output_file=tmp_path / f"whole.{ending}")
     target = tmp_path / f"out.{ending}"
     for groups in (3, 1, 0):  # stopped again while it is resumed
@@ -719,6 +719,17 @@ def test_a_stopped_run_is_resumed_to_the_same_bytes(
     assert (resumed.rows, resumed.empty) == (whole.rows, whole.empty) == (23, 1)
     assert read_rows(target)[22]["text"] == "good 22"
     assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+def test_small_parts_of_parquet_become_larger_row_groups(
+    run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Predictor, "chunk", 4)
+    monkeypatch.setattr(parts, "_ROW_GROUP", 8)
+    source = write_rows(tmp_path / "in.csv", [{"text": f"good {at}"} for at in range(21)])
+    run(input_file=source, output_file=tmp_path / "out.parquet")
+    made = pq.ParquetFile(tmp_path / "out.parquet").metadata
+    assert [made.row_group(at).num_rows for at in range(made.num_row_groups)] == [8, 8, 5]
 
 
 @pytest.mark.parametrize("changed", ["input", "model", "options"])
@@ -751,7 +762,7 @@ def test_a_killed_run_is_resumed_to_the_same_bytes(ending: str, model_dir: Path,
         "import os, sys; from pathlib import Path; from sentiment_hybrid.commands import predict\n"
         "from sentiment_hybrid.config.schema import Config; from sentiment_hybrid.data.parts import Parts\n"
         "from sentiment_hybrid.engine.inference import predictor\n"
-        "predictor.CHUNK = 4; write_part = Parts.write\n"
+        "predictor.Predictor.chunk = 4; write_part = Parts.write\n"
         "def write(self, *given):\n    write_part(self, *given)\n    self.done == 5 and os.kill(os.getpid(), 9)\n"
         "Parts.write = write\n"
         "config = Config.model_validate({'linear': {'train': {'precision': 'fp32'}}})\n"
@@ -764,7 +775,7 @@ def test_a_killed_run_is_resumed_to_the_same_bytes(ending: str, model_dir: Path,
     assert killed.returncode == -9, killed.stderr.decode()
     assert not made.exists()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "CHUNK", 4)
+        patch.setattr(Predictor, "chunk", 4)
         predict.run(predict.Request(input_file=source, output_file=whole, **options))
         predict.run(predict.Request(input_file=source, output_file=made, resume=True, **options))
     assert made.read_bytes() == whole.read_bytes()

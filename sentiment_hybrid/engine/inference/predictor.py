@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -35,9 +36,13 @@ if TYPE_CHECKING:
 
 Backend = Literal["auto", "torch", "onnx"]
 
-#: Texts, or rows of a file, that are labelled together at most: the more, the less padding; bounds the memory of
-#: streams.
-CHUNK = 16_384
+#: Maximum number of texts computed together, on a GPU, by an export and on a CPU: more texts need less padding, but
+#: more memory, and a stopped run loses more.
+_CHUNK, _ONNX_CHUNK, _CPU_CHUNK = 16_384, 4096, 1024
+#: Fewer on a CPU with a large encoder, so that they take a second or two: texts times weights, and the minimum.
+_CHUNK_WORK, _LEAST_CHUNK = 2**32, 128
+#: Maximum number of tokens per forward pass on a CPU: with more, activations exceed the caches and only cost memory.
+_CPU_TOKENS = 4096
 
 #: The head of mini with the best validation score.
 _MINI_HEAD = "han"
@@ -125,6 +130,8 @@ class Predictor:
 
             self._onnx = None
             self._compute = devices.choose(device, precision)
+            if self._compute.device.type == "cpu":
+                token_budget = min(token_budget, _CPU_TOKENS)
             loaded = load_model(directory, encoder=encoder, offline=offline)
             self._classifier = loaded.classifier.to(self._compute.device)
             self.info, self._tokenizer = loaded.info, loaded.tokenizer
@@ -133,9 +140,7 @@ class Predictor:
         self._normalizer.prepare(paths.cache_dir(cache_dir), offline=offline)
         self._token_budget = token_budget
         self._max_text_bytes = max_text_bytes
-        self._layout: AbstractContextManager[None] = nullcontext()
-        #: Tokens computed so far: with many, the encoder's weights are prepared for inference.
-        self.tokens = 0
+        self._layout: AbstractContextManager[None] | None = None
         #: Number of texts so far without a prediction, because they were empty.
         self.empty = 0
         #: Texts seen so far that are longer than the model's ``max_windows`` windows or than ``max_text_bytes``; their
@@ -159,6 +164,19 @@ class Predictor:
             "compute": [how, self._token_budget],
         }
 
+    @functools.cached_property
+    def chunk(self) -> int:
+        """Maximum number of texts computed together; depends on the model and the kind of device alone."""
+        if self._onnx is not None:
+            return _ONNX_CHUNK
+        if self._compute.device.type != "cpu":
+            return _CHUNK
+        weights = sum(
+            values.numel() for name, values in self._classifier.named_parameters() if "embeddings." not in name
+        )
+        fitting = min(_CPU_CHUNK, max(_LEAST_CHUNK, _CHUNK_WORK // weights))
+        return 1 << (fitting.bit_length() - 1)  # divides the batches that are read
+
     @property
     def added_columns(self) -> list[str]:
         """The columns that a prediction adds to a table: prediction, score, p_<label> for each label."""
@@ -179,7 +197,7 @@ class Predictor:
             return self.prediction(self.compute(self.prepare([texts]))[0])
         return list(self.stream(texts))
 
-    def stream(self, texts: Iterable[str | None], *, chunk: int = CHUNK) -> Iterator[Prediction]:
+    def stream(self, texts: Iterable[str | None], *, chunk: int | None = None) -> Iterator[Prediction]:
         """Yield predictions in input order; at most ``chunk`` texts are in memory.
 
         Raises DataError as `predict`, when it reaches such a text.
@@ -188,7 +206,7 @@ class Predictor:
             raise _not_one(texts)
         source = iter(texts)
         done = 0
-        while part := list(islice(source, chunk)):
+        while part := list(islice(source, chunk or self.chunk)):
             for row in self.compute(self.prepare(part, first=done)):
                 yield self.prediction(row)
             done += len(part)
@@ -202,8 +220,8 @@ class Predictor:
             raise _not_one(texts)
         texts = list(texts)
         parts = [
-            self.compute(self.prepare(texts[start : start + CHUNK], first=start))
-            for start in range(0, len(texts), CHUNK)
+            self.compute(self.prepare(texts[start : start + self.chunk], first=start))
+            for start in range(0, len(texts), self.chunk)
         ]
         return np.concatenate(parts) if parts else np.empty((0, len(self.labels)), dtype=np.float32)
 
@@ -294,10 +312,9 @@ class Predictor:
             from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 
             with self._compute.borrowed():
-                self.tokens += tokenized.ids.size
-                if isinstance(self._layout, nullcontext):
-                    # Prepare the encoder's weights once, when the total of a stream's chunks makes it worthwhile.
-                    self._layout = self._compute.layout(self._classifier.encoder, tokens=self.tokens)
+                if self._layout is None:
+                    # Permanently, even for a few texts: without it, the kernels of each new length take memory.
+                    self._layout = self._compute.layout(self._classifier.encoder)
                     self._layout.__enter__()
                 found = predict_probabilities(
                     self._classifier, tokenized, compute=self._compute, token_budget=self._token_budget,

@@ -317,11 +317,19 @@ class _Layer(nn.Module):
 
 
 def attend_ragged(
-    groups: tuple[tuple[int, int], ...], query: Tensor, key: Tensor, value: Tensor, rate: float = 0.0
+    groups: tuple[tuple[int, int], ...],
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    rate: float = 0.0,
+    *,
+    upcast: bool = False,
 ) -> Tensor:
     """Self-attention (Vaswani et al. 2017, eq. 1) in concatenated windows, (tokens, heads, D) -> (tokens, H).
 
-    Windows of one length (``groups``: number and length) are computed together, so that no mask is needed.
+    Windows of one length (``groups``: number and length) are computed together, so that no mask is needed. With
+    ``upcast``, short windows are computed in float32, which is as fast and caches no kernel per number and length; the
+    result may be float32.
     """
     mixed = []
     start = 0
@@ -332,6 +340,8 @@ def attend_ragged(
         if length >= _PLAIN_BELOW:
             seen = F.scaled_dot_product_attention(q, k, v, dropout_p=rate)
         else:
+            if upcast:
+                q, k, v = q.float(), k.float(), v.float()
             weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1)
             seen = (dropout(weights, rate) if rate else weights) @ v
         mixed.append(seen.transpose(1, 2).flatten(2).flatten(0, 1))

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from sentiment_hybrid import paths
 from sentiment_hybrid.commands.predict import _exported
 from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.engine.inference import predictor as engine
 from sentiment_hybrid.engine.inference.model_directory import save_model
 from sentiment_hybrid.engine.inference.predictor import Predictor, model_directory, newest, published
 from sentiment_hybrid.errors import ColumnError, DataError, EncoderError, LabelError, ModelError, TrainingError
@@ -383,3 +384,11 @@ def test_every_kind_of_folder_is_found_after_a_stop_between_the_two_renames(
     (tmp_path / f".{name}.old" / inside).mkdir(parents=True)
     assert look(tmp_path / name / inside) == tmp_path / name / inside
     assert (tmp_path / name / inside).is_dir()
+
+
+def test_the_texts_of_a_chunk_are_fewer_the_larger_the_encoder(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Predictor(model_dir, device="cpu").chunk == 1024
+    monkeypatch.setattr(engine, "_CHUNK_WORK", 0)
+    assert Predictor(model_dir, device="cpu").chunk == 128
