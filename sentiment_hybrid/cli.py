@@ -330,6 +330,26 @@ _BACKEND = option("--backend", "onnx runs what `senthy export` wrote. [default: 
 _PREFIX = option("--prefix", "Of the added columns. [default: none; senthy_ if the input has such names]")
 
 
+def _share(text: str) -> float:
+    """``95%``, ``95`` or ``0.95`` as a share. Raises UsageError."""
+    try:
+        value = float(text.strip().removesuffix("%"))
+    except ValueError:
+        value = 0.0
+    value = value / 100.0 if value > 1.0 or text.strip().endswith("%") else value
+    if not 0.5 <= value < 1.0:
+        raise UsageError(f"--target-accuracy {text} is no accuracy", hint="Use 50% to 99.9%, such as 95%.")
+    return value
+
+
+_TARGET_ACCURACY = option(
+    "--target-accuracy",
+    "Answer unsure if the validation rows of the model do not promise this accuracy.",
+    "95%",
+    parser=_share,
+)
+
+
 @command(app, "files", runtime=("encoder", "resume"))
 def predict(
     call: Call,
@@ -349,9 +369,7 @@ def predict(
     labels: str | None = option("--labels", "Choose among these labels only.", "A,B"),
     prefix: str | None = _PREFIX,
     abstain_below: float | None = option("--abstain-below", "Answer unsure below this.", "P", min=0.0, max=1.0),
-    target_accuracy: str | None = option(
-        "--target-accuracy", "Answer unsure where this accuracy is not promised by the model's validation rows.", "95%"
-    ),
+    target_accuracy: float | None = _TARGET_ACCURACY,
     explain: bool = switch("--explain", "Add a column with the words that speak for the label and against it."),
 ) -> None:
     """Label texts from the command line, a file, or standard input.
@@ -362,42 +380,13 @@ def predict(
     """
     config = call.config()
     request = commands.predict.Request(
-        texts or [],
-        config=config,
-        model_dir=model_dir,
-        head=head,
-        input_file=input_file,
-        output_file=output_file,
-        as_json=as_json,
-        file_format=file_format,
-        text_column=text_column,
-        table=table,
-        precision=precision,
-        device=call.runtime.device,
-        offline=call.runtime.offline,
-        encoder=call.runtime.encoder,
-        backend=backend or "auto",
-        labels=None if labels is None else labels.split(","),
-        prefix=prefix,
-        resume=call.runtime.resume,
-        safe_csv=safe_csv,
-        explain=explain,
-        abstain_below=abstain_below,
-        target_accuracy=None if target_accuracy is None else _share(target_accuracy),
-    )
+        texts or [], config=config, model_dir=model_dir, head=head, input_file=input_file, output_file=output_file,
+        as_json=as_json, file_format=file_format, text_column=text_column, table=table, precision=precision,
+        device=call.runtime.device, offline=call.runtime.offline, encoder=call.runtime.encoder,
+        resume=call.runtime.resume, backend=backend or "auto", labels=None if labels is None else labels.split(","),
+        prefix=prefix, safe_csv=safe_csv, explain=explain, abstain_below=abstain_below, target_accuracy=target_accuracy,
+    )  # fmt: skip
     commands.predict.show(commands.predict.run(request))
-
-
-def _share(text: str) -> float:
-    """``95%``, ``95`` or ``0.95`` as a share. Raises UsageError."""
-    try:
-        value = float(text.strip().removesuffix("%"))
-    except ValueError:
-        value = 0.0
-    value = value / 100.0 if value > 1.0 or text.strip().endswith("%") else value
-    if not 0.5 <= value < 1.0:
-        raise UsageError(f"--target-accuracy {text} is no accuracy", hint="Use 50% to 99.9%, such as 95%.")
-    return value
 
 
 _METHOD = option(
