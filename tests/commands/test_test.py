@@ -11,7 +11,7 @@ import pytest
 
 from sentiment_hybrid.commands import data, test, train
 from sentiment_hybrid.data.store import open_store
-from sentiment_hybrid.engine.inference import testing
+from sentiment_hybrid.engine.inference import predictor, testing
 from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, ModelError, OutputError
@@ -114,6 +114,24 @@ def test_a_file_of_ones_own_is_tested_and_its_overlap_with_training_reported(tra
     assert "fresh" in result.files["predictions"].name
     seen = test.evaluate(trained.config(), "linear", data_file=trained.folder / "texts.csv")
     assert seen.overlap["rows"] == pytest.approx(0.8 * 240, abs=30), "train and valid, but not test"
+
+
+def test_files_of_one_stem_and_models_of_one_head_keep_their_own_figures_and_predictions(project):
+    train.run(project.config(), "han", test=False)
+    for folder in ("a", "b"):
+        (project.folder / folder).mkdir()
+        write_toy_csv(project.folder / folder / "tweets.csv", 12, seed=ord(folder))
+    own = {"split": test.evaluate(project.config("test.baseline=false"), "han")}
+    own |= {f: test.evaluate(project.config(), "han", data_file=project.folder / f / "tweets.csv") for f in ("a", "b")}
+    mini = test.evaluate(
+        project.config(), load_model_path=predictor.mini("han"), data_file=project.folder / "a" / "tweets.csv"
+    )
+    files = [path for result in (*own.values(), mini) for path in result.files.values()]
+    assert len(set(files)) == len(files) == 12
+    for result, rows in zip((*own.values(), mini), (None, 12, 12, 12), strict=True):
+        said = read_predictions(result.files["predictions"], result.labels)
+        assert len(said.rows) == (rows or result.rows)
+        assert (said.predicted == said.labels).mean() == pytest.approx(result.scores.accuracy.value)
 
 
 def test_labels_of_a_file_are_read_as_senthy_data_would(trained):

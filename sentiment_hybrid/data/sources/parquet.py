@@ -76,5 +76,6 @@ def _values(column: Any, name: str, problems: dict[int, str]) -> list[Any]:
             values.append(value.as_py())
         except (ValueError, OverflowError) as error:
             values.append(None)
-            problems[at] = f"no value in column {name!r}: {error}"
+            why = "beyond Python's range" if isinstance(error, OverflowError) else error
+            problems[at] = f"no value in column {name!r}: {why}"
     return values
