@@ -26,11 +26,11 @@ import numpy as np
 from accuracy import line, places, print_table
 
 from sentiment_hybrid.commands import data, optimize, train
-from sentiment_hybrid.commands.test import TestResult, kept_result
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config, Hpo
 from sentiment_hybrid.engine.evaluation import metrics
 from sentiment_hybrid.engine.inference.model_directory import read_info
+from sentiment_hybrid.engine.inference.testing import TestResult, kept_result
 from sentiment_hybrid.engine.training.fingerprint import can_resume, is_published
 from sentiment_hybrid.engine.training.runs import versions
 from sentiment_hybrid.paths import published_model
