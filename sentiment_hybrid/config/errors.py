@@ -118,7 +118,8 @@ def _message(place: _Place, items: Sequence[Any]) -> str:
     value = items[0]["input"]
     if by_type.keys() & {"extra_forbidden", "invalid_key"}:
         removed = REMOVED.get(".".join(place))
-        return f"was removed; {removed.instead}" if removed else f"no such setting; {_near_key(place)}"
+        no_such = f"no such setting{'' if any(place) else ': a key without a name'}"
+        return f"was removed; {removed.instead}" if removed else f"{no_such}; {_near_key(place)}"
     if "value_error" in by_type:
         return "; ".join(dict.fromkeys(str(item["ctx"]["error"]) for item in items if item["type"] == "value_error"))
     if "missing" in by_type:

@@ -114,7 +114,8 @@ def _joined_parquet(parts: Sequence[Path], whole: Path) -> None:
     import pyarrow.parquet
 
     waiting: list[Any] = []
-    with pyarrow.parquet.ParquetWriter(whole, pyarrow.parquet.read_schema(parts[0])) as writer:
+    schema = pyarrow.parquet.read_schema(parts[0])
+    with pyarrow.parquet.ParquetWriter(whole, schema, write_page_checksum=True) as writer:
         for part in parts:
             waiting.append(pyarrow.parquet.read_table(part))
             if part == parts[-1] or sum(map(len, waiting)) >= _ROW_GROUP:

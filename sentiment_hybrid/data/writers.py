@@ -294,7 +294,7 @@ class _Parquet(Writer):
             import pyarrow.parquet
 
             schema = pyarrow.schema([(name, self._types.get(name, pyarrow.string())) for name in self._columns])
-            self._writer = pyarrow.parquet.ParquetWriter(self._path, schema)
+            self._writer = pyarrow.parquet.ParquetWriter(self._path, schema, write_page_checksum=True)
         return self._writer
 
     def close(self) -> None:

@@ -449,3 +449,12 @@ def test_a_file_of_megabytes_is_no_configuration(tmp_path: Path) -> None:
     (tmp_path / "large.yaml").write_bytes(b"# " + b"x" * (1 << 20))
     with pytest.raises(ConfigError, match="larger than 1 MB"):
         load_config(tmp_path / "large.yaml")
+
+
+def test_a_key_without_a_name_is_told_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("# comment\n&lstm:\n  head: {hidden: 16}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(file)
+    (problem,) = caught.value.problems
+    assert "(line 2): no such setting: a key without a name; known here: project" in problem

@@ -549,3 +549,30 @@ def test_a_kaggle_dataset_of_several_files_lists_them(tmp_path: Path, monkeypatc
     fake_download(monkeypatch, tmp_path)
     with pytest.raises(SourceError, match=r"a\.csv, b\.csv"):
         open_source("kaggle:owner/name", Data())
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy"])
+def test_no_flipped_bit_of_a_parquet_file_with_checksums_loses_or_changes_a_text(
+    compression: str, tmp_path: Path
+) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    sink, path = io.BytesIO(), tmp_path / "in.parquet"
+    texts = ["love it", "so so", None, "café", "worst day"]
+    pyarrow.parquet.write_table(
+        pyarrow.table({"text": texts}), sink, compression=compression, write_page_checksum=True, write_statistics=False
+    )
+    whole = sink.getvalue()
+    other = 0
+    for at in range(0, len(whole), 2):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << at // 2 % 8)]) + whole[at + 1 :])
+        try:
+            source = open_source(str(path), Data(), offline=True)
+            (column,) = source.columns
+            found = [text for batch in source.batches([column]) for text in batch.columns[column]]
+        except SenthyError:
+            other += 1
+            continue
+        assert found == texts, at
+    assert other > 20

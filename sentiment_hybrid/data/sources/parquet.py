@@ -14,7 +14,7 @@ import pyarrow
 import pyarrow.parquet
 
 from sentiment_hybrid.data.sources.base import Batch, FileSource, without_repeats
-from sentiment_hybrid.errors import SourceError
+from sentiment_hybrid.errors import SourceError, count
 
 
 class ParquetSource(FileSource):
@@ -37,7 +37,8 @@ class ParquetSource(FileSource):
         """The open file. Arrow opens it itself: its threads may let go of a Python file when the interpreter ends."""
         with self._unpacked() as path, contextlib.ExitStack() as stack:
             try:
-                yield stack.enter_context(pyarrow.parquet.ParquetFile(str(path)))
+                # Few programs write checksums of pages; where there are some, they are compared.
+                yield stack.enter_context(pyarrow.parquet.ParquetFile(str(path), page_checksum_verification=True))
             except (pyarrow.ArrowException, OSError) as error:
                 first = (str(error).splitlines() or [type(error).__name__])[0]
                 raise SourceError(f"{self.path}: not a sound parquet file ({first})") from error
@@ -62,6 +63,11 @@ class ParquetSource(FileSource):
                 values = {name: _values(part.column(real[name]), name, problems) for name in columns}
                 yield self._without(problems, Batch(range(first, first + part.num_rows), values))
                 first += part.num_rows
+            # Arrow takes a damaged count of values for the end.
+            if columns and first - 1 != self.total:
+                raise SourceError(
+                    f"{self.path}: not a sound parquet file ({first - 1:,} of {count(self.total, 'row')} can be read)"
+                )
 
 
 def _values(column: Any, name: str, problems: dict[int, str]) -> list[Any]:
