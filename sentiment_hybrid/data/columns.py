@@ -21,7 +21,7 @@ LABEL_NAMES = (
     "label_text", "rating", "stars", "emotion",
 )  # fmt: skip
 
-#: What a column may be called; a text or several fields look otherwise.
+#: A plausible column name, unlike a text or several fields.
 A_NAME = re.compile(r"[^\W\d]\w*(?:[ .-]\w+)?")
 _CLEAN_SUFFIX = re.compile(r"[_ ]?clean(?:ed)?$|^clean(?:ed)?[_ ]?")
 
@@ -83,7 +83,7 @@ def text_note(columns: Sequence[str], chosen: str, trained_on: str | None, *, so
 
 
 def _option(setting: str) -> str:
-    """What names a column: an option where there is one."""
+    """How to set a column: the option if there is one, else the setting."""
     option = f"--{setting.replace('_', '-')}"
     return f"{option} (data.{setting})" if setting in ("text_column", "label_column") else f"--set data.{setting}=NAME"
 

@@ -1,4 +1,4 @@
-"""Brings a Kaggle dataset through kagglehub, or finds it where kagglehub keeps what it brought before."""
+"""Downloads a Kaggle dataset with kagglehub, or finds it in kagglehub's cache."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ def download(handle: str, *, offline: bool) -> Path:
 
     Args:
         handle: ``OWNER/NAME`` or ``OWNER/NAME/versions/N``.
-        offline: take only what an earlier download left.
+        offline: use only the cache.
 
     Raises:
-        SourceError: no such dataset, no network and nothing kept, no credentials, or no file that can be used;
-            each with a way out.
+        SourceError: no such dataset, no network and no cached copy, no credentials, or no usable file.
     """
     match = _HANDLE.fullmatch(handle)
     if match is None:

@@ -1,4 +1,4 @@
-"""What label values mean: one identity of labels for every command, and the usual meaning of names and numbers."""
+"""What label values mean: when two labels are the same, and the usual meaning of names and numbers."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def canonical(value: str) -> str:
 
 
 def _whole(value: str) -> int | None:
-    """A whole number as people and programs write it, such as 4, -1 or 4.0; names such as 01 and 1_0 are none."""
+    """The whole number that a value such as 4, -1 or 4.0 stands for; None for other values, such as 01 and 1_0."""
     return int(float(value)) if _WHOLE.fullmatch(value) else None
 
 
 def finder(labels: Iterable[str]) -> Callable[[str], int | None]:
-    """A function that finds the index of a label by name: the same label, else the only one but for case."""
+    """A function that finds the index of a label by name: exactly, else ignoring case if that is unambiguous."""
     exact: dict[str, int] = {}
     for index, label in enumerate(labels):
         exact.setdefault(canonical(label), index)
@@ -85,7 +85,7 @@ class Labelling:
 
     @property
     def merged(self) -> str:
-        """What to report of values that differ by case alone and have become one label; empty if there are none."""
+        """A note about values that differ by case alone and were merged into one label; empty if there are none."""
         groups = [
             f"{' and '.join(map(repr, group))} as {self.labels[found.pop()]!r}"
             for group in case_variants(self.codes)
@@ -303,7 +303,7 @@ _MAP_OR_DROP = (
 
 
 def _unknown(values: Sequence[str]) -> str:
-    """The first of several unknown values, in words."""
+    """A description of unknown values, naming the first."""
     more = f" (and {len(values) - 1} more unknown values)" if len(values) > 1 else ""
     return f"{f'unknown label {values[0][:60]!r}' if canonical(values[0]) else 'empty label'}{more}"
 

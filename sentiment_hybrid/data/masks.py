@@ -5,20 +5,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-#: What a link may hold behind its scheme (RFC 3986), parentheses in pairs. Punctuation at its end is the sentence's.
+#: Characters of a link after its scheme (RFC 3986), parentheses in pairs. Punctuation at the end is not part of it.
 _INSIDE = r"[A-Za-z0-9\-._~:/?#\[\]@!$&'*+,;=%]"
 _LAST = r"[A-Za-z0-9\-_~/#@$&*+=%]"
 _ADDRESS = rf"(?:{_INSIDE}*(?:{_LAST}|\({_INSIDE}*\)))+"
-#: Letters with accents: a name that goes on with one is no handle, and composing them must not make it one.
+#: Letters with accents: a name followed by one is not a handle, and must not become one when accents are composed.
 _ACCENTED = r"\u00c0-\u024f\u0300-\u036f\u1e00-\u1eff"
 _NAME = rf"[A-Za-z0-9_]{{1,15}}(?![A-Za-z0-9_{_ACCENTED}])"
 
 
 @dataclass(frozen=True)
 class Masks:
-    """One version of the rules. Patterns start with plain characters, so that the search can jump to them.
+    """One version of the rules. Patterns start with literal characters, so that the search can skip to them.
 
-    One pattern for all of them is twenty times as slow.
+    A single pattern for all of them is twenty times slower.
     """
 
     link: re.Pattern[str]
@@ -45,16 +45,16 @@ class Masks:
 def _masks(address: str, handle: str) -> Masks:
     return Masks(
         link=re.compile(rf"https?://{address}"),
-        # The look-behinds stand after what the search can jump to.
+        # The lookbehind follows the literal characters that the search can skip to.
         www=re.compile(rf"www\.(?<!\wwww\.){address}"),
         handle=re.compile(handle),
         any_link=re.compile(rf"(?i:https?://|\bwww\.){address}"),
     )
 
 
-#: Version 1 takes everything up to a space for a link, and letters of any script for a name.
+#: In version 1, a link extends to the next space, and names consist of letters of any script.
 VERSION_1 = _masks(r"\S+", r"@(?<![\w@]@)\w+")
-#: Split keys of version 1 mask a name behind a word, too.
+#: Split keys of version 1 also mask a name directly after a word.
 KEY_VERSION_1 = _masks(r"\S+", r"@\w+")
-#: A name has at most 15 of A-Z, a-z, 0-9 and _; a link ends before the first character that none can hold.
+#: A name has at most 15 of A-Z, a-z, 0-9 and _; a link ends before the first character that links cannot contain.
 VERSION_2 = _masks(_ADDRESS, rf"@(?<![\w@]@){_NAME}")

@@ -23,7 +23,7 @@ from sentiment_hybrid.errors import ConfigError, DataError, ModelError
 
 #: Printable ASCII but &: no entities, no mojibake, no white space but spaces.
 _PLAIN = odd_bytes("".join(map(chr, range(32, 127))).replace("&", ""))
-#: Repairing may show a new handle, masking it a new thing to repair; two rounds are usual.
+#: Repairing may reveal a handle, and masking that something else to repair; two rounds are usual.
 _MOST_REPAIRS = 20
 
 _CONTRACTIONS = (
@@ -41,25 +41,25 @@ _CONTRACTIONS = (
     (re.compile(r"'d\b"), " would"),
 )
 _NOT_LETTERS = re.compile(r"[\W\d_]+")
-#: Words that turn a sentiment round; the classic normaliser keeps them though they are stopwords.
+#: Stopwords that reverse a sentiment; the classic normaliser keeps them.
 NEGATORS = frozenset({"no", "not", "nor", "never", "none", "neither", "nobody", "nothing", "without", "against", "but"})
 _NLTK_NEEDS = {"stopwords": "corpora/stopwords", "wordnet": "corpora/wordnet"}
 
 
 @dataclass(frozen=True)
 class Normalizer:
-    """A pure function text -> text with a name and a version; the version rises when any output changes."""
+    """A pure function text -> text with a name, and a version that is increased when any output changes."""
 
     name: str
     version: int
     function: Callable[[str], str]
     batched: Callable[[Sequence[str]], list[str]] | None = None
-    #: Brings data that the function needs, given the cache folder and whether to stay offline.
+    #: Provides the data that the function needs; its arguments are the cache directory and whether to stay offline.
     preparation: Callable[[Path, bool], None] | None = None
 
     @property
     def id(self) -> str:
-        """``tweet@1``: how databases and models name it."""
+        """The name in databases and models, such as ``tweet@1``."""
         return f"{self.name}@{self.version}"
 
     def __call__(self, text: str) -> str:
@@ -67,12 +67,12 @@ class Normalizer:
         return self.function(text)
 
     def prepare(self, cache: Path, *, offline: bool) -> None:
-        """Make available what the function needs; before its first use. Raises DataError if that cannot be had."""
+        """Provide the data that the function needs, before its first use. Raises DataError if it is not available."""
         if self.preparation is not None:
             self.preparation(cache, offline)
 
     def many(self, texts: Sequence[str]) -> list[str]:
-        """The same for each of many texts, faster where the normaliser can."""
+        """The cleaned texts; faster than one by one if the normaliser has a batched version."""
         return [self.function(text) for text in texts] if self.batched is None else self.batched(texts)
 
 
@@ -87,7 +87,7 @@ def tweet(text: str, masks: Masks = masks.VERSION_2) -> str:
     for _ in range(_MOST_REPAIRS):
         decoded = _decode(text)
         text = _mask(_unescape(_straighten(decoded)), masks)
-        # What _decode gives is decoded to the end; when nothing else changed it either, it is the end of all repairs.
+        # The result of _decode is fully decoded; if nothing else changed it either, there is nothing left to repair.
         if text == decoded:
             break
     return text
@@ -121,7 +121,7 @@ def _unescape(text: str) -> str:
 
 
 def _decode(text: str) -> str:
-    """Undo UTF-8 that was read as another encoding, as often as it happened."""
+    """Repair UTF-8 that was read as another encoding, once or several times."""
     if text.isascii():
         return text
     from ftfy import fix_encoding
@@ -142,7 +142,7 @@ def _straighten(text: str) -> str:
 def classic(text: str, masks: Masks = masks.VERSION_2) -> str:
     """Lower case, contractions written out, letters only, English stopwords out except negators, lemmas.
 
-    Raises DataError when nltk's stopwords or wordnet cannot be had.
+    Raises DataError if nltk's stopwords or wordnet are not available.
     """
     stopwords, lemma = _nltk_tools()
     text = tweet(text, masks).lower()
@@ -162,7 +162,7 @@ def _prepare_nltk(cache: Path, offline: bool) -> None:
     prepare_nltk(cache, offline)
 
 
-#: Every version that databases and models may name; the last of a name is the newest.
+#: Every version that databases and models may name, for each name in ascending order.
 _VERSIONS = (
     Normalizer("tweet", 1, partial(tweet, masks=masks.VERSION_1), partial(tweets, masks=masks.VERSION_1)),
     Normalizer("classic", 1, partial(classic, masks=masks.VERSION_1), preparation=_prepare_nltk),
@@ -200,10 +200,10 @@ def first_version(name: str) -> Normalizer:
 
 
 def prepare_nltk(cache: Path, offline: bool) -> None:
-    """Make nltk's stopwords and wordnet available, from NLTK_DATA or the cache, else by download.
+    """Find nltk's stopwords and wordnet in NLTK_DATA or the cache, or download them.
 
     Raises:
-        DataError: offline (or no network) and the files are not there, or nltk refuses them.
+        DataError: the files are missing and cannot be downloaded, or nltk refuses them.
     """
     folder = paths.nltk_dir(cache)
     with _quiet_nltk_paths(folder):
@@ -245,7 +245,7 @@ def _has(place: str) -> bool:
 
 
 def _download(names: list[str], folder: Path) -> None:
-    """Download aside, then move in: a killed download leaves nothing half there."""
+    """Download to a temporary directory first, so that a killed download leaves no incomplete file."""
     import nltk
 
     try:
@@ -276,7 +276,7 @@ def _no_nltk(names: list[str], folder: Path, why: str) -> DataError:
 
 @functools.cache
 def _nltk_tools() -> tuple[frozenset[str], Callable[[str], str]]:
-    """Stopwords without negators, and a lemmatiser that remembers words."""
+    """Stopwords without negators, and a lemmatiser with a cache."""
     prepare_nltk(paths.cache_dir(None), offline=True)
     from nltk.corpus import stopwords
     from nltk.stem import WordNetLemmatizer

@@ -1,4 +1,4 @@
-"""Which rows of a database stay, and the fixed order in which each split holds them."""
+"""Which rows a database keeps, and the fixed order of the rows in each split."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from sentiment_hybrid.data import splits as split
 
 Int64s = npt.NDArray[np.int64]
 
-#: Why a row does not stay.
+#: Whether a row is kept, or why it is dropped.
 KEEP, UNLABELLED, OTHER_SPLIT, CONFLICT, REPEAT = range(5)
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What decides about each row, in reading order; every array is (N,).
+    """What determines whether and where each row is stored, in reading order; every array is (N,).
 
-    ``splits`` are split codes, ``labels`` class indices (-1: the row is left out), ``source_rows`` numbers in the
+    ``splits`` are split codes, ``labels`` class indices (-1: the row is dropped), ``source_rows`` numbers in the
     source, ``keys`` order hashes of the raw texts, ``texts`` hashes of the cleaned ones.
     """
 
@@ -31,15 +31,15 @@ class Rows:
 
 
 def find_drops(rows: Rows, *, official: bool, drop_conflicts: bool, drop_repeats: bool) -> npt.NDArray[np.uint8]:
-    """Why each row is left out, (N,): KEEP, UNLABELLED, OTHER_SPLIT, CONFLICT or REPEAT.
+    """Why each row is dropped, (N,): KEEP, UNLABELLED, OTHER_SPLIT, CONFLICT or REPEAT.
 
-    Rows are the same if their cleaned texts are; with official splits also if their split keys are. A text that
-    occurs in several splits belongs to the test split first, then to the validation split.
+    Rows are equal if their cleaned texts are, with official splits also if their split keys are. A text that occurs
+    in several splits belongs to the test split first, then to the validation split.
 
     Args:
         rows: in reading order.
         official: the splits were given.
-        drop_conflicts: leave out all rows of a text that has several labels.
+        drop_conflicts: drop all rows of a text that has several labels.
         drop_repeats: of the rows with the same text and label, keep the one with the smallest order hash.
     """
     reasons = np.where(rows.labels < 0, UNLABELLED, KEEP).astype(np.uint8)
@@ -84,18 +84,18 @@ def _least(identity: npt.NDArray[np.generic], values: npt.NDArray[np.integer]) -
 
 
 def in_proportion(labels: Int64s, keys: split.UInt64s) -> Int64s:
-    """Places of rows in the order of `positions`, (N,): every prefix keeps the class shares to within a row."""
+    """Indices of rows in the order of `positions`, (N,): every prefix keeps the class shares to within a row."""
     nothing = np.zeros(len(labels), dtype=np.int64)
     rows = Rows(nothing.astype(np.uint8), labels, nothing, keys, nothing)
     return np.argsort(positions(rows, nothing.astype(np.uint8)))
 
 
 def positions(rows: Rows, reasons: npt.NDArray[np.uint8]) -> Int64s:
-    """Where each row stands in the database, (N,), counted from 1; 0 for a row that is left out.
+    """Position of each row in the database, (N,), counted from 1; 0 for a dropped row.
 
-    The splits follow each other. Within a split, a row stands at (rank in its class by order hash - 1/2) / class size,
-    ties by label: so that every prefix keeps the class shares. (Rounding tells all fractions apart as long as no
-    class has more than 40 million rows.)
+    The splits follow each other. Within a split, rows are sorted by (rank in their class by order hash - 1/2) / class
+    size, ties by label, so that every prefix keeps the class shares. (All fractions are distinct in float64 as long as
+    no class has more than 40 million rows.)
     """
     kept = np.flatnonzero(reasons == KEEP)
     kept = kept[_stable_order(rows.keys[kept])]
@@ -108,7 +108,7 @@ def positions(rows: Rows, reasons: npt.NDArray[np.uint8]) -> Int64s:
     result = np.zeros(len(reasons), dtype=np.int64)
     first = 0
     for size in np.bincount(rows.splits[kept], minlength=len(split.SPLITS)).tolist():
-        # Ascending within each class: a sort that merges what is sorted takes next to no time.
+        # Ascending within each class: a merge sort takes next to no time.
         order = np.argsort(fractions[first : first + size], kind="stable")
         result[kept[first : first + size][order]] = np.arange(first + 1, first + size + 1)
         first += size
@@ -116,7 +116,7 @@ def positions(rows: Rows, reasons: npt.NDArray[np.uint8]) -> Int64s:
 
 
 def _stable_order(values: npt.NDArray[np.integer]) -> Int64s:
-    """As ``argsort(kind="stable")``, several times as fast where few values are equal."""
+    """As ``argsort(kind="stable")``, but several times as fast if few values are equal."""
     order = np.argsort(values)
     same = np.flatnonzero(values[order[1:]] == values[order[:-1]])
     places = np.unique(np.concatenate([same, same + 1]))

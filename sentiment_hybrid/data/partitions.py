@@ -50,7 +50,7 @@ def pack(
 
 
 class Partitions:
-    """A temporary file of rows, by split and range of the order hash; it vanishes with the process.
+    """A temporary file of rows by split and range of the order hash; the system deletes it when the process ends.
 
     Args:
         folder: where the file is made.
@@ -71,16 +71,16 @@ class Partitions:
         self._file.close()
 
     def add(self, pieces: Sequence[Piece], first: int) -> None:
-        """Append packed rows; ``first`` is the number of the row that is 0 in the pieces."""
+        """Append packed rows; ``first`` is the number of the first row of their batch."""
         for partition, packed in pieces:
             self._pieces[partition].append((self._file.tell(), len(packed), first))
             self._file.write(packed)
 
     def in_order(self, positions: Int64s) -> Iterator[tuple[Int64s, Objects, Objects]]:
-        """All rows by position: numbers (N,), texts (N,) and raw texts (N,) of some at a time.
+        """Yield the rows by position, some at a time: numbers (N,), texts (N,), raw texts (N,).
 
         Args:
-            positions: of each row by its number, from 1 without gaps; 0 leaves a row out.
+            positions: of each row by number, counted from 1 without gaps; 0 drops a row.
         """
         rows, texts, raws = np.empty(0, dtype=np.int64), np.empty(0, dtype=object), np.empty(0, dtype=object)
         done = 0
@@ -89,7 +89,7 @@ class Partitions:
             rows, texts, raws = map(np.concatenate, parts)
             places = positions[rows]
             order = np.argsort(places)[np.count_nonzero(places == 0) :]
-            # A row of a rare class may belong behind rows of the next partition: it waits for them.
+            # A row of a rare class may come after rows of the next partition: it is kept until then.
             gaps = places[order] - np.arange(done + 1, done + 1 + len(order))
             ready = int(np.searchsorted(gaps, 0, side="right"))
             some, rest = order[:ready], order[ready:]

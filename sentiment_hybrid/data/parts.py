@@ -1,4 +1,4 @@
-"""An output written in parts, each complete on the disk, so that a stopped run can be resumed behind the last one."""
+"""An output written in parts, each flushed to disk, so that a stopped run can be resumed after the last one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROW_GROUP = 16_384
 
 
 class Parts:
-    """The parts of ``target``, in a hidden folder beside it. ``facts`` are the caller's, as of the last part."""
+    """The parts of ``target``, in a hidden folder beside it. ``facts`` are what the caller stored with the last part."""
 
     def __init__(
         self,
@@ -40,10 +40,10 @@ class Parts:
         self._style: dict[str, Any] = {"quoting": quoting, "numbers": numbers}
 
     def find(self, key: dict[str, Any], *, resume: bool) -> dict[str, int]:
-        """Take up the parts of a stopped run, or remove them; returns the facts of those that were removed.
+        """Continue with the parts of a stopped run, or remove them; returns the facts of removed ones.
 
         Raises:
-            OutputError: to be resumed, but made from something else than ``key`` says.
+            OutputError: the run to be resumed had another ``key``.
         """
         self._key = key
         found = self._read()
@@ -61,7 +61,7 @@ class Parts:
         return dict(found["facts"]) if found else {}
 
     def _read(self) -> dict[str, Any] | None:
-        """What the last run noted; None where it had not come as far, or the folder is damaged."""
+        """The record of the last run; None if there is none, or the folder is damaged."""
         try:
             found: dict[str, Any] = json.loads((self.folder / _PROGRESS).read_text(encoding="utf-8"))
             whole = all(self._part(number).is_file() for number in range(found["parts"]))
@@ -73,7 +73,7 @@ class Parts:
         return self.folder / f"{number:08}"
 
     def write(self, batches: Iterable[Rows], facts: dict[str, int]) -> None:
-        """Write one part, and note on the disk that it is there."""
+        """Write one part, flush it, and record it."""
         path = self._part(self.done)
         if self._kind == "parquet" and self.done == 1:
             import pyarrow.parquet
@@ -92,7 +92,7 @@ class Parts:
         replace_json(self.folder / _PROGRESS, {"key": self._key, "parts": self.done, "facts": facts})
 
     def finish(self) -> None:
-        """Put the parts together in place of the target."""
+        """Concatenate the parts and replace the target."""
         if not self.done:
             self.write([], self.facts)
         paths = [self._part(number) for number in range(self.done)]
@@ -132,9 +132,9 @@ def open_parts(
     quoting: Quoting,
     numbers: Collection[str] = (),
 ) -> Iterator[Parts]:
-    """The parts of an output that nobody else writes meanwhile; put together when the block ends without an error.
+    """The parts of a locked output; concatenated when the block ends without an error.
 
-    Parts stay for `Parts.find` after a kill, an interruption, and where a disk was full. Not for SQLite.
+    After a kill, an interruption or a full disk, `Parts.find` can continue with them. Not for SQLite.
 
     Raises:
         OutputError: another process is writing ``target``, or it cannot be written.

@@ -24,11 +24,11 @@ from sentiment_hybrid.data.partitions import MARSHAL_VERSION, Piece, pack
 
 T = TypeVar("T")
 
-#: A small file is done before a helper process has started.
+#: Texts of a small file are prepared before a helper process has started.
 ALONE = 30_000
-#: This process only reads and writes: on two cores, two helpers keep both busy.
+#: This process only reads and writes, so two helpers are needed to use two cores.
 _HELPERS = 2
-#: For glibc's malloc: each batch takes as much memory; returning it in between costs a tenth of the helper's time.
+#: For glibc's malloc: keep freed memory. Each batch needs as much, and asking for it anew takes a tenth of the time.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 28), "MALLOC_TRIM_THRESHOLD_": str(1 << 28)}
 
 
@@ -58,7 +58,7 @@ class Recipe:
 class Prepared:
     """A batch of N texts, of which K are not empty once cleaned.
 
-    ``digests`` are of the raw texts (``splits.from_digests``), ``kept`` tells which texts are not empty, (N,),
+    ``digests`` are of the raw texts (``splits.from_digests``), ``kept`` marks the texts that are not empty, (N,),
     ``identities`` are hashes of the cleaned ones, (K,), and ``pieces`` hold their rows, numbered from 0 to K - 1.
     """
 
@@ -69,7 +69,7 @@ class Prepared:
 
 
 def prepare(recipe: Recipe, texts: list[str], raws: list[str]) -> Prepared:
-    """Clean the texts, hash them and the raw ones, and pack both by partition; a raw text equal to its own is None."""
+    """Clean and hash texts and raw texts, and pack both by partition; a raw text that equals its text is None."""
     cleaned = from_id(recipe.normalizer).many(texts)
     digests = splits.digests(raws, recipe.split_seed, version=recipe.version)
     split_hashes, keys = splits.from_digests(digests)
@@ -88,16 +88,16 @@ def _prepare_packed(recipe: Recipe, packed: bytes) -> Prepared:
 
 
 class Preparation:
-    """Prepares batches in their order, with helper processes if there are several cores; a context manager.
+    """Prepares batches in order, in helper processes if there are several cores; a context manager.
 
     Args:
-        alone: number of texts that are prepared without help; None is all.
+        alone: number of texts to prepare in this process before helpers start; None: all.
     """
 
     def __init__(self, *, alone: int | None = ALONE) -> None:
         self._alone = alone if joblib.cpu_count() > 1 else None
         self._texts = 0
-        # Ctrl-C is for this process; without it, a helper ends once it has waited for 10 seconds.
+        # Only this process handles Ctrl-C; an orphaned helper ends after 10 idle seconds.
         ignore = (signal.SIGINT, signal.SIG_IGN)
         environment = {name: value for name, value in _KEEP_MEMORY.items() if name not in os.environ}
         self._pool = ProcessPoolExecutor(
@@ -113,7 +113,7 @@ class Preparation:
         self._pool.shutdown(kill_workers=True)
 
     def each(self, batches: Iterator[tuple[T, list[str], list[str]]], recipe: Recipe) -> Iterator[tuple[T, Prepared]]:
-        """Of each batch (what it is, texts, raw texts), what it is and its texts, prepared."""
+        """For each (item, texts, raw texts), yield the item and its prepared texts."""
         waiting: deque[tuple[T, list[str], list[str], Future[Prepared] | None]] = deque()
         for what, texts, raws in batches:
             waiting.append((what, texts, raws, self._submitted(recipe, texts, raws)))
@@ -138,5 +138,5 @@ class Preparation:
     ) -> tuple[T, Prepared]:
         try:
             return what, work.result() if work else prepare(recipe, texts, raws)
-        except BrokenExecutor:  # a helper was killed: this process does what is missing
+        except BrokenExecutor:  # a helper was killed: this process prepares the batch
             return what, prepare(recipe, texts, raws)

@@ -13,12 +13,12 @@ from sentiment_hybrid.data import masks
 from sentiment_hybrid.data.lines import joined
 from sentiment_hybrid.data.masks import Masks
 
-#: The newest; rises when any key or hash changes, and is part of every split fingerprint.
+#: The current version: increased when any key or hash changes; part of every split fingerprint.
 SPLIT_KEY_VERSION = 2
-#: Of each version of the key; databases and models keep that which they were made with.
+#: By version of the key; databases and models keep the version that they were made with.
 _MASKS = {1: masks.KEY_VERSION_1, 2: masks.VERSION_2}
 KNOWN_VERSIONS = tuple(_MASKS)
-#: Code of a split in hashes, in the database and in its priority: a text that stands in two belongs to the lowest.
+#: The index of a split is its code, and its priority: a text that occurs in two splits belongs to the lower one.
 SPLITS: tuple[str, ...] = ("test", "valid", "train")
 TEST, VALID, TRAIN = range(3)
 
@@ -26,7 +26,7 @@ UInt64s = npt.NDArray[np.uint64]
 
 
 class _Collapse(dict[int, int | None]):
-    """For ``str.translate``: spaces, punctuation, controls and joiners vanish, letters, digits and emoji stay."""
+    """For ``str.translate``: removes spaces, punctuation, controls and joiners; keeps letters, digits and emoji."""
 
     def __missing__(self, code: int) -> int | None:
         category = unicodedata.category(chr(code))
@@ -36,13 +36,13 @@ class _Collapse(dict[int, int | None]):
 
 
 _COLLAPSE = _Collapse()
-#: The same for ASCII bytes, four times as fast.
+#: Bytes to remove from ASCII text, which is four times as fast.
 _VANISH_ASCII = bytes(code for code in range(128) if not chr(code).isalnum())
 _VANISH_BUT_BREAKS = _VANISH_ASCII.replace(b"\n", b"")
 
 
 def split_key(raw: str, *, version: int) -> str:
-    """What decides the split of a raw text: NFKC, case, handles, links, punctuation and spaces told apart no more.
+    """What determines the split of a raw text: NFKC, case, handles, links, punctuation and spaces make no difference.
 
     Emoji count. A text of punctuation alone is its own key. Empty only for an empty text.
     """
@@ -58,7 +58,7 @@ def _key(raw: str, masks: Masks) -> bytes:
 
 
 def _keys(raws: Sequence[str], masks: Masks) -> list[bytes]:
-    """``_key`` of each; plain ones are made all at once, which is twice as fast."""
+    """``_key`` of each; those of ASCII texts are made all at once, which is twice as fast."""
     if not raws:
         return []
     text, odd = joined(raws)
@@ -77,7 +77,7 @@ def key_hash(key: str, split_seed: int) -> tuple[int, int]:
 def hash_raw(raws: Sequence[str], split_seed: int, *, version: int) -> tuple[UInt64s, UInt64s]:
     """``key_hash`` of the split keys of many raw texts: (split hashes (N,), order hashes (N,)).
 
-    ``version`` is one of `KNOWN_VERSIONS`: that of the database or filter whose hashes these are compared with.
+    ``version`` is one of `KNOWN_VERSIONS`: that of the database or filter to compare the hashes with.
     """
     return from_digests(digests(raws, split_seed, version=version))
 
@@ -88,7 +88,7 @@ def digests(raws: Sequence[str], split_seed: int, *, version: int) -> bytes:
 
 
 def identities(texts: Sequence[str]) -> npt.NDArray[np.int64]:
-    """A hash of each text, (N,), the same in every process: which of them are equal."""
+    """A hash of each text, (N,), by which equal texts are found; the same in every process."""
     try:
         encoded = list(map(str.encode, texts))
     except UnicodeEncodeError:
@@ -107,7 +107,7 @@ def _hashes(values: Sequence[bytes], base: hashlib.blake2b) -> bytes:
 
 
 def from_digests(packed: bytes) -> tuple[UInt64s, UInt64s]:
-    """(split hashes (N,), order hashes (N,)) of what ``digests`` packed."""
+    """(split hashes (N,), order hashes (N,)) from the bytes of ``digests``."""
     pairs = np.frombuffer(packed, dtype="<u8").reshape(-1, 2)
     return np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
 
@@ -122,12 +122,12 @@ def assign(split_hashes: UInt64s, *, test_size: float, valid_size: float) -> npt
 
 
 def fingerprint(sums: dict[int, tuple[int, int, int]], *, split_seed: int, sizes: str, version: int) -> str:
-    """Names a split whatever the order of rows, the normaliser or the trained column.
+    """Hash of a split that does not depend on the order of rows, the normaliser or the trained column.
 
     Args:
         sums: split code -> (rows, sum of split hashes, sum of order hashes), over all rows with a label and raw text.
         split_seed: the seed that the hashes were salted with.
-        sizes: how the rows were assigned: the two sizes, or that the splits are official.
+        sizes: how the rows were assigned: the two sizes, or ``official``.
         version: that of the split key.
     """
     parts = [f"v{version}", str(split_seed), sizes]

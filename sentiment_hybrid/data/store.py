@@ -1,4 +1,4 @@
-"""The prepared database: what `senthy data` wrote, opened read-only; each split in one fixed, nested order."""
+"""The prepared database of `senthy data`, opened read-only; each split has one fixed, nested order."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ import numpy.typing as npt
 from sentiment_hybrid.data.splits import UInt64s, hash_raw
 from sentiment_hybrid.errors import DatabaseError, DataError, LockedError
 
-#: In the header of every database of ours: "snth".
+#: "snth", in the header of every prepared database.
 APPLICATION_ID = 0x736E7468
 FORMAT_VERSION = 1
 LOCK_SECONDS = 5.0
-#: Rows that share a checksum, by column.
+#: Rows per checksum.
 _BLOCK = 4096
 #: Columns of the database that have checksums, in the order of the table.
 CHECKED = ("label", "source_row", "key_hash", "text", "raw")
@@ -50,26 +50,26 @@ class Examples:
         return len(self.texts)
 
     def followed_by(self, other: Examples) -> Examples:
-        """These rows and then the other ones, under this split's name."""
+        """These rows followed by the others, under the name of this split."""
         raw = None if self.raw is None or other.raw is None else self.raw + other.raw
         labels, rows = (np.concatenate([getattr(one, name) for one in (self, other)]) for name in ("labels", "rows"))
         compared = _stacked(self, other)
         return Examples(self.split, self.texts + other.texts, labels, rows, raw, compared)
 
     def chosen(self, places: npt.NDArray[np.int64]) -> Examples:
-        """The rows at these places, in this order."""
+        """The rows at these indices, in this order."""
         raw = None if self.raw is None else [self.raw[at] for at in places]
         compared = None if self.compared is None else self.compared[places]
         texts = [self.texts[at] for at in places]
         return Examples(self.split, texts, self.labels[places], self.rows[places], raw, compared)
 
     def first(self, rows: int | None) -> Examples:
-        """The first rows, at most this many; all for None."""
+        """At most the first ``rows`` rows; None: all."""
         return self if rows is None else self.chosen(np.arange(min(rows, len(self))))
 
 
 def _stacked(*parts: Examples) -> npt.NDArray[np.bool_] | None:
-    """``compared`` of several examples; None where none has any."""
+    """``compared`` of several examples; None if none has it."""
     known = [part.compared for part in parts if part.compared is not None]
     if not known:
         return None
@@ -78,14 +78,14 @@ def _stacked(*parts: Examples) -> npt.NDArray[np.bool_] | None:
 
 
 class Checksums:
-    """crc32 of each column, for each block of rows in the order of the database; rows come in any portions."""
+    """crc32 of each column for each block of rows, in the order of the database."""
 
     def __init__(self) -> None:
         self.of_columns: dict[str, list[int]] = {}
         self._rows = 0
 
     def add(self, columns: Mapping[str, Sequence[Any] | npt.NDArray[Any]]) -> None:
-        """The next rows, by column; all of the same length."""
+        """Add the next rows, given as columns of equal lengths."""
         size, at = len(next(iter(columns.values()))), 0
         while at < size:
             filled = self._rows % _BLOCK
@@ -98,12 +98,12 @@ class Checksums:
             at = end
 
     def to_json(self, info: str) -> str:
-        """What the database keeps, with the checksum of its facts."""
+        """The checksums and that of the metadata, as the database stores them."""
         return json.dumps({"info": zlib.crc32(info.encode()), "columns": self.of_columns})
 
 
 def _as_bytes(values: Sequence[Any] | npt.NDArray[Any]) -> bytes:
-    """Numbers as int64, texts with a NUL after each; null is an empty text."""
+    """Numbers as int64; texts, each followed by NUL; null is an empty text."""
     if isinstance(values[0], int | np.integer):
         return np.asarray(values, dtype=np.int64).tobytes()
     texts = values.tolist() if isinstance(values, np.ndarray) else values
@@ -126,12 +126,12 @@ class Store:
         self.normalizer: str = info["normalizer"]
         self.fingerprint: str = info["fingerprint"]
         self.split_fingerprint: str = info["split_fingerprint"]
-        #: What makes its split keys, as settings of `data` and as arguments of `SeenTexts`.
+        #: How split keys are made, as settings of `data` and arguments of `SeenTexts`.
         self.split_keys: dict[str, int] = {
             "split_seed": info["split_seed"],
             "split_key_version": info.get("split_key_version", 1),
         }
-        #: What label values meant, value -> label; None in databases of older versions.
+        #: Meaning of label values, value -> label; None in databases of older versions.
         self.label_coding: dict[str, str] | None = info.get("label_coding")
         self.text_column: str | None = info.get("text_column")
         self.source: str = info["source"]
@@ -202,16 +202,16 @@ class Store:
         return Examples("test", texts, np.array(labels, dtype=np.int64), np.array(rows, dtype=np.int64), raws)
 
     def key_hashes(self, split: Split) -> npt.NDArray[np.uint64]:
-        """Order hash of each row's split key, (N,): ``store.hash_raw(texts)[1]`` finds equals."""
+        """Order hash of each row's split key, (N,), to compare with ``store.hash_raw(texts)[1]``."""
         (keys,) = self._columns(("key_hash",), split, self.count(split))
         return np.array(keys, dtype=np.int64).view(np.uint64)
 
     def hash_raw(self, raws: Sequence[str]) -> tuple[UInt64s, UInt64s]:
-        """(split hashes (N,), order hashes (N,)) of other raw texts, by this database's seed and version of the key."""
+        """(split hashes (N,), order hashes (N,)) of other raw texts, with this database's seed and key version."""
         return hash_raw(raws, self.split_keys["split_seed"], version=self.split_keys["split_key_version"])
 
     def _columns(self, names: Sequence[str], split: str, rows: int) -> list[list[Any]]:
-        """Columns of the first rows of a split; the whole blocks in which they are have been checked.
+        """Columns of the first rows of a split; the checksums of all their blocks are verified.
 
         Raises DatabaseError.
         """
@@ -272,7 +272,7 @@ def open_store(path: Path) -> Store:
 
 
 def check_ours(path: Path, *, must_exist: bool = False) -> None:
-    """Refuse a path that holds something else than a prepared database, or (if it must exist) nothing.
+    """Refuse a file that is not a prepared database, or (with ``must_exist``) a missing one.
 
     Raises DatabaseError.
     """
@@ -294,7 +294,7 @@ def check_ours(path: Path, *, must_exist: bool = False) -> None:
 
 
 def _check_whole(path: Path) -> None:
-    """A file that was cut off is shorter than its header says."""
+    """Raise DatabaseError for a truncated file, which is shorter than its header says."""
     with path.open("rb") as file:
         header = file.read(32)
     page = int.from_bytes(header[16:18], "big")
@@ -311,7 +311,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """SQLite's errors, and what damage does to the stored facts, in words that help."""
+    """Turn SQLite's errors, and those that damaged metadata cause, into DatabaseErrors."""
     try:
         yield
     except sqlite3.Error as error:

@@ -1,4 +1,4 @@
-"""Reads texts without labels, cleaned and deduplicated, and holds out a fraction of them."""
+"""Reads texts without labels, cleans and deduplicates them, and holds out a fraction."""
 
 from __future__ import annotations
 

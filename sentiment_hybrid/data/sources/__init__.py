@@ -1,4 +1,4 @@
-"""Where rows come from: one module per format, listed here; streamed in batches."""
+"""Sources of rows, streamed in batches; one module per format, registered here."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ class Format:
 
     Args:
         module: under this package.
-        source: class in it; made with (path, name=, bad_rows=), of text formats also with encoding= and stream=.
+        source: its class, created with (path, name=, bad_rows=), for text formats also encoding= and stream=.
         suffixes: of files of this format.
         magic: first bytes of every such file.
-        text: its files are text, perhaps compressed, and can be streams.
-        settings: names under ``data`` that its class takes too.
+        text: the format is text, which may be compressed, or a stream.
+        settings: settings under ``data`` that its class takes as well.
     """
 
     module: str
@@ -171,7 +171,7 @@ def _open_file(path: Path, data: Data, *, name: str | None = None) -> Source:
 
 
 def _text_source(kind: str, path: Path, data: Data, *, head: bytes, whole: bool, **options: Any) -> Source:
-    """A source of text with the encoding and the dialect that are set or detected, said where they are not usual."""
+    """A source of text with the encoding and dialect that are set or detected; unusual ones are logged."""
     name = options.get("name") or path.name
     refuse_foreign(head, name)
     encoding = data.encoding if data.encoding != "auto" else _encoding(head, whole=whole, live="stream" in options)
@@ -196,7 +196,7 @@ def _text_source(kind: str, path: Path, data: Data, *, head: bytes, whole: bool,
 
 
 def _encoding(head: bytes, *, whole: bool, live: bool) -> str:
-    """As detected; the first bytes of a stream may be too few for another one than UTF-8 without a mark of its own."""
+    """The detected encoding; the first bytes of a stream are too few to detect one of the single-byte encodings."""
     found = detect_encoding(head, whole=whole)
     return "utf-8" if live and found in ("cp1252", "latin-1") else found
 

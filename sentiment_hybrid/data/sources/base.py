@@ -1,4 +1,4 @@
-"""What every source of rows is: columns, a fingerprint, and batches of checked values; files and their text."""
+"""Base classes of sources: columns, a fingerprint, and batches of checked values; reading of files and text."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 BadRows = Literal["error", "skip"]
 
-#: Bytes without a line break at most; a longer line is no row of a table of texts.
+#: Longest line in bytes; a longer one is not a row of a table of texts.
 LONGEST_LINE = 1 << 26
-#: Bytes (of text) that a batch holds at most where its rows are long, beside its last row.
+#: Bytes of text after which a batch of long rows ends.
 BATCH_BYTES = 1 << 24
 
 
@@ -49,12 +49,12 @@ MISSING = Missing()
 
 @dataclass(frozen=True)
 class Batch:
-    """Consecutive rows: their numbers (1-based, counting data rows) and their values by column, None for null."""
+    """Consecutive rows: their numbers (1-based, counting data rows) and values by column; None is null."""
 
     rows: Sequence[int]
     columns: dict[str, list[Any]]
     skipped: dict[str, int] = field(default_factory=dict)
-    #: The values are known to be texts without NULs and broken characters.
+    #: The values are known to be valid texts without NUL.
     sound: bool = False
 
     def __len__(self) -> int:
@@ -62,14 +62,14 @@ class Batch:
 
 
 class Limit:
-    """Cuts long texts, and counts them: what a model reads of a text is bounded, so the rest would only cost memory."""
+    """Truncates and counts long texts: a model reads only the start of a text, so the rest would only use memory."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.cut = 0
 
     def __call__(self, texts: list[str | None]) -> list[str | None]:
-        """The texts, at most ``size`` UTF-8 bytes of each; the same list where none is longer."""
+        """The texts, truncated to ``size`` bytes of UTF-8; the same list if none is longer."""
         if not any(text is not None and 4 * len(text) > self.size for text in texts):
             return texts
         return [text if text is None else self._one(text) for text in texts]
@@ -108,14 +108,14 @@ class NotTextError(ValueError):
 
 
 class Source(ABC):
-    """A table of rows that can be read from the start, any number of times unless it is a stream."""
+    """A table of rows that can be read several times, unless it is a stream."""
 
     def __init__(self, name: str, *, bad_rows: BadRows = "error") -> None:
         self.name = name
         self.bad_rows = bad_rows
         #: The format of a stream.
         self.kind = ""
-        #: For texts; `open_source` sets another one.
+        #: Limit of texts; `open_source` sets it to data.max_text_bytes.
         self.limit = Limit(1_000_000)
         #: Rows in all, as far as that is known while they are read: a float is an estimate.
         self.total: float | None = None
@@ -143,7 +143,7 @@ class Source(ABC):
 
     @property
     def types(self) -> dict[str, Any]:
-        """Column -> Arrow type, where the format has types, so that rows can be written as they were read."""
+        """Column -> Arrow type, if the format has types, so that rows can be written as they were read."""
         return {}
 
     @property
@@ -152,7 +152,7 @@ class Source(ABC):
         return "auto"
 
     def numbers(self, columns: Sequence[str]) -> Collection[str]:
-        """Those of the columns of texts in which every value is a number or empty, as far as that can be known."""
+        """The columns of texts in which every value is known to be a number or empty."""
         return ()
 
     def _estimated(self, given: int) -> float | None:
@@ -160,7 +160,7 @@ class Source(ABC):
         return None
 
     def place(self, row: int) -> str:
-        """The location of a row in words that lead to it: here its number."""
+        """A description of the location of a row."""
         return f"row {row}"
 
     def batches(
@@ -169,7 +169,7 @@ class Source(ABC):
         """Stream the rows.
 
         Args:
-            columns: those wanted; None is all, also of a stream. Of jsonl, all are the keys of each batch's objects,
+            columns: columns to read; None: all, also of a stream. Of jsonl, all are the keys of each batch's objects,
                 so that a key that first occurs late is not lost.
             size: rows per batch at most.
             native: leave values of jsonl, parquet and SQLite as they are instead of making them texts.
@@ -193,7 +193,7 @@ class Source(ABC):
             )  # fmt: skip
 
     def _checked(self, batch: Batch, native: bool) -> Batch:
-        """Values as texts (unless ``native``) and in order, row by row only where a batch has something unusual."""
+        """The batch with valid texts (unless ``native``); single values are checked only if the batch has a problem."""
         columns = dict(batch.columns)
         problems: dict[int, str] = {}
         for name, values in batch.columns.items():
@@ -220,8 +220,8 @@ class Source(ABC):
         return Batch([batch.rows[at] for at in keep], columns, dict(skipped))
 
     def bad_row(self, row: int, problem: str) -> SourceError:
-        """The error for a row that cannot be used."""
-        hint = "Leave such rows out with --set data.bad_rows=skip."
+        """The error for an unusable row."""
+        hint = "Skip such rows with --set data.bad_rows=skip."
         if problem.startswith("not text in"):
             hint = f"Name the file's encoding, e.g. --encoding cp1252, or: {hint}"
         return SourceError(f"{self.name}, {self.place(row)}: {problem}", hint=hint)
@@ -239,7 +239,7 @@ def texts_of(batch: Batch, column: str, *, source: str, limit: Limit | None = No
 
 
 def _as_texts(values: Sequence[Any], column: str) -> tuple[list[str | None], dict[int, str]]:
-    """Values as texts, and the problem of each that is none by its place."""
+    """Values as texts, and index -> problem of those that are not text."""
     texts: list[str | None] = []
     problems: dict[int, str] = {}
     for at, value in enumerate(values):
@@ -252,7 +252,7 @@ def _as_texts(values: Sequence[Any], column: str) -> tuple[list[str | None], dic
 
 
 def value_text(value: Any) -> str | None:
-    """A value of any table as text; None for null and NaN. Booleans are True and False, as in csv.
+    """A value as text; None for null and NaN. Booleans become True and False, as in csv.
 
     Raises NotTextError for bytes that are not UTF-8, and for lists and objects.
     """
@@ -288,7 +288,7 @@ def _is_sound(text: str) -> bool:
 
 
 def unsound(value: Any) -> str:
-    """What is wrong with a text: a NUL or a broken character; empty if nothing is."""
+    """What is wrong with a text: a NUL or an invalid character; empty if it is valid."""
     if not isinstance(value, str) or _is_sound(value):
         return ""
     if "\0" in value:
@@ -312,7 +312,7 @@ def without_repeats(names: list[str], source: str) -> list[str]:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Every way in which reading a file can fail, as a SourceError."""
+    """Turn every failure to read a file into a SourceError."""
     try:
         yield
     except EOFError as error:
@@ -336,7 +336,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 class _Bounded(io.RawIOBase):
-    """A binary file whose lines end: memory must not depend on what a small compressed file unpacks to."""
+    """A binary file with a limit on the length of lines, so that a small compressed file cannot exhaust the memory."""
 
     def __init__(self, binary: BinaryIO, name: str) -> None:
         self._binary: Any = binary
@@ -352,7 +352,7 @@ class _Bounded(io.RawIOBase):
         return self.total
 
     def readinto(self, buffer: Any) -> int:
-        """Bytes as they come, without waiting for a full buffer. Raises SourceError for a line that does not end."""
+        """Read available bytes without waiting for a full buffer. Raises SourceError for a line that is too long."""
         size = self._binary.readinto1(buffer)
         self.total += size
         block = bytes(memoryview(buffer)[:size])
@@ -386,7 +386,7 @@ class FileSource(Source):
         return 0
 
     def fingerprint(self) -> str:
-        """sha256 over the file's name and bytes; what is read from then on must be that file, unchanged."""
+        """sha256 of the file's name and content; the file must not change between this and reading it."""
         self._stamp = self._stamped()
         digest = hashlib.sha256(self.name.encode("utf-8", "surrogateescape") + b"\0")
         with reading(self.path):
@@ -399,18 +399,18 @@ class FileSource(Source):
     def batches(
         self, columns: Sequence[str] | None = None, *, size: int = BATCH_SIZE, native: bool = False
     ) -> Iterator[Batch]:
-        """As of any source. Raises SourceError also for a file that changes until its last row is read."""
+        """As for any source. Raises SourceError also if the file changes before its last row is read."""
         before = self._stamp or self._stamped()
         try:
             yield from super().batches(columns, size=size, native=native)
         except SourceError as error:
-            # What is wrong with a file that is being written does not matter.
+            # A file that is being written may be invalid: then only the change is reported.
             self._check_unchanged(before, error)
             raise
         self._check_unchanged(before)
 
     def _stamped(self) -> tuple[int, ...]:
-        """What changes with the content of a file; empty for what is no file on disk."""
+        """Device, inode, size and time of the files; empty if it is not a regular file."""
         with reading(self.path):
             facts = [path.stat() for path in self._files()]
         if not stat.S_ISREG(facts[0].st_mode):
@@ -453,7 +453,7 @@ class TextSource(FileSource):
         self._columns: list[str] | None = None
 
     def fingerprint(self) -> str:
-        """As of any file. Raises SourceError for a stream, which can be read only once."""
+        """As for any file. Raises SourceError for a stream, which can be read only once."""
         if self._stream is not None:
             raise SourceError(f"{self.name} can be read only once, so it has no fingerprint")
         return super().fingerprint()
@@ -462,7 +462,7 @@ class TextSource(FileSource):
         return super()._stamped() if self._stream is None else ()
 
     def _every_column(self) -> Sequence[str]:
-        # A stream's columns are known only once it is read: for sources of this kind, none named means all.
+        # The columns of a stream are known only once it is read: here, an empty list means all.
         return ()
 
     def _estimated(self, given: int) -> float | None:
@@ -499,7 +499,7 @@ def _position(file: BinaryIO, buffered: io.BufferedReader[Any]) -> Position | No
 
 
 def some(items: Iterator[T], size: int, length: Callable[[T], int]) -> list[T]:
-    """The next items: ``size`` at most, and no more than are needed to be of `BATCH_BYTES` together."""
+    """The next items: at most ``size``, and no more after their lengths have reached `BATCH_BYTES`."""
     taken: list[T] = []
     total, step = 0, 1
     while len(taken) < size and total < BATCH_BYTES:

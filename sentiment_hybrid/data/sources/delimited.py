@@ -1,4 +1,4 @@
-"""Delimited text: csv, tsv and their relatives, with a header line."""
+"""Delimited text with a header line, such as csv and tsv."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from sentiment_hybrid.data.sources.base import (
 from sentiment_hybrid.data.sources.dialect import BOM, Dialect, Quoting, column_names
 from sentiment_hybrid.errors import SourceError
 
-#: Rows that are read before their size is looked at.
+#: Rows to read between checks of their size.
 _STEP = 16
 #: Lines that are numbers of JSON, within 64 bits, or empty.
 _NUMBERS = re.compile(r"(?:(?:-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,2})?)?\n)*+")
@@ -48,7 +48,7 @@ class DelimitedSource(TextSource):
         """The line on which a row begins, and its number among the rows below the header; of a stream, that alone."""
         line = None
         if self._stream is None:
-            # Whoever asks is about to stop at this row: reading up to it once more costs less than counting always.
+            # Called once, for an error: reading up to the row again is cheaper than always counting lines.
             with contextlib.suppress(SourceError), self._rows() as reader:
                 line = self._line(reader, row)
         return f"data row {row}" if line is None else f"line {line}, data row {row}"
@@ -150,13 +150,13 @@ class DelimitedSource(TextSource):
             zipped=zipped, size=size, longest=self.limit.size, position=position,
         ):  # fmt: skip
             rows = range(first, first + len(values[0]))
-            if len(names) > 1 and _has_row(values, written):  # perhaps the header again
+            if len(names) > 1 and _has_row(values, written):  # probably a repeated header
                 raise fast_csv.UnusualError
             yield Batch(rows, dict(zip(wanted, values, strict=True)), sound=True)
             first = rows.stop
 
     def _careful(self, columns: Sequence[str], size: int, done: int) -> Iterator[Batch]:
-        """Rows below the first ``done``, each judged."""
+        """Rows after the first ``done``, each of them checked."""
         with self._rows() as reader:
             self._columns = names = self._header(reader)
             first = 1
@@ -166,7 +166,7 @@ class DelimitedSource(TextSource):
                 first += len(rows)
 
     def _next(self, reader: Iterator[list[str]], size: int) -> list[list[str] | csv.Error]:
-        """The next rows, blank lines left out; an error stands for a row whose quoting is malformed."""
+        """The next rows without blank lines; an error takes the place of a row with malformed quoting."""
         rows: list[list[str] | csv.Error] = []
         assert self._bytes is not None
         enough = self._bytes.total + BATCH_BYTES
@@ -200,7 +200,7 @@ class DelimitedSource(TextSource):
         good: Any = [rows[at] for at in kept] if bad else rows
         places = [names.index(column) for column in columns]
         values = {name: list(map(operator.itemgetter(i), good)) for name, i in zip(columns, places, strict=True)}
-        if names[0] in values:  # the mark at the start of a file, in the middle of several that were joined
+        if names[0] in values:  # concatenated files: the byte order mark of a later one
             values[names[0]] = [value.removeprefix(BOM) for value in values[names[0]]]
         return Batch([first + at for at in kept], values, dict(skipped))
 
@@ -212,7 +212,7 @@ class DelimitedSource(TextSource):
             hint = "Are quotes ordinary characters (--quoting none) or escaped by backslashes (--quoting backslash)?"
         return SourceError(
             f"{self.name}, {self.place(row)}: {problem}",
-            hint=f"{hint} Leave such rows out with --set data.bad_rows=skip.",
+            hint=f"{hint} Skip such rows with --set data.bad_rows=skip.",
         )
 
 

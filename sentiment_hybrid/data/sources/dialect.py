@@ -1,4 +1,4 @@
-"""How a text file is written: encoding, delimiter and quoting, detected from its first bytes unless they are set."""
+"""Encoding, delimiter and quoting of a text file, detected from its first bytes unless they are set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sentiment_hybrid.errors import SourceError
 
 Quoting = Literal["minimal", "none", "backslash"]
 
-#: Bytes from which the encoding is detected, and characters from which the delimiter and the quoting are.
+#: Bytes used to detect the encoding, and characters used to detect the delimiter and the quoting.
 ENCODING_SAMPLE, DIALECT_SAMPLE = 1 << 22, 1 << 16
 DELIMITERS = {"csv": ",;\t|", "tsv": "\t,;|"}
 DELIMITER_NAMES = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars", " ": "spaces"}
@@ -42,7 +42,7 @@ _FOREIGN = (
 )  # fmt: skip
 
 
-#: A byte order mark as a character: in the middle of files that were joined, it is read as one.
+#: A byte order mark as a character, as it occurs in concatenated files.
 BOM = "\ufeff"
 
 
@@ -69,7 +69,7 @@ def column_names(header: Sequence[str]) -> list[str]:
 
 
 def refuse_foreign(head: bytes, name: str) -> None:
-    """Raises SourceError for the first bytes of what is no table of texts, whatever its name says."""
+    """Raises SourceError if the first bytes are those of a file that is not a table, whatever its name."""
     for pattern, kind, hint in _FOREIGN:
         if pattern.match(head):
             raise SourceError(f"{name} is {kind}", hint=hint)
@@ -99,7 +99,7 @@ def table_kind(head: bytes) -> str | None:
 
 
 def detect_encoding(head: bytes, *, whole: bool) -> str:
-    """The encoding of a text that starts so (``whole``: and ends so).
+    """The encoding of a text that starts with these bytes (``whole``: and ends with them).
 
     UTF-8 with a few broken bytes is UTF-8; else bytes that are not UTF-8 are Windows-1252, or Latin-1 where that has
     no such bytes.

@@ -13,7 +13,7 @@ from sentiment_hybrid.data.sources.base import BadRows, Batch, FileSource, readi
 from sentiment_hybrid.data.sources.dialect import column_names
 from sentiment_hybrid.errors import SourceError
 
-#: Bytes of a workbook's parts when they are unpacked; more is no sheet that Excel can show.
+#: Largest decompressed workbook in bytes.
 LARGEST = 1 << 29
 
 
@@ -124,7 +124,7 @@ def _filled(sheet: Any) -> Iterator[list[Any]]:
 
 
 def _value(value: Any) -> Any:
-    """Null for an empty cell; Excel's numbers are all floats, and 7 is no 7.0."""
+    """None for an empty cell; an int for a whole number, which Excel stores as a float."""
     if value == "":
         return None
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value

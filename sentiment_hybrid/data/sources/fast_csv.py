@@ -1,4 +1,4 @@
-"""Reads well-formed csv by columns, several times as fast as row by row; it gives up over anything unusual."""
+"""Reads well-formed csv by columns, several times as fast as row by row; gives up on anything unusual."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from pyarrow import compute, csv
 from sentiment_hybrid.data.sources.base import Position
 from sentiment_hybrid.data.sources.dialect import column_names
 
-#: Bytes that are read at once; a row must end among them.
+#: Bytes to read at once; no row may be longer.
 BLOCK = 1 << 20
-#: At most this many blocks make a batch.
+#: Most blocks in a batch.
 _GATHERED = 4
 _QUOTE = ord('"')
-#: Where another file with a byte order mark was appended.
+#: A row that starts with a byte order mark: files were concatenated.
 _ROW_WITH_BOM = re.compile(rb'(?:\A|[\n"])' + codecs.BOM_UTF8)
 
 
 class UnusualError(Exception):
-    """Something that this reader does not judge; the rows before it are right."""
+    """Something that this reader does not handle; all rows before it are correct."""
 
 
 def tables(
@@ -112,7 +112,7 @@ def _unpacked(file: Any, position: Position, *, zipped: bool) -> Iterator[bytes]
 
 
 def _blocks(stream: Iterator[bytes], names: Sequence[str], delimiter: str, quoting: bool) -> Iterator[memoryview]:
-    """The rows below the header line, some whole ones at a time, checked."""
+    """Blocks of complete, checked rows below the header line."""
     rest = _below_header(next(stream, b""), names, delimiter, quoting)
     while True:
         more = next(stream, b"")
@@ -143,7 +143,7 @@ def _below_header(head: bytes, names: Sequence[str], delimiter: str, quoting: bo
 
 
 def _end_of_rows(rows: bytes, quoting: bool) -> int:
-    """Where the last line break outside quotes ends; 0 without one."""
+    """The end of the last line break outside quotes; 0 if there is none."""
     inside = quoting and rows.count(b'"') % 2 == 1
     end = len(rows)
     while (line_end := rows.rfind(b"\n", 0, end)) >= 0:

@@ -19,7 +19,7 @@ class JsonLinesSource(TextSource):
 
     @property
     def columns(self) -> list[str]:
-        """Keys in the order in which they first occur."""
+        """Keys in order of first occurrence."""
         if self._columns is None:
             with self._text() as text:
                 records, _ = self._records(some(text, BATCH_SIZE, len), 1)
@@ -37,7 +37,7 @@ class JsonLinesSource(TextSource):
                 first += len(lines)
 
     def _records(self, lines: Iterable[str], first: int) -> tuple[dict[int, dict[str, Any]], dict[str, int]]:
-        """Objects by line number, and how many lines hold none."""
+        """Objects by line number, and the number of lines without one."""
         records: dict[int, dict[str, Any]] = {}
         skipped: Counter[str] = Counter()
         for number, line in enumerate(lines, first):
@@ -63,7 +63,7 @@ def _odd_key(record: Any) -> str:
 
 
 def _without_half_characters(value: Any) -> Any:
-    """An escaped half of a character becomes the replacement character, as in arguments and in Python texts."""
+    """Replace escaped lone surrogates by the replacement character."""
     if not isinstance(value, str):
         return value
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

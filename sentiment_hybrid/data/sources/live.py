@@ -1,4 +1,4 @@
-"""A pipe read line by line as the lines come, so that a reader can tell whether the next one is there already."""
+"""A pipe read line by line as lines arrive; a reader can ask whether another one is available."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _BLOCK = 1 << 16
 
 
 class LiveStream(io.RawIOBase):
-    """The bytes of a pipe, at most one line at a time: whoever decodes them holds no further line back.
+    """The bytes of a pipe, at most one line per read, so that a decoder buffers no further line.
 
-    On systems where a pipe cannot be asked (Windows), and for a stream in memory, everything counts as being there.
+    On Windows, and for a stream in memory, a line always counts as available.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -26,11 +26,11 @@ class LiveStream(io.RawIOBase):
             self._number = None
 
     def readable(self) -> bool:
-        """It is there to be read."""
+        """Always true."""
         return True
 
     def peek(self, size: int) -> bytes:
-        """What comes first, at least a byte unless the stream is at its end, and not read yet."""
+        """The next bytes without reading them: at least one unless the stream has ended."""
         if self._at == len(self._block):
             self._fetch()
         return self._block[self._at :][:size]
@@ -47,7 +47,7 @@ class LiveStream(io.RawIOBase):
         return count
 
     def ready(self, seconds: float = 0.0) -> bool:
-        """Whether a line, or the end, is there or comes within this time."""
+        """Whether a line or the end is available, or becomes available within this time."""
         if self._number is None or self._ended or self._block.find(b"\n", self._at) >= 0:
             return True
         if not select.select([self._number], [], [], seconds)[0]:

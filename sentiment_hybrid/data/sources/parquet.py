@@ -34,7 +34,7 @@ class ParquetSource(FileSource):
 
     @contextlib.contextmanager
     def _file(self) -> Iterator[Any]:
-        """The open file. Arrow opens it itself: its threads may let go of a Python file when the interpreter ends."""
+        """The open file. Arrow opens it itself: its threads may release a Python file at shutdown."""
         with self._unpacked() as path, contextlib.ExitStack() as stack:
             try:
                 # Few programs write checksums of pages; where there are some, they are compared.
@@ -45,7 +45,7 @@ class ParquetSource(FileSource):
 
     @contextlib.contextmanager
     def _unpacked(self) -> Iterator[Path]:
-        """The file, unpacked where it is compressed by gzip: parquet is read from its end."""
+        """The file, decompressed if it is gzip: parquet is read from its end."""
         with self._binary() as binary, contextlib.ExitStack() as stack:
             path = self.path
             if isinstance(binary, io.BufferedReader) and not isinstance(binary.raw, io.FileIO):
@@ -71,7 +71,7 @@ class ParquetSource(FileSource):
 
 
 def _values(column: Any, name: str, problems: dict[int, str]) -> list[Any]:
-    """Python's values; what it cannot represent, such as a time beyond its calendar, is a problem of its place."""
+    """Python values; one that Python cannot represent, such as a date after year 9999, is a problem at its index."""
     try:
         return list(column.to_pylist())
     except (ValueError, OverflowError):

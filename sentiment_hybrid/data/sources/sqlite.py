@@ -25,7 +25,7 @@ class SqliteSource(FileSource):
         self.name = f"{name or path.name}:{self.table}"
 
     def _files(self) -> list[Path]:
-        """The database and, while another program has it open, what that has committed to its write-ahead log."""
+        """The database and, if another program has it open, its write-ahead log with further committed rows."""
         log = self.path.with_name(f"{self.path.name}-wal")
         return [self.path, log] if log.is_file() and log.stat().st_size else [self.path]
 
@@ -33,7 +33,7 @@ class SqliteSource(FileSource):
     def _connected(self) -> Iterator[sqlite3.Connection]:
         try:
             address = f"{self.path.resolve().as_uri()}?mode=ro"
-            # One thread at a time reads; another may be the one that lets go of it.
+            # One thread at a time reads, but another may close the connection.
             with contextlib.closing(
                 sqlite3.connect(address, uri=True, timeout=LOCK_SECONDS, check_same_thread=False)
             ) as connection:
@@ -75,7 +75,7 @@ class SqliteSource(FileSource):
         return tables[0]
 
     def bad_row(self, row: int, problem: str) -> SourceError:
-        """As of any source; texts of SQLite are UTF-8, and no option names another encoding."""
+        """As for any source, but SQLite stores UTF-8, so no option sets another encoding."""
         return super().bad_row(row, problem.replace("not text in the given encoding", "a text that is not UTF-8"))
 
     @property
