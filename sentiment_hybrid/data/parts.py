@@ -19,7 +19,7 @@ _ROW_GROUP = 16_384
 
 
 class Parts:
-    """The parts of ``target``, in a hidden folder beside it. ``facts`` are what the caller stored with the last part."""
+    """The parts of ``target``, in a hidden folder beside it. ``facts`` are the caller's, stored with the last part."""
 
     def __init__(
         self,
