@@ -57,16 +57,17 @@ class ParquetSource(FileSource):
     def _tables(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
         with self._file() as file:
             real = {name.strip(): name for name in file.schema_arrow.names}
-            first, self.total = 1, file.metadata.num_rows
+            first, rows = 1, int(file.metadata.num_rows)
+            self.total = rows
             for part in file.iter_batches(batch_size=size, columns=[real[name] for name in columns]):
                 problems: dict[int, str] = {}
                 values = {name: _values(part.column(real[name]), name, problems) for name in columns}
                 yield self._without(problems, Batch(range(first, first + part.num_rows), values))
                 first += part.num_rows
             # Arrow takes a damaged count of values for the end.
-            if columns and first - 1 != self.total:
+            if columns and first - 1 != rows:
                 raise SourceError(
-                    f"{self.path}: not a sound parquet file ({first - 1:,} of {count(self.total, 'row')} can be read)"
+                    f"{self.path}: not a sound parquet file ({first - 1:,} of {count(rows, 'row')} can be read)"
                 )
 
 
