@@ -250,10 +250,14 @@ def show(result: CheckResult) -> None:
     console.say(f"flagged rows: {result.csv}")
     console.say(f"all results: {result.json}")
     if result.flagged:
-        source = f" --source {shlex.quote(result.data_file)}" if result.data_file else ""
+        repeat = (
+            f"run: senthy data --source {shlex.quote(result.data_file)}"
+            if result.data_file
+            else "repeat `senthy data`, with the same options and"
+        )
         console.say(
-            "Enter a label, keep or drop in the column `correction` where you are sure; then: "
-            f"senthy data{source} --corrections {shlex.quote(str(result.csv))}"
+            f"Enter a label, keep or drop in the column `correction` where you are sure; then {repeat} "
+            f"--corrections {shlex.quote(str(result.csv))}"
         )
 
 
