@@ -36,8 +36,8 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM)
 
 
 def _number(error: Exception) -> int:
-    """The error number of the system; safetensors has it in its text alone."""
-    found = re.search(r"\(os error (\d+)\)", str(error))
+    """The error number of the system; safetensors and shutil.copytree have it only in the message."""
+    found = re.search(r"(?:\(os error |\[Errno )(\d+)", str(error))
     return getattr(error, "errno", None) or (int(found[1]) if found else 0)
 
 
