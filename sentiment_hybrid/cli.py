@@ -370,6 +370,8 @@ def predict(
     prefix: str | None = _PREFIX,
     abstain_below: float | None = option("--abstain-below", "Answer unsure below this.", "P", min=0.0, max=1.0),
     target_accuracy: float | None = _TARGET_ACCURACY,
+    review: Path | None = option("--review", "Write the least sure rows, and some others for control.", "FILE"),
+    review_rows: int = option("--review-rows", "How many of the least sure.", "N", default=200, min=1),
     explain: bool = switch("--explain", "Add a column with the words that speak for the label and against it."),
 ) -> None:
     """Label texts from the command line, a file, or standard input.
@@ -385,6 +387,7 @@ def predict(
         device=call.runtime.device, offline=call.runtime.offline, encoder=call.runtime.encoder,
         resume=call.runtime.resume, backend=backend or "auto", labels=None if labels is None else labels.split(","),
         prefix=prefix, safe_csv=safe_csv, explain=explain, abstain_below=abstain_below, target_accuracy=target_accuracy,
+        review=review, review_rows=review_rows,
     )  # fmt: skip
     commands.predict.show(commands.predict.run(request))
 
@@ -431,6 +434,20 @@ def explain(
     )
     result = commands.explain.run(request, call.runtime)
     console.as_json(result.to_dict()) if as_json else commands.explain.show(result, top=top)
+
+
+_REVIEWED = typer.Argument(metavar="FILE", help="What predict --review wrote, with its column label filled in.")
+
+
+@command(app, "files", name="review")
+def review_file(call: Call, *, file: Path = _REVIEWED) -> None:
+    """Show how often answers agree with the labels that people gave them.
+
+    Examples:
+        senthy predict --input reviews.csv --output labelled.csv --review people.csv
+        senthy review people.csv
+    """
+    commands.review.show(commands.review.run(call.config(), file), file)
 
 
 @command(app, runtime=("encoder",))

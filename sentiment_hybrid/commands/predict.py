@@ -52,6 +52,8 @@ class Request:
         safe_csv: in csv and tsv, put a ' before values that a spreadsheet would compute as formulas.
         abstain_below: answers with a lower probability than this become ``unsure``; their score stays.
         target_accuracy: the same below the threshold for which the model's validation rows promise this accuracy.
+        review: write rows for people here as well: the least sure ones, and a random sample of the others for control.
+        review_rows: how many of the least sure; a quarter as many are for control.
         explain: add a column ``explanation``: the words of the text with their weights for its label.
     """
 
@@ -78,6 +80,8 @@ class Request:
     explain: bool = False
     abstain_below: float | None = None
     target_accuracy: float | None = None
+    review: Path | None = None
+    review_rows: int = 200
 
     @property
     def given(self) -> list[str]:
@@ -173,6 +177,8 @@ def _check_usage(request: Request) -> None:
         raise UsageError("--table applies to an SQLite --input, not to a pipe", hint="Leave out --table.")
     if request.abstain_below is not None and request.target_accuracy is not None:
         raise UsageError("--abstain-below and --target-accuracy exclude each other", hint="Use only one of them.")
+    if request.review is not None and (request.resume or request.given):
+        raise UsageError("--review is for whole files, without --resume", hint="Leave out --resume, or use --input.")
     if request.resume and (request.source is None or request.output_file is None):
         raise UsageError("--resume needs --input FILE and --output FILE", hint="Name both, or leave out --resume.")
 

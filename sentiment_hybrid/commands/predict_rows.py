@@ -17,6 +17,7 @@ from sentiment_hybrid import __version__, console
 from sentiment_hybrid.console import note, progress
 from sentiment_hybrid.data.columns import find_text, text_note
 from sentiment_hybrid.data.parts import open_parts
+from sentiment_hybrid.data.review import ReviewRows
 from sentiment_hybrid.data.sources import Batch, Limit, LiveStream, Source, kind_of, open_source, open_stream, texts_of
 from sentiment_hybrid.data.writers import Quoting, kind_of_output, open_writer, without_formula, without_formulas
 from sentiment_hybrid.engine.inference.thresholds import UNSURE
@@ -214,13 +215,24 @@ def label_rows(
     if skip := counts.pop("groups", 0):
         groups = itertools.islice(groups, skip, None)
         bar.skip(counts["rows"])
+    review = ReviewRows(
+        request.review_rows,
+        -(-request.review_rows // 4),
+        sure_from=abstain_below or 0.0,
+        seed=request.config.project.seed,
+    )
     prepared = one_ahead(lambda group: (group, predictor.prepare(group.texts)), groups)
     for group, texts in stack.enter_context(contextlib.closing(prepared)):
         probabilities = predictor.compute(texts, progress=bar.advance)
         counts["rows"] += len(group.texts)
         counts["skipped"] += sum(sum(batch.skipped.values()) for batch in group.batches)
         write(group, probabilities)
+        if request.review is not None:
+            labels, scores, *_ = predictor.columns_of(probabilities).values()
+            review.add(group.texts, labels.tolist(), scores.tolist())
         bar.update(completed=counts["rows"])
+    if request.review is not None:
+        note(f"{request.review}: {count(review.write(request.review), 'row')} for people; fill in the column label")
     return counts["rows"], counts["skipped"]
 
 

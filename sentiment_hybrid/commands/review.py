@@ -1,0 +1,43 @@
+"""`senthy review`: what people say of the answers in a file that `predict --review` wrote."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from sentiment_hybrid import console
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.data.review import CONTROL, Reviewed, read_review
+from sentiment_hybrid.engine.evaluation.triage import binomial
+from sentiment_hybrid.errors import DataError, count
+
+
+def run(config: Config, file: Path) -> list[Reviewed]:
+    """Count right answers among the rows that people have labelled.
+
+    Raises:
+        SourceError, ColumnError: the file cannot be read, or is no review file.
+        DataError: no row has a label yet.
+    """
+    found = read_review(file, config.data)
+    if not any(part.labelled for part in found):
+        raise DataError(f"no row of {file} has a label yet", hint="Fill in its column label.")
+    return found
+
+
+def show(found: list[Reviewed], file: Path) -> None:
+    """Print the accuracy of each part, with its exact interval."""
+    rows = []
+    for part in found:
+        accuracy = "-"
+        if part.labelled:
+            value, low, high = (100 * figure for figure in binomial(part.right, part.labelled))
+            accuracy = f"{value:.1f} [{low:.1f}, {high:.1f}]"
+        rows.append([part.part, f"{part.rows:,}", f"{part.labelled:,}", accuracy])
+    console.table("", ["part", "rows", "labelled", "accuracy in percent"], rows)
+    if any(part.part == CONTROL and part.labelled for part in found):
+        console.say("The accuracy of the control rows is that of all answers that are not among the least sure.")
+    labelled = sum(part.labelled for part in found)
+    rest = "" if all(part.labelled == part.rows for part in found) else " --set data.unknown_labels=drop"
+    command = f"senthy finetune --finetune-data-path {shlex.quote(str(file))}{rest}"
+    console.say(f"{count(labelled, 'row')} can be learned from: {command}")

@@ -1,0 +1,91 @@
+"""Rows for people: the least sure and a control sample, read back as accuracies with intervals."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from sentiment_hybrid.commands import predict, review
+from sentiment_hybrid.config.load import load_config
+from sentiment_hybrid.data.review import CONTROL, LEAST_SURE, ReviewRows
+from sentiment_hybrid.errors import ColumnError, DataError, UsageError
+
+from .conftest import Project
+
+
+def filled(rows: ReviewRows, path: Path, labels: dict[str, str]) -> Path:
+    """A review file in which people have given these texts labels."""
+    rows.write(path)
+    with path.open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, found[0])
+        writer.writeheader()
+        writer.writerows({**row, "label": labels.get(row["text"], "")} for row in found)
+    return path
+
+
+def collected(control: int = 4, sure_from: float = 0.0) -> ReviewRows:
+    rows = ReviewRows(3, control, sure_from=sure_from)
+    scores = [0.5 + place / 200 for place in range(100)]
+    for start in (0, 50):  # as from a stream
+        part = range(start, start + 50)
+        rows.add([f"text {at}" for at in part], ["positive"] * 50, [scores[99 - at] for at in part])
+    rows.add(["", None], [None, None], [None, None])
+    return rows
+
+
+def test_least_sure_rows_come_first_and_control_rows_are_others(tmp_path: Path) -> None:
+    with filled(collected(), tmp_path / "r.csv", {}).open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["text"] for row in found[:3]] == ["text 99", "text 98", "text 97"]
+    assert [row["part"] for row in found] == [LEAST_SURE] * 3 + [CONTROL] * 4
+    assert len({row["text"] for row in found}) == 7
+    sure = collected(sure_from=0.9)
+    sure.write(tmp_path / "s.csv")
+    with (tmp_path / "s.csv").open(encoding="utf-8", newline="") as file:
+        assert min(float(row["score"]) for row in csv.DictReader(file) if row["part"] == CONTROL) >= 0.9
+
+
+def test_reading_back_gives_the_accuracy_of_each_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = {"text 99": "Positive", "text 98": "negative"} | {f"text {at}": "positive" for at in range(97)}
+    file = filled(collected(), tmp_path / "r.csv", labels)
+    found = review.run(load_config("default"), file)
+    assert [(one.part, one.rows, one.labelled, one.right) for one in found] == [
+        (LEAST_SURE, 3, 2, 1),
+        (CONTROL, 4, 4, 4),
+    ]
+    review.show(found, file)
+    shown = capsys.readouterr().out
+    assert "100.0 [39.8, 100.0]" in shown and "senthy finetune" in shown
+
+
+def test_a_file_without_labels_and_another_file_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no row"):
+        review.run(load_config("default"), filled(collected(), tmp_path / "r.csv", {}))
+    (tmp_path / "other.csv").write_text("text,label\na,b\n", encoding="utf-8")
+    with pytest.raises(ColumnError, match="no review file"):
+        review.run(load_config("default"), tmp_path / "other.csv")
+
+
+def test_predict_writes_rows_for_review(trained: Project, tmp_path: Path) -> None:
+    request = predict.Request(
+        config=trained.config(),
+        input_file=trained.folder / "texts.csv",
+        output_file=tmp_path / "out.csv",
+        review=tmp_path / "people.csv",
+        review_rows=8,
+    )
+    predict.run(request)
+    with (tmp_path / "people.csv").open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        lowest = sorted(float(row["score"]) for row in csv.DictReader(file))[:8]
+    assert [round(float(row["score"]), 5) for row in found[:8]] == pytest.approx(
+        [round(one, 5) for one in lowest], abs=1e-4
+    )
+    assert len(found) == 10
+    with pytest.raises(UsageError, match="whole files"):
+        predict.run(predict.Request(["a"], config=trained.config(), review=tmp_path / "x.csv"))
