@@ -65,7 +65,8 @@ def err() -> Console:
 
 
 def _console(name: str) -> Console:
-    stream = getattr(sys, name)
+    # A bar puts a proxy in place of stderr; a console of its own on that would write beside the bar, not above it.
+    stream = getattr(getattr(sys, name), "rich_proxied_file", getattr(sys, name))
     made_for, console = _consoles.get(name, (None, None))
     # A test or a notebook may have replaced the stream.
     if console is None or made_for is not stream:
@@ -472,7 +473,7 @@ def _new_bar() -> RichProgress | None:
         def render(self, task: Task) -> Text:
             return Text(_bar_line(task, console.width), no_wrap=True)
 
-    return RichProgress(Column(), console=console, transient=True)
+    return RichProgress(Column(), console=console, transient=True, redirect_stdout=False)
 
 
 def _bar_line(task: Task, width: int) -> str:

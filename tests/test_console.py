@@ -224,6 +224,22 @@ def test_progress_on_a_terminal_is_a_bar_with_facts_and_tasks_nest(monkeypatch: 
         assert word in shown
 
 
+def test_lines_stand_above_a_bar_and_rows_on_stdout_beside_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = as_terminal(monkeypatch)
+    with console.progress("predicting", total=100, unit="texts") as bar:
+        bar.advance(40)
+        console._live[0].refresh()
+        console.note("a note")
+        logging.getLogger("sentiment_hybrid.x").info("a record")
+        print("of a library", file=sys.stderr)
+        console.rows_stream().write("a row\n")
+    above = [line for line in re.split(r"[\r\n]", terminal.getvalue()) if re.search("note|record|library", line)]
+    assert [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in above] == ["a note", "a record", "of a library"]
+    assert capsys.readouterr().out == "a row\n"
+
+
 @pytest.mark.parametrize("width", [80, 160])
 def test_progress_fits_the_terminal_with_elapsed_and_remaining_time(
     width: int, monkeypatch: pytest.MonkeyPatch
