@@ -75,6 +75,8 @@ def tested(**changes: Any) -> Any:
         "comparison": compared(0.04, differs=True),
         "files": {"confusion_matrix": Path("results/c.png")},
         "overlap": None,
+        "before_corrections": None,
+        "entry": {},
     }
     return I(**facts | changes)
 
@@ -233,7 +235,7 @@ def test_lines_stand_above_a_bar_and_rows_on_stdout_beside_it(
         console._live[0].refresh()
         console.note("a note")
         logging.getLogger("sentiment_hybrid.x").info("a record")
-        print("of a library", file=sys.stderr)
+        sys.stderr.write("of a library\n")
         console.rows_stream().write("a row\n")
     above = [line for line in re.split(r"[\r\n]", terminal.getvalue()) if re.search("note|record|library", line)]
     assert [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in above] == ["a note", "a record", "of a library"]
@@ -477,7 +479,15 @@ def test_data_shows_rows_per_split_and_what_was_left_out(capsys: pytest.CaptureF
         "rows_read": 150,
         "warnings": ["next to no negation"],
     }
-    result = I(path=Path("d.db"), built=True, report=report, labels=("neg", "pos"), seconds=1.0, source="x.csv")
+    result = I(
+        path=Path("d.db"),
+        built=True,
+        report=report,
+        labels=("neg", "pos"),
+        seconds=1.0,
+        source="x.csv",
+        corrections=None,
+    )
     data.show(result)
     caught = capsys.readouterr()
     for word in ("d.db", "x.csv", "70 (70.0 %)", "20 (100.0 %)", "conflicting labels", "8.00 %", "from 150 rows"):
