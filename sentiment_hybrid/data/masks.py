@@ -29,10 +29,16 @@ class Masks:
 
     def lower(self, text: str) -> str:
         """The text with its handles, and those links that are written in lower case, masked."""
+        return self.handles(self.lower_links(text))
+
+    def lower_links(self, text: str) -> str:
+        """The text with the links that are written in lower case masked."""
         if "://" in text:
             text = self.link.sub("http", text)
-        if "www." in text:
-            text = self.www.sub("http", text)
+        return self.www.sub("http", text) if "www." in text else text
+
+    def handles(self, text: str) -> str:
+        """The text with its handles masked."""
         return self.handle.sub("@user", text) if "@" in text else text
 
     def all(self, text: str) -> str:

@@ -98,16 +98,16 @@ def tweets(texts: Sequence[str], masks: Masks = masks.VERSION_2) -> list[str]:
     if not texts:
         return []
     text, odd = joined([html.unescape(text) if "&" in text else text for text in texts], _PLAIN)
-    text = squeezed(masks.lower(text))
-    cleaned = text.split("\n")
+    text = masks.lower_links(text)
     small = text.lower()
-    loud = {
+    with_capital_links = {
         small.count("\n", 0, found.start())
         for mark, pattern in (("://", masks.link), ("www.", masks.www))
         if mark in small
         for found in pattern.finditer(small)
     }
-    for place in loud.union(odd):
+    cleaned = squeezed(masks.handles(text)).split("\n")
+    for place in with_capital_links.union(odd):
         cleaned[place] = tweet(texts[place], masks)
     return cleaned
 

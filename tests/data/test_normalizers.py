@@ -107,6 +107,7 @@ def test_models_and_databases_of_version_1_read_as_ever() -> None:
 @pytest.mark.parametrize("name", [*VERSIONS, "none@1"])
 @settings(max_examples=200, deadline=None)
 @given(texts=st.lists(TEXTS, max_size=8))
+@example(texts=["@WWW.x.y", "&#64;HTTP://A.B", "plain @anna", "www&#46;x.y &amp;#10;"])
 def test_many_texts_are_cleaned_as_each_alone(name: str, texts: list[str]) -> None:
     normalizer = normalizers.from_id(name)
     assert normalizer.many(texts) == [normalizer(text) for text in texts]
