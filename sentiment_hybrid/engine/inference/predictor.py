@@ -42,7 +42,7 @@ _CHUNK, _ONNX_CHUNK, _CPU_CHUNK = 16_384, 4096, 1024
 #: Fewer on a CPU with a large encoder, so that they take a second or two: texts times weights, and the minimum.
 _CHUNK_WORK, _LEAST_CHUNK = 2**32, 128
 #: Maximum number of tokens per forward pass on a CPU: with more, activations exceed the caches and only cost memory.
-_CPU_TOKENS = 4096
+_CPU_TOKENS = 2048
 
 #: The head of mini with the best validation score.
 _MINI_HEAD = "han"
