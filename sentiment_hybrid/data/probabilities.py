@@ -10,7 +10,7 @@ from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data.columns import find_text
 from sentiment_hybrid.data.labels import finder
 from sentiment_hybrid.data.normalizers import Normalizer
-from sentiment_hybrid.data.sources import Source
+from sentiment_hybrid.data.sources import Source, read_with_progress
 from sentiment_hybrid.errors import ColumnError, DataError
 
 #: How far from 1 the probabilities of a text may sum: files hold rounded numbers.
@@ -35,13 +35,14 @@ def read_probabilities(
     places: dict[str, int] = {}
     found: list[list[float]] = []
     of_text: list[int] = []
-    for batch in source.batches([text_column, *columns]):
-        values = zip(*(batch.columns[column] for column in columns), strict=True)
-        for row, text, given in zip(batch.rows, batch.columns[text_column], values, strict=True):
-            cleaned = normalizer(text or "")
-            if cleaned and any((value or "").strip() for value in given):
-                found.append(_numbers(given, source, row))
-                of_text.append(places.setdefault(cleaned, len(places)))
+    with read_with_progress(source, [text_column, *columns]) as batches:
+        for batch in batches:
+            values = zip(*(batch.columns[column] for column in columns), strict=True)
+            for row, text, given in zip(batch.rows, batch.columns[text_column], values, strict=True):
+                cleaned = normalizer(text or "")
+                if cleaned and any((value or "").strip() for value in given):
+                    found.append(_numbers(given, source, row))
+                    of_text.append(places.setdefault(cleaned, len(places)))
     if not found:
         raise DataError(f"{source.name} has no row with a text and probabilities")
     sums = np.zeros((len(places), len(labels)))
