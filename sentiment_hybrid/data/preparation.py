@@ -28,6 +28,8 @@ T = TypeVar("T")
 ALONE = 30_000
 #: This process only reads and writes, so two helpers are needed to use two cores.
 _HELPERS = 2
+#: Batches that wait for helpers or have been prepared: enough for helpers never to idle.
+_AHEAD = 8 * _HELPERS
 #: For glibc's malloc: keep freed memory. Each batch needs as much, and asking for it anew takes a tenth of the time.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 28), "MALLOC_TRIM_THRESHOLD_": str(1 << 28)}
 
@@ -117,7 +119,7 @@ class Preparation:
         waiting: deque[tuple[T, list[str], list[str], Future[Prepared] | None]] = deque()
         for what, texts, raws in batches:
             waiting.append((what, texts, raws, self._submitted(recipe, texts, raws)))
-            if waiting[0][-1] is None or len(waiting) > 2 * _HELPERS:
+            if waiting[0][-1] is None or len(waiting) > _AHEAD:
                 yield self._finished(recipe, *waiting.popleft())
         while waiting:
             yield self._finished(recipe, *waiting.popleft())
