@@ -119,19 +119,12 @@ def targets_from(teacher: Teacher, examples: Examples, *, progress: Callable[...
 
 
 def distillation_loss(
-    hard: torch.Tensor,
-    logits: torch.Tensor,
-    targets: torch.Tensor,
-    soft: torch.Tensor,
-    settings: Distill,
-    *,
-    compared: torch.Tensor | None = None,
+    hard: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor, soft: torch.Tensor, settings: Distill
 ) -> torch.Tensor:
     """(1 - w) CE + w T^2 KL(teacher || student) of each row, (B,): equations 1 and 2 of Hinton et al. 2015.
 
     Without a prediction of the teacher, only the cross-entropy counts; without a label (target -1), only the
-    divergence. If a label was chosen among some labels only, its cross-entropy counts with weight 1, and the
-    divergence compares the total probability of those labels and the probability of each other label.
+    divergence.
 
     Args:
         hard: (B,) cross-entropy with the labels; not used for rows without a label.
@@ -139,23 +132,12 @@ def distillation_loss(
         targets: (B,) int64.
         soft: (B, C) the teacher's probabilities at the temperature T; NaN for none.
         settings: weight and temperature.
-        compared: (B, C) bool, the labels that each label was chosen among; None: all.
     """
     answered = ~soft[:, 0].isnan()
     log_student = (logits.float() / settings.temperature).log_softmax(-1)
     share = torch.where(targets < 0, 1.0, settings.weight) * answered
-    hard_share = 1.0 - share
-    if compared is not None:
-        together = compared & ~compared.all(-1, keepdim=True)  # (B, C)
-        # Not -inf, which would give NaN gradients in rows without any.
-        of_all = log_student.masked_fill(~together, -1e9).logsumexp(-1, keepdim=True)
-        log_student = torch.where(together, of_all, log_student)
-        # Their total is assigned to one label, so that the divergence is 0 if the student agrees.
-        of_label = F.one_hot(targets.clamp(min=0), soft.shape[1]) * (soft * together).sum(-1, keepdim=True)
-        soft = torch.where(together, of_label, soft)
-        hard_share = torch.where(together.any(-1), 1.0, hard_share)
     divergence = F.kl_div(log_student, soft.nan_to_num(), reduction="none").sum(-1)
-    return hard_share * hard + share * settings.temperature**2 * divergence
+    return (1.0 - share) * hard + share * settings.temperature**2 * divergence
 
 
 def state_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:

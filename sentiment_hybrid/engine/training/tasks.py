@@ -137,7 +137,7 @@ class Classification:
         if part.soft is None:
             return self._cross_entropy(logits, part.targets, part.compared)
         hard = self._cross_entropy(logits, part.targets.clamp(min=0), part.compared)
-        return distillation_loss(hard, logits, part.targets, part.soft, self.distillation, compared=part.compared)
+        return distillation_loss(hard, logits, part.targets, part.soft, self.distillation)
 
     def _state_losses(self, pooled: torch.Tensor | None, part: LabelledBatch) -> torch.Tensor | float:
         """Weighted distance of pooled states from the teacher's, (B,); 0 for rows without an answer."""

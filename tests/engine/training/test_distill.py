@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -54,29 +53,6 @@ def test_it_is_least_where_student_and_teacher_agree_and_a_row_without_an_answer
     assert logits.grad is not None
     assert torch.allclose(logits.grad[0], torch.zeros(3), atol=1e-6)
     assert float(losses[1].detach()) == pytest.approx(float(hard[1].detach()))
-
-
-def test_a_label_chosen_among_two_decides_between_them_and_the_teacher_teaches_the_third() -> None:
-    logits = torch.tensor([[0.3, -0.2, 0.9], [0.3, -0.2, 0.9]], requires_grad=True)
-    compared = torch.tensor([[True, False, True], [True, True, True]])
-    answers = np.array([[0.7, 0.1, 0.2]] * 2, dtype=np.float32)  # the teacher contradicts the label, 2
-    teacher = torch.from_numpy(TeacherTargets(np.arange(2), answers, None).soften(1.0))
-    settings = Distill(temperature=1.0, weight=1.0)
-    losses = distillation_loss(torch.zeros(2), logits, torch.tensor([2, 2]), teacher, settings, compared=compared)
-    losses.sum().backward()
-    assert logits.grad is not None
-    found = logits.softmax(-1).detach()[0]
-    # The two together are to lose what the third is to gain, each by its share of the two: 0.7 and 0.2 play no part.
-    excess, pair = float(0.1 - found[1]), found[[0, 2]] / found[[0, 2]].sum()
-    wanted = torch.tensor([excess * float(pair[0]), -excess, excess * float(pair[1])])
-    assert torch.allclose(logits.grad[0], wanted, atol=1e-6)
-    assert torch.allclose(logits.grad[1], found - torch.from_numpy(answers[1]), atol=1e-6)
-    divergence = 0.1 * math.log(0.1 / float(found[1])) + 0.9 * math.log(0.9 / float(1 - found[1]))
-    assert float(losses[0].detach()) == pytest.approx(divergence, abs=1e-6)
-    labelled = (
-        distillation_loss(torch.ones(2), logits, torch.tensor([2, 2]), teacher, settings, compared=compared) - losses
-    )
-    assert labelled.tolist() == pytest.approx([1.0, 0.0])  # the label counts whole where it is asked something else
 
 
 def test_the_loss_is_finite_for_probabilities_of_0() -> None:
