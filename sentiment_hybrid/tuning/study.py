@@ -89,6 +89,8 @@ def open_storage(
     with _alone(place) if _is_sqlite(place) else nullcontext(), storage_errors(shown):
         storage = _connected(place, shown, heartbeat=heartbeat, grace=grace)
         try:
+            if _is_sqlite(place):
+                _check_content(storage, shown)
             yield Storage(storage, shown, _is_sqlite(place), grace)
         finally:
             storage.remove_session()
@@ -158,7 +160,7 @@ def _check_file(path: Path) -> None:
     try:
         with closing(sqlite3.connect(address, uri=True, timeout=_LOCKED_SECONDS)) as connection:
             tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise StudyError(
             f"{path} is not an Optuna storage: {error}", hint="Choose another file, or move this one away."
         ) from error
@@ -167,6 +169,20 @@ def _check_file(path: Path) -> None:
             f"{path} is not an Optuna storage: it is a database with other tables",
             hint="Choose another file, or move this one away.",
         )
+
+
+def _check_content(storage: RDBStorage, shown: str) -> None:
+    """Read everything once: of damaged values, Optuna raises what Python does. Raises StudyError."""
+    try:
+        for study in storage.get_all_studies():
+            for trial in storage.get_all_trials(study._study_id, deepcopy=False):
+                if trial.state == TrialState.COMPLETE and trial.values is None:
+                    raise ValueError(f"trial {trial.number} has ended without a value")
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise StudyError(
+            f"the storage {shown} is damaged: {error}",
+            hint="Restore it, or choose another file, or move this one away.",
+        ) from error
 
 
 def _existing(path: Path) -> str:

@@ -112,6 +112,30 @@ def test_a_storage_of_another_version_of_optuna_is_told(tmp_path: Path) -> None:
     assert "optuna storage upgrade" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE trial_params SET distribution_json = '{'",
+        'UPDATE trial_params SET distribution_json = \'{"name": "FloatDistribution"}\'',
+        "UPDATE trial_params SET distribution_json = '[]'",
+        "UPDATE trials SET state = 'COMPLETF'",
+        "UPDATE trials SET datetime_start = '2026-11-2x'",
+        "DELETE FROM trial_values",
+        "UPDATE trial_params SET distribution_json = CAST(x'7bff' AS TEXT)",
+    ],
+)
+def test_damaged_values_of_a_storage_are_one_error(damage: str, tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    with opened(path) as storage:
+        study = optuna.create_study(storage=storage.optuna, study_name="x")
+        study.optimize(lambda trial: trial.suggest_float("lr", 0.0, 1.0), n_trials=2)
+    with sqlite3.connect(path) as connection:
+        connection.execute(damage)
+    with pytest.raises(StudyError) as caught, opened(path):
+        pass
+    assert caught.value.hint
+
+
 def test_a_folder_in_the_way_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="cannot use the storage"), opened(tmp_path / "file" / "study.db"):
