@@ -28,8 +28,8 @@ T = TypeVar("T")
 ALONE = 30_000
 #: This process only reads and writes, so two helpers are needed to use two cores.
 _HELPERS = 2
-#: Batches that wait for helpers or have been prepared: enough for helpers never to idle.
-_AHEAD = 8 * _HELPERS
+#: Batches that wait for helpers or are prepared: helpers must not idle, but memory must not grow.
+_AHEAD = 3 * _HELPERS
 #: For glibc's malloc: keep freed memory. Each batch needs as much, and asking for it anew takes a tenth of the time.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 28), "MALLOC_TRIM_THRESHOLD_": str(1 << 28)}
 
