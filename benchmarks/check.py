@@ -55,7 +55,12 @@ def main() -> None:
     parser.add_argument("--test-rows", type=int, default=5_000)
     parser.add_argument("--noise", type=float, default=0.05)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--no-tfidf", action="store_true")
+    parser.add_argument(
+        "--ways",
+        nargs="+",
+        default=["mini", "TF-IDF", "mini+TF-IDF"],
+        help="What flags, and after a plus what is trained, if that is another model.",
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         # Token states are not kept: each text is read once.
@@ -69,18 +74,17 @@ def noise(given: argparse.Namespace, config: Config) -> None:
     states = encoded(config, table)
     rows, held_out = np.arange(given.rows), np.arange(given.rows, len(texts))
     groups = find_duplicates(texts).groups
-    models = {"mini": partial(LinearHead, states)} | (
-        {} if given.no_tfidf else {"TF-IDF": partial(WordBaseline, texts)}
-    )
+    fits = {"mini": partial(LinearHead, states), "TF-IDF": partial(WordBaseline, texts)}
     print(f"{given.rows:,} rows, {given.noise:.0%} flipped; accuracy on {len(held_out):,} others", flush=True)
-    for name, fit in models.items():
+    for name in given.ways:
+        flags, trains = name.split("+") if "+" in name else (name, name)
         figures = []
-        for seed in range(given.seeds if name == "mini" else 1):
+        for seed in range(given.seeds if trains == "mini" else 1):
             noisy, flipped = with_noise(labels, rows, share=given.noise, seed=seed)
-            answers = out_of_fold(fit, rows, noisy[rows], groups[rows], seed=seed)
+            answers = out_of_fold(fits[flags], rows, noisy[rows], groups[rows], seed=seed)
             assert answers is not None
             flagged = sorted(find_label_errors(answers), key=lambda one: -one.confidence)
-            figures.append(measured(flagged, flipped, noisy, labels, fit, rows, held_out))
+            figures.append(measured(flagged, flipped, noisy, labels, fits[trains], rows, held_out))
         print(f"\n{name}: mean (standard deviation) over {len(figures)} seeds")
         for what in figures[0]:
             values = [100 * one[what] for one in figures]
