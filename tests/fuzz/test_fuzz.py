@@ -1,6 +1,6 @@
 """Thousands of damaged and hostile files per format: each is read as an oracle reads it, or refused in one sentence.
 
-The oracles are csv (strict), json, pyarrow, sqlite3 and PyYAML. Seeds are fixed. CI reads a few files per format; for
+The oracles are csv (strict), json, pyarrow, sqlite3, PyYAML, and the undamaged workbook. Seeds are fixed. CI reads a few files per format; for
 more, ``FUZZ_FILES=10000 pytest tests/fuzz``, with another ``FUZZ_SEED`` for other files.
 """
 
@@ -27,6 +27,8 @@ from sentiment_hybrid.config.syntax import parse
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.sources.base import NotTextError, value_text
 from sentiment_hybrid.errors import ConfigError, SenthyError
+
+from ..data.test_excel import write_xlsx
 
 FILES = int(os.environ.get("FUZZ_FILES", "100"))
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
@@ -199,6 +201,17 @@ def test_sqlite(tmp_path: Path) -> None:
         expected = database.execute(f'SELECT * FROM "{quoted}"').fetchall()
         database.close()
         assert found[1:] == [tuple(map(value_text, row)) for row in expected], number
+
+
+def test_xlsx(tmp_path: Path) -> None:
+    """A damaged workbook is refused, or has the rows that it had: its parts have checksums."""
+    pytest.importorskip("python_calamine")
+    path = tmp_path / "in.xlsx"
+    for number, chance in enumerate(fuzzed("xlsx")):
+        write_xlsx(path, {"Sheet1": [("text", "label"), *table(chance)]})
+        whole = rows(path)
+        path.write_bytes(damaged(path.read_bytes(), chance))
+        assert rows(path) in (None, whole), number
 
 
 YAML = [
