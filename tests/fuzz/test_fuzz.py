@@ -1,7 +1,7 @@
 """Thousands of damaged and hostile files per format: each is read as an oracle reads it, or refused in one sentence.
 
-The oracles are csv (strict), json, pyarrow, sqlite3, PyYAML, and the undamaged workbook. Seeds are fixed. CI reads a few files per format; for
-more, ``FUZZ_FILES=10000 pytest tests/fuzz``, with another ``FUZZ_SEED`` for other files.
+The oracles are csv (strict), json, pyarrow, sqlite3, PyYAML, and the undamaged workbook. Seeds are fixed. CI reads a
+few files per format; for more, ``FUZZ_FILES=10000 pytest tests/fuzz``, with another ``FUZZ_SEED`` for other files.
 """
 
 from __future__ import annotations
