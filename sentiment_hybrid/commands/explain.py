@@ -103,7 +103,6 @@ def run(request: Request, runtime: Runtime = Runtime()) -> ExplainResult:
         offline=runtime.offline,
         encoder=runtime.encoder,
         cache_dir=config.paths.cache_dir,
-        precision="fp32",
     )
     texts: Sequence[str] = request.texts
     name = ""

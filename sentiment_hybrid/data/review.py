@@ -65,7 +65,11 @@ class ReviewRows:
         least = sorted(self._least, reverse=True)
         taken = {number for _, number, _ in least}
         control = [entry for entry in sorted(self._sample, reverse=True) if entry[1] not in taken][: self.control]
-        rows = [(*entry[2], part, "") for part, some in ((LEAST_SURE, least), (CONTROL, control)) for entry in some]
+        rows = [
+            (*entry[2][:2], round(entry[2][2], 6), part, "")
+            for part, some in ((LEAST_SURE, least), (CONTROL, control))
+            for entry in some
+        ]
         with open_writer(path, COLUMNS) as writer:
             writer.write({name: [row[place] for row in rows] for place, name in enumerate(COLUMNS)})
         return len(rows)
