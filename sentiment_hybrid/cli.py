@@ -444,8 +444,8 @@ def review_file(call: Call, *, file: Path = _REVIEWED) -> None:
     """Show how often answers agree with the labels that people gave them.
 
     Examples:
-        senthy predict --input reviews.csv --output labelled.csv --review people.csv
         senthy review people.csv
+        senthy review people.csv --delimiter ';'
     """
     commands.review.show(commands.review.run(call.config(), file), file)
 

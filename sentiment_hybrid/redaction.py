@@ -23,8 +23,9 @@ _known: set[str] = set()
 
 def redact(text: str) -> str:
     """The text with passwords replaced by ***: those of URLs and connection strings, and those to `remember`."""
-    for secret in sorted(_known, key=len, reverse=True):
-        text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", MASK, text)
+    if _known:  # at once: a password may be part of the mask
+        known = "|".join(map(re.escape, sorted(_known, key=len, reverse=True)))
+        text = re.sub(rf"(?<!\w)(?:{known})(?!\w)", MASK, text)
     return _PAIR.sub(_without_value, _USER.sub(rf"\g<before>{MASK}@", text))
 
 

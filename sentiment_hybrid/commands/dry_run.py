@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from accelerate.utils import set_seed
-
 from sentiment_hybrid import console, distributed, paths
 from sentiment_hybrid.config.schema import JOINT, Config, Hpo, Train
 from sentiment_hybrid.data.store import Split, Store, open_store
@@ -137,6 +135,8 @@ class Survey:
         self.rows = self._rows()
         self.examples = {split: store.read(split, min(rows, most or MOST_COUNTED)) for split, rows in self.rows.items()}
         self.compute = device.resolve(runtime.device, self.settings.precision)
+        from accelerate.utils import set_seed
+
         set_seed(config.project.seed)
         self.encoder = prepare.load_or_build_encoder(
             config,

@@ -7,8 +7,6 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sentiment_hybrid import console, tables
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.console import note, progress
@@ -134,6 +132,8 @@ def _check_usage(request: Request) -> None:
 def _sample(source: Source, request: Request, predictor: Predictor) -> list[str]:
     """Distinct texts chosen at random, all rows with the same chance; no more than these are held."""
     column = find_text(source.columns, request.text_column, source=source.name, trained_on=predictor.info.text_column)
+    import numpy as np
+
     random = np.random.default_rng(request.config.project.seed)
     kept: list[str] = []
     seen = 0

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelerate.utils import set_seed
-
 from sentiment_hybrid import console, distributed, paths, tables
 from sentiment_hybrid.commands.data import DataResult, prepare
 from sentiment_hybrid.config.schema import Config, Train
@@ -378,6 +376,8 @@ def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Ru
 def _session(task: _Task, compute: Compute) -> Session:
     """The model with the configured encoder layers unfrozen, and a new output layer if its labels change."""
     info, loaded, layers = task.info, task.loaded, task.trainable_layers
+    from accelerate.utils import set_seed
+
     set_seed(task.config.project.seed)
     if task.renewed:
         renew_output(loaded.classifier.head, len(task.data.labels))

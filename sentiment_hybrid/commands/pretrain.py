@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from accelerate.utils import set_seed
-
 from sentiment_hybrid import console, distributed, paths
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.console import note, progress
@@ -244,6 +242,8 @@ def _revision(config: Config) -> str | None:
 def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) -> tuple[LoadedEncoder, Trainer]:
     """Prepare everything up to the first step."""
     settings, base = config.pretrain, _base(config)
+    from accelerate.utils import set_seed
+
     set_seed(config.project.seed)
     encoder = _start(config, texts, offline=offline)
     model = MaskedLanguageModel(encoder.model)

@@ -127,7 +127,7 @@ def test_files_of_one_stem_and_models_of_one_head_keep_their_own_figures_and_pre
         project.config(), load_model_path=predictor.mini("han"), data_file=project.folder / "a" / "tweets.csv"
     )
     files = [path for result in (*own.values(), mini) for path in result.files.values()]
-    assert len(set(files)) == len(files) == 12
+    assert len(set(files)) == len(files) == 16
     for result, rows in zip((*own.values(), mini), (None, 12, 12, 12), strict=True):
         said = read_predictions(result.files["predictions"], result.labels)
         assert len(said.rows) == (rows or result.rows)
@@ -144,7 +144,7 @@ def test_labels_of_a_file_are_read_as_senthy_data_would(trained):
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [
-        ("text,label\nfine,glad\nmeh,neutral\nbad,sad\n", DataError, "holds 'glad', 'neutral', 'sad'"),
+        ("text,label\nfine,glad\nmeh,neutral\nbad,sad\n", DataError, "contains 'glad', 'neutral', 'sad'"),
         ("text,label\n,positive\n  ,negative\n", DataError, "has no texts"),
         ("words,label\nfine,positive\n", DataError, "text"),
     ],

@@ -189,7 +189,12 @@ def rising(params):
 @pytest.mark.parametrize(
     ("sampler", "pruner", "total"), [("tpe", "median", 12), ("qmc", "none", 6), ("nsgaii", "hyperband", 8)]
 )
-def test_a_search_that_is_killed_again_and_again_ends_like_one_that_is_not(searching, sampler, pruner, total):
+def test_a_search_that_is_killed_again_and_again_ends_like_one_that_is_not(
+    searching, monkeypatch, sampler, pruner, total
+):
+    # Parameters whose process is killed too often are given up, which is not what is tested here.
+    monkeypatch.setattr(studies, "MOST_RETRIES", 100)
+
     def search(file):
         return searching(total, sampler=sampler, pruner=pruner, file=file, epochs=rising, max_epochs=5)
 
