@@ -2,8 +2,9 @@
 
 Integrated gradients (Sundararajan, Taly and Yan 2017): the gradient of the logit, averaged on the straight way from a
 baseline to the text, times the way. The weights of the tokens sum to logit(text) - logit(baseline) as far as the
-average is exact, so that sum tells how many points on the way are enough: they are doubled until it fits. Points are
-those of Clenshaw and Curtis (1960): all of them are used again when they are doubled.
+average is exact, so that sum tells how many points on the way are enough: they are doubled until it fits, or until
+they cost too much for a long text. Points are those of Clenshaw and Curtis (1960): all of them are used again when they
+are doubled.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ T = TypeVar("T")
 
 #: Intervals between the points on the way: at first, and at most.
 _FIRST, _MOST = 8, 1024
-#: The sum of the weights differs from the difference of the logits by no more than this, or this share of it; 0.01 and
-#: 1 % are promised.
+#: Intervals times tokens of a text, at most, beyond the first intervals: a long text that does not converge would take
+#: hours.
+_MOST_TOKENS = 300_000
+#: Points are enough where the sum of the weights differs from the difference of the logits by no more than this, or
+#: this share of it; 0.01 and 1 % are promised for texts within the limits above.
 _NEAR = _NEAR_SHARE = 0.009
 #: Tokens computed together: each point keeps what its gradient needs.
 _TOKEN_BUDGET = 4096
@@ -90,9 +94,11 @@ def attribute(
         points = way.points(rows, np.tile(places, len(waiting)), chosen[rows])
         for at, row in enumerate(waiting):
             averages[row] = _Average.of(points[at * len(places) : (at + 1) * len(places)], averages[row])
-        bad = [intervals < _MOST and not cast(_Average, averages[row]).is_near for row in waiting]
-        progress(len(waiting) - sum(bad))
-        waiting, intervals = waiting[bad], 2 * intervals
+        intervals *= 2
+        affordable = (intervals <= _MOST) & (intervals * tokenized.lengths[waiting] <= _MOST_TOKENS)
+        bad = affordable & [not cast(_Average, averages[row]).is_near for row in waiting]
+        progress(len(waiting) - int(bad.sum()))
+        waiting = waiting[bad]
     return [
         Attribution(logits[row], attention[row], int(chosen[row]), average.weights, average.logits[0], average.error)
         for row, average in enumerate(cast("list[_Average]", averages))

@@ -103,6 +103,35 @@ def test_each_weight_is_near_that_of_an_average_over_many_points(models: dict[st
     np.testing.assert_allclose(found.weights, expected, atol=0.01 * abs(expected.sum()))
 
 
+def test_points_are_doubled_no_further_than_a_long_text_can_afford(
+    models: dict[str, Predictor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attribution, "_NEAR", -1.0)
+    monkeypatch.setattr(attribution, "_NEAR_SHARE", -1.0)
+    monkeypatch.setattr(attribution, "_MOST_TOKENS", 1000)
+    computed: dict[int, int] = {}
+    points = attribution._Way.points
+
+    def counted(way: attribution._Way, rows: np.ndarray, places: np.ndarray, targets: np.ndarray) -> object:
+        for row in rows.tolist():
+            computed[row] = computed.get(row, 0) + 1
+        return points(way, rows, places, targets)
+
+    monkeypatch.setattr(attribution._Way, "points", counted)
+    predictor = models["lstm"]
+    texts = ["good day", "good " * 20, "good " * 500]
+    lengths = predictor.prepare(texts).tokenized.lengths.tolist()
+    found = predictor.explain(texts)
+    for row, length in enumerate(lengths):
+        intervals = computed[row] - 1
+        assert intervals == 8 or intervals * length <= 1000
+        assert 2 * intervals * length > 1000
+    assert computed[0] > computed[1] > computed[2] == 9
+    for one in found:
+        total = sum(word.weight for word in one.words) - (one.logit - one.baseline)
+        assert one.error == pytest.approx(total, abs=1e-4)
+
+
 def test_a_label_can_be_chosen_for_all_texts_or_for_each(models: dict[str, Predictor]) -> None:
     predictor = models["han"]
     both = [predictor.explain(TEXTS[0], label=label) for label in predictor.labels]
