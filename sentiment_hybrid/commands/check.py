@@ -162,7 +162,8 @@ def _write_csv(
     with open_writer(output, COLUMNS) as writer:
         for start in range(0, len(decided), _BATCH):
             some = decided[start : start + _BATCH]
-            writer.write({name: [line[name] for line in some] for name in COLUMNS})
+            columns = {name: [line[name] for line in some] for name in COLUMNS}
+            writer.write(without_formulas(columns) if safe else columns)
         for start in range(0, len(lines), _BATCH):
             flagged = [_line(table, several) for several in lines[start : start + _BATCH]]
             columns = {name: [line[name] for line in flagged] for name in COLUMNS}

@@ -193,6 +193,12 @@ def test_texts_that_look_like_formulas_are_quoted_on_demand_and_still_apply(
     line = next(line for line in lines if "1+1" in line["text"])
     assert line["text"].startswith("'=1+1")
     fill_in(output, {line["row"]: "positive"})
+    _, again = checked(project, output, safe_csv=True, splits=everything)
+    assert again[0]["text"] == line["text"]  # no second '
+    raw = output.read_text(encoding="utf-8").replace("'=1+1", "=1+1")
+    output.write_text(raw, encoding="utf-8")
+    _, again = checked(project, output, safe_csv=True, splits=everything)
+    assert again[0] == {**line, "correction": "positive"}
     applied = data.run(project.config(f"data.corrections={output}"))
     assert applied.corrections is not None
     assert applied.corrections["changed"] == 1
