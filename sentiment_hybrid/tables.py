@@ -252,14 +252,19 @@ _BAR = 12
 _FAINT = 0.15
 
 
-def explanation(one: Any, *, top: int = 10) -> None:
-    """Print a text with its words marked, and a table of the ``top`` largest weights."""
+def explanation(one: Any, *, top: int = 10, answer: str | None = None) -> None:
+    """Print a text with its words marked, and a table of the ``top`` largest weights.
+
+    ``answer`` is what is answered if that is not the explained label: unsure.
+    """
     if one.label is None:
         console.say("-: nothing to explain (empty after cleaning)")
         return
     facts = f"logit {one.baseline:+.2f} without the words, {one.logit:+.2f} with them"
     predicted = "" if one.label == one.prediction else f"; predicted: {one.prediction}"
-    console.say(f"{one.label} {one.score:.3f} ({facts}{predicted})")
+    explained = f"{one.label} {one.score:.3f}"
+    answered = explained if answer in (None, one.label) else f"{answer} ({explained})"
+    console.say(f"{answered} ({facts}{predicted})")
     largest = max((abs(word.weight) for word in one.words), default=0.0) or 1.0
     console.styled(_marked(one, largest))
     shown = one.strongest(top)

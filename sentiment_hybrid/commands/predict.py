@@ -289,10 +289,11 @@ def _threshold(request: Request, predictor: Predictor, directory: Path) -> float
             "--target-accuracy is promised for answers among all labels of the model",
             hint="Leave out --labels, or use --abstain-below.",
         )
-    threshold = promised(directory, predictor.info, target)
+    threshold, fresh = promised(directory, predictor.info, target)
     note(
         f"answers below {threshold.value:.4g} are {UNSURE}: {100 * target:.5g} % or more of the others are right, by "
         f"the model's validation rows, of which they are {threshold.coverage:.0%}"
+        + ("" if fresh else "; these rows also selected the epoch, so the promise may be somewhat too good")
     )
     return threshold.value
 
@@ -322,8 +323,8 @@ def show(result: PredictResult) -> None:
     if not result.texts:
         return
     if result.explanations:
-        for one in result.explanations:
-            tables.explanation(one)
+        for one, prediction in zip(result.explanations, result.predictions, strict=True):
+            tables.explanation(one, answer=prediction.label)
         return
     rows = [
         ["-", "-", text] if one.label is None else [one.label, f"{one.score:.3f}", text]

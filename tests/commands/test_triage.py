@@ -54,6 +54,28 @@ def test_a_test_reports_coverage_and_keeps_thresholds_beside_the_model(
     assert kept.rows == found["validation"]["rows"]
 
 
+def test_an_explained_answer_below_a_probability_is_unsure(
+    trained: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for below, first in ((1.0, "unsure ("), (None, "")):
+        request = predict.Request(["a good day"], config=trained.config(), abstain_below=below, explain=True)
+        result = predict.run(request)
+        (one,) = result.explanations
+        predict.show(result)
+        assert capsys.readouterr().out.startswith(f"{first}{one.label} {one.score:.3f}")
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_promise_by_rows_that_selected_the_epoch_says_so(
+    trained: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str], fresh: bool
+) -> None:
+    directory = paths.published_model(trained.config().paths.models_dir, "linear")
+    calibration = Calibration.of([0.9] * 500, [True] * 500, fresh=fresh)
+    thresholds.save_calibration(directory, read_info(directory), calibration)
+    labelled(trained, tmp_path, target_accuracy=0.95)
+    assert ("also selected the epoch" in " ".join(capsys.readouterr().err.split())) is not fresh
+
+
 def test_a_target_accuracy_takes_the_threshold_that_promises_it(trained: Project, tmp_path: Path) -> None:
     directory = paths.published_model(trained.config().paths.models_dir, "linear")
     scores = [float(row["score"]) for row in labelled(trained, tmp_path)]

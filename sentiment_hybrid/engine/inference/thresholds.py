@@ -47,8 +47,8 @@ def _identity(info: ModelInfo) -> list[object]:
     return [info.weights_sha256, info.encoder_fingerprint, info.temperature]
 
 
-def promised(directory: Path, info: ModelInfo, target: float) -> Threshold:
-    """The threshold that promises an accuracy.
+def promised(directory: Path, info: ModelInfo, target: float) -> tuple[Threshold, bool]:
+    """The threshold that promises an accuracy, and whether its rows had no part in the training or selection.
 
     Raises:
         UsageError: none does; says which accuracy can be had.
@@ -63,4 +63,4 @@ def promised(directory: Path, info: ModelInfo, target: float) -> Threshold:
             f"an accuracy of {100 * target:.5g} % cannot be promised from {calibration.rows:,} validation rows",
             hint=f"{can} More validation rows or a better model allow more.",
         )
-    return threshold
+    return threshold, calibration.fresh
