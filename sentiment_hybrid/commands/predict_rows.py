@@ -218,7 +218,7 @@ def label_rows(
     review = ReviewRows(
         request.review_rows,
         -(-request.review_rows // 4),
-        sure_from=abstain_below or 0.0,
+        sure_from=abstain_below,
         seed=request.config.project.seed,
     )
     prepared = one_ahead(lambda group: (group, predictor.prepare(group.texts)), groups)
@@ -232,7 +232,8 @@ def label_rows(
             review.add(group.texts, labels.tolist(), scores.tolist())
         bar.update(completed=counts["rows"])
     if request.review is not None:
-        note(f"{request.review}: {count(review.write(request.review), 'row')} for people; fill in the column label")
+        written = review.write(request.review, safe_csv=request.safe_csv)
+        note(f"{request.review}: {count(written, 'row')} for people; fill in the column label")
     return counts["rows"], counts["skipped"]
 
 

@@ -7,9 +7,15 @@ from pathlib import Path
 
 from sentiment_hybrid import console
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.data.review import CONTROL, Reviewed, read_review
+from sentiment_hybrid.data.review import CONTROL, SURE_CONTROL, Reviewed, read_review
 from sentiment_hybrid.engine.evaluation.triage import binomial
 from sentiment_hybrid.errors import DataError, count
+
+#: What the rows of a part are a sample of.
+_ACCURACY_OF = {
+    CONTROL: "all answers that are not among the least sure",
+    SURE_CONTROL: "the sure answers (not below the threshold) that are not among the least sure",
+}
 
 
 def run(config: Config, file: Path) -> list[Reviewed]:
@@ -35,8 +41,9 @@ def show(found: list[Reviewed], file: Path) -> None:
             accuracy = f"{value:.1f} [{low:.1f}, {high:.1f}]"
         rows.append([part.part, f"{part.rows:,}", f"{part.labelled:,}", accuracy])
     console.table("", ["part", "rows", "labelled", "accuracy in percent"], rows)
-    if any(part.part == CONTROL and part.labelled for part in found):
-        console.say("The accuracy of the control rows is that of all answers that are not among the least sure.")
+    for part in found:
+        if part.labelled and part.part in _ACCURACY_OF:
+            console.say(f"The accuracy of the control rows is that of {_ACCURACY_OF[part.part]}.")
     labelled = sum(part.labelled for part in found)
     rest = "" if all(part.labelled == part.rows for part in found) else " --set data.unknown_labels=drop"
     command = f"senthy finetune --finetune-data-path {shlex.quote(str(file))}{rest}"

@@ -12,11 +12,12 @@ import numpy as np
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data.labels import canonical
 from sentiment_hybrid.data.sources import open_source
-from sentiment_hybrid.data.writers import open_writer
+from sentiment_hybrid.data.writers import kind_of_output, open_writer, without_formulas
 from sentiment_hybrid.errors import ColumnError
 
 COLUMNS = ("text", "prediction", "score", "part", "label")
-LEAST_SURE, CONTROL = "least sure", "control"
+#: Control rows are a sample of all other answers, or of those with a probability that is high enough.
+LEAST_SURE, CONTROL, SURE_CONTROL = "least sure", "control", "control among sure answers"
 
 Row = tuple[str, str, float]  # text, prediction, score
 
@@ -28,13 +29,13 @@ class ReviewRows:
     Args:
         rows: how many of the least sure.
         control: how many of the others, chosen at random.
-        sure_from: the lowest score of a control row: those whose accuracy is in question.
+        sure_from: the lowest score of a control row: those whose accuracy is in question; None takes all.
         seed: of the choice.
     """
 
     rows: int
     control: int
-    sure_from: float = 0.0
+    sure_from: float | None = None
     seed: int = 0
     _least: list[tuple[float, int, Row]] = field(default_factory=list)
     _sample: list[tuple[float, int, Row]] = field(default_factory=list)
@@ -51,12 +52,14 @@ class ReviewRows:
                 continue
             row = (text, label, score)
             _push(self._least, (-score, -self._seen, row), self.rows)
-            if score >= self.sure_from:
+            if self.sure_from is None or score >= self.sure_from:
                 # Some of these turn out to be among the least sure.
                 _push(self._sample, (-float(key), -self._seen, row), self.rows + self.control)
 
-    def write(self, path: Path) -> int:
+    def write(self, path: Path, *, safe_csv: bool = False) -> int:
         """Write the rows, the least sure first, with an empty column ``label``; returns their number.
+
+        ``safe_csv`` puts a ' before values that a spreadsheet would compute, in csv and tsv.
 
         Raises:
             UsageError: unknown extension.
@@ -67,11 +70,12 @@ class ReviewRows:
         control = [entry for entry in sorted(self._sample, reverse=True) if entry[1] not in taken][: self.control]
         rows = [
             (*entry[2][:2], round(entry[2][2], 6), part, "")
-            for part, some in ((LEAST_SURE, least), (CONTROL, control))
+            for part, some in ((LEAST_SURE, least), (CONTROL if self.sure_from is None else SURE_CONTROL, control))
             for entry in some
         ]
         with open_writer(path, COLUMNS) as writer:
-            writer.write({name: [row[place] for row in rows] for place, name in enumerate(COLUMNS)})
+            columns = {name: [row[place] for row in rows] for place, name in enumerate(COLUMNS)}
+            writer.write(without_formulas(columns) if safe_csv and kind_of_output(path) in ("csv", "tsv") else columns)
         return len(rows)
 
 
@@ -107,7 +111,7 @@ def read_review(path: Path, data: Data) -> list[Reviewed]:
             f"{source.name} is no review file: it has no column {', '.join(missing)}",
             hint="Write one with senthy predict --review FILE, and fill in its column label.",
         )
-    counts = {part: np.zeros(3, dtype=int) for part in (LEAST_SURE, CONTROL)}
+    counts = {part: np.zeros(3, dtype=int) for part in (LEAST_SURE, CONTROL, SURE_CONTROL)}
     for batch in source.batches():
         for part, answer, label in zip(*(batch.columns[name] for name in ("part", "prediction", "label")), strict=True):
             given = canonical(label or "").casefold()
@@ -116,4 +120,4 @@ def read_review(path: Path, data: Data) -> list[Reviewed]:
                 bool(given),
                 given == canonical(answer or "").casefold(),
             )
-    return [Reviewed(part, *map(int, found)) for part, found in counts.items()]
+    return [Reviewed(part, *map(int, found)) for part, found in counts.items() if found[0]]

@@ -9,7 +9,7 @@ import pytest
 
 from sentiment_hybrid.commands import predict, review
 from sentiment_hybrid.config.load import load_config
-from sentiment_hybrid.data.review import CONTROL, LEAST_SURE, ReviewRows
+from sentiment_hybrid.data.review import CONTROL, LEAST_SURE, SURE_CONTROL, ReviewRows
 from sentiment_hybrid.errors import ColumnError, DataError, UsageError
 
 from .conftest import Project
@@ -27,7 +27,7 @@ def filled(rows: ReviewRows, path: Path, labels: dict[str, str]) -> Path:
     return path
 
 
-def collected(control: int = 4, sure_from: float = 0.0) -> ReviewRows:
+def collected(control: int = 4, sure_from: float | None = None) -> ReviewRows:
     rows = ReviewRows(3, control, sure_from=sure_from)
     scores = [0.5 + place / 200 for place in range(100)]
     for start in (0, 50):  # as from a stream
@@ -46,7 +46,7 @@ def test_least_sure_rows_come_first_and_control_rows_are_others(tmp_path: Path) 
     sure = collected(sure_from=0.9)
     sure.write(tmp_path / "s.csv")
     with (tmp_path / "s.csv").open(encoding="utf-8", newline="") as file:
-        assert min(float(row["score"]) for row in csv.DictReader(file) if row["part"] == CONTROL) >= 0.9
+        assert min(float(row["score"]) for row in csv.DictReader(file) if row["part"] == SURE_CONTROL) >= 0.9
 
 
 def test_reading_back_gives_the_accuracy_of_each_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,6 +60,34 @@ def test_reading_back_gives_the_accuracy_of_each_part(tmp_path: Path, capsys: py
     review.show(found, file)
     shown = capsys.readouterr().out
     assert "100.0 [39.8, 100.0]" in shown and "senthy finetune" in shown
+
+
+@pytest.mark.parametrize(
+    ("sure_from", "part", "of"), [(None, CONTROL, "all answers"), (0.9, SURE_CONTROL, "the sure answers")]
+)
+def test_it_is_said_which_answers_the_control_rows_stand_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sure_from: float | None, part: str, of: str
+) -> None:
+    labels = {f"text {at}": "positive" for at in range(100)}
+    file = filled(collected(sure_from=sure_from), tmp_path / "r.csv", labels)
+    found = review.run(load_config("default"), file)
+    assert [one.part for one in found] == [LEAST_SURE, part]
+    review.show(found, file)
+    assert f"control rows is that of {of}" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "safe", "start"), [("r.csv", True, "'=1+1"), ("r.csv", False, "=1+1"), ("r.jsonl", True, '"=1+1')]
+)
+def test_formulas_are_quoted_on_demand_where_a_spreadsheet_would_compute_them(
+    tmp_path: Path, name: str, safe: bool, start: str
+) -> None:
+    rows = ReviewRows(1, 0)
+    rows.add(["=1+1"], ["positive"], [0.5])
+    rows.write(tmp_path / name, safe_csv=safe)
+    written = (tmp_path / name).read_text(encoding="utf-8")
+    assert start in written
+    assert ("'" in written) is start.startswith("'")
 
 
 def test_a_file_without_labels_and_another_file_say_what_to_do(tmp_path: Path) -> None:
