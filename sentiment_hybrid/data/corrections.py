@@ -108,6 +108,9 @@ class Applied:
     Args:
         corrections: the decisions.
         parts: the split code of each source, or [None] for a source that is split by hash.
+
+    Raises:
+        DataError: a split is none, or a row of a source has two different decisions.
     """
 
     corrections: Corrections
@@ -126,7 +129,13 @@ class Applied:
     def __post_init__(self) -> None:
         self._wanted = [{} for _ in self.parts]
         for decision in self.corrections.decisions:
-            self._wanted[self._part_of(decision)][decision.row] = decision
+            first = self._wanted[self._part_of(decision)].setdefault(decision.row, decision)
+            if first._replace(split=decision.split) != decision:  # two splits, but one source
+                raise DataError(
+                    f"{self.corrections.path} has two different corrections of row {decision.row} ({first.split}: "
+                    f"{first.correction}, {decision.split}: {decision.correction})",
+                    hint="Remove one of them.",
+                )
 
     def _part_of(self, decision: Decision) -> int:
         """The source of a row. Raises DataError for a split that is none."""
@@ -175,7 +184,7 @@ class Applied:
                 replace a row that was left out, and contradict one with a new label.
 
         Raises:
-            DataError: rows have changed since, or are of other data.
+            DataError: rows have changed since, or are of other data; with ``copies``, copies are corrected differently.
             LabelError: a correction is no label of the data.
         """
         find = finder(labels)
@@ -187,6 +196,8 @@ class Applied:
                 "is not a label of the data",
                 hint=f"Enter {', '.join(labels)}, keep or drop; or nothing.",
             )
+        if copies:
+            self._check_copies(rows, find)
         twins = _Twins(rows) if copies else None
         for met in self._met:
             code = _code(met.decision.correction, find)
@@ -208,6 +219,20 @@ class Applied:
         else:
             self.changed += 1
             self._labels |= dict.fromkeys(places, before)
+
+    def _check_copies(self, rows: Rows, find: Callable[[str], int | None]) -> None:
+        """Raises DataError if rows with the same text and label have different decisions."""
+        firsts: dict[tuple[int, int], tuple[int | None, int]] = {}
+        for met in self._met:
+            label, code = int(rows.labels[met.place]), _code(met.decision.correction, find)
+            code, row = label if code == _KEPT else code, met.decision.row
+            first, other = firsts.setdefault((int(rows.texts[met.place]), label), (code, row))
+            if first != code:
+                raise DataError(
+                    f"{self.corrections.path} has different corrections of rows {other} and {row}, which have the same "
+                    "text and label",
+                    hint="Give both the same correction, or keep copies apart with --set data.repeats=keep.",
+                )
 
     def _check(self, rows: Rows, find: Callable[[str], int | None]) -> None:
         """Raises DataError unless every corrected row is what it was when the file was written."""

@@ -140,6 +140,51 @@ def test_copies_of_a_corrected_text_are_corrected_too(tmp_path: Path) -> None:
         assert found == left
 
 
+def test_two_decisions_about_a_row_are_refused_whatever_their_split(bare: Project, tmp_path: Path) -> None:
+    ((row, text, label, _),) = lines_of(bare, ["drop"])
+    path = decide(tmp_path / "c.csv", [(row, text, label, "positive")])
+    other = decide(tmp_path / "d.csv", [(row, text, label, "drop")], split="valid")
+    twice = path.read_text(encoding="utf-8") + other.read_text(encoding="utf-8").split("\n", 1)[1]
+    path.write_text(twice, encoding="utf-8")
+    with pytest.raises(DataError, match=f"two different corrections of row {row} .train: positive, valid: drop"):
+        corrected(bare, path)
+    path.write_text(twice.replace(",drop,", ",positive,"), encoding="utf-8")
+    assert corrected(bare, path).corrections is not None
+
+
+@pytest.mark.parametrize(
+    ("decisions", "contradict"),
+    [(("positive", "drop"), True), (("keep", "drop"), True), (("keep", "negative"), False), (("drop", "drop"), False)],
+)
+def test_copies_with_different_decisions_are_refused_unless_copies_are_kept(
+    tmp_path: Path, decisions: tuple[str, str], contradict: bool
+) -> None:
+    source, text = write_toy_csv(tmp_path / "texts.csv", 120), "an odd text about it all"
+    with source.open("a", encoding="utf-8") as file:
+        file.write(f"{text},negative\n" * 2)
+    settings = [f"data.source={source}", f"paths.data_db={tmp_path / 'd.db'}", "data.repeats=keep"]
+    config = load_config(None, settings)
+    data.run(config)
+    with open_store(config.paths.data_db) as store:
+        found = [
+            (int(row), name)
+            for name in ("train", "valid", "test")
+            for some in [store.read(name)]
+            for row, known in zip(some.rows, some.texts, strict=True)
+            if known == text
+        ]
+    lines = [(row, text, "negative", what) for (row, _), what in zip(found, decisions, strict=True)]
+    path = decide(tmp_path / "c.csv", lines, split=found[0][1])
+    kept = load_config(None, [*settings, f"data.corrections={path}"])
+    assert data.run(kept).corrections is not None
+    dropped = load_config(None, [*settings, "data.repeats=drop", f"data.corrections={path}"])
+    if contradict:
+        with pytest.raises(DataError, match=f"different corrections of rows {found[0][0]} and {found[1][0]}"):
+            data.run(dropped)
+    else:
+        assert data.run(dropped).corrections is not None
+
+
 def test_rows_that_changed_since_are_refused(bare: Project, tmp_path: Path) -> None:
     good, other, label = lines_of(bare, ["drop", "drop", "drop"])
     before = bare.config().paths.data_db.read_bytes()
