@@ -56,26 +56,27 @@ def run(config: Config, first: str, second: str) -> CompareResult:
     import numpy as np
 
     notes: list[str] = []
-    one, two = (latest_tests(config, [name], notes) for name in (first, second))
-    pairs = [(a, b) for a in reversed(one) for b in reversed(two) if _where(a) == _where(b) and a is not b]
+    of_first, of_second = (latest_tests(config, [name], notes) for name in (first, second))
+    pairs = [(a, b) for a in reversed(of_first) for b in reversed(of_second) if _where(a) == _where(b) and a is not b]
     pairs = [(a, b) for a, b in pairs if identifier(a) != identifier(b)]
     if not pairs:
         raise UsageError(
             f"{first} and {second} were not tested on the same rows, or are one model",
             hint="Test both on the same data: senthy test --load-model-path DIR --data FILE",
         )
-    tests = pairs[0]
-    predictions = [read_predictions(predictions_of(test), test.labels) for test in tests]
-    if not np.array_equal(predictions[0].rows, predictions[1].rows) or not np.array_equal(
-        predictions[0].labels, predictions[1].labels
-    ):
+    for line in notes:
+        console.warn(line)
+    for tests in pairs:
+        one, two = (read_predictions(predictions_of(test), test.labels) for test in tests)
+        if np.array_equal(one.rows, two.rows) and np.array_equal(one.labels, two.labels):
+            break
+    else:
         raise UsageError(
-            f"{first} and {second} were tested on different rows of {tests[0].split}",
+            f"{first} and {second} were tested on different rows of {pairs[0][0].split}",
             hint="Test both again on the same data and with the same test.sample_size.",
         )
-    comparison = metrics.compare(
-        predictions[0].labels, predictions[0].predicted, predictions[1].predicted, **testing.bootstrap_settings(config)
-    )
+    level = testing.bootstrap_settings(config)
+    comparison = metrics.compare(one.labels, one.predicted, two.predicted, **level)
     names = tests[0].model, tests[1].model
     if names[0] == names[1]:
         names = identifier(tests[0]), identifier(tests[1])

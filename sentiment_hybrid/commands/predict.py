@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from sentiment_hybrid import console, paths, tables
 from sentiment_hybrid.console import note, warn
 from sentiment_hybrid.engine.inference.model_directory import read_info
-from sentiment_hybrid.errors import LabelError, ModelError, UsageError, count
+from sentiment_hybrid.errors import LabelError, ModelError, SenthyError, UsageError, count
 from sentiment_hybrid.files import recover
 from sentiment_hybrid.heads import HEADS
 
@@ -192,6 +192,8 @@ def _check_files(request: Request) -> None:
         kind = request.file_format or ("csv" if str(source) == "sample" else kind_of(source))
         if kind != "sqlite":
             raise UsageError(f"--table applies to SQLite, but {source} is {kind}", hint="Leave out --table.")
+    if request.review is not None:
+        _check_review(request, request.review)
     if output is None:
         return
     from sentiment_hybrid.data.writers import kind_of_output
@@ -205,6 +207,32 @@ def _check_files(request: Request) -> None:
         )
     if source is not None and _is_same(source, output):
         raise UsageError(f"--output is the same file as --input: {source}", hint="Choose another output file.")
+
+
+def _check_review(request: Request, review: Path) -> None:
+    """Reject a file that cannot be written, or would be lost: the input, the output, or what people have labelled."""
+    from sentiment_hybrid.data.writers import check_target
+
+    for option, other in (("--input", request.source), ("--output", request.output_file)):
+        if other is not None and _is_same(review, other):
+            raise UsageError(f"--review is the same file as {option}: {other}", hint="Choose another file.")
+    check_target(review)
+    if review.is_file() and _has_labels(review, request.data):
+        raise UsageError(
+            f"{review} contains labels that people gave", hint="Choose another file, or move this one away."
+        )
+
+
+def _has_labels(review: Path, data: Data) -> bool:
+    """Whether a column ``label`` of a file is filled in anywhere; False for what is no table."""
+    from sentiment_hybrid.data.sources import open_source
+
+    try:
+        source = open_source(str(review), data)
+        batches = source.batches(["label"]) if "label" in source.columns else ()
+        return any(str(value or "").strip() for batch in batches for value in batch.columns["label"])
+    except SenthyError:
+        return False
 
 
 def _is_same(first: Path, second: Path) -> bool:

@@ -210,7 +210,7 @@ def label_rows(
     counts: Counter[str] = Counter()
     shared = request.output_file is None and console.is_terminal(sys.stdout)  # by the rows and the progress
     bar = stack.enter_context(progress("predicting", incoming.total, unit="texts", hidden=shared))
-    write = _parts(stack, request, predictor, incoming, layout, counts)
+    write = _parts(stack, request, predictor, incoming, layout, counts, column)
     write = write or _whole(stack, request, predictor, incoming, layout)
     if skip := counts.pop("groups", 0):
         groups = itertools.islice(groups, skip, None)
@@ -286,6 +286,7 @@ def _parts(
     incoming: Incoming,
     layout: _Layout,
     counts: Counter[str],
+    column: str,
 ) -> Callable[[_Group, np.ndarray], object] | None:
     """A function that writes groups from a file to a file, resumably; None for other inputs and outputs.
 
@@ -299,7 +300,7 @@ def _parts(
     options = {
         "columns": layout.columns,
         "safe": layout.safe,
-        "text_column": request.text_column,
+        "text_column": column,
         "format": incoming.kind,
         "abstain_below": layout.abstain_below,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -94,7 +95,7 @@ def run(
     Raises:
         OutputError: there are no results, the results file is damaged, or the output cannot be written.
         UsageError: a name is of nothing in the results.
-        ColumnError: no tested source has the column.
+        ColumnError: the only tested source does not have the column; of several, a note says which do not.
     """
     report = gather(config, names, slice_by=slice_by, whole=style == "html")
     if style == "html":
@@ -124,7 +125,10 @@ def gather(config: Config, names: Sequence[str] = (), *, slice_by: str | None = 
     """The content of a report; without ``whole``, the figures of the tests alone. Errors as of `run`."""
     notes: list[str] = []
     tests = latest_tests(config, names, notes)
-    groups = [_group(config, some, notes, slice_by=slice_by, whole=whole) for some in _on_the_same_rows(tests)]
+    tested = _on_the_same_rows(tests)
+    if slice_by and whole and len(tested) == 1:
+        _column(config, tests[0], slice_by)  # nothing else could have the column
+    groups = [_group(config, some, notes, slice_by=slice_by, whole=whole) for some in tested]
     data = _data_card(config, notes) if whole else None
     return Report(
         title=f"{config.project.name}: report",
@@ -135,7 +139,7 @@ def gather(config: Config, names: Sequence[str] = (), *, slice_by: str | None = 
         searches=_searches(config, notes) if whole else [],
         data=data,
         check=_check(config, data, notes) if whole else None,
-        repeat=_repeat(tests),
+        repeat=_repeat(config, tests),
         notes=notes,
     )
 
@@ -157,7 +161,12 @@ def _group(config: Config, tests: list[TestResult], notes: list[str], *, slice_b
         notes.append(f"the newest {_MOST_MODELS} of {len(tests)} models are shown for {_title(tests[0])}")
         tests = tests[-_MOST_MODELS:]
     models, predictions = [], {}
-    values = _column(config, tests[0], slice_by) if slice_by and whole else None
+    values = None
+    if slice_by and whole:
+        try:
+            values = _column(config, tests[0], slice_by)
+        except SenthyError as error:
+            notes.append(f"{_title(tests[0])}: no slices by {slice_by}: {error.message}")
     for test, name in zip(tests, _names(tests), strict=True):
         model = ModelFigures(
             name, test.scores, identifier(test), str(test.entry.get("created", "")), str(test.model_dir)
@@ -202,10 +211,12 @@ def _seeds(test: TestResult) -> dict[str, Any]:
 
 def _warnings(test: TestResult) -> list[str]:
     found = []
-    if test.entry.get("seen_by_mini"):
-        found.append(f"used to make mini: {test.entry['seen_by_mini']:,} of these texts; the figures may be too high")
-    if test.overlap and test.overlap.get("rows"):
-        found.append(f"trained on {test.overlap['rows']:,} of these texts; the figures may be too high")
+    for words, rows in (
+        ("used to make mini", test.entry.get("seen_by_mini")),
+        ("trained on", (test.overlap or {}).get("rows")),
+    ):
+        if isinstance(rows, int) and rows:
+            found.append(f"{words}: {rows:,} of these texts; the figures may be too high")
     return found
 
 
@@ -243,8 +254,10 @@ def _mistake(row: PredictedRow) -> Mistake:
 
 def _column(config: Config, test: TestResult, column: str) -> dict[int, dict[str, str]]:
     """The value of each row of the tested source in a column. Raises ColumnError or SourceError."""
-    spec = test.split if Path(test.split).suffix else config.data.test_source or config.data.source
-    source = open_source(spec, config.data)
+    data = config.data
+    official = {"train": data.train_source, "valid": data.valid_source or data.train_source, "test": data.test_source}
+    spec = test.split if Path(test.split).suffix else official.get(test.split) or data.source
+    source = open_source(spec, data, offline=True)
     name = named(source.columns, column, option="--slice-by", source=spec)
     values: dict[int, dict[str, str]] = {}
     for batch in source.batches([name]):
@@ -394,20 +407,20 @@ def _check(config: Config, data: DataCard | None, notes: list[str]) -> Check | N
         examples = found["examples"].values()
         flagged = [{name: row[name] for name in _FLAGGED} for rows in examples for row in rows[:_MISTAKES]]
         tokens = [token for token in found["artefacts"] if token["gives_away"]]
-        return Check(str(found["created"]), int(found["rows"]), found["counts"], flagged, tokens)
+        return Check(str(found["created"]), int(found["rows"]), dict(found["counts"]), flagged, tokens)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         notes.append(f"{path} is damaged, or of another version; run senthy check again")
         return None
 
 
-def _repeat(tests: Sequence[TestResult]) -> list[str]:
-    """Commands that give these models again."""
+def _repeat(config: Config, tests: Sequence[TestResult]) -> list[str]:
+    """Commands that give these models and tests again."""
     lines = [f"pip install sentiment_hybrid=={__version__}"]
     for test in tests:
-        run_id = identifier(test)
-        if test.entry.get("run"):
-            model = test.entry["run"].partition("-")[0]
-            lines.append(f"senthy train --model {model} --config results/runs/{run_id}/{paths.RUN_CONFIG}")
+        if run := test.entry.get("run"):
+            settings = paths.runs_dir(config.paths.results_dir) / identifier(test) / paths.RUN_CONFIG
+            lines.append(f"senthy train --model {str(run).partition('-')[0]} --config {shlex.quote(str(settings))}")
         else:
-            lines.append(f"senthy test --load-model-path {test.model_dir}")
+            data = f"--data {shlex.quote(test.split)}" if Path(test.split).suffix else f"--split {test.split}"
+            lines.append(f"senthy test --load-model-path {shlex.quote(str(test.model_dir))} {data}")
     return list(dict.fromkeys(lines))

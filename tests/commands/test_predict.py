@@ -732,11 +732,11 @@ def test_small_parts_of_parquet_become_larger_row_groups(
     assert [made.row_group(at).num_rows for at in range(made.num_row_groups)] == [8, 8, 5]
 
 
-@pytest.mark.parametrize("changed", ["input", "model", "options"])
+@pytest.mark.parametrize("changed", ["input", "model", "options", "options by configuration"])
 def test_a_changed_run_is_not_resumed(
     changed: str, run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = write_rows(tmp_path / "in.csv", [{"text": f"good {at}"} for at in range(23)])
+    source = write_rows(tmp_path / "in.csv", [{"text": f"good {at}", "reply": f"bad {at}"} for at in range(23)])
     target = tmp_path / "out.csv"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_after(2, patch)
@@ -746,9 +746,11 @@ def test_a_changed_run_is_not_resumed(
         write_rows(source, [{"text": f"fine {at:05}"} for at in range(23)])
     elif changed == "model":
         options = {"labels": ["positive", "negative"], "precision": "int8"}
+    elif changed == "options by configuration":
+        options = {"config": configured(data={"text_column": "reply"})}
     else:
         options = {"config": configured(data={"bad_rows": "skip"})}
-    with pytest.raises(OutputError, match=f"the {changed} changed"):
+    with pytest.raises(OutputError, match=f"the {changed.partition(' ')[0]} changed"):
         run(input_file=source, output_file=target, resume=True, **options)
     assert run(input_file=source, output_file=target, **options).rows == 23
     assert [path.name for path in tmp_path.glob(".*")] == []

@@ -158,6 +158,39 @@ def test_what_is_damaged_foreign_or_gone_is_named_and_the_rest_is_shown(tested: 
     assert not content.groups[0].models[0].mistakes
 
 
+def test_a_quick_test_on_fewer_rows_hides_no_other_test(tested: Project) -> None:
+    entries = entries_of(tested)
+    quick = json.loads(json.dumps(entries[-1]))
+    quick["test"]["rows"] = quick["rows"] = 5
+    rewrite(tested, [*entries, quick])
+    assert [len(group.models) for group in report.gather(tested.config()).groups] == [2, 1]
+    assert compare.run(tested.config(), *ids(tested)[:2]).comparison.rows == entries[0]["rows"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("files", None),
+        ("files", {}),
+        ("model_fingerprint", []),
+        ("overlap_with_training", "x"),
+        ("test", {"rows": 1}),
+    ],
+)
+def test_an_entry_of_another_form_is_left_out(tested: Project, field: str, value: object) -> None:
+    entries = entries_of(tested)
+    entries[0][field] = value
+    rewrite(tested, entries)
+    content = report.gather(tested.config())
+    assert [len(group.models) for group in content.groups] == [1]
+    assert any("could not be read" in line for line in content.notes)
+
+
+def test_the_beginning_of_a_run_names_it(tested: Project) -> None:
+    _, second = ids(tested)
+    assert [model.id for model in report.gather(tested.config(), [second[:-2]]).groups[0].models] == [second]
+
+
 def test_predictions_that_were_changed_after_the_test_are_not_used(tested: Project, tmp_path: Path) -> None:
     entries = entries_of(tested)
     changed = tmp_path / "changed.csv"

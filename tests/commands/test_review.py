@@ -10,7 +10,7 @@ import pytest
 from sentiment_hybrid.commands import predict, review
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.data.review import CONTROL, LEAST_SURE, SURE_CONTROL, ReviewRows
-from sentiment_hybrid.errors import ColumnError, DataError, UsageError
+from sentiment_hybrid.errors import ColumnError, DataError, SenthyError, UsageError
 
 from .conftest import Project
 
@@ -117,3 +117,30 @@ def test_predict_writes_rows_for_review(trained: Project, tmp_path: Path) -> Non
     assert len(found) == 10
     with pytest.raises(UsageError, match="whole files"):
         predict.run(predict.Request(["a"], config=trained.config(), review=tmp_path / "x.csv"))
+
+
+def test_the_file_for_people_replaces_no_input_and_no_labels_of_people(tmp_path: Path, trained: Project) -> None:
+    source = trained.folder / "texts.csv"
+    config = trained.config()
+
+    def label(review_file: Path) -> None:
+        request = predict.Request(
+            config=config, head="linear", input_file=source, output_file=tmp_path / "o.csv", review=review_file
+        )
+        predict.run(request)
+
+    before = source.read_bytes()
+    for place in (source, tmp_path / "o.csv"):
+        with pytest.raises(UsageError, match="--review is the same file as"):
+            label(place)
+    with pytest.raises(SenthyError, match="foo"):
+        label(tmp_path / "people.foo")
+    assert source.read_bytes() == before
+    assert not (tmp_path / "o.csv").exists(), "nothing was labelled in vain"
+    people = tmp_path / "people.csv"
+    label(people)
+    label(people)  # without labels it may be made again
+    rows = list(csv.DictReader(people.open(encoding="utf-8", newline="")))
+    people.write_text("text,label\n" + f"{rows[0]['text']},positive\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="contains labels that people gave"):
+        label(people)

@@ -368,7 +368,10 @@ def _checked(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[IntAr
 
 
 def _numbers(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn None, an undefined figure in JSON, back into NaN."""
+    """Turn None, an undefined figure in JSON, back into NaN. Raises TypeError for a figure that is no number."""
+    for name, value in plain.items():
+        if name != "label" and not isinstance(value, int | float | None):
+            raise TypeError(f"{name} is {value!r}")
     return {name: math.nan if value is None else value for name, value in plain.items()}
 
 

@@ -29,12 +29,12 @@ def latest_tests(config: Config, names: Sequence[str], notes: list[str]) -> list
             continue
         try:
             result = TestResult.of(_display(entry), Path(str(entry.get("model_dir", ""))), entry)
-            key = (entry["model_fingerprint"], entry["data_fingerprint"], result.split)
+            key = (entry["model_fingerprint"], entry["data_fingerprint"], result.split, result.rows, result.labels)
+            found.pop(key, None)
+            _ = result.files["predictions"], dict(result.overlap or {})
+            found[key] = result
         except (KeyError, TypeError, ValueError, AttributeError):
             damaged += 1
-            continue
-        found.pop(key, None)
-        found[key] = result
     if damaged:
         notes.append(f"left out: {count(damaged, 'entry', 'entries')} of {place} that could not be read")
     tests = list(found.values())
@@ -69,7 +69,9 @@ def _run_of(test: TestResult) -> str:
 
 def _is_named(test: TestResult, name: str) -> bool:
     run_id = identifier(test)
-    return name in {run_id, test.model, str(test.entry["name"]), str(test.model_dir)} or run_id.startswith(f"{name}-")
+    return name in {run_id, test.model, str(test.entry["name"]), str(test.model_dir)} or (
+        "-" in name and run_id.startswith(name)
+    )
 
 
 def predictions_of(test: TestResult) -> Path:

@@ -188,10 +188,10 @@ class Run:
     def meta(self) -> dict[str, Any]:
         """The content of meta.json; empty if there is none yet."""
         try:
-            meta: dict[str, Any] = json.loads((self.folder / paths.RUN_META).read_text(encoding="utf-8"))
+            meta = json.loads((self.folder / paths.RUN_META).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return {}
-        return meta
+        return meta if isinstance(meta, dict) else {}
 
     def note(self, **facts: Any) -> None:
         """Add facts to meta.json."""
@@ -239,12 +239,13 @@ class Run:
         if not path.is_file():
             return []
         epochs: dict[int, dict[str, Any]] = {}
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 facts = json.loads(line)
             except ValueError:
                 continue  # truncated by a kill; the epoch is trained and written again
-            epochs[facts["epoch"]] = facts
+            if isinstance(facts, dict) and isinstance(facts.get("epoch"), int):
+                epochs[facts["epoch"]] = facts
         return [epochs[epoch] for epoch in sorted(epochs)]
 
     def best_epoch(self) -> tuple[dict[str, Any], dict[str, float]]:

@@ -130,7 +130,10 @@ def _reliable(model: ModelFigures) -> list[tuple[float, float]]:
 
 def _learning(curves: Sequence[Curve], metric: str, name: str) -> Markup:
     series = [
-        Series(curve.name, [(one["epoch"], value) for one in curve.epochs if (value := one.get(metric)) is not None])
+        Series(
+            curve.name,
+            [(one["epoch"], value) for one in curve.epochs if isinstance(value := one.get(metric), int | float)],
+        )
         for curve in curves
     ]
     dotted = [Series(one.name, one.points, dots=True) for one in series]
