@@ -743,7 +743,7 @@ def test_a_changed_run_is_not_resumed(
         run(input_file=source, output_file=target)
     options: dict[str, Any] = {}
     if changed == "input":
-        write_rows(source, [{"text": f"fine {at:05}"} for at in range(23)])
+        write_rows(source, [{"text": f"fine {at:05}", "reply": f"bad {at}"} for at in range(23)])
     elif changed == "model":
         options = {"labels": ["positive", "negative"], "precision": "int8"}
     elif changed == "options by configuration":
