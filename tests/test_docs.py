@@ -98,7 +98,7 @@ def test_every_setting_that_is_set_exists_and_may_have_its_value(page):
     settings = re.findall(r"--set ([\w.]+=[^\s`]+)", page.read_text(encoding="utf-8"))
     for setting in settings:
         if setting != "KEY=VALUE" and not _PLACEHOLDER.match(setting.partition("=")[2]):
-            load_config("default", [setting])
+            assert load_config("default", [setting])
 
 
 def test_every_command_has_a_section():

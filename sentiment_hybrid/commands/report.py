@@ -6,6 +6,7 @@ import heapq
 import itertools
 import json
 import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -161,7 +162,7 @@ def _group(config: Config, tests: list[TestResult], notes: list[str], *, slice_b
         notes.append(f"the newest {_MOST_MODELS} of {len(tests)} models are shown for {_title(tests[0])}")
         tests = tests[-_MOST_MODELS:]
     models, predictions = [], {}
-    values = None
+    values: dict[int, str] = {}
     if slice_by and whole:
         try:
             values = _column(config, tests[0], slice_by)
@@ -179,7 +180,7 @@ def _group(config: Config, tests: list[TestResult], notes: list[str], *, slice_b
             path = predictions_of(test)
             predictions[name] = read_predictions(path, test.labels)
             if whole:
-                _add_rows(model, path, test.labels, predictions[name], values)
+                _add_rows(model, path, predictions[name], values, kind=slice_by or "")
         except DataError as error:
             notes.append(f"{name}: {error.message}; no comparison, slices or mistakes of it")
     baseline = next((ModelFigures("TF-IDF baseline", test.baseline) for test in tests if test.baseline), None)
@@ -221,20 +222,16 @@ def _warnings(test: TestResult) -> list[str]:
 
 
 def _add_rows(
-    model: ModelFigures,
-    path: Path,
-    labels: Sequence[str],
-    predictions: Predictions,
-    values: Mapping[int, Mapping[str, str]] | None,
+    model: ModelFigures, path: Path, predictions: Predictions, values: Mapping[int, str], *, kind: str
 ) -> None:
-    """Coverage, slices and mistakes, in one pass over the predictions."""
+    """Coverage, slices and mistakes, in one pass over the predictions; ``values`` are those of the column ``kind``."""
     import numpy as np
 
     membership, confidence = Membership(), np.empty(len(predictions.rows))
     right = predictions.predicted == predictions.labels
     worst: list[tuple[float, int, Mistake]] = []
     for place, row in enumerate(stream_predictions(path)):
-        membership.add(row.text, values.get(row.row) if values else None)
+        membership.add(row.text, {kind: values[row.row]} if row.row in values else None)
         confidence[place] = row.score
         if not right[place]:
             entry = (row.score, -place, _mistake(row))
@@ -252,18 +249,18 @@ def _mistake(row: PredictedRow) -> Mistake:
     return Mistake(row.row, text, row.label, row.prediction, row.score)
 
 
-def _column(config: Config, test: TestResult, column: str) -> dict[int, dict[str, str]]:
+def _column(config: Config, test: TestResult, column: str) -> dict[int, str]:
     """The value of each row of the tested source in a column. Raises ColumnError or SourceError."""
     data = config.data
     official = {"train": data.train_source, "valid": data.valid_source or data.train_source, "test": data.test_source}
     spec = test.split if Path(test.split).suffix else official.get(test.split) or data.source
     source = open_source(spec, data, offline=True)
     name = named(source.columns, column, option="--slice-by", source=spec)
-    values: dict[int, dict[str, str]] = {}
+    values: dict[int, str] = {}
     for batch in source.batches([name]):
         for row, value in zip(batch.rows, batch.columns[name], strict=True):
             if value is not None:
-                values[int(row)] = {column: str(value)}
+                values[int(row)] = sys.intern(str(value))
     return values
 
 
@@ -415,7 +412,7 @@ def _check(config: Config, data: DataCard | None, notes: list[str]) -> Check | N
 
 def _repeat(config: Config, tests: Sequence[TestResult]) -> list[str]:
     """Commands that give these models and tests again."""
-    lines = [f"pip install sentiment_hybrid=={__version__}"]
+    lines = [f"# senthy {__version__}"]
     for test in tests:
         if run := test.entry.get("run"):
             settings = paths.runs_dir(config.paths.results_dir) / identifier(test) / paths.RUN_CONFIG

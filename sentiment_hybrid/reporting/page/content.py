@@ -4,37 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-
-class Figure(Protocol):
-    """A figure with its interval."""
-
-    @property
-    def value(self) -> float: ...  # noqa: D102
-    @property
-    def low(self) -> float: ...  # noqa: D102
-    @property
-    def high(self) -> float: ...  # noqa: D102
-
-
-class SliceFigures(Protocol):
-    """Accuracy on a slice of the rows, and on the others."""
-
-    @property
-    def kind(self) -> str: ...  # noqa: D102
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def rows(self) -> int: ...  # noqa: D102
-    @property
-    def accuracy(self) -> Figure: ...  # noqa: D102
-    @property
-    def rest(self) -> float: ...  # noqa: D102
-    @property
-    def p_value(self) -> float: ...  # noqa: D102
-    @property
-    def differs(self) -> bool: ...  # noqa: D102
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -67,7 +37,9 @@ class Coverage:
 
 @dataclass
 class ModelFigures:
-    """A model's figures on the rows of a group; ``scores`` has the fields of `metrics.Scores`.
+    """A model's figures on the rows of a group; ``scores`` are `metrics.Scores`, ``slices`` `slices.Slice`.
+
+    ``weights`` is the checksum of the weights that were tested.
 
     Of a baseline, there are scores alone; where the predictions are gone, coverage, slices and mistakes are missing.
     """
@@ -81,7 +53,7 @@ class ModelFigures:
     seeds: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
     coverage: Coverage | None = None
-    slices: Sequence[SliceFigures] = ()
+    slices: Sequence[Any] = ()
     mistakes: Sequence[Mistake] = ()
 
 

@@ -236,7 +236,7 @@ def test_two_stores_that_fill_at_the_same_time_encode_each_window_once(make_sess
     assert sum(session.states.passes for session in sessions) == distinct
 
 
-def live_instead(session, caplog, why):
+def assert_live_instead(session, caplog, why):
     """Asserts that a material comes without states, that this is said once, and that it can be computed with."""
     datasets = [session.dataset(TEXTS, LABELS), session.dataset(TEXTS[:2], LABELS[:2])]
     assert [dataset.states for dataset in datasets] == [None, None]
@@ -256,7 +256,7 @@ def live_instead(session, caplog, why):
 @pytest.mark.parametrize("trainable_layers", [0, 1])
 def test_beyond_the_budget_nothing_is_stored_and_the_encoder_runs_live(make_session, caplog, trainable_layers):
     session = make_session("lstm", trainable_layers=trainable_layers, max_gb=1e-7)
-    live_instead(session, caplog, "of the 1e-07 GB of cache.max_gb are taken")
+    assert_live_instead(session, caplog, "of the 1e-07 GB of cache.max_gb are taken")
     assert session.states.passes == 0
     assert not list(session.states.folder.glob("shard-*"))
 
@@ -266,7 +266,7 @@ def test_the_budget_is_of_all_stores_together_and_what_is_stored_already_is_used
     other = make_session("lstm", precision="bf16")
     other.dataset(TEXTS, LABELS)
     taken = shards.size_of(other.states.root)
-    live_instead(make_session("lstm", max_gb=taken * 1.01 / 1e9), caplog, "GB of cache.max_gb are taken")
+    assert_live_instead(make_session("lstm", max_gb=taken * 1.01 / 1e9), caplog, "GB of cache.max_gb are taken")
     assert make_session("han", precision="bf16", max_gb=taken / 2e9).dataset(TEXTS, LABELS).states is not None
 
 
@@ -295,7 +295,7 @@ def test_a_budget_that_ends_while_filling_keeps_what_was_complete(make_session, 
 def test_too_little_disk_is_said_before_anything_is_computed(make_session, monkeypatch, caplog):
     session = make_session("lstm")
     monkeypatch.setattr(store.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
-    live_instead(session, caplog, "the disk has 1e-08 GB free")
+    assert_live_instead(session, caplog, "the disk has 1e-08 GB free")
     assert session.states.passes == 0
 
 
@@ -307,7 +307,7 @@ def test_a_full_disk_while_filling_is_told_and_leaves_nothing(make_session, monk
 
     with monkeypatch.context() as patched:
         patched.setattr(files, "flush_to_disk", full)
-        live_instead(session, caplog, "the disk is full")
+        assert_live_instead(session, caplog, "the disk is full")
     assert all(path.name.startswith(".lock") for path in session.states.folder.iterdir())
     assert session.dataset(TEXTS, LABELS).states is not None
 
@@ -346,12 +346,12 @@ def test_a_single_window_without_memory_ends_with_what_to_lower(make_session):
 
 def test_a_place_that_is_no_folder_is_told(make_session, tmp_path, caplog):
     (tmp_path / "cache").write_text("a file")
-    live_instead(make_session("lstm"), caplog, "Not a directory")
+    assert_live_instead(make_session("lstm"), caplog, "Not a directory")
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a file system that refuses folders")
 def test_a_file_system_that_refuses_is_told(make_session, caplog):
-    live_instead(make_session("lstm", cache=Path("/proc/self")), caplog, "No such file or directory")
+    assert_live_instead(make_session("lstm", cache=Path("/proc/self")), caplog, "No such file or directory")
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
@@ -392,14 +392,14 @@ def test_a_file_system_without_locks_is_told(make_session, monkeypatch, caplog):
         raise NotImplementedError("FileSystem does not appear to support flock")
 
     monkeypatch.setattr(shards, "FileLock", refuse)
-    live_instead(make_session("lstm"), caplog, "does not appear to support flock")
+    assert_live_instead(make_session("lstm"), caplog, "does not appear to support flock")
 
 
 def test_states_beyond_half_precision_are_not_stored(make_session, caplog):
     session = make_session("lstm")
     real = session.states.encoder.below
     session.states.encoder.below = lambda *inputs: real(*inputs) * 1e6
-    live_instead(session, caplog, "half precision")
+    assert_live_instead(session, caplog, "half precision")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere a folder in use cannot be deleted")
@@ -529,5 +529,5 @@ def test_a_shard_that_cannot_be_looked_at_is_told_and_not_deleted(make_session, 
 
     with monkeypatch.context() as patched:
         patched.setattr(shards.np, "load", refuse)
-        live_instead(session, caplog, "Too many open files")
+        assert_live_instead(session, caplog, "Too many open files")
     assert shard.exists()
