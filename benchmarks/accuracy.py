@@ -27,9 +27,9 @@ from sentiment_hybrid.commands import run_all
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.store import open_store
-from sentiment_hybrid.engine.batches import tokenize
 from sentiment_hybrid.engine.evaluation import metrics
 from sentiment_hybrid.engine.states.store import window_keys
+from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.engine.training.runs import versions
 from sentiment_hybrid.models.encoder.hub import load_encoder
 from sentiment_hybrid.reporting.predictions import read_predictions

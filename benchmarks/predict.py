@@ -48,8 +48,8 @@ from sentiment_hybrid.data.columns import find_text
 from sentiment_hybrid.data.labelled import read_labelled
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.store import open_store
-from sentiment_hybrid.engine.batches import tokenize
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo, read_info, save_model
+from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.errors import SenthyError
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier

@@ -44,9 +44,9 @@ from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data import normalizers
 from sentiment_hybrid.data.store import Examples, open_store
-from sentiment_hybrid.engine.batches import tokenize
 from sentiment_hybrid.engine.device import resolve
 from sentiment_hybrid.engine.states.store import window_keys
+from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.models.encoder.hub import load_encoder_dir
 
 PADDED = 128

@@ -40,8 +40,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from sentiment_hybrid.config.schema import Config, ScratchEncoder
 from sentiment_hybrid.engine import device as devices
-from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
+from sentiment_hybrid.engine.batches import TokenizedTexts
 from sentiment_hybrid.engine.inference.session import EncodedDataset
+from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.engine.training.events import StepEvent
 from sentiment_hybrid.engine.training.prepare import open_session
 from sentiment_hybrid.engine.training.tasks import Classification

@@ -15,12 +15,13 @@ from sentiment_hybrid.data import normalizers
 from sentiment_hybrid.data.columns import find_text
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.store import open_store
-from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
+from sentiment_hybrid.engine.batches import TokenizedTexts
 from sentiment_hybrid.engine.inference import onnx_export
 from sentiment_hybrid.engine.inference.model_directory import LoadedModel, checksums, load_model
 from sentiment_hybrid.engine.inference.onnx_export import Check
 from sentiment_hybrid.engine.inference.onnx_runtime import PACKAGES, OnnxBackend, digests, is_export, require
 from sentiment_hybrid.engine.inference.predictor import model_directory, published
+from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.engine.training.runs import versions
 from sentiment_hybrid.errors import DatabaseError, ModelError, UsageError
 from sentiment_hybrid.files import atomic_dir, write_json, written

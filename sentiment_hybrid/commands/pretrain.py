@@ -17,8 +17,9 @@ from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.store import check_ours, open_store
 from sentiment_hybrid.data.unlabelled import read_unlabelled
 from sentiment_hybrid.engine import device
-from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
+from sentiment_hybrid.engine.batches import TokenizedTexts
 from sentiment_hybrid.engine.device import Compute, resolve
+from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.engine.training.fingerprint import encoder_files
 from sentiment_hybrid.engine.training.mlm import MaskedLanguage, Masking, count_masked_held_out, perplexity
 from sentiment_hybrid.engine.training.prepare import compute_for, read_at_most

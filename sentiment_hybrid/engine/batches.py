@@ -1,9 +1,8 @@
-"""Texts become flat arrays of windows; rows become steps, steps become padded batches under a token budget."""
+"""Tokenized texts as flat arrays; rows become steps, steps become padded batches under a token budget."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,8 +13,6 @@ if TYPE_CHECKING:
 
     from sentiment_hybrid.models.classifier import TokenCounts
 
-_CHUNK = 4096  # texts handed to the tokenizer at once: enough for its threads, little memory
-_CHUNK_CHARACTERS = 2_000_000  # and no more of them than have so many characters: a token takes a hundred bytes there
 _BUCKET_STEPS = 100  # steps whose rows are sorted by length together: of tweets 3 % is padding, with 32 it was 6
 
 
@@ -107,33 +104,6 @@ class Batch:
         return replace(self, **tensors)
 
 
-def tokenize(
-    texts: Sequence[str],
-    tokenizer: Any,
-    *,
-    max_length: int,
-    max_windows: int,
-    progress: Callable[[int], object] = lambda texts: None,
-) -> TokenizedTexts:
-    """Tokenise once: a text longer than max_length becomes several windows of nearly equal length.
-
-    What lies beyond ``max_windows`` windows is cut; ``truncated`` counts the texts to which that happened.
-    """
-    prefix, suffix = special_tokens(tokenizer)
-    chunks = []
-    for start, end in itertools.pairwise(_chunk_bounds(texts)):
-        chunks.append(_windows(_encoded(tokenizer, texts[start:end]), prefix, suffix, max_length, max_windows))
-        progress(end - start)
-    ids, window_lengths, window_counts, cut = zip(*chunks, strict=True) if chunks else ((), (), (), ())
-    return TokenizedTexts(
-        ids=_joined(ids, np.int32),
-        window_offsets=_offsets(_joined(window_lengths, np.int64)),
-        text_offsets=_offsets(_joined(window_counts, np.int64)),
-        pad_id=int(tokenizer.pad_token_id),
-        truncated=sum(cut),
-    )
-
-
 def plan_epoch(
     lengths: np.ndarray, *, rows_per_step: int, token_budget: int, seed: int, epoch: int, rank: int = 0, world: int = 1
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
@@ -211,78 +181,3 @@ def _counts(lengths: np.ndarray, text_index: np.ndarray, num_texts: int) -> Toke
     per_text = np.bincount(text_index, weights=lengths, minlength=num_texts).astype(np.int64)
     windows = np.bincount(text_index, weights=lengths > 0, minlength=num_texts).astype(np.int64)
     return TokenCounts(torch.from_numpy(lengths), torch.from_numpy(per_text), torch.from_numpy(windows))
-
-
-def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Ids of what the tokenizer puts before and after one sequence."""
-    bare = list(tokenizer("a", add_special_tokens=False)["input_ids"])
-    whole = list(tokenizer("a")["input_ids"])
-    for start in range(len(whole) - len(bare) + 1):
-        if whole[start : start + len(bare)] == bare:
-            return whole[:start], whole[start + len(bare) :]
-    return [], []
-
-
-def _chunk_bounds(texts: Sequence[str]) -> Iterator[int]:
-    """Where chunks of `_CHUNK` texts begin, earlier where these would have too many characters; the last is the end."""
-    characters = at = first = 0
-    for at, text in enumerate(texts):
-        if at == first or at - first == _CHUNK or characters + len(text) > _CHUNK_CHARACTERS:
-            yield at
-            first, characters = at, 0
-        characters += len(text)
-    if texts:
-        yield at + 1
-
-
-def _encoded(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each text, without special tokens; the tokenizer's own threads share the work."""
-    found: list[list[int]] = tokenizer(
-        list(texts),
-        add_special_tokens=False,
-        truncation=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )["input_ids"]
-    return found
-
-
-def _windows(
-    encoded: list[list[int]], prefix: list[int], suffix: list[int], max_length: int, max_windows: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Windows of some texts: ids in a row, tokens of each window, windows of each text, texts that were cut.
-
-    Windows of a text are nearly equal: a rest of three tokens would weigh as much as a full window.
-    """
-    room = max_length - len(prefix) - len(suffix)
-    found = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
-    kept = np.minimum(found, room * max_windows)
-    ids = np.fromiter(itertools.chain.from_iterable(encoded), dtype=np.int32, count=int(found.sum()))
-    if (kept < found).any():
-        ids = ids[_counted_up(found) < np.repeat(kept, found)]
-    counts = np.maximum(1, -(-kept // room))
-    size, longer = np.divmod(np.repeat(kept, counts), np.repeat(counts, counts))
-    lengths = size + (_counted_up(counts) < longer)  # (W,) without special tokens
-    whole = lengths + len(prefix) + len(suffix)
-    placed = np.empty(int(whole.sum()), dtype=np.int32)
-    starts = np.cumsum(whole) - whole
-    placed[np.repeat(starts + len(prefix), lengths) + _counted_up(lengths)] = ids
-    for at, token in enumerate(prefix):
-        placed[starts + at] = token
-    for at, token in enumerate(suffix):
-        placed[starts + whole - len(suffix) + at] = token
-    return placed, whole, counts, int((kept < found).sum())
-
-
-def _counted_up(counts: np.ndarray) -> np.ndarray:
-    """0, 1, ... below each count, one after the other."""
-    return np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-
-
-def _joined(parts: Sequence[np.ndarray], dtype: type) -> np.ndarray:
-    return np.concatenate(parts) if parts else np.empty(0, dtype=dtype)
-
-
-def _offsets(counts: np.ndarray) -> np.ndarray:
-    return np.concatenate(([0], np.cumsum(counts))).astype(np.int64)

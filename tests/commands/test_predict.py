@@ -27,10 +27,11 @@ from sentiment_hybrid import cli, paths
 from sentiment_hybrid.commands import predict, predict_rows
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data import normalizers, parts
-from sentiment_hybrid.engine.batches import collate, tokenize
+from sentiment_hybrid.engine.batches import collate
 from sentiment_hybrid.engine.inference import predictor as engine
 from sentiment_hybrid.engine.inference.model_directory import save_model
 from sentiment_hybrid.engine.inference.predictor import Predictor
+from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.errors import (
     ColumnError,
     DataError,

@@ -142,7 +142,7 @@ SEARCHED = (
 def distinct_windows(config):
     """A digest of the token ids of each window that the prepared texts have."""
     from sentiment_hybrid.data.store import open_store
-    from sentiment_hybrid.engine.batches import tokenize
+    from sentiment_hybrid.engine.tokenization import tokenize
     from sentiment_hybrid.models.encoder.hub import load_encoder
 
     with open_store(config.paths.data_db) as store:

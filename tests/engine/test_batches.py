@@ -12,15 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentiment_hybrid.engine import batches
-from sentiment_hybrid.engine.batches import (
-    TokenizedTexts,
-    collate,
-    pack,
-    plan_epoch,
-    steps_per_epoch,
-    tokenize,
-)
+from sentiment_hybrid.engine import tokenization
+from sentiment_hybrid.engine.batches import TokenizedTexts, collate, pack, plan_epoch, steps_per_epoch
+from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.models.classifier import count_tokens
 
 
@@ -40,9 +34,9 @@ class CharacterTokenizer:
 @given(st.lists(st.integers(0, 30), max_size=30), st.integers(1, 5), st.integers(1, 40))
 def test_chunks_for_the_tokenizer_hold_every_text_once_and_few_characters(sizes, texts, characters):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batches, "_CHUNK", texts)
-        patch.setattr(batches, "_CHUNK_CHARACTERS", characters)
-        bounds = list(batches._chunk_bounds(["x" * size for size in sizes]))
+        patch.setattr(tokenization, "_CHUNK", texts)
+        patch.setattr(tokenization, "_CHUNK_CHARACTERS", characters)
+        bounds = list(tokenization._chunk_bounds(["x" * size for size in sizes]))
     assert bounds == sorted(set(bounds))
     assert (bounds[:1], bounds[-1:]) == (([0], [len(sizes)]) if sizes else ([], []))
     for start, end in itertools.pairwise(bounds):

@@ -12,10 +12,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from sentiment_hybrid.data.labels import finder
-from sentiment_hybrid.engine.batches import TokenizedTexts, special_tokens, tokenize
+from sentiment_hybrid.engine.batches import TokenizedTexts
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.inference.attribution import Attribution, attribute
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo
+from sentiment_hybrid.engine.tokenization import special_tokens, tokenize
 from sentiment_hybrid.errors import LabelError, ModelError
 from sentiment_hybrid.models.classifier import Classifier
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.borrowed import Borrowed
-from sentiment_hybrid.engine.batches import TokenizedTexts, pack, padded_ids, tokenize
+from sentiment_hybrid.engine.batches import TokenizedTexts, pack, padded_ids
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo, check_files, read_info
+from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.errors import ModelError
 from sentiment_hybrid.files import read_json, sha256
 from sentiment_hybrid.models.tokenizer import Tokenizer

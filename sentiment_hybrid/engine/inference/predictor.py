@@ -21,10 +21,11 @@ from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.console import note
 from sentiment_hybrid.data import columns, normalizers
 from sentiment_hybrid.data.sources.base import Limit
-from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
+from sentiment_hybrid.engine.batches import TokenizedTexts
 from sentiment_hybrid.engine.inference.answers import among, places_of
 from sentiment_hybrid.engine.inference.model_directory import load_model
 from sentiment_hybrid.engine.inference.onnx_runtime import OnnxBackend, is_export
+from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.errors import ColumnError, DataError, ModelError
 from sentiment_hybrid.files import recover
 from sentiment_hybrid.heads import HEADS

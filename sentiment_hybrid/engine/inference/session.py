@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from sentiment_hybrid import distributed, paths
-from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
+from sentiment_hybrid.engine.batches import TokenizedTexts
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.states.store import StateStore, StoredStates
+from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.models.classifier import Classifier, JointClassifier
 from sentiment_hybrid.models.encoder.hub import LoadedEncoder
 

@@ -7,9 +7,10 @@ from typing import Any, get_args
 import numpy as np
 
 from sentiment_hybrid.data.store import Split
-from sentiment_hybrid.engine.batches import TokenizedTexts, tokenize
+from sentiment_hybrid.engine.batches import TokenizedTexts
 from sentiment_hybrid.engine.inference.session import Session
 from sentiment_hybrid.engine.insight.table import CUT, Finding, Table
+from sentiment_hybrid.engine.tokenization import tokenize
 
 _QUANTILES = (0.5, 0.95, 1.0)
 

@@ -19,13 +19,13 @@ from sentiment_hybrid.data.labels import finder
 from sentiment_hybrid.data.probabilities import read_probabilities
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.store import Examples
-from sentiment_hybrid.engine.batches import tokenize
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo, load_model, read_info
 from sentiment_hybrid.engine.inference.onnx_runtime import is_export
 from sentiment_hybrid.engine.inference.predictor import model_directory
 from sentiment_hybrid.engine.memory import release
+from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.engine.training.teacher_cache import TeacherCache, text_keys
 from sentiment_hybrid.errors import ConfigError, LabelError, ModelError, UsageError
 from sentiment_hybrid.files import reason, recover

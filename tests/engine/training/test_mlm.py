@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from sentiment_hybrid.config.schema import Pretrain
 from sentiment_hybrid.engine import device
-from sentiment_hybrid.engine.batches import TokenizedTexts, plan_epoch, tokenize
+from sentiment_hybrid.engine.batches import TokenizedTexts, plan_epoch
+from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.engine.training.events import EpochEvent, StepEvent
 from sentiment_hybrid.engine.training.mlm import MaskedLanguage, Masking, count_masked_held_out, held_out, perplexity
 from sentiment_hybrid.engine.training.trainer import Trainer
