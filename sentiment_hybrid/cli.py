@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import errno
 import gc
+import math
 import os
 import signal
 import sys
@@ -103,7 +104,10 @@ def _described(failure: Any) -> tuple[str, str]:
         return failure.message, failure.hint
     if hasattr(failure, "format_message"):  # typer's usage errors
         command = failure.ctx.command_path if failure.ctx else "senthy"
-        return failure.format_message(), f"`{command} --help` lists its arguments and options."
+        # What checks the values of an option begins some messages so.
+        return failure.format_message().replace(
+            ": Value error, ", ": "
+        ), f"`{command} --help` lists its arguments and options."
     # torch has an error of its own, of this name, for a full GPU.
     if isinstance(failure, MemoryError) or type(failure).__name__ == "OutOfMemoryError":
         return "out of memory", "Lower `batch_size` or `token_budget` with --set, or use --sample-size."
@@ -327,26 +331,33 @@ _INPUT = option("--input -i", "csv, tsv, jsonl, parquet, .gz, SQLite, or - for s
 _FORMAT = option("--format", "Format of standard input, or of a file without an extension. [default: lines]")
 _PRECISION = option("--precision", "Of the encoder; auto is bf16 where supported, int8 is for CPUs. [default: auto]")
 _BACKEND = option("--backend", "onnx runs what `senthy export` wrote. [default: detected from the directory]")
-_PREFIX = option("--prefix", "Of the added columns. [default: none; senthy_ if the input has such names]")
+_PREFIX = option("--prefix", "Of the added columns. [default: none; senthy_ if the input has such names]", "TEXT")
 
 
-def _share(text: str) -> float:
-    """``95%``, ``95`` or ``0.95`` as a share. Raises UsageError."""
+def _share(text: str, name: str, *, least: float, most: float) -> float:
+    """``95%``, ``95`` or ``0.95``, the value of an option, as a share. Raises UsageError."""
     try:
         value = float(text.strip().removesuffix("%"))
     except ValueError:
-        value = 0.0
+        value = math.nan
     value = value / 100.0 if value > 1.0 or text.strip().endswith("%") else value
-    if not 0.5 <= value < 1.0:
-        raise UsageError(f"--target-accuracy {text} is no accuracy", hint="Use 50% to 99.9%, such as 95%.")
+    if not least <= value <= most:
+        allowed = f"{100 * least:g}% to {100 * most:g}%"
+        raise UsageError(f"{name} {text} is not a share from {allowed}", hint="Write 95% or 0.95, for example.")
     return value
 
 
+_ABSTAIN_BELOW = option(
+    "--abstain-below",
+    "Answer unsure below this probability of the predicted label.",
+    "P",
+    parser=lambda text: _share(text, "--abstain-below", least=0.0, most=1.0),
+)
 _TARGET_ACCURACY = option(
     "--target-accuracy",
-    "Answer unsure if the validation rows of the model do not promise this accuracy.",
+    "Answer unsure where the model does not promise this accuracy.",
     "95%",
-    parser=_share,
+    parser=lambda text: _share(text, "--target-accuracy", least=0.5, most=0.9999),
 )
 
 
@@ -354,21 +365,21 @@ _TARGET_ACCURACY = option(
 def predict(
     call: Call,
     *,
-    texts: list[str] | None = typer.Argument(None, metavar="TEXT", help="Texts, if not --input."),
+    texts: list[str] | None = typer.Argument(None, metavar="TEXT", help="Texts to label, unless --input is used."),
     head: str | None = _TRAINED_MODEL,
     model_dir: Path | None = _MODEL_PATH,
     input_file: Path | None = _INPUT,
     output_file: Path | None = option("--output -o", "Format follows the extension.", "FILE"),
-    text_column: str | None = option("--text-column", "Column to label. [default: detected]"),
+    text_column: str | None = option("--text-column", "Column to label. [default: detected]", "COLUMN"),
     file_format: Literal["lines", "csv", "tsv", "jsonl"] | None = _FORMAT,
-    table: str | None = option("--table", "Table of an SQLite input. [default: detected]"),
+    table: str | None = option("--table", "Table of an SQLite input. [default: detected]", "TABLE"),
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] | None = _PRECISION,
     as_json: bool = _JSON,
     safe_csv: bool = _SAFE_CSV,
     backend: Literal["torch", "onnx"] | None = _BACKEND,
     labels: str | None = option("--labels", "Choose among these labels only.", "A,B"),
     prefix: str | None = _PREFIX,
-    abstain_below: float | None = option("--abstain-below", "Answer unsure below this.", "P", min=0.0, max=1.0),
+    abstain_below: float | None = _ABSTAIN_BELOW,
     target_accuracy: float | None = _TARGET_ACCURACY,
     review: Path | None = option("--review", "Write the least sure rows, and some others for control.", "FILE"),
     review_rows: int = option("--review-rows", "How many of the least sure.", "N", default=200, min=1),
@@ -401,13 +412,13 @@ _METHOD = option(
 def explain(
     call: Call,
     *,
-    texts: list[str] | None = typer.Argument(None, metavar="TEXT", help="Texts, if not --corpus."),
+    texts: list[str] | None = typer.Argument(None, metavar="TEXT", help="Texts to explain, unless --corpus is used."),
     head: str | None = _TRAINED_MODEL,
     model_dir: Path | None = _MODEL_PATH,
     label: str | None = option("--label", "The label to explain. [default: the predicted one]", "LABEL"),
     method: Literal["gradients", "attention"] = _METHOD,
     corpus: Path | None = option("--corpus", "A file of texts: the words that push most to each label.", "FILE"),
-    text_column: str | None = option("--text-column", "Its column of texts. [default: detected]"),
+    text_column: str | None = option("--text-column", "Its column of texts. [default: detected]", "COLUMN"),
     rows: int = option("--rows", "Explain this many of its texts, chosen at random.", "N", default=1000, min=1),
     top: int = option("--top", "Show this many words of a text, or of each label.", "N", default=10, min=1),
     html: Path | None = option("--html", "Write a page as well.", "FILE"),

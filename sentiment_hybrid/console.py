@@ -288,8 +288,13 @@ def as_json(value: object) -> None:
     raw(text.translate(_HIDDEN))
 
 
-def table(title: str, columns: Sequence[object], rows: Sequence[Sequence[object]], *, left: int = 1) -> None:
-    """Print a table on stdout; the first ``left`` columns are left-aligned, the others right-aligned."""
+def table(
+    title: str, columns: Sequence[object], rows: Sequence[Sequence[object]], *, left: int = 1, cut: int | None = None
+) -> None:
+    """Print a table on stdout; the first ``left`` columns are left-aligned, the others right-aligned.
+
+    Where it is too wide, cells are wrapped, but those of the column ``cut`` are cut off.
+    """
     if not distributed.is_main():
         return
     from rich import box
@@ -304,7 +309,8 @@ def table(title: str, columns: Sequence[object], rows: Sequence[Sequence[object]
         pad_edge=False,
     )
     for number, name in enumerate(columns):
-        shown.add_column(_cell(name), justify="left" if number < left else "right", overflow="fold")
+        fold: Any = {"no_wrap": True, "overflow": "ellipsis"} if number == cut else {"overflow": "fold"}
+        shown.add_column(_cell(name), justify="left" if number < left else "right", **fold)
     for row in rows:
         shown.add_row(*(_cell(value) for value in row))
     out().print(shown)

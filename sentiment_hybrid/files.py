@@ -55,6 +55,13 @@ def remedy(error: Exception, other: str = "another directory") -> str:
     return f"Choose {other}."
 
 
+def is_file(text: str) -> bool:
+    """Whether a text that was given is the name of a file, whose content may have been meant."""
+    with suppress(OSError, ValueError):  # a text may be too long for a name, or have a null character
+        return Path(text).is_file()
+    return False
+
+
 def holds_any_text(stream: Any) -> bool:
     """Whether the encoding of a text stream has every character; one without an encoding is no file."""
     return (getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf")

@@ -37,6 +37,10 @@ _DISTRIBUTED = {"train", "optimize", "pretrain"}
 # --- help ------------------------------------------------------------------------------------------------------------
 
 
+#: How typer writes the values of an option: <auto|cpu>.
+_PLACEHOLDER = re.compile(r"<(.+)>$")
+
+
 class _Help:
     """Help as plain text that fits the terminal: a section per panel, settings with their defaults, examples."""
 
@@ -48,7 +52,7 @@ class _Help:
                 is_argument = param.param_type_name == "argument"
                 # In older versions of typer, the help option has no panel, and brackets are escaped for rich.
                 panel = getattr(param, "rich_help_panel", None) or ("Arguments" if is_argument else "Options")
-                name = param.metavar if is_argument else record[0]
+                name = param.metavar if is_argument else _PLACEHOLDER.sub(r"\1", record[0])
                 row = _of_setting(param) if _is_setting(param.help) else (name, record[1].replace("\\[", "["))
                 sections.setdefault(panel, []).append(row)
         for command in getattr(self, "commands", {}).values():

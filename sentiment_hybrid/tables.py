@@ -258,9 +258,11 @@ def explanation(one: Any, *, top: int = 10, answer: str | None = None) -> None:
     ``answer`` is what is answered if that is not the explained label: unsure.
     """
     if one.label is None:
-        console.say("-: nothing to explain (empty after cleaning)")
+        console.say("nothing to explain: the text is empty after cleaning")
         return
-    facts = f"logit {one.baseline:+.2f} without the words, {one.logit:+.2f} with them"
+    facts = "attention of the head"
+    if one.method == "gradients":
+        facts = f"logit {one.baseline:+.2f} without the words, {one.logit:+.2f} with them"
     predicted = "" if one.label == one.prediction else f"; predicted: {one.prediction}"
     explained = f"{one.label} {one.score:.3f}"
     answered = explained if answer in (None, one.label) else f"{answer} ({explained})"

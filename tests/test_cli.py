@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -374,6 +375,7 @@ def test_help_fits_80_columns_and_has_every_option_the_defaults_and_two_examples
     assert (done.returncode, done.stderr) == (0, b"")
     assert max(map(len, shown.splitlines())) <= 80
     assert "…" not in shown
+    assert not re.search(r" --[a-z-]+ <", shown), "values are shown as in the other options: a|b"
     words = " ".join(shown.split())
     command = dict([*every_command(), *((group, group_of(group)) for group in GROUPS)])[name]
     for below in getattr(command, "commands", {}).values():

@@ -23,13 +23,13 @@ from sentiment_hybrid.engine.insight.artefacts import Artefact
 from sentiment_hybrid.engine.insight.examine import Features, Found, examine
 from sentiment_hybrid.engine.insight.table import WHYS, Finding, Table, merged, read_table, split_name
 from sentiment_hybrid.engine.training.runs import now, versions
-from sentiment_hybrid.errors import DataError, OutputError, SenthyError, count
+from sentiment_hybrid.errors import DatabaseError, DataError, OutputError, SenthyError, count
 from sentiment_hybrid.files import atomic_file, written
 from sentiment_hybrid.runtime import Runtime
 
 #: Flagged rows per kind that the JSON file and the terminal show.
 _IN_JSON, _ON_SCREEN = 200, 10
-_SHORT = 44
+_SHORT = 80
 _BATCH = 1000
 
 
@@ -100,6 +100,11 @@ def run(
 def _opened(config: Config, data_file: str | None, *, offline: bool) -> Iterator[Store]:
     """The prepared database, or one that is made of a source for this check alone."""
     if data_file is None:
+        if not config.paths.data_db.exists():
+            raise DatabaseError(
+                f"there is no prepared database {config.paths.data_db}",
+                hint="Run `senthy data` first, or name a labelled file with --data FILE.",
+            )
         with open_store(config.paths.data_db) as store:
             yield store
         return
@@ -282,18 +287,24 @@ def _show_first(report: dict[str, Any]) -> None:
         (one["row"], _shortened(one["text"]), one["label"], one["likely_label"], one["confidence"]) for one in first
     ]
     if rows:
-        console.table("Label errors, the most confident first", ["row", "text", "label", "likely", ""], rows, left=4)
+        console.table(
+            "Label errors, the most confident first",
+            ["row", "text", "label", "likely label", "confidence"],
+            rows,
+            left=4,
+            cut=1,
+        )
 
 
 def _show_artefacts(artefacts: Sequence[Artefact]) -> None:
     rows = [
-        (one.token, one.label, f"{one.texts:,}", f"{100 * one.share:.1f} %", _shortened(one.examples[0]))
+        (one.token, one.label, _shortened(one.examples[0]), f"{one.texts:,}", f"{100 * one.share:.1f} %")
         for one in artefacts
         if one.gives_away
     ][:_ON_SCREEN]
     if rows:
         title = "Tokens that give the label away: nearly all texts with them have one label"
-        console.table(title, ["token", "label", "texts", "share", "for example"], rows, left=2)
+        console.table(title, ["token", "label", "for example", "texts", "share"], rows, left=3, cut=2)
 
 
 def _shortened(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from sentiment_hybrid.engine.inference.explanations import DEFAULT_METHOD, Expla
 from sentiment_hybrid.engine.inference.predictor import Predictor, chosen_model
 from sentiment_hybrid.engine.insight.corpus import CorpusWord, strongest_words
 from sentiment_hybrid.errors import DataError, LabelError, UsageError, count
+from sentiment_hybrid.files import is_file
 from sentiment_hybrid.reporting.explanations import CORPUS_COLUMNS, write_corpus, write_explanations
 from sentiment_hybrid.runtime import Runtime
 
@@ -93,6 +95,8 @@ def run(request: Request, runtime: Runtime = Runtime()) -> ExplainResult:
         OutputError: the page cannot be written.
     """
     _check_usage(request)
+    for text in filter(is_file, request.texts):
+        note(f"{text} is explained as a text; for the texts in this file: --corpus {shlex.quote(text)}")
     config = request.config
     directory = chosen_model(config.paths.models_dir, request.model_dir, request.head)
     predictor = Predictor(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from sentiment_hybrid import console, paths, tables
 from sentiment_hybrid.console import note, warn
 from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.errors import LabelError, ModelError, SenthyError, UsageError, count
-from sentiment_hybrid.files import recover
+from sentiment_hybrid.files import is_file, recover
 from sentiment_hybrid.heads import HEADS
 
 if TYPE_CHECKING:
@@ -135,6 +136,8 @@ def run(request: Request) -> PredictResult:
     _check_usage(request)
     _check_files(request)
     texts = request.given
+    for name in filter(is_file, texts):
+        note(f"{name} is labelled as a text; for the rows of this file: --input {shlex.quote(name)}")
     rows, skipped = len(texts), 0
     predictions: tuple[Prediction, ...] = ()
     explanations: tuple[Explanation, ...] = ()
@@ -177,8 +180,12 @@ def _check_usage(request: Request) -> None:
         raise UsageError("--table applies to an SQLite --input, not to a pipe", hint="Leave out --table.")
     if request.abstain_below is not None and request.target_accuracy is not None:
         raise UsageError("--abstain-below and --target-accuracy exclude each other", hint="Use only one of them.")
-    if request.review is not None and (request.resume or request.given):
-        raise UsageError("--review is for whole files, without --resume", hint="Leave out --resume, or use --input.")
+    if request.review is not None and request.resume:
+        raise UsageError(
+            "--review needs all rows, so it cannot be combined with --resume", hint="Leave one of them out."
+        )
+    if request.review is not None and request.given:
+        raise UsageError("--review is for the rows of a file, but texts were given", hint="Use --input FILE.")
     if request.resume and (request.source is None or request.output_file is None):
         raise UsageError("--resume needs --input FILE and --output FILE", hint="Name both, or leave out --resume.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from pathlib import Path
 
 from sentiment_hybrid import console
@@ -44,6 +45,10 @@ def show(found: list[Reviewed], file: Path) -> None:
     for part in found:
         if part.labelled and part.part in _ACCURACY_OF:
             console.say(f"The accuracy of the control rows is that of {_ACCURACY_OF[part.part]}.")
+    for label, number in sum((Counter(part.unknown) for part in found), Counter()).items():
+        console.warn(
+            f"{count(number, 'row')} labelled {label!r}, which no answer in {file} is: is it spelled correctly?"
+        )
     labelled = sum(part.labelled for part in found)
     rest = "" if all(part.labelled == part.rows for part in found) else " --set data.unknown_labels=drop"
     command = f"senthy finetune --finetune-data-path {shlex.quote(str(file))}{rest}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,12 +90,17 @@ def _push(heap: list[tuple[float, int, Row]], entry: tuple[float, int, Row], mos
 
 @dataclass(frozen=True)
 class Reviewed:
-    """A part of a reviewed file: its rows, how many have a label, and of these, how many agree with the answer."""
+    """A part of a reviewed file: its rows, how many have a label, and of these, how many agree with the answer.
+
+    ``unknown``: labels that people gave and no answer in the file has, each with its number of rows; a typing error may
+    be among them.
+    """
 
     part: str
     rows: int
     labelled: int
     right: int
+    unknown: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_review(path: Path, data: Data) -> list[Reviewed]:
@@ -111,13 +117,21 @@ def read_review(path: Path, data: Data) -> list[Reviewed]:
             f"{source.name} is no review file: it has no column {', '.join(missing)}",
             hint="Write one with senthy predict --review FILE, and fill in its column label.",
         )
-    counts = {part: np.zeros(3, dtype=int) for part in (LEAST_SURE, CONTROL, SURE_CONTROL)}
+    pairs: dict[str, Counter[tuple[str, str]]] = {part: Counter() for part in (LEAST_SURE, CONTROL, SURE_CONTROL)}
     for batch in source.batches():
-        for part, answer, label in zip(*(batch.columns[name] for name in ("part", "prediction", "label")), strict=True):
-            given = canonical(label or "").casefold()
-            counts.setdefault(part or "", np.zeros(3, dtype=int))[:] += (
-                1,
-                bool(given),
-                given == canonical(answer or "").casefold(),
-            )
-    return [Reviewed(part, *map(int, found)) for part, found in counts.items() if found[0]]
+        for part, *pair in zip(*(batch.columns[name] for name in ("part", "prediction", "label")), strict=True):
+            answer, label = (canonical(value or "").casefold() for value in pair)
+            pairs.setdefault(part or "", Counter())[answer, label] += 1
+    answers = {answer for of_part in pairs.values() for answer, _ in of_part}
+    return [_reviewed(part, of_part, answers) for part, of_part in pairs.items() if of_part]
+
+
+def _reviewed(part: str, pairs: Counter[tuple[str, str]], answers: Container[str]) -> Reviewed:
+    """Count the pairs (answer, label) of a part; without a label, it is empty."""
+    labels: Counter[str] = Counter()
+    for (_, label), rows in pairs.items():
+        labels[label] += rows
+    rows, unlabelled = labels.total(), labels.pop("", 0)
+    right = sum(rows for (answer, label), rows in pairs.items() if label and label == answer)
+    unknown = {label: rows for label, rows in labels.items() if label not in answers}
+    return Reviewed(part, rows, rows - unlabelled, right, unknown)

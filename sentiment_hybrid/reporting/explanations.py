@@ -68,8 +68,10 @@ def _write(path: Path, title: str, about: str, body: str) -> None:
 
 def _text(one: Mapping[str, Any]) -> str:
     if one["label"] is None:
-        return "<h2>-</h2>\n<p class=text><small>empty after cleaning</small></p>"
-    facts = f"{one['score']:.1%}, logit {one['baseline']:+.2f} without the words and {one['logit']:+.2f} with them"
+        return "<h2>No label</h2>\n<p class=text><small>The text is empty after cleaning.</small></p>"
+    facts = f"{one['score']:.1%}"
+    if one["baseline"] is not None:
+        facts += f", logit {one['baseline']:+.2f} without the words and {one['logit']:+.2f} with them"
     unread = f"<p><small>{one['unread']:,} further characters were not read.</small></p>" if one["unread"] else ""
     rows = [(word["word"], f"{word['weight']:+.3f}", f"{word['attention']:.3f}") for word in one["words"]]
     return (

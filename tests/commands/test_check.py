@@ -152,7 +152,7 @@ def test_an_encoder_that_cannot_be_loaded_is_done_without_unless_demanded(
     config = flawed.config("encoder.name=no/such-encoder")
     result = check.run(config, Runtime(offline=True), output=tmp_path / "check.csv")
     assert result.report["features"] == "TF-IDF"
-    assert "without an encoder, by TF-IDF" in capsys.readouterr().err
+    assert "looked for with TF-IDF instead" in capsys.readouterr().err
     with pytest.raises(EncoderError):
         check.run(config, Runtime(offline=True), output=tmp_path / "check.csv", features="encoder")
 

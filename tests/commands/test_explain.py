@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,18 @@ def test_texts_are_shown_with_their_words_readable_without_colour(
     assert "++++++++++++" in shown and "---------" in shown
     assert "and 1 word with smaller weights" in shown
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_attention_tells_no_logit_without_the_words_which_it_does_not_compute(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = dataclasses.replace(LOVED, method="attention", baseline=0.0)
+    tables.explanation(one)
+    assert "positive 0.930 (attention of the head)" in capsys.readouterr().out
+    found = one.to_dict()
+    assert found["baseline"] is None and found["error"] is None
+    write_explanations(tmp_path / "page.html", [{**found, "words": []}], title="t", about="")
+    assert "without the words" not in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_a_page_stands_alone_and_escapes_what_is_in_texts(tmp_path: Path) -> None:
@@ -118,6 +131,16 @@ def test_explain_gives_json_a_page_and_the_words_of_a_file(trained: Project, tmp
 def test_what_cannot_be_explained_says_why(trained: Project, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         explain.run(explain.Request(**changes, config=trained.config()))
+
+
+def test_a_text_that_is_the_name_of_a_file_may_have_been_meant_otherwise(
+    trained: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = str(trained.folder / "texts.csv")
+    explain.run(explain.Request([name, "not \0 a name"], config=trained.config(), method="attention"))
+    assert f"--corpus {name}" in capsys.readouterr().err
+    predict.run(predict.Request([name], config=trained.config()))
+    assert f"--input {name}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.parquet"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,15 @@ def test_a_file_without_labels_and_another_file_say_what_to_do(tmp_path: Path) -
         review.run(load_config("default"), tmp_path / "other.csv")
 
 
+def test_a_label_that_no_answer_has_may_be_a_typing_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = filled(collected(), tmp_path / "r.csv", {"text 99": "postive", "text 98": "Positive"})
+    found = review.run(load_config("default"), file)
+    assert found[0].unknown == {"postive": 1}
+    assert (found[0].labelled, found[0].right) == (2, 1)
+    review.show(found, file)
+    assert "1 row labelled 'postive', which no answer in" in " ".join(capsys.readouterr().err.split())
+
+
 def test_predict_writes_rows_for_review(trained: Project, tmp_path: Path) -> None:
     request = predict.Request(
         config=trained.config(),
@@ -115,7 +125,9 @@ def test_predict_writes_rows_for_review(trained: Project, tmp_path: Path) -> Non
         [round(one, 5) for one in lowest], abs=1e-4
     )
     assert len(found) == 10
-    with pytest.raises(UsageError, match="whole files"):
+    with pytest.raises(UsageError, match="cannot be combined with --resume"):
+        predict.run(dataclasses.replace(request, resume=True))
+    with pytest.raises(UsageError, match="rows of a file"):
         predict.run(predict.Request(["a"], config=trained.config(), review=tmp_path / "x.csv"))
 
 

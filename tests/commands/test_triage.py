@@ -106,10 +106,10 @@ def test_without_thresholds_it_says_how_to_get_them(trained: Project, tmp_path: 
 
 @pytest.mark.parametrize(("text", "share"), [("95%", 0.95), ("95", 0.95), ("0.9", 0.9), ("99.5 %", 0.995)])
 def test_accuracies_can_be_written_as_percent_or_share(text: str, share: float) -> None:
-    assert cli._share(text) == pytest.approx(share)
+    assert cli._share(text, "--target-accuracy", least=0.5, most=0.9999) == pytest.approx(share)
 
 
 @pytest.mark.parametrize("text", ["much", "100%", "1", "20%", "-3"])
 def test_other_accuracies_are_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="no accuracy"):
-        cli._share(text)
+    with pytest.raises(UsageError, match="not a share from 50%"):
+        cli._share(text, "--target-accuracy", least=0.5, most=0.9999)

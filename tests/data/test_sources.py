@@ -278,6 +278,20 @@ def test_reading_can_stop_early(tmp_path: Path) -> None:
     batches.close()  # type: ignore[attr-defined]
 
 
+def test_a_missing_file_names_what_may_be_meant(tmp_path: Path) -> None:
+    (tmp_path / "reviews.csv").write_text("text,label\n", encoding="utf-8")
+    expected = {
+        "review.csv": f"Did you mean {tmp_path / 'reviews.csv'}?",
+        "nowhere/reviews.csv": f"There is no directory {tmp_path / 'nowhere'}.",
+        "tweets.tsv": f"It would be {tmp_path / 'tweets.tsv'}.",
+        "quick": "A source is a file, `sample`, or",
+    }
+    for name, hint in expected.items():
+        with pytest.raises(SourceError, match="there is no file") as caught:
+            open_source(str(tmp_path / name), Data())
+        assert hint in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

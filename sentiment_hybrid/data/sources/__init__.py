@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import io
 import itertools
@@ -206,6 +207,19 @@ def _class(kind: str) -> Callable[..., Source]:
     return cast("Callable[..., Source]", getattr(module, FORMATS[kind].source))
 
 
+def _instead_of(missing: Path) -> str:
+    """What may be meant by the name of a file that does not exist."""
+    folder = missing.parent
+    if not folder.is_dir():
+        return f"There is no directory {folder}."
+    with contextlib.suppress(OSError):
+        if near := difflib.get_close_matches(missing.name, [path.name for path in folder.iterdir()], n=1):
+            return f"Did you mean {folder / near[0]}?"
+    if missing.suffix:
+        return f"It would be {missing.absolute()}."
+    return "A source is a file, `sample`, or `kaggle:OWNER/NAME`."
+
+
 def kind_of(path: Path) -> str:
     """The format of a file by its first bytes, else by its suffix. Raises SourceError."""
     if path.is_dir():
@@ -214,9 +228,7 @@ def kind_of(path: Path) -> str:
         with path.open("rb") as file:
             head = file.read(16)
     except FileNotFoundError as error:
-        raise SourceError(
-            f"there is no file {path}", hint="A source is a file, `sample`, or `kaggle:OWNER/NAME`."
-        ) from error
+        raise SourceError(f"there is no file {path}", hint=_instead_of(path)) from error
     except (OSError, ValueError) as error:
         raise SourceError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     for kind, item in FORMATS.items():

@@ -93,7 +93,10 @@ class Explanation:
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON."""
         facts = {name: getattr(self, name) for name in ("text", "prediction", "label", "score", "method")}
+        figures: dict[str, float | None]
         figures = {name: round(getattr(self, name), _DIGITS) for name in ("logit", "baseline", "error")}
+        if self.method == "attention":  # sums to 1, whatever the logit is
+            figures |= {"baseline": None, "error": None}
         return {**facts, **figures, "unread": self.unread, "words": self.cells()}
 
 

@@ -30,9 +30,15 @@ def load_calibration(directory: Path, info: ModelInfo) -> Calibration:
     path = directory / paths.TRIAGE_JSON
     again = "Test the model on the database that it was trained on: senthy test."
     if not path.is_file():
+        shipped = directory.parent == paths.mini_dir()
         raise ModelError(
-            f"{directory} has no thresholds for a target accuracy",
-            hint=f"{again} Or choose a probability: --abstain-below 0.9.",
+            f"{f'mini-{directory.name}' if shipped else directory} has no thresholds for a target accuracy",
+            hint=(
+                "Choose a probability (--abstain-below 90%), or train a model of your own: thresholds come from its "
+                "validation rows."
+                if shipped
+                else f"{again} Or choose a probability: --abstain-below 90%."
+            ),
         )
     try:
         document = json.loads(path.read_text(encoding="utf-8"))

@@ -107,7 +107,10 @@ def _session(config: Config, runtime: Runtime, table: Table, features: Features)
     except EncoderError as error:
         if features == "encoder":
             raise
-        note(f"without an encoder, by TF-IDF: {error.message} (--set encoder.name=mini needs no download)")
+        note(
+            f"{error.message}: label errors are looked for with TF-IDF instead, which finds fewer (--set "
+            "encoder.name=mini needs no download)"
+        )
         return None
     compute = resolve(runtime.device, config.training("linear").precision)
     cache = paths.cache_dir(config.paths.cache_dir)
