@@ -5,32 +5,29 @@ from __future__ import annotations
 import csv
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
-from types import TracebackType
 
 
+@dataclass
 class Borrowed:
     """A context manager that may be entered by several threads at once: the first changes, the last restores.
 
-    Args:
-        change: changes the setting, and returns what restores it.
+    ``change`` changes the setting, and returns what restores it.
     """
 
-    def __init__(self, change: Callable[[], Callable[[], object]]) -> None:
-        self._change = change
-        self._lock = threading.Lock()
-        self._users = 0
-        self._restore: Callable[[], object] = lambda: None
+    change: Callable[[], Callable[[], object]]
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _users: int = field(default=0, init=False)
+    _restore: Callable[[], object] = field(default=lambda: None, init=False)
 
     def __enter__(self) -> None:
         with self._lock:
             if self._users == 0:
-                self._restore = self._change()
+                self._restore = self.change()
             self._users += 1
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         with self._lock:
             self._users -= 1
             if self._users == 0:

@@ -815,7 +815,9 @@ app.add_typer(cache_app, name="cache")
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    _collect_garbage_rarely()
+    # Importing torch creates millions of objects, none of them garbage: the first prediction takes a third less time.
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 50)
+    atexit.register(gc.freeze)  # nor is there any at exit
     console.prepare_streams()
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -835,15 +837,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(_flushed(code))
 
 
-def _collect_garbage_rarely() -> None:
-    """Collect garbage less often: importing torch creates millions of objects, none of them garbage.
-
-    The first prediction takes a third less time.
-    """
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 50)
-    atexit.register(gc.freeze)  # nor is there any at exit
-
-
 def _flushed(code: int) -> int:
     """The exit code after flushing stdout: a closed pipe or a full disk shows only now."""
     try:
@@ -858,8 +851,7 @@ def _flushed(code: int) -> int:
 class _Interrupt:
     """Handles Ctrl-C and its like: at the first, the command cleans up and ends; at the second, it ends at once."""
 
-    def __init__(self) -> None:
-        self._first: float | None = None
+    _first: float | None = None
 
     def __call__(self, number: int, frame: object) -> None:
         if self._first is None:

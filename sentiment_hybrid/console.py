@@ -14,6 +14,7 @@ import time
 import traceback as standard
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from sentiment_hybrid import distributed
@@ -54,17 +55,8 @@ _clock = time.monotonic
 # --- streams ---------------------------------------------------------------------------------------------------------
 
 
-def out() -> Console:
-    """The console for results, on stdout."""
-    return _console("stdout")
-
-
-def err() -> Console:
-    """The console for everything else, on stderr."""
-    return _console("stderr")
-
-
 def _console(name: str) -> Console:
+    """The console on stdout, for results, or on stderr, for everything else."""
     # A bar puts a proxy in place of stderr; a console of its own on that would write beside the bar, not above it.
     stream = getattr(getattr(sys, name), "rich_proxied_file", getattr(sys, name))
     made_for, console = _consoles.get(name, (None, None))
@@ -83,11 +75,11 @@ def _reraise() -> None:
     raise
 
 
+@dataclass(frozen=True)
 class _Unfailing:
     """stderr whose failures are ignored: what cannot be written is lost."""
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    _stream: Any
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -253,13 +245,13 @@ def _line(message: str, *, head: str = "", head_style: str = "", style: str = ""
     from rich.text import Text
 
     text = Text.assemble((head, head_style), (safe(redact(message)), style))
-    err().print(text, soft_wrap=True)
+    _console("stderr").print(text, soft_wrap=True)
 
 
 def say(message: str = "") -> None:
     """Print one line of a result on stdout."""
     if distributed.is_main():
-        out().print(safe(message), soft_wrap=True)
+        _console("stdout").print(safe(message), soft_wrap=True)
 
 
 def styled(parts: Sequence[tuple[str, str]]) -> None:
@@ -270,7 +262,7 @@ def styled(parts: Sequence[tuple[str, str]]) -> None:
         return
     from rich.text import Text
 
-    out().print(Text.assemble(*((safe(text), style) for text, style in parts)))
+    _console("stdout").print(Text.assemble(*((safe(text), style) for text, style in parts)))
 
 
 def raw(text: str) -> None:
@@ -313,7 +305,7 @@ def table(
         shown.add_column(_cell(name), justify="left" if number < left else "right", **fold)
     for row in rows:
         shown.add_row(*(_cell(value) for value in row))
-    out().print(shown)
+    _console("stdout").print(shown)
 
 
 def fits(columns: Sequence[object], rows: Sequence[Sequence[object]]) -> bool:
@@ -322,7 +314,7 @@ def fits(columns: Sequence[object], rows: Sequence[Sequence[object]]) -> bool:
 
     cells = zip(columns, *rows, strict=True)
     widest = [max(cell_len(line) for cell in column for line in safe(cell).split("\n")) for column in cells]
-    return sum(widest) + 3 * len(widest) - 1 <= out().width
+    return sum(widest) + 3 * len(widest) - 1 <= _console("stdout").width
 
 
 def _cell(value: object) -> Text:
@@ -468,7 +460,7 @@ def progress(description: str, total: Total = None, *, unit: str = "rows", hidde
 
 
 def _new_bar() -> RichProgress | None:
-    console = err()
+    console = _console("stderr")
     if not _is_talkative() or not console.is_terminal or console.is_dumb_terminal:
         return None
     from rich.progress import Progress as RichProgress

@@ -75,7 +75,7 @@ def reports(failure: BaseException) -> bool:
     """
     if is_main():
         return True
-    if joined():
+    if _control:
         return not isinstance(failure, (SenthyError, KeyboardInterrupt))
     return local_rank() == 0
 
@@ -117,7 +117,7 @@ def join(device: str) -> None:
         TrainingError: the processes do not find each other, or a machine has too few GPUs for its own.
     """
     _check_launch(device)
-    if world() == 1 or joined():
+    if world() == 1 or _control:
         return
     import torch
     from accelerate import PartialState
@@ -141,11 +141,11 @@ def join(device: str) -> None:
 
 def leave() -> None:
     """Disconnect, all of them together; the last thing that a process does, for it cannot join again."""
-    if not joined():
+    if not _control:
         return
     import torch
 
-    with suppress(TrainingError):  # one that has failed since has told it, and what this one did is done
+    with suppress(TrainingError):  # another one that failed has reported it, and the work of this one is complete
         barrier()
         torch.distributed.destroy_process_group()
     _control.clear()
@@ -176,7 +176,7 @@ def _check_launch(device: str) -> None:
 
 def gather(value: T) -> list[T]:
     """What each process gives, in their order."""
-    if not joined():
+    if not _control:
         return [value]
     import torch
 
@@ -188,7 +188,7 @@ def gather(value: T) -> list[T]:
 
 def agree(wish: bool) -> bool:
     """Whether it is true in any process."""
-    if not joined():
+    if not _control:
         return wish
     import torch
 
@@ -208,7 +208,7 @@ def together(work: Callable[[], T]) -> T:
 
     ``work`` itself must not wait for other processes.
     """
-    if not joined():
+    if not _control:
         return work()
     value, own = None, None
     try:
@@ -225,7 +225,7 @@ def together(work: Callable[[], T]) -> T:
 
 def from_main(work: Callable[[], T]) -> T:
     """Let the main process do it, and have its result everywhere; its failure too is everyone's."""
-    if not joined():
+    if not _control:
         return work()
     import torch
 
@@ -262,7 +262,7 @@ def watched() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not joined() or not _is_lost(error):
+        if not _control or not _is_lost(error):
             raise
         raise TrainingError(
             "another process of this training has ended",

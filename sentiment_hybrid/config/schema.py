@@ -391,7 +391,7 @@ class Hpo(Section):
                 space |= handler({name: entry})
             except ValidationError as error:
                 errors += [{**item, "ctx": item.get("ctx", {})} for item in error.errors()]
-            if misfit := cls._misfit(name, space.get(name)):
+            if misfit := cls._misfit(str(name), space.get(name)):
                 errors.append({"type": "value_error", "loc": (name,), "input": entry, "ctx": {"error": misfit}})
         if errors:
             raise ValidationError.from_exception_data("search_space", errors)
@@ -399,12 +399,25 @@ class Hpo(Section):
 
     @classmethod
     def _misfit(cls, name: str, space: Any) -> str:
+        """Why a model has no such hyperparameter, or it does not allow all of these values; empty if it does."""
         known = cls.tunable()
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
+            near = difflib.get_close_matches(name, known, n=1)
             mean = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(sorted(known))}"
             return f"is not a hyperparameter of {'this' if len(cls.heads) == 1 else 'any'} model; {mean}"
-        return _beyond_bounds(known[name], space) if space is not None else ""
+        field = known[name]
+        if isinstance(space, FloatSpace) and float not in plain_types(field.annotation):
+            return "takes whole numbers only: use `type: int`, or `type: categorical` with choices"
+        values: Any = Annotated[field.annotation, Field(), *field.metadata]
+        adapter: TypeAdapter[Any] = TypeAdapter(values)
+        tried = space.choices if isinstance(space, CategoricalSpace) else (space.low, space.high) if space else ()
+        for value in tried:
+            try:
+                adapter.validate_python(value)
+            except ValidationError as error:
+                reason = error.errors()[0]["msg"].removeprefix("Input ")
+                return f"{value!r} is outside what the setting allows ({reason})"
+        return ""
 
     @classmethod
     def tunable(cls) -> dict[str, Any]:
@@ -413,20 +426,6 @@ class Hpo(Section):
         train = {name: field for name, field in Train.model_fields.items() if name not in _NOT_TUNABLE}
         encoder = {name: Encoder.model_fields[name] for name in ("trainable_layers", "max_length")}
         return {**heads, **train, **encoder}
-
-
-def _beyond_bounds(field: Any, space: FloatSpace | IntSpace | CategoricalSpace) -> str:
-    """The error of a search space that contains invalid values of its setting; empty if there is none."""
-    tried = space.choices if isinstance(space, CategoricalSpace) else (space.low, space.high)
-    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, Field(), *field.metadata])
-    if isinstance(space, FloatSpace) and float not in plain_types(field.annotation):
-        return "takes whole numbers only: use `type: int`, or `type: categorical` with choices"
-    for value in tried:
-        try:
-            adapter.validate_python(value)
-        except ValidationError as error:
-            return f"{value!r} is outside what the setting allows ({error.errors()[0]['msg'].removeprefix('Input ')})"
-    return ""
 
 
 # --- models ----------------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ class Masks:
         """The text with all handles and links masked."""
         if "://" in text or "www." in text.lower():
             text = self.any_link.sub("http", text)
-        return self.lower(text)
+        return self.handles(self.lower_links(text))
 
 
 def _masks(address: str, handle: str) -> Masks:

@@ -86,21 +86,13 @@ class Batch:
     def inputs(self, device: torch.device) -> dict[str, Any]:
         """The classifier's arguments, on the device; what is pinned goes there while the device computes."""
         return {
-            "attention_mask": self.attention_mask.to(device, non_blocking=True),
-            "text_index": self.text_index.to(device, non_blocking=True),
-            "num_texts": self.num_texts,
-            "counts": self.counts,
-            "input_ids": None if self.input_ids is None else self.input_ids.to(device, non_blocking=True),
-            "states": None if self.states is None else self.states.to(device, non_blocking=True),
+            name: value.to(device, non_blocking=True) if hasattr(value, "to") else value
+            for name, value in vars(self).items()
         }
 
     def pinned(self) -> Batch:
-        """The same in memory from which a GPU fetches by itself."""
-        tensors = {
-            name: value.pin_memory()
-            for name in ("attention_mask", "text_index", "input_ids", "states")
-            if (value := getattr(self, name)) is not None
-        }
+        """The same in pinned memory, which is copied to a GPU asynchronously."""
+        tensors = {name: value.pin_memory() for name, value in vars(self).items() if hasattr(value, "pin_memory")}
         return replace(self, **tensors)
 
 
@@ -149,14 +141,18 @@ def collate(tokenized: TokenizedTexts, rows: np.ndarray, states: WindowStates | 
     """Pad the windows of these texts to their own longest one, as ids or as stored states."""
     import torch
 
+    from sentiment_hybrid.models.classifier import TokenCounts
+
     windows, text_index = tokenized.windows_of(rows)
     lengths = tokenized.window_offsets[windows + 1] - tokenized.window_offsets[windows]
     mask = np.arange(int(lengths.max()))[None, :] < lengths[:, None]  # (W, T)
+    # Sizes of the texts in tokens and in windows, known here without asking the device.
+    tokens, nonempty = (np.bincount(text_index, of, minlength=len(rows)).astype(int) for of in (lengths, lengths > 0))
     common: dict[str, Any] = {
         "attention_mask": torch.from_numpy(mask),
         "text_index": torch.from_numpy(text_index),
         "num_texts": len(rows),
-        "counts": _counts(lengths, text_index, len(rows)),
+        "counts": TokenCounts(*map(torch.from_numpy, (lengths, tokens, nonempty))),
     }
     if states is not None:
         return Batch(states=states.gather(windows, lengths), **common)
@@ -170,14 +166,3 @@ def padded_ids(tokenized: TokenizedTexts, windows: np.ndarray, mask: np.ndarray)
     rows, columns = np.nonzero(mask)
     ids[rows, columns] = tokenized.ids[starts[rows] + columns]
     return ids
-
-
-def _counts(lengths: np.ndarray, text_index: np.ndarray, num_texts: int) -> TokenCounts:
-    """Sizes of a batch, known here without asking the device."""
-    import torch
-
-    from sentiment_hybrid.models.classifier import TokenCounts
-
-    per_text = np.bincount(text_index, weights=lengths, minlength=num_texts).astype(np.int64)
-    windows = np.bincount(text_index, weights=lengths > 0, minlength=num_texts).astype(np.int64)
-    return TokenCounts(torch.from_numpy(lengths), torch.from_numpy(per_text), torch.from_numpy(windows))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import joblib
@@ -44,7 +44,7 @@ class Compute:
         return torch.autocast(self.device.type, dtype=dtype)
 
     def layout(self, encoder: Encoder | None, *, tokens: float = math.inf) -> AbstractContextManager[None]:
-        """Within, the encoder's weights lie ready for inference, where ``tokens`` are enough to pay for it, or int8.
+        """Within, the encoder's weights are laid out for inference, if ``tokens`` are enough to pay for it, or int8.
 
         Raises:
             EncoderError: int8, and this encoder has none.
@@ -55,8 +55,8 @@ class Compute:
         return encoder.prepared(self.precision)
 
     def borrowed(self) -> Borrowed:
-        """The context in which a guest in somebody's program computes: torch's settings are restored at its end."""
-        return _borrowed(self.device.type)
+        """The context in which another program's process computes: torch's settings are restored at its end."""
+        return _BORROWED[self.device.type]
 
     def describe(self) -> dict[str, str | int]:
         """Device, precision, threads and processes, as bit-equal resuming needs them to be the same."""
@@ -123,11 +123,6 @@ def accelerator(compute: Compute) -> Accelerator:
     )
 
 
-@functools.cache
-def _borrowed(device: str) -> Borrowed:
-    return Borrowed(lambda: _configure(device))
-
-
 def _configure(device: str) -> Callable[[], None]:
     """Set how torch multiplies on a GPU, or its threads on a CPU; returns what restores it."""
     if device == "cuda":
@@ -136,20 +131,14 @@ def _configure(device: str) -> Callable[[], None]:
         torch.set_float32_matmul_precision("high")
         return lambda: torch.set_float32_matmul_precision(before)
     threads = torch.get_num_threads()
-    if device == "cpu" and (fewer := _fitting(threads)) < threads:
-        torch.set_num_threads(fewer)
+    if device == "cpu" and not any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")):
+        # torch also counts hardware threads of one core and cores that a container may not use, and waits for them.
+        torch.set_num_threads(min(threads, joblib.cpu_count(only_physical_cores=True)))
         return lambda: torch.set_num_threads(threads)
     return lambda: None
 
 
-def _fitting(threads: int) -> int:
-    """At most as many threads as there are cores that this process may use, unless the user has set a number.
-
-    torch also counts hardware threads of one core and cores that a container may not use: waiting for them is slower.
-    """
-    if any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")):
-        return threads
-    return min(threads, joblib.cpu_count(only_physical_cores=True))
+_BORROWED = {kind: Borrowed(partial(_configure, kind)) for kind in ("cpu", "cuda", "mps")}
 
 
 def _device(name: str) -> torch.device:
@@ -167,15 +156,7 @@ def _device(name: str) -> torch.device:
 
 
 def _best_precision(device: torch.device) -> Precision:
-    if _has_bf16(device):
-        return "bf16"
-    # GPUs before Ampere have matrix units for fp16 alone; its range is narrow, so the loss is scaled.
-    return "fp16" if device.type == "cuda" else "fp32"
-
-
-def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu":
-        return False
-    return processor.has_bf16_instructions()
+        # GPUs before Ampere have matrix units for fp16 alone; its range is narrow, so the loss is scaled.
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if device.type == "cpu" and processor.has_bf16_instructions() else "fp32"

@@ -27,15 +27,18 @@ def tokenize(
     What lies beyond ``max_windows`` windows is cut; ``truncated`` counts the texts to which that happened.
     """
     prefix, suffix = special_tokens(tokenizer)
-    chunks = []
+    without = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+    nothing = np.zeros(1, dtype=np.int64)
+    chunks = [(np.empty(0, dtype=np.int32), nothing, nothing, 0)]
     for start, end in itertools.pairwise(_chunk_bounds(texts)):
-        chunks.append(_windows(_encoded(tokenizer, texts[start:end]), prefix, suffix, max_length, max_windows))
+        found = tokenizer(list(texts[start:end]), add_special_tokens=False, truncation=False, **without)
+        chunks.append(_windows(found["input_ids"], prefix, suffix, max_length, max_windows))
         progress(end - start)
-    ids, window_lengths, window_counts, cut = zip(*chunks, strict=True) if chunks else ((), (), (), ())
+    ids, window_lengths, window_counts, cut = zip(*chunks, strict=True)
     return TokenizedTexts(
-        ids=_joined(ids, np.int32),
-        window_offsets=_offsets(_joined(window_lengths, np.int64)),
-        text_offsets=_offsets(_joined(window_counts, np.int64)),
+        ids=np.concatenate(ids),
+        window_offsets=np.cumsum(np.concatenate(window_lengths)),
+        text_offsets=np.cumsum(np.concatenate(window_counts)),
         pad_id=int(tokenizer.pad_token_id),
         truncated=sum(cut),
     )
@@ -61,19 +64,6 @@ def _chunk_bounds(texts: Sequence[str]) -> Iterator[int]:
         characters += len(text)
     if texts:
         yield at + 1
-
-
-def _encoded(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each text, without special tokens; the tokenizer's own threads share the work."""
-    found: list[list[int]] = tokenizer(
-        list(texts),
-        add_special_tokens=False,
-        truncation=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )["input_ids"]
-    return found
 
 
 def _windows(
@@ -106,11 +96,3 @@ def _windows(
 def _counted_up(counts: np.ndarray) -> np.ndarray:
     """0, 1, ... below each count, one after the other."""
     return np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-
-
-def _joined(parts: Sequence[np.ndarray], dtype: type) -> np.ndarray:
-    return np.concatenate(parts) if parts else np.empty(0, dtype=dtype)
-
-
-def _offsets(counts: np.ndarray) -> np.ndarray:
-    return np.concatenate(([0], np.cumsum(counts))).astype(np.int64)

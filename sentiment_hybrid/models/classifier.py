@@ -45,9 +45,10 @@ class _OnEncoder(nn.Module):
     at least one window.
     """
 
-    def __init__(self, encoder: Encoder | None) -> None:
+    def __init__(self, encoder: Encoder | None, heads: Iterable[nn.Module]) -> None:
         super().__init__()
         self.encoder = encoder
+        self._heads = tuple(heads)  # in a tuple, so that each class registers them under its own names
         self.projection: nn.Module | None = None
 
     def forward(
@@ -89,12 +90,9 @@ class _OnEncoder(nn.Module):
         device = states.device.type
         reduced = device == "cuda" or (device == "cpu" and self.training)
         with torch.autocast(device, enabled=reduced and torch.is_autocast_enabled(device)):
-            outputs = [head(states, mask, text_index, num_texts, counts) for head in self._heads()]
+            outputs = [head(states, mask, text_index, num_texts, counts) for head in self._heads]
         pooled = self.projection(mean_state(states, mask, text_index, num_texts)) if self.projection else None
         return self._result([HeadOutput(out.logits.float(), out.attention.detach().float(), pooled) for out in outputs])
-
-    def _heads(self) -> Iterable[nn.Module]:
-        raise NotImplementedError
 
     def _result(self, outputs: list[HeadOutput]) -> Any:
         raise NotImplementedError
@@ -107,12 +105,9 @@ class Classifier(_OnEncoder):
     """
 
     def __init__(self, encoder: Encoder | None, head: nn.Module, *, temperature: float = 1.0) -> None:
-        super().__init__(encoder)
+        super().__init__(encoder, [head])
         self.head = head
         self.temperature = temperature
-
-    def _heads(self) -> Iterable[nn.Module]:
-        return (self.head,)
 
     def _result(self, outputs: list[HeadOutput]) -> HeadOutput:
         (output,) = outputs
@@ -125,11 +120,8 @@ class JointClassifier(_OnEncoder):
     """Several heads on one encoder; its output is a tuple of HeadOutputs, in the order of the heads."""
 
     def __init__(self, encoder: Encoder, heads: Mapping[str, nn.Module]) -> None:
-        super().__init__(encoder)
+        super().__init__(encoder, heads.values())
         self.heads = nn.ModuleDict(heads)
-
-    def _heads(self) -> Iterable[nn.Module]:
-        return self.heads.values()
 
     def _result(self, outputs: list[HeadOutput]) -> tuple[HeadOutput, ...]:
         return tuple(outputs)

@@ -35,23 +35,18 @@ class HanHead(nn.Module):
         The attention of a word is its weight in the window, multiplied by the window's weight in the text.
         """
         counts = counts or count_tokens(mask, text_index, num_texts)
-        vectors, word_weights = self._read_words(states, mask, counts)  # (W, D), (W, T)
+        words = self.words(self.norm(states), counts.per_window)  # (W, T, D)
+        vectors, word_weights = self.word_attention(words, mask)  # (W, D), (W, T)
         texts, window_weights = self._read_windows(vectors, mask, text_index, counts)  # (B, D), (W,)
         weights = (word_weights * window_weights.unsqueeze(1)).detach().unsqueeze(-1)  # (W, T, 1)
         longest = int(counts.per_text.max())
         attention, real = gather_texts(weights, mask, text_index, num_texts, longest=longest)
         return HeadOutput(self.output(self.dropout(texts)), attention.squeeze(-1) * real)
 
-    def _read_words(self, states: Tensor, mask: Tensor, counts: TokenCounts) -> tuple[Tensor, Tensor]:
-        """Level 1: a vector per window (W, D), and the weight of each of its words (W, T)."""
-        read = self.words(self.norm(states), counts.per_window)  # (W, T, D)
-        vectors, weights = self.word_attention(read, mask)
-        return vectors, weights
-
     def _read_windows(
         self, vectors: Tensor, mask: Tensor, text_index: Tensor, counts: TokenCounts
     ) -> tuple[Tensor, Tensor]:
-        """Level 2: a vector per text (B, D), and the weight of each window in its text (W,)."""
+        """The second level: a vector per text (B, D), and the weight of each window in its text (W,)."""
         num_texts = len(counts.windows)
         most = max(int(counts.windows.max()), 1)
         present = mask.any(1, keepdim=True)  # (W, 1)

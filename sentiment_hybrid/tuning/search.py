@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -51,47 +51,30 @@ class _Running:
     epochs: float = 0.0
 
 
+@dataclass
 class Search:
     """Runs trials until ``n_trials`` of the study are finished or pruned, also if other processes work on it.
 
     A trial that crashes is marked as failed, never scored, and its parameters are queued again, at most three times.
-
-    Args:
-        study: the study.
-        storage: the storage of the study.
-        runner: who trains the trials.
-        space: Optuna's distributions.
-        n_trials: the total.
-        epochs: of a trial that is not pruned.
-        timeout: seconds after which no new trial starts.
-        note: receives messages for the user.
-        show: receives the status after every change.
-        show_trials: receives the epochs that each trial of this process has done, by number, after every change.
-        wait: waits a number of seconds; used only if other processes may be searching.
-        clock: seconds from an arbitrary start.
     """
 
-    def __init__(
-        self,
-        study: optuna.Study,
-        storage: Storage,
-        runner: TrialRunner,
-        *,
-        space: dict[str, optuna.distributions.BaseDistribution],
-        n_trials: int,
-        epochs: int,
-        timeout: float | None = None,
-        note: Callable[[str], object] = lambda text: None,
-        show: Callable[[StudyStatus], object] = lambda status: None,
-        show_trials: Callable[[Mapping[int, float]], object] = lambda epochs: None,
-        wait: Callable[[float], object] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.study, self.storage, self.runner = study, storage, runner
-        self.space, self.n_trials, self.epochs, self.timeout = space, n_trials, epochs, timeout
-        self.note, self.show, self.show_trials = note, show, show_trials
-        self._wait, self._clock = wait, clock
-        self._started = clock()
+    study: optuna.Study
+    storage: Storage
+    runner: TrialRunner
+    _: KW_ONLY
+    space: dict[str, optuna.distributions.BaseDistribution]
+    n_trials: int
+    epochs: int  # of a trial that is not pruned
+    timeout: float | None = None  # seconds after which no new trial starts
+    note: Callable[[str], object] = lambda text: None  # receives messages for the user
+    show: Callable[[StudyStatus], object] = lambda status: None  # receives the status after every change
+    #: Receives the number of each trial of this process and the epochs that it has done, after every change.
+    show_trials: Callable[[Mapping[int, float]], object] = lambda epochs: None
+    wait: Callable[[float], object] = time.sleep  # used only if other processes may be searching
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        self._started = self.clock()
         self._running: dict[int, _Running] = {}
         self._unclaimed: dict[int, float] = {}
         self._given_up = self._unusable = 0
@@ -145,11 +128,11 @@ class Search:
         if self._out_of_time() or not self.missing():
             return False
         # The remaining trials run in other processes; if one fails, its slot becomes free.
-        self._wait(POLL_SECONDS)
+        self.wait(POLL_SECONDS)
         return True
 
     def _out_of_time(self) -> bool:
-        return self.timeout is not None and self._clock() - self._started >= self.timeout
+        return self.timeout is not None and self.clock() - self._started >= self.timeout
 
     def _done(self) -> int:
         return self._count((TrialState.COMPLETE, TrialState.PRUNED))
@@ -178,7 +161,7 @@ class Search:
     def _start(self, slot: int, trial: optuna.Trial) -> None:
         heartbeat = None if self.storage.alone else _Heartbeat(self.storage, trial)
         trial.set_user_attr(studies.OWNER, f"{socket.gethostname()}:{os.getpid()}")
-        self._running[slot] = _Running(trial, self._clock(), heartbeat)
+        self._running[slot] = _Running(trial, self.clock(), heartbeat)
         self.runner.start(slot, trial.params)
         self._show_status()
         self._show_trials()
@@ -233,7 +216,7 @@ class Search:
 
     def _note_course(self, run: _Running) -> None:
         run.trial.set_user_attr(studies.BEST_EPOCH, run.values.index(max(run.values)) + 1)
-        run.trial.set_user_attr(studies.SECONDS, round(self._clock() - run.started, 3))
+        run.trial.set_user_attr(studies.SECONDS, round(self.clock() - run.started, 3))
 
     def _fail(self, run: _Running, outcome: Outcome) -> None:
         number = run.trial.number
@@ -282,7 +265,7 @@ class Search:
         """Fail trials of processes without a heartbeat, or that died before their first one."""
         with studies.quiet():
             optuna.storages.fail_stale_trials(self.study)
-        now = self._clock()
+        now = self.clock()
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         unclaimed = {trial.number: trial for trial in running if studies.OWNER not in trial.user_attrs}
         # Measured with our own clock, because those of other machines may differ.

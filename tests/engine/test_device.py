@@ -42,7 +42,8 @@ def test_a_number_of_threads_that_the_user_set_stays(monkeypatch, unsaid):
 
 
 def test_a_gpu_without_bf16_computes_in_fp16_and_a_cpu_without_it_in_fp32(monkeypatch):
-    monkeypatch.setattr(device, "_has_bf16", lambda _: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(device.processor, "has_bf16_instructions", lambda: False)
     assert device._best_precision(torch.device("cuda")) == "fp16"
     assert device.resolve("cpu").precision == "fp32"
     with pytest.raises(TrainingError, match="fp16 requires a CUDA device"):

@@ -93,7 +93,7 @@ def load_encoder_dir(directory: Path) -> LoadedEncoder:
     """
     _check_directory(recover(directory))
     name = str(directory)
-    model, tokenizer = _own(name, None) or _by_transformers(name, revision=None, local_only=True)
+    model, tokenizer = _own(name, directory) or _by_transformers(name, revision=None, local_only=True)
     return LoadedEncoder(model, tokenizer, name, None, encoder_fingerprint(model), "local")
 
 
@@ -260,15 +260,15 @@ def _commit_in_cache(name: str, revision: str | None) -> str | None:
 
 def _from_pretrained(name: str, *, revision: str | None, local_only: bool) -> tuple[Model, AnyTokenizer]:
     """Model and tokenizer of a hub name or a directory, after checking that they match."""
-    own = _own(name, revision)
-    return _by_transformers(name, revision=revision, local_only=local_only) if own is None else own
-
-
-def _own(name: str, revision: str | None) -> tuple[Roberta, Tokenizer] | None:
-    """The same without transformers, from a directory or the hub's cache; None if that is not possible."""
     directory = directory_of(name, revision)
-    config = None if directory is None else read_architecture(directory)
-    if directory is None or config is None or not (directory / WEIGHTS_FILE).is_file():
+    own = _own(name, directory, revision) if directory is not None else None
+    return own or _by_transformers(name, revision=revision, local_only=local_only)
+
+
+def _own(name: str, directory: Path, revision: str | None = None) -> tuple[Roberta, Tokenizer] | None:
+    """The same without transformers, from a directory or the hub's cache; None if that is not possible."""
+    config = read_architecture(directory)
+    if config is None or not (directory / WEIGHTS_FILE).is_file():
         return None
     try:
         tokenizer = Tokenizer.load(directory, pad_token_id=config.pad_token_id)

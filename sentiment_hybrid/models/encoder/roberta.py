@@ -373,9 +373,11 @@ def load_roberta(directory: Path, config: Architecture) -> tuple[Roberta, list[s
     Raises:
         OSError, ValueError, RuntimeError, SafetensorError: the weights cannot be read, or have other shapes.
     """
+    from safetensors.torch import load_file
+
     with torch.device("meta"):
         model = Roberta(config)
-    found = _weights(directory)
+    found = {own_name(name): value for name, value in load_file(directory / WEIGHTS_FILE).items()}
     expected = model.state_dict()
     missing = sorted(expected.keys() - found.keys())
     wrong = [name for name in expected if name in found and found[name].shape != expected[name].shape]
@@ -389,13 +391,6 @@ def load_roberta(directory: Path, config: Architecture) -> tuple[Roberta, list[s
         model.load_state_dict(kept, assign=True)
         model.requires_grad_(True)
     return model.eval(), missing
-
-
-def _weights(directory: Path) -> dict[str, Tensor]:
-    """The tensors of model.safetensors by the parameter names used here."""
-    from safetensors.torch import load_file
-
-    return {own_name(name): value for name, value in load_file(directory / WEIGHTS_FILE).items()}
 
 
 def own_name(name: str) -> str:
