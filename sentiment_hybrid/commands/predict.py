@@ -11,12 +11,11 @@ from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sentiment_hybrid import console, paths, tables
+from sentiment_hybrid import console, tables
 from sentiment_hybrid.console import note, warn
-from sentiment_hybrid.engine.inference.model_directory import read_info
-from sentiment_hybrid.errors import LabelError, ModelError, SenthyError, UsageError, count
-from sentiment_hybrid.files import is_file, recover
-from sentiment_hybrid.heads import HEADS
+from sentiment_hybrid.errors import SenthyError, UsageError, count
+from sentiment_hybrid.files import is_file
+from sentiment_hybrid.runtime import Runtime
 
 if TYPE_CHECKING:
     from sentiment_hybrid.config.schema import Config, Data
@@ -142,10 +141,13 @@ def run(request: Request) -> PredictResult:
     predictions: tuple[Prediction, ...] = ()
     explanations: tuple[Explanation, ...] = ()
     if texts and request.output_file is None and not request.as_json:
+        from sentiment_hybrid.engine.inference.answers import label_or_unsure
+
         predictor, directory = _predictor(request)
         below = _threshold(request, predictor, directory)
         found = predictor.compute(predictor.prepare(texts))
-        predictions = tuple(_or_unsure(predictor.prediction(row), below) for row in found)
+        sure = [predictor.prediction(row) for row in found]
+        predictions = tuple(replace(one, label=label_or_unsure(one.label, one.score, below)) for one in sure)
         explanations = tuple(predictor.explain(texts)) if request.explain else ()
     else:
         from sentiment_hybrid.commands.predict_rows import label_rows, open_rows
@@ -256,56 +258,16 @@ def _argument(text: str) -> str:
 
 
 def _predictor(request: Request) -> tuple[Predictor, Path]:
-    from sentiment_hybrid.engine.inference.onnx_runtime import is_export
-    from sentiment_hybrid.engine.inference.predictor import Predictor
+    from sentiment_hybrid.engine.inference.opening import find_model, open_model
 
     config, head = request.config, request.head
-    directory = _directory(request)
-    known = read_info(directory).head
-    if head is not None and known != head:
-        raise ModelError(f"{directory} is a {known} model, not {head}", hint=f"Use --model {known}.")
-    settings = config.model(known).train
-    try:
-        predictor = Predictor(
-            directory,
-            device=request.device,
-            offline=request.offline,
-            encoder=request.encoder,
-            cache_dir=config.paths.cache_dir,
-            token_budget=settings.token_budget,
-            precision=request.precision or ("auto" if is_export(directory) else settings.precision),
-            backend=request.backend,
-            labels=request.labels,
-            max_text_bytes=config.data.max_text_bytes,
-        )
-    except LabelError as error:
-        raise UsageError(error.message, hint=error.hint) from error
+    directory = find_model(config.paths.models_dir, request.model_dir, head, onnx=request.backend == "onnx")
+    runtime = Runtime(device=request.device, offline=request.offline, encoder=request.encoder)
+    predictor = open_model(
+        directory, config, runtime, head=head, backend=request.backend, precision=request.precision,
+        labels=request.labels,
+    )  # fmt: skip
     return predictor, directory
-
-
-def _directory(request: Request) -> Path:
-    """The directory of the model; prints a note if it was not given."""
-    from sentiment_hybrid.engine.inference.predictor import chosen_model
-
-    models_dir = request.config.paths.models_dir
-    if request.backend == "onnx" and request.model_dir is None:
-        directory = _exported(models_dir, request.head)
-        note(f"using {directory}")
-        return directory
-    return chosen_model(models_dir, request.model_dir, request.head)
-
-
-def _exported(models_dir: Path, head: str | None) -> Path:
-    """The export of a head, or of the first head that has one; float32 before int8. Raises ModelError."""
-    heads = list(HEADS) if head is None else [head]
-    places = [paths.exported_model(models_dir, name, kind) for name in heads for kind in (None, "int8")]
-    for place in places:
-        if recover(place).is_dir():
-            return place
-    raise ModelError(
-        f"no exported model found: {models_dir} has no {' or '.join(place.name for place in places)}",
-        hint="Create one with senthy export, or give its directory with --load-model-path.",
-    )
 
 
 def _threshold(request: Request, predictor: Predictor, directory: Path) -> float | None:
@@ -313,10 +275,9 @@ def _threshold(request: Request, predictor: Predictor, directory: Path) -> float
     target, below = request.target_accuracy, request.abstain_below
     if target is None and below is None:
         return None
-    from sentiment_hybrid.engine.inference.thresholds import UNSURE, promised
+    from sentiment_hybrid.engine.inference.answers import UNSURE, check_abstaining
 
-    if UNSURE in predictor.labels:
-        raise UsageError(f"the model has a label {UNSURE!r} of its own", hint="Filter by the column score instead.")
+    check_abstaining(predictor.labels)
     if target is None:
         return below
     if request.labels is not None:
@@ -324,6 +285,8 @@ def _threshold(request: Request, predictor: Predictor, directory: Path) -> float
             "--target-accuracy is promised for answers among all labels of the model",
             hint="Leave out --labels, or use --abstain-below.",
         )
+    from sentiment_hybrid.engine.inference.thresholds import promised
+
     threshold, fresh = promised(directory, predictor.info, target)
     note(
         f"answers below {threshold.value:.4g} are {UNSURE}: {100 * target:.5g} % or more of the others are right, by "
@@ -331,13 +294,6 @@ def _threshold(request: Request, predictor: Predictor, directory: Path) -> float
         + ("" if fresh else "; these rows also selected the epoch, so the promise may be somewhat too good")
     )
     return threshold.value
-
-
-def _or_unsure(prediction: Prediction, below: float | None) -> Prediction:
-    from sentiment_hybrid.engine.inference.thresholds import UNSURE
-
-    sure = below is None or prediction.score is None or prediction.score >= below
-    return prediction if sure else replace(prediction, label=UNSURE)
 
 
 def _report(predictor: Predictor, skipped: int) -> None:

@@ -20,7 +20,7 @@ from sentiment_hybrid.data.parts import open_parts
 from sentiment_hybrid.data.review import ReviewRows
 from sentiment_hybrid.data.sources import Batch, Limit, LiveStream, Source, kind_of, open_source, open_stream, texts_of
 from sentiment_hybrid.data.writers import Quoting, kind_of_output, open_writer, without_formula, without_formulas
-from sentiment_hybrid.engine.inference.thresholds import UNSURE
+from sentiment_hybrid.engine.inference.answers import UNSURE
 from sentiment_hybrid.engine.prefetch import one_ahead
 from sentiment_hybrid.errors import ColumnError, SourceError, UsageError, count
 

@@ -1,4 +1,4 @@
-"""Predictions restricted to some of a model's labels: their probabilities, renormalised."""
+"""What is made of probabilities: those of some labels only, renormalised, and answers that are withheld."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from sentiment_hybrid.data.labels import canonical, finder
-from sentiment_hybrid.errors import LabelError
+from sentiment_hybrid.errors import LabelError, UsageError
+
+#: What answers below a threshold become.
+UNSURE = "unsure"
 
 
 def places_of(labels: tuple[str, ...], wanted: Sequence[str]) -> tuple[int, ...]:
@@ -41,3 +44,14 @@ def among(probabilities: np.ndarray, places: Sequence[int]) -> np.ndarray:
     # If all are 0 in this precision, none is preferred.
     shares = np.where(total == 0.0, 1.0 / len(places), chosen / np.where(total == 0.0, 1.0, total))
     return np.asarray(shares, dtype=probabilities.dtype)
+
+
+def check_abstaining(labels: Sequence[str]) -> None:
+    """Raises UsageError if a withheld answer would look like a label."""
+    if UNSURE in labels:
+        raise UsageError(f"the model has a label {UNSURE!r} of its own", hint="Filter by the score instead.")
+
+
+def label_or_unsure(label: str | None, score: float | None, below: float | None) -> str | None:
+    """The label, or ``unsure`` if its probability is below the threshold."""
+    return label if below is None or score is None or score >= below else UNSURE

@@ -11,9 +11,6 @@ from sentiment_hybrid.engine.inference.model_directory import ModelInfo
 from sentiment_hybrid.errors import ModelError, UsageError
 from sentiment_hybrid.files import write_json, written
 
-#: What answers below a threshold become.
-UNSURE = "unsure"
-
 
 def save_calibration(directory: Path, info: ModelInfo, calibration: Calibration) -> None:
     """Write the counts of the validation rows into a model directory. Raises OutputError."""

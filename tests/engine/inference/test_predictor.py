@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sentiment_hybrid import paths
-from sentiment_hybrid.commands.predict import _exported
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.engine.inference import predictor as engine
 from sentiment_hybrid.engine.inference.model_directory import save_model
+from sentiment_hybrid.engine.inference.opening import exported
 from sentiment_hybrid.engine.inference.predictor import Predictor, model_directory, newest, published
 from sentiment_hybrid.errors import ColumnError, DataError, EncoderError, LabelError, ModelError, TrainingError
 from sentiment_hybrid.heads import HEADS
@@ -375,7 +375,7 @@ def test_int8_where_there_is_none_says_what_else_there_is(model_dir, monkeypatch
         ("mine", "", model_directory),
         ("packed", "han", model_directory),
         ("encoder", "", lambda place: directory_of(str(place), None)),
-        ("han_roberta_model_onnx", "", lambda place: _exported(place.parent, "han")),
+        ("han_roberta_model_onnx", "", lambda place: exported(place.parent, "han")),
     ],
 )
 def test_every_kind_of_folder_is_found_after_a_stop_between_the_two_renames(

@@ -1,0 +1,81 @@
+"""The model that a command was asked for: its directory, and a Predictor with the settings of its head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.console import note
+from sentiment_hybrid.engine.inference.model_directory import read_info
+from sentiment_hybrid.engine.inference.onnx_runtime import is_export
+from sentiment_hybrid.engine.inference.predictor import Backend, Predictor, chosen_model
+from sentiment_hybrid.errors import LabelError, ModelError, UsageError
+from sentiment_hybrid.files import recover
+from sentiment_hybrid.heads import HEADS
+from sentiment_hybrid.runtime import Runtime
+
+
+def find_model(models_dir: Path, given: Path | None, head: str | None, *, onnx: bool = False) -> Path:
+    """The directory of the model; prints a note if it was not given. With ``onnx``, an export.
+
+    Raises:
+        ModelError: there is none.
+    """
+    if not onnx or given is not None:
+        return chosen_model(models_dir, given, head)
+    directory = exported(models_dir, head)
+    note(f"using {directory}")
+    return directory
+
+
+def exported(models_dir: Path, head: str | None) -> Path:
+    """The export of a head, or of the first head that has one; float32 before int8. Raises ModelError."""
+    heads = list(HEADS) if head is None else [head]
+    places = [paths.exported_model(models_dir, name, kind) for name in heads for kind in (None, "int8")]
+    for place in places:
+        if recover(place).is_dir():
+            return place
+    raise ModelError(
+        f"no exported model found: {models_dir} has no {' or '.join(place.name for place in places)}",
+        hint="Create one with senthy export, or give its directory with --load-model-path.",
+    )
+
+
+def open_model(
+    directory: Path,
+    config: Config,
+    runtime: Runtime,
+    *,
+    head: str | None = None,
+    backend: Backend = "auto",
+    precision: str | None = None,
+    labels: Sequence[str] | None = None,
+) -> Predictor:
+    """Load a model; ``precision`` None is that of its head in the configuration.
+
+    Raises:
+        UsageError: the model lacks one of ``labels``, or fewer than two are given.
+        ModelError, EncoderError: the model or its encoder cannot be loaded, or it is of another head.
+        TrainingError: the device is unavailable, or does not support the precision.
+    """
+    known = read_info(directory).head
+    if head is not None and known != head:
+        raise ModelError(f"{directory} is a {known} model, not {head}", hint=f"Use --model {known}.")
+    settings = config.model(known).train
+    try:
+        return Predictor(
+            directory,
+            device=runtime.device,
+            offline=runtime.offline,
+            encoder=runtime.encoder,
+            cache_dir=config.paths.cache_dir,
+            token_budget=settings.token_budget,
+            precision=precision or ("auto" if is_export(directory) else settings.precision),
+            backend=backend,
+            labels=labels,
+            max_text_bytes=config.data.max_text_bytes,
+        )
+    except LabelError as error:
+        raise UsageError(error.message, hint=error.hint) from error
