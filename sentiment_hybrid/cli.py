@@ -680,12 +680,16 @@ def models_list(call: Call, *, as_json: bool = _JSON) -> None:
 def report_(
     call: Call,
     *,
-    models: list[str] | None = typer.Argument(None, metavar="MODEL", help="Runs, or names of models. [default: all]"),
+    models: list[str] | None = typer.Argument(None, metavar="MODEL", help="Runs, directories or heads. [default: all]"),
     output: Path | None = option("--output -o", "The file. [default: results/report.html]", "FILE"),
-    style: Literal["html", "md", "latex", "csv"] = option(
-        "--format", "A page, or a table of the models.", default="html"
+    style: Literal["html", "md", "latex", "csv"] | None = option(
+        "--format", "A page, or a table of the models. [default: by extension; html]"
     ),
-    slice_by: str | None = option("--slice-by", "Column of the tested data whose values are slices.", "COLUMN"),
+    slice_by: str | None = option(
+        "--slice-by",
+        "Column of the tested data whose values are slices. [default: those kept by senthy test]",
+        "COLUMN",
+    ),
     no_explain: bool = switch("--no-explain", "Do not explain mistakes, which loads the models."),
 ) -> None:
     """Write one page about the tested models, their training, searches and data; or the table of a paper.
@@ -710,7 +714,9 @@ def report_(
 def compare(
     call: Call,
     *,
-    first: str = typer.Argument(metavar="MODEL", help="A run, a model directory, or the name of a result."),
+    first: str = typer.Argument(
+        metavar="MODEL", help="A run, a model directory, or a head such as lstm (its last test)."
+    ),
     second: str = typer.Argument(metavar="OTHER", help="Another one."),
     as_json: bool = _JSON,
 ) -> None:

@@ -169,7 +169,7 @@ _PANELS = {
     "fine-tuning": _keys("finetune", epochs="--finetune-epochs")
     | _keys("finetune", "sample_size trainable_layers layer_decay")
     | _FIGURES,
-    "testing": _keys("test", "sample_size") | _FIGURES,
+    "testing": _keys("test", "sample_size slice_by") | _FIGURES,
     "each model": _TRAIN | _HPO | _FIGURES,
 }
 

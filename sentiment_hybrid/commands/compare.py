@@ -59,9 +59,11 @@ def run(config: Config, first: str, second: str) -> CompareResult:
     of_first, of_second = (latest_tests(config, [name], notes) for name in (first, second))
     pairs = [(a, b) for a in reversed(of_first) for b in reversed(of_second) if _where(a) == _where(b) and a is not b]
     pairs = [(a, b) for a, b in pairs if identifier(a) != identifier(b)]
+    if not pairs and {*map(identifier, of_first)} == {*map(identifier, of_second)}:
+        raise UsageError(f"{first} and {second} are one model", hint="Name two models; senthy models list shows them.")
     if not pairs:
         raise UsageError(
-            f"{first} and {second} were not tested on the same rows, or are one model",
+            f"{first} and {second} were not tested on the same rows",
             hint="Test both on the same data: senthy test --load-model-path DIR --data FILE",
         )
     for line in notes:

@@ -6,7 +6,6 @@ import heapq
 import itertools
 import json
 import shlex
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sentiment_hybrid import __version__, console, paths
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.data.columns import named
-from sentiment_hybrid.data.sources import open_source
+from sentiment_hybrid.data.slice_column import marks_of, source_of, values_by_row
 from sentiment_hybrid.data.store import Split, open_store
 from sentiment_hybrid.engine.evaluation import metrics
 from sentiment_hybrid.engine.evaluation.metrics import Comparison
@@ -27,7 +25,7 @@ from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.inference.tested import identifier, latest_tests, predictions_of
 from sentiment_hybrid.engine.inference.testing import TestResult
 from sentiment_hybrid.engine.training.runs import Run, flat
-from sentiment_hybrid.errors import DatabaseError, DataError, ModelError, SenthyError, count
+from sentiment_hybrid.errors import DatabaseError, DataError, ModelError, SenthyError, UsageError, count
 from sentiment_hybrid.heads import HEADS
 from sentiment_hybrid.reporting import paper
 from sentiment_hybrid.reporting.page.content import (
@@ -52,6 +50,7 @@ if TYPE_CHECKING:
     from sentiment_hybrid.engine.inference.explanations import Explanation
 
 Format = Literal["html", "md", "latex", "csv"]
+_SUFFIXES: dict[str, Format] = {".html": "html", ".htm": "html", ".md": "md", ".tex": "latex", ".csv": "csv"}
 
 #: Mistakes shown per model, and characters of a text.
 _MISTAKES, _LONGEST = 20, 2_000
@@ -77,7 +76,7 @@ def run(
     names: Sequence[str] = (),
     *,
     output: Path | None = None,
-    style: Format = "html",
+    style: Format | None = None,
     slice_by: str | None = None,
     explain: bool = True,
     runtime: Runtime = Runtime(),
@@ -88,16 +87,16 @@ def run(
         config: where results, runs, studies and the database are.
         names: runs, models or names of results to report on; all if empty.
         output: the file; by default ``report.html`` in the results folder, and standard output for other formats.
-        style: ``html`` for the page, else a table of the models.
-        slice_by: a column of the tested files, each value of which is a slice.
+        style: ``html`` for the page, else a table of the models; None is that of the output's extension.
+        slice_by: a column of the tested data, each value of which is a slice; None takes those kept by the tests.
         explain: explain the mistakes on the page by the words of their texts; needs the models themselves.
         runtime: device, offline and encoder of these models.
 
     Raises:
         OutputError: there are no results, the results file is damaged, or the output cannot be written.
         UsageError: a name is of nothing in the results.
-        ColumnError: the only tested source does not have the column; of several, a note says which do not.
     """
+    style = _style(output, style)
     report = gather(config, names, slice_by=slice_by, whole=style == "html")
     if style == "html":
         if explain:
@@ -109,6 +108,18 @@ def run(
     if output is not None:
         paper.write(output, table)
     return ReportResult(report, output, table)
+
+
+def _style(output: Path | None, style: Format | None) -> Format:
+    """The format: the one given, else that of the extension. Raises UsageError for a page of another extension."""
+    suffix = ".html" if output is None else output.suffix.lower()
+    found = style or _SUFFIXES.get(suffix)
+    if found is None or (found == "html" and _SUFFIXES.get(suffix) != "html"):
+        raise UsageError(
+            f"{output} is not the name of a page or a table",
+            hint=f"Known extensions: {', '.join(_SUFFIXES)}; --format md, latex or csv writes a table to any file.",
+        )
+    return found
 
 
 def show(result: ReportResult) -> None:
@@ -127,8 +138,6 @@ def gather(config: Config, names: Sequence[str] = (), *, slice_by: str | None = 
     notes: list[str] = []
     tests = latest_tests(config, names, notes)
     tested = _on_the_same_rows(tests)
-    if slice_by and whole and len(tested) == 1:
-        _column(config, tests[0], slice_by)  # nothing else could have the column
     groups = [_group(config, some, notes, slice_by=slice_by, whole=whole) for some in tested]
     data = _data_card(config, notes) if whole else None
     return Report(
@@ -162,12 +171,6 @@ def _group(config: Config, tests: list[TestResult], notes: list[str], *, slice_b
         notes.append(f"the newest {_MOST_MODELS} of {len(tests)} models are shown for {_title(tests[0])}")
         tests = tests[-_MOST_MODELS:]
     models, predictions = [], {}
-    values: dict[int, str] = {}
-    if slice_by and whole:
-        try:
-            values = _column(config, tests[0], slice_by)
-        except SenthyError as error:
-            notes.append(f"{_title(tests[0])}: no slices by {slice_by}: {error.message}")
     for test, name in zip(tests, _names(tests), strict=True):
         model = ModelFigures(
             name, test.scores, identifier(test), str(test.entry.get("created", "")), str(test.model_dir)
@@ -180,6 +183,7 @@ def _group(config: Config, tests: list[TestResult], notes: list[str], *, slice_b
             path = predictions_of(test)
             predictions[name] = read_predictions(path, test.labels)
             if whole:
+                values = _column_or_note(config, test, path, slice_by, notes) if slice_by else {}
                 _add_rows(model, path, predictions[name], values, kind=slice_by or "")
         except DataError as error:
             notes.append(f"{name}: {error.message}; no comparison, slices or mistakes of it")
@@ -213,11 +217,11 @@ def _seeds(test: TestResult) -> dict[str, Any]:
 def _warnings(test: TestResult) -> list[str]:
     found = []
     for words, rows in (
-        ("used to make mini", test.entry.get("seen_by_mini")),
-        ("trained on", (test.overlap or {}).get("rows")),
+        ("were used to make mini", test.entry.get("seen_by_mini")),
+        ("are in the training data", (test.overlap or {}).get("rows")),
     ):
         if isinstance(rows, int) and rows:
-            found.append(f"{words}: {rows:,} of these texts; the figures may be too high")
+            found.append(f"{rows:,} of these texts {words}, so the figures may be too high")
     return found
 
 
@@ -231,7 +235,10 @@ def _add_rows(
     right = predictions.predicted == predictions.labels
     worst: list[tuple[float, int, Mistake]] = []
     for place, row in enumerate(stream_predictions(path)):
-        membership.add(row.text, {kind: values[row.row]} if row.row in values else None)
+        own = {name: value for name, value in row.slices.items() if kind in ("", name)}
+        if row.row in values:
+            own[kind] = values[row.row]
+        membership.add(row.text, own)
         confidence[place] = row.score
         if not right[place]:
             entry = (row.score, -place, _mistake(row))
@@ -249,19 +256,21 @@ def _mistake(row: PredictedRow) -> Mistake:
     return Mistake(row.row, text, row.label, row.prediction, row.score)
 
 
-def _column(config: Config, test: TestResult, column: str) -> dict[int, str]:
-    """The value of each row of the tested source in a column. Raises ColumnError or SourceError."""
-    data = config.data
-    official = {"train": data.train_source, "valid": data.valid_source or data.train_source, "test": data.test_source}
-    spec = test.split if Path(test.split).suffix else official.get(test.split) or data.source
-    source = open_source(spec, data, offline=True)
-    name = named(source.columns, column, option="--slice-by", source=spec)
-    values: dict[int, str] = {}
-    for batch in source.batches([name]):
-        for row, value in zip(batch.rows, batch.columns[name], strict=True):
-            if value is not None:
-                values[int(row)] = sys.intern(str(value))
-    return values
+def _column_or_note(
+    config: Config, test: TestResult, predictions: Path, column: str, notes: list[str]
+) -> dict[int, str]:
+    """The value of each tested row in a column, unless the predictions have it; empty, with a note, if unknown."""
+    marks: dict[int, int] = {}
+    for row in stream_predictions(predictions):
+        if column in row.slices:
+            return {}
+        marks |= marks_of({row.row: row.text})
+    try:
+        return values_by_row(source_of(config.data, test.split), config.data, column, marks)
+    except SenthyError as error:
+        note = f"{_title(test)}: no slices by {column}: {error.message} (senthy test --slice-by keeps them)"
+        notes += [note] if note not in notes else []
+        return {}
 
 
 def _pairs(

@@ -585,6 +585,9 @@ class Test(Section):
     confidence: float = default(0.95, "Confidence level of the intervals.", gt=0.5, lt=1.0)
     resamples: int = default(2000, "Bootstrap resamples per interval.", ge=100, le=100_000)
     baseline: bool = default(True, "Also test TF-IDF + logistic regression on the same rows.")
+    slice_by: str | None = default(
+        None, "Column of the source whose values are kept with the predictions, for accuracy by value in reports."
+    )
 
 
 # --- all of it -------------------------------------------------------------------------------------------------------

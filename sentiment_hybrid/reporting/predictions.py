@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from sentiment_hybrid.files import atomic_file, written
 
 _FIXED = ("row", "text", "label", "prediction", "score")
 _BASELINE = "baseline"
+#: Before the name of a column of the source.
+_SLICE = "slice:"
 
 
 @dataclass(frozen=True)
@@ -29,13 +32,14 @@ class Predictions:
 
 @dataclass(frozen=True)
 class PredictedRow:
-    """One line of the file."""
+    """One line of the file; ``slices``: its values in columns of the source, by name."""
 
     row: int
     text: str
     label: str
     prediction: str
     score: float
+    slices: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_predictions(
@@ -47,14 +51,16 @@ def write_predictions(
     probabilities: np.ndarray,
     names: Sequence[str],
     baseline: np.ndarray | None = None,
+    slices: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> None:
-    """Write the file atomically; probabilities (N, C), ``baseline`` class indices (N,).
+    """Write the file atomically; probabilities (N, C), ``baseline`` class indices (N,), ``slices`` (N,) of each name.
 
     Raises:
         OutputError: the file cannot be written.
     """
     predicted = probabilities.argmax(axis=1)
     header = [*_FIXED, *(f"p_{name}" for name in names), *([_BASELINE] if baseline is not None else [])]
+    header += [f"{_SLICE}{name}" for name in slices]
     with (
         written(path, hint="Choose another directory: --set paths.results_dir=..."),
         atomic_file(path) as aside,
@@ -66,7 +72,8 @@ def write_predictions(
             chances = probabilities[place]
             line = [int(row), text, names[label], names[guess], f"{chances[guess]:.6f}"]
             line += [f"{chance:.6f}" for chance in chances]
-            writer.writerow(line if baseline is None else [*line, names[baseline[place]]])
+            line += [] if baseline is None else [names[baseline[place]]]
+            writer.writerow([*line, *(values[place] for values in slices.values())])
 
 
 def read_predictions(path: Path, names: Sequence[str]) -> Predictions:
@@ -101,9 +108,13 @@ def stream_predictions(path: Path) -> Iterator[PredictedRow]:
     try:
         with LONG_FIELDS, path.open(encoding="utf-8", newline="") as file:
             lines = csv.reader(file)
-            if next(lines, [])[: len(_FIXED)] != list(_FIXED):
+            header = next(lines, [])
+            if header[: len(_FIXED)] != list(_FIXED):
                 raise ValueError(f"its columns are not {', '.join(_FIXED)}")
-            for row, text, label, prediction, score, *_ in lines:
-                yield PredictedRow(int(row), text, label, prediction, float(score))
-    except (OSError, ValueError, csv.Error) as error:
+            places = {at: name.removeprefix(_SLICE) for at, name in enumerate(header) if name.startswith(_SLICE)}
+            for line in lines:
+                row, text, label, prediction, score = line[: len(_FIXED)]
+                slices = {name: line[at] for at, name in places.items() if line[at]}
+                yield PredictedRow(int(row), text, label, prediction, float(score), slices)
+    except (OSError, ValueError, IndexError, csv.Error) as error:
         raise DataError(f"{path} cannot be read: {error}", hint="Run `senthy test` again.") from error

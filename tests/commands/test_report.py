@@ -210,9 +210,65 @@ def test_without_results_it_says_what_to_do_first(tested: Project) -> None:
     assert "senthy train" in raised.value.hint
 
 
-def test_a_column_that_the_data_has_not_is_refused(tested: Project) -> None:
+def test_a_column_that_the_data_has_not_is_told_and_the_rest_is_shown(tested: Project) -> None:
+    content = report.gather(tested.config(), slice_by="airline")
+    assert sum("no slices by airline" in line for line in content.notes) == 1
+    assert all(model.slices for model in content.groups[0].models)
+
+
+def test_values_of_a_column_are_kept_with_a_test_and_outlive_a_change_of_the_source(
+    tested: Project, tmp_path: Path
+) -> None:
     with pytest.raises(ColumnError, match="airline"):
-        report.gather(tested.config(), slice_by="airline")
+        test_command.run(tested.config("test.slice_by=airline"), "linear")
+    rows = [("text", "label", "shop")]
+    rows += [(f"{word} day number {at}", label, f"shop {at % 2}") for at in range(40)
+             for word, label in (("good", "positive"), ("bad", "negative"))]  # fmt: skip
+    file = tmp_path / "shops.csv"
+    file.write_text("\n".join(map(",".join, rows)), encoding="utf-8")
+    test_command.run(tested.config("test.slice_by=shop"), "linear", data_file=file)
+
+    def shops() -> list[str]:
+        groups = report.gather(tested.config(), slice_by="shop").groups
+        return sorted(
+            one.name for group in groups for model in group.models for one in model.slices if one.kind == "shop"
+        )
+
+    assert shops() == ["shop 0", "shop 1"]
+    file.unlink()
+    assert shops() == ["shop 0", "shop 1"]
+    assert {one.kind for one in report.gather(tested.config()).groups[-1].models[0].slices} >= {"shop"}
+
+
+def test_a_source_that_has_changed_since_the_test_gives_no_slices(tested: Project, tmp_path: Path) -> None:
+    file = tmp_path / "shops.csv"
+    lines = [f"{word} day number {at},{label},a" for at in range(30) for word, label in (("good", "1"), ("bad", "0"))]
+    file.write_text("\n".join(["text,label,shop", *lines]), encoding="utf-8")
+    test_command.run(tested.config(), "linear", data_file=file)
+    file.write_text("\n".join(["text,label,shop", "another text,1,b", *lines[1:]]), encoding="utf-8")
+    content = report.gather(tested.config(), slice_by="shop")
+    assert any("has changed: 1 of 60 tested rows" in line for line in content.notes)
+
+
+def test_a_head_names_its_models(tested: Project) -> None:
+    assert [model.id for model in report.gather(tested.config(), ["linear"]).groups[0].models] == ids(tested)
+    with pytest.raises(UsageError) as caught:
+        report.gather(tested.config(), ["lstm"])
+    assert caught.value.hint.endswith(", linear.")
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("t.tex", "% "), ("t.md", "Test split"), ("t.csv", "data,"), ("t.html", "<!d")]
+)
+def test_the_extension_of_the_output_tells_the_format(tested: Project, tmp_path: Path, name: str, start: str) -> None:
+    report.run(tested.config(), output=tmp_path / name, explain=False)
+    assert (tmp_path / name).read_text(encoding="utf-8").startswith(start)
+
+
+def test_a_page_of_another_extension_is_refused(tested: Project, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"page.pdf is not the name of a page"):
+        report.run(tested.config(), output=tmp_path / "page.pdf")
+    report.run(tested.config(), output=tmp_path / "table.txt", style="md")
 
 
 def test_two_models_are_compared_on_the_same_rows_and_settings_that_differ_are_shown(
@@ -233,7 +289,7 @@ def test_two_models_are_compared_on_the_same_rows_and_settings_that_differ_are_s
 def test_what_cannot_be_compared_is_refused(tested: Project, other: str) -> None:
     first, second = ids(tested)
     if other == "same":
-        with pytest.raises(UsageError, match="or are one model"):
+        with pytest.raises(UsageError, match="are one model"):
             compare.run(tested.config(), first, first)
         return
     entries = entries_of(tested)

@@ -8,9 +8,11 @@ from typing import Any
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.engine.inference.predictor import model_directory
 from sentiment_hybrid.engine.inference.testing import TestResult
 from sentiment_hybrid.errors import DataError, OutputError, UsageError, count
 from sentiment_hybrid.files import sha256
+from sentiment_hybrid.heads import HEADS, ROBERTA
 from sentiment_hybrid.reporting.results import read_results
 
 
@@ -52,7 +54,10 @@ def _known(tests: Sequence[TestResult], names: Sequence[str]) -> bool:
     for name in names:
         if not any(_is_named(test, name) for test in tests):
             known = dict.fromkeys(identifier(test) for test in tests)
-            raise UsageError(f"no test results of {name}", hint=f"Use one of {', '.join(list(known)[-10:])}.")
+            heads = [head for head in HEADS if any(_is_named(test, head) for test in tests)]
+            raise UsageError(
+                f"no test results of {name}", hint=f"Use one of {', '.join([*list(known)[-10:], *heads])}."
+            )
     return bool(names)
 
 
@@ -69,9 +74,12 @@ def _run_of(test: TestResult) -> str:
 
 def _is_named(test: TestResult, name: str) -> bool:
     run_id = identifier(test)
-    return name in {run_id, test.model, str(test.entry["name"]), str(test.model_dir)} or (
-        "-" in name and run_id.startswith(name)
-    )
+    known = {run_id, test.model, str(test.entry["name"]), str(test.model_dir)}
+    if name in known or str(model_directory(name)) in known:
+        return True
+    if name in HEADS:  # its display name, whatever encoder it stands on
+        return test.model.partition("-")[0].removesuffix(ROBERTA) == HEADS[name].display_name.removesuffix(ROBERTA)
+    return "-" in name and run_id.startswith(name)
 
 
 def predictions_of(test: TestResult) -> Path:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from sentiment_hybrid.data.labelled import read_labelled
 from sentiment_hybrid.data.labels import finder
 from sentiment_hybrid.data.normalizers import from_id
 from sentiment_hybrid.data.ordering import in_proportion
+from sentiment_hybrid.data.slice_column import marks_of, source_of, values_by_row
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.splits import hash_raw
 from sentiment_hybrid.data.store import Examples, Split, Store, open_store
@@ -136,11 +138,12 @@ def evaluate(
         examples = own_texts(loaded, store, examples)
         original = _before_corrections(loaded, store, stored, tested)
         baseline = _baseline(config, loaded, store, examples) if store.labels == loaded.info.labels else None
+    slices = _slices(config, loaded, split, examples)
     seen = warn_if_seen_by_mini(loaded, examples)
     predicted = probabilities_of(config, loaded, examples, split=split, device=runtime.device)
     before = _score_original(config, loaded, examples, original, predicted[0], runtime.device)
     calibration = _calibrate(config, loaded, runtime.device) if split == "test" else None
-    described: dict[str, Any] = {"split": split, "data": store.source, "seen_by_mini": seen}
+    described: dict[str, Any] = {"split": split, "data": store.source, "seen_by_mini": seen, "slices": slices}
     described |= {"before_corrections": before, "calibration": calibration}
     return _measure(config, loaded, examples, predicted, baseline, tested, **described)
 
@@ -235,6 +238,7 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, runtime
         note(line)
     tested = _tested_labels(info.labels, np.unique(labelled.examples.labels), labelled.unknown)
     examples = _sample(labelled.examples, config)
+    slices = _slices(config, loaded, str(data_file), examples)
     if labelled.dropped:
         note("dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in labelled.dropped.items()))
     baseline, seen = None, []
@@ -259,8 +263,19 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, runtime
     predicted = probabilities_of(config, loaded, examples, split=name, device=runtime.device)
     return _measure(
         config, loaded, examples, predicted, baseline, tested, split=name, data=name, seen_by_mini=seen_by_mini,
-        overlap=overlap,
+        overlap=overlap, slices=slices,
     )  # fmt: skip
+
+
+def _slices(config: Config, loaded: LoadedModel, split: str, examples: Examples) -> dict[str, list[str]]:
+    """The values of the rows in ``test.slice_by``, by its name; raises as `values_by_row`."""
+    if (column := config.test.slice_by) is None:
+        return {}
+    rows = examples.rows.tolist()
+    marks = marks_of(dict(zip(rows, examples.raw or examples.texts, strict=True)))
+    spec, trained_on = source_of(config.data, split), loaded.info.text_column
+    values = values_by_row(spec, config.data, column, marks, trained_on=trained_on)
+    return {column: [values.get(row, "") for row in rows]}
 
 
 def _sample(examples: Examples, config: Config) -> Examples:
@@ -429,6 +444,7 @@ def _measure(
     split: str,
     data: str,
     seen_by_mini: int | None,
+    slices: Mapping[str, Sequence[str]],
     overlap: dict[str, Any] | None = None,
     before_corrections: dict[str, Any] | None = None,
     calibration: Calibration | None = None,
@@ -447,7 +463,9 @@ def _measure(
         baseline_scores = metrics.score(examples.labels, baseline, labels, **level)
         comparison = metrics.compare(examples.labels, probabilities.argmax(1), baseline.argmax(1), **level)
     name = split if split in ("train", "valid", "test") else _name_of_file(Path(split))
-    files = write_files(config, loaded, examples, probabilities, baseline, scores, name=name, data=data, labels=labels)
+    files = write_files(
+        config, loaded, examples, probabilities, baseline, scores, name=name, data=data, labels=labels, slices=slices
+    )
     entry = {
         "split": split,
         "rows": len(examples.labels),
@@ -597,6 +615,7 @@ def write_files(
     name: str,
     data: str,
     labels: tuple[str, ...],
+    slices: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> dict[str, Path]:
     """Write predictions and figures of a model into its own folder.
 
@@ -614,6 +633,7 @@ def write_files(
         probabilities=probabilities,
         names=labels,
         baseline=None if baseline is None else baseline.argmax(1),
+        slices=slices,
     )
     of = {"data": data, "rows": count(scores.rows, f"{_KINDS.get(name, '')}text"), "encoder": info.encoder_name}
     title = titled(f"{info.display_name}: confusion matrix", **of)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,11 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    filters: dict[str, Callable[..., str]] = {
         "points": points, "share": share, "plain": plain, "p": p_value, "interval": interval, "difference": difference,
+        "date": date,
     }  # fmt: skip
+    environment.filters |= filters
     script = environment.loader.get_source(environment, "report.js")[0]  # type: ignore[union-attr]
     return environment.get_template("report.html").render(
         report=report,
@@ -72,7 +75,7 @@ def points(value: float | None) -> str:
 
 def share(value: float) -> str:
     """``82.4 %``."""
-    return f"{points(value)} %"
+    return f"{points(value)}\N{NO-BREAK SPACE}%"
 
 
 def interval(figure: Any) -> str:
@@ -95,6 +98,14 @@ def plain(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def date(moment: str) -> str:
+    """``2026-11-29 11:47 UTC`` of a moment as files have it; the text itself if it is none."""
+    try:
+        return datetime.fromisoformat(moment).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except ValueError:
+        return moment
 
 
 # --- charts
