@@ -35,3 +35,13 @@ def int8_engine() -> str | None:
     has_product = hasattr(torch.ops.quantized, "linear_dynamic")
     there = [engine for engine in _ENGINES if engine in torch.backends.quantized.supported_engines]
     return there[0] if has_product and there else None
+
+
+def kernel_size(size: int, *, least: int, most: int) -> int:
+    """The size to which ``size`` rows are padded: a multiple of a power of two from ``least`` to ``most``, about an
+    eighth of them.
+
+    oneDNN caches the kernels of the last 1,024 sizes that it has seen, so memory would grow with each new one.
+    """
+    step = min(most, max(least, (1 << size.bit_length()) >> 3))
+    return -(-size // step) * step

@@ -74,3 +74,18 @@ def test_an_lstm_starts_by_remembering_and_a_gru_without_any_bias(recurrence):
         if len(gates) == 4:
             expected[1] = 1.0
         assert torch.equal(gates, expected), name
+
+
+def test_inference_gives_the_same_states_with_few_sizes_of_kernels(monkeypatch):
+    """A size of its own for every batch would fill the memory of a server with kernels."""
+    torch.manual_seed(0)
+    recurrence = PackedRecurrence("lstm", 6, hidden=5).eval()
+    used, lstm = set(), torch.lstm
+    monkeypatch.setattr(torch, "lstm", lambda states, *rest: used.add(states.shape[:2]) or lstm(states, *rest))
+    for rows, tokens in [(1, 1), (3, 5), (9, 4), (2, 40), *((rows, 2048 // rows) for rows in range(20, 200, 3))]:
+        states, lengths = torch.randn(rows, tokens, 6), torch.randint(0, tokens + 1, (rows,))
+        with torch.inference_mode():
+            found = recurrence(states, lengths)
+        torch.testing.assert_close(found, recurrence._packed(states, lengths.clamp(min=1)), rtol=1e-4, atol=1e-5)
+    assert len({rows for rows, _ in used}) <= 20
+    assert {tokens for _, tokens in used} <= {4, 8, 12, 16}
