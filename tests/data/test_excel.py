@@ -128,3 +128,10 @@ def test_without_the_extra_one_sentence_says_what_to_install(tmp_path: Path, mon
     with pytest.raises(SourceError, match="needs one more package") as caught:
         read(path)
     assert 'pip install "sentiment-hybrid[excel]"' in caught.value.hint
+
+
+def test_the_size_of_a_sheet_says_how_many_rows_there_are(tmp_path):
+    rows = [["text"], *([f"text {number}"] for number in range(50))]
+    source = open_source(str(write_xlsx(tmp_path / "many.xlsx", {"Tweets": rows})), Data())
+    assert [source.total for _ in source.batches(size=20)] == [50.0] * 3
+    assert source.total == 50

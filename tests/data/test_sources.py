@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiment_hybrid.config.schema import Data
-from sentiment_hybrid.data.sources import Source, open_source, open_stream, rows_in
+from sentiment_hybrid.data.sources import LiveStream, Source, open_source, open_stream, rows_in
 from sentiment_hybrid.data.sources import sqlite as sqlite_source
 from sentiment_hybrid.errors import ColumnError, SenthyError, SourceError
 
@@ -590,3 +590,13 @@ def test_no_flipped_bit_of_a_parquet_file_with_checksums_loses_or_changes_a_text
             continue
         assert found == texts, at
     assert other > 20
+
+
+@pytest.mark.parametrize("live", [False, True], ids=["to a file", "as they arrive"])
+def test_a_file_on_standard_input_has_a_total(tmp_path: Path, live: bool) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text\n" + "".join(f"text number {number}\n" for number in range(20_000)))
+    with path.open("rb") as file:
+        source = open_stream(LiveStream(file) if live else file, Data(), kind="csv")
+        told = [source.total for _ in source.batches(size=4000)]
+    assert all(isinstance(total, float) and abs(total - 20_000) < 3000 for total in told[:-1]), told

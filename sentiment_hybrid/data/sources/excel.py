@@ -28,6 +28,7 @@ class ExcelSource(FileSource):
         self.sheet = self._find(table)
         self.name = f"{self.name}:{self.sheet}"
         self._columns: list[str] | None = None
+        self._below_header = 0
 
     def place(self, row: int) -> str:
         """The row's number below the header, empty rows not counted."""
@@ -77,12 +78,17 @@ class ExcelSource(FileSource):
             self._columns = without_repeats(names, self.name)
         return self._columns
 
+    def _estimated(self, given: int) -> float:
+        return float(max(given, self._below_header))  # fewer where rows are empty
+
     def _tables(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
         names = self.columns
         places = [names.index(name) for name in columns]
         first = 1
         with self._workbook() as workbook:
-            rows = itertools.islice(_filled(workbook.get_sheet_by_name(self.sheet)), 1, None)
+            sheet = workbook.get_sheet_by_name(self.sheet)
+            self._below_header = sheet.height - 1
+            rows = itertools.islice(_filled(sheet), 1, None)
             while some := list(itertools.islice(rows, size)):
                 batch = Batch(
                     range(first, first + len(some)),

@@ -18,6 +18,7 @@ class LiveStream(io.RawIOBase):
     def __init__(self, stream: BinaryIO) -> None:
         self._stream: Any = stream
         self._block, self._at = b"", 0
+        self._fetched = 0
         self._ended = False
         try:
             self._number: int | None = stream.fileno()
@@ -28,6 +29,14 @@ class LiveStream(io.RawIOBase):
     def readable(self) -> bool:
         """Always true."""
         return True
+
+    def fileno(self) -> int:
+        """Of the stream: where that is a file, its size says how many rows there are."""
+        return int(self._stream.fileno())
+
+    def tell(self) -> int:
+        """Bytes that were taken from the stream."""
+        return self._fetched
 
     def peek(self, size: int) -> bytes:
         """The next bytes without reading them: at least one unless the stream has ended."""
@@ -58,4 +67,5 @@ class LiveStream(io.RawIOBase):
     def _fetch(self) -> None:
         block = self._stream.read1(_BLOCK)
         self._ended = not block
+        self._fetched += len(block)
         self._block, self._at = self._block[self._at :] + block, 0
