@@ -447,6 +447,27 @@ def explain(
     console.as_json(result.to_dict()) if as_json else commands.explain.show(result, top=top)
 
 
+@command(app, "serving", runtime=("encoder",))
+def serve(
+    call: Call,
+    *,
+    head: str | None = _TRAINED_MODEL,
+    model_dir: Path | None = _MODEL_PATH,
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] | None = _PRECISION,
+    backend: Literal["torch", "onnx"] | None = _BACKEND,
+) -> None:
+    """Answer requests over HTTP with one model, and show a page for people. Ctrl-C or SIGTERM stops it.
+
+    Examples:
+        senthy serve --load-model-path mini
+        senthy serve --model han --host 0.0.0.0 --token-file token.txt
+    """
+    request = commands.serve.Request(
+        call.config(), model_dir=model_dir, head=head, precision=precision, backend=backend or "auto"
+    )
+    commands.serve.run(request, call.runtime)
+
+
 _REVIEWED = typer.Argument(metavar="FILE", help="What predict --review wrote, with its column label filled in.")
 
 

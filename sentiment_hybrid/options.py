@@ -170,6 +170,7 @@ _PANELS = {
     | _keys("finetune", "sample_size trainable_layers layer_decay")
     | _FIGURES,
     "testing": _keys("test", "sample_size slice_by") | _FIGURES,
+    "serving": _keys("serve", "host port token_file"),
     "each model": _TRAIN | _HPO | _FIGURES,
 }
 

@@ -37,6 +37,9 @@ HEAVY = (
     "sqlalchemy",
     "huggingface_hub",
     "tokenizers",
+    "fastapi",
+    "uvicorn",
+    "prometheus_client",
 )
 
 
@@ -79,6 +82,7 @@ def test_an_error_in_the_configuration_is_told_before_anything_heavy_is_loaded()
     commands = [
         *(["data"], ["train"], ["optimize"], ["pretrain"], ["test"], ["run-all"], ["predict", "good"], ["export"]),
         *(["finetune", "--finetune-data-path", "x.csv"], ["bench"], ["fetch"], ["info"], ["cache", "info"]),
+        ["serve"],
     ]
     code = f"""
 from sentiment_hybrid import cli
@@ -136,7 +140,7 @@ def test_no_ignore_pattern_can_drop_a_package_from_the_wheel() -> None:
 #: Name on the package index -> name to import, where they differ.
 MODULES = {
     "scikit-learn": "sklearn", "pyyaml": "yaml", "huggingface-hub": "huggingface_hub",
-    "python-calamine": "python_calamine",
+    "python-calamine": "python_calamine", "prometheus-client": "prometheus_client",
 }  # fmt: skip
 
 
@@ -149,6 +153,7 @@ def dependencies() -> dict[str, str]:
         ("dependencies", project["dependencies"]),
         ("onnx", project["optional-dependencies"]["onnx"]),
         ("excel", project["optional-dependencies"]["excel"]),
+        ("serve", project["optional-dependencies"]["serve"]),
     ):
         block = text.split(f"\n{name} = [", 1)[1].split("\n]", 1)[0]
         lines = re.findall(r'^\s*"([\w-]+)[^"]*",\s*# (.+)$', block, re.M)

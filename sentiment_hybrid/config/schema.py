@@ -521,7 +521,7 @@ class Distill(Section):
         return self
 
 
-# --- pretraining, fine-tuning, testing -------------------------------------------------------------------------------
+# --- pretraining, fine-tuning, testing, serving ----------------------------------------------------------------------
 
 
 class Pretrain(Optimization):
@@ -590,6 +590,36 @@ class Test(Section):
     )
 
 
+class Serve(Section):
+    """The HTTP service (`senthy serve`)."""
+
+    host: str = default("127.0.0.1", "Address to listen on; beyond this machine, a token is required.", min_length=1)
+    port: int = default(8000, "Port to listen on; 0 is any free one.", ge=0, le=65_535)
+    token_file: HomePath | None = default(
+        None, "File with the token that requests must carry; the variable SENTHY_TOKEN is an alternative."
+    )
+    batch_wait_ms: float = default(2.0, "How long a batch waits for more requests under load.", ge=0.0, le=1000.0)
+    max_waiting: int = default(5000, "Texts that may wait for an answer; further requests get 429.", ge=1, le=10**7)
+    max_texts: int = default(1000, "Texts per request.", ge=1, le=10**6)
+    max_text_bytes: int = default(100_000, "Size of a text in UTF-8 bytes.", ge=1, le=50_000_000)
+    max_body_bytes: int = default(4_000_000, "Size of the body of a request.", ge=100, le=10**9)
+    max_explained_texts: int = default(32, "Texts per request with explanations.", ge=1, le=10**4)
+    max_explained_bytes: int = default(2000, "Size of a text that is explained.", ge=1, le=100_000)
+    timeout: float = default(
+        30.0, "Seconds in which a request is received, and in which it is answered.", gt=0, le=3600
+    )
+    stop_timeout: float = default(30.0, "Seconds that a stop waits for the requests in progress.", gt=0, le=3600)
+    reload_seconds: float | None = default(
+        2.0, "How often to look for a newly published model; null: never.", ge=0.05, le=86_400
+    )
+
+    @model_validator(mode="after")
+    def _limits_agree(self) -> Serve:
+        if self.max_texts > self.max_waiting:
+            raise ValueError(f"max_texts ({self.max_texts}) must not exceed max_waiting ({self.max_waiting})")
+        return self
+
+
 # --- all of it -------------------------------------------------------------------------------------------------------
 
 #: The name of joint training, wherever a model is named.
@@ -623,6 +653,7 @@ class Config(_WithModels):
     pretrain: Pretrain = default(Pretrain(), "Pretraining of an encoder.")
     finetune: Finetune = default(Finetune(), "Fine-tuning.")
     test: Test = default(Test(), "Testing.")
+    serve: Serve = default(Serve(), "The HTTP service.")
 
     def model(self, name: str) -> Model:
         """The section of one model. Raises KeyError for a name that is not in MODEL_NAMES."""

@@ -300,10 +300,8 @@ class Predictor:
         ``progress`` is called with the number of distinct texts that are done.
         """
         tokenized, labels = prepared.tokenized, len(self.labels)
-        full = self.info.max_length * self.info.max_windows
-        cut = (tokenized.lengths == full) & (tokenized.truncated > 0)  # (M,)
         self.empty += prepared.size - len(prepared.rows)
-        self.truncated += int((cut[prepared.places] | prepared.shortened).sum())
+        self.truncated += int(self.is_cut(prepared).sum())
         result = np.full((prepared.size, labels), np.nan, dtype=np.float32)
         if not len(tokenized):
             return result
@@ -324,6 +322,15 @@ class Predictor:
         if labels < found.shape[1]:
             found = among(found, self._answers)
         result[prepared.rows] = found[prepared.places]
+        return result
+
+    def is_cut(self, prepared: Prepared) -> np.ndarray:
+        """Which texts are longer than the model or ``max_text_bytes`` reads, (N,) bool."""
+        tokenized = prepared.tokenized
+        full = self.info.max_length * self.info.max_windows
+        cut = (tokenized.lengths == full) & (tokenized.truncated > 0)  # (M,)
+        result = np.zeros(prepared.size, dtype=bool)
+        result[prepared.rows] = cut[prepared.places] | prepared.shortened
         return result
 
     def predict_frame(

@@ -1,0 +1,273 @@
+"""The application: /predict, /models, /health, /ready, /metrics, and the page."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from sentiment_hybrid.config.schema import Serve
+from sentiment_hybrid.serving.batching import Batcher, Job, Observer
+from sentiment_hybrid.serving.gate import CLIENT_GONE, Application, ClientGone, Gate
+from sentiment_hybrid.serving.metrics import CONTENT_TYPE, Metrics
+from sentiment_hybrid.serving.model import Options, ServedModel
+from sentiment_hybrid.serving.problems import Problem
+from sentiment_hybrid.serving.schema import Failure, Health, Models, PredictRequest, PredictResponse
+
+#: Seconds between two looks whether a client still waits.
+_LOOK = 0.5
+#: What a request may hold.
+_LIMITS = ("max_texts", "max_text_bytes", "max_body_bytes", "max_explained_texts", "max_explained_bytes")
+_PAGE = {
+    "/": ("index.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+}
+_REFUSALS = {
+    400: "The body is not JSON.",
+    401: "The token is missing or wrong.",
+    408: "The body did not arrive in time.",
+    413: "Too many or too long texts.",
+    415: "The body is not declared as JSON.",
+    422: "The request does not fit the schema or the model.",
+    429: "Too many texts are waiting; see Retry-After.",
+    503: "The service is stopping, or did not answer in time.",
+}
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Responses other than the expected one, for the OpenAPI document."""
+    return {status: {"model": Failure, "description": _REFUSALS[status]} for status in statuses}
+
+
+_SEE = "GET /openapi.json describes requests."
+
+
+class Service:
+    """The parts of a running service: a model in a batcher, metrics, and the ASGI application on them.
+
+    Args:
+        model: what answers.
+        settings: limits.
+        token: what requests must carry; None is nothing.
+        observer: is told about failures.
+    """
+
+    def __init__(self, model: ServedModel, settings: Serve, *, token: str | None = None, observer: Observer) -> None:
+        self.settings = settings
+        self.metrics = Metrics(lambda: self.batcher.waiting)
+        self.batcher = Batcher(
+            model,
+            wait=settings.batch_wait_ms / 1000.0,
+            limit=settings.max_waiting,
+            observer=Observer(self.metrics.batch, observer.failed),
+        )
+        self.metrics.model(model.id, model.predictor.info.head)
+        self.application: Application = Gate(
+            _routes(self, token is not None),
+            self.metrics,
+            token=token,
+            max_body=settings.max_body_bytes,
+            timeout=settings.timeout,
+        )
+
+    def replace(self, model: ServedModel) -> None:
+        """Answer further requests with another model; those that have begun keep theirs."""
+        self.batcher.model = model
+        self.metrics.model(model.id, model.predictor.info.head)
+
+    # --- /predict
+
+    async def predict(self, asked: PredictRequest, request: Request) -> Response:
+        """Check the limits, wait for the answer, and notice when the client has gone or the time is over."""
+        texts = [asked.texts] if isinstance(asked.texts, str) else asked.texts
+        request.scope["facts"]["texts"] = len(texts)
+        options = Options(None if asked.labels is None else tuple(asked.labels), asked.abstain_below, asked.explain)
+        self._check_size(texts, explain=options.explain)
+        job = self.batcher.submit(texts, options)
+        try:
+            return Response(await self._answer(job, request), media_type="application/json")
+        finally:
+            job.answer.cancel()
+
+    def _check_size(self, texts: Sequence[str | None], *, explain: bool) -> None:
+        settings = self.settings
+        most = min(settings.max_texts, settings.max_explained_texts) if explain else settings.max_texts
+        longest = min(settings.max_text_bytes, settings.max_explained_bytes) if explain else settings.max_text_bytes
+        what = " with explanations" if explain else ""
+        if len(texts) > most:
+            raise Problem(
+                413,
+                f"{len(texts):,} texts in one request{what}; at most {most:,} are allowed",
+                hint="Send several requests.",
+            )
+        for place, text in enumerate(texts, 1):
+            if text is not None and (size := _bytes(text, longest)) > longest:
+                raise Problem(
+                    413, f"text {place:,} has {size:,} bytes; at most {longest:,} are allowed{what}", hint="Shorten it."
+                )
+
+    async def _answer(self, job: Job, request: Request) -> bytes:
+        until = time.monotonic() + self.settings.timeout
+        while (left := until - time.monotonic()) > 0:
+            done, _ = await asyncio.wait((job.answer,), timeout=min(left, _LOOK))
+            if done:
+                return job.answer.result()
+            if await request.is_disconnected():
+                raise ClientGone
+        raise Problem(
+            503, f"not answered within {self.settings.timeout:g} s", hint="Send fewer texts, or try again later.",
+            retry_after=self.batcher.retry_after(),
+        )  # fmt: skip
+
+
+def _bytes(text: str, longest: int) -> int:
+    """The size of a text; characters alone decide where they can."""
+    return len(text) if text.isascii() or len(text) > longest else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _routes(service: Service, needs_token: bool) -> FastAPI:
+    app = FastAPI(
+        title="senthy",
+        version=version("sentiment-hybrid"),
+        summary="Sentiment of short texts",
+        description=_description(service.settings),
+        docs_url=None,  # these pages load scripts from elsewhere
+        redoc_url=None,
+    )
+    _add_predict(app, service)
+    _add_state(app, service)
+    for path, (name, kind) in _PAGE.items():
+        _add_file(app, path, files("sentiment_hybrid.serving").joinpath("page", name).read_bytes(), kind)
+    _add_errors(app)
+    if needs_token:
+        _declare_token(app)
+    return app
+
+
+def _description(settings: Serve) -> str:
+    limits = {name: f"{getattr(settings, name):,}" for name in _LIMITS}
+    return (
+        f"Up to {limits['max_texts']} texts of {limits['max_text_bytes']} bytes per request, "
+        f"{limits['max_explained_texts']} of {limits['max_explained_bytes']} bytes with explanations, in a body of "
+        f"up to {limits['max_body_bytes']} bytes."
+    )
+
+
+def _add_predict(app: FastAPI, service: Service) -> None:
+    @app.post(
+        "/predict",
+        summary="Label one text or several",
+        response_model=None,
+        responses={200: {"model": PredictResponse}, **responses(400, 401, 408, 413, 415, 422, 429, 503)},
+    )
+    async def predict(asked: PredictRequest, request: Request) -> Response:
+        return await service.predict(asked, request)
+
+
+def _add_state(app: FastAPI, service: Service) -> None:
+    @app.get("/models", summary="The model in use", responses=responses(401))
+    async def models() -> Models:
+        limits = {name: getattr(service.settings, name) for name in _LIMITS}
+        return Models.model_validate({"models": [service.batcher.model.describe()], "limits": limits})
+
+    @app.get("/health", summary="Whether the process runs")
+    async def health() -> Health:
+        return Health(status="ok")
+
+    @app.get("/ready", summary="Whether requests are accepted", responses=responses(503))
+    async def ready() -> Health:
+        if not service.batcher.alive:
+            raise Problem(503, "the service is stopping", retry_after=5)
+        return Health(status="ready")
+
+    @app.get("/metrics", summary="Metrics for Prometheus", response_class=Response, responses=responses(401))
+    async def metrics() -> Response:
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+
+
+def _add_file(app: FastAPI, path: str, content: bytes, kind: str) -> None:
+    @app.get(path, include_in_schema=False)
+    async def file() -> Response:
+        return Response(content, media_type=kind)
+
+
+def _add_errors(app: FastAPI) -> None:
+    """Every error has the same form."""
+
+    @app.exception_handler(Problem)
+    async def problem(request: Request, error: Problem) -> Response:
+        return error.response(request.scope["request_id"])
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return await problem(request, _invalid(error, request))
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 400:
+            return await problem(request, _not_json())
+        response = await problem(request, Problem(error.status_code, str(error.detail).lower(), hint=_SEE))
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(ClientGone)
+    async def gone(request: Request, error: ClientGone) -> Response:
+        return Response(status_code=CLIENT_GONE)
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:  # raised once more, for the gate to log
+        hint = "The log of the service has the details."
+        return await problem(request, Problem(500, "internal error", hint=hint))
+
+
+def _not_json() -> Problem:
+    return Problem(400, "the body is not JSON in UTF-8", hint='Send {"texts": ["not bad at all :)"]}.')
+
+
+def _invalid(error: RequestValidationError, request: Request) -> Problem:
+    kind = request.headers.get("content-type", "")
+    found = error.errors()
+    if any(one["type"] == "json_invalid" for one in found):
+        return _not_json()
+    if "json" not in kind.lower():
+        return Problem(415, f"the content type is {kind or 'missing'!r}", hint="Send Content-Type: application/json.")
+    # Of a value that fits no branch of a union, the deepest branch is the one that was meant.
+    deepest = max(found, key=lambda one: len(one["loc"]))
+    alike = [one for one in found if _place(one) == _place(deepest)]
+    said = " or ".join(dict.fromkeys(one["msg"].removeprefix("Input should be ") for one in alike))
+    must = "should be " if deepest["msg"].startswith("Input should be ") else ""
+    return Problem(422, f"{_place(deepest)}: {must}{said[:1].lower()}{said[1:]}", hint=_SEE)
+
+
+def _place(error: Any) -> str:
+    """Where in a request an error is: ``texts.0``."""
+    return ".".join(str(part) for part in error["loc"][1:] if not _is_branch(part)) or "the body"
+
+
+def _is_branch(part: object) -> bool:
+    """Whether a part of a location names a branch of a union, which is no part of the request."""
+    return isinstance(part, str) and (part == "str" or "[" in part)
+
+
+def _declare_token(app: FastAPI) -> None:
+    """Say in the OpenAPI document that requests carry a token."""
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = make()
+        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"token": []}]
+        for path in ("/health", "/ready"):
+            document["paths"][path]["get"]["security"] = []
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,281 @@
+"""Micro-batches: the requests that wait are computed together, in rounds, by the one thread that uses the model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sentiment_hybrid.errors import SenthyError
+from sentiment_hybrid.serving.model import Options, ServedModel
+from sentiment_hybrid.serving.problems import Problem
+
+#: Seconds that a round should take: a request that has just missed one waits for so long.
+_ROUND = 0.05
+#: What a text costs beside its characters, in characters.
+_PER_TEXT = 30
+#: Characters per second before anything has been measured, and the weight of a new measurement.
+_FIRST_RATE, _NEW = 20_000.0, 0.2
+#: Longest time that a client is asked to stay away, in seconds.
+_LONGEST_RETRY = 60
+
+
+@dataclass(eq=False)
+class Job:
+    """The texts of one request. The event loop owns ``answer``; the rest is the worker's once it has been submitted.
+
+    ``answer`` receives the body of the response, as JSON.
+    """
+
+    texts: Sequence[str | None]
+    options: Options
+    answer: asyncio.Future[bytes]
+    model: ServedModel | None = None
+    rows: list[np.ndarray] = field(default_factory=list)  # each (n, C)
+    cut: list[np.ndarray] = field(default_factory=list)  # each (n,)
+    taken: int = 0
+    explanations: list[dict[str, Any] | None] = field(default_factory=list)
+    dropped: bool = False
+
+    @property
+    def explaining(self) -> bool:
+        """Whether its labels are known, and the words behind them are missing."""
+        return self.options.explain and self.taken == len(self.texts)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing."""
+        return self.taken == len(self.texts) and len(self.explanations) == len(self.texts) * self.options.explain
+
+    def take(self, budget: float) -> tuple[Sequence[str | None], float]:
+        """The next texts, as many as fit but one at least, and their weight."""
+        start, weight = self.taken, 0.0
+        while self.taken < len(self.texts) and (self.taken == start or weight < budget):
+            weight += _PER_TEXT + len(self.texts[self.taken] or "")
+            self.taken += 1
+        return self.texts[start : self.taken], weight
+
+
+@dataclass(frozen=True)
+class Observer:
+    """What is told about rounds: texts and seconds of each, and errors that are nobody's fault but ours."""
+
+    round: Callable[[int, float], object] = lambda texts, seconds: None
+    failed: Callable[[BaseException], object] = lambda error: None
+
+
+class Batcher:
+    """A bounded queue of requests, and the thread that answers them.
+
+    A round takes texts of all requests that wait, in turn, so that a large request does not hold up small ones. Within
+    a round, texts are packed by length. A request is answered by one model, even if that is replaced meanwhile.
+
+    Args:
+        model: answers; assign another one to replace it.
+        wait: seconds that a round waits for more requests, if the last one had several.
+        limit: texts that may wait.
+        observer: is told about rounds.
+    """
+
+    def __init__(self, model: ServedModel, *, wait: float, limit: int, observer: Observer = Observer()) -> None:
+        self.model = model
+        #: Texts that wait for their answer; changed by the event loop alone.
+        self.waiting = 0
+        self._wait, self._limit, self._observer = wait, limit, observer
+        self._jobs: deque[Job] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._rate, self._last = _FIRST_RATE, 1
+        self._thread = threading.Thread(target=self._run, name="senthy-model", daemon=True)
+
+    # --- the event loop's side
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread answers requests."""
+        return self._thread.is_alive() and not self._closing
+
+    def submit(self, texts: Sequence[str | None], options: Options) -> Job:
+        """Put texts into the queue. Raises Problem 429 if too many wait already, 503 once it is closing."""
+        if not self.alive:
+            raise Problem(503, "the service is stopping", retry_after=5)
+        if self.waiting + len(texts) > self._limit:
+            raise Problem(
+                429,
+                f"{self.waiting:,} texts are waiting, and at most {self._limit:,} may",
+                hint="Send the same request again after the time in Retry-After.",
+                retry_after=self.retry_after(),
+            )
+        job = Job(texts, options, asyncio.get_running_loop().create_future())
+        self.waiting += len(texts)
+        job.answer.add_done_callback(lambda _: self._forget(job))
+        with self._changed:
+            self._jobs.append(job)
+            self._changed.notify()
+        return job
+
+    def _forget(self, job: Job) -> None:
+        self.waiting -= len(job.texts)
+        job.dropped = True  # where it was cancelled, nothing more is computed for it
+
+    def retry_after(self) -> int:
+        """Seconds until about half of what waits is answered."""
+        seconds = self.waiting * 2 * _PER_TEXT / self._rate
+        return min(_LONGEST_RETRY, max(1, math.ceil(seconds / 2)))
+
+    def close(self) -> None:
+        """Answer what waits, and end the thread."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    # --- the thread
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._jobs and not self._closing:
+                    self._changed.wait()
+                if not self._jobs:
+                    return
+                self._gather()
+                pieces = self._take()
+            if pieces:
+                self._round(pieces)
+
+    def _gather(self) -> None:
+        """Wait a little for as many requests as the last round had: clients that it answered are about to return."""
+        until = time.monotonic() + self._wait
+        while self._last > 1 and len(self._jobs) < self._last and not self._closing:
+            if (left := until - time.monotonic()) <= 0 or not self._changed.wait(left):
+                return
+
+    def _take(self) -> list[tuple[Job, Sequence[str | None], float]]:
+        """The texts of the next round with their requests; what is left of these goes to the end of the queue.
+
+        A request that waits for an explanation, one text at a time, has a round of its own.
+        """
+        jobs = [job for job in self._jobs if not job.dropped]
+        for job in jobs:
+            job.model = job.model or self.model
+        self._jobs.clear()
+        if not jobs:
+            return []
+        first = jobs[0]
+        share = self._rate * _ROUND / len(jobs)
+        chosen = [first] if first.explaining else [j for j in jobs if j.model is first.model and not j.explaining]
+        pieces = [(job, *(((), 0.0) if job.explaining else job.take(share))) for job in chosen]
+        taken = set(map(id, chosen))
+        self._jobs.extend(job for job in jobs if id(job) not in taken)
+        self._last = len(chosen)
+        return pieces
+
+    def _round(self, pieces: list[tuple[Job, Sequence[str | None], float]]) -> None:
+        """Compute texts, and answer the requests that are complete; the others return to the queue."""
+        started = time.perf_counter()
+        pieces = [piece for piece in pieces if self._accepted(piece[0])]
+        if not pieces:
+            return
+        self._guarded(self._label if pieces[0][1] else self._explain, pieces)
+        seconds = time.perf_counter() - started
+        if weight := sum(weight for _, _, weight in pieces):
+            self._rate += _NEW * (weight / seconds - self._rate)
+            self._observer.round(sum(len(texts) for _, texts, _ in pieces), seconds)
+        open_ = [job for job, _, _ in pieces if not job.dropped]
+        self._deliver([(job, self._body(job)) for job in open_ if job.complete])
+        with self._changed:
+            self._jobs.extend(job for job in open_ if not job.complete)
+
+    def _accepted(self, job: Job) -> bool:
+        """Whether the model can do what a request asks for; if not, it is answered with the reason."""
+        if job.rows:
+            return True
+        assert job.model is not None
+        try:
+            job.model.check(job.options)
+        except SenthyError as error:
+            self._refuse(job, Problem(422, error.message, hint=error.hint))
+            return False
+        return True
+
+    def _refuse(self, job: Job, problem: Problem) -> None:
+        job.dropped = True
+        self._deliver([(job, problem)])
+
+    def _guarded(self, work: Callable[[list[Any]], None], pieces: list[Any]) -> None:
+        """Do the work; if it fails for several requests together, for each alone, so that one cannot fail others."""
+        try:
+            work(pieces)
+        except Exception as error:  # noqa: BLE001 - the thread must survive whatever a text or a library does
+            if len(pieces) > 1:
+                for piece in pieces:
+                    self._guarded(work, [piece])
+                return
+            self._refuse(pieces[0][0], self._told(error))
+
+    def _told(self, error: Exception) -> Problem:
+        self._observer.failed(error)
+        if isinstance(error, MemoryError):
+            return Problem(503, "out of memory", hint="Send fewer or shorter texts.", retry_after=5)
+        return Problem(500, "the model failed on this request", hint="The log of the service has the details.")
+
+    def _label(self, pieces: list[tuple[Job, Sequence[str | None], float]]) -> None:
+        model = pieces[0][0].model
+        assert model is not None
+        rows, cut = model.probabilities([text for _, texts, _ in pieces for text in texts])
+        start = 0
+        for job, texts, _ in pieces:
+            job.rows.append(rows[start : start + len(texts)])
+            job.cut.append(cut[start : start + len(texts)])
+            start += len(texts)
+
+    def _explain(self, pieces: list[tuple[Job, Sequence[str | None], float]]) -> None:
+        job = pieces[0][0]
+        assert job.model is not None
+        at = len(job.explanations)
+        row = np.concatenate(job.rows)[at]
+        job.explanations.append(job.model.explanation(job.texts[at], row, job.options))
+
+    def _body(self, job: Job) -> bytes | Problem:
+        """The response to a request whose texts are all computed."""
+        assert job.model is not None
+        try:
+            answers = job.model.answers(np.concatenate(job.rows), np.concatenate(job.cut), job.options)
+            if job.options.explain:
+                answers = [{**one, "explanation": why} for one, why in zip(answers, job.explanations, strict=True)]
+            document = {"model": job.model.id, "predictions": answers}
+            return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+        except Exception as error:  # noqa: BLE001 - as in _guarded
+            return self._told(error)
+
+    def _deliver(self, results: list[tuple[Job, bytes | Problem]]) -> None:
+        if not results:
+            return
+        try:
+            results[0][0].answer.get_loop().call_soon_threadsafe(_hand_over, results)
+        except RuntimeError:  # the loop was stopped by force: nobody waits any more
+            return
+
+
+def _hand_over(results: list[tuple[Job, bytes | Problem]]) -> None:
+    for job, result in results:
+        if job.answer.done():
+            continue
+        if isinstance(result, Problem):
+            job.answer.set_exception(result)
+        else:
+            job.answer.set_result(result)

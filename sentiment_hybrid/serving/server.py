@@ -1,0 +1,214 @@
+"""Runs the service on a socket: bound before the model is loaded, stopped by a signal once all is answered."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from sentiment_hybrid.config.schema import Serve
+from sentiment_hybrid.engine.inference.predictor import Predictor
+from sentiment_hybrid.errors import UsageError
+from sentiment_hybrid.files import reason
+from sentiment_hybrid.runtime import stop_signals
+from sentiment_hybrid.serving import log
+from sentiment_hybrid.serving.app import Service
+from sentiment_hybrid.serving.batching import Observer
+from sentiment_hybrid.serving.model import ServedModel, Watcher, load_served
+
+#: Environment variable with the token.
+TOKEN_VARIABLE = "SENTHY_TOKEN"
+_SHORTEST_TOKEN = 16
+#: Connections beyond these get 503 at once.
+_CONNECTIONS = 2000
+#: Seconds after which a thread that computes lets the event loop run: a few milliseconds are what an answer takes.
+_SWITCH = 0.001
+
+
+# --- before ----------------------------------------------------------------------------------------------------------
+
+
+def find_token(settings: Serve) -> str | None:
+    """The token of the file, else of the environment. Raises UsageError for one that is missing or no token."""
+    given, where = os.environ.get(TOKEN_VARIABLE), f"the variable {TOKEN_VARIABLE}"
+    if settings.token_file is not None:
+        where = str(settings.token_file)
+        try:
+            given = settings.token_file.read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"cannot read a token from {where}: {reason(error)}", hint=_MAKE_TOKEN) from error
+    if given is None:
+        return None
+    token = given.strip()
+    if len(token) < _SHORTEST_TOKEN or not (token.isascii() and token.isprintable() and " " not in token):
+        raise UsageError(
+            f"{where} has no token of {_SHORTEST_TOKEN} or more ASCII characters without spaces", hint=_MAKE_TOKEN
+        )
+    return token
+
+
+_MAKE_TOKEN = 'Create one: python -c "import secrets; print(secrets.token_urlsafe())" > token.txt'
+
+
+def bind(settings: Serve) -> socket.socket:
+    """A bound socket, which does not listen yet. Raises UsageError: no such address, or the port is in use."""
+    host, port = settings.host, settings.port
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+        try:
+            if os.name == "posix":
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+        except BaseException:
+            bound.close()
+            raise
+    except (OSError, UnicodeError) as error:
+        raise UsageError(
+            f"cannot listen on {host} port {port}: {reason(error).lower()}",
+            hint="Choose another one: --port 8001, or --port 0 for any free one; --host is an address of this machine.",
+        ) from error
+    return bound
+
+
+def is_loopback(bound: socket.socket) -> bool:
+    """Whether only this machine reaches a socket."""
+    return ipaddress.ip_address(bound.getsockname()[0].partition("%")[0]).is_loopback
+
+
+def address_of(bound: socket.socket) -> str:
+    """The URL of a socket."""
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+# --- while it runs ---------------------------------------------------------------------------------------------------
+
+
+class _Server(uvicorn.Server):
+    """Ends normally after a signal; uvicorn would raise it once more at the end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at the first signal, at once at the second."""
+        before = {number: signal.signal(number, self.handle_exit) for number in stop_signals()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
+        log.event("stopping", signal=signal.Signals(sig).name)
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def serve(
+    directory: Path,
+    open_model: Callable[[Path], Predictor],
+    settings: Serve,
+    *,
+    quiet: bool = False,
+    ready: Callable[[str, ServedModel], object] = lambda url, model: None,
+) -> None:
+    """Answer requests until a signal comes, and then those that have been received.
+
+    Args:
+        directory: of the model; it is loaded again when another one is published there.
+        open_model: loads the model of a directory.
+        settings: address and limits.
+        quiet: log warnings and errors only.
+        ready: called with the URL once requests are accepted.
+
+    Raises:
+        UsageError: the address cannot be used, or lacks a token.
+        SenthyError: the model cannot be loaded.
+    """
+    token = find_token(settings)
+    with bind(settings) as bound:
+        if token is None and not is_loopback(bound):
+            raise UsageError(
+                f"{settings.host} is reachable from other machines, which needs a token",
+                hint=f"Give --token-file FILE, or set {TOKEN_VARIABLE}. {_MAKE_TOKEN}",
+            )
+        model = load_served(directory, open_model)
+        lines = log.start(logging.WARNING if quiet else logging.INFO)
+        try:
+            _run(bound, model, open_model, settings, token, ready)
+        finally:
+            lines.stop()
+
+
+def _run(
+    bound: socket.socket,
+    model: ServedModel,
+    open_model: Callable[[Path], Predictor],
+    settings: Serve,
+    token: str | None,
+    ready: Callable[[str, ServedModel], object],
+) -> None:
+    sys.setswitchinterval(_SWITCH)
+    failed = lambda error: log.event("failed", level=logging.ERROR, error=error)  # noqa: E731
+    service = Service(model, settings, token=token, observer=Observer(failed=failed))
+    watcher = _watcher(service, open_model)
+    server = _Server(_uvicorn(service, settings))
+    service.batcher.start()
+    if settings.reload_seconds is not None:
+        watcher.start()
+    bound.listen(2048)
+    log.event("serving", url=address_of(bound), model=model.id, directory=str(model.directory))
+    ready(address_of(bound), model)
+    try:
+        server.run(sockets=[bound])
+    finally:
+        watcher.stop()
+        service.batcher.close()
+        log.event("stopped")
+
+
+def _uvicorn(service: Service, settings: Serve) -> uvicorn.Config:
+    return uvicorn.Config(
+        service.application,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=round(settings.stop_timeout),
+    )
+
+
+def _watcher(service: Service, open_model: Callable[[Path], Predictor]) -> Watcher:
+    model = service.batcher.model
+
+    def loaded(new: ServedModel) -> None:
+        service.replace(new)
+        service.metrics.reload("loaded")
+        log.event("reloaded", model=new.id, directory=str(new.directory))
+
+    def failed(error: Exception) -> None:
+        service.metrics.reload("failed")
+        log.event("reload_failed", level=logging.ERROR, reason=str(error), in_use=service.batcher.model.id)
+
+    def gone() -> None:
+        service.metrics.reload("gone")
+        log.event("model_gone", level=logging.WARNING, directory=str(model.directory), in_use=service.batcher.model.id)
+
+    return Watcher(
+        model, open_model, seconds=service.settings.reload_seconds or 0.0, loaded=loaded, failed=failed, gone=gone
+    )
