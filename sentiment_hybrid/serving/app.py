@@ -243,6 +243,8 @@ def _invalid(error: RequestValidationError, request: Request) -> Problem:
     # Of a value that fits no branch of a union, the deepest branch is the one that was meant.
     deepest = max(found, key=lambda one: len(one["loc"]))
     alike = [one for one in found if _place(one) == _place(deepest)]
+    alike = [one for one in alike if not one["type"].endswith("_type")] or alike
+    deepest = alike[0]
     said = " or ".join(dict.fromkeys(one["msg"].removeprefix("Input should be ") for one in alike))
     must = "should be " if deepest["msg"].startswith("Input should be ") else ""
     return Problem(422, f"{_place(deepest)}: {must}{said[:1].lower()}{said[1:]}", hint=_SEE)
