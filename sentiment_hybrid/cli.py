@@ -7,6 +7,7 @@ import errno
 import gc
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -327,7 +328,9 @@ def finetune(
     commands.finetune.show(result)
 
 
-_INPUT = option("--input -i", "csv, tsv, jsonl, parquet, .gz, SQLite, or - for standard input.", "FILE")
+_INPUT = option(
+    "--input -i", "csv, tsv, jsonl, parquet, .gz, SQLite, - for stdin; several: a folder, 'DIR/*.csv', a URL.", "FILE"
+)
 _FORMAT = option("--format", "Format of standard input, or of a file without an extension. [default: lines]")
 _PRECISION = option("--precision", "Of the encoder; auto is bf16 where supported, int8 is for CPUs. [default: auto]")
 _BACKEND = option("--backend", "onnx runs what `senthy export` wrote. [default: detected from the directory]")
@@ -353,6 +356,27 @@ _ABSTAIN_BELOW = option(
     "P",
     parser=lambda text: _share(text, "--abstain-below", least=0.0, most=1.0),
 )
+
+
+def _place(text: str | None) -> Path | str | None:
+    """A path, or a URL as it is: a path would lose one of its slashes."""
+    return text if text is None or "://" in text else Path(text)
+
+
+def _every_nth(text: str | None) -> tuple[int, int]:
+    """``2/8`` as (2, 8). Raises UsageError."""
+    if text is None:
+        return 1, 1
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
+    number, total = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= number <= total:
+        raise UsageError(f"--shard {text} is not I/N", hint="Use 1/8, 2/8 ... 8/8 for eight jobs.")
+    return number, total
+
+
+_SHARD = option("--shard", "Of several files, label every Nth from the Ith.", "I/N")
+_WORKERS = option("--workers", "Processes that label several files.", "N", default=1, min=1, max=1024)
+_FINISH = switch("--finish", "Check that all files are labelled; write the manifest.")
 _TARGET_ACCURACY = option(
     "--target-accuracy",
     "Answer unsure where the model does not promise this accuracy.",
@@ -368,8 +392,10 @@ def predict(
     texts: list[str] | None = typer.Argument(None, metavar="TEXT", help="Texts to label, unless --input is used."),
     head: str | None = _TRAINED_MODEL,
     model_dir: Path | None = _MODEL_PATH,
-    input_file: Path | None = _INPUT,
-    output_file: Path | None = option("--output -o", "Format follows the extension.", "FILE"),
+    input_file: str | None = _INPUT,
+    output_file: str | None = option(
+        "--output -o", "Format follows the extension; of several files: a folder.", "FILE"
+    ),
     text_column: str | None = option("--text-column", "Column to label. [default: detected]", "COLUMN"),
     file_format: Literal["lines", "csv", "tsv", "jsonl"] | None = _FORMAT,
     table: str | None = option("--table", "Table of an SQLite input. [default: detected]", "TABLE"),
@@ -384,23 +410,28 @@ def predict(
     review: Path | None = option("--review", "Write the least sure rows, and some others for control.", "FILE"),
     review_rows: int = option("--review-rows", "How many of the least sure.", "N", default=200, min=1),
     explain: bool = switch("--explain", "Add a column with the words that speak for the label and against it."),
+    workers: int = _WORKERS,
+    shard: str | None = _SHARD,
+    finish: bool = _FINISH,
 ) -> None:
-    """Label texts from the command line, a file, or standard input.
+    """Label texts from the command line, a file, several files, or standard input.
 
     Examples:
-        senthy predict "not bad at all :)"
         senthy predict --input reviews.csv --output labelled.csv
+        senthy predict --input tweets/ --output labelled/ --workers 4
     """
     config = call.config()
     request = commands.predict.Request(
-        texts or [], config=config, model_dir=model_dir, head=head, input_file=input_file, output_file=output_file,
+        texts or [], config=config, model_dir=model_dir, head=head,
+        input_file=_place(input_file), output_file=_place(output_file),
         as_json=as_json, file_format=file_format, text_column=text_column, table=table, precision=precision,
         device=call.runtime.device, offline=call.runtime.offline, encoder=call.runtime.encoder,
         resume=call.runtime.resume, backend=backend or "auto", labels=None if labels is None else labels.split(","),
         prefix=prefix, safe_csv=safe_csv, explain=explain, abstain_below=abstain_below, target_accuracy=target_accuracy,
-        review=review, review_rows=review_rows,
+        review=review, review_rows=review_rows, workers=workers, shard=_every_nth(shard), finish=finish,
     )  # fmt: skip
-    commands.predict.show(commands.predict.run(request))
+    verb = commands.predict_shards if request.is_several else commands.predict
+    commands.predict.show(verb.run(request))
 
 
 _METHOD = option(

@@ -205,6 +205,22 @@ def speaking(name: str) -> Iterator[None]:
         _speakers.pop()
 
 
+@contextmanager
+def hushed() -> Iterator[None]:
+    """No notes in this block, as with -q, unless -v asks for more; warnings stay."""
+    global _verbosity
+    before, logger = _verbosity, logging.getLogger("sentiment_hybrid")
+    level = logger.level
+    if before == 0:
+        _verbosity = -1
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        _verbosity = before
+        logger.setLevel(level)
+
+
 def _speaker() -> str:
     return f"{', '.join(_speakers)}: " if _speakers else ""
 

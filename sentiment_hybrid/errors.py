@@ -3,6 +3,7 @@
 SenthyError                 exit code 1: the operation failed
 ├── ConfigError             exit code 2: the YAML file, a --set or an option is invalid (lists every problem)
 ├── UsageError              exit code 2: the options contradict each other or are incomplete
+├── ShardError              some of many files could not be used, or are not done (lists them)
 ├── DataError               the texts cannot be used
 │   ├── SourceError         a source cannot be read: missing, damaged, wrong encoding, unreachable
 │   ├── ColumnError         a text or label column is missing or ambiguous, or column names clash
@@ -44,6 +45,14 @@ class UsageError(SenthyError):
     """The options contradict each other or are incomplete."""
 
     exit_code = 2
+
+
+class ShardError(SenthyError):
+    """Some of many files could not be used, or are not done; ``problems`` has one line for each."""
+
+    def __init__(self, message: str, *, problems: tuple[str, ...] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.problems = problems
 
 
 class DataError(SenthyError):

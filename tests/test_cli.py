@@ -272,6 +272,12 @@ def test_predict_options(spy: Callable[..., Spy]) -> None:
     assert (request.input_file, request.output_file) == (Path("a.csv"), Path("b.csv"))
     assert (request.as_json, request.text_column, request.resume) == (True, "t", True)
     assert (request.labels, request.encoder, request.prefix) == (["a", "b"], Path("e"), "p_")
+    several = spy("predict_shards")
+    options = ("--workers", "3", "--shard", "2/8", "--finish")
+    assert senthy("predict", "--input", "s3://b/*.csv", "--output", "s3://b/out", *options) == 0
+    request = several.args[0]
+    assert (request.input_file, request.output_file) == ("s3://b/*.csv", "s3://b/out")
+    assert (request.workers, request.shard, request.finish) == (3, (2, 8), True)
 
 
 def test_export_options(spy: Callable[..., Spy]) -> None:
@@ -361,7 +367,7 @@ def test_all_verbs_are_there() -> None:
     assert plain | {f"config {verb}" for verb in ("show", "check", "init", "schema")} <= names
     files = {path.stem.replace("_", "-") for path in Path(commands.__file__).parent.glob("[a-z]*.py")}
     shared = {"dry-run"}  # by the verbs that train
-    shared |= {"packing", "predict-rows"}  # of export and predict
+    shared |= {"packing", "predict-rows", "predict-shards"}  # of export and predict
     assert files - shared == {name.split()[0] for name in names}
 
 

@@ -154,6 +154,7 @@ def dependencies() -> dict[str, str]:
         ("onnx", project["optional-dependencies"]["onnx"]),
         ("excel", project["optional-dependencies"]["excel"]),
         ("serve", project["optional-dependencies"]["serve"]),
+        ("remote", project["optional-dependencies"]["remote"]),
     ):
         block = text.split(f"\n{name} = [", 1)[1].split("\n]", 1)[0]
         lines = re.findall(r'^\s*"([\w-]+)[^"]*",\s*# (.+)$', block, re.M)

@@ -36,8 +36,10 @@ class Request:
         config: for its ``paths``, how files are read (``data.encoding``, ``quoting``, ``bad_rows``), and
             ``<model>.train.precision`` and ``token_budget``.
         model_dir: a model directory; otherwise the published model of ``head``, or the newest one of any head.
-        input_file: csv, tsv, jsonl, parquet, lines (.txt), each also gzipped, SQLite, or ``-``.
+        input_file: csv, tsv, jsonl, parquet, lines (.txt), each also gzipped, SQLite, or ``-``; for
+            `predict_shards.run`, a folder, a pattern or a URL.
         output_file: its suffix sets the format, and it appears once complete; None means stdout, in the input's format.
+            For `predict_shards.run`, a folder or a URL.
         as_json: write JSON Lines.
         file_format: format of a pipe (default: lines, or csv if the first line is the name of a text column), or of a
             file with an unknown suffix.
@@ -55,6 +57,10 @@ class Request:
         review: write rows for people here as well: the least sure ones, and a random sample of the others for control.
         review_rows: how many of the least sure; a quarter as many are for control.
         explain: add a column ``explanation``: the words of the text with their weights for its label.
+        workers: processes that label several files; each gets its share of the cores, or a GPU.
+        shard: (I, N): only every Nth file, from the Ith.
+        finish: only check that every file is labelled, and write the manifest.
+        part: the input is one of several files: a stopped run is continued if it was of the same input.
     """
 
     texts: Sequence[str] = ()
@@ -62,8 +68,8 @@ class Request:
     config: Config
     model_dir: Path | None = None
     head: str | None = None
-    input_file: Path | None = None
-    output_file: Path | None = None
+    input_file: Path | str | None = None
+    output_file: Path | str | None = None
     as_json: bool = False
     file_format: Format | None = None
     text_column: str | None = None
@@ -82,6 +88,10 @@ class Request:
     target_accuracy: float | None = None
     review: Path | None = None
     review_rows: int = 200
+    workers: int = 1
+    shard: tuple[int, int] = (1, 1)
+    finish: bool = False
+    part: bool = False
 
     @property
     def given(self) -> list[str]:
@@ -91,7 +101,19 @@ class Request:
     @property
     def source(self) -> Path | None:
         """The file to read; None for arguments and standard input."""
-        return None if self.input_file is None or str(self.input_file) == STDIN else self.input_file.expanduser()
+        return None if self.input_file is None or str(self.input_file) == STDIN else Path(self.input_file).expanduser()
+
+    @property
+    def is_several(self) -> bool:
+        """Whether the input is a folder, a pattern or a URL, for `predict_shards.run`."""
+        from sentiment_hybrid.data.shards import is_several
+
+        return is_several(self.input_file)
+
+    @property
+    def output(self) -> Path | None:
+        """The file to write; None for standard output."""
+        return None if self.output_file is None else Path(self.output_file)
 
     @property
     def data(self) -> Data:
@@ -105,7 +127,7 @@ class PredictResult:
     """Counts of what was labelled, and the output.
 
     ``texts`` and ``predictions`` are set for texts given as arguments whose predictions were not written, and so are
-    ``explanations`` if they were requested.
+    ``explanations`` if they were requested. ``files`` is the number of files that `predict_shards.run` labelled.
     """
 
     model_dir: Path
@@ -115,10 +137,11 @@ class PredictResult:
     truncated: int
     skipped: int
     seconds: float
-    output: Path | None = None
+    output: Path | str | None = None
     texts: tuple[str, ...] = ()
     predictions: tuple[Prediction, ...] = ()
     explanations: tuple[Explanation, ...] = ()
+    files: int | None = None
 
 
 def run(request: Request) -> PredictResult:
@@ -140,11 +163,10 @@ def run(request: Request) -> PredictResult:
     rows, skipped = len(texts), 0
     predictions: tuple[Prediction, ...] = ()
     explanations: tuple[Explanation, ...] = ()
-    if texts and request.output_file is None and not request.as_json:
+    if texts and request.output is None and not request.as_json:
         from sentiment_hybrid.engine.inference.answers import label_or_unsure
 
-        predictor, directory = _predictor(request)
-        below = _threshold(request, predictor, directory)
+        predictor, directory, below = open_predictor(request)
         found = predictor.compute(predictor.prepare(texts))
         sure = [predictor.prediction(row) for row in found]
         predictions = tuple(replace(one, label=label_or_unsure(one.label, one.score, below)) for one in sure)
@@ -154,13 +176,12 @@ def run(request: Request) -> PredictResult:
 
         with contextlib.ExitStack() as stack:
             incoming = open_rows(stack, request)
-            predictor, directory = _predictor(request)
-            below = _threshold(request, predictor, directory)
+            predictor, directory, below = open_predictor(request)
             rows, skipped = label_rows(stack, request, predictor, incoming, below)
     _report(predictor, skipped)
     counts = {"rows": rows, "empty": predictor.empty, "truncated": predictor.truncated, "skipped": skipped}
     return PredictResult(
-        directory, predictor.labels, **counts, seconds=time.perf_counter() - started, output=request.output_file,
+        directory, predictor.labels, **counts, seconds=time.perf_counter() - started, output=request.output,
         texts=tuple(texts) if predictions else (), predictions=predictions, explanations=explanations,
     )  # fmt: skip
 
@@ -182,19 +203,24 @@ def _check_usage(request: Request) -> None:
         raise UsageError("--table applies to an SQLite --input, not to a pipe", hint="Leave out --table.")
     if request.abstain_below is not None and request.target_accuracy is not None:
         raise UsageError("--abstain-below and --target-accuracy exclude each other", hint="Use only one of them.")
+    if request.workers > 1 or request.shard != (1, 1) or request.finish:
+        raise UsageError(
+            "--workers, --shard and --finish apply to several files",
+            hint="Give a folder, a pattern such as 'FOLDER/*.csv', or a URL as --input.",
+        )
     if request.review is not None and request.resume:
         raise UsageError(
             "--review needs all rows, so it cannot be combined with --resume", hint="Leave one of them out."
         )
     if request.review is not None and request.given:
         raise UsageError("--review is for the rows of a file, but texts were given", hint="Use --input FILE.")
-    if request.resume and (request.source is None or request.output_file is None):
+    if request.resume and (request.source is None or request.output is None):
         raise UsageError("--resume needs --input FILE and --output FILE", hint="Name both, or leave out --resume.")
 
 
 def _check_files(request: Request) -> None:
     """Reject files that do not suit the options, before anything heavy is loaded."""
-    source, output = request.source, request.output_file
+    source, output = request.source, request.output
     if request.table is not None and source is not None:
         from sentiment_hybrid.data.sources import kind_of
 
@@ -222,7 +248,7 @@ def _check_review(request: Request, review: Path) -> None:
     """Reject a file that cannot be written, or would be lost: the input, the output, or what people have labelled."""
     from sentiment_hybrid.data.writers import check_target
 
-    for option, other in (("--input", request.source), ("--output", request.output_file)):
+    for option, other in (("--input", request.source), ("--output", request.output)):
         if other is not None and _is_same(review, other):
             raise UsageError(f"--review is the same file as {option}: {other}", hint="Choose another file.")
     check_target(review)
@@ -255,6 +281,18 @@ def _argument(text: str) -> str:
 
 
 # --- the model -------------------------------------------------------------------------------------------------------
+
+
+def open_predictor(request: Request) -> tuple[Predictor, Path, float | None]:
+    """The model, its directory, and the probability below which answers are unsure.
+
+    Raises:
+        UsageError: the model lacks one of ``labels``, or fewer than two are given.
+        ModelError, EncoderError: the model or its encoder cannot be loaded.
+        TrainingError: the device is unavailable, or does not support the precision.
+    """
+    predictor, directory = _predictor(request)
+    return predictor, directory, _threshold(request, predictor, directory)
 
 
 def _predictor(request: Request) -> tuple[Predictor, Path]:
@@ -310,7 +348,9 @@ def _report(predictor: Predictor, skipped: int) -> None:
 def show(result: PredictResult) -> None:
     """Show the predictions of texts given as arguments; those of a file have been written already."""
     if result.output is not None:
-        console.say(f"{result.output}: {count(result.rows, 'text')} labelled in {console.duration(result.seconds)}")
+        where = "" if result.files is None else f" in {count(result.files, 'file')}"
+        took = f" in {console.duration(result.seconds)}"
+        console.say(f"{result.output}: {count(result.rows, 'text')}{where} labelled{took}")
     if not result.texts:
         return
     if result.explanations:

@@ -21,6 +21,7 @@ from sentiment_hybrid.data.review import ReviewRows
 from sentiment_hybrid.data.sources import Batch, Limit, LiveStream, Source, kind_of, open_source, open_stream, texts_of
 from sentiment_hybrid.data.writers import Quoting, kind_of_output, open_writer, without_formula, without_formulas
 from sentiment_hybrid.engine.inference.answers import UNSURE
+from sentiment_hybrid.engine.inference.predictor import PREDICTION_COLUMN
 from sentiment_hybrid.engine.prefetch import one_ahead
 from sentiment_hybrid.errors import ColumnError, SourceError, UsageError, count
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from sentiment_hybrid.engine.inference.predictor import Predictor
 
 #: Settings of ``data`` that affect the rows read.
-_READING = ("table", "encoding", "delimiter", "quoting", "bad_rows", "max_text_bytes")
+READING = ("table", "encoding", "delimiter", "quoting", "bad_rows", "max_text_bytes")
 #: The column that --explain adds.
 _EXPLANATION = "explanation"
 #: Digits written for a probability; further digits are rounding noise.
@@ -130,7 +131,7 @@ def _piped(stack: contextlib.ExitStack, request: Request) -> Incoming:
     """The rows of standard input; if they go to standard output, they are labelled as they arrive."""
     if sys.stdin is None:
         raise UsageError("standard input is not available", hint="Use --input FILE.")
-    if request.output_file is not None:
+    if request.output is not None:
         source = open_stream(sys.stdin.buffer, request.data, kind=request.file_format)
         return _streamed(source, _batches(stack, source))
     pipe = LiveStream(sys.stdin.buffer)
@@ -197,24 +198,32 @@ def _as_they_come(batches: Iterator[list[Batch]], ready: Callable[[float], bool]
 
 
 def label_rows(
-    stack: contextlib.ExitStack, request: Request, predictor: Predictor, incoming: Incoming, abstain_below: float | None
+    stack: contextlib.ExitStack,
+    request: Request,
+    predictor: Predictor,
+    incoming: Incoming,
+    abstain_below: float | None,
+    *,
+    advance: Callable[[int], object] = lambda rows: None,
 ) -> tuple[int, int]:
     """Stream the rows through the model; returns the numbers of rows written and of unreadable rows skipped.
 
-    A group is cleaned and tokenised in a thread while the one before it is computed and written.
+    ``advance`` is called with the number of rows that have been written since. A group is cleaned and tokenised in a
+    thread while the one before it is computed and written.
     """
     column = _text_column(incoming, request.text_column, request.data, predictor.info.text_column)
     layout = replace(_layout(request, predictor, incoming, column), abstain_below=abstain_below)
     most = min(predictor.chunk, _READ) if request.explain else predictor.chunk
     groups = _groups(incoming, column, layout.added, most=most)
     counts: Counter[str] = Counter()
-    shared = request.output_file is None and console.is_terminal(sys.stdout)  # by the rows and the progress
-    bar = stack.enter_context(progress("predicting", incoming.total, unit="texts", hidden=shared))
+    shared = request.output is None and console.is_terminal(sys.stdout)  # by the rows and the progress
+    bar = stack.enter_context(progress("predicting", incoming.total, unit="texts", hidden=shared or request.part))
     write = _parts(stack, request, predictor, incoming, layout, counts, column)
     write = write or _whole(stack, request, predictor, incoming, layout)
     if skip := counts.pop("groups", 0):
         groups = itertools.islice(groups, skip, None)
         bar.skip(counts["rows"])
+        advance(counts["rows"])
     review = ReviewRows(
         request.review_rows,
         -(-request.review_rows // 4),
@@ -225,6 +234,7 @@ def label_rows(
     for group, texts in stack.enter_context(contextlib.closing(prepared)):
         probabilities = predictor.compute(texts, progress=bar.advance)
         counts["rows"] += len(group.texts)
+        advance(len(group.texts))
         counts["skipped"] += sum(sum(batch.skipped.values()) for batch in group.batches)
         write(group, probabilities)
         if request.review is not None:
@@ -237,15 +247,35 @@ def label_rows(
     return counts["rows"], counts["skipped"]
 
 
-def _layout(request: Request, predictor: Predictor, incoming: Incoming, column: str) -> _Layout:
-    """The layout of the output: like the input, as far as the format allows."""
-    output, quoting = request.output_file, request.data.quoting
+def columns_of(incoming: Incoming) -> dict[str, Any]:
+    """What the files of one job have in common: columns, and the types of parquet; of JSON objects, neither."""
+    if incoming.kind == "jsonl":
+        return {"columns": [], "types": {}}
+    return {"columns": list(incoming.columns), "types": {name: str(kind) for name, kind in incoming.types.items()}}
+
+
+def schema_of(request: Request, predictor: Predictor, incoming: Incoming) -> dict[str, Any]:
+    """`columns_of`, the text column, and the prefix of the added columns. Raises ColumnError."""
+    column = _text_column(incoming, request.text_column, request.data, predictor.info.text_column)
+    added = _added(request, predictor, incoming)
+    return {**columns_of(incoming), "text_column": column, "prefix": added[0].removesuffix(PREDICTION_COLUMN)}
+
+
+def _added(request: Request, predictor: Predictor, incoming: Incoming) -> list[str]:
+    """The names of the added columns. Raises ColumnError."""
     more = (_EXPLANATION,) if request.explain else ()
     added = predictor.columns_beside(incoming.columns, prefix=request.prefix, more=more)
     if request.prefix is None and added != [*predictor.added_columns, *more]:
         note(
             f"{incoming.name} already has columns with these names, so the added ones are {', '.join(added)} (--prefix)"
         )
+    return added
+
+
+def _layout(request: Request, predictor: Predictor, incoming: Incoming, column: str) -> _Layout:
+    """The layout of the output: like the input, as far as the format allows."""
+    output, quoting = request.output, request.data.quoting
+    added = _added(request, predictor, incoming)
     kind = kind_of_output(output) if output is not None else "jsonl" if request.as_json else incoming.kind
     if output is None and kind not in ("csv", "tsv", "jsonl"):
         kind = "csv"
@@ -268,7 +298,7 @@ def _whole(
     stack: contextlib.ExitStack, request: Request, predictor: Predictor, incoming: Incoming, layout: _Layout
 ) -> Callable[[_Group, np.ndarray], object]:
     """A function that writes groups to standard output, or to a file that cannot be resumed."""
-    writer = stack.enter_context(open_writer(request.output_file, layout.columns, kind=layout.kind, **layout.style))
+    writer = stack.enter_context(open_writer(request.output, layout.columns, kind=layout.kind, **layout.style))
 
     def write(group: _Group, probabilities: np.ndarray) -> None:
         for rows in _rows(predictor, group, probabilities, layout):
@@ -292,7 +322,7 @@ def _parts(
 
     ``counts`` is set to that of a resumed run, with the number of its ``groups``.
     """
-    output = request.output_file
+    output = request.output
     if output is None or not incoming.stamp or layout.kind == "sqlite":
         return None
 
@@ -304,9 +334,9 @@ def _parts(
         "format": incoming.kind,
         "abstain_below": layout.abstain_below,
     }
-    options |= request.data.model_dump(mode="json", include={*_READING})
+    options |= request.data.model_dump(mode="json", include={*READING})
     key = {"input": list(incoming.stamp), "model": predictor.identity, "options": options, "version": __version__}
-    discarded = parts.find(key, resume=request.resume)
+    discarded = parts.find(key, resume=request.resume, strict=not request.part)
     if discarded:
         note(f"starting over; a stopped run had labelled {count(discarded['rows'], 'text')} (--resume continues it)")
     elif request.resume:

@@ -39,23 +39,24 @@ class Parts:
         self._columns, self._types = list(columns), dict(types)
         self._style: dict[str, Any] = {"quoting": quoting, "numbers": numbers}
 
-    def find(self, key: dict[str, Any], *, resume: bool) -> dict[str, int]:
+    def find(self, key: dict[str, Any], *, resume: bool, strict: bool = True) -> dict[str, int]:
         """Continue with the parts of a stopped run, or remove them; returns the facts of removed ones.
 
         Raises:
-            OutputError: the run to be resumed had another ``key``.
+            OutputError: the run to be resumed had another ``key``; without ``strict``, it is removed.
         """
         self._key = key
         found = self._read()
         if resume and found:
             changed = [name for name, value in key.items() if found["key"].get(name) != value]
-            if changed:
+            if changed and strict:
                 raise OutputError(
                     f"cannot resume {self.target}: the {' and the '.join(changed)} changed since it was stopped",
                     hint="Undo the change, or leave out --resume to start over.",
                 )
-            self.done, self.facts = found["parts"], found["facts"]
-            return {}
+            if not changed:
+                self.done, self.facts = found["parts"], found["facts"]
+                return {}
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
         return dict(found["facts"]) if found else {}

@@ -1,31 +1,18 @@
 """Trains trials in this process, or in several worker processes, one per GPU or sharing the CPU.
 
-A worker is a Python process that reads tasks from its standard input and ends with it, so that none outlives a killed
-parent. Only the parent accesses the study.
+Only the parent accesses the study.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from queue import Empty, SimpleQueue
-from typing import IO, Any, Protocol
-
-import joblib
+from dataclasses import asdict, replace
+from typing import Any, Protocol
 
 from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.processes import Helpers, Parent
 from sentiment_hybrid.runtime import Runtime
 from sentiment_hybrid.tuning.trials import Outcome, TrialTrainer, outcomes
-
-_KEPT_OUTPUT = 2000  # characters of the stderr of a dead worker
 
 
 class TrialRunner(Protocol):
@@ -87,124 +74,35 @@ class InProcessRunner:
         self.stop(0)
 
 
-@dataclass
-class _Worker:
-    """A worker process; its stderr goes to a file, for the error message if it dies."""
-
-    process: subprocess.Popen[bytes]
-    stderr: IO[bytes]
-    busy: bool = False
-    reader: threading.Thread | None = field(default=None, repr=False)
-
-    def send(self, message: Mapping[str, Any]) -> None:
-        assert self.process.stdin is not None
-        with contextlib.suppress(OSError):  # it died, which its reader thread reports
-            self.process.stdin.write(json.dumps(message).encode() + b"\n")
-            self.process.stdin.flush()
-
-    def death_message(self) -> str:
-        code = self.process.wait()
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        self.stderr.seek(0)
-        last = self.stderr.read().decode("utf-8", "replace").strip()[-_KEPT_OUTPUT:]
-        return f"{last}\nworker died ({how})".strip()
-
-
-class WorkerPool:
+class WorkerPool(Helpers):
     """Trains in ``count`` processes; one that dies is replaced when its slot is used again."""
 
     def __init__(self, count: int, setup: Mapping[str, Any], *, gpus: int = 0) -> None:
-        self._setup, self._gpus, self._count = setup, gpus, count
-        self._workers: dict[int, _Worker] = {}
-        self._events: SimpleQueue[tuple[int, _Worker, dict[str, Any] | None]] = SimpleQueue()
-
-    def idle(self) -> list[int]:
-        """Slots whose worker is idle, or not started yet."""
-        return [slot for slot in range(self._count) if slot not in self._workers or not self._workers[slot].busy]
+        super().__init__(f"{__name__}:serve", count, setup, gpus=gpus)
 
     def start(self, slot: int, params: Mapping[str, Any]) -> None:
         """Send a trial to the worker of a slot, which is started if necessary."""
-        if slot not in self._workers:
-            self._workers[slot] = self._spawn(slot)
-        worker = self._workers[slot]
-        worker.busy = True
-        worker.send({"params": dict(params)})
+        self.give(slot, {"params": dict(params)})
 
     def resume(self, slot: int) -> None:
         """Let the worker train the next epoch."""
-        self._workers[slot].send({"go": True})
+        self.tell(slot, {"go": True})
 
     def stop(self, slot: int) -> None:
         """Have the worker abandon its trial."""
-        if slot in self._workers:
-            self._workers[slot].busy = False
-            self._workers[slot].send({"go": False})
+        self.release(slot)
+        self.tell(slot, {"go": False})
 
     def next_event(self, timeout: float) -> tuple[int, Outcome] | None:
         """The next message of any worker; if a busy worker dies, its trial has failed."""
-        try:
-            slot, worker, message = self._events.get(timeout=timeout)
-        except Empty:
+        if (event := self.next(timeout)) is None:
             return None
-        if self._workers.get(slot) is not worker:
-            return None  # a message of a worker that has been replaced
-        if message is None:
-            del self._workers[slot]
-            text = worker.death_message()
-            _end(worker)
-            return (slot, Outcome("failed", text=text)) if worker.busy else None
-        outcome = Outcome(**message)
-        worker.busy = worker.busy and not outcome.ends
-        return slot, outcome
-
-    def close(self) -> None:
-        """End all workers."""
-        for worker in self._workers.values():
-            worker.process.kill()  # it has nothing to save
-            worker.process.wait()
-            _end(worker)
-        self._workers.clear()
-
-    def _spawn(self, slot: int) -> _Worker:
-        command = [sys.executable, "-P", "-c", "from sentiment_hybrid.tuning.workers import serve; serve()"]
-        pipe = subprocess.PIPE
-        stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed together with the worker
-        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=stderr, env=self._environment(slot))
-        worker = _Worker(process, stderr)
-        worker.reader = threading.Thread(target=self._listen, args=(slot, worker), daemon=True)
-        worker.reader.start()
-        worker.send(self._setup)
-        return worker
-
-    def _environment(self, slot: int) -> dict[str, str]:
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        if self._gpus:
-            visible = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]
-            names = visible or [str(number) for number in range(self._gpus)]
-            return environment | {"CUDA_VISIBLE_DEVICES": names[slot % len(names)]}
-        threads = str(max(1, joblib.cpu_count() // self._count))
-        return environment | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-
-    def _listen(self, slot: int, worker: _Worker) -> None:
-        assert worker.process.stdout is not None
-        for line in worker.process.stdout:
-            try:
-                self._events.put((slot, worker, json.loads(line)))
-            except ValueError:  # incomplete line of a dead worker
-                break
-        self._events.put((slot, worker, None))
-
-
-def _end(worker: _Worker) -> None:
-    """Close the pipes of a dead worker."""
-    assert worker.process.stdin is not None
-    assert worker.process.stdout is not None
-    assert worker.reader is not None
-    with contextlib.suppress(OSError):
-        worker.process.stdin.close()
-    worker.reader.join()
-    worker.process.stdout.close()
-    worker.stderr.close()
+        if event.message is None:
+            return event.slot, Outcome("failed", text=event.died)
+        outcome = Outcome(**event.message)
+        if outcome.ends:
+            self.release(event.slot)
+        return event.slot, outcome
 
 
 def open_runner(trial_trainer: TrialTrainer, count: int, runtime: Runtime) -> TrialRunner:
@@ -225,11 +123,8 @@ def open_runner(trial_trainer: TrialTrainer, count: int, runtime: Runtime) -> Tr
 
 def serve() -> None:
     """Train the trials requested on standard input, until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and ends its workers
-    answers = _answers()
-    tasks: SimpleQueue[dict[str, Any]] = SimpleQueue()
-    threading.Thread(target=_hear, args=(tasks,), daemon=True).start()
-    setup = tasks.get()
+    parent = Parent()
+    setup = parent.hear()
     trainers: list[TrialTrainer] = []
 
     def train(params: Mapping[str, Any]) -> Iterator[Outcome]:
@@ -239,24 +134,9 @@ def serve() -> None:
         return trainers[0].train(params)
 
     while True:
-        task = tasks.get()
+        task = parent.hear()
         trial = outcomes(lambda params=task["params"]: train(params))  # type: ignore[misc]
         for outcome in trial:
-            answers.write(json.dumps(asdict(outcome)).encode() + b"\n")
-            answers.flush()
-            if outcome.kind == "epoch" and not tasks.get()["go"]:
+            parent.answer(asdict(outcome))
+            if outcome.kind == "epoch" and not parent.hear()["go"]:
                 trial.close()  # type: ignore[attr-defined]
-
-
-def _answers() -> IO[bytes]:
-    """The pipe to the parent; other writes to standard output are redirected to standard error."""
-    pipe = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    return pipe
-
-
-def _hear(tasks: SimpleQueue[dict[str, Any]]) -> None:
-    """Forward messages of the parent; exits immediately when it ends, even during an epoch."""
-    for line in sys.stdin.buffer:
-        tasks.put(json.loads(line))
-    os._exit(0)

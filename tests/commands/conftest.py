@@ -11,10 +11,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.engine.batches import collate
+from sentiment_hybrid.engine.inference.model_directory import save_model
+from sentiment_hybrid.engine.tokenization import tokenize
+from sentiment_hybrid.models import build_head
+from sentiment_hybrid.models.classifier import Classifier
+from sentiment_hybrid.models.encoder.hub import load_encoder_dir
+from sentiment_hybrid.models.encoder.module import Encoder
+
+from ..conftest import model_info
 
 WORDS = {
     "positive": ["good", "great", "lovely", "fine"],
@@ -23,6 +33,7 @@ WORDS = {
 }
 TWO = ("negative", "positive")
 FILLER = "the day was it and so then we all saw that film with my old friend".split()  # noqa: SIM905
+TEXTS = ["good film", 'bad, "very" bad', "", "ça 😀 food", "not\tgood", "what a day"]
 
 
 def write_toy_csv(
@@ -128,3 +139,24 @@ def trained(trained_once: Project, tmp_path: Path) -> Project:
 def project(make_project: Callable[..., Project]) -> Project:
     """A prepared project."""
     return make_project()
+
+
+@pytest.fixture(scope="session")
+def model_dir(tiny_encoder_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A linear model of random weights that gives both labels to `TEXTS`."""
+    torch.manual_seed(4)
+    encoder = load_encoder_dir(tiny_encoder_dir)
+    section = Config().linear.head
+    head = build_head("linear", section, input_size=encoder.model.config.hidden_size, num_classes=2)
+    classifier = Classifier(Encoder(encoder.model, 0), head).eval()
+    texts = [text for text in TEXTS if text]
+    tokenized = tokenize(texts, encoder.tokenizer, max_length=32, max_windows=2)
+    with torch.no_grad():
+        head.output.weight.mul_(50.0)
+        logits = classifier(**collate(tokenized, np.arange(len(texts))).inputs(torch.device("cpu"))).logits
+        # Random weights would give all texts one label; in the middle of their logits, both occur.
+        head.output.bias.sub_(logits.mean(dim=0))
+    info = model_info(encoder, "linear", head_config=section.model_dump(mode="json"), max_windows=2)
+    place = tmp_path_factory.mktemp("models") / "linear_roberta_model_final"
+    save_model(place, classifier=classifier, encoder=encoder, info=info, bundle=True)
+    return place

@@ -17,21 +17,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from sentiment_hybrid import cli, paths
 from sentiment_hybrid.commands import predict, predict_rows
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data import normalizers, parts
-from sentiment_hybrid.engine.batches import collate
 from sentiment_hybrid.engine.inference import predictor as engine
-from sentiment_hybrid.engine.inference.model_directory import save_model
 from sentiment_hybrid.engine.inference.predictor import Predictor
-from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.errors import (
     ColumnError,
     DataError,
@@ -42,40 +37,15 @@ from sentiment_hybrid.errors import (
     UsageError,
 )
 from sentiment_hybrid.files import locked
-from sentiment_hybrid.models import build_head
-from sentiment_hybrid.models.classifier import Classifier
-from sentiment_hybrid.models.encoder.hub import load_encoder_dir
-from sentiment_hybrid.models.encoder.module import Encoder
 
-from ..conftest import model_info
+from .conftest import TEXTS
 
-TEXTS = ["good film", 'bad, "very" bad', "", "ça 😀 food", "not\tgood", "what a day"]
 ADDED = ["prediction", "score", "p_negative", "p_positive"]
 
 
 def configured(**sections: dict[str, Any]) -> Config:
     """The defaults but for these; in float32, where a prediction is the same among any neighbours."""
     return Config.model_validate({"linear": {"train": {"precision": "fp32"}}, **sections})
-
-
-@pytest.fixture(scope="module")
-def model_dir(tiny_encoder_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(4)
-    encoder = load_encoder_dir(tiny_encoder_dir)
-    section = Config().linear.head
-    head = build_head("linear", section, input_size=encoder.model.config.hidden_size, num_classes=2)
-    classifier = Classifier(Encoder(encoder.model, 0), head).eval()
-    texts = [text for text in TEXTS if text]
-    tokenized = tokenize(texts, encoder.tokenizer, max_length=32, max_windows=2)
-    with torch.no_grad():
-        head.output.weight.mul_(50.0)
-        logits = classifier(**collate(tokenized, np.arange(len(texts))).inputs(torch.device("cpu"))).logits
-        # Random weights would give all texts one label; in the middle of their logits, both occur.
-        head.output.bias.sub_(logits.mean(dim=0))
-    info = model_info(encoder, "linear", head_config=section.model_dump(mode="json"), max_windows=2)
-    place = tmp_path_factory.mktemp("models") / "linear_roberta_model_final"
-    save_model(place, classifier=classifier, encoder=encoder, info=info, bundle=True)
-    return place
 
 
 @pytest.fixture(scope="module")
