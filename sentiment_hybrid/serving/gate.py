@@ -22,7 +22,7 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 #: Paths that need no token: probes of a supervisor, and the page, which asks people for it.
-OPEN = frozenset({"/", "/page.css", "/page.js", "/health", "/ready"})
+OPEN = frozenset({"/", "/page.css", "/page.js", "/icon.svg", "/health", "/ready"})
 #: All paths, for metrics; others are counted together.
 PATHS = OPEN | {"/predict", "/models", "/metrics", "/openapi.json"}
 #: Nobody waited for the answer; as nginx logs it.

@@ -1,0 +1,366 @@
+"""Requests per second and latency of `senthy serve`, beside a plain FastAPI server around a transformers pipeline.
+
+    python benchmarks/serve.py load FILE.csv [--clients 1,8,64] [--encoder mini|DIR] [--onnx DIR]
+    python benchmarks/serve.py soak FILE.csv [--seconds 3600] [--share 0.8] [--json]
+    python benchmarks/serve.py kills FILE.csv [--kills 20] [--json]
+
+`load` sends single texts of the file with wrk (Debian: apt-get install wrk) over loopback. The plain server has the
+same encoder under transformers' own classification head; `senthy` serves a linear head on that encoder, or its export.
+`--encoder mini` is the shipped encoder; a directory may hold a configuration and a tokenizer only, and gets random
+weights then. `soak` sends a share of the rate that was measured first, in an open loop, and watches memory and file
+descriptors. `kills` ends the service at random moments, by SIGTERM and SIGKILL in turn, starts it again on the same
+port, and compares every answer with that of the Predictor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import csv
+import http.client
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from limits import as_json, machine, machine_lines
+
+_PLAIN = """
+import sys
+from fastapi import FastAPI
+from pydantic import BaseModel
+from transformers import pipeline
+import uvicorn
+
+classify = pipeline("text-classification", model=sys.argv[1], top_k=None)
+app = FastAPI()
+
+
+class Request(BaseModel):
+    texts: list[str]
+
+
+@app.get("/ready")
+def ready():
+    return {}
+
+
+@app.post("/predict")
+def predict(request: Request):
+    return classify(request.texts, truncation=True, max_length=128)
+
+
+uvicorn.run(app, port=int(sys.argv[2]), log_level="warning")
+"""
+_WRK = """
+local bodies = {}
+for line in io.lines("BODIES") do bodies[#bodies + 1] = line end
+local at = 0
+request = function()
+  at = at % #bodies + 1
+  return wrk.format("POST", "/predict", {["Content-Type"] = "application/json"}, bodies[at])
+end
+done = function(summary, latency, requests)
+  local e = summary.errors
+  io.write(string.format('RESULT {"requests": %d, "seconds": %f, "p50": %f, "p95": %f, "p99": %f, "errors": %d}\\n',
+    summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(95) / 1e3,
+    latency:percentile(99) / 1e3, e.connect + e.read + e.write + e.status + e.timeout))
+end
+"""
+_SENTHY = [sys.executable, "-c", "import sys; from sentiment_hybrid.cli import main; main(sys.argv[1:])", "serve"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["load", "soak", "kills"])
+    parser.add_argument("file", type=Path, help="csv with a column text")
+    parser.add_argument("--clients", default="1,8,64")
+    parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--encoder", default="mini")
+    parser.add_argument("--onnx", type=Path, help="an export to serve instead")
+    parser.add_argument("--share", type=float, default=0.8)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        report = {"load": load, "soak": soak, "kills": kills}[options.what](options, Path(folder))
+    report["machine"] = machine()
+    print(as_json(report) if options.json else "\n".join([*report["lines"], machine_lines(report["machine"])]))
+    return 0
+
+
+def texts_of(path: Path, most: int = 5000) -> list[str]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row["text"] for row in itertools.islice(csv.DictReader(file), most)]
+
+
+# --- servers ---------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def served(command: list[str], port: int) -> Iterator[int]:
+    """The process id of a server, once it is ready."""
+    process = start(command, port)
+    try:
+        yield process.pid
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def start(command: list[str], port: int) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while process.poll() is None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/ready")
+            if connection.getresponse().status == 200:
+                return process
+        time.sleep(0.1)
+    raise SystemExit(f"the server ended with {process.returncode}")
+
+
+def senthy(model: Path | str, port: int, *more: str) -> list[str]:
+    return [*_SENTHY, "--load-model-path", str(model), "--port", str(port), *more]
+
+
+def made(encoder: str, folder: Path) -> tuple[Path, Path]:
+    """(model directory of senthy, directory of transformers): linear heads with random weights on one encoder."""
+    import torch
+    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+    from sentiment_hybrid import paths
+    from sentiment_hybrid.config.schema import Config
+    from sentiment_hybrid.engine.inference.model_directory import ModelInfo, save_model
+    from sentiment_hybrid.models import build_head
+    from sentiment_hybrid.models.classifier import Classifier
+    from sentiment_hybrid.models.encoder.hub import load_encoder_dir
+    from sentiment_hybrid.models.encoder.module import Encoder
+
+    torch.manual_seed(0)
+    source, place = paths.mini_dir() / "encoder" if encoder == "mini" else Path(encoder), folder / "encoder"
+    config = AutoConfig.from_pretrained(source)
+    weights = any(source.glob("*.safetensors"))
+    model = AutoModel.from_pretrained(source, dtype=torch.float32) if weights else AutoModel.from_config(config)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    model.save_pretrained(place)
+    tokenizer.save_pretrained(place)
+    plain = AutoModelForSequenceClassification.from_pretrained(place, num_labels=3, dtype=torch.float32)
+    plain.save_pretrained(folder / "plain")
+    tokenizer.save_pretrained(folder / "plain")
+    loaded = load_encoder_dir(place)
+    shared = Encoder(loaded.model, 0)
+    head = build_head("linear", Config().model("linear").head, input_size=shared.hidden_size, num_classes=3)
+    info = ModelInfo(
+        head="linear", head_config={}, labels=("negative", "neutral", "positive"), normalizer="tweet@2", max_length=128,
+        max_windows=32, encoder_name="bench", encoder_revision=None, encoder_fingerprint=loaded.fingerprint,
+        encoder_inside=True, trainable_layers=0, data_fingerprint="", split_fingerprint="", train_fingerprint="",
+        run_id="bench", created="2026-01-01T00:00:00+00:00", train_rows=0,
+    )  # fmt: skip
+    save_model(folder / "senthy", classifier=Classifier(shared, head), encoder=loaded, info=info, bundle=True)
+    return folder / "senthy", folder / "plain"
+
+
+# --- load ------------------------------------------------------------------------------------------------------------
+
+
+def load(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    bodies(texts_of(options.file), folder)
+    model, plain = made(options.encoder, folder)
+    script = folder / "plain.py"
+    script.write_text(_PLAIN, encoding="utf-8")
+    servers = {
+        "senthy serve": senthy(options.onnx or model, 8311),
+        "FastAPI + pipeline": [sys.executable, str(script), str(plain), "8312"],
+    }
+    rows = []
+    for name, command in servers.items():
+        port = int(command[-1])
+        with served(command, port):
+            wrk(folder, port, 8, 3.0)  # warm
+            for clients in map(int, options.clients.split(",")):
+                rows.append({"server": name, "clients": clients, **wrk(folder, port, clients, options.seconds)})
+    lines = [
+        f"{row['server']:<20} {row['clients']:>3} clients {row['rate']:>8.1f} requests/s   p50 {row['p50']:>8.1f} ms   "
+        f"p95 {row['p95']:>8.1f} ms   p99 {row['p99']:>8.1f} ms   errors {row['errors']}"
+        for row in rows
+    ]
+    return {"encoder": options.encoder, "rows": rows, "lines": lines}
+
+
+def bodies(texts: list[str], folder: Path) -> None:
+    (folder / "bodies").write_text("".join(f"{json.dumps({'texts': [text]})}\n" for text in texts), encoding="utf-8")
+
+
+def wrk(folder: Path, port: int, clients: int, seconds: float) -> dict[str, Any]:
+    script = folder / "wrk.lua"
+    script.write_text(_WRK.replace("BODIES", str(folder / "bodies")), encoding="utf-8")
+    command = ["wrk", "-t1", f"-c{clients}", f"-d{round(seconds)}s", "--timeout", "60s", "-s", str(script)]
+    done = subprocess.run(
+        [*command, f"http://127.0.0.1:{port}"], capture_output=True, text=True, check=True, timeout=seconds + 120
+    )
+    found = json.loads(done.stdout.split("RESULT ")[1])
+    return {**found, "rate": found["requests"] / found["seconds"]}
+
+
+# --- soak ------------------------------------------------------------------------------------------------------------
+
+
+def soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    texts = texts_of(options.file)
+    bodies(texts, folder)
+    with served(senthy(options.onnx or "mini", 8311), 8311) as pid:
+        fastest = wrk(folder, 8311, 64, 20.0)["rate"]
+        rate = options.share * fastest
+        watched: list[dict[str, Any]] = []
+        answered = asyncio.run(_steady(texts, rate, options.seconds, lambda: watched.append(state_of(pid))))
+    later = watched[len(watched) // 4 :]  # after the first quarter
+    figures = {
+        "fastest": fastest,
+        "rate": rate,
+        **answered,
+        "first": watched[0],
+        "quarter": later[0],
+        "last": later[-1],
+    }
+    lines = [
+        f"{options.seconds:.0f} s at {rate:.0f} requests/s ({options.share:.0%} of {fastest:.0f}): {answered}",
+        *(f"{name}: {figures[name]}" for name in ("first", "quarter", "last")),
+        f"at most {max(one['rss_mib'] for one in watched):.1f} MiB, {max(one['descriptors'] for one in watched)} files",
+    ]
+    return {**figures, "watched": watched, "lines": lines}
+
+
+def state_of(pid: int) -> dict[str, Any]:
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    rss = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+    threads = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("Threads"))
+    return {"rss_mib": rss / 1024, "descriptors": len(os.listdir(f"/proc/{pid}/fd")), "threads": threads}  # noqa: PTH208
+
+
+async def _steady(texts: list[str], rate: float, seconds: float, look: Any) -> dict[str, Any]:
+    """Send texts at a steady rate, whatever the answers take."""
+    import httpx
+
+    took: list[float] = []
+    failed: list[str] = []
+    limits = httpx.Limits(max_connections=512, max_keepalive_connections=512)
+
+    async def one(client: httpx.AsyncClient, text: str) -> None:
+        begun = time.perf_counter()
+        try:
+            response = await client.post("http://127.0.0.1:8311/predict", json={"texts": [text]})
+            if response.status_code == 200 and len(response.json()["predictions"]) == 1:
+                took.append(time.perf_counter() - begun)
+            else:
+                failed.append(str(response.status_code))
+        except httpx.HTTPError as error:
+            failed.append(type(error).__name__)
+
+    async with httpx.AsyncClient(limits=limits, timeout=60) as client:
+        tasks: set[asyncio.Task[None]] = set()
+        started = looked = time.monotonic()
+        for number in itertools.count():
+            due = started + number / rate
+            if due > started + seconds:
+                break
+            if (wait := due - time.monotonic()) > 0:
+                await asyncio.sleep(wait)
+            if time.monotonic() - looked >= 5 or not number:
+                look()
+                looked = time.monotonic()
+            task = asyncio.create_task(one(client, texts[number % len(texts)]))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        await asyncio.gather(*tasks)
+        elapsed = time.monotonic() - started
+        look()
+    took.sort()
+    p50, p99 = (round(1000 * took[int(share * (len(took) - 1))], 1) for share in (0.5, 0.99))
+    return {
+        "answered": len(took),
+        "per_second": round(len(took) / elapsed, 1),
+        "failed": failed[:20],
+        "p50": p50,
+        "p99": p99,
+    }
+
+
+# --- kills -----------------------------------------------------------------------------------------------------------
+
+
+def kills(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    from sentiment_hybrid.engine.inference.predictor import Predictor
+
+    texts = texts_of(options.file, 400)
+    known = dict(zip(texts, Predictor("mini", precision="fp32").predict_proba(texts), strict=True))
+    counts = {"right": 0, "wrong": 0, "unanswered": 0, "refused": 0}
+    lock, over = threading.Lock(), threading.Event()
+    command = senthy("mini", 8311, "--precision", "fp32")
+
+    def client(seed: int) -> None:
+        draw = random.Random(seed)
+        while not over.is_set():
+            asked = draw.sample(texts, draw.choice([1, 1, 1, 20]))
+            kind = _asked(asked, known)
+            with lock:
+                counts[kind] += 1
+            if kind != "right":
+                time.sleep(0.05)
+
+    clients = [threading.Thread(target=client, args=(seed,)) for seed in range(8)]
+    draw, codes = random.Random(0), []
+    process = start(command, 8311)
+    for one in clients:
+        one.start()
+    for number in range(options.kills):
+        time.sleep(draw.uniform(0.3, 2.0))
+        process.send_signal(signal.SIGTERM if number % 2 else signal.SIGKILL)
+        codes.append(process.wait(60))
+        process = start(command, 8311)
+    over.set()
+    for one in clients:
+        one.join()
+    process.terminate()
+    codes.append(process.wait(60))
+    return {"counts": counts, "exit_codes": codes, "lines": [f"{options.kills} kills: {counts}, exit codes {codes}"]}
+
+
+def _asked(asked: list[str], known: dict[str, Any]) -> str:
+    """How a request ended: right, wrong, refused (another status), unanswered (no whole response)."""
+    connection = http.client.HTTPConnection("127.0.0.1", 8311, timeout=60)
+    try:
+        connection.request("POST", "/predict", json.dumps({"texts": asked}), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        body = json.loads(response.read())
+    except (OSError, http.client.HTTPException, ValueError):
+        return "unanswered"
+    finally:
+        connection.close()
+    if response.status != 200:
+        return "refused"
+    found = [list(one["probabilities"].values()) for one in body["predictions"]]
+    wanted = [known[text] for text in asked]
+    return "right" if all(max(abs(a - b)) < 1e-3 for a, b in _arrays(found, wanted)) else "wrong"
+
+
+def _arrays(found: list[list[float]], wanted: list[Any]) -> Iterator[tuple[Any, Any]]:
+    import numpy as np
+
+    if len(found) != len(wanted):
+        yield np.ones(1), np.zeros(1)
+    yield from ((np.array(a), b) for a, b in zip(found, wanted, strict=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
