@@ -20,7 +20,7 @@ from sentiment_hybrid.engine.training.probe import Probe, Rate
 from sentiment_hybrid.engine.training.runs import versions
 from sentiment_hybrid.errors import SenthyError
 from sentiment_hybrid.heads import display_name, encoder_family
-from sentiment_hybrid.models.processor import int8_engine
+from sentiment_hybrid.models.processor import computes_int8
 from sentiment_hybrid.runtime import Runtime
 
 _MOST_COUNTED = 20_000  # texts of a split; a dry run counts more
@@ -97,7 +97,7 @@ def _texts(config: Config, folder: Path) -> Iterator[tuple[Store, Config, list[s
 def _measured(probe: Probe, compute: Compute) -> tuple[list[Rate], dict[str, str]]:
     """Training and prediction in fp32 and in the config's precision; prediction also in int8, if supported."""
     precisions = list(dict.fromkeys(("fp32", compute.precision)))
-    int8 = ["int8"] if compute.device.type == "cpu" and int8_engine() is not None else []
+    int8 = ["int8"] if compute.device.type == "cpu" and computes_int8() else []
     # Training last, because it changes the weights.
     work = [(f"prediction in {one}", partial(probe.prediction, one)) for one in (*precisions, *int8)]
     work += [(f"training in {one}", partial(probe.training, one)) for one in precisions]

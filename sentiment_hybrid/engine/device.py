@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import math
 import os
 from collections.abc import Callable
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
     from sentiment_hybrid.models.encoder.module import Encoder
 
+log = logging.getLogger(__name__)
+
+#: The oldest and the newest version of torch that `.ci/torch_versions` has run the tests with.
+TRIED = ("2.6", "2.15")
 #: Tokens that take longer to compute than an encoder's weights take to be cast and packed.
 _WORTH_A_LAYOUT = 4096
 
@@ -78,6 +84,7 @@ def choose(device: str = "auto", precision: str = "auto") -> Compute:
     Raises:
         TrainingError: the device is not there, or cannot compute in the precision asked for.
     """
+    _check_version(torch.__version__)
     chosen = _device(device)
     if precision == "auto":
         return Compute(chosen, _best_precision(chosen))
@@ -89,13 +96,25 @@ def choose(device: str = "auto", precision: str = "auto") -> Compute:
     return Compute(chosen, precision)  # type: ignore[arg-type]
 
 
+@functools.cache
+def _check_version(version: str) -> None:
+    """Warn once of a torch that is older or newer than those tried."""
+    oldest, newest = (_minor(one) for one in TRIED)
+    if not oldest <= _minor(version) <= newest:
+        log.warning("torch %s is untried: this program was tested with torch %s to %s", version, *TRIED)
+
+
+def _minor(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in version.split(".")[:2])
+
+
 def _refusal(device: torch.device, precision: str) -> str:
     """Why this device cannot compute in a precision; empty if it can."""
     if precision == "fp16" and device.type != "cuda":
         return f"fp16 requires a CUDA device, but this run uses {_described(device)}"
     if precision == "bf16" and device.type == "cpu" and not processor.computes_bf16():
         return f"bf16 requires a processor with AVX-512, but this run uses {_described(device)}"
-    if precision == "int8" and (device.type != "cpu" or processor.int8_engine() is None):
+    if precision == "int8" and (device.type != "cpu" or not processor.computes_int8()):
         return f"this build of torch does not support int8 on {_described(device)}"
     return ""
 

@@ -8,7 +8,7 @@ import pytest
 
 from sentiment_hybrid.commands import bench
 from sentiment_hybrid.errors import EncoderError
-from sentiment_hybrid.models.processor import int8_engine
+from sentiment_hybrid.models.processor import computes_int8
 from sentiment_hybrid.runtime import Runtime
 
 
@@ -30,7 +30,7 @@ def test_it_measures_every_work_and_estimates_train_and_optimize(project):
     }
     assert all(rate.tokens > rate.texts > 0 for rate in result.rates)
     with_int8 = {rate.precision for rate in result.rates if rate.work == "predict"}
-    assert ("int8" in with_int8) == (int8_engine() is not None)
+    assert ("int8" in with_int8) == computes_int8()
     assert not result.missing
     assert [one.verb for one in result.estimates] == ["train", "optimize"]
     assert all(one.total_seconds > 0 for one in result.estimates)

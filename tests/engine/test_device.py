@@ -103,3 +103,17 @@ def test_what_is_chosen_by_itself_is_what_the_instructions_speed_up():
     assert processor.computes_bf16() or expected == "fp32"
     if "AVX2" in processor.name():  # as .ci/run has it, or for real
         assert processor.computes_bf16() or not processor.has_vnni()
+
+
+@pytest.mark.parametrize(
+    ("version", "warned"), [("2.5.1", 1), ("2.6.0", 0), ("2.15.0+cu132", 0), ("2.16.0", 1), ("3.0.0a0+git1", 1)]
+)
+def test_an_untried_torch_gives_one_warning_with_the_range_that_was_tried(version, warned, monkeypatch, caplog):
+    monkeypatch.setattr(torch, "__version__", version)
+    device._check_version.cache_clear()
+    for _ in range(2):
+        device.choose("cpu", "fp32")
+    assert [record.getMessage() for record in caplog.records] == warned * [
+        f"torch {version} is untried: this program was tested with torch 2.6 to 2.15"
+    ]
+    device._check_version.cache_clear()

@@ -134,7 +134,7 @@ def test_a_separable_task_is_learned(head_name, make):
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
-    assert (logits_of(classifier, windows).argmax(1) == labels).float().mean() > 0.9
+    assert (logits_of(classifier, windows).argmax(1) == labels).float().mean() >= 0.9
 
 
 def test_saved_and_loaded_weights_give_the_same_logits(head_name, make, tmp_path: Path):

@@ -361,7 +361,7 @@ def test_other_precisions_say_nearly_the_same(model_dir, precision):
 
 
 def test_int8_where_there_is_none_says_what_else_there_is(model_dir, monkeypatch):
-    monkeypatch.setattr("sentiment_hybrid.models.processor.int8_engine", lambda: None)
+    monkeypatch.setattr("sentiment_hybrid.models.processor.computes_int8", lambda: False)
     monkeypatch.setattr("sentiment_hybrid.models.processor.computes_bf16", lambda: True)
     with pytest.raises(TrainingError, match="does not support int8") as caught:
         Predictor(model_dir, precision="int8")

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiment_hybrid.errors import EncoderError
+from sentiment_hybrid.models import processor
 from sentiment_hybrid.models.encoder import cpu_inference
 from sentiment_hybrid.models.encoder.module import Encoder
 from sentiment_hybrid.models.encoder.roberta import Architecture, Roberta
@@ -49,6 +50,27 @@ def test_states_are_those_of_the_plain_way(kind, act, monkeypatch):
     torch.testing.assert_close(laid_out[mask].float(), plain, atol=TOLERANCE[kind], rtol=0)
     assert (laid_out[~mask] == 0).all()
     assert torch.equal(own(ids, mask)[mask], plain)
+
+
+@pytest.mark.parametrize("kind", ["fp32", "bf16", "int8"])
+def test_a_torch_without_undocumented_operators_computes_the_same(kind, monkeypatch):
+    """Newer versions of torch are to lose quantised tensors, and may lose any operator that it does not document."""
+    monkeypatch.setattr(processor, "int8_engine", lambda: None)
+    monkeypatch.setattr(processor, "packs_weights", lambda: False)
+    if kind == "int8" and not processor.has_int8_products():
+        pytest.skip("this processor has no other int8 products")
+    own = encoder()
+    ids, mask = batch([7, 3, 18, 3, 1, 200, 20])
+    plain = own(ids, mask)[mask]
+    with own.prepared(kind):
+        torch.testing.assert_close(own(ids, mask)[mask].float(), plain, atol=TOLERANCE[kind], rtol=0)
+
+
+def test_int8_without_any_of_its_operators_is_refused(monkeypatch):
+    monkeypatch.setattr(processor, "int8_engine", lambda: None)
+    monkeypatch.setattr(processor, "has_int8_products", lambda: False)
+    with pytest.raises(ValueError, match="does not support int8"), encoder().prepared("int8"):
+        pass
 
 
 @pytest.mark.parametrize("kind", ["fp32", "bf16", "int8"])
