@@ -146,10 +146,10 @@ def test_parts_cover_every_token_once_and_are_no_larger_than_they_may(groups):
 
 @given(st.integers(1, 4096))
 def test_products_have_few_sizes_hardly_larger_than_their_tokens(tokens):
-    size = cpu_inference._rounded_up(tokens)
+    size = cpu_inference._size(tokens)
     assert 0 <= size - tokens < max(16, tokens / 4)
-    assert cpu_inference._rounded_up(size) == size
+    assert cpu_inference._size(size) == size
 
 
 def test_products_of_a_part_have_at_most_thirty_sizes():
-    assert len({cpu_inference._rounded_up(tokens) for tokens in range(1, cpu_inference._TOKENS + 1)}) <= 30
+    assert len({cpu_inference._size(tokens) for tokens in range(1, cpu_inference._TOKENS + 1)}) <= 30
