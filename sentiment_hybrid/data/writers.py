@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sentiment_hybrid.console import rows_stream
-from sentiment_hybrid.data.sources import MISSING, SUFFIXES
+from sentiment_hybrid.data.sources import MISSING, SUFFIXES, ExactTime
 from sentiment_hybrid.errors import OutputError, UsageError
 from sentiment_hybrid.files import atomic_file, holds_any_text, reason, remedy
 
@@ -284,6 +284,7 @@ class _Parquet(Writer):
     def _plain(self, name: str, column: Sequence[Any] | None) -> list[Any]:
         """Nested values without a declared type become JSON: Arrow would drop keys that first occur later."""
         values = [None if value is MISSING else value for value in column or ()]
+        values = [value.nanoseconds if isinstance(value, ExactTime) else value for value in values]
         if name in self._types:
             return values
         return [_cell(value) if isinstance(value, dict | list) else value for value in values]

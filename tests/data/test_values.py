@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data.sources import open_source, open_stream, texts_of
+from sentiment_hybrid.data.writers import open_writer
 from sentiment_hybrid.errors import SourceError
 
 
@@ -162,6 +163,19 @@ def test_what_python_cannot_represent_is_an_error_or_skipped(tmp_path: Path) -> 
     assert sum(batch.skipped.values()) == 1
 
 
+def test_nanoseconds_of_a_time_of_day_survive_in_every_format(tmp_path: Path) -> None:
+    times = pyarrow.array([3723000000123, None, 86399999999999, 5000], pyarrow.int64()).cast(pyarrow.time64("ns"))
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["a", "b", "c", "d"], "at": times}), tmp_path / "in.parquet")
+    source = open_source(str(tmp_path / "in.parquet"), Data())
+    (batch,) = source.batches(native=True)
+    for name in ("out.csv", "out.parquet"):
+        with open_writer(tmp_path / name, source.columns, types=source.types) as writer:
+            writer.write(batch.columns)
+    assert pyarrow.parquet.read_table(tmp_path / "out.parquet")["at"].combine_chunks().equals(times)
+    rows = (tmp_path / "out.csv").read_text().splitlines()
+    assert rows[1:] == ["a,01:02:03.000000123", "b,", "c,23:59:59.999999999", "d,00:00:00.000005"]
+
+
 @pytest.mark.parametrize(
     ("place", "message"),
     [
@@ -189,6 +203,7 @@ def test_names_and_texts_of_sqlite_that_are_not_utf8_are_errors(tmp_path: Path, 
         ([2**62], pyarrow.timestamp("ms"), None),
         ([-(2**62)], pyarrow.timestamp("us", tz="UTC"), None),
         ([2**31 - 1], pyarrow.date32(), None),
+        ([2**62], pyarrow.time64("ns"), None),
         ([2**62], pyarrow.duration("s"), None),
         (["9" * 60], pyarrow.decimal256(70, 2), "9" * 60 + ".00"),
     ],

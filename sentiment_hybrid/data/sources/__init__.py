@@ -17,7 +17,7 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.console import progress
 from sentiment_hybrid.data.kaggle import DEFAULT_HANDLE, download
-from sentiment_hybrid.data.sources.base import MISSING, Batch, Limit, Source, opened, texts_of, value_text
+from sentiment_hybrid.data.sources.base import MISSING, Batch, ExactTime, Limit, Source, opened, texts_of, value_text
 from sentiment_hybrid.data.sources.dialect import (
     DELIMITER_NAMES,
     DELIMITERS,
@@ -37,6 +37,7 @@ __all__ = [
     "FORMATS",
     "MISSING",
     "Batch",
+    "ExactTime",
     "Limit",
     "LiveStream",
     "Source",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import datetime
 import gzip
 import hashlib
 import io
@@ -45,6 +46,25 @@ class Missing:
 
 #: The value of a key that a JSON object lacks and others have; only ``native`` batches contain it.
 MISSING = Missing()
+
+
+class ExactTime(datetime.time):
+    """A time of day whose nanoseconds are no whole microseconds, which Python's own class would cut off."""
+
+    nanoseconds: int
+
+    @classmethod
+    def of(cls, nanoseconds: int) -> datetime.time:
+        """The time that is this long after midnight, of Python's own class if that suffices. Raises ValueError."""
+        seconds, rest = divmod(nanoseconds, 10**9)
+        kind = cls if rest % 1000 else datetime.time
+        time = kind(seconds // 3600, seconds // 60 % 60, seconds % 60, rest // 1000)
+        if isinstance(time, ExactTime):
+            time.nanoseconds = nanoseconds
+        return time
+
+    def __str__(self) -> str:
+        return f"{self:%H:%M:%S}.{self.nanoseconds % 10**9:09}"
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import io
+import operator
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 
-from sentiment_hybrid.data.sources.base import Batch, FileSource, without_repeats
+from sentiment_hybrid.data.sources.base import Batch, ExactTime, FileSource, without_repeats
 from sentiment_hybrid.errors import SourceError, count
 
 
@@ -73,16 +75,23 @@ class ParquetSource(FileSource):
 
 def _values(column: Any, name: str, problems: dict[int, str]) -> list[Any]:
     """Python values; one that Python cannot represent, such as a date after year 9999, is a problem at its index."""
-    try:
-        return list(column.to_pylist())
-    except (ValueError, OverflowError):
-        pass
+    convert: Callable[[Any], Any] = operator.methodcaller("as_py")
+    if column.type == pyarrow.time64("ns"):
+        column, convert = column.cast(pyarrow.int64()), _time
+    else:
+        with contextlib.suppress(ValueError, OverflowError):
+            return list(column.to_pylist())
     values: list[Any] = []
     for at, value in enumerate(column):
         try:
-            values.append(value.as_py())
+            values.append(convert(value))
         except (ValueError, OverflowError) as error:
             values.append(None)
             why = "beyond Python's range" if isinstance(error, OverflowError) else error
             problems[at] = f"no value in column {name!r}: {why}"
     return values
+
+
+def _time(nanoseconds: Any) -> datetime.time | None:
+    """A time of day from an Arrow number. Raises ValueError for one of another day, which Arrow would take modulo."""
+    return None if (count := nanoseconds.as_py()) is None else ExactTime.of(count)
