@@ -42,6 +42,8 @@ _DIGITS = 6
 _READ = 1024
 #: Seconds that a text from a pipe waits for others, and the size of the first groups of such texts.
 _PATIENCE, _FEW = 0.05, 256
+#: Rows of the first group, so that a run that is stopped early can be resumed too.
+_FIRST = 128
 #: Maximum number of characters labelled together, since texts may be long.
 _CHARACTERS = 4_000_000
 
@@ -355,9 +357,9 @@ def _groups(incoming: Incoming, column: str, added: Sequence[str], *, most: int)
     """Batches joined or cut into groups of ``most`` rows, or enough characters; None if more may take a while."""
     batches: list[Batch] = []
     texts: list[str | None] = []
-    size = 0
+    size, fitting = 0, most if incoming.live else min(most, _FIRST)
     for some in incoming.batches:
-        for batch in itertools.chain.from_iterable(_pieces(batch, most) for batch in some):
+        for batch in itertools.chain.from_iterable(_pieces(batch, fitting) for batch in some):
             if clash := [name for name in added if name in batch.columns]:
                 raise ColumnError(
                     f"{incoming.name}, row {batch.rows[0]} or later: a key {clash[0]!r}, which a prediction adds",
@@ -365,9 +367,9 @@ def _groups(incoming: Incoming, column: str, added: Sequence[str], *, most: int)
                 )
             new = texts_of(batch, column, source=incoming.name, limit=incoming.limit)
             length = sum(len(text or "") for text in new)
-            if texts and (len(texts) + len(new) > most or size + length > _CHARACTERS):
+            if texts and (len(texts) + len(new) > fitting or size + length > _CHARACTERS):
                 yield _Group(_joined(batches), texts)
-                batches, texts, size = [], [], 0
+                batches, texts, size, fitting = [], [], 0, most
             batches.append(batch)
             texts += new
             size += length

@@ -25,6 +25,7 @@ from sentiment_hybrid import cli, paths
 from sentiment_hybrid.commands import predict, predict_rows
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data import normalizers, parts
+from sentiment_hybrid.data.sources import Batch
 from sentiment_hybrid.engine.inference import predictor as engine
 from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.errors import (
@@ -663,6 +664,13 @@ def test_a_stopped_run_leaves_the_old_file(
 
 
 RESUMABLE = ["csv", "tsv", "jsonl", "csv.gz", "jsonl.gz", "parquet"]
+
+
+def test_the_first_group_is_small_so_that_a_run_can_soon_be_resumed() -> None:
+    batches = [[Batch(range(start, start + 1024), {"text": ["good"] * 1024})] for start in (1, 1025, 2049)]
+    incoming = predict_rows.Incoming("rows", "csv", ["text"], iter(batches))
+    groups = predict_rows._groups(incoming, "text", [], most=1024)
+    assert [len(group.texts) for group in groups] == [128, 896, 1024, 1024]
 
 
 @pytest.mark.parametrize("ending", RESUMABLE)
