@@ -217,6 +217,7 @@ class Search:
     def _note_course(self, run: _Running) -> None:
         run.trial.set_user_attr(studies.BEST_EPOCH, run.values.index(max(run.values)) + 1)
         run.trial.set_user_attr(studies.SECONDS, round(self.clock() - run.started, 3))
+        run.trial.set_user_attr(studies.CHECKSUM, studies.checksum(run.trial.params, run.values))
 
     def _fail(self, run: _Running, outcome: Outcome) -> None:
         number = run.trial.number

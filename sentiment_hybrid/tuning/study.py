@@ -10,6 +10,7 @@ import sqlite3
 import tempfile
 import time
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ GRACE_SECONDS = 180
 MOST_RETRIES = 3
 
 #: Further user attributes of a trial.
-ATTEMPT, FAILURE, BEST_EPOCH, SECONDS = "attempt", "failure", "best_epoch", "seconds"
+ATTEMPT, FAILURE, BEST_EPOCH, SECONDS, CHECKSUM = "attempt", "failure", "best_epoch", "seconds", "checksum"
 #: A value of ENDED: a trial whose process was stopped. Like SURPLUS, it does not count as a failure.
 INTERRUPTED = "interrupted"
 #: The value of FAILURE of a trial whose process was killed.
@@ -178,11 +179,27 @@ def _check_content(storage: RDBStorage, shown: str) -> None:
             for trial in storage.get_all_trials(study._study_id, deepcopy=False):
                 if trial.state == TrialState.COMPLETE and trial.values is None:
                     raise ValueError(f"trial {trial.number} has ended without a value")
+                _check_checksum(trial)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise StudyError(
             f"the storage {shown} is damaged: {error}",
             hint="Restore it, or choose another file, or move this one away.",
         ) from error
+
+
+def checksum(params: Mapping[str, Any], scores: Sequence[float]) -> int:
+    """crc32 of the parameters of a trial and of its score after each epoch."""
+    return zlib.crc32(json.dumps([dict(params), list(scores)], sort_keys=True).encode())
+
+
+def _check_checksum(trial: FrozenTrial) -> None:
+    """Raises ValueError if parameters or scores are not those that were stored; earlier versions stored no checksum."""
+    scores = [value for _, value in sorted(trial.intermediate_values.items())]
+    if CHECKSUM not in trial.user_attrs:
+        return
+    good = trial.user_attrs[CHECKSUM] == checksum(trial.params, scores)
+    if not good or (trial.state == TrialState.COMPLETE and trial.value != max(scores)):
+        raise ValueError(f"the checksum of trial {trial.number} is wrong")
 
 
 def _existing(path: Path) -> str:

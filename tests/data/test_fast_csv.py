@@ -15,12 +15,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sentiment_hybrid.config.schema import Data
-from sentiment_hybrid.data.sources import fast_csv, open_source
+from sentiment_hybrid.data.sources import delimited, fast_csv, open_source
+from sentiment_hybrid.data.sources.base import UnusualError
 from sentiment_hybrid.data.sources.delimited import DelimitedSource
 from sentiment_hybrid.errors import SourceError
 
 PIECES = ["a", "b,", ",", '"', '""', "\n", "\r", "\r\n", " ", "\t", "é", "😀", "\0", "x,y\n", '"q",r\n', '"l\n2",3\n']
 MESSY = st.lists(st.sampled_from(PIECES), max_size=30).map("".join)
+
+
+@pytest.fixture(autouse=True)
+def _small_batches_are_read_fast_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delimited, "_FAST_FROM", 1)
 
 
 def outcome(path: Path, data: Data, *, size: int = 3) -> Any:
@@ -56,7 +62,7 @@ def test_any_file_is_read_as_the_careful_reader_reads_it(
 
 
 def refuse(*_: Any) -> Any:
-    raise fast_csv.UnusualError
+    raise UnusualError
     yield
 
 

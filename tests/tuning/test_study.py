@@ -136,6 +136,38 @@ def test_damaged_values_of_a_storage_are_one_error(damage: str, tmp_path: Path) 
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        None,
+        "trial_values SET value = value + 0.25",
+        "trial_intermediate_values SET intermediate_value = 0.125 WHERE step = 1",
+        "trial_params SET param_value = param_value / 2 WHERE param_name = 'lr'",
+        "trial_params SET param_value = 1 - param_value WHERE param_name = 'cell'",
+    ],
+)
+def test_changed_numbers_of_a_storage_are_noticed(damage: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    with opened(path) as storage:
+        study = optuna.create_study(storage=storage.optuna, study_name="x")
+        trial = study.ask()
+        trial.suggest_float("lr", 1e-6, 1.0, log=True)
+        trial.suggest_int("hidden", 8, 64)
+        trial.suggest_categorical("cell", ["lstm", "gru"])
+        for epoch, score in enumerate([0.1, 0.7, 0.3], 1):
+            trial.report(score, epoch)
+        trial.set_user_attr(studies.CHECKSUM, studies.checksum(trial.params, [0.1, 0.7, 0.3]))
+        study.tell(trial, 0.7)
+    if damage is None:
+        with opened(path) as storage:
+            assert studies.best_of(studies.ended_trials(optuna.load_study(study_name="x", storage=storage.optuna)))
+        return
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"UPDATE {damage}")
+    with pytest.raises(StudyError, match="the checksum of trial 0 is wrong"), opened(path):
+        pass
+
+
 def test_a_folder_in_the_way_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="cannot use the storage"), opened(tmp_path / "file" / "study.db"):

@@ -123,6 +123,10 @@ class Position:
         return self.used / max(self.unpacked, 1) * self.read / max(self.size, 1)
 
 
+class UnusualError(Exception):
+    """Something that a fast reader does not handle; all rows before it are correct."""
+
+
 class NotTextError(ValueError):
     """A value that cannot be read as a text; the message says what it is."""
 

@@ -14,13 +14,14 @@ from typing import Any
 
 from sentiment_hybrid.borrowed import LONG_FIELDS, LONGEST_FIELD
 from sentiment_hybrid.data.columns import other_delimiter
-from sentiment_hybrid.data.sources import fast_csv
 from sentiment_hybrid.data.sources.base import (
     BATCH_BYTES,
+    BATCH_SIZE,
     GZIP_MAGIC,
     Batch,
     Position,
     TextSource,
+    UnusualError,
     reading,
     unsound,
     without_repeats,
@@ -28,6 +29,8 @@ from sentiment_hybrid.data.sources.base import (
 from sentiment_hybrid.data.sources.dialect import BOM, Dialect, Quoting, column_names
 from sentiment_hybrid.errors import SourceError
 
+#: Rows of a batch from which on the fast reader pays: it loads pyarrow, which takes 30 MB.
+_FAST_FROM = BATCH_SIZE
 #: Rows to read between checks of their size.
 _STEP = 16
 #: Lines that are numbers of JSON, within 64 bits, or empty.
@@ -91,7 +94,7 @@ class DelimitedSource(TextSource):
         if not left or self._stream is not None:
             return set()
         try:
-            with contextlib.closing(self.batches(list(columns), native=True)) as batches:  # type: ignore[type-var]
+            with contextlib.closing(self.batches(list(columns), native=True, size=_FAST_FROM - 1)) as batches:  # type: ignore[type-var]
                 for batch in batches:
                     left = {name for name in left if _are_numbers(batch.columns[name])}
                     filled |= {name for name in left if any(batch.columns[name])}
@@ -125,19 +128,22 @@ class DelimitedSource(TextSource):
             for batch in self._fast(columns, size):
                 yield batch
                 done += len(batch)
-        except fast_csv.UnusualError:
+        except UnusualError:
             yield from self._careful(columns, size, done)
 
     def _fast(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
         """Rows of a well-formed file. Raises UnusualError where it is not, and for files that need the other reader."""
         dialect = self.dialect
         if (
-            self._stream is not None
+            size < _FAST_FROM
+            or self._stream is not None
             or self.encoding != "utf-8-sig"
             or dialect.preamble
             or dialect.quoting == "backslash"
         ):
-            raise fast_csv.UnusualError
+            raise UnusualError
+        from sentiment_hybrid.data.sources import fast_csv
+
         names = self.columns
         wanted = list(columns or names)
         written = [self._as_written[names.index(name)] for name in wanted]
@@ -151,7 +157,7 @@ class DelimitedSource(TextSource):
         ):  # fmt: skip
             rows = range(first, first + len(values[0]))
             if len(names) > 1 and _has_row(values, written):  # probably a repeated header
-                raise fast_csv.UnusualError
+                raise UnusualError
             yield Batch(rows, dict(zip(wanted, values, strict=True)), sound=True)
             first = rows.stop
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow
 from pyarrow import csv
 
-from sentiment_hybrid.data.sources.base import Position
+from sentiment_hybrid.data.sources.base import Position, UnusualError
 from sentiment_hybrid.data.sources.dialect import column_names
 
 #: Bytes to read at once; no row may be longer.
@@ -24,10 +24,6 @@ _GATHERED = 4
 _QUOTE = ord('"')
 #: A row that starts with a byte order mark: files were concatenated.
 _ROW_WITH_BOM = re.compile(rb'(?:\A|[\n"])' + codecs.BOM_UTF8)
-
-
-class UnusualError(Exception):
-    """Something that this reader does not handle; all rows before it are correct."""
 
 
 def tables(
