@@ -8,6 +8,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 MODEL_JSON = "model.json"
+MODEL_CARD = "README.md"
 MODEL_WEIGHTS = "model.safetensors"
 ENCODER_DIR = "encoder"
 TOKENIZER_DIR = "tokenizer"

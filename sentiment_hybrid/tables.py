@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sentiment_hybrid import console
+from sentiment_hybrid.engine.evaluation.triage import origin
 from sentiment_hybrid.errors import count
 
 
@@ -185,8 +186,7 @@ def _triage(found: Any) -> None:
         if facts["best"] is None
         else f"{100 * facts['best']:.5g} % is the most that can be promised"
     )
-    which = "" if facts["fresh"] else ", which also selected the epoch"
-    console.say(f"Thresholds are from {count(facts['rows'], 'validation row')}{which}; {best}.")
+    console.say(f"Thresholds are from {origin(facts['rows'], facts['fresh'])}; {best}.")
     console.say("Use them with senthy predict --target-accuracy 95%.")
 
 

@@ -17,7 +17,8 @@ from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine.batches import TokenizedTexts
 from sentiment_hybrid.engine.inference import onnx_export
-from sentiment_hybrid.engine.inference.model_directory import LoadedModel, checksums, load_model
+from sentiment_hybrid.engine.inference.model_card import Card, named, write_card
+from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo, checksums, load_model
 from sentiment_hybrid.engine.inference.onnx_export import Check
 from sentiment_hybrid.engine.inference.onnx_runtime import PACKAGES, OnnxBackend, digests, is_export, require
 from sentiment_hybrid.engine.inference.predictor import model_directory, published
@@ -102,7 +103,8 @@ def run(
         _describe(aside, loaded, facts)  # the check reads it
         check, checked_on, speed = _measure(loaded, aside, config, rows=rows, offline=offline)
         facts |= {"check": {**asdict(check), "on": checked_on}, "tokens_per_second": speed}
-        _describe(aside, loaded, facts)
+        info = _describe(aside, loaded, facts)
+        write_card(aside, info, Card(named(config), export=facts, original=directory))
         size = sum(file.stat().st_size for file in aside.rglob("*") if file.is_file())
     return ExportResult(target, directory, kind, size, check, checked_on, speed)
 
@@ -137,10 +139,11 @@ def _write(loaded: LoadedModel, aside: Path, *, quantize: Quantize | None) -> No
                 file.rename(aside / file.name)
 
 
-def _describe(aside: Path, loaded: LoadedModel, facts: dict[str, Any]) -> None:
-    """Write model.json: that of the model, plus ``facts`` about the graph."""
+def _describe(aside: Path, loaded: LoadedModel, facts: dict[str, Any]) -> ModelInfo:
+    """Write model.json: that of the model, plus ``facts`` about the graph; returns the former."""
     info = replace(loaded.info, encoder_inside=True, files=checksums(aside, encoder=False))
     write_json(aside / paths.MODEL_JSON, {**asdict(info), "onnx": facts})
+    return info
 
 
 def _facts(aside: Path, loaded: LoadedModel, kind: str) -> dict[str, Any]:

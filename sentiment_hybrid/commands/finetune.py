@@ -23,6 +23,7 @@ from sentiment_hybrid.engine.evaluation import metrics
 from sentiment_hybrid.engine.evaluation.metrics import COMPARED, Comparison, Scores
 from sentiment_hybrid.engine.inference import testing
 from sentiment_hybrid.engine.inference.kept_models import own_folder, publishing
+from sentiment_hybrid.engine.inference.model_card import add_figures, card_of
 from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo, load_model, read_info, save_model
 from sentiment_hybrid.engine.inference.session import EncodedDataset, Session
 from sentiment_hybrid.engine.training.events import selection_score
@@ -37,6 +38,7 @@ from sentiment_hybrid.files import check_writable, mark_used
 from sentiment_hybrid.models import renew_output
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder.module import Encoder, encoder_fingerprint
+from sentiment_hybrid.reporting.card import Tested
 from sentiment_hybrid.reporting.results import append_result
 from sentiment_hybrid.runtime import Runtime
 
@@ -221,6 +223,8 @@ class _Task:
             "run_id": info.run_id,
             "created": info.created,
             "data_fingerprint": info.data_fingerprint,
+            "data": info.data,
+            "train_rows": info.train_rows,
             "parent": info.parent,
         }
 
@@ -347,7 +351,7 @@ def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Ru
     config, settings = task.config, task.settings
     compute = compute_for(run, device=task.runtime.device, precision=settings.precision)
     run.settle(compute.describe(), encoder=task.loaded.encoder.fingerprint)
-    run.note(parent=task.lineage, data={"source": task.data.source, "fingerprint": store.fingerprint})
+    run.note(parent=_lineage(task, rows), data={"source": task.data.source, "fingerprint": store.fingerprint})
     tests = _tests(task, store)
     testing.warn_if_seen_by_mini(task.loaded, tests[_NEW])
     before = {} if task.renewed else {name: _probabilities(task, task.loaded, name, one) for name, one in tests.items()}
@@ -368,7 +372,7 @@ def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Ru
     run.load_best(session.classifier)
     temperature_before = 1.0 if task.renewed else task.info.temperature
     temperature = temperature_of(session, session.single, trainer, otherwise=temperature_before)
-    own = _publish(task, session, store, run, train_rows=len(rows[0]), temperature=temperature)
+    own = _publish(task, session, store, run, rows, temperature=temperature)
     result = _result(task, run, own, tests, before, valid_before=valid_before, train_rows=len(rows[0]))
     return replace(result, resumed=resumed)
 
@@ -401,7 +405,14 @@ def _figures(session: Session, dataset: EncodedDataset) -> dict[str, float]:
     return metrics.quick(dataset.labels, session.predict(dataset))
 
 
-def _publish(task: _Task, session: Session, store: Store, run: Run, *, train_rows: int, temperature: float) -> Path:
+def _lineage(task: _Task, rows: tuple[Examples, Examples]) -> dict[str, Any]:
+    train, valid = rows
+    return {**task.lineage, "new_train_rows": len(train), "new_valid_rows": len(valid)}
+
+
+def _publish(
+    task: _Task, session: Session, store: Store, run: Run, rows: tuple[Examples, Examples], *, temperature: float
+) -> Path:
     """Save the model with updated metadata, including its parent, and publish it."""
     info, trained = task.info, task.trainable_layers != 0
     described = replace(
@@ -413,7 +424,7 @@ def _publish(task: _Task, session: Session, store: Store, run: Run, *, train_row
         run_id=run.id,
         created=now(),
         versions=versions(),
-        parent=task.lineage,
+        parent=_lineage(task, rows),
         temperature=temperature,
         label_coding={**(store.label_coding or {}), **({} if task.renewed else info.label_coding or {})},
         text_column=info.text_column or store.text_column,
@@ -425,7 +436,14 @@ def _publish(task: _Task, session: Session, store: Store, run: Run, *, train_row
         described = replace(described, encoder_fingerprint=encoder_fingerprint(session.encoder.model))
     if task.old.missing:
         # The old test texts may now have been trained on, so only the new split is valid for tests.
-        described = replace(described, split_fingerprint=store.split_fingerprint, train_rows=train_rows)
+        described = replace(
+            described,
+            split_fingerprint=store.split_fingerprint,
+            train_rows=len(rows[0]),
+            trained_on_valid=False,
+            valid_rows=len(rows[1]),
+            set_aside=0,
+        )
     own = own_folder(task.config, described)
     with publishing(task.config) as put:
         save_model(
@@ -435,6 +453,7 @@ def _publish(task: _Task, session: Session, store: Store, run: Run, *, train_row
             info=described,
             bundle=task.runtime.bundle_encoder or info.encoder_inside or trained,
             seen=testing.seen_texts(task.loaded),
+            card=card_of(task.config, info.head, finetune=task.config.finetune.model_dump(mode="json")),
         )
         put(own, task.target)
     return own
@@ -488,6 +507,9 @@ def _result(
     published = load_model(own, encoder=task.runtime.encoder, offline=task.runtime.offline)
     after = {name: _probabilities(task, published, name, examples) for name, examples in tests.items()}
     measured = {name: _measure(task, examples, after[name], before.get(name)) for name, examples in tests.items()}
+    sources = {_NEW: task.data.source, _OLD: info.data}
+    tested = [Tested(sources[name], name, one.after) for name, one in measured.items()]
+    add_figures(config, [own, task.target], published.info, tested)
     name = f"{info.display_name}, fine-tuned"
     draw_curves(config, run, name, data=task.data.source, train_rows=train_rows, encoder=info.encoder_name)
     files = testing.write_files(

@@ -358,7 +358,9 @@ def final_training(config: Config, model: str, found: OptimizeResult) -> tuple[C
         "best_value": best.value,
         "best_params": best.params,
     }
-    return config, train_command.Purpose("Optimize", include_valid=include_valid, facts=facts)
+    return config, train_command.Purpose(
+        "Optimize", include_valid=include_valid, searched=section.hpo.valid_sample_size, facts=facts
+    )
 
 
 def shorter_than_the_best(config: Config, model: str, best: TrialFacts) -> str:

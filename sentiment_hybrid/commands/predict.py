@@ -325,11 +325,10 @@ def _threshold(request: Request, predictor: Predictor, directory: Path) -> float
         )
     from sentiment_hybrid.engine.inference.thresholds import promised
 
-    threshold, fresh = promised(directory, predictor.info, target)
+    threshold, rows = promised(directory, predictor.info, target)
     note(
-        f"answers below {threshold.value:.4g} are {UNSURE}: {100 * target:.5g} % or more of the others are right, by "
-        f"the model's validation rows, of which they are {threshold.coverage:.0%}"
-        + ("" if fresh else "; these rows also selected the epoch, so the promise may be somewhat too good")
+        f"answers below {threshold.value:.4g} are {UNSURE}: {100 * target:.5g} % or more of the others are right, "
+        f"and they are {threshold.coverage:.0%}, by {rows}"
     )
     return threshold.value
 

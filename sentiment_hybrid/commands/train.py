@@ -34,10 +34,12 @@ class Purpose:
     """Why a model is trained: the suffix of its entry in the results, and further facts for the entry.
 
     ``include_valid`` also trains on the validation rows, for exactly the configured epochs; the last one is kept.
+    A search has used ``searched`` validation rows (None: all of them).
     """
 
     name: str = "Train"
     include_valid: bool = False
+    searched: int | None = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -153,7 +155,9 @@ def _train(
 
             bundle = runtime.bundle_encoder
             folders = distributed.from_main(
-                lambda: publish(settings, model, store, session, trainer, run, targets, bundle=bundle)
+                lambda: publish(
+                    settings, model, store, session, trainer, run, targets, bundle=bundle, searched=purpose.searched
+                )
             )
             passes = sum(distributed.gather(session.states.passes if session.states else 0))
             seconds = time.perf_counter() - started

@@ -94,7 +94,7 @@ def markdown() -> str:
 
 
 def _inline(value: Any) -> str:
-    if isinstance(value, dict | list):
+    if value and isinstance(value, dict | list):
         return ", ".join(value)
     return dump(value).removesuffix("\n").removesuffix("...").strip()
 

@@ -27,9 +27,11 @@ from sentiment_hybrid.config.sections import (
     Fraction,
     HomePath,
     LabelText,
+    LicenseId,
     MaxLength,
     MaxWindows,
     Metric,
+    Names,
     Rate,
     Rows,
     Section,
@@ -96,6 +98,11 @@ class Models(Section):
         "data by validation; older ones are removed. null: all.",
         ge=0,
     )
+    license: LicenseId | None = default(
+        None, "License of the models, for their cards (README.md): an identifier of the Hugging Face Hub, such as mit."
+    )
+    language: Names = default((), "Languages of the texts, for the cards: en, or [en, de].")
+    datasets: Names = default((), "Data sets of the Hub that the texts are from, for the cards: OWNER/NAME.")
 
 
 class Data(Section):
@@ -263,6 +270,13 @@ class Train(Optimization):
         "none", "none, balanced (inverse frequency), or a map of label to weight."
     )
     metric: Metric = default("macro_f1", "Selects the best epoch, on the validation split.")
+    promise_size: float = default(
+        0.0,
+        "Fraction of the validation rows that neither select nor calibrate: `senthy test` takes the thresholds for "
+        "`--target-accuracy` from them.",
+        ge=0.0,
+        le=0.9,
+    )
 
 
 # --- hyperparameter search -------------------------------------------------------------------------------------------
@@ -332,7 +346,7 @@ _COMMON_SPACE: dict[str, Any] = {
 
 #: Settings of `train` that a search must not vary: they determine its cost or its objective.
 _NOT_TUNABLE = {"epochs", "sample_size", "valid_sample_size", "metric", "patience"}
-_NOT_TUNABLE |= {"precision", "checkpoint_minutes", "token_budget"}
+_NOT_TUNABLE |= {"precision", "checkpoint_minutes", "token_budget", "promise_size"}
 
 
 class HpoFinal(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -37,11 +38,25 @@ def _known_encoding(name: str) -> str:
     return name
 
 
+def _license(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", name.lower()):
+        raise ValueError(f"{name!r} is no license identifier; common ones are apache-2.0, mit, cc-by-4.0, and other")
+    return name.lower()
+
+
+def _listed(value: Any) -> Any:
+    """One name is a list of one."""
+    return (value,) if isinstance(value, str) else value
+
+
 #: A label, or a value of a column: numbers are kept as they are written.
 LabelText = Annotated[str, BeforeValidator(_as_text)]
 #: A path in which ~ is the home directory.
 HomePath = Annotated[Path, AfterValidator(Path.expanduser)]
 Encoding = Annotated[str, AfterValidator(_known_encoding)]
+#: As the Hub writes licenses: apache-2.0, cc-by-4.0, other.
+LicenseId = Annotated[str, AfterValidator(_license)]
+Names = Annotated[tuple[Annotated[str, Field(pattern=r"^[\w./-]+$")], ...], BeforeValidator(_listed)]
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]

@@ -28,7 +28,7 @@ from sentiment_hybrid.engine.training.prepare import (
     load_or_build_encoder,
     new_trainer,
     open_session,
-    read_at_most,
+    selecting_rows,
 )
 from sentiment_hybrid.engine.training.tasks import weights_of_classes
 from sentiment_hybrid.engine.training.trainer import Trainer
@@ -172,7 +172,8 @@ class TrialTrainer:
     def _read(self, store: Store) -> tuple[Examples, Examples]:
         hpo = self.config.model(self.model).hpo
         train = store.read("train", self._affordable(hpo, store.count("train")))
-        valid = read_at_most(store, "valid", hpo.valid_sample_size)
+        settings = self.config.training(self.model)
+        valid = store.read("valid", selecting_rows(store, settings, hpo.valid_sample_size))
         check_rows(train, valid, store.labels, setting=f"{self.model}.hpo.sample_size (--sample-size)")
         return train, valid
 

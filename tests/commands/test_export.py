@@ -120,7 +120,7 @@ def test_a_directory_explains_itself(export_dir: Path, models_dir: Path) -> None
     assert facts["source"]["weights_sha256"] == source.weights_sha256
     assert facts["source"]["encoder_fingerprint"] == source.encoder_fingerprint
     assert facts["check"]["agreement"] == 1.0
-    assert {file.name for file in export_dir.iterdir()} == {"model.onnx", "model.json", "tokenizer"}
+    assert {file.name for file in export_dir.iterdir()} == {"model.onnx", "model.json", "tokenizer", "README.md"}
     session = onnxruntime.InferenceSession(str(export_dir / "model.onnx"))
     assert [one.name for one in session.get_inputs()] == list(facts["inputs"])
     assert [one.name for one in session.get_outputs()] == list(facts["outputs"])

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import csv
+import json
+import math
 from pathlib import Path
 
 import pytest
 
 from sentiment_hybrid import cli, paths, tables
-from sentiment_hybrid.commands import predict, test
-from sentiment_hybrid.engine.evaluation.triage import Calibration
+from sentiment_hybrid.commands import predict, test, train
+from sentiment_hybrid.config.schema import Train
+from sentiment_hybrid.data.store import open_store
+from sentiment_hybrid.engine.evaluation.triage import Calibration, origin
 from sentiment_hybrid.engine.inference import testing, thresholds
 from sentiment_hybrid.engine.inference.model_directory import read_info
+from sentiment_hybrid.engine.training.fingerprint import train_facts
 from sentiment_hybrid.errors import ModelError, UsageError
 
 from .conftest import Project
@@ -91,6 +96,60 @@ def test_a_target_accuracy_takes_the_threshold_that_promises_it(trained: Project
     with pytest.raises(UsageError, match=r"99\.999 %") as caught:
         labelled(trained, tmp_path, target_accuracy=0.99999)
     assert "best that can be promised" in caught.value.hint
+
+
+def validation(project: Project, monkeypatch: pytest.MonkeyPatch) -> tuple[int, bool | None]:
+    """How many rows gave the thresholds of the published model, and whether they are fresh."""
+    monkeypatch.setattr(testing, "_FEWEST_CALIBRATED", 1)
+    found = test.run(project.config("test.baseline=false"), "linear").entry["triage"]["validation"]
+    directory = paths.published_model(project.config().paths.models_dir, "linear")
+    assert thresholds.load_calibration(directory, read_info(directory)).fresh is found["fresh"]
+    return found["rows"], found["fresh"]
+
+
+def test_rows_that_are_set_aside_neither_select_nor_calibrate_and_give_the_thresholds(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = train.run(project.config("train.promise_size=0.4"), "linear", test=False)
+    info = read_info(result.model_dir)
+    with open_store(project.config().paths.data_db) as store:
+        rows = store.count("valid")
+    assert info.set_aside == math.ceil(0.4 * rows)
+    assert info.valid_rows == rows - info.set_aside
+    assert validation(project, monkeypatch) == (info.set_aside, True)
+
+
+def test_it_is_known_that_rows_selected_the_epoch_and_told_where_nobody_knows(
+    trained: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = paths.published_model(trained.config().paths.models_dir, "linear")
+    rows = read_info(directory).valid_rows
+    assert validation(trained, monkeypatch) == (rows, False)
+    place = directory / paths.MODEL_JSON
+    document = json.loads(place.read_text(encoding="utf-8"))
+    for changed in ({"valid_rows": None}, {"data_fingerprint": "of a database prepared otherwise"}):
+        place.unlink()  # a copy of the model has the same file
+        place.write_text(json.dumps({**document, **changed}), encoding="utf-8")
+        assert validation(trained, monkeypatch) == (rows, None)
+
+
+def test_rows_that_a_search_used_are_not_set_aside(project: Project) -> None:
+    with open_store(project.config().paths.data_db) as store:
+        rows = store.count("valid")
+    purpose = train.Purpose("Optimize", searched=None)
+    result = train.run(project.config("train.valid_sample_size=4"), "linear", test=False, purpose=purpose)
+    assert read_info(result.model_dir).valid_rows == rows
+
+
+@pytest.mark.parametrize(("fresh", "words"), [(True, "without"), (False, "also selected"), (None, "may also have")])
+def test_the_promise_says_which_rows_it_is_by(fresh: bool | None, words: str) -> None:
+    assert words in origin(1200, fresh)
+    assert origin(1200, fresh).startswith("1,200 validation rows")
+
+
+def test_models_of_before_the_setting_count_as_trained_with_it_unused() -> None:
+    assert "promise_size" not in train_facts(Train())
+    assert "promise_size" in train_facts(Train(promise_size=0.1))
 
 
 def test_without_thresholds_it_says_how_to_get_them(trained: Project, tmp_path: Path) -> None:

@@ -63,6 +63,17 @@ def binomial(right: int, rows: int, *, risk: float = RISK) -> list[float]:
     return [right / rows, float(low), float(high)]
 
 
+def origin(rows: int, fresh: bool | None) -> str:
+    """Which validation rows promise an accuracy, and what that means for the promise."""
+    what = "validation row" if rows == 1 else "validation rows"
+    if fresh:
+        return f"{rows:,} {what} without a part in the model"
+    part = "also selected the epoch and calibrated the model"
+    if fresh is None:
+        part = "may also have selected the epoch or calibrated the model"
+    return f"{rows:,} {what} that {part}, so the promise may be somewhat too good"
+
+
 @dataclass(frozen=True)
 class Threshold:
     """Answers with a probability of ``value`` or more have the accuracy ``target`` with probability 1 - RISK.
@@ -79,16 +90,16 @@ class Threshold:
 class Calibration:
     """Rows that an accuracy can be promised from: at each threshold of GRID, how many are kept, and wrong; each (K,).
 
-    ``fresh`` says that no row had a part in the training, selection or calibration of the model.
+    ``fresh`` says that no row had a part in the training, selection or calibration of the model; None is unknown.
     """
 
     rows: int
     kept: npt.NDArray[np.int64]
     wrong: npt.NDArray[np.int64]
-    fresh: bool = True
+    fresh: bool | None = True
 
     @classmethod
-    def of(cls, confidence: npt.ArrayLike, right: npt.ArrayLike, *, fresh: bool = True) -> Calibration:
+    def of(cls, confidence: npt.ArrayLike, right: npt.ArrayLike, *, fresh: bool | None = True) -> Calibration:
         """From rows with this confidence (N,), of which these are ``right`` (N,) bool."""
         scores, hits = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=np.bool_)
         order = np.argsort(-scores, kind="stable")
@@ -135,4 +146,4 @@ class Calibration:
         kept, wrong = (np.array(document[name], dtype=np.int64) for name in ("kept", "wrong"))
         if not (kept.shape == wrong.shape == GRID.shape) or document["rows"] < 1:
             raise ValueError("it is incomplete")
-        return cls(int(document["rows"]), kept, wrong, bool(document["fresh"]))
+        return cls(int(document["rows"]), kept, wrong, document["fresh"])

@@ -14,7 +14,7 @@ from sentiment_hybrid.engine.memory import in_batches
 
 if TYPE_CHECKING:
     from sentiment_hybrid.engine.states.store import StoredStates
-    from sentiment_hybrid.models.classifier import HeadOutput
+    from sentiment_hybrid.models.classifier import Classifier, HeadOutput
 
 
 def predict_probabilities(
@@ -67,3 +67,22 @@ def predict_probabilities(
     probabilities = np.zeros((len(lengths), parts[0].shape[1]), dtype=np.float32)
     probabilities[np.concatenate(done)] = np.concatenate(parts)
     return probabilities
+
+
+def mean_states(
+    classifier: Classifier, tokenized: TokenizedTexts, *, compute: Compute, token_budget: int
+) -> np.ndarray:
+    """The mean token state of each text, all its windows together, (N, H) float32.
+
+    Raises as `predict_probabilities`.
+    """
+    projection, classifier.projection = classifier.projection, torch.nn.Identity()
+    try:
+        return predict_probabilities(classifier, tokenized, compute=compute, token_budget=token_budget, take=_pooled)
+    finally:
+        classifier.projection = projection
+
+
+def _pooled(output: HeadOutput) -> torch.Tensor:
+    assert output.pooled is not None
+    return output.pooled.float()

@@ -27,13 +27,14 @@ from sentiment_hybrid.heads import HEADS, ROBERTA, display_name
 
 if TYPE_CHECKING:
     from sentiment_hybrid.engine.evaluation.seen import SeenTexts
+    from sentiment_hybrid.engine.inference.model_card import Card
     from sentiment_hybrid.models.classifier import Classifier
     from sentiment_hybrid.models.encoder.hub import LoadedEncoder
 
 FORMAT_VERSION = 1
 #: Fields that model.json of earlier versions lacks.
 _LATER_FIELDS = {"parent", "trained_on_valid", "temperature", "encoder_family", "label_coding", "text_column"}
-_LATER_FIELDS |= {"valid", "data", "name", "files"}
+_LATER_FIELDS |= {"valid", "data", "name", "files", "valid_rows", "set_aside"}
 #: Files of a tokenizer or an encoder that decide what is computed; the weights have checksums of their own.
 _SMALL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
@@ -69,6 +70,11 @@ class ModelInfo:
     parent: dict[str, Any] | None = None
     #: Whether it was also trained on the validation rows; ``train_rows`` does not count them.
     trained_on_valid: bool = False
+    #: The first rows of the validation split, which selected the epoch or hyperparameters, calibrated, or were trained
+    #: on; None in models of earlier versions.
+    valid_rows: Annotated[int, Field(ge=0, le=10**12)] | None = None
+    #: The validation rows that were set aside for thresholds (``train.promise_size``).
+    set_aside: Annotated[int, Field(ge=0, le=10**12)] = 0
     #: Divides the logits, so that probabilities are calibrated; fitted on the validation rows.
     temperature: Annotated[float, Field(ge=0.01, le=100.0)] = 1.0
     #: Accuracy, macro_f1 and loss on the validation rows; empty without any.
@@ -113,15 +119,17 @@ def save_model(
     info: ModelInfo,
     bundle: bool,
     seen: SeenTexts | None = None,
+    card: Card | None = None,
 ) -> None:
     """Write a model directory atomically; an old one is replaced.
 
     ``bundle`` includes the encoder; the tokenizer is always included. ``seen`` are training texts that are not in its
-    database. If the process is killed, `load_model` finds the old or the new model.
+    database, ``card`` what its model card adds. If the process is killed, `load_model` finds the old or the new model.
 
     Raises:
         OutputError: the folder cannot be written, or the disk is full; the old model is unchanged.
     """
+    from sentiment_hybrid.engine.inference.model_card import Card, write_card
     from sentiment_hybrid.models.encoder.hub import save_encoder
 
     with written(directory), atomic_dir(directory) as aside:
@@ -138,6 +146,7 @@ def save_model(
         digest = sha256(aside / paths.MODEL_WEIGHTS)
         info = replace(info, encoder_inside=bundle, weights_sha256=digest, files=checksums(aside, encoder=bundle))
         write_json(aside / paths.MODEL_JSON, asdict(info))
+        write_card(aside, info, card or Card())
 
 
 def checksums(directory: Path, *, encoder: bool) -> dict[str, str]:

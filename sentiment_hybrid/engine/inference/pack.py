@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from sentiment_hybrid import paths
+from sentiment_hybrid.engine.inference.model_card import Card, write_card
 from sentiment_hybrid.engine.inference.model_directory import LoadedModel, checksums
 from sentiment_hybrid.errors import ModelError
 from sentiment_hybrid.files import save_tensors, sha256, write_json
@@ -49,6 +50,7 @@ def pack(models: Sequence[LoadedModel], directory: Path) -> None:
             files=checksums(place, encoder=True),
         )
         write_json(place / paths.MODEL_JSON, asdict(info))
+        write_card(place, info, Card(original=model.directory))
 
 
 def _write_half(path: Path, module: torch.nn.Module) -> None:

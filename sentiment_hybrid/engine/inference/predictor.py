@@ -333,6 +333,28 @@ class Predictor:
         result[prepared.rows] = cut[prepared.places] | prepared.shortened
         return result
 
+    def states(self, texts: Sequence[str | None]) -> np.ndarray:
+        """Mean token states of the encoder, (N, H) float32; NaN for an empty text.
+
+        Raises:
+            ModelError: the model is an ONNX export, which gives probabilities alone.
+            DataError: as `predict`.
+        """
+        if self._onnx is not None:
+            raise ModelError(
+                "an ONNX export has no token states", hint="Use the model that it was exported from, with torch."
+            )
+        from sentiment_hybrid.engine.inference.evaluate import mean_states
+
+        prepared = self.prepare(texts)
+        with self._compute.borrowed():
+            found = mean_states(
+                self._classifier, prepared.tokenized, compute=self._compute, token_budget=self._token_budget
+            )
+        result = np.full((prepared.size, found.shape[1]), np.nan, dtype=np.float32)
+        result[prepared.rows] = found[prepared.places]
+        return result
+
     def predict_frame(
         self, frame: pd.DataFrame, text_column: str | None = None, *, prefix: str | None = None
     ) -> pd.DataFrame:

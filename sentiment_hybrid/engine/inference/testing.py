@@ -29,7 +29,8 @@ from sentiment_hybrid.engine.evaluation.metrics import Comparison, Scores
 from sentiment_hybrid.engine.evaluation.seen import SeenTexts
 from sentiment_hybrid.engine.evaluation.triage import Calibration, binomial, risk_coverage
 from sentiment_hybrid.engine.inference.answers import among
-from sentiment_hybrid.engine.inference.kept_models import model_id, public_path
+from sentiment_hybrid.engine.inference.kept_models import copies, is_published, model_id
+from sentiment_hybrid.engine.inference.model_card import add_figures
 from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo, load_model, read_info
 from sentiment_hybrid.engine.inference.predictor import model_directory
 from sentiment_hybrid.engine.inference.session import Session
@@ -39,6 +40,7 @@ from sentiment_hybrid.files import atomic_file, link_or_copy, sha256, written
 from sentiment_hybrid.heads import HEADS
 from sentiment_hybrid.reporting import plots
 from sentiment_hybrid.reporting.canvas import titled
+from sentiment_hybrid.reporting.card import Tested
 from sentiment_hybrid.reporting.predictions import write_predictions
 from sentiment_hybrid.reporting.results import read_results
 from sentiment_hybrid.runtime import Runtime
@@ -145,36 +147,62 @@ def evaluate(
     calibration = _calibrate(config, loaded, runtime.device) if split == "test" else None
     described: dict[str, Any] = {"split": split, "data": store.source, "seen_by_mini": seen, "slices": slices}
     described |= {"before_corrections": before, "calibration": calibration}
-    return _measure(config, loaded, examples, predicted, baseline, tested, **described)
+    result = _measure(config, loaded, examples, predicted, baseline, tested, **described)
+    add_to_card(config, loaded, [Tested(described["data"], split, result.scores, result.baseline)])
+    return result
+
+
+def add_to_card(config: Config, loaded: LoadedModel, tests: Sequence[Tested]) -> None:
+    """Add tests to the cards of a model, where it lies outside the package."""
+    if loaded.directory.parent != paths.mini_dir():
+        add_figures(config, copies(config, loaded.directory, loaded.info), loaded.info, tests)
 
 
 def _calibrate(config: Config, loaded: LoadedModel, device: str) -> Calibration | None:
     """Count right and wrong answers on validation rows, and keep that beside the model, for `senthy predict`.
 
-    Rows that did not select the epoch come first, where there are enough. None if the model was trained on the
-    validation rows, or the database has other labels or too few rows.
+    These are rows without a part in the model, where there are enough. None if there are not, and it was trained on
+    the others, or if the database has other labels or too few rows.
     """
-    if loaded.info.trained_on_valid:
-        return None
+    info = loaded.info
     with open_store(config.paths.data_db) as store:
         rows = store.count("valid")
-        if store.labels != loaded.info.labels or rows < _FEWEST_CALIBRATED:
+        if store.labels != info.labels or rows < _FEWEST_CALIBRATED:
             return None
-        used = min(config.model(loaded.info.head).train.valid_sample_size or rows, rows)
-        fresh = rows - used >= _FRESH_ROWS
-        first = used if fresh else 0
+        used = _used_for_validation(info, store)
+        least = _FEWEST_CALIBRATED if info.set_aside else _FRESH_ROWS
+        fresh = None if used is None else rows - used >= least
+        if info.trained_on_valid and not fresh:
+            return None
+        first = used if fresh and used is not None else 0
         examples = own_texts(loaded, store, store.read("valid", min(rows, first + _CALIBRATED_ROWS), with_raw=True))
     examples = examples.chosen(np.arange(first, len(examples)))
+    if info.parent is not None:  # its texts may have been among these rows
+        seen = _finetuned_on(config, info, examples)
+        fresh = fresh if seen else None
+        examples = examples.chosen(np.flatnonzero(~seen[0])) if seen else examples
     probabilities, _ = probabilities_of(config, loaded, examples, split="valid", device=device)
     right = probabilities.argmax(1) == examples.labels
     calibration = Calibration.of(probabilities.max(1), right, fresh=fresh)
-    for place in {loaded.directory, paths.kept_models(config.paths.models_dir) / model_id(loaded.info)}:
-        if place.is_dir():
-            try:
-                save_calibration(place, loaded.info, calibration)
-            except OutputError as error:
-                note(f"{error.message}: thresholds for target accuracies are not kept")
+    for place in copies(config, loaded.directory, info):
+        try:
+            save_calibration(place, info, calibration)
+        except OutputError as error:
+            note(f"{error.message}: thresholds for target accuracies are not kept")
     return calibration
+
+
+def _used_for_validation(info: ModelInfo, store: Store) -> int | None:
+    """How many of the first rows of the validation split had a part in a model; None if nobody knows.
+
+    Models of earlier versions have not stored it, and in a database that was prepared again the rows may have another
+    order.
+    """
+    known, parent = {info.data_fingerprint}, info.parent
+    while parent is not None:
+        known.add(parent.get("data_fingerprint", ""))
+        parent = parent.get("parent")
+    return info.valid_rows if store.fingerprint in known else None
 
 
 def open_model(
@@ -261,10 +289,12 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, runtime
     name = str(data_file)
     seen_by_mini = warn_if_seen_by_mini(loaded, examples)
     predicted = probabilities_of(config, loaded, examples, split=name, device=runtime.device)
-    return _measure(
+    result = _measure(
         config, loaded, examples, predicted, baseline, tested, split=name, data=name, seen_by_mini=seen_by_mini,
         overlap=overlap, slices=slices,
     )  # fmt: skip
+    add_to_card(config, loaded, [Tested(data_file.name, "file", result.scores, result.baseline)])
+    return result
 
 
 def _slices(config: Config, loaded: LoadedModel, split: str, examples: Examples) -> dict[str, list[str]]:
@@ -642,20 +672,12 @@ def write_files(
     curve = risk_coverage(probabilities.max(1), probabilities.argmax(1) == examples.labels)
     title = titled(f"{info.display_name}: risk and coverage", **of)
     plots.risk_coverage(files["risk_coverage"], *curve.thinned(_CURVE_POINTS), title=title)
-    if not name.startswith(_FILE) and _is_published(config, info):
+    if not name.startswith(_FILE) and is_published(config, info):
         for kind, public in paths.public_test_files(folder, info.head, name).items():
             place = public.with_suffix(files[kind].suffix)
             with written(place), atomic_file(place) as aside:
                 link_or_copy(files[kind], aside)
     return files
-
-
-def _is_published(config: Config, info: ModelInfo) -> bool:
-    try:
-        published = read_info(public_path(config.paths.models_dir, info))
-    except ModelError:
-        return False
-    return (published.run_id, published.weights_sha256) == (info.run_id, info.weights_sha256)
 
 
 def _name_of_file(path: Path) -> str:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from sentiment_hybrid import paths
-from sentiment_hybrid.engine.evaluation.triage import Calibration, Threshold
+from sentiment_hybrid.engine.evaluation.triage import Calibration, Threshold, origin
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo
 from sentiment_hybrid.errors import ModelError, UsageError
 from sentiment_hybrid.files import write_json, written
@@ -50,8 +50,8 @@ def _identity(info: ModelInfo) -> list[object]:
     return [info.weights_sha256, info.encoder_fingerprint, info.temperature]
 
 
-def promised(directory: Path, info: ModelInfo, target: float) -> tuple[Threshold, bool]:
-    """The threshold that promises an accuracy, and whether its rows had no part in the training or selection.
+def promised(directory: Path, info: ModelInfo, target: float) -> tuple[Threshold, str]:
+    """The threshold that promises an accuracy, and by which rows it does.
 
     Raises:
         UsageError: none does; says which accuracy can be had.
@@ -66,4 +66,4 @@ def promised(directory: Path, info: ModelInfo, target: float) -> tuple[Threshold
             f"an accuracy of {100 * target:.5g} % cannot be promised from {calibration.rows:,} validation rows",
             hint=f"{can} More validation rows or a better model allow more.",
         )
-    return threshold, calibration.fresh
+    return threshold, origin(calibration.rows, calibration.fresh)

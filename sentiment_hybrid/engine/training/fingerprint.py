@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sentiment_hybrid import paths
-from sentiment_hybrid.config.schema import JOINT, Config
+from sentiment_hybrid.config.schema import JOINT, Config, Train
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.training.runs import FREE_TO_CHANGE, Run
@@ -25,7 +25,7 @@ def train_fingerprint(config: Config, model: str, data_fingerprint: str, *, incl
         "format": 1,
         "model": model,
         "head": heads[model] if joint is None else heads,
-        "train": config.training(model).model_dump(mode="json", exclude=set(FREE_TO_CHANGE)),
+        "train": train_facts(config.training(model)),
         **({} if joint is None else {"joint": joint}),
         **({} if config.distill.teacher is None else {"distill": _distill_facts(config)}),
         "encoder": config.encoder.model_dump(mode="json"),
@@ -35,6 +35,12 @@ def train_fingerprint(config: Config, model: str, data_fingerprint: str, *, incl
         "include_valid": include_valid,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def train_facts(settings: Train) -> dict[str, Any]:
+    """Settings of the training; one that is newer than earlier models counts only where it is used."""
+    facts = settings.model_dump(mode="json", exclude=set(FREE_TO_CHANGE))
+    return facts if settings.promise_size else {name: facts[name] for name in facts if name != "promise_size"}
 
 
 def _joint_facts(config: Config) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -60,13 +61,20 @@ def read_rows(
     with_raw = config.distill.teacher is not None  # a teacher may have another normaliser
     train_rows = store.read("train", settings.sample_size, with_raw=with_raw)
     if include_valid:
-        train_rows = train_rows.followed_by(store.read("valid", with_raw=with_raw))
+        train_rows = train_rows.followed_by(store.read("valid", selecting_rows(store, settings), with_raw=with_raw))
         return _with_unlabelled(config, model, store, train_rows), None
-    valid_rows = read_at_most(store, "valid", settings.valid_sample_size)
+    valid_rows = store.read("valid", selecting_rows(store, settings, settings.valid_sample_size))
     check_rows(train_rows, valid_rows, store.labels, setting="train.sample_size")
     if model == JOINT:
         train_rows, valid_rows = with_further(config, store, train_rows, valid_rows)
     return _with_unlabelled(config, model, store, train_rows), valid_rows
+
+
+def selecting_rows(store: Store, settings: Train, sample_size: int | None = None) -> int:
+    """How many rows of the validation split may select and calibrate: at most a sample, and none that are set aside."""
+    rows = store.count("valid")
+    kept = rows - math.ceil(rows * settings.promise_size)
+    return kept if sample_size is None else min(sample_size, kept)
 
 
 def read_at_most(store: Store, split: Split, sample_size: int | None, *, with_raw: bool = False) -> Examples:

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from sentiment_hybrid import paths
-from sentiment_hybrid.config.schema import JOINT, Config
+from sentiment_hybrid.config.schema import JOINT, Config, Train
 from sentiment_hybrid.console import note
 from sentiment_hybrid.data.store import Store
 from sentiment_hybrid.engine.evaluation import metrics
 from sentiment_hybrid.engine.evaluation.seen import SeenTexts
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.kept_models import own_folder, publishing
+from sentiment_hybrid.engine.inference.model_card import card_of
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo, save_model
 from sentiment_hybrid.engine.inference.session import Session
 from sentiment_hybrid.engine.training.distill import extra_keys
 from sentiment_hybrid.engine.training.joint import rows_before
+from sentiment_hybrid.engine.training.prepare import selecting_rows
 from sentiment_hybrid.engine.training.runs import Run, now, versions
 from sentiment_hybrid.engine.training.tasks import Classification
 from sentiment_hybrid.engine.training.trainer import Trainer
@@ -41,10 +43,11 @@ def publish(
     targets: Mapping[str, Path | None],
     *,
     bundle: bool,
+    searched: int | None = 0,
 ) -> dict[str, Path]:
     """Save the best epoch of each head in its own folder, publish it to its target if it has one, and draw the curves.
 
-    Returns the folders.
+    A search has used ``searched`` validation rows (None: all). Returns the folders.
     """
     whole = session.classifier
     run.load_best(whole)
@@ -59,18 +62,40 @@ def publish(
         info = _describe(config, head, session, store, run, train_rows=train_rows)
         trained_on_valid = cast(Classification, trainer.task).valid is None
         calibrated = temperature(session, classifier, trainer)
-        models[head] = classifier, replace(info, trained_on_valid=trained_on_valid, temperature=calibrated)
+        info = replace(info, trained_on_valid=trained_on_valid, temperature=calibrated)
+        models[head] = (
+            classifier,
+            replace(info, **_validation(config.training(model), store, trained_on_valid, searched)),
+        )
     bundle = bundle or not stays_with_its_name(config, session.encoder)
     folders: dict[str, Path] = {}
     with publishing(config) as put:
         for head, (classifier, info) in models.items():
             folder = folders[head] = own_folder(config, info)
-            save_model(folder, classifier=classifier, encoder=session.encoder, info=info, bundle=bundle, seen=seen)
+            card = (
+                card_of(config, head)
+                if model == head
+                else card_of(config, head, joint=config.joint.model_dump(mode="json"))
+            )
+            save_model(
+                folder, classifier=classifier, encoder=session.encoder, info=info, bundle=bundle, seen=seen, card=card
+            )
             if (target := targets[head]) is not None:
                 put(folder, target)
     names = ", ".join(info.display_name for _, info in models.values())
     draw_curves(config, run, names, data=store.source, train_rows=train_rows, encoder=config.encoder.name)
     return folders
+
+
+def _validation(settings: Train, store: Store, trained_on: bool, searched: int | None) -> dict[str, Any]:
+    """How many validation rows had a part in the model, and how many were set aside."""
+    kept = selecting_rows(store, settings)
+    used = (
+        kept
+        if trained_on
+        else max(selecting_rows(store, settings, size) for size in (settings.valid_sample_size, searched))
+    )
+    return {"valid_rows": used, "set_aside": store.count("valid") - kept}
 
 
 def draw_curves(config: Config, run: Run, name: str, *, data: str, train_rows: int, encoder: str) -> None:
