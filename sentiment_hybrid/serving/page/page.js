@@ -59,7 +59,7 @@ async function begin() {
     const told = await ask("models");
     [model] = told.models;
     limits = told.limits;
-    $("about").textContent = `${model.name}: ${model.labels.join(", ")} (${model.head} on ${model.encoder})`;
+    $("about").textContent = `Answers ${model.labels.join(", ")}. Model ${model.name} (${model.head} on ${model.encoder}).`;
     $("token-form").hidden = true;
     say("");
   } catch (error) {
