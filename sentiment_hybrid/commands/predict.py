@@ -127,7 +127,8 @@ class PredictResult:
     """Counts of what was labelled, and the output.
 
     ``texts`` and ``predictions`` are set for texts given as arguments whose predictions were not written, and so are
-    ``explanations`` if they were requested. ``files`` is the number of files that `predict_shards.run` labelled.
+    ``explanations`` if they were requested. ``files`` is the number of files that `predict_shards.run` labelled, or
+    has found done (``checked``).
     """
 
     model_dir: Path
@@ -142,6 +143,7 @@ class PredictResult:
     predictions: tuple[Prediction, ...] = ()
     explanations: tuple[Explanation, ...] = ()
     files: int | None = None
+    checked: bool = False
 
 
 def run(request: Request) -> PredictResult:
@@ -179,9 +181,9 @@ def run(request: Request) -> PredictResult:
             predictor, directory, below = open_predictor(request)
             rows, skipped = label_rows(stack, request, predictor, incoming, below)
     _report(predictor, skipped)
-    counts = {"rows": rows, "empty": predictor.empty, "truncated": predictor.truncated, "skipped": skipped}
     return PredictResult(
-        directory, predictor.labels, **counts, seconds=time.perf_counter() - started, output=request.output,
+        directory, predictor.labels, rows, predictor.empty, predictor.truncated, skipped,
+        seconds=time.perf_counter() - started, output=request.output,
         texts=tuple(texts) if predictions else (), predictions=predictions, explanations=explanations,
     )  # fmt: skip
 
@@ -348,8 +350,8 @@ def show(result: PredictResult) -> None:
     """Show the predictions of texts given as arguments; those of a file have been written already."""
     if result.output is not None:
         where = "" if result.files is None else f" in {count(result.files, 'file')}"
-        took = f" in {console.duration(result.seconds)}"
-        console.say(f"{result.output}: {count(result.rows, 'text')}{where} labelled{took}")
+        done = "done, all checked" if result.checked else f"labelled in {console.duration(result.seconds)}"
+        console.say(f"{result.output}: {count(result.rows, 'text')}{where} {done}")
     if not result.texts:
         return
     if result.explanations:

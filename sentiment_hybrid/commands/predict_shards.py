@@ -104,7 +104,7 @@ def _result(request: Request, job: dict[str, Any], records: Sequence[dict[str, A
     model = job.get("model", {})
     return PredictResult(
         Path(model.get("directory", "")), tuple(model.get("labels", ())), **counts,
-        seconds=time.perf_counter() - started, output=request.output_file, files=len(every),
+        seconds=time.perf_counter() - started, output=request.output_file, files=len(every), checked=request.finish,
     )  # fmt: skip
 
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: What tells a version of an object from others, best first; stores differ in what they know.
 _VERSION = ("ETag", "etag", "content_md5", "md5Hash", "LastModified", "last_modified", "updated", "mtime", "created")
 
+#: Where an object appears once it is whole, and where making folders would make buckets.
+_OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci"}
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -169,10 +172,11 @@ class RemoteFolder:
 
     def _put(self, path: Path, place: str) -> None:
         """Copy a file: at once where that is how the store writes, else under another name that is then changed."""
-        self._fs.makedirs(posixpath.dirname(place), exist_ok=True)
-        if "s3" in self._fs.protocol or "gs" in self._fs.protocol or "abfs" in self._fs.protocol:
+        protocols = {self._fs.protocol} if isinstance(self._fs.protocol, str) else {*self._fs.protocol}
+        if protocols & _OBJECT_STORES:
             self._fs.put_file(str(path), place)
             return
+        self._fs.makedirs(posixpath.dirname(place), exist_ok=True)
         aside = posixpath.join(posixpath.dirname(place), f".{posixpath.basename(place)}.{uuid.uuid4().hex[:8]}.partial")
         self._fs.put_file(str(path), aside)
         self._fs.mv(aside, place)

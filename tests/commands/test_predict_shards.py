@@ -349,3 +349,20 @@ def test_a_killed_worker_is_replaced_and_a_file_that_kills_two_is_left_out(
     files[3].write_bytes(good)
     run()
     assert outputs(tmp_path / "out") == outputs(tmp_path / "whole")
+
+
+def test_a_url_is_labelled_into_a_url_as_a_folder_into_a_folder(run: Run, tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    write_files(tmp_path / "in")
+    run()
+    store, place = fsspec.filesystem("memory"), f"memory:///{tmp_path.name}"
+    store.put(f"{tmp_path}/in/", f"{place}/in/", recursive=True)
+    options = {"input_file": f"{place}/in", "output_file": f"{place}/out"}
+    run(**options, shard=(1, 2))
+    with pytest.raises(ShardError, match="2 files of 4 are not labelled"):
+        run(**options, finish=True)
+    assert run(**options).files == 2
+    store.get(f"{place}/out/", f"{tmp_path}/copied/", recursive=True)
+    assert outputs(tmp_path / "copied") == outputs(tmp_path / "out")
+    with pytest.raises(UsageError, match="--input includes files of --output"):
+        run(input_file=f"{place}/out/", output_file=f"{place}/out")
