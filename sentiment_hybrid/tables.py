@@ -274,6 +274,9 @@ def explanation(one: Any, *, top: int = 10, answer: str | None = None) -> None:
     console.table("", ["word", "", "weight", "attention"], rows, left=2)
     if (more := len(one.words) - len(shown)) > 0:
         console.say(f"and {count(more, 'word')} with smaller weights")
+    if one.is_inexact:
+        change = one.logit - one.baseline
+        console.say(f"The weights sum to {change + one.error:+.2f} instead of {change:+.2f}: they are estimates.")
 
 
 def _marked(one: Any, largest: float) -> list[tuple[str, str]]:

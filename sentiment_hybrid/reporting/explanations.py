@@ -72,6 +72,8 @@ def _text(one: Mapping[str, Any]) -> str:
     facts = f"{one['score']:.1%}"
     if one["baseline"] is not None:
         facts += f", logit {one['baseline']:+.2f} without the words and {one['logit']:+.2f} with them"
+    if one["error"] and abs(one["error"]) > 0.01 * max(1.0, abs(one["logit"] - one["baseline"])):
+        facts += f"; the weights are estimates, which sum to {one['logit'] - one['baseline'] + one['error']:+.2f}"
     unread = f"<p><small>{one['unread']:,} further characters were not read.</small></p>" if one["unread"] else ""
     rows = [(word["word"], f"{word['weight']:+.3f}", f"{word['attention']:.3f}") for word in one["words"]]
     return (

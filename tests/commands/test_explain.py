@@ -44,6 +44,18 @@ def test_texts_are_shown_with_their_words_readable_without_colour(
     assert max(map(len, shown.splitlines())) <= 80
 
 
+def test_weights_that_do_not_add_up_are_told_to_be_estimates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables.explanation(dataclasses.replace(LOVED, error=0.009))
+    assert "estimates" not in capsys.readouterr().out
+    rough = dataclasses.replace(LOVED, error=-0.03)
+    tables.explanation(rough)
+    assert "The weights sum to +0.47 instead of +0.50: they are estimates." in capsys.readouterr().out
+    write_explanations(tmp_path / "page.html", [{**rough.to_dict(), "words": []}], title="t", about="")
+    assert "the weights are estimates" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def test_attention_tells_no_logit_without_the_words_which_it_does_not_compute(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -79,6 +79,11 @@ class Explanation:
     error: float = 0.0
     unread: int = 0
 
+    @property
+    def is_inexact(self) -> bool:
+        """Whether the weights sum to something else than promised, by more than 0.01 and 1 %: of some long texts."""
+        return abs(self.error) > max(0.01, 0.01 * abs(self.logit - self.baseline))
+
     def strongest(self, most: int | None = None) -> list[Word]:
         """The words by size of weight, the largest first."""
         return sorted(self.words, key=lambda word: -abs(word.weight))[:most]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,7 @@ def test_each_weight_is_near_that_of_an_average_over_many_points(models: dict[st
     np.testing.assert_allclose(found.weights, expected, atol=0.01 * abs(expected.sum()))
 
 
-def test_points_are_doubled_no_further_than_a_long_text_can_afford(
+def test_points_are_added_no_further_than_a_long_text_can_afford(
     models: dict[str, Predictor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attribution, "_NEAR", -1.0)
@@ -123,13 +124,43 @@ def test_points_are_doubled_no_further_than_a_long_text_can_afford(
     lengths = predictor.prepare(texts).tokenized.lengths.tolist()
     found = predictor.explain(texts)
     for row, length in enumerate(lengths):
-        intervals = computed[row] - 1
-        assert intervals == 8 or intervals * length <= 1000
-        assert 2 * intervals * length > 1000
+        assert computed[row] == 9 or computed[row] * length <= 1000
     assert computed[0] > computed[1] > computed[2] == 9
     for one in found:
         total = sum(word.weight for word in one.words) - (one.logit - one.baseline)
         assert one.error == pytest.approx(total, abs=1e-4)
+
+
+def averaged(slope: Callable[[float], float], level: Callable[[float], float]) -> tuple[attribution._Average, int]:
+    """The average over a way whose logit is ``level``, with the derivative ``slope``, and its number of points."""
+    average = attribution._Average()
+    points = 0
+    further = True
+    while further:
+        places = average.missing()
+        points += len(places)
+        average.add(places, [(np.array([slope(place), 0.0]), level(place)) for place in places])
+        further = average.refine(1)
+    return average, points
+
+
+@given(st.floats(0.02, 0.98), st.floats(3.0, 300.0), st.floats(-5.0, 5.0))
+@settings(deadline=None)
+def test_a_step_anywhere_on_the_way_is_found_with_few_points(place: float, steep: float, height: float) -> None:
+    average, points = averaged(
+        lambda at: height * steep / 2.0 / np.cosh(steep * (at - place)) ** 2,
+        lambda at: height / 2.0 * float(np.tanh(steep * (at - place))),
+    )
+    change = height / 2.0 * (np.tanh(steep * (1.0 - place)) + np.tanh(steep * place))
+    assert average.weights.sum() - change == pytest.approx(average.error, abs=1e-9)
+    assert abs(average.error) <= max(0.01, 0.01 * abs(change))
+    assert points <= 65
+
+
+def test_errors_of_parts_that_cancel_each_other_are_not_taken_for_exact() -> None:
+    average, points = averaged(lambda at: 40.0 * np.cos(40.0 * at), lambda at: float(np.sin(40.0 * at)))
+    assert points > 30
+    assert sum(abs(average._error(*part)) for part in average._parts) <= 0.03
 
 
 def test_a_label_can_be_chosen_for_all_texts_or_for_each(models: dict[str, Predictor]) -> None:
