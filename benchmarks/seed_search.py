@@ -192,7 +192,7 @@ def contest(arguments: argparse.Namespace, work: Path, file: Path, encoder: Path
     with timed() as ours:
         found = optimize.run(config, model, final=False)
     print(f"{model}: seed {theirs['wall']:.1f} s, ours {ours['wall']:.1f} s", file=sys.stderr)
-    assert found.finished == arguments.trials and found.failed == 0
+    assert found.counts["finished"] == arguments.trials and found.counts["failed"] == 0
     tokens = tokenize(
         [*rows[0].texts, *rows[1].texts], load_encoder_dir(encoder).tokenizer, max_length=PADDED, max_windows=32
     )

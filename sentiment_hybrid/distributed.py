@@ -6,6 +6,7 @@ them. In a process alone every function here answers at once, and nothing heavy 
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import sys
@@ -14,10 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 from sentiment_hybrid.errors import SenthyError, TrainingError, UsageError
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _PATIENCE = timedelta(days=1)  # others wait while one encodes a corpus; the launcher ends them all if one dies
@@ -243,6 +245,16 @@ def from_main(work: Callable[[], T]) -> T:
     if outcome[1] is not None:
         raise outcome[1].error()
     return cast(T, outcome[0])
+
+
+def on_main(work: Callable[P, T]) -> Callable[P, T]:
+    """Make a function of which the main process does the work for all; see `from_main`."""
+
+    @functools.wraps(work)
+    def shared(*arguments: P.args, **options: P.kwargs) -> T:
+        return from_main(lambda: work(*arguments, **options))
+
+    return shared
 
 
 def check_same(value: object, what: str) -> None:

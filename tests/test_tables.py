@@ -102,7 +102,8 @@ def test_the_best_trials_of_a_search_are_whole_at_any_width(
     names = ("learning_rate", "encoder_learning_rate", "weight_decay", "dropout", "hidden", "layers", "attention_heads")
     params = dict.fromkeys(names, 0.00012345)
     top = [SimpleNamespace(number=n, value=0.8123, best_epoch=3, params=params) for n in range(20, 30)]
-    facts = {"study": "s", "storage": "x", "finished": 1, "pruned": 1, "failed": 0, "epochs_run": 3, "epochs_saved": 1}
+    counts = {"finished": 1, "pruned": 1, "failed": 0}
+    facts = {"study": "s", "storage": "x", "counts": counts, "trials": [], "epochs": 3}
     optimize.show_search(
         cast(Any, SimpleNamespace(**facts, metric="macro_f1", best=top[0], top=top, importances=None, files={}))
     )

@@ -72,37 +72,9 @@ class OptimizeResult:
     @property
     def counts(self) -> dict[str, int]:
         """Numbers of trials that are ``finished``, ``pruned`` and ``failed``."""
-        states = [trial.state for trial in self.trials]
-        return {
-            "finished": states.count("complete"),
-            "pruned": states.count("pruned"),
-            "failed": states.count("failed"),
-        }
-
-    @property
-    def finished(self) -> int:
-        """Number of finished trials."""
-        return self.counts["finished"]
-
-    @property
-    def pruned(self) -> int:
-        """Number of pruned trials."""
-        return self.counts["pruned"]
-
-    @property
-    def failed(self) -> int:
-        """Number of failed trials."""
-        return self.counts["failed"]
-
-    @property
-    def epochs_run(self) -> int:
-        """Epochs trained in trials that did not fail."""
-        return sum(len(trial.epochs) for trial in self.trials if trial.state != "failed")
-
-    @property
-    def epochs_saved(self) -> int:
-        """Epochs saved by pruning."""
-        return sum(self.epochs - len(trial.epochs) for trial in self.trials if trial.state == "pruned")
+        states: list[str] = [trial.state for trial in self.trials]
+        named = {"finished": "complete", "pruned": "pruned", "failed": "failed"}
+        return {name: states.count(state) for name, state in named.items()}
 
 
 def optimize(
@@ -404,9 +376,11 @@ def show(result: OptimizeResult) -> None:
 def show_search(result: OptimizeResult) -> None:
     """Show the trials of a search: counts, savings by pruning, best trials, importances, and files."""
     console.say(f"study {result.study} in {result.storage}")
+    trained = sum(len(trial.epochs) for trial in result.trials if trial.state != "failed")
+    saved = sum(result.epochs - len(trial.epochs) for trial in result.trials if trial.state == "pruned")
     console.say(
-        f"{result.finished:,} trials finished, {result.pruned:,} pruned, {result.failed:,} failed; "
-        f"{result.epochs_run:,} epochs trained, {result.epochs_saved:,} saved by pruning"
+        "{finished:,} trials finished, {pruned:,} pruned, {failed:,} failed; ".format(**result.counts)
+        + f"{trained:,} epochs trained, {saved:,} saved by pruning"
     )
     sign = 1 if METRICS[result.metric] else -1
     names = list(result.best.params)

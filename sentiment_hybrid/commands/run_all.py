@@ -101,9 +101,10 @@ def run(
         try:
             with console.speaking(name):
                 result.tests[name] = _DONE_BY[mode](config, model, options, result)
-        except Exception as error:  # noqa: BLE001 - the other models continue in any case
+        except Exception as error:
             result.failures[name] = error
-            _print_failure(name, error)
+            warn(f"{name} failed; continuing with the others: {error}")
+            logging.getLogger(__name__).debug("%s failed", name, exc_info=error)
     if result.tests:
         try:
             result.comparisons.extend(_compare(config, result.tests))
@@ -127,15 +128,16 @@ def _check_studies(config: Config, models: Sequence[str]) -> None:
 
 def _train(config: Config, model: str, options: _Options, result: RunAllResult) -> TestResult:
     """Train a model unless it is already published; returns its new or stored test."""
-    data = result.data.fingerprint
-    if not options.force and _is_trained(config, model, data, bundle=options.runtime.bundle_encoder):
+    data, name = result.data.fingerprint, display_name(model, encoder_family(config.encoder.name))
+    if not options.force and is_published(config, model, data, bundle=options.runtime.bundle_encoder):
+        note(f"{name} is already trained on this data with these settings (--force repeats it)")
         result.skipped.append(f"train {model}")
         return _test(config, model, options, result)
     # Models that had not been started have nothing to resume; with several seeds, finished ones are detected.
     resumes = options.runtime.resume and (options.seeds > 1 or can_resume(config, model, data))
     trained = train_command.run(config, model, replace(options.runtime, resume=resumes), seeds=options.seeds)
     assert trained.test is not None
-    result.trained[display_name(model, encoder_family(config.encoder.name))] = trained
+    result.trained[name] = trained
     return trained.test
 
 
@@ -148,15 +150,6 @@ def _optimize(config: Config, model: str, options: _Options, result: RunAllResul
     test = found.test if found.trained is None else found.trained.test
     assert test is not None
     return test
-
-
-def _is_trained(config: Config, model: str, data_fingerprint: str, *, bundle: bool) -> bool:
-    """Whether training would only reproduce the published model; prints a note if so."""
-    if not is_published(config, model, data_fingerprint, bundle=bundle):
-        return False
-    name = display_name(model, encoder_family(config.encoder.name))
-    note(f"{name} is already trained on this data with these settings (--force repeats it)")
-    return True
 
 
 def _test(config: Config, model: str, options: _Options, result: RunAllResult) -> TestResult:
@@ -216,11 +209,6 @@ def _draw(config: Config, tests: dict[str, TestResult]) -> Path:
     )
     comparison(path, rows, title=title)
     return path
-
-
-def _print_failure(name: str, error: Exception) -> None:
-    warn(f"{name} failed; continuing with the others: {error}")
-    logging.getLogger(__name__).debug("%s failed", name, exc_info=error)
 
 
 def show(result: RunAllResult) -> None:

@@ -42,6 +42,10 @@ class Tokenizer:
         backend.encode_special_tokens = True
         self.backend_tokenizer = backend
         self.settings = settings
+        #: Ids of the tokens at the beginning and end of a text, of padding and of the mask; None if there is none.
+        self.bos_token_id, self.eos_token_id, self.pad_token_id, self.mask_token_id = (
+            self._id(kind) for kind in ("bos_token", "eos_token", "pad_token", "mask_token")
+        )
 
     @classmethod
     def load(cls, directory: Path, *, pad_token_id: int | None = None) -> Tokenizer | None:
@@ -61,31 +65,12 @@ class Tokenizer:
                 settings |= read_json(directory / name)
         tokenizer = cls(_backend(file), settings)
         if tokenizer.pad_token_id is None and pad_token_id is not None:
-            settings["pad_token"] = tokenizer.backend_tokenizer.id_to_token(pad_token_id)
+            token = tokenizer.backend_tokenizer.id_to_token(pad_token_id)
+            tokenizer = cls(tokenizer.backend_tokenizer, {**settings, "pad_token": token})
         return tokenizer if tokenizer.pad_token_id is not None else None
 
     def __len__(self) -> int:
         return int(self.backend_tokenizer.get_vocab_size())
-
-    @property
-    def pad_token_id(self) -> int | None:
-        """The id of the padding token."""
-        return self._id("pad_token")
-
-    @property
-    def bos_token_id(self) -> int | None:
-        """The id of the token at the beginning of a text."""
-        return self._id("bos_token")
-
-    @property
-    def eos_token_id(self) -> int | None:
-        """The id of the token at the end of a text."""
-        return self._id("eos_token")
-
-    @property
-    def mask_token_id(self) -> int | None:
-        """The id of the mask token."""
-        return self._id("mask_token")
 
     @property
     def all_special_ids(self) -> list[int]:

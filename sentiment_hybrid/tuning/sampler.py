@@ -1,4 +1,4 @@
-"""Optuna's samplers and Hyperband, made independent of what was killed: the draws of a study depend on its seed alone.
+"""Optuna's samplers and Hyperband, made reproducible: the parameters of a trial do not depend on killed processes.
 
 All options are set here, so that a new default of Optuna changes no search.
 """
@@ -41,13 +41,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def draw_number(study: Study, trial: FrozenTrial) -> int:
-    """How many sets of parameters were drawn before those of this trial.
+    """The number of parameter sets that were drawn before that of this trial.
 
-    A repeated trial has the number of the first attempt. Trials that did not get all their parameters, or were given
-    back, do not count: their draw is made again.
+    A retry has the number of the first attempt. Surplus trials, and those that failed before they had all their
+    parameters, do not count: the same parameters are drawn for another trial.
     """
     first = trial.user_attrs.get(RETRY_OF, trial.number)
-    trials = study._storage.get_all_trials(study._study_id, deepcopy=False)  # of Hyperband's other brackets, too
+    trials = study._storage.get_all_trials(study._study_id, deepcopy=False)  # also those of Hyperband's other brackets
     return sum(one.number < first and _was_drawn(one) for one in trials)
 
 
@@ -58,14 +58,14 @@ def _was_drawn(trial: FrozenTrial) -> bool:
 
 
 class SeededSampler(BaseSampler):
-    """A sampler by name whose draws for a trial depend on the seed, its `draw_number` and the results so far."""
+    """A sampler by name. The parameters of a trial depend on the seed, its `draw_number` and earlier results."""
 
     def __init__(self, name: str, seed: int) -> None:
         self._name, self._seed = name, seed
         self._current = self._for(0)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Draw this trial from its own seed."""
+        """Use a sampler with the seed of this trial."""
         self._current = self._for(draw_number(study, trial))
         self._current.before_trial(study, trial)
 
@@ -90,7 +90,7 @@ class SeededSampler(BaseSampler):
         self._current.after_trial(study, trial, state, values)
 
     def _for(self, number: int) -> BaseSampler:
-        # The 1 keeps these seeds apart from those of earlier versions, which followed the numbers of trials.
+        # The 1 distinguishes these seeds from those of earlier versions, which were derived from trial numbers.
         seed = int(np.random.SeedSequence([self._seed, number, 1]).generate_state(1)[0])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -100,15 +100,15 @@ class SeededSampler(BaseSampler):
 
 
 class _Sequence(QMCSampler):
-    """A quasi-random sequence, the same for all trials, read at a given place; Optuna counts the places itself."""
+    """A quasi-random sequence, the same for all trials, read at a given index, which Optuna would count itself."""
 
     def __init__(self, seed: int, number: int, *, first: BaseSampler) -> None:
         options = {**OPTIONS["qmc"], "warn_independent_sampling": False, "warn_asynchronous_seeding": False}
         super().__init__(seed=seed, independent_sampler=first, **options)
-        self._place = max(0, number - 1)  # the first trial is drawn by ``first``
+        self._index = max(0, number - 1)  # the first trial is drawn by ``first``
 
     def _find_sample_id(self, study: Study, search_space: dict[str, BaseDistribution]) -> int:
-        return self._place
+        return self._index
 
 
 _CLASSES: dict[str, Callable[..., BaseSampler]] = {
@@ -120,7 +120,7 @@ _CLASSES: dict[str, Callable[..., BaseSampler]] = {
 
 
 class Hyperband(HyperbandPruner):
-    """Assigns brackets by `draw_number`, and leaves out failed trials, which are repeated as new ones."""
+    """Assigns brackets by `draw_number`; failed trials, which are retried as new ones, are in none."""
 
     def _get_bracket_id(self, study: Study, trial: FrozenTrial) -> int:
         if trial.state == TrialState.FAIL:

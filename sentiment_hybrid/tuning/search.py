@@ -1,4 +1,4 @@
-"""The search loop: asks the study for trials, has them trained, and reports their results, up to an exact total."""
+"""The search loop: asks the study for trials, trains them, and reports their results, up to an exact total."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from sentiment_hybrid.tuning.study import Storage
 from sentiment_hybrid.tuning.trials import Outcome
 from sentiment_hybrid.tuning.workers import TrialRunner
 
-#: Number of consecutive parameter sets that keep crashing, or cannot be trained, after which the search stops.
-MAX_GIVEN_UP = 3
+#: The search stops after this many consecutive parameter sets that crashed in every attempt, or cannot be trained.
+MAX_ABANDONED = 3
 MAX_UNUSABLE = 30
 POLL_SECONDS = 2.0
 
-_TAKEN = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-_CANDIDATES = (*_TAKEN, TrialState.WAITING)
+_OCCUPYING = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+_CANDIDATES = (*_OCCUPYING, TrialState.WAITING)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Search:
         self._started = self.clock()
         self._running: dict[int, _Running] = {}
         self._unclaimed: dict[int, float] = {}
-        self._given_up = self._unusable = 0
+        self._abandoned = self._unusable = 0
 
     def run(self) -> None:
         """Search up to the total or the timeout; returns when this process runs no trial.
@@ -87,18 +87,18 @@ class Search:
             KeyboardInterrupt: after the running trials were put back into the queue.
         """
         try:
-            if self.storage.alone:
+            if self.storage.exclusive:
                 self._recover()
             self._show_status()
             while self._step():
                 pass
         except BaseException:
-            self._put_back()
+            self._requeue_running()
             raise
 
     def missing(self) -> int:
         """Number of trials still needed to reach the total."""
-        return max(0, self.n_trials - self._done())
+        return max(0, self.n_trials - self._count((TrialState.COMPLETE, TrialState.PRUNED)))
 
     def status(self) -> StudyStatus:
         """The status of the study, over all processes."""
@@ -108,13 +108,13 @@ class Search:
         return StudyStatus(
             finished=states.count(TrialState.COMPLETE),
             pruned=states.count(TrialState.PRUNED),
-            failed=sum(trial.state == TrialState.FAIL and not studies.given_back(trial) for trial in trials),
+            failed=sum(trial.state == TrialState.FAIL and not studies.is_cancelled(trial) for trial in trials),
             running=states.count(TrialState.RUNNING),
             best=max(values, default=None),
         )
 
     def _step(self) -> bool:
-        """One round: fill the runner, take one outcome; False when there is nothing left to do."""
+        """Start trials in idle slots, then handle one outcome; False when there is nothing left to do."""
         for slot in self.runner.idle():
             trial = None if self._out_of_time() else self._next()
             if trial is None:
@@ -123,34 +123,31 @@ class Search:
         if self._running:
             event = self.runner.next_event(POLL_SECONDS)
             if event is not None and event[0] in self._running:
-                self._take(*event)
+                self._handle(*event)
             return True
         if self._out_of_time() or not self.missing():
             return False
-        # The remaining trials run in other processes; if one fails, its slot becomes free.
+        # The remaining trials run in other processes; if one fails, another can be started here.
         self.wait(POLL_SECONDS)
         return True
 
     def _out_of_time(self) -> bool:
         return self.timeout is not None and self.clock() - self._started >= self.timeout
 
-    def _done(self) -> int:
-        return self._count((TrialState.COMPLETE, TrialState.PRUNED))
-
     def _count(self, states: tuple[TrialState, ...]) -> int:
         return len(self.study.get_trials(deepcopy=False, states=states))
 
-    # --- asking ---
+    # --- asking for trials ---
 
     def _next(self) -> optuna.Trial | None:
-        """A new trial, or None if all slots are taken by finished, pruned or running trials."""
-        if not self.storage.alone:
+        """A new trial, or None if finished, pruned and running trials reach the total."""
+        if not self.storage.exclusive:
             self._fail_stale()
-        if self._count(_TAKEN) >= self.n_trials:
+        if self._count(_OCCUPYING) >= self.n_trials:
             return None
         trial = studies.ask(self.study, self.space)
-        # Several processes may have asked for the last slot: the lowest number gets it. Failed trials free their slot
-        # for good, and numbers only grow, so no two processes can both get it.
+        # Several processes may have asked for the last trial: the lowest number wins. Failed trials never count again,
+        # and numbers only grow, so two processes cannot both win.
         before = sum(one.number < trial.number for one in self.study.get_trials(deepcopy=False, states=_CANDIDATES))
         if before < self.n_trials:
             return trial
@@ -159,16 +156,16 @@ class Search:
         return None
 
     def _start(self, slot: int, trial: optuna.Trial) -> None:
-        heartbeat = None if self.storage.alone else _Heartbeat(self.storage, trial)
+        heartbeat = None if self.storage.exclusive else _Heartbeat(self.storage, trial)
         trial.set_user_attr(studies.OWNER, f"{socket.gethostname()}:{os.getpid()}")
         self._running[slot] = _Running(trial, self.clock(), heartbeat)
         self.runner.start(slot, trial.params)
         self._show_status()
         self._show_trials()
 
-    # --- telling ---
+    # --- reporting outcomes ---
 
-    def _take(self, slot: int, outcome: Outcome) -> None:
+    def _handle(self, slot: int, outcome: Outcome) -> None:
         run = self._running[slot]
         if outcome.kind == "step":
             run.epochs = outcome.value
@@ -176,45 +173,42 @@ class Search:
             return
         try:
             if outcome.kind == "epoch":
-                self._take_epoch(slot, run, outcome.value)
+                self._report_epoch(slot, run, outcome.value)
             elif outcome.kind == "done" and run.values:
-                self._finish(run)
-                self._forget(slot)
+                self._record_result(run)
+                self.study.tell(run.trial, max(run.values))
+                self._abandoned = self._unusable = 0
+                self._release(slot)
             else:
-                self._forget(slot)
+                self._release(slot)
                 self._fail(run, outcome)
         except UpdateFinishedTrialError:
-            # Its heartbeat was late (the machine slept, say), and another process has queued it again.
-            self.note(f"trial {run.trial.number} was declared dead by another process and is dropped here")
+            # Its heartbeat was late, for example because the machine slept, and another process has queued it again.
+            self.note(f"trial {run.trial.number} was declared dead by another process, so it is abandoned here")
             if outcome.kind == "epoch":
                 self.runner.stop(slot)
             if slot in self._running:
-                self._forget(slot)
+                self._release(slot)
         if outcome.ends:
             self._show_status()
         self._show_trials()
 
-    def _take_epoch(self, slot: int, run: _Running, value: float) -> None:
+    def _report_epoch(self, slot: int, run: _Running, value: float) -> None:
         run.values.append(value)
         run.epochs = len(run.values)
         run.trial.report(value, len(run.values))
-        # After the last epoch pruning saves nothing, so the trial gets its score.
+        # After the last epoch, pruning would save nothing, so the trial keeps its score.
         if len(run.values) >= self.epochs or not run.trial.should_prune():
             self.runner.resume(slot)
             return
-        self._note_course(run)
+        self._record_result(run)
         self.study.tell(run.trial, state=TrialState.PRUNED)
         self.runner.stop(slot)
-        self._forget(slot)
-        self._given_up = self._unusable = 0
+        self._release(slot)
+        self._abandoned = self._unusable = 0
         self._show_status()
 
-    def _finish(self, run: _Running) -> None:
-        self._note_course(run)
-        self.study.tell(run.trial, max(run.values))
-        self._given_up = self._unusable = 0
-
-    def _note_course(self, run: _Running) -> None:
+    def _record_result(self, run: _Running) -> None:
         run.trial.set_user_attr(studies.BEST_EPOCH, run.values.index(max(run.values)) + 1)
         run.trial.set_user_attr(studies.SECONDS, round(self.clock() - run.started, 3))
         run.trial.set_user_attr(studies.CHECKSUM, studies.checksum(run.trial.params, run.values))
@@ -230,16 +224,16 @@ class Search:
         elif studies.requeue(self.study, frozen):
             self.note(f"trial {number} failed and is queued again: {_last_line(reason)}")
         else:
-            self._given_up += 1
+            self._abandoned += 1
             self.note(f"trial {number} failed for the last time: {_last_line(reason)}")
-        if self._given_up >= MAX_GIVEN_UP or self._unusable >= MAX_UNUSABLE:
+        if self._abandoned >= MAX_ABANDONED or self._unusable >= MAX_UNUSABLE:
             raise StudyError(
                 f"too many trials of the study {self.study.study_name} fail; the last error: {_last_line(reason)}",
                 hint=f"The traceback is an attribute of trial {number}. Fix the cause and run the command again; the "
                 "study is kept.",
             )
 
-    def _forget(self, slot: int) -> None:
+    def _release(self, slot: int) -> None:
         run = self._running.pop(slot)
         if run.heartbeat is not None:
             run.heartbeat.stop()
@@ -253,9 +247,9 @@ class Search:
     # --- dead and interrupted trials ---
 
     def _recover(self) -> None:
-        """No other process uses the storage, so a running trial belongs to a process that was killed."""
+        """Queue the trials of killed processes again; no other process uses the storage, so all running ones are."""
         for trial in studies.lost_trials(self.study):
-            studies.requeue(self.study, trial, counts=not studies.given_back(trial))
+            studies.requeue(self.study, trial, counts=not studies.is_cancelled(trial))
         left = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         for trial in left:
             self._fail_dead(trial)
@@ -276,21 +270,21 @@ class Search:
                 self._fail_dead(unclaimed[number])
 
     def _fail_dead(self, trial: optuna.trial.FrozenTrial) -> None:
-        # Fail first, then queue: in the other order, a kill in between would run the trial twice. In this order,
+        # Fail first, then queue: in the other order, a kill in between would run the trial twice; in this order,
         # `studies.lost_trials` finds it.
-        with suppress(UpdateFinishedTrialError, ValueError):  # another process was faster
+        with suppress(UpdateFinishedTrialError, ValueError):  # another process has done so already
             self.storage.optuna.set_trial_user_attr(trial._trial_id, studies.FAILURE, studies.KILLED)
             studies.requeue(self.study, self.study.tell(trial.number, state=TrialState.FAIL))
 
-    def _put_back(self) -> None:
+    def _requeue_running(self) -> None:
         """Queue the running trials again, without counting it as an attempt."""
         for slot in list(self._running):
             run = self._running[slot]
-            # The storage itself may have failed; a trial that cannot be updated now is recovered at the next start.
+            # If the storage itself has failed, the trial is recovered at the next start.
             with suppress(Exception):
                 run.trial.set_user_attr(studies.ENDED, studies.INTERRUPTED)
                 studies.requeue(self.study, self.study.tell(run.trial, state=TrialState.FAIL), counts=False)
-            self._forget(slot)
+            self._release(slot)
 
 
 class _Heartbeat:
@@ -310,7 +304,7 @@ class _Heartbeat:
 
     def _beat(self) -> None:
         while not self._stopped.wait(self._storage.heartbeat_interval):
-            # A lost heartbeat is followed by others; if the server stays unreachable, the search fails anyway.
+            # A missed heartbeat does no harm; if the server stays unreachable, the search fails anyway.
             with suppress(Exception):
                 self._storage.record_heartbeat(self._trial_id)
         self._storage.remove_session()

@@ -1,4 +1,4 @@
-"""The storage of a search and its lock, the study and its identity, and the results of its trials."""
+"""The storage of a search and its lock, the study and its identity, and the results of trials."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MOST_RETRIES = 3
 
 #: Further user attributes of a trial.
 ATTEMPT, FAILURE, BEST_EPOCH, SECONDS, CHECKSUM = "attempt", "failure", "best_epoch", "seconds", "checksum"
-#: A value of ENDED: a trial whose process was stopped. Like SURPLUS, it does not count as a failure.
+#: A value of ENDED: a trial whose process was interrupted. Like SURPLUS, it does not count as a failure.
 INTERRUPTED = "interrupted"
 #: The value of FAILURE of a trial whose process was killed.
 KILLED = "its process was killed"
@@ -44,6 +44,10 @@ _CONNECT_SECONDS = 10
 _LOCKED_SECONDS = 60
 _TABLES = {"studies", "trials", "trial_params"}
 _EXAMPLES = "Examples: sqlite:///results/study.db, postgresql+psycopg://user:password@host/database."
+_DRIVERS = {
+    "postgresql": 'Install it in the checkout: pip install ".[postgres]". Then write postgresql+psycopg://...',
+}
+_DRIVER = "Install it with pip; the documentation of SQLAlchemy lists the drivers for each database."
 #: Settings of `train` that trials ignore, or that do not change results.
 _NOT_OF_TRIALS = {
     "epochs",
@@ -60,11 +64,11 @@ _NOT_OF_TRIALS = {
 
 @dataclass(frozen=True)
 class Storage:
-    """An open storage; ``alone`` if no other process can use it at the same time; ``shown`` has no password."""
+    """An open storage; ``exclusive`` if no other process can use it now; ``shown`` is its URL without the password."""
 
     optuna: RDBStorage
     shown: str
-    alone: bool
+    exclusive: bool
     grace: float
 
 
@@ -86,8 +90,11 @@ def open_storage(
     """
     place = _parsed(url, default)
     shown = redact(place.render_as_string(hide_password=False))
-    _quiet_optuna()
-    with _alone(place) if _is_sqlite(place) else nullcontext(), storage_errors(shown):
+    # Log messages of Optuna go through our own handlers.
+    optuna.logging.disable_default_handler()
+    optuna.logging.enable_propagation()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with _locked(place) if _is_sqlite(place) else nullcontext(), storage_errors(shown):
         storage = _connected(place, shown, heartbeat=heartbeat, grace=grace)
         try:
             if _is_sqlite(place):
@@ -128,7 +135,7 @@ def _is_sqlite(place: URL) -> bool:
 
 
 @contextmanager
-def _alone(place: URL) -> Iterator[None]:
+def _locked(place: URL) -> Iterator[None]:
     """Lock an SQLite file; the system releases the lock of a killed process."""
     path = Path(str(place.database))
     try:
@@ -173,7 +180,7 @@ def _check_file(path: Path) -> None:
 
 
 def _check_content(storage: RDBStorage, shown: str) -> None:
-    """Read everything once: of damaged values, Optuna raises what Python does. Raises StudyError."""
+    """Read everything once, because Optuna does not catch the errors that damaged values cause. Raises StudyError."""
     try:
         for study in storage.get_all_studies():
             for trial in storage.get_all_trials(study._study_id, deepcopy=False):
@@ -203,7 +210,7 @@ def _check_checksum(trial: FrozenTrial) -> None:
 
 
 def _existing(path: Path) -> str:
-    """The address of an SQLite file; not read-only: SQLite may have to undo what a killed process did not finish."""
+    """The URI of an SQLite file; not read-only, because SQLite may have to roll back a killed process's transaction."""
     return f"{path.resolve().as_uri()}?mode=rw"
 
 
@@ -234,25 +241,16 @@ def _connected(place: URL, shown: str, *, heartbeat: int, grace: int) -> RDBStor
         except sqlalchemy.exc.NoSuchModuleError as error:
             raise StudyError(f"unknown kind of storage: {place.drivername}", hint=_EXAMPLES) from error
         except ImportError as error:
-            raise _no_driver(place) from error
+            raise StudyError(
+                f"the driver of {place.drivername} is not installed",
+                hint=_DRIVERS.get(place.get_backend_name(), _DRIVER),
+            ) from error
         except RuntimeError as error:
             raise StudyError(
                 f"{shown} was made by a version of Optuna other than {optuna.__version__}",
                 hint="Use another storage, or upgrade this one: optuna storage upgrade --storage URL.",
             ) from error
     raise AssertionError("not reached")
-
-
-def _no_driver(place: URL) -> StudyError:
-    if place.get_backend_name() == "postgresql":
-        return StudyError(
-            f"the driver of {place.drivername} is not installed",
-            hint='Install it in the checkout: pip install ".[postgres]". Then write postgresql+psycopg://...',
-        )
-    return StudyError(
-        f"the driver of {place.drivername} is not installed",
-        hint="Install it with pip; the documentation of SQLAlchemy lists the drivers for each database.",
-    )
 
 
 @contextmanager
@@ -265,18 +263,11 @@ def storage_errors(shown: str) -> Iterator[None]:
         while isinstance(cause.__cause__, Exception):
             cause = cause.__cause__
         said = str(getattr(cause, "orig", None) or cause).strip().splitlines()
-        # Without the driver's error as the cause: its text may contain the password.
+        # Without the driver's error as the cause, if its text contains the password.
         raise StudyError(
             f"the storage {shown} cannot be used: {redact(said[0]) if said else type(cause).__name__}",
             hint="Nothing is lost: run the same command again once the storage can be reached and written.",
         ) from (error if redact(str(error)) == str(error) else None)
-
-
-def _quiet_optuna() -> None:
-    """Send the log messages of Optuna through our own handlers."""
-    optuna.logging.disable_default_handler()
-    optuna.logging.enable_propagation()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 @contextmanager
@@ -331,8 +322,9 @@ def identity(config: Config, model: str, data_facts: Mapping[str, Any]) -> Ident
 
 
 def open_study(storage: Storage, wanted: Identity, config: Config) -> tuple[optuna.Study, str]:
-    """The study with this identity, created if necessary, and a note about another one that it replaces, or about
-    trials that were drawn in another way.
+    """The study with this identity, created if necessary, and a note for the user, or an empty string.
+
+    The note says that it replaces another study, or that its sampler has changed.
 
     Raises:
         StudyError: ``hpo.study_name`` names a study with another identity.
@@ -359,17 +351,17 @@ def open_study(storage: Storage, wanted: Identity, config: Config) -> tuple[optu
         study.set_user_attr("fingerprint", wanted.fingerprint)
     if name not in known:
         study.set_user_attr("sampler", _drawn_by(hpo.sampler))
-        return study, _replaces(name, wanted, list(known.values()))
+        return study, _replacement_note(name, wanted, list(known.values()))
     return study, _sampler_note(study, _drawn_by(hpo.sampler))
 
 
 def _drawn_by(sampler: str) -> dict[str, Any]:
-    """Everything that affects draws except the seed and the results so far."""
+    """What determines the parameters of a trial, besides the seed and earlier results."""
     return {"name": sampler, "options": OPTIONS[sampler], "optuna": optuna.__version__}
 
 
 def _sampler_note(study: optuna.Study, now: dict[str, Any]) -> str:
-    """A note if the trials so far were drawn by another sampler, other options or another version of Optuna."""
+    """A note if earlier trials were drawn by another sampler, with other options or by another version of Optuna."""
     before = study.user_attrs.get("sampler")
     if before == now:
         return ""
@@ -377,7 +369,7 @@ def _sampler_note(study: optuna.Study, now: dict[str, Any]) -> str:
     if not study.get_trials(deepcopy=False):
         return ""
     was = "an earlier version of senthy" if before is None else _in_words(before)
-    return f"the trials so far were drawn by {was}, further ones by {_in_words(now)}: not as in an uninterrupted search"
+    return f"earlier trials were drawn by {was}, further ones by {_in_words(now)}: not as in an uninterrupted search"
 
 
 def _in_words(sampler: Mapping[str, Any]) -> str:
@@ -446,7 +438,7 @@ def _check_same(found: Any, wanted: Identity, storage: Storage) -> None:
     )
 
 
-def _replaces(name: str, wanted: Identity, others: Sequence[Any]) -> str:
+def _replacement_note(name: str, wanted: Identity, others: Sequence[Any]) -> str:
     """The note if a storage has studies of this model, but not this one."""
     older = [one for one in others if one.user_attrs.get("model") == wanted.model]
     if not older:
@@ -484,8 +476,8 @@ def _difference(attributes: Mapping[str, Any], wanted: Identity) -> str:
 def pruner_of(hpo: Hpo) -> optuna.pruners.BasePruner:
     """The configured pruner, set up for the number of trials and epochs."""
     if hpo.pruner == "median":
-        # Chosen by replaying 2 x 20 recorded trials (benchmarks/search.py): pruning earlier, or after every epoch,
-        # stops trials that improve late, and the best trial was one of them.
+        # Chosen by replaying 2 x 20 recorded trials (benchmarks/search.py): pruning earlier, or after every epoch, also
+        # stops trials that improve late, among them the best one.
         return optuna.pruners.MedianPruner(
             n_startup_trials=max(2, min(5, hpo.n_trials // 10)),
             n_warmup_steps=max(2, hpo.epochs // 3),
@@ -499,13 +491,13 @@ def pruner_of(hpo: Hpo) -> optuna.pruners.BasePruner:
 def requeue(study: optuna.Study, trial: FrozenTrial, *, counts: bool = True) -> bool:
     """Queue a failed trial's parameters again; False if no retries are left.
 
-    A trial that was interrupted does not count as an attempt (``counts=False``).
+    An interrupted trial does not count as an attempt (``counts=False``).
     """
     attempt = int(trial.user_attrs.get(ATTEMPT, 1))
     if counts and attempt > MOST_RETRIES:
         return False
     fixed = trial.system_attrs.get("fixed_params", {})
-    if fixed or OWNER in trial.user_attrs:  # otherwise it may lack parameters, and is drawn again
+    if fixed or OWNER in trial.user_attrs:  # otherwise it may lack parameters, and new ones are drawn
         params = {**fixed, **trial.params}
         first = trial.user_attrs.get(RETRY_OF, trial.number)
         study.enqueue_trial(params, user_attrs={ATTEMPT: attempt + counts, RETRY_OF: first})
@@ -513,7 +505,7 @@ def requeue(study: optuna.Study, trial: FrozenTrial, *, counts: bool = True) -> 
 
 
 def lost_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that were killed or interrupted, and whose process was killed again before it had queued them again."""
+    """Killed or interrupted trials that were not queued again, because their process was killed before it did so."""
     failed = study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
     stopped = [
         trial
@@ -528,7 +520,7 @@ def lost_trials(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def ask(study: optuna.Study, space: Mapping[str, Any]) -> optuna.Trial:
-    """A new trial with sampled parameters, or the next one in the queue."""
+    """A new trial with sampled parameters, or the next one of the queue."""
     with quiet():
         return study.ask(dict(space))
 
@@ -558,13 +550,13 @@ _STATES: dict[TrialState, Literal["complete", "pruned", "failed"]] = {
 
 
 def ended_trials(study: optuna.Study) -> list[TrialFacts]:
-    """All finished, pruned or failed trials, by number; surplus and interrupted ones are excluded."""
+    """All finished, pruned or failed trials, by number, without the cancelled ones."""
     ended = study.get_trials(deepcopy=False, states=tuple(_STATES))
-    return [_facts(trial) for trial in ended if not given_back(trial)]
+    return [_facts(trial) for trial in ended if not is_cancelled(trial)]
 
 
-def given_back(trial: FrozenTrial) -> bool:
-    """Whether a trial was surplus or interrupted, rather than failed."""
+def is_cancelled(trial: FrozenTrial) -> bool:
+    """Whether a trial was surplus or interrupted: its state is FAIL, but it did not fail."""
     return trial.user_attrs.get(ENDED) in {SURPLUS, INTERRUPTED}
 
 

@@ -52,7 +52,7 @@ def entries(project):
 
 def test_a_search_ends_with_the_best_model_published_tested_and_told(project, tuned):
     result = optimize.run(tuned(), "linear")
-    assert (result.finished + result.pruned, result.failed) == (3, 0)
+    assert (result.counts["finished"] + result.counts["pruned"], result.counts["failed"]) == (3, 0)
     assert result.best.value == max(trial.value for trial in result.top)
     assert result.storage.endswith("results/optuna_linear_roberta.db")
     run = Run(result.trained.run_dir)
@@ -61,7 +61,7 @@ def test_a_search_ends_with_the_best_model_published_tested_and_told(project, tu
     assert read_info(project.folder / "models" / "linear_roberta_model_final").run_id == run.id
     (entry,) = entries(project)
     assert entry["name"] == "LinearRoBERTa_Optimize"
-    assert entry["trials"] == {"finished": result.finished, "pruned": result.pruned, "failed": 0}
+    assert entry["trials"] == {"finished": result.counts["finished"], "pruned": result.counts["pruned"], "failed": 0}
     for name in ("history", "slices", "best_params"):
         assert result.files[name].stat().st_size > 0
     assert (entry["study"], entry["best_trial"]) == (result.study, result.best.number)
@@ -116,7 +116,7 @@ def test_running_it_again_goes_straight_to_the_end_and_a_larger_total_goes_on(pr
     assert (again.study, again.best) == (first.study, first.best)
     assert len(entries(project)) == 1
     more = optimize.run(tuned("linear.hpo.n_trials=4"), "linear", final=False)
-    assert (more.study, more.finished + more.pruned) == (first.study, 4)
+    assert (more.study, more.counts["finished"] + more.counts["pruned"]) == (first.study, 4)
 
 
 def test_a_full_disk_at_the_final_model_keeps_the_study_and_the_parameters(project, tuned, monkeypatch):
@@ -165,7 +165,7 @@ def test_with_two_workers_of_which_one_dies_the_total_is_reached(project, tuned,
 
     monkeypatch.setattr(WorkerPool, "resume", kill_once)
     result = optimize.run(tuned("linear.hpo.workers=2"), "linear", final=False, runtime=Runtime(device="cpu"))
-    assert (result.finished + result.pruned, result.failed) == (3, 1)
+    assert (result.counts["finished"] + result.counts["pruned"], result.counts["failed"]) == (3, 1)
 
 
 def test_a_search_of_other_data_is_another_study(project, tuned, make_project, capsys, monkeypatch):
@@ -308,10 +308,10 @@ def test_where_no_trial_finished_the_reason_is_told_and_the_study_kept(project, 
 
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, "_step", crash)
-        patched.setattr(search, "MAX_GIVEN_UP", 1)
+        patched.setattr(search, "MAX_ABANDONED", 1)
         with pytest.raises(StudyError, match="on fire"):
             optimize.run(tuned(), "linear")
-    assert optimize.run(tuned(), "linear", final=False).failed == 4
+    assert optimize.run(tuned(), "linear", final=False).counts["failed"] == 4
 
 
 def test_a_timeout_before_the_first_trial_is_told(tuned):
@@ -369,13 +369,13 @@ def test_an_interrupt_keeps_the_study_and_says_so(project, tuned):
     assert done.returncode == 130, done.stderr
     assert "run the same command to continue" in done.stderr
     result = optimize.run(tuned(), "linear", final=False)
-    assert (result.finished + result.pruned, result.failed) == (3, 0)
+    assert (result.counts["finished"] + result.counts["pruned"], result.counts["failed"]) == (3, 0)
 
 
 def test_the_search_can_be_called_from_python(tuned):
     import sentiment_hybrid
 
-    assert sentiment_hybrid.optimize(tuned("linear.hpo.n_trials=1"), "linear", final=False).finished == 1
+    assert sentiment_hybrid.optimize(tuned("linear.hpo.n_trials=1"), "linear", final=False).counts["finished"] == 1
 
 
 def test_a_published_model_of_another_search_is_trained_anew(project, tuned):

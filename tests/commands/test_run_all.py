@@ -174,7 +174,7 @@ def test_mode_optimize_searches_each_model_compares_the_best_and_encodes_each_wi
     result = run_all.run(config, ("lstm", "han"), mode="optimize")
     assert not result.failures
     assert names(project) == ["LSTMRoBERTa_Optimize", "HANRoBERTa_Optimize"]
-    assert {name: found.finished + found.pruned for name, found in result.searches.items()} == {
+    assert {name: found.counts["finished"] + found.counts["pruned"] for name, found in result.searches.items()} == {
         "LSTMRoBERTa": 3,
         "HANRoBERTa": 3,
     }

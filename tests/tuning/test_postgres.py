@@ -115,7 +115,7 @@ def test_processes_that_share_a_study_reach_the_total_exactly_and_run_no_trial_t
     assert done.returncode == 0, (done.stderr, said)
 
     with studies.open_storage(server, default=tmp_path / "unused.db") as storage:
-        assert not storage.alone
+        assert not storage.exclusive
         study = optuna.load_study(study_name="together", storage=storage.optuna)
         trials = study.get_trials()
         counted = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
@@ -125,7 +125,7 @@ def test_processes_that_share_a_study_reach_the_total_exactly_and_run_no_trial_t
         assert len({trial.user_attrs["owner"] for trial in counted}) > 1, "they work at the same time"
         # What is left over gave itself back: no failure, no score.
         spare = [trial for trial in trials if trial not in counted]
-        assert all(studies.given_back(trial) and trial.value is None for trial in spare)
+        assert all(studies.is_cancelled(trial) and trial.value is None for trial in spare)
     assert not (tmp_path / "unused.db").exists()
     counts = f"{sum(trial.state == TrialState.COMPLETE for trial in counted)} trials finished"
     assert all(counts in text for text in said), "every process reports the whole study"

@@ -8,7 +8,7 @@ at a cost that does not grow with N.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import Any, cast
@@ -158,13 +158,9 @@ def quick(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> dict[str, floa
     Raises ValueError for mismatched shapes and ModelError for probabilities that are not numbers.
     """
     truth, scores = _checked(labels, probabilities)
-    margins = _margins(_confusion(truth, scores.argmax(axis=1), scores.shape[1]))
-    likelihood = scores[np.arange(truth.size), truth]
-    return {
-        "accuracy": float(_accuracy(margins)[0]),
-        "macro_f1": float(_macro(margins)[2][0]),
-        "loss": float(-np.log(np.clip(likelihood, 1e-12, 1.0)).mean()),
-    }
+    figures = _figures(_margins(_confusion(truth, scores.argmax(axis=1), scores.shape[1])))
+    loss = -np.log(np.clip(scores[np.arange(truth.size), truth], 1e-12, 1.0)).mean()
+    return {name: float(figures[name][0]) for name in ("accuracy", "macro_f1")} | {"loss": float(loss)}
 
 
 def temperature(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
@@ -456,19 +452,6 @@ def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
 
 
-def _accuracy(margins: _Margins) -> FloatArray:
-    return _ratio(margins.hits.sum(axis=1), margins.true.sum(axis=1))
-
-
-def _macro(margins: _Margins) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Macro precision, recall and F1, each (r,), over the classes that occur as true or predicted."""
-    occurs = (margins.true + margins.predicted) > 0
-    number = occurs.sum(axis=1)
-    figures = _class_figures(margins)
-    precision, recall, f1 = (np.where(occurs, figure, 0.0).sum(axis=1) / number for figure in figures)
-    return precision, recall, f1
-
-
 def _class_figures(margins: _Margins) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Precision, recall and F1, each (r, C)."""
     return (
@@ -478,34 +461,29 @@ def _class_figures(margins: _Margins) -> tuple[FloatArray, FloatArray, FloatArra
     )
 
 
-def _mcc(margins: _Margins) -> FloatArray:
-    """Gorodkin's R_K (2004), (r,): 0 if all rows have one true or one predicted class."""
-    rows = margins.true.sum(axis=1)
-    covariance = margins.hits.sum(axis=1) * rows - (margins.true * margins.predicted).sum(axis=1)
-    spread_true = rows**2 - (margins.true**2).sum(axis=1)
-    spread_predicted = rows**2 - (margins.predicted**2).sum(axis=1)
-    return np.clip(_ratio(covariance, np.sqrt(spread_true) * np.sqrt(spread_predicted)), -1.0, 1.0)
+def _figures(margins: _Margins) -> dict[str, FloatArray]:
+    """Accuracy, macro figures over the classes that occur as true or predicted, and MCC, each (r,).
 
-
-_CONFUSION_FIGURES: dict[str, Callable[[_Margins], FloatArray]] = {
-    "accuracy": _accuracy,
-    "macro_precision": lambda margins: _macro(margins)[0],
-    "macro_recall": lambda margins: _macro(margins)[1],
-    "macro_f1": lambda margins: _macro(margins)[2],
-    "mcc": _mcc,
-}
+    MCC is Gorodkin's R_K (2004): 0 if all rows have one true or one predicted class.
+    """
+    hits, true, predicted = margins.hits.sum(axis=1), margins.true, margins.predicted
+    rows, occurring = true.sum(axis=1), ((true + predicted) > 0).sum(axis=1)
+    precision, recall, f1 = (figure.sum(axis=1) / occurring for figure in _class_figures(margins))
+    covariance = hits * rows - (true * predicted).sum(axis=1)
+    spread = np.sqrt(rows**2 - (true**2).sum(axis=1)) * np.sqrt(rows**2 - (predicted**2).sum(axis=1))
+    macro = {"macro_precision": precision, "macro_recall": recall, "macro_f1": f1}
+    return {"accuracy": _ratio(hits, rows), **macro, "mcc": np.clip(_ratio(covariance, spread), -1.0, 1.0)}
 
 
 def _confusion_intervals(confusion: IntArray, level: _Level) -> dict[str, Any]:
     truth, predicted = np.nonzero(confusion)
     blocks = [
-        _cell_margins(counts, truth, predicted, len(confusion))
+        _figures(_cell_margins(counts, truth, predicted, len(confusion)))
         for counts in level.draws(confusion[truth, predicted], stream=0)
     ]
-    point = _margins(confusion)
     return {
-        name: level.interval(float(figure(point)[0]), np.concatenate([figure(block) for block in blocks]))
-        for name, figure in _CONFUSION_FIGURES.items()
+        name: level.interval(float(point[0]), np.concatenate([block[name] for block in blocks]))
+        for name, point in _figures(_margins(confusion)).items()
     }
 
 
@@ -543,9 +521,8 @@ class _Cells:
 
     def differences(self, drawn: FloatArray) -> FloatArray:
         """Differences of accuracy and macro-F1, (2, r), for counts (r, K)."""
-        a = _cell_margins(drawn, self.truth, self.first, self.classes)
-        b = _cell_margins(drawn, self.truth, self.second, self.classes)
-        return np.stack([_accuracy(a) - _accuracy(b), _macro(a)[2] - _macro(b)[2]])
+        a, b = (_figures(_cell_margins(drawn, self.truth, of, self.classes)) for of in (self.first, self.second))
+        return np.stack([a[name] - b[name] for name in ("accuracy", "macro_f1")])
 
 
 def _paired_intervals(cells: _Cells, level: _Level) -> tuple[Interval, Interval]:

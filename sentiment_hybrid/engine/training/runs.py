@@ -50,13 +50,10 @@ class Run:
     folder: Path
 
     @classmethod
+    @distributed.on_main
     def start(cls, config: Config, model: str, fingerprint: str, *, name: str = "", **facts: Any) -> Run:
         """Create a folder with the resolved configuration, and metadata that include ``facts``."""
-        return distributed.from_main(lambda: cls._start(config, model, fingerprint, {"name": name, **facts}))
-
-    @classmethod
-    def _start(cls, config: Config, model: str, fingerprint: str, facts: Mapping[str, Any]) -> Run:
-        if not _NAME.fullmatch(name := facts["name"]):
+        if not _NAME.fullmatch(name):
             raise UsageError(f"{name!r} cannot name a model", hint="Use letters, digits, hyphens, dots, underscores.")
         run_id = f"{name or model}-{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
         run = cls(paths.runs_dir(config.paths.results_dir) / run_id)
@@ -64,6 +61,7 @@ class Run:
         (run.folder / paths.RUN_CONFIG).write_text(to_yaml(config.to_keep()), encoding="utf-8")
         run.note(
             model=model,
+            name=name,
             seed=config.project.seed,
             started=now(),
             train_fingerprint=fingerprint,
@@ -73,6 +71,7 @@ class Run:
         return run
 
     @classmethod
+    @distributed.on_main
     def unfinished(cls, config: Config, model: str, fingerprint: str) -> Run:
         """The unfinished run of this model with the same settings and data.
 
@@ -81,15 +80,12 @@ class Run:
         Raises:
             TrainingError: there is none.
         """
-        return distributed.from_main(lambda: cls._unfinished(config, model, fingerprint))
-
-    @classmethod
-    def _unfinished(cls, config: Config, model: str, fingerprint: str) -> Run:
         folder = paths.runs_dir(config.paths.results_dir)
-        runs = [run for place in folder.glob("[!.]*") if (run := cls(place))._waits_for(model)]
-        runs.sort(key=lambda run: ("last" in run.checkpoints.pointers(), run.meta()["started"], run.id))
+        metas = {run: run.meta() for run in map(cls, folder.glob("[!.]*"))}
+        runs = [run for run, meta in metas.items() if meta.get("model") == model and "finished" not in meta]
+        runs.sort(key=lambda run: ("last" in run.checkpoints.pointers(), metas[run]["started"], run.id))
         for run in reversed(runs):
-            if run.meta()["train_fingerprint"] == fingerprint:
+            if metas[run]["train_fingerprint"] == fingerprint:
                 return run
         if runs:
             raise runs[-1]._of_other_settings(config, model)
@@ -198,15 +194,13 @@ class Run:
         with atomic_file(self.folder / paths.RUN_META) as aside:
             write_json(aside, {**self.meta(), **facts})
 
+    @distributed.on_main
     def settle(self, compute: Mapping[str, Any], *, encoder: str) -> None:
         """Record device, precision and threads of the first start, and the fingerprint of the encoder.
 
         Raises:
             TrainingError: the encoder has changed since the first start.
         """
-        distributed.from_main(lambda: self._settle(compute, encoder))
-
-    def _settle(self, compute: Mapping[str, Any], encoder: str) -> None:
         before = self.meta()
         if before.get("encoder_fingerprint", encoder) != encoder:
             raise TrainingError(
@@ -309,10 +303,6 @@ class Run:
         keys = [key for key in now.keys() | before.keys() if key.startswith(sections) and key not in free]
         shown = {key: (json.dumps(before.get(key)), json.dumps(now.get(key))) for key in sorted(keys)}
         return {key: values for key, values in shown.items() if values[0] != values[1]}
-
-    def _waits_for(self, model: str) -> bool:
-        meta = self.meta()
-        return meta.get("model") == model and "finished" not in meta
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

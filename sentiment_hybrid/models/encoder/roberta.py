@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -71,8 +71,9 @@ class Architecture:
         for name, value in fields.items():
             setattr(self, name, value)
 
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"the encoder's config.json has no {name}")
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
 
 def is_supported(document: Mapping[str, Any]) -> bool:
