@@ -87,9 +87,8 @@ def _texts(config: Config, folder: Path) -> Iterator[tuple[Store, Config, list[s
     notes = []
     if not config.paths.data_db.exists():
         notes.append(f"there is no {config.paths.data_db} yet: measured and estimated with the bundled sample's texts")
-        place = config.paths.model_copy(update={"data_db": folder / "sample.db"})
-        config = config.model_copy(update={"paths": place})
-        data_command.run(config.model_copy(update={"data": Data(source="sample")}), offline=True)
+        config = config.changed({"paths.data_db": folder / "sample.db"})
+        data_command.run(config.changed({"data": Data(source="sample")}), offline=True)
     with open_store(config.paths.data_db) as store:
         yield store, config, notes
 

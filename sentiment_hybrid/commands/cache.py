@@ -85,7 +85,7 @@ def info(
     config: Config, *, verify: bool = False, progress: Callable[..., object] = lambda *shards, **total: None
 ) -> CacheInfo:
     """The content of the cache folder; ``verify`` compares all checksums."""
-    cache = paths.cache_dir(config.paths.cache_dir)
+    cache = config.paths.cache
     progress(0, total=sum(len([*shards.shard_folders(path)]) for path in paths.states_dir(cache).glob("[!.]*")))
     return CacheInfo(
         folder=cache,
@@ -137,7 +137,7 @@ def _entries(
     verify: bool = False,
     progress: Callable[[int], object] = lambda shards: None,
 ) -> Iterator[Entry]:
-    cache = paths.cache_dir(config.paths.cache_dir)
+    cache = config.paths.cache
     looks: dict[str, tuple[Iterable[Path], Callable[[Path], Entry]]] = {
         "states": (paths.states_dir(cache).glob("[!.]*"), partial(_store, verify=verify, progress=progress)),
         "baselines": (paths.baselines_dir(cache).glob("[!.]*"), _baseline),

@@ -108,7 +108,7 @@ def _opened(config: Config, data_file: str | None, *, offline: bool) -> Iterator
         with open_store(config.paths.data_db) as store:
             yield store
         return
-    cache = paths.cache_dir(config.paths.cache_dir)
+    cache = config.paths.cache
     with written(cache):
         cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix="check-") as folder:

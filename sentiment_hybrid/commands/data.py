@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentiment_hybrid import console, paths
+from sentiment_hybrid import console
 from sentiment_hybrid.config.schema import Config, Data
 from sentiment_hybrid.console import note, progress, warn
 from sentiment_hybrid.data.sources import open_source, rows_in
@@ -65,7 +65,7 @@ def run(config: Config, *, refresh: bool = False, offline: bool = False) -> Data
         warn(f"nothing is corrected in {corrections.path}: {count(corrections.undecided, 'row')} without a correction")
         corrections = None
     wanted = fingerprint(parts, data, normalizer, corrections=corrections)
-    cache = paths.cache_dir(config.paths.cache_dir)
+    cache = config.paths.cache
     found = None if refresh else _existing(target, time.perf_counter())
     if found is not None and found.fingerprint != wanted:
         first = data.model_copy(update={"split_key_version": 1})

@@ -144,7 +144,7 @@ class Survey:
             offline=runtime.offline,
             place=runtime.encoder,
         )
-        cache, labels = paths.cache_dir(config.paths.cache_dir), len(store.labels)
+        cache, labels = config.paths.cache, len(store.labels)
         self.session = prepare.open_session(
             config, model, self.encoder, num_classes=labels, compute=self.compute, cache=cache
         )
@@ -260,7 +260,7 @@ class Survey:
         notes = ["not in the estimate: the TF-IDF baseline, figures, and what early stopping or pruning saves"]
         if some := [split for split, one in self.examples.items() if len(one) < self.rows[split]]:
             notes.append(f"counted on the first texts of {' and '.join(some)}; the others are assumed to be like them")
-        most, used = self.config.cache.max_gb, size_of(paths.states_dir(paths.cache_dir(self.config.paths.cache_dir)))
+        most, used = self.config.cache.max_gb, size_of(paths.states_dir(self.config.paths.cache))
         if missing_tokens and most is not None and used + self._state_bytes(missing_tokens) > most * 1e9:
             notes.append(
                 f"the token states need more than cache.max_gb ({most:g}) leaves: the encoder will run live in every "

@@ -209,7 +209,7 @@ def _first(total: Any, tokens: int) -> int:
 def _texts(loaded: LoadedModel, config: Config, *, rows: int, offline: bool) -> tuple[list[str], str]:
     """Cleaned texts of the prepared test split, else of the sample in the package; and the name of the source."""
     normalizer = normalizers.from_id(loaded.info.normalizer)
-    normalizer.prepare(paths.cache_dir(config.paths.cache_dir), offline=offline)
+    normalizer.prepare(config.paths.cache, offline=offline)
     for name, raw in (("the test split", _test_split(config, rows)), ("the sample", _sample(config, rows))):
         if texts := [text for text in map(normalizer, raw) if text]:
             return texts, name

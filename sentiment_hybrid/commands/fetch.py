@@ -122,7 +122,7 @@ def _nltk(config: Config, *, offline: bool, asked: bool) -> Part:
 
     if get_normalizer(config.data.normalizer).preparation is None and not asked:
         return Part("nltk", "not needed", f"by the normaliser {config.data.normalizer}")
-    cache = paths.cache_dir(config.paths.cache_dir)
+    cache = config.paths.cache
     prepare_nltk(cache, offline)
     return Part("nltk", "available", f"NLTK_DATA or {paths.nltk_dir(cache)}")
 

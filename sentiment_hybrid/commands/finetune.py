@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +32,7 @@ from sentiment_hybrid.engine.training.runner import fit, load_last
 from sentiment_hybrid.engine.training.runs import FREE_TO_CHANGE, Run, now, versions
 from sentiment_hybrid.engine.training.tasks import weights_of_classes
 from sentiment_hybrid.errors import DatabaseError, LabelError, LockedError, OutputError, UsageError, count
-from sentiment_hybrid.files import check_writable, mark_used
+from sentiment_hybrid.files import check_writable, digest_of, mark_used
 from sentiment_hybrid.models import renew_output
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder.module import Encoder, encoder_fingerprint
@@ -200,7 +198,7 @@ class _Task:
         names = ("epochs", "learning_rate", "encoder_learning_rate", "sample_size", "patience")
         changes: dict[str, Any] = {name: getattr(own, name) for name in names}
         changes |= {name: value for name in ("batch_size", "metric") if (value := getattr(own, name)) is not None}
-        return base.model_copy(update=changes)
+        return base.changed(changes)
 
     @property
     def trainable_layers(self) -> Any:
@@ -241,7 +239,7 @@ class _Task:
             "seed": self.config.project.seed,
             "data": self.data.fingerprint,
         }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return digest_of(facts)
 
 
 # --- preparation --------------------------------------------------------------------------------------
@@ -293,14 +291,14 @@ def _prepare(
     sizes: dict[str, Any] = {"valid_size": config.finetune.valid_size, "test_size": config.finetune.test_size}
     if old.split_keys is not None:  # hashes are comparable only with the same split settings
         sizes |= old.split_keys
-    data = config.data.model_copy(update=sizes)
+    data = config.data.changed(sizes)
     demands = Demands(
         info.labels, new_labels, old.tested, old.trained, coding=info.label_coding, text_column=info.text_column
     )
     normalizer = from_id(info.normalizer)
     parts = [Part(source)]
     wanted = fingerprint(parts, data, normalizer, demands=demands)
-    cache = paths.cache_dir(config.paths.cache_dir)
+    cache = config.paths.cache
     try:
         return prepare(
             paths.finetune_db(cache, wanted),
@@ -392,7 +390,7 @@ def _session(task: _Task, compute: Compute) -> Session:
         Classifier(Encoder(loaded.encoder.model, layers), loaded.classifier.head),
         loaded.encoder,
         compute=compute,
-        cache=paths.cache_dir(task.config.paths.cache_dir),
+        cache=task.config.paths.cache,
         max_gb=task.config.cache.max_gb,
         token_budget=task.settings.token_budget,
         max_length=info.max_length,

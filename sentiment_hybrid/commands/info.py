@@ -76,7 +76,7 @@ def _memory() -> str:
 
 
 def _files(config: Config, config_file: str | None) -> dict[str, Any]:
-    cache = paths.cache_dir(config.paths.cache_dir)
+    cache = config.paths.cache
     models = config.paths.models_dir
     published = [name for name in HEADS if recover(paths.published_model(models, name)).is_dir()]
     return {

@@ -316,12 +316,10 @@ def final_training(config: Config, model: str, found: OptimizeResult) -> tuple[C
     """The configuration of the final model, and the facts about the search for its entry in the results file."""
     best = found.best
     config = with_params(config, model, best.params)
-    section = config.model(model)
-    include_valid = section.hpo.final.include_valid
+    include_valid = config.model(model).hpo.final.include_valid
     if include_valid:
         # No validation rows are left for early stopping, so it trains for as many epochs as the best trial needed.
-        settings = section.train.model_copy(update={"epochs": best.best_epoch, "patience": None})
-        config = config.model_copy(update={model: section.model_copy(update={"train": settings})})
+        config = config.changed({f"{model}.train.epochs": best.best_epoch, f"{model}.train.patience": None})
     facts = {
         "study": found.study,
         "storage": found.storage,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +27,7 @@ from sentiment_hybrid.engine.training.runner import fit, load_last
 from sentiment_hybrid.engine.training.runs import FREE_TO_CHANGE, Run, now, versions
 from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import DatabaseError, DataError, UsageError, count
-from sentiment_hybrid.files import atomic_dir, check_writable, recover, write_json, written
+from sentiment_hybrid.files import atomic_dir, check_writable, digest_of, recover, write_json, written
 from sentiment_hybrid.models.encoder.hub import (
     LoadedEncoder,
     build_scratch,
@@ -127,8 +126,8 @@ def _run_one(config: Config, run: Run, texts: _Texts, runtime: Runtime) -> Pretr
     compute = compute_for(run, device=runtime.device, precision=config.pretrain.precision)
     if runtime.resume:
         before = run.resumed_config(config, "paths")
-        output = {"output_dir": config.pretrain.output_dir, "added_tokens": config.pretrain.added_tokens}
-        config = before.model_copy(update={"pretrain": before.pretrain.model_copy(update=output)})
+        own = config.pretrain
+        config = before.changed({"pretrain.output_dir": own.output_dir, "pretrain.added_tokens": own.added_tokens})
     encoder, trainer = distributed.together(lambda: _prepare(config, texts, compute, offline=runtime.offline))
     run.settle(compute.describe(), encoder=encoder.fingerprint)
     resumed = load_last(trainer, run)
@@ -158,7 +157,7 @@ def _read(config: Config, *, offline: bool) -> _Texts:
         return _checked(texts, setting="data.valid_size")
     _check_not_prepared(settings.source)
     normalizer = get_normalizer(config.data.normalizer)
-    normalizer.prepare(paths.cache_dir(config.paths.cache_dir), offline=offline)
+    normalizer.prepare(config.paths.cache, offline=offline)
     source = open_source(settings.source, config.data, offline=offline)
     read = read_unlabelled(source, config.data, normalizer=normalizer, valid_size=settings.valid_size)
     # Of the texts rather than the file: encoding, quoting, table and so on change how a file is read.
@@ -228,7 +227,7 @@ def _fingerprint(config: Config, texts: _Texts) -> str:
         "seed": config.project.seed,
         "data": texts.fingerprint,
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return digest_of(facts)
 
 
 def _base(config: Config) -> str:
@@ -276,7 +275,7 @@ def _start(config: Config, texts: _Texts, *, offline: bool) -> LoadedEncoder:
     """The encoder before any training: loaded, or with random weights and a tokenizer learned from the texts."""
     base, sizes, window = _base(config), config.encoder.scratch, config.encoder.max_length
     if base != paths.SCRATCH:
-        settings = config.encoder.model_copy(update={"name": base, "revision": _revision(config)})
+        settings = config.encoder.changed({"name": base, "revision": _revision(config)})
         return load_encoder(settings, offline=offline, check_length=False)
     tokenizer = train_tokenizer(texts.train, sizes, max_length=window, added_tokens=texts.added_tokens)
     _check_vocabulary(config, tokenizer, texts)

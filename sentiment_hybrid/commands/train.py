@@ -226,10 +226,7 @@ def _run_seeds(
 ) -> TrainResult:
     """One run per seed; the model with the best validation score is published, and all are tested, that one last."""
     first, metric = config.project.seed, config.model(model).train.metric
-    configs = {
-        seed: config.model_copy(update={"project": config.project.model_copy(update={"seed": seed})})
-        for seed in range(first, first + seeds)
-    }
+    configs = {seed: config.changed({"project.seed": seed}) for seed in range(first, first + seeds)}
     trained = {seed: _run_seed(of, model, runtime, purpose) for seed, of in configs.items()}
     best = max(trained, key=lambda seed: selection_score(trained[seed].valid, metric))
     order = sorted(trained, key=lambda seed: seed == best)  # the entry of the best one is the newest

@@ -77,6 +77,11 @@ class Paths(Section):
         None, "Token states and fitted baselines; null is the system's cache directory."
     )
 
+    @property
+    def cache(self) -> Path:
+        """The cache directory in use."""
+        return paths.cache_dir(self.cache_dir)
+
 
 class Cache(Section):
     """Size of the cache directory. `senthy cache info` shows it, `senthy cache clear` empties it."""
@@ -686,11 +691,7 @@ class Config(_WithModels):
 
     def to_keep(self) -> Config:
         """The same without the storages of searches, for a run or a result: a URL may contain a password."""
-        sections = {}
-        for name in MODEL_NAMES:
-            section = self.model(name)
-            sections[name] = section.model_copy(update={"hpo": section.hpo.model_copy(update={"storage": None})})
-        return self.model_copy(update=sections)
+        return self.changed({f"{name}.hpo.storage": None for name in MODEL_NAMES})
 
 
 class SharedHpo(Hpo):

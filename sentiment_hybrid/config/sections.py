@@ -5,8 +5,9 @@ from __future__ import annotations
 import codecs
 import re
 import typing
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -93,6 +94,14 @@ class Strict(BaseModel):
 
 class Section(Strict):
     """Base of every section."""
+
+    def changed(self, values: Mapping[str, Any]) -> Self:
+        """A copy with other values of settings, by dotted key; they are not validated."""
+        update: dict[str, Any] = {}
+        for key, value in values.items():
+            name, _, below = key.partition(".")
+            update[name] = update.get(name, getattr(self, name)).changed({below: value}) if below else value
+        return self.model_copy(update=update)
 
     @field_validator("*", mode="before")
     @classmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 import re
@@ -26,6 +25,7 @@ from sqlalchemy.engine import URL, make_url
 
 from sentiment_hybrid.config.schema import Config, Hpo
 from sentiment_hybrid.errors import OutputError, StudyError
+from sentiment_hybrid.files import digest_of
 from sentiment_hybrid.redaction import redact
 from sentiment_hybrid.tuning.sampler import ENDED, OPTIONS, OWNER, RETRY_OF, SURPLUS, Hyperband, SeededSampler
 
@@ -291,7 +291,7 @@ class Identity:
     @property
     def fingerprint(self) -> str:
         """sha256 (hex) of model and facts."""
-        return hashlib.sha256(json.dumps([self.model, self.facts], sort_keys=True).encode()).hexdigest()
+        return digest_of([self.model, self.facts])
 
 
 def identity(config: Config, model: str, data_facts: Mapping[str, Any]) -> Identity:

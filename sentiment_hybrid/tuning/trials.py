@@ -127,11 +127,9 @@ class TrialTrainer:
         Raises:
             ConfigError: the combination of parameters is invalid.
         """
-        config = with_params(self.config, self.model, params)
-        section = config.model(self.model)
+        config, train = with_params(self.config, self.model, params), f"{self.model}.train"
         # With early stopping, the pruner would compare late epochs with slow learners only.
-        settings = section.train.model_copy(update={"epochs": section.hpo.epochs, "patience": None})
-        return config.model_copy(update={self.model: section.model_copy(update={"train": settings})})
+        return config.changed({f"{train}.epochs": config.model(self.model).hpo.epochs, f"{train}.patience": None})
 
     def train(self, params: Mapping[str, Any]) -> Iterator[Outcome]:
         """Train with these parameters; yields each ``epoch``, and a ``step`` once a second. Closing frees memory.
@@ -221,7 +219,7 @@ class TrialTrainer:
             loaded,
             num_classes=len(self.labels),
             compute=device.resolve(self._runtime.device, config.model(self.model).train.precision),
-            cache=paths.cache_dir(config.paths.cache_dir),
+            cache=config.paths.cache,
         )
 
     def _datasets(self, session: Session, encoding: Encoding = _silently) -> tuple[EncodedDataset, EncodedDataset]:

@@ -257,8 +257,8 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, runtime
     source = open_source(str(data_file), config.data, offline=runtime.offline)
     info = loaded.info
     normalizer = from_id(info.normalizer)
-    normalizer.prepare(paths.cache_dir(config.paths.cache_dir), offline=runtime.offline)
-    data = config.data.model_copy(update={"unknown_labels": "drop"})
+    normalizer.prepare(config.paths.cache, offline=runtime.offline)
+    data = config.data.changed({"unknown_labels": "drop"})
     labelled = read_labelled(
         source, data, labels=info.labels, normalizer=normalizer, coding=info.label_coding, trained_on=info.text_column
     )
@@ -351,7 +351,7 @@ def _trained_on(examples: Examples, store: Store, *, rows: int | None) -> np.nda
 
 def _finetuned_on(config: Config, info: ModelInfo, examples: Examples) -> list[np.ndarray]:
     """The same for the texts of a fine-tuning, in a list; empty if they are no longer stored."""
-    path = paths.finetune_db(paths.cache_dir(config.paths.cache_dir), info.data_fingerprint)
+    path = paths.finetune_db(config.paths.cache, info.data_fingerprint)
     try:
         with open_store(path) as store:
             return [_trained_on(examples, store, rows=None)]
@@ -452,7 +452,7 @@ def _baseline(config: Config, loaded: LoadedModel, store: Store, examples: Examp
     rows = min(loaded.info.train_rows, store.count("train"))
     facts = [store.fingerprint, rows, list(store.labels), loaded.info.normalizer]
     fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-    folder = paths.baselines_dir(paths.cache_dir(config.paths.cache_dir))
+    folder = paths.baselines_dir(config.paths.cache)
     fitted = baseline.load(folder, fingerprint, num_classes=len(store.labels))
     if fitted is None:
         note(f"fitting the baseline: TF-IDF + logistic regression on the same {rows:,} training texts")
@@ -612,7 +612,7 @@ def probabilities_of(
         loaded.classifier,
         loaded.encoder,
         compute=compute,
-        cache=paths.cache_dir(config.paths.cache_dir),
+        cache=config.paths.cache,
         # The states of a fine-tuned encoder are useful for this model only.
         keep_states=info.trainable_layers == 0,
         max_gb=config.cache.max_gb,

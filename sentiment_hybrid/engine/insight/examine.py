@@ -71,7 +71,7 @@ def _by_model(
     config: Config, runtime: Runtime, table: Table, groups: np.ndarray, features: Features, found: Found
 ) -> np.ndarray | None:
     """Label errors and outliers; the number of tokens of each text (N,), if there is an encoder."""
-    cache, seed = paths.cache_dir(config.paths.cache_dir), config.project.seed
+    cache, seed = config.paths.cache, config.project.seed
     with written(cache):
         cache.mkdir(parents=True, exist_ok=True)
     session = _session(config, runtime, table, features)
@@ -113,7 +113,7 @@ def _session(config: Config, runtime: Runtime, table: Table, features: Features)
         )
         return None
     compute = resolve(runtime.device, config.training("linear").precision)
-    cache = paths.cache_dir(config.paths.cache_dir)
+    cache = config.paths.cache
     classes = max(2, len(table.names))
     return open_session(config, "linear", loaded, num_classes=classes, compute=compute, cache=cache)
 

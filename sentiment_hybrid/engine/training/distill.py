@@ -9,7 +9,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import JOINT, Config, Distill
 from sentiment_hybrid.data import normalizers
 from sentiment_hybrid.data.sources import open_source
@@ -71,10 +70,10 @@ def unlabelled(config: Config, model: str, store: Store) -> Examples:
         SourceError, ColumnError: the source cannot be read, or has no text column.
         DataError: no text is left.
     """
-    data = own_columns(config.data).model_copy(update=store.split_keys)
+    data = own_columns(config.data).changed(store.split_keys)
     source = open_source(str(config.distill.source), data)
     normalizer = normalizers.from_id(store.normalizer)
-    normalizer.prepare(paths.cache_dir(config.paths.cache_dir), offline=True)  # the database was made with it
+    normalizer.prepare(config.paths.cache, offline=True)  # the database was made with it
     found = read_unlabelled(source, data, normalizer=normalizer, valid_size=0.0)
     sample_size = config.training(model).sample_size
     known = [store.key_hashes("train")[:sample_size], store.key_hashes("valid"), store.key_hashes("test")]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.training.runs import FREE_TO_CHANGE, Run
 from sentiment_hybrid.engine.training.teacher import teacher_digest
 from sentiment_hybrid.errors import ModelError, TrainingError
-from sentiment_hybrid.files import recover, sha256
+from sentiment_hybrid.files import digest_of, recover, sha256
 
 
 def train_fingerprint(config: Config, model: str, data_fingerprint: str, *, include_valid: bool = False) -> str:
@@ -34,7 +32,7 @@ def train_fingerprint(config: Config, model: str, data_fingerprint: str, *, incl
         "data": data_fingerprint,
         "include_valid": include_valid,
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return digest_of(facts)
 
 
 def train_facts(settings: Train) -> dict[str, Any]:

@@ -62,10 +62,10 @@ def further(config: Config, store: Store) -> tuple[Examples, Examples]:
     settings = config.joint
     assert settings.further_source is not None
     own = {"text_column": None, "raw_text_column": None, "label_column": None, "unknown_labels": "drop"}
-    data = config.data.model_copy(update={**own, "label_map": settings.further_label_map})
+    data = config.data.changed({**own, "label_map": settings.further_label_map})
     source = open_source(settings.further_source, data)
     normalizer = from_id(store.normalizer)
-    normalizer.prepare(paths.cache_dir(config.paths.cache_dir), offline=True)  # the database was made with it
+    normalizer.prepare(config.paths.cache, offline=True)  # the database was made with it
     rows = read_labelled(source, data, labels=store.labels, normalizer=normalizer).examples
     if settings.further_partial:
         rows = _partial(rows, store.labels, settings.further_source)

@@ -163,7 +163,7 @@ def _session(
     weights_of_classes(config.training(model).class_weights, train.labels, labels)
     set_seed(config.project.seed)
     loaded = load_or_build_encoder(config, lambda: train.texts, offline=runtime.offline, place=runtime.encoder)
-    cache = paths.cache_dir(config.paths.cache_dir)
+    cache = config.paths.cache
     session = open_session(config, model, loaded, num_classes=len(labels), compute=compute, cache=cache)
     if model == JOINT and config.joint.heads_from is not None:
         load_heads(session, config.joint.heads_from, labels)
@@ -205,7 +205,7 @@ def load_or_build_encoder(
     settings = config.encoder
     if settings.name != paths.SCRATCH:
         if place is not None:
-            settings = settings.model_copy(update={"name": str(place), "revision": None})
+            settings = settings.changed({"name": str(place), "revision": None})
         return load_encoder(settings, offline=offline)
     if place is not None:
         raise UsageError("--encoder cannot be combined with encoder.name scratch", hint="Omit one of them.")

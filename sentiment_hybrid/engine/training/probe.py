@@ -92,9 +92,8 @@ class Probe:
 
     def _session(self, precision: str) -> Session:
         set_seed(self.config.project.seed)
-        unbounded = self.config.cache.model_copy(update={"max_gb": None})  # the user's bound is for the user's folder
         return open_session(
-            self.config.model_copy(update={"cache": unbounded}),
+            self.config.changed({"cache.max_gb": None}),  # the user's limit is for the user's folder
             self.model,
             self.loaded,
             num_classes=len(self.names),
@@ -136,7 +135,7 @@ class Probe:
 
     def _fit(self, session: Session, part: slice) -> Trainer:
         dataset = session.dataset(self.examples.texts[part], self.examples.labels[part])
-        settings = self.config.training(self.model).model_copy(update={**_STANDSTILL, **_ENDLESS})
+        settings = self.config.training(self.model).changed({**_STANDSTILL, **_ENDLESS})
         seed = self.config.project.seed
         return new_trainer(session, dataset, dataset, settings=settings, labels=self.names, seed=seed)
 

@@ -166,18 +166,13 @@ class Run:
 
     def resumed_config(self, config: Config, *sections: str) -> Config:
         """Its configuration with these sections of ``config``, which do not affect the trained model."""
-        return distributed.from_main(self.config).model_copy(update={name: getattr(config, name) for name in sections})
+        return distributed.from_main(self.config).changed({name: getattr(config, name) for name in sections})
 
     def keep_token_budget(self, token_budget: int) -> None:
         """Write this budget to the run's configuration, for when it is resumed."""
         config, model = self.config(), self.meta()["model"].partition("-")[0]  # a fine-tuning adds to its head's name
-        lower = {"token_budget": max(token_budget, _LEAST_BUDGET)}
-        if model in (*MODEL_NAMES, JOINT):
-            section = getattr(config, model)
-            update = {model: section.model_copy(update={"train": section.train.model_copy(update=lower)})}
-        else:
-            update = {model: getattr(config, model).model_copy(update=lower)}
-        changed = config.model_copy(update=update)
+        section = f"{model}.train" if model in (*MODEL_NAMES, JOINT) else model
+        changed = config.changed({f"{section}.token_budget": max(token_budget, _LEAST_BUDGET)})
         with atomic_file(self.folder / paths.RUN_CONFIG) as aside:
             aside.write_text(to_yaml(changed), encoding="utf-8")
 

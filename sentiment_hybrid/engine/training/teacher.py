@@ -62,7 +62,7 @@ def open_teacher(
     Raises as `check_teacher`.
     """
     check_teacher(config, labels)
-    place, settings, cache = str(config.distill.teacher), config.distill, paths.cache_dir(config.paths.cache_dir)
+    place, settings, cache = str(config.distill.teacher), config.distill, config.paths.cache
     if is_file(place):
         normalizers.from_id(normalizer).prepare(cache, offline=offline)
         return FileTeacher(place, own_columns(config.data), labels, normalizer)
@@ -125,7 +125,7 @@ def is_file(place: str) -> bool:
 
 def own_columns(data: Data) -> Data:
     """Data settings for another file than the prepared one, whose columns are detected."""
-    return data.model_copy(update={"text_column": None, "raw_text_column": None, "label_column": None})
+    return data.changed(dict.fromkeys(("text_column", "raw_text_column", "label_column")))
 
 
 class FileTeacher:
