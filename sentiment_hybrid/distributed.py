@@ -1,7 +1,7 @@
-"""Several processes that train one model together: which one this is, and the few things on which all must agree.
+"""Several processes that train one model together: the rank of this one, and the communication between them.
 
-`torchrun` or `accelerate launch` starts them and tells each its number by environment variables; ``join`` connects
-them. In a process alone every function here answers at once, and nothing heavy is imported.
+`torchrun` or `accelerate launch` starts them and passes the ranks in environment variables; ``join`` connects them. In
+a single process, no function here waits, and nothing heavy is imported.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from sentiment_hybrid.errors import SenthyError, TrainingError, UsageError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_PATIENCE = timedelta(days=1)  # others wait while one encodes a corpus; the launcher ends them all if one dies
-_MESSAGE_SECONDS = 20.0  # seconds; one may still be importing, and the launcher cuts it short
+_PATIENCE = timedelta(days=1)  # others wait while one encodes a corpus; if one dies, the launcher ends all
+_MESSAGE_SECONDS = 20.0  # another process may still be importing; the launcher ends the wait
 _MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 _OTHER_ENGINES = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP", "ACCELERATE_USE_MEGATRON_LM")
 _LOST = ("gloo", "nccl", "connection closed by peer", "connection reset by peer")
 
-_control: list[Any] = []  # the process group of what is agreed on, once there is one
+_control: list[Any] = []  # the process group for messages, once there is one
 
 
-# --- who this is -----------------------------------------------------------------------------------------------------
+# --- this process ----------------------------------------------------------------------------------------------------
 
 
 def world() -> int:
-    """How many processes train together."""
+    """The number of processes that train together."""
     return _number("WORLD_SIZE", 1)
 
 
 def rank() -> int:
-    """The number of this one, from 0."""
+    """The rank of this process, from 0."""
     return _number("RANK", 0) if world() > 1 else 0
 
 
 def local_world() -> int:
-    """How many of them are on this machine."""
+    """The number of these processes on this machine."""
     return _number("LOCAL_WORLD_SIZE", 1) if world() > 1 else 1
 
 
 def local_rank() -> int:
-    """The number of this one on its machine, from 0."""
+    """The rank of this process on its machine, from 0."""
     return _number("LOCAL_RANK", 0) if world() > 1 else 0
 
 
@@ -60,7 +60,7 @@ def is_main() -> bool:
 
 
 def name() -> str:
-    """This process in words, for a message that only it can give."""
+    """This process in words, for its own messages."""
     return f"process {rank()} on {socket.gethostname()}"
 
 
@@ -70,10 +70,10 @@ def joined() -> bool:
 
 
 def reports(failure: BaseException) -> bool:
-    """Whether this process is to report a failure; each is reported once.
+    """Whether this process reports a failure, so that each failure is reported once.
 
-    The main process reports what all of them meet, and what another process has sent it. Before they are connected,
-    the first process of each machine reports too, because its machine alone may lack something.
+    The main process reports failures of all processes, and those that another process has sent to it. Before they are
+    connected, the first process of each machine also reports, because something may be missing on its machine only.
     """
     if is_main():
         return True
@@ -83,18 +83,18 @@ def reports(failure: BaseException) -> bool:
 
 
 def forget_mpi() -> None:
-    """Keep accelerate from taking what MPI or SLURM has started side by side for one training."""
+    """Hide variables of MPI or SLURM, so that accelerate does not treat independent processes as one training."""
     for size in _MPI_SIZES:
         os.environ.pop(size, None)
 
 
 def must_use_cpu() -> bool:
-    """Whether the launcher has said so; accelerate then computes there, whatever the machine has."""
+    """Whether the launcher requests the CPU; accelerate then uses it on any machine."""
     return _is_set("ACCELERATE_USE_CPU")
 
 
 def await_message() -> None:
-    """Wait before exiting after a failure that another process reports: the launcher kills all once one has exited."""
+    """Wait before exiting after a failure that another process reports: the launcher kills it once one has exited."""
     with suppress(KeyboardInterrupt):
         time.sleep(_MESSAGE_SECONDS)
 
@@ -102,21 +102,18 @@ def await_message() -> None:
 def refuse(what: str, *, hint: str = "Start it without torchrun or accelerate launch.") -> None:
     """Raise UsageError if a launcher has started several processes of something that runs in one."""
     if world() > 1:
-        raise UsageError(
-            f"{what} runs in one process, but {world()} were started",
-            hint=hint,
-        )
+        raise UsageError(f"{what} runs in one process, but {world()} were started", hint=hint)
 
 
 # --- connecting ------------------------------------------------------------------------------------------------------
 
 
 def join(device: str) -> None:
-    """Connect the processes that were started together to compute on this kind of device; once is enough.
+    """Connect the processes that were started together, for computing on this kind of device, unless they are.
 
     Raises:
-        UsageError: the launcher did not start what was asked of it, or set up something other than data-parallel.
-        TrainingError: the processes do not find each other, or a machine has too few GPUs for its own.
+        UsageError: the launcher was started with options that do not work, or set up other than data-parallel training.
+        TrainingError: the processes cannot connect, or a machine has fewer GPUs than processes.
     """
     _check_launch(device)
     if world() == 1 or _control:
@@ -131,7 +128,7 @@ def join(device: str) -> None:
         )
     try:
         PartialState(cpu=device == "cpu", backend="gloo" if device == "cpu" else "nccl")
-        # Of its own, on the CPU: waiting for one another needs no GPU, and may take longer than a gradient may.
+        # Another group, on the CPU: waiting for each other needs no GPU, and may take longer than sending a gradient.
         control = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise TrainingError(
@@ -142,7 +139,7 @@ def join(device: str) -> None:
 
 
 def leave() -> None:
-    """Disconnect, all of them together; the last thing that a process does, for it cannot join again."""
+    """Disconnect all processes, at their end: they cannot join again."""
     if not _control:
         return
     import torch
@@ -162,7 +159,7 @@ def _check_launch(device: str) -> None:
     torchrun = "Several on CPUs: torchrun --nproc-per-node 2 -m sentiment_hybrid train --device cpu ..."
     if world() == 1 and (mpi := max(_number(size, 1) for size in _MPI_SIZES)) > 1:
         raise UsageError(f"MPI has started {mpi} processes, which would each train a model", hint=torchrun)
-    # It sets no number of processes, but the address at which they would have met.
+    # It sets MASTER_ADDR, but no number of processes.
     if must_use_cpu() and "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ:
         raise UsageError(
             "`accelerate launch --cpu` starts one process only, whatever number is requested", hint=torchrun
@@ -173,11 +170,11 @@ def _check_launch(device: str) -> None:
         raise UsageError(f"several processes cannot train on {device}", hint="Use --device cpu, or start one process.")
 
 
-# --- agreeing --------------------------------------------------------------------------------------------------------
+# --- communication ---------------------------------------------------------------------------------------------------
 
 
 def gather(value: T) -> list[T]:
-    """What each process gives, in their order."""
+    """The values of all processes, by rank."""
     if not _control:
         return [value]
     import torch
@@ -188,25 +185,25 @@ def gather(value: T) -> list[T]:
     return values
 
 
-def agree(wish: bool) -> bool:
-    """Whether it is true in any process."""
+def any_process(value: bool) -> bool:
+    """Whether the value is true in any process."""
     if not _control:
-        return wish
+        return value
     import torch
 
-    wishes = torch.tensor(int(wish))
+    highest = torch.tensor(int(value))
     with watched():
-        torch.distributed.all_reduce(wishes, op=torch.distributed.ReduceOp.MAX, group=_control[0])
-    return bool(wishes)
+        torch.distributed.all_reduce(highest, op=torch.distributed.ReduceOp.MAX, group=_control[0])
+    return bool(highest)
 
 
 def barrier() -> None:
     """Wait until all processes are here."""
-    agree(False)
+    any_process(False)
 
 
 def together(work: Callable[[], T]) -> T:
-    """Let every process do its own; if it fails anywhere, it fails everywhere, with one error.
+    """Call ``work`` in every process; if it fails in one, it fails in all, with one error message.
 
     ``work`` itself must not wait for other processes.
     """
@@ -215,7 +212,7 @@ def together(work: Callable[[], T]) -> T:
     value, own = None, None
     try:
         value = work()
-    except Exception as error:  # noqa: BLE001 - whatever it is, the others must not wait for this process
+    except Exception as error:  # noqa: BLE001 - after any error, the others must not wait for this process
         own = error
     failures = [one for one in gather(None if own is None else _Failure.of(own)) if one is not None]
     if own is not None and (is_main() or isinstance(own, SenthyError)):
@@ -226,7 +223,7 @@ def together(work: Callable[[], T]) -> T:
 
 
 def from_main(work: Callable[[], T]) -> T:
-    """Let the main process do it, and have its result everywhere; its failure too is everyone's."""
+    """Call ``work`` in the main process; all processes return its result, or raise its error."""
     if not _control:
         return work()
     import torch
@@ -236,7 +233,7 @@ def from_main(work: Callable[[], T]) -> T:
     if is_main():
         try:
             outcome[0] = work()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the others must not wait for it
+        except Exception as error:  # noqa: BLE001 - after any error, the others must not wait for it
             own, outcome[1] = error, _Failure.of(error)
     with watched():
         torch.distributed.broadcast_object_list(outcome, src=0, group=_control[0])
@@ -248,7 +245,7 @@ def from_main(work: Callable[[], T]) -> T:
 
 
 def on_main(work: Callable[P, T]) -> Callable[P, T]:
-    """Make a function of which the main process does the work for all; see `from_main`."""
+    """Decorate a function that only the main process runs, as by `from_main`."""
 
     @functools.wraps(work)
     def shared(*arguments: P.args, **options: P.kwargs) -> T:
@@ -258,7 +255,7 @@ def on_main(work: Callable[P, T]) -> Callable[P, T]:
 
 
 def check_same(value: object, what: str) -> None:
-    """Raise TrainingError, everywhere, unless every process has an equal value."""
+    """Raise TrainingError in all processes unless their values are equal."""
     values = gather(value)
     other = next((number for number, one in enumerate(values) if one != values[0]), None)
     if other is not None:
@@ -270,7 +267,7 @@ def check_same(value: object, what: str) -> None:
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """Report a lost connection as what it means: another process has ended. Raises TrainingError."""
+    """Turn a lost connection into a TrainingError: another process has ended."""
     try:
         yield
     except RuntimeError as error:
@@ -284,7 +281,7 @@ def watched() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Failure:
-    """A failure as it is sent to the other processes."""
+    """A failure, as sent to the other processes."""
 
     process: int
     host: str

@@ -1,4 +1,4 @@
-"""Writing that a stop or a full disk cannot leave half done, and its failures in the user's words."""
+"""Atomic writes of files and directories, locks, and error messages for failed writes."""
 
 from __future__ import annotations
 
@@ -22,33 +22,32 @@ from sentiment_hybrid.errors import OutputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Bytes of a file that is rather linked than copied: people edit small ones.
+#: Files of at least this many bytes are linked rather than copied; users may edit small ones.
 _LARGE = 1_000_000
-#: Bytes of a JSON document that describes something, at most: read, it takes many times as much memory.
+#: Maximum size of a descriptive JSON file in bytes; parsed, it takes many times as much memory.
 _LONGEST_JSON = 16_000_000
-#: Names beside a target that only a stop leaves there; the first group is the target's.
+#: Names of the files that a killed process leaves next to a target; the first group is the target's name.
 _LEFTOVER = re.compile(r"\.(.+)\.(?:writing|old|[0-9a-f]{8}\.partial)")
 
-
-#: What the system reports where there is no room for more; Windows has no quotas of this kind.
+#: System errors if there is no space; Windows has no quotas of this kind.
 _NO_ROOM = {errno.ENOSPC: "the disk is full", getattr(errno, "EDQUOT", -1): "the disk quota is used up"}
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
 
 
 def _number(error: Exception) -> int:
-    """The error number of the system; safetensors and shutil.copytree have it only in the message."""
+    """The errno of an error; safetensors and shutil.copytree have it only in the message."""
     found = re.search(r"(?:\(os error |\[Errno )(\d+)", str(error))
     return getattr(error, "errno", None) or (int(found[1]) if found else 0)
 
 
 def reason(error: Exception) -> str:
-    """Why the system refused, in a few words."""
+    """The reason for an error of the system, in a few words."""
     return _NO_ROOM.get(_number(error)) or getattr(error, "strerror", None) or str(error)
 
 
 def remedy(error: Exception, other: str = "another directory") -> str:
-    """What to do about a failed write: a hint that fits the reason; ``other`` is what can be chosen instead."""
-    if _number(error) in _NO_ROOM or "disk is full" in str(error):  # as SQLite says
+    """A hint for a failed write that fits the reason; ``other`` names an alternative target."""
+    if _number(error) in _NO_ROOM or "disk is full" in str(error):  # the message of SQLite
         return f"Free some disk space, or choose {other}."
     if _number(error) in _FORBIDDEN:
         return f"Change the permissions, or choose {other}."
@@ -56,20 +55,20 @@ def remedy(error: Exception, other: str = "another directory") -> str:
 
 
 def is_file(text: str) -> bool:
-    """Whether a text that was given is the name of a file, whose content may have been meant."""
-    with suppress(OSError, ValueError):  # a text may be too long for a name, or have a null character
+    """Whether a text is the name of an existing file, whose content the user may have meant."""
+    with suppress(OSError, ValueError):  # a text may be too long for a name, or contain a null character
         return Path(text).is_file()
     return False
 
 
 def holds_any_text(stream: Any) -> bool:
-    """Whether the encoding of a text stream has every character; one without an encoding is no file."""
+    """Whether a text stream can encode every character; a stream without an encoding, in memory, can."""
     return (getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf")
 
 
 @contextmanager
 def written(target: Path | str, *, hint: str = "") -> Iterator[None]:
-    """Tell a failed write of ``target`` as an OutputError; safetensors wraps the system's error in one of its own."""
+    """Turn a failed write of ``target`` into an OutputError, also if safetensors has wrapped the system's error."""
     try:
         yield
     except Exception as error:
@@ -80,13 +79,13 @@ def written(target: Path | str, *, hint: str = "") -> Iterator[None]:
 
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock of ``path``, which everyone who replaces it takes; the system frees it when a process dies.
+    """Lock ``path`` against other writers; the system releases the lock of a killed process.
 
-    Gives False where the file system has no locks.
+    The value is False on a file system without locks.
 
     Raises:
-        OutputError: another process holds it, and not ``wait``.
-        OSError: its folder may not be written.
+        OutputError: another process has locked it, and ``wait`` is False.
+        OSError: its folder is not writable.
     """
     lock = path.with_name(f".{path.name}.writing")
     try:
@@ -98,7 +97,7 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     try:
         yield works
     finally:
-        if os.name == "posix":  # elsewhere an open file cannot be removed, so nobody's lock can be either
+        if os.name == "posix":  # other systems cannot remove an open file, which is removed below
             lock.unlink(missing_ok=True)
         os.close(descriptor)
         with suppress(OSError):
@@ -112,7 +111,7 @@ def _acquire(lock: Path, *, wait: bool) -> tuple[int, bool]:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             works = _lock(descriptor, wait=wait)
-            # Whoever held it before has removed the file: a lock of that file would keep nobody out.
+            # If the previous owner has removed this file in the meantime, a lock on it is useless: try again.
             if not works or os.path.samestat(os.fstat(descriptor), lock.stat()):
                 return descriptor, works
         except FileNotFoundError:
@@ -124,7 +123,7 @@ def _acquire(lock: Path, *, wait: bool) -> tuple[int, bool]:
 
 
 def _lock(descriptor: int, *, wait: bool) -> bool:
-    """Whether the file system has locks. Raises BlockingIOError when another holds this one, and not ``wait``."""
+    """Lock; returns whether the file system has locks. Raises BlockingIOError if locked and ``wait`` is False."""
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -143,17 +142,17 @@ def _lock(descriptor: int, *, wait: bool) -> bool:
 
 @contextmanager
 def atomic_file(path: Path, *, flush: bool = False, wait: bool = True) -> Iterator[Path]:
-    """A name beside ``path``, in a folder that is made, to write to; put in its place if the block ends well.
+    """A temporary name to write to, which replaces ``path`` if the block ends without an error.
 
-    With ``flush`` its content is on the disk before: then not even a power failure loses both files. One process at a
-    time writes it: another waits, or is refused if not ``wait``.
+    Missing folders are created. With ``flush``, the content is flushed to disk first, so that even a power failure
+    leaves the old or the new file. Only one process writes at a time: others wait, or fail if ``wait`` is False.
 
     Raises:
         OutputError: another process is writing it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path, wait=wait) as alone:
-        if alone:
+    with locked(path, wait=wait) as exclusive:
+        if exclusive:
             _remove_partials(path)
         aside = _partial(path)
         try:
@@ -170,19 +169,19 @@ def atomic_file(path: Path, *, flush: bool = False, wait: bool = True) -> Iterat
 
 @contextmanager
 def atomic_dir(directory: Path, *, wait: bool = True) -> Iterator[Path]:
-    """A new folder to write to, flushed and put in place of ``directory`` if the block ends well.
+    """A new temporary folder, which is flushed to disk and replaces ``directory`` if the block ends without an error.
 
-    An old one is moved to ``.NAME.old`` first and then removed; `recover` puts it back after a stop between the two.
-    One process at a time writes it: another waits, or is refused if not ``wait``.
+    The old one is first renamed to ``.NAME.old`` and then removed; `recover` restores it after a kill in between. Only
+    one process writes at a time: others wait, or fail if ``wait`` is False.
 
     Raises:
         OSError: it cannot be written; the old one is untouched.
         OutputError: another process is writing it.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with locked(directory, wait=wait) as alone:
+    with locked(directory, wait=wait) as exclusive:
         _put_back(directory)
-        if alone:
+        if exclusive:
             _remove_partials(directory)
         with new_dir(directory, aside=_partial(directory)) as aside:
             yield aside
@@ -190,7 +189,7 @@ def atomic_dir(directory: Path, *, wait: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def new_dir(directory: Path, *, aside: Path) -> Iterator[Path]:
-    """As `atomic_dir`, without a lock: no other writes this name. It is called ``aside`` until it is whole."""
+    """As `atomic_dir`, without a lock, for a name that no other process writes; ``aside`` is its temporary name."""
     aside.mkdir(parents=True)
     try:
         yield aside
@@ -202,20 +201,20 @@ def new_dir(directory: Path, *, aside: Path) -> Iterator[Path]:
 
 
 def recover(directory: Path) -> Path:
-    """The folder, put back if `atomic_dir` was stopped between moving it aside and putting the new one in place.
+    """The folder, restored if `atomic_dir` was killed after it had renamed the old one and before it renamed the new.
 
-    The same goes for the folder that it is in: models that were packed together are replaced together.
+    Its parent is also restored, because models that were packed together are replaced together.
     """
     for place in (directory.parent, directory):
         if place.name and _old(place).is_dir() and not place.exists():
-            # Where nothing may be written, it stays as it is.
+            # If nothing may be written there, it stays as it is.
             with suppress(OSError), locked(place):
                 _put_back(place)
     return directory
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """What killed processes have left of files and folders in ``folder``: partial ones, and replaced ones."""
+    """Partial and replaced files and folders in ``folder`` that killed processes have left."""
     found = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if (match := _LEFTOVER.fullmatch(path.name)) and _is_dead(path, folder / match[1]):
@@ -225,13 +224,13 @@ def leftovers(folder: Path) -> list[Path]:
 
 def _is_dead(leftover: Path, target: Path) -> bool:
     if leftover == _old(target) and not target.exists():
-        return False  # the only one there is
+        return False  # the only copy
     try:
-        with locked(target, wait=False) as alone:
+        with locked(target, wait=False) as exclusive:
             pass
     except (OSError, OutputError):
         return False
-    return alone and leftover.exists()  # a lock that nobody holds is gone now
+    return exclusive and leftover.exists()  # releasing the lock has removed a stale lock file
 
 
 def _put_back(directory: Path) -> None:
@@ -258,13 +257,13 @@ def _partial(path: Path) -> Path:
 
 
 def _remove_partials(path: Path) -> None:
-    """Remove what killed processes have left; the caller holds the lock, so that nobody is writing them."""
+    """Remove partial files of killed processes; the caller has the lock, so no process is writing them."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.????????.partial"):
         remove(leftover)
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, as far as that can be done."""
+    """Remove a file or a folder as far as possible."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -273,7 +272,7 @@ def remove(path: Path) -> None:
 
 
 def link_or_copy(source: Path | str, target: Path | str) -> None:
-    """A second name for a large file, which takes no room; a copy of a small one, or where there are no links."""
+    """A hard link to a large file; a copy of a small one, or if links are not supported."""
     if Path(source).stat().st_size >= _LARGE:
         with suppress(OSError):
             os.link(source, target)
@@ -290,7 +289,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no JSON object, or larger than such a file is.
+        ValueError: it is not a JSON object, or too large.
     """
     if (size := path.stat().st_size) > _LONGEST_JSON:
         raise ValueError(f"it has {size:,} bytes")
@@ -299,23 +298,23 @@ def read_json(path: Path) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError("its brackets are nested too deeply") from error
     if not isinstance(document, dict):
-        raise ValueError(f"it holds {type(document).__name__} instead of an object")
+        raise ValueError(f"it contains {type(document).__name__} instead of an object")
     return document
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
-    """A document as JSON that people can read too."""
+    """Write a document as indented JSON."""
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def replace_json(path: Path, document: dict[str, Any]) -> None:
-    """Put a document in place of an old one, which stays whole until the new one is on the disk."""
+    """Replace a JSON file; the old one is kept until the new one has been flushed to disk."""
     with atomic_file(path, flush=True) as aside:
         write_json(aside, document)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Tensors by name as safetensors, readable by whom the user's other files are; the library makes it private.
+    """Write tensors by name as safetensors, with the usual permissions; the library would make the file private.
 
     Raises:
         OSError, SafetensorError: it cannot be written.
@@ -340,20 +339,20 @@ def sha256(path: Path) -> str:
 
 
 def mark_used(path: Path) -> None:
-    """Note in a file's time that it was used just now, where that may be noted: clearing goes by it."""
+    """Set a file's modification time to now, if possible; `senthy cache clear --older-than` compares it."""
     with suppress(OSError):
         os.utime(path)
 
 
 def flush_to_disk(folder: Path) -> None:
-    """Have the content of every file of a folder on the disk itself, not only on its way there."""
+    """Flush every file of a folder to disk."""
     for path in folder.rglob("*"):
         if path.is_file():
             flush_file(path)
 
 
 def _flush_folder(folder: Path) -> None:
-    """Have a rename on the disk itself; Windows cannot open folders, and needs no such thing."""
+    """Flush a rename to disk; Windows cannot open folders, and does not need it."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -364,7 +363,7 @@ def _flush_folder(folder: Path) -> None:
 
 
 def flush_file(path: Path) -> None:
-    """Have the content of a file on the disk itself."""
+    """Flush a file to disk."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
@@ -372,14 +371,11 @@ def flush_file(path: Path) -> None:
 def check_writable(
     *folders: Path, hint: str = "Choose another directory: --set paths.models_dir=... --set paths.results_dir=..."
 ) -> None:
-    """Say so before hours of work, not after."""
+    """Raise OutputError if a folder cannot be written, before hours of work."""
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:
-            raise OutputError(
-                f"cannot write into {folder}: {error.strerror or error}",
-                hint=hint,
-            ) from error
+            raise OutputError(f"cannot write into {folder}: {error.strerror or error}", hint=hint) from error

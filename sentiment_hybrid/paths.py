@@ -1,4 +1,4 @@
-"""Every file name that the program reads or writes, once."""
+"""All names of files that the program reads or writes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PRETRAINED_JSON = "pretrained.json"
 SEEN_TEXTS = "seen.npz"
 TRIAGE_JSON = "triage.json"
 
-#: The encoder that ships in the package, where an encoder is named, and the models on it, where a model is.
+#: As the name of an encoder, the one in the package; as the name of a model, the best one with it.
 MINI = "mini"
 SCRATCH = "scratch"
 
@@ -40,12 +40,12 @@ SHARD_JSON = "shard.json"
 BASELINE_JSON = "baseline.json"
 TEACHER_JSON = "teacher.json"
 
-#: Moves all state of the program that is not named by a config (the cache) elsewhere; tests set it.
+#: Environment variable for the location of all state that no config names, which is the cache; tests set it.
 HOME_VARIABLE = "SENTHY_HOME"
 
 
 def cache_dir(configured: Path | None) -> Path:
-    """Where stored states, baselines and downloads lie: the config's, else $SENTHY_HOME/cache, else the system's."""
+    """The directory of stored states, baselines and downloads: as configured, $SENTHY_HOME/cache, or the system's."""
     if configured is not None:
         return configured.expanduser()
     home = os.environ.get(HOME_VARIABLE)
@@ -55,7 +55,7 @@ def cache_dir(configured: Path | None) -> Path:
 
 
 def states_dir(cache: Path) -> Path:
-    """Stored token states of what is frozen of encoders."""
+    """Stored token states of frozen encoder layers."""
     return cache / "states"
 
 
@@ -65,12 +65,12 @@ def baselines_dir(cache: Path) -> Path:
 
 
 def teachers_dir(cache: Path) -> Path:
-    """What teachers have answered, one folder per teacher and precision."""
+    """Predictions of teachers, one folder per teacher and precision."""
     return cache / "teachers"
 
 
 def nltk_dir(cache: Path) -> Path:
-    """Where nltk data is downloaded to, and looked for after NLTK_DATA."""
+    """The directory of downloaded nltk data, searched after NLTK_DATA."""
     return cache / "nltk_data"
 
 
@@ -85,7 +85,7 @@ def finetuned_model(models_dir: Path, head: str) -> Path:
 
 
 def finetune_dir(cache: Path) -> Path:
-    """Prepared texts of fine-tunings, one database each."""
+    """Prepared texts of fine-tuning runs, one database each."""
     return cache / "finetune"
 
 
@@ -100,7 +100,7 @@ def exported_model(models_dir: Path, head: str, quantized: str | None = None) ->
 
 
 def finetune_db(cache: Path, fingerprint: str) -> Path:
-    """The prepared texts of a fine-tuning, by what they hold: heads and resumed runs share them."""
+    """The prepared texts of a fine-tuning run, by their fingerprint: heads and resumed runs share them."""
     return finetune_dir(cache) / f"{fingerprint[:20]}.db"
 
 
@@ -115,11 +115,11 @@ def runs_dir(results_dir: Path) -> Path:
 
 
 def results_json(results_dir: Path) -> Path:
-    """``results/model_results.json``: the list that only grows."""
+    """``results/model_results.json``: a list of results, to which entries are only added."""
     return results_dir / RESULTS_JSON
 
 
-#: What a test writes, by kind.
+#: Files that a test writes, by kind.
 TEST_FILES = {
     "predictions": "predictions.csv",
     "confusion_matrix": "confusion_matrix.png",
@@ -129,17 +129,17 @@ TEST_FILES = {
 
 
 def test_files(results_dir: Path, model: str, rows: str) -> dict[str, Path]:
-    """``results/tests/<model>/test_predictions.csv`` and so on: a model's own, by kind."""
+    """``results/tests/<model>/test_predictions.csv`` and so on, of any model, by kind."""
     return {kind: results_dir / "tests" / model / f"{rows}_{name}" for kind, name in TEST_FILES.items()}
 
 
 def public_test_files(results_dir: Path, head: str, rows: str) -> dict[str, Path]:
-    """``results/lstm_roberta_test_predictions.csv`` and so on: those of the published model."""
+    """``results/lstm_roberta_test_predictions.csv`` and so on, of the published model, by kind."""
     return {kind: results_dir / f"{head}_roberta_{rows}_{name}" for kind, name in TEST_FILES.items()}
 
 
 def check_json(results_dir: Path) -> Path:
-    """``results/check.json``: what `senthy check` found, for other programs."""
+    """``results/check.json``: the report of `senthy check`, for other programs."""
     return results_dir / "check.json"
 
 
@@ -149,7 +149,7 @@ def study_db(results_dir: Path, head: str) -> Path:
 
 
 def best_params(results_dir: Path, head: str) -> Path:
-    """``results/lstm_roberta_best_params.yaml``: what a search found, as a fragment of a config."""
+    """``results/lstm_roberta_best_params.yaml``: the best parameters of a search, as part of a config."""
     return results_dir / f"{head}_roberta_best_params.yaml"
 
 
@@ -159,7 +159,7 @@ def comparison_png(results_dir: Path) -> Path:
 
 
 def shipped_configs() -> Path:
-    """The folder of shipped configs: inside the wheel, or beside the package in a checkout."""
+    """The folder of shipped configs: inside the wheel, or next to the package in a checkout."""
     inside = Path(__file__).parent / "configs"
     return inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
 

@@ -1,4 +1,4 @@
-"""What a command is given beside its configuration: where it computes, what it may reach, and what stops it."""
+"""Options of a command that are not settings, and the signals that stop it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Runtime:
-    """Made once, by the command line or a function of the Python API.
+    """Created once, by the command line or a function of the Python API, and passed on.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         offline: never use the network.
         encoder: a local copy of the encoder that the configuration or the model names.
-        bundle_encoder: put a frozen hub encoder into the model directory too.
+        bundle_encoder: store a frozen hub encoder in the model directory, too.
         resume: continue the newest unfinished run of the same configuration and data.
-        name: what the user calls the trained model; it is never removed by itself then.
+        name: name of the trained model; a model with a name is never removed automatically.
     """
 
     device: str = "auto"

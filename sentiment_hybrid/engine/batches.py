@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     from sentiment_hybrid.models.classifier import TokenCounts
 
-_BUCKET_STEPS = 100  # steps whose rows are sorted by length together: of tweets 3 % is padding, with 32 it was 6
+_BUCKET_STEPS = 100  # steps whose rows are sorted by length together; of tweets, 3 % is padding, and 6 % with 32 steps
 
 
 class WindowStates(Protocol):
     """Token states of windows that have been computed before."""
 
     def gather(self, windows: np.ndarray, lengths: np.ndarray) -> torch.Tensor:
-        """States of these windows, padded with zeros: (W, T, H)."""
+        """States (W, T, H) of these windows, padded with zeros."""
 
 
 class MicroBatch(Protocol):
@@ -65,7 +65,7 @@ class TokenizedTexts:
         return self.window_offsets[windows + 1] - self.window_offsets[windows]
 
     def windows_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Window numbers of these texts in order, and for each the place of its text in ``rows``."""
+        """Indices of the windows of these texts, and for each the position of its text in ``rows``."""
         counts = self.text_offsets[rows + 1] - self.text_offsets[rows]
         text_index = np.repeat(np.arange(len(rows)), counts)
         first = np.repeat(self.text_offsets[rows] - np.concatenate(([0], np.cumsum(counts)[:-1])), counts)
@@ -74,7 +74,7 @@ class TokenizedTexts:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one forward pass takes; either input_ids (W, T) or states (W, T, H) is there."""
+    """The input of one forward pass, with either input_ids (W, T) or states (W, T, H)."""
 
     attention_mask: torch.Tensor  # (W, T) bool
     text_index: torch.Tensor  # (W,) int64
@@ -84,7 +84,7 @@ class Batch:
     states: torch.Tensor | None = None
 
     def inputs(self, device: torch.device) -> dict[str, Any]:
-        """The classifier's arguments, on the device; what is pinned goes there while the device computes."""
+        """The classifier's arguments on the device; pinned tensors are copied while it computes."""
         return {
             name: value.to(device, non_blocking=True) if hasattr(value, "to") else value
             for name, value in vars(self).items()
@@ -99,11 +99,11 @@ class Batch:
 def plan_epoch(
     lengths: np.ndarray, *, rows_per_step: int, token_budget: int, seed: int, epoch: int, rank: int = 0, world: int = 1
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-    """Steps of one epoch: (all rows of the step over all processes, this process's micro-batches).
+    """The steps of one epoch: (rows of the step over all processes, micro-batches of this process).
 
-    Every row stands in exactly one step; a step has rows_per_step rows (the last one what is left). Which rows
-    share a step depends on seed and epoch alone: the token budget and the number of processes only subdivide it.
-    A process that would have no row in a step gets an empty list.
+    Every row is in exactly one step; a step has rows_per_step rows, the last one the remainder. Which rows share a step
+    depends only on seed and epoch: the token budget and the number of processes subdivide it. If this process has no
+    row in a step, its list is empty.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(lengths))
     steps: list[np.ndarray] = []
@@ -117,18 +117,18 @@ def plan_epoch(
 
 
 def steps_per_epoch(rows: int, rows_per_step: int) -> int:
-    """How many steps plan_epoch yields."""
+    """The number of steps of plan_epoch."""
     return -(-rows // rows_per_step)
 
 
 def pack(lengths: np.ndarray, rows: np.ndarray, token_budget: int) -> list[np.ndarray]:
-    """Cut rows into batches whose padded size stays under the budget; one long row may exceed it alone."""
+    """Divide rows into batches whose padded size is within the budget; a batch of one long row may exceed it."""
     if len(rows) == 0:
         return []
     rows = rows[np.argsort(lengths[rows], kind="stable")]
     batches: list[np.ndarray] = []
     start = 0
-    # Rows are sorted, so each is the longest of its batch so far and sets the padded width.
+    # Rows are sorted, so each is the longest so far of its batch and determines the padded width.
     for at, length in enumerate(lengths[rows].tolist()):
         if at > start and (at - start + 1) * length > token_budget:
             batches.append(rows[start:at])

@@ -37,7 +37,7 @@ Precision = Literal["fp32", "bf16", "fp16", "int8"]
 
 @dataclass(frozen=True)
 class Compute:
-    """What a run computes on; ``describe()`` goes into its meta.json."""
+    """Device and precision of a run."""
 
     device: torch.device
     precision: Precision
@@ -65,24 +65,24 @@ class Compute:
         return _BORROWED[self.device.type]
 
     def describe(self) -> dict[str, str | int]:
-        """Device, precision, threads and processes, as bit-equal resuming needs them to be the same."""
+        """Device, precision, threads and processes for meta.json; bit-equal resuming needs the same ones."""
         facts: dict[str, str | int] = {"device": self.device.type, "precision": self.precision}
         facts["threads"] = torch.get_num_threads()
         return {**facts, "processes": distributed.world()} if distributed.world() > 1 else facts
 
 
 def resolve(device: str = "auto", precision: str = "auto") -> Compute:
-    """`choose`, and torch's settings for it, for as long as this process runs."""
+    """As `choose`, and change the settings of torch accordingly, for the whole process."""
     compute = choose(device, precision)
     _configure(compute.device.type)
     return compute
 
 
 def choose(device: str = "auto", precision: str = "auto") -> Compute:
-    """Turn ``auto`` into what this machine has; int8 is for applying a model, not for training one.
+    """Resolve ``auto`` for this machine; int8 is for inference only.
 
     Raises:
-        TrainingError: the device is not there, or cannot compute in the precision asked for.
+        TrainingError: the device is not available, or does not support the precision.
     """
     _check_version(torch.__version__)
     chosen = _device(device)
@@ -124,29 +124,29 @@ def _described(device: torch.device) -> str:
 
 
 def accelerator(compute: Compute) -> Accelerator:
-    """The accelerate object of this process; one process cannot hold two precisions, so none is kept across runs."""
+    """A new Accelerator of this process: its state has one precision, so it cannot be shared by runs."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
     from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
 
     if not distributed.joined():
         distributed.forget_mpi()
-    # What connects several processes is made once; see `distributed.join`.
+    # The connection of several processes is kept; see `distributed.join`.
     AcceleratorState._reset_state(reset_partial_state=not distributed.joined())
     return Accelerator(
         mixed_precision={"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[compute.precision],
         cpu=compute.device.type == "cpu",
         dataloader_config=DataLoaderConfiguration(),
-        # No buffer of ours changes in training, so none needs to be sent at every step.
+        # No buffer changes in training, so none needs to be sent at every step.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
 
 
 def _configure(device: str) -> Callable[[], None]:
-    """Set how torch multiplies on a GPU, or its threads on a CPU; returns what restores it."""
+    """Set the precision of products on a GPU, or the threads on a CPU; returns a function that restores it."""
     if device == "cuda":
         before = torch.get_float32_matmul_precision()
-        # float32 products through the matrix units in TF32: 8 times as fast, and training does not miss the digits.
+        # float32 products in TF32 are 8 times as fast, and precise enough for training.
         torch.set_float32_matmul_precision("high")
         return lambda: torch.set_float32_matmul_precision(before)
     threads = torch.get_num_threads()

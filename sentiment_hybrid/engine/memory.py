@@ -175,7 +175,7 @@ class TokenBudget:
         )
         if largest <= self._proven:
             return True
-        failed = distributed.agree(not rehearse())
+        failed = distributed.any_process(not rehearse())
         # The first optimizer step allocates the moments, so a rehearsal before it proves nothing for later steps.
         self._proven = 0 if failed or first else largest
         return not failed

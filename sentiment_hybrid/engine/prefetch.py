@@ -1,4 +1,4 @@
-"""The next item is made in a thread while the current one is used."""
+"""Prepares the next item in a thread while the current one is used."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ R = TypeVar("R")
 
 
 def one_ahead(make: Callable[[T], R], items: Iterable[T | None]) -> Generator[R]:
-    """What ``make`` makes of each item, in order; None in between means that the next one may take a while.
+    """The result of ``make`` for each item, in order; an item None announces that the next one may take a while.
 
-    Items are taken in the caller's thread, where Ctrl-C is heard; ``make`` runs in another one, which has ended when
-    the generator has. What it raises is raised here, after the results before it.
+    Items are read in the caller's thread, which receives Ctrl-C; ``make`` runs in another thread, which ends with the
+    generator. Its exceptions are raised here, after the results before them.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="senthy-ahead") as thread:
         waiting: Future[R] | None = None

@@ -22,9 +22,9 @@ def tokenize(
     max_windows: int,
     progress: Callable[[int], object] = lambda texts: None,
 ) -> TokenizedTexts:
-    """Tokenise once: a text longer than max_length becomes several windows of nearly equal length.
+    """Tokenise texts; one longer than max_length becomes several windows of nearly equal length.
 
-    What lies beyond ``max_windows`` windows is cut; ``truncated`` counts the texts to which that happened.
+    Texts are truncated after ``max_windows`` windows; ``truncated`` counts these texts.
     """
     prefix, suffix = special_tokens(tokenizer)
     without = {"return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
@@ -45,7 +45,7 @@ def tokenize(
 
 
 def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Ids of what the tokenizer puts before and after one sequence."""
+    """Ids of the special tokens before and after a sequence."""
     bare = list(tokenizer("a", add_special_tokens=False)["input_ids"])
     whole = list(tokenizer("a")["input_ids"])
     for start in range(len(whole) - len(bare) + 1):
@@ -55,7 +55,7 @@ def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
 
 
 def _chunk_bounds(texts: Sequence[str]) -> Iterator[int]:
-    """Where chunks of `_CHUNK` texts begin, earlier where these would have too many characters; the last is the end."""
+    """The bounds of chunks of `_CHUNK` texts, or of fewer texts with many characters."""
     characters = at = first = 0
     for at, text in enumerate(texts):
         if at == first or at - first == _CHUNK or characters + len(text) > _CHUNK_CHARACTERS:
@@ -69,9 +69,9 @@ def _chunk_bounds(texts: Sequence[str]) -> Iterator[int]:
 def _windows(
     encoded: list[list[int]], prefix: list[int], suffix: list[int], max_length: int, max_windows: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Windows of some texts: ids in a row, tokens of each window, windows of each text, texts that were cut.
+    """Windows of some texts: concatenated ids, tokens per window, windows per text, number of truncated texts.
 
-    Windows of a text are nearly equal: a rest of three tokens would weigh as much as a full window.
+    The windows of a text are nearly equal, because a last one of three tokens would weigh as much as a full one.
     """
     room = max_length - len(prefix) - len(suffix)
     found = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
@@ -94,5 +94,5 @@ def _windows(
 
 
 def _counted_up(counts: np.ndarray) -> np.ndarray:
-    """0, 1, ... below each count, one after the other."""
+    """0, 1, ... up to each count, concatenated."""
     return np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)

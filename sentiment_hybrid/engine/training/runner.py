@@ -53,7 +53,7 @@ def fit(trainer: Trainer, run: Run) -> None:
         in_epoch = min(trainer.rows_per_step * trainer.progress.step, rows)  # the last step of an epoch may have fewer
         bar.skip(rows * (trainer.progress.epoch - 1) + in_epoch)
         for event in trainer.events():
-            stopping = distributed.agree(stop_requested())
+            stopping = distributed.any_process(stop_requested())
             due = stopping or time.monotonic() - saved >= 60 * settings.checkpoint_minutes
             if isinstance(event, EpochEvent) or (isinstance(event, StepEvent) and due):
                 saved = time.monotonic()

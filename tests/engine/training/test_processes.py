@@ -125,7 +125,7 @@ def test_alone_everything_answers_at_once(monkeypatch):
     assert distributed.is_main()
     assert distributed.reports(ConfigError("x"))
     assert distributed.gather("a") == ["a"]
-    assert distributed.agree(True)
+    assert distributed.any_process(True)
     assert distributed.from_main(lambda: 1) == distributed.together(lambda: 1) == 1
     distributed.check_same(1, "a number")
     distributed.leave()

@@ -211,7 +211,7 @@ def agreements() -> dict[str, Any]:
     rank = distributed.rank()
     return {
         "gathered": distributed.gather(rank),
-        "agreed": [distributed.agree(rank == 1), distributed.agree(False)],
+        "agreed": [distributed.any_process(rank == 1), distributed.any_process(False)],
         "from main": distributed.from_main(lambda: rank),
         "all fail": told(lambda: distributed.together(refuse)),
         "main fails": told(lambda: distributed.from_main(refuse)),
