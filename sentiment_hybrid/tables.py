@@ -22,9 +22,9 @@ def _figure(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.2f}"
 
 
-def p_value(value: float) -> str:
-    """``0.031``, or ``< 0.001``."""
-    return "< 0.001" if value < 0.001 else f"{value:.2g}"
+def p_value(value: float, equals: str = "") -> str:
+    """``0.031``, after ``equals``, or ``< 0.001``."""
+    return "< 0.001" if value < 0.001 else f"{equals}{value:.2g}"
 
 
 def points(difference: Any, sign: int = 1) -> str:
@@ -46,7 +46,7 @@ def difference(comparison: Any, first: str, second: str) -> str:
         first, second, signs = second, first, [-sign for sign in signs]
     figures = "; ".join(
         f"{console.metric_name(metric)} {points(getattr(comparison, metric), turned)} points, "
-        f"p {_equals(p_value(getattr(comparison, metric).p_value))}"
+        f"p {p_value(getattr(comparison, metric).p_value, equals='= ')}"
         for metric in _COMPARED
     )
     return f"{_verdict(first, second, signs)} on {_these(comparison.rows)} ({figures})."
@@ -54,14 +54,6 @@ def difference(comparison: Any, first: str, second: str) -> str:
 
 def _these(texts: int) -> str:
     return f"{'this' if texts == 1 else 'these'} {count(texts, 'text')}"
-
-
-def _were(number: int) -> str:
-    return "was" if number == 1 else "were"
-
-
-def _equals(p: str) -> str:
-    return p if p.startswith("<") else f"= {p}"
 
 
 def _verdict(first: str, second: str, signs: list[int]) -> str:
@@ -150,9 +142,9 @@ def test(result: Any) -> None:
     overlap = result.overlap
     if overlap and overlap.get("rows"):
         # No verdict on the difference then: training rows favor the model that memorizes more.
-        share = 100 * overlap["rows"] / max(result.rows, 1)
+        share, were = 100 * overlap["rows"] / max(result.rows, 1), "was" if overlap["rows"] == 1 else "were"
         console.warn(
-            f"{overlap['rows']:,} of {_these(result.rows)} ({share:.1f} %) {_were(overlap['rows'])} in the model's "
+            f"{overlap['rows']:,} of {_these(result.rows)} ({share:.1f} %) {were} in the model's "
             "training data, so the scores are too high"
         )
     elif result.comparison is not None:

@@ -144,9 +144,8 @@ class Survey:
             offline=runtime.offline,
             place=runtime.encoder,
         )
-        cache, labels = config.paths.cache, len(store.labels)
         self.session = prepare.open_session(
-            config, model, self.encoder, num_classes=labels, compute=self.compute, cache=cache
+            config, model, self.encoder, num_classes=len(store.labels), compute=self.compute
         )
         self.tokenized = {split: self.session.tokenize(one.texts) for split, one in self.examples.items()}
 

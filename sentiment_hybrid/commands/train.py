@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,31 +152,25 @@ def _train(
 
             fit(trainer, run)
 
-            bundle = runtime.bundle_encoder
-            folders = distributed.from_main(
-                lambda: publish(
-                    settings, model, store, session, trainer, run, targets, bundle=bundle, searched=purpose.searched
-                )
-            )
             passes = sum(distributed.gather(session.states.passes if session.states else 0))
-            seconds = time.perf_counter() - started
-            results = distributed.from_main(
-                lambda: {
-                    head: _result(run, target or folders[head], resumed=resumed, passes=passes, seconds=seconds)
-                    for head, target in targets.items()
-                }
-            )
-            if test:  # in the run's own folder, since another process may have published another model by now
-                tested = partial(evaluate, config, runtime=runtime)
-                results = distributed.from_main(
-                    lambda: {
-                        head: _record(config, head, purpose, one, tested(head, load_model_path=folders[head]))
-                        for head, one in results.items()
-                    }
+
+            def publish_and_test() -> Iterator[TrainResult]:
+                folders = publish(
+                    settings, model, store, session, trainer, run, targets, bundle=runtime.bundle_encoder,
+                    searched=purpose.searched,
                 )
+                seconds = time.perf_counter() - started
+                for head, target in targets.items():
+                    result = _result(run, target or folders[head], resumed=resumed, passes=passes, seconds=seconds)
+                    if test:  # in the run's own folder, since another process may have published another model by now
+                        tested = evaluate(config, head, runtime, load_model_path=folders[head])
+                        result = _record(config, head, purpose, result, tested)
+                    yield result
+
+            results = distributed.from_main(lambda: tuple(publish_and_test()))
             # Last, because until then the run can be resumed.
             run.finish(encoder_passes=passes, **{NEEDED: None in targets.values()})
-    return tuple(results.values())
+    return results
 
 
 def _result(run: Run, model_dir: Path, *, resumed: bool, passes: int, seconds: float) -> TrainResult:

@@ -219,7 +219,6 @@ class TrialTrainer:
             loaded,
             num_classes=len(self.labels),
             compute=device.resolve(self._runtime.device, config.model(self.model).train.precision),
-            cache=config.paths.cache,
         )
 
     def _datasets(self, session: Session, encoding: Encoding = _silently) -> tuple[EncodedDataset, EncodedDataset]:

@@ -163,8 +163,7 @@ def _session(
     weights_of_classes(config.training(model).class_weights, train.labels, labels)
     set_seed(config.project.seed)
     loaded = load_or_build_encoder(config, lambda: train.texts, offline=runtime.offline, place=runtime.encoder)
-    cache = config.paths.cache
-    session = open_session(config, model, loaded, num_classes=len(labels), compute=compute, cache=cache)
+    session = open_session(config, model, loaded, num_classes=len(labels), compute=compute)
     if model == JOINT and config.joint.heads_from is not None:
         load_heads(session, config.joint.heads_from, labels)
     return session
@@ -214,9 +213,18 @@ def load_or_build_encoder(
 
 
 def open_session(
-    config: Config, model: str, encoder: LoadedEncoder, *, num_classes: int, compute: Compute, cache: Path
+    config: Config,
+    model: str,
+    encoder: LoadedEncoder,
+    *,
+    num_classes: int,
+    compute: Compute,
+    cache: Path | None = None,
 ) -> Session:
-    """Put a new head of this model, or those of `joint`, on the encoder; call `set_seed` before."""
+    """Put a new head of this model, or those of `joint`, on the encoder; call `set_seed` before.
+
+    ``cache`` is a directory for token states instead of the configured one.
+    """
     if config.encoder.dropout is not None:
         set_dropout(encoder.model, config.encoder.dropout)
     shared = Encoder(encoder.model, config.encoder.trainable_layers)
@@ -228,7 +236,7 @@ def open_session(
         JointClassifier(shared, heads) if model == JOINT else Classifier(shared, heads[model]),
         encoder,
         compute=compute,
-        cache=cache,
+        cache=cache or config.paths.cache,
         max_gb=config.cache.max_gb,
         token_budget=config.training(model).token_budget,
         max_length=config.encoder.max_length,

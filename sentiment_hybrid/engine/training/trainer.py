@@ -96,11 +96,11 @@ class Trainer:
     def _epoch_steps(self) -> Iterator[StepEvent | BudgetEvent]:
         progress = self.progress
         self.model.train()
-        for rows, own in self._batches(progress.epoch, after=progress.step):
+        for rows, batches in self._batches(progress.epoch, after=progress.step):
             started = time.perf_counter()
             rate = self._set_learning_rate(progress.global_step)
             weight = self.task.weight(rows, progress.epoch)
-            yield from self._step(rows, own, weight)
+            yield from self._step(rows, batches, weight)
             progress.weight_sum += weight
             progress.step += 1
             progress.global_step += 1
@@ -177,27 +177,27 @@ class Trainer:
 
     # --- one step
 
-    def _step(self, rows: np.ndarray, own: list[MicroBatch], weight: float) -> Iterator[BudgetEvent]:
+    def _step(self, rows: np.ndarray, batches: list[MicroBatch], weight: float) -> Iterator[BudgetEvent]:
         """One optimizer step, repeated with a smaller budget until it fits in memory."""
         random = _random_state(self.compute.device)
         while True:
             self._seed_step()
-            own = self.budget.split(own, self._micro_batch)
+            batches = self.budget.split(batches, self._micro_batch)
             first = self.progress.global_step == 0
-            if self.budget.fits(rows, lambda own=own: self._rehearse(own), first=first):  # type: ignore[misc]
-                loss = self._gradients(own, weight)
+            if self.budget.fits(rows, lambda batches=batches: self._rehearse(batches), first=first):  # type: ignore[misc]
+                loss = self._gradients(batches, weight)
                 if loss is not None:
                     break
             self.optimizer.zero_grad(set_to_none=True)
-            before, after = self.budget.lower(own)
+            before, after = self.budget.lower(batches)
             yield BudgetEvent(self.progress.epoch, self.progress.step + 1, before, after)
             _set_random_state(random, self.compute.device)
         self._update()
         self._unread.append((self.progress.step + 1, self.accelerator.reduce(loss, "sum")))
 
-    def _rehearse(self, own: list[MicroBatch]) -> bool:
+    def _rehearse(self, batches: list[MicroBatch]) -> bool:
         """Whether this process has memory for the gradients, which are discarded."""
-        fits = self._gradients(own, 1.0, exchange=False) is not None
+        fits = self._gradients(batches, 1.0, exchange=False) is not None
         self.optimizer.zero_grad(set_to_none=True)
         self._seed_step()
         return fits
@@ -208,20 +208,22 @@ class Trainer:
             key = [self.seed, self.progress.global_step, self.accelerator.process_index]
             torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
-    def _gradients(self, own: list[MicroBatch], step_weight: float, *, exchange: bool = True) -> torch.Tensor | None:
+    def _gradients(
+        self, batches: list[MicroBatch], step_weight: float, *, exchange: bool = True
+    ) -> torch.Tensor | None:
         """Compute the gradients of a step; returns the summed loss of this process's rows, or None without memory.
 
         Without ``exchange``, gradients are not averaged over the processes.
         """
         # A process without rows in this step still takes part in the exchange, with weight 0.
-        batches = own or [self._micro_batch(np.zeros(1, dtype=np.int64))]
+        parts = batches or [self._micro_batch(np.zeros(1, dtype=np.int64))]
         total = torch.zeros((), device=self.compute.device)
         try:
-            for number, part in enumerate(batches):
-                sync = exchange and number == len(batches) - 1
+            for number, part in enumerate(parts):
+                sync = exchange and number == len(parts) - 1
                 with nullcontext() if sync else self.accelerator.no_sync(self.model):
                     loss = self.task.summed_loss(self.model, part, self.compute.device, self.accelerator)
-                    loss = loss * (1.0 if own else 0.0)
+                    loss = loss * (1.0 if batches else 0.0)
                     # Gradients are averaged over processes; the sum over the global rows needs the factor.
                     self.accelerator.backward(loss * (self.accelerator.num_processes / step_weight))
                 total += loss.detach()
