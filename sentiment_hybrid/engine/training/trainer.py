@@ -208,9 +208,7 @@ class Trainer:
             key = [self.seed, self.progress.global_step, self.accelerator.process_index]
             torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
 
-    def _gradients(
-        self, batches: list[MicroBatch], step_weight: float, *, exchange: bool = True
-    ) -> torch.Tensor | None:
+    def _gradients(self, batches: list[MicroBatch], weight: float, *, exchange: bool = True) -> torch.Tensor | None:
         """Compute the gradients of a step; returns the summed loss of this process's rows, or None without memory.
 
         Without ``exchange``, gradients are not averaged over the processes.
@@ -225,7 +223,7 @@ class Trainer:
                     loss = self.task.summed_loss(self.model, part, self.compute.device, self.accelerator)
                     loss = loss * (1.0 if batches else 0.0)
                     # Gradients are averaged over processes; the sum over the global rows needs the factor.
-                    self.accelerator.backward(loss * (self.accelerator.num_processes / step_weight))
+                    self.accelerator.backward(loss * (self.accelerator.num_processes / weight))
                 total += loss.detach()
         except (RuntimeError, MemoryError) as error:
             if not ran_out(error):
