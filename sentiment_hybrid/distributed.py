@@ -202,16 +202,16 @@ def barrier() -> None:
     any_process(False)
 
 
-def together(work: Callable[[], T]) -> T:
+def together(work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
     """Call ``work`` in every process; if it fails in one, it fails in all, with one error message.
 
     ``work`` itself must not wait for other processes.
     """
     if not _control:
-        return work()
+        return work(*arguments, **options)
     value, own = None, None
     try:
-        value = work()
+        value = work(*arguments, **options)
     except Exception as error:  # noqa: BLE001 - after any error, the others must not wait for this process
         own = error
     failures = [one for one in gather(None if own is None else _Failure.of(own)) if one is not None]
@@ -222,17 +222,17 @@ def together(work: Callable[[], T]) -> T:
     return cast(T, value)
 
 
-def from_main(work: Callable[[], T]) -> T:
+def from_main(work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
     """Call ``work`` in the main process; all processes return its result, or raise its error."""
     if not _control:
-        return work()
+        return work(*arguments, **options)
     import torch
 
     outcome: list[Any] = [None, None]
     own = None
     if is_main():
         try:
-            outcome[0] = work()
+            outcome[0] = work(*arguments, **options)
         except Exception as error:  # noqa: BLE001 - after any error, the others must not wait for it
             own, outcome[1] = error, _Failure.of(error)
     with watched():
@@ -249,7 +249,7 @@ def on_main(work: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(work)
     def shared(*arguments: P.args, **options: P.kwargs) -> T:
-        return from_main(lambda: work(*arguments, **options))
+        return from_main(work, *arguments, **options)
 
     return shared
 

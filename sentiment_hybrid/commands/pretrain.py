@@ -75,7 +75,7 @@ class _Texts:
     valid: Sequence[str]
     normalizer: str
     fingerprint: str
-    added_tokens: tuple[str, ...] = ()
+    added_tokens: tuple[str, ...]
 
 
 def run(config: Config, runtime: Runtime = Runtime()) -> PretrainResult:
@@ -96,14 +96,12 @@ def run(config: Config, runtime: Runtime = Runtime()) -> PretrainResult:
     """
     distributed.join(resolve(runtime.device).device.type)
     output = config.pretrain.output_dir
-    distributed.from_main(lambda: _check_output(output))
+    distributed.from_main(_check_output, output)
     hint = "Choose another directory: --output DIR, --set paths.results_dir=..."
-    distributed.from_main(lambda: check_writable(output.parent, config.paths.results_dir, hint=hint))
+    distributed.from_main(check_writable, output.parent, config.paths.results_dir, hint=hint)
     started = time.perf_counter()
-    texts = distributed.together(
-        lambda: replace(_read(config, offline=runtime.offline), added_tokens=_added_tokens(config))
-    )
-    fingerprint = distributed.together(lambda: _fingerprint(config, texts))
+    texts = distributed.together(_read, config, offline=runtime.offline)
+    fingerprint = distributed.together(_fingerprint, config, texts)
     distributed.check_same(fingerprint, "settings, texts or an encoder")
     with Run.opened(config, RUN_NAME, fingerprint, runtime, data_fingerprint=texts.fingerprint) as run:
         result = _run_one(config, run, texts, runtime)
@@ -128,7 +126,7 @@ def _run_one(config: Config, run: Run, texts: _Texts, runtime: Runtime) -> Pretr
         before = run.resumed_config(config, "paths")
         own = config.pretrain
         config = before.changed({"pretrain.output_dir": own.output_dir, "pretrain.added_tokens": own.added_tokens})
-    encoder, trainer = distributed.together(lambda: _prepare(config, texts, compute, offline=runtime.offline))
+    encoder, trainer = distributed.together(_prepare, config, texts, compute, offline=runtime.offline)
     run.settle(compute.describe(), encoder=encoder.fingerprint)
     resumed = load_last(trainer, run)
     if not resumed and encoder.source != "scratch":
@@ -138,20 +136,20 @@ def _run_one(config: Config, run: Run, texts: _Texts, runtime: Runtime) -> Pretr
         if before_training and distributed.is_main():
             run.note(perplexity_before=perplexity(before_training["loss"]))
     fit(trainer, run)
-    return distributed.from_main(lambda: _publish(config, run, texts, encoder, trainer, resumed=resumed))
+    return distributed.from_main(_publish, config, run, texts, encoder, trainer, resumed=resumed)
 
 
 def _read(config: Config, *, offline: bool) -> _Texts:
-    """The texts of a source, or the training rows of the prepared database."""
+    """The texts of a source, or the training rows of the prepared database, and the tokens to add."""
     settings = config.pretrain
+    added = read_added_tokens(settings.added_tokens) if settings.added_tokens else ()
     if settings.source is None:
         try:
             with open_store(config.paths.data_db) as store:
                 held_out = read_at_most(store, "valid", settings.valid_sample_size)
                 train = store.read("train", settings.sample_size)
-                texts = _Texts(
-                    str(config.paths.data_db), train.texts, held_out.texts, store.normalizer, store.fingerprint
-                )
+                name = str(config.paths.data_db)
+                texts = _Texts(name, train.texts, held_out.texts, store.normalizer, store.fingerprint, added)
         except DatabaseError as error:
             raise DatabaseError(error.message, hint=f"{error.hint} Or use texts of your own: --data FILE.") from error
         return _checked(texts, setting="data.valid_size")
@@ -173,13 +171,9 @@ def _read(config: Config, *, offline: bool) -> _Texts:
         read.valid[: settings.valid_sample_size],
         normalizer.id,
         fingerprint,
+        added,
     )
     return _checked(texts, read.dropped, setting="pretrain.valid_size")
-
-
-def _added_tokens(config: Config) -> tuple[str, ...]:
-    file = config.pretrain.added_tokens
-    return read_added_tokens(file) if file else ()
 
 
 def _check_not_prepared(source: str) -> None:

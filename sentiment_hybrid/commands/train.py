@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,7 @@ def run_joint(config: Config, runtime: Runtime = Runtime(), *, test: bool = True
 
 def _check(config: Config, runtime: Runtime) -> None:
     distributed.join(resolve(runtime.device).device.type)
-    distributed.from_main(lambda: check_writable(config.paths.models_dir, config.paths.results_dir))
+    distributed.from_main(check_writable, config.paths.models_dir, config.paths.results_dir)
 
 
 def _train(
@@ -136,11 +136,11 @@ def _train(
     A target is where the model is published; with None it is only saved, as a candidate.
     """
     started, include_valid = time.perf_counter(), purpose.include_valid
-    with distributed.together(lambda: open_store(config.paths.data_db)) as store:
-        distributed.together(lambda: check_teacher(config, store.labels))
-        rows = distributed.together(lambda: read_rows(config, model, store, include_valid=include_valid))
+    with distributed.together(open_store, config.paths.data_db) as store:
+        distributed.together(check_teacher, config, store.labels)
+        rows = distributed.together(read_rows, config, model, store, include_valid=include_valid)
         fingerprint = distributed.together(
-            lambda: train_fingerprint(config, model, store.fingerprint, include_valid=include_valid)
+            train_fingerprint, config, model, store.fingerprint, include_valid=include_valid
         )
         distributed.check_same(fingerprint, "settings, a database or an encoder")
         with Run.opened(config, model, fingerprint, runtime, data_fingerprint=store.fingerprint) as run:
@@ -152,28 +152,25 @@ def _train(
 
             fit(trainer, run)
 
-            passes = sum(distributed.gather(session.states.passes if session.states else 0))
-
-            def publish_and_test() -> Iterator[TrainResult]:
-                folders = publish(
-                    settings, model, store, session, trainer, run, targets, bundle=runtime.bundle_encoder,
-                    searched=purpose.searched,
-                )
-                seconds = time.perf_counter() - started
-                for head, target in targets.items():
-                    result = _result(run, target or folders[head], resumed=resumed, passes=passes, seconds=seconds)
-                    if test:  # in the run's own folder, since another process may have published another model by now
-                        tested = evaluate(config, head, runtime, load_model_path=folders[head])
-                        result = _record(config, head, purpose, result, tested)
-                    yield result
-
-            results = distributed.from_main(lambda: tuple(publish_and_test()))
+            bundle, searched = runtime.bundle_encoder, purpose.searched
+            folders = distributed.from_main(
+                publish, settings, model, store, session, trainer, run, targets, bundle=bundle, searched=searched
+            )
+            facts = {"seconds": time.perf_counter() - started, "resumed": resumed}
+            facts["encoder_passes"] = sum(distributed.gather(session.states.passes if session.states else 0))
+            results = []
+            for head, target in targets.items():
+                result = distributed.from_main(_result, run, target or folders[head], **facts)
+                if test:  # in the run's own folder, since another process may have published another model by now
+                    tested = distributed.from_main(evaluate, config, head, runtime, load_model_path=folders[head])
+                    result = distributed.from_main(_record, config, head, purpose, result, tested)
+                results.append(result)
             # Last, because until then the run can be resumed.
-            run.finish(encoder_passes=passes, **{NEEDED: None in targets.values()})
-    return results
+            run.finish(encoder_passes=facts["encoder_passes"], **{NEEDED: None in targets.values()})
+    return tuple(results)
 
 
-def _result(run: Run, model_dir: Path, *, resumed: bool, passes: int, seconds: float) -> TrainResult:
+def _result(run: Run, model_dir: Path, **facts: Any) -> TrainResult:
     best, valid = run.best_epoch()
     return TrainResult(
         model=read_info(model_dir).display_name,
@@ -182,9 +179,7 @@ def _result(run: Run, model_dir: Path, *, resumed: bool, passes: int, seconds: f
         best_epoch=best["epoch"],
         epochs=len(run.epochs()),
         valid=valid,
-        seconds=seconds,
-        resumed=resumed,
-        encoder_passes=passes,
+        **facts,
     )
 
 
@@ -246,10 +241,10 @@ def _run_seeds(
 
 def _run_seed(config: Config, model: str, runtime: Runtime, purpose: Purpose) -> TrainResult:
     """Train one of several seeds, or, when resuming, reuse or continue its run."""
-    data_fingerprint = distributed.together(lambda: _data_fingerprint(config))
+    data_fingerprint = distributed.together(_data_fingerprint, config)
     if runtime.resume:
         fingerprint = train_fingerprint(config, model, data_fingerprint)
-        if (done := distributed.from_main(lambda: _done_seed(config, fingerprint))) is not None:
+        if (done := distributed.from_main(_done_seed, config, fingerprint)) is not None:
             return done
         runtime = replace(runtime, resume=can_resume(config, model, data_fingerprint))
     with console.speaking(f"seed {config.project.seed}"):
@@ -262,7 +257,7 @@ def _done_seed(config: Config, fingerprint: str) -> TrainResult | None:
     for model in kept_models(config.paths.models_dir):
         run = Run(paths.runs_dir(config.paths.results_dir) / model.info.run_id)
         if model.info.train_fingerprint == fingerprint and run.meta().get(NEEDED) and "finished" in run.meta():
-            return _result(run, model.directory, resumed=True, passes=0, seconds=0.0)
+            return _result(run, model.directory, resumed=True, encoder_passes=0, seconds=0.0)
     return None
 
 

@@ -43,8 +43,10 @@ class Tokenizer:
         self.backend_tokenizer = backend
         self.settings = settings
         #: Ids of the tokens at the beginning and end of a text, of padding and of the mask; None if there is none.
+        tokens = (settings.get(kind) for kind in ("bos_token", "eos_token", "pad_token", "mask_token"))
+        names = (token.get("content") if isinstance(token, dict) else token for token in tokens)
         self.bos_token_id, self.eos_token_id, self.pad_token_id, self.mask_token_id = (
-            self._id(kind) for kind in ("bos_token", "eos_token", "pad_token", "mask_token")
+            None if name is None else backend.token_to_id(name) for name in names
         )
 
     @classmethod
@@ -77,12 +79,6 @@ class Tokenizer:
         """The ids of the special tokens."""
         added = self.backend_tokenizer.get_added_tokens_decoder()
         return sorted(number for number, token in added.items() if token.special)
-
-    def _id(self, kind: str) -> int | None:
-        token = self.settings.get(kind)
-        if isinstance(token, dict):
-            token = token.get("content")
-        return None if token is None else self.backend_tokenizer.token_to_id(token)
 
     def get_vocab(self) -> dict[str, int]:
         """Token -> id."""

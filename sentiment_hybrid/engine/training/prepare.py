@@ -41,11 +41,11 @@ def compute_for(run: Run, *, device: str, precision: str) -> Compute:
     if before is None:
         # Machines may differ, but a model has one precision.
         common = distributed.from_main(lambda: devices.resolve(device, precision).precision)
-        return distributed.together(lambda: devices.resolve(device, common))
+        return distributed.together(devices.resolve, device, common)
     then, now = before.get("processes", 1), distributed.world()
     if then == now:
         torch.set_num_threads(before["threads"])
-    compute = distributed.together(lambda: devices.resolve(device, before["precision"]))
+    compute = distributed.together(devices.resolve, device, before["precision"])
     if then != now:
         warn(f"the run was started with {then} processes and continues with {now}: not bit-identical")
     elif compute.describe() != before:
@@ -118,7 +118,7 @@ def prepare(
     teacher = teacher_targets(config, model, store, rows[0], compute, offline=runtime.offline)
     if teacher is not None:
         rows = teacher.rows(rows[0]), rows[1]
-    session = distributed.together(lambda: _session(config, model, runtime, store.labels, rows[0], compute))
+    session = distributed.together(_session, config, model, runtime, store.labels, rows[0], compute)
     datasets = distributed.together(lambda: [None if part is None else encode(session, part) for part in rows])
     train, valid = (None if one is None else agree_on_states(session, one) for one in datasets)
     assert train is not None

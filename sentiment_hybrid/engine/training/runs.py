@@ -118,7 +118,7 @@ class Run:
             TrainingError: another process is training it.
         """
         lock = FileLock(self.folder / paths.RUN_LOCK)
-        distributed.from_main(lambda: self._take(lock))
+        distributed.from_main(self._take, lock)
         try:
             yield
         finally:

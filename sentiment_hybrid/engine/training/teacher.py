@@ -44,9 +44,6 @@ class Teacher(Protocol):
 
     name: str
 
-    def digest(self) -> str:
-        """A hash of everything that the predictions depend on."""
-
     def uncached(self, examples: Examples) -> tuple[int, int]:
         """The number of distinct texts, and the number of those without a cached prediction."""
 
@@ -134,10 +131,6 @@ class FileTeacher:
     def __init__(self, place: str, data: Data, labels: tuple[str, ...], normalizer: str) -> None:
         self.name, self._data, self._labels, self._normalizer = place, data, labels, normalizer
 
-    def digest(self) -> str:
-        """A hash of the file's content."""
-        return open_source(self.name, self._data).fingerprint()
-
     def uncached(self, examples: Examples) -> tuple[int, int]:
         """The number of distinct texts, and 0, because nothing has to be computed."""
         return len(set(examples.texts)), 0
@@ -172,12 +165,8 @@ class ModelTeacher:
         normalizers.from_id(self.info.normalizer).prepare(cache, offline=offline)
         self._student_normalizer, self._states = normalizer, states
         self._compute, self._token_budget, self._offline = compute, token_budget, offline
-        folder = f"{self.digest()[:20]}-{compute.precision}"
+        folder = f"{_digest(self.info)[:20]}-{compute.precision}"
         self._kept = TeacherCache(paths.teachers_dir(cache) / folder, len(labels))
-
-    def digest(self) -> str:
-        """A hash of weights, encoder, temperature, and the preparation of texts."""
-        return _digest(self.info)
 
     def uncached(self, examples: Examples) -> tuple[int, int]:
         """The number of distinct texts, and the number of those without a cached prediction."""
@@ -260,6 +249,7 @@ def _with_states(output: HeadOutput) -> torch.Tensor:
 
 
 def _digest(info: ModelInfo) -> str:
+    """A hash of weights, encoder, temperature, and the preparation of texts."""
     facts = [
         *(info.weights_sha256, info.encoder_fingerprint, info.temperature, info.normalizer),
         *(info.max_length, info.max_windows, list(info.labels)),

@@ -76,7 +76,7 @@ class _Layer:
         projections = (own.query, own.key, own.value)
         weight = torch.cat([p.weight for p in projections])
         bias = torch.cat([p.bias for p in projections])
-        self.heads: int = own.heads
+        self.heads: int = layer.heads
         self.dtype = torch.bfloat16 if kind == "bf16" else torch.float32
         self.project = linear(weight, bias)
         self.mix = linear(after.dense.weight, after.dense.bias)

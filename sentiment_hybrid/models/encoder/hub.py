@@ -28,7 +28,7 @@ from sentiment_hybrid.models.encoder.roberta import (
     Architecture,
     Roberta,
     is_supported,
-    load_roberta,
+    load_weights,
     read_architecture,
 )
 from sentiment_hybrid.models.encoder.sizes import check_sizes, check_weights_suffice
@@ -274,7 +274,9 @@ def _own(name: str, directory: Path, revision: str | None = None) -> tuple[Rober
         tokenizer = Tokenizer.load(directory, pad_token_id=config.pad_token_id)
         if tokenizer is None:
             return None
-        model, missing = load_roberta(directory, config)
+        with torch.device("meta"):
+            model = Roberta(config).eval()
+        missing = load_weights(model, directory)
     # For a damaged file, tokenizers raises Exception itself, and safetensors its own type.
     except Exception as error:
         raise _unavailable(name, revision, error, local_only=True) from error

@@ -278,40 +278,36 @@ def with_means(table: Tensor, entries: int, former: Mapping[int, Sequence[int]])
     return grown
 
 
-class _Projections(nn.Module):
-    def __init__(self, config: Architecture) -> None:
-        super().__init__()
-        self.query, self.key, self.value = (nn.Linear(config.hidden_size, config.hidden_size) for _ in range(3))
-        self.heads = config.num_attention_heads
-        self.dropout = config.attention_probs_dropout_prob
-
-
-class _Output(nn.Module):
-    """A projection, dropout, and the norm of its sum with the residual."""
-
-    def __init__(self, config: Architecture, size: int) -> None:
-        super().__init__()
-        self.dense = nn.Linear(size, config.hidden_size)
-        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = Dropout(config.hidden_dropout_prob)
-
-
 class _Layer(nn.Module):
     def __init__(self, config: Architecture) -> None:
         super().__init__()
         size, wide = config.hidden_size, config.intermediate_size
-        self.attention: Any = nn.ModuleDict({"self": _Projections(config), "output": _Output(config, size)})
-        self.intermediate: Any = nn.ModuleDict({"dense": nn.Linear(size, wide)})
-        self.output = _Output(config, wide)
+        self.heads: int = config.num_attention_heads
+        self.dropout: float = config.attention_probs_dropout_prob
         self.activation = _ACTIVATIONS[config.hidden_act]
+        # Containers, which give the weights their usual names.
+        projections = nn.ModuleDict({name: nn.Linear(size, size) for name in ("query", "key", "value")})
+        after, output = (
+            nn.ModuleDict(
+                {
+                    "dense": nn.Linear(inputs, size),
+                    "LayerNorm": nn.LayerNorm(size, eps=config.layer_norm_eps),
+                    "dropout": Dropout(config.hidden_dropout_prob),
+                }
+            )
+            for inputs in (size, wide)
+        )
+        self.attention: Any = nn.ModuleDict({"self": projections, "output": after})
+        self.intermediate: Any = nn.ModuleDict({"dense": nn.Linear(size, wide)})
+        self.output: Any = output
 
     def forward(self, states: Tensor, attend: Any) -> Tensor:
         """States (..., H); ``attend`` gets query, key, value (..., heads, D / heads) and the dropout rate."""
         own, after, output = self.attention.self, self.attention.output, self.output
         query, key, value = (
-            project(states).unflatten(-1, (own.heads, -1)) for project in (own.query, own.key, own.value)
+            project(states).unflatten(-1, (self.heads, -1)) for project in (own.query, own.key, own.value)
         )
-        mixed = attend(query, key, value, own.dropout if self.training else 0.0)
+        mixed = attend(query, key, value, self.dropout if self.training else 0.0)
         states = after.LayerNorm(after.dropout(after.dense(mixed)) + states)
         wide = self.activation(self.intermediate.dense(states))
         return cast(Tensor, output.LayerNorm(output.dropout(output.dense(wide)) + states))
@@ -368,16 +364,14 @@ def read_architecture(directory: Path) -> Architecture | None:
     return Architecture(document)
 
 
-def load_roberta(directory: Path, config: Architecture) -> tuple[Roberta, list[str]]:
-    """The encoder of a directory, in float32 and eval mode, and the names of missing weights.
+def load_weights(model: Roberta, directory: Path) -> list[str]:
+    """Load the weights of a directory, as float32, into a model on the meta device; returns the names of missing ones.
 
     Raises:
         OSError, ValueError, RuntimeError, SafetensorError: the weights cannot be read, or have other shapes.
     """
     from safetensors.torch import load_file
 
-    with torch.device("meta"):
-        model = Roberta(config)
     found = {own_name(name): value for name, value in load_file(directory / WEIGHTS_FILE).items()}
     expected = model.state_dict()
     missing = sorted(expected.keys() - found.keys())
@@ -391,7 +385,7 @@ def load_roberta(directory: Path, config: Architecture) -> tuple[Roberta, list[s
         kept = {name: found[name].to(torch.float32) for name in expected}
         model.load_state_dict(kept, assign=True)
         model.requires_grad_(True)
-    return model.eval(), missing
+    return missing
 
 
 def own_name(name: str) -> str:
