@@ -316,7 +316,8 @@ def final_training(config: Config, model: str, found: OptimizeResult) -> tuple[C
     """The configuration of the final model, and the facts about the search for its entry in the results file."""
     best = found.best
     config = with_params(config, model, best.params)
-    include_valid = config.model(model).hpo.final.include_valid
+    hpo = config.model(model).hpo
+    include_valid = hpo.final.include_valid
     if include_valid:
         # No validation rows are left for early stopping, so it trains for as many epochs as the best trial needed.
         config = config.changed({f"{model}.train.epochs": best.best_epoch, f"{model}.train.patience": None})
@@ -329,7 +330,7 @@ def final_training(config: Config, model: str, found: OptimizeResult) -> tuple[C
         "best_params": best.params,
     }
     return config, train_command.Purpose(
-        "Optimize", include_valid=include_valid, searched=section.hpo.valid_sample_size, facts=facts
+        "Optimize", include_valid=include_valid, searched=hpo.valid_sample_size, facts=facts
     )
 
 
