@@ -186,16 +186,23 @@ def load(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     rows = []
     for name, command in servers.items():
         port = int(command[-1])
-        with served(command, port):
+        with served(command, port) as pid:
             wrk(folder, port, 8, 3.0)  # warm
             for clients in map(int, options.clients.split(",")):
-                rows.append({"server": name, "clients": clients, **wrk(folder, port, clients, options.seconds)})
+                before = processor_seconds(pid)
+                row = {"server": name, "clients": clients, **wrk(folder, port, clients, options.seconds)}
+                rows.append({**row, "cpu": 1000 * (processor_seconds(pid) - before) / row["requests"]})
     lines = [
         f"{row['server']:<20} {row['clients']:>3} clients {row['rate']:>8.1f} requests/s   p50 {row['p50']:>8.1f} ms   "
-        f"p95 {row['p95']:>8.1f} ms   p99 {row['p99']:>8.1f} ms   errors {row['errors']}"
+        f"p95 {row['p95']:>8.1f} ms   p99 {row['p99']:>8.1f} ms   cpu {row['cpu']:>6.1f} ms   errors {row['errors']}"
         for row in rows
     ]
     return {"encoder": options.encoder, "rows": rows, "lines": lines}
+
+
+def processor_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def bodies(texts: list[str], folder: Path) -> None:

@@ -180,8 +180,10 @@ def _add_state(app: FastAPI, service: Service) -> None:
         limits = {name: getattr(service.settings, name) for name in _LIMITS}
         return Models.model_validate({"models": [service.batcher.model.describe()], "limits": limits})
 
-    @app.get("/health", summary="Whether the process runs")
+    @app.get("/health", summary="Whether the process works", responses=responses(503))
     async def health() -> Health:
+        if service.batcher.broken:
+            raise Problem(503, "the thread of the model has ended", hint="Restart the service.")
         return Health(status="ok")
 
     @app.get("/ready", summary="Whether requests are accepted", responses=responses(503))

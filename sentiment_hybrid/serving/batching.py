@@ -93,7 +93,7 @@ class Batcher:
         self._jobs: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closing = False
-        self._rate, self._last = _FIRST_RATE, 1
+        self._rate, self._last, self._explained = _FIRST_RATE, 1, False
         self._thread = threading.Thread(target=self._run, name="senthy-model", daemon=True)
 
     # --- the event loop's side
@@ -106,6 +106,11 @@ class Batcher:
     def alive(self) -> bool:
         """Whether the thread answers requests."""
         return self._thread.is_alive() and not self._closing
+
+    @property
+    def broken(self) -> bool:
+        """Whether the thread has ended without having been asked to."""
+        return not self._closing and not self._thread.is_alive()
 
     def submit(self, texts: Sequence[str | None], options: Options) -> Job:
         """Put texts into the queue. Raises Problem 429 if too many wait already, 503 once it is closing."""
@@ -131,9 +136,8 @@ class Batcher:
         job.dropped = True  # where it was cancelled, nothing more is computed for it
 
     def retry_after(self) -> int:
-        """Seconds until about half of what waits is answered."""
-        seconds = self.waiting * 2 * _PER_TEXT / self._rate
-        return min(_LONGEST_RETRY, max(1, math.ceil(seconds / 2)))
+        """Seconds until about half of what waits is answered, if texts are short."""
+        return min(_LONGEST_RETRY, max(1, math.ceil(self.waiting * _PER_TEXT / self._rate)))
 
     def close(self) -> None:
         """Answer what waits, and end the thread."""
@@ -165,23 +169,32 @@ class Batcher:
                 return
 
     def _take(self) -> list[tuple[Job, Sequence[str | None], float]]:
-        """The texts of the next round with their requests; what is left of these goes to the end of the queue.
+        """The texts of the next round with their requests, which leave the queue.
 
-        A request that waits for an explanation, one text at a time, has a round of its own.
+        A text that is explained has a round of its own, after which it is the turn of others.
         """
-        jobs = [job for job in self._jobs if not job.dropped]
-        for job in jobs:
+        self._jobs = deque(job for job in self._jobs if not job.dropped)
+        for job in self._jobs:
             job.model = job.model or self.model
-        self._jobs.clear()
-        if not jobs:
-            return []
-        first = jobs[0]
-        share = self._rate * _ROUND / len(jobs)
-        chosen = [first] if first.explaining else [j for j in jobs if j.model is first.model and not j.explaining]
-        pieces = [(job, *(((), 0.0) if job.explaining else job.take(share))) for job in chosen]
-        taken = set(map(id, chosen))
-        self._jobs.extend(job for job in jobs if id(job) not in taken)
-        self._last = len(chosen)
+        label = [job for job in self._jobs if not job.explaining]
+        self._explained = bool(self._jobs) and (not label or (self._jobs[0].explaining and not self._explained))
+        if self._explained:
+            return [(self._jobs.popleft(), (), 0.0)]
+        return self._shared(label)
+
+    def _shared(self, jobs: Sequence[Job]) -> list[tuple[Job, Sequence[str | None], float]]:
+        """Texts of requests for one model, each with its share of what fits into a round, but one text at least."""
+        budget, pieces = self._rate * _ROUND, list[tuple[Job, Sequence[str | None], float]]()
+        for job in jobs:
+            if budget <= 0:
+                break
+            if job.model is jobs[0].model:
+                texts, weight = job.take(self._rate * _ROUND / len(jobs))
+                pieces.append((job, texts, weight))
+                budget -= weight
+        chosen = {id(job) for job, _, _ in pieces}
+        self._jobs = deque(job for job in self._jobs if id(job) not in chosen)
+        self._last = len(pieces)
         return pieces
 
     def _round(self, pieces: list[tuple[Job, Sequence[str | None], float]]) -> None:

@@ -27,6 +27,8 @@ OPEN = frozenset({"/", "/page.css", "/page.js", "/icon.svg", "/health", "/ready"
 PATHS = OPEN | {"/predict", "/models", "/metrics", "/openapi.json"}
 #: Nobody waited for the answer; as nginx logs it.
 CLIENT_GONE = 499
+#: The bodies of all requests together, in bodies of the largest size.
+_BODIES = 64
 
 _ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 _POLICY = (
@@ -62,6 +64,7 @@ class Gate:
         self._application, self._metrics = application, metrics
         self._token = None if token is None else token.encode()
         self._max_body, self._timeout = max_body, timeout
+        self._held = 0  # bytes of the bodies of all requests in progress
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -72,7 +75,7 @@ class Gate:
         request = _Request(scope, send)
         try:
             self._authorize(scope["path"], request.headers)
-            body = await self._body(scope["method"], request.headers, receive)
+            body = await self._body(request, receive)
             await self._application(scope, _replayed(body, receive), request.send)
         except Problem as problem:
             await request.refuse(problem)
@@ -81,6 +84,8 @@ class Gate:
         except Exception as error:  # noqa: BLE001 - the last place where one can be told
             log.event("failed", level=logging.ERROR, error=error, id=request.id)
             await request.refuse(Problem(500, "internal error", hint="The log of the service has the details."))
+        finally:
+            self._held -= request.held
         seconds = time.perf_counter() - started
         path = scope["path"] if scope["path"] in PATHS else "other"
         self._metrics.request(path, request.status, seconds)
@@ -96,11 +101,11 @@ class Gate:
         if kind.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self._token):
             raise Problem(401, "a token is required", hint="Send the header Authorization: Bearer TOKEN.")
 
-    async def _body(self, method: str, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        """The whole body. Raises Problem 413 or 408."""
-        if method in ("GET", "HEAD", "OPTIONS"):
+    async def _body(self, request: _Request, receive: Receive) -> bytes:
+        """The whole body. Raises Problem 413, 408, or 429 if bodies of others take too much memory."""
+        if request.method in ("GET", "HEAD", "OPTIONS"):
             return b""
-        told = headers.get(b"content-length", b"")
+        told = request.headers.get(b"content-length", b"")
         if told.isdigit() and int(told[:20]) > self._max_body:
             raise self._too_large()
         parts: list[bytes] = []
@@ -111,8 +116,12 @@ class Gate:
                     if message["type"] == "http.disconnect":
                         raise ClientGone
                     parts.append(message.get("body", b""))
-                    if sum(map(len, parts)) > self._max_body:
+                    request.held += len(parts[-1])
+                    self._held += len(parts[-1])
+                    if request.held > self._max_body:
                         raise self._too_large()
+                    if self._held > _BODIES * self._max_body:
+                        raise Problem(429, "too many large requests at once", retry_after=1)
                     if not message.get("more_body"):
                         return b"".join(parts)
         except TimeoutError:
@@ -145,7 +154,8 @@ class _Request:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         given = self.headers.get(b"x-request-id", b"").decode("latin-1")
         self.id = given if _ID.fullmatch(given) else uuid.uuid4().hex
-        self.status = 0
+        self.method: str = scope["method"]
+        self.status = self.held = 0
         self._scope, self._send = scope, send
         scope["request_id"], scope["facts"] = self.id, {}
 

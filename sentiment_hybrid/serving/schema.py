@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Text = Annotated[str | None, Field(description="A text; null stands for a missing one.")]
 
@@ -21,20 +21,30 @@ _ANSWER: Any = {
     "truncated": False,
 }
 
+_MOST_FIELDS = 20
+
 
 class PredictRequest(BaseModel):
     """Texts and, as of `senthy predict`, what to do with them."""
 
     model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": _EXAMPLES})
 
-    texts: str | Annotated[list[Text], Field(min_length=1)] = Field(description="One text or several.")
-    labels: Annotated[list[str], Field(min_length=2)] | None = Field(
+    texts: str | Annotated[list[Text], Field(min_length=1, fail_fast=True)] = Field(description="One text or several.")
+    labels: Annotated[list[str], Field(min_length=2, fail_fast=True)] | None = Field(
         None, description="Choose among these labels of the model only, with renormalised probabilities."
     )
     abstain_below: Annotated[float, Field(ge=0.0, le=1.0)] | None = Field(
         None, description="Answers with a lower probability become `unsure`; their score stays."
     )
     explain: bool = Field(False, description="Add the words of each text with their weights for its label.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_fields(cls, value: Any) -> Any:
+        """A million unknown fields would be a million errors."""
+        if isinstance(value, dict) and len(value) > _MOST_FIELDS:
+            raise ValueError(f"{len(value):,} fields; a request has up to {len(cls.model_fields)}")
+        return value
 
 
 class Word(BaseModel):

@@ -28,8 +28,8 @@ from sentiment_hybrid.serving.model import ServedModel, Watcher, load_served
 #: Environment variable with the token.
 TOKEN_VARIABLE = "SENTHY_TOKEN"
 _SHORTEST_TOKEN = 16
-#: Connections beyond these get 503 at once.
-_CONNECTIONS = 2000
+#: Connections beyond these get 503 at once; and the files that are open beside them.
+_CONNECTIONS, _OTHER_FILES = 2000, 100
 #: Seconds after which a thread that computes lets the event loop run: a few milliseconds are what an answer takes.
 _SWITCH = 0.001
 
@@ -188,9 +188,24 @@ def _uvicorn(service: Service, settings: Serve) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=_CONNECTIONS,
+        limit_concurrency=_connections(),
         timeout_graceful_shutdown=round(settings.stop_timeout),
     )
+
+
+def _connections() -> int:
+    """How many connections there may be: each is an open file, of which the system allows more if it is asked."""
+    if os.name != "posix":
+        return _CONNECTIONS
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _CONNECTIONS + _OTHER_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(1, wanted - _OTHER_FILES)
 
 
 def _watcher(service: Service, open_model: Callable[[Path], Predictor]) -> Watcher:

@@ -57,7 +57,7 @@ class Stub:
     labels: tuple[str, ...] = ("negative", "positive")
     gate: threading.Event = field(default_factory=threading.Event)
     entered: threading.Event = field(default_factory=threading.Event)
-    seen: list[list[str]] = field(default_factory=list)
+    seen: list[Any] = field(default_factory=list)
     name: str = "stub"
 
     def __post_init__(self) -> None:
@@ -86,7 +86,9 @@ class Stub:
         return
 
     def explain(self, texts: Sequence[str], label: str | None = None) -> list[Any]:
-        return []
+        if texts:
+            self.seen.append("explain")
+        return [SimpleNamespace(text=text, unread=0, words=(), cells=list) for text in texts]
 
     def served(self) -> ServedModel:
         return ServedModel(self, Path("stub"), (None,), explains=True)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sentiment_hybrid.serving import gate
 from sentiment_hybrid.serving.app import Service
 from sentiment_hybrid.serving.model import ServedModel
 
@@ -36,6 +37,8 @@ def raw(service: Service, content: Any, headers: dict[str, str] | None = None) -
         (b'{"texts": 3}', 422, "texts: should be a valid string or a valid list"),
         (b'{"texts": []}', 422, "texts: list should have at least 1 item"),
         (b'{"texts": ["a", 3]}', 422, "texts.1: should be a valid string"),
+        (b'{"texts": [' + b"1," * 1_000_000 + b"1]}", 422, "texts.0: should be a valid string"),
+        (json.dumps(dict.fromkeys(map(str, range(200_000)))).encode(), 422, "200,000 fields"),
         (b'{"texts": "a", "text": "b"}', 422, "text: extra inputs are not permitted"),
         (b'{"texts": "a", "explain": "yes"}', 422, "explain: should be a valid boolean"),
         (b'{"texts": "a", "abstain_below": NaN}', 422, "abstain_below"),
@@ -91,6 +94,19 @@ def test_a_body_of_unknown_length_is_read_up_to_the_limit_only(make_service: Cal
     service = make_service(Stub(), max_body_bytes=5000)
     assert raw(service, endless()).status_code == 413
     assert sum(sent) < 10_000
+
+
+def test_bodies_that_together_take_too_much_memory_are_refused_for_a_second(
+    make_service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "_BODIES", 1.5)
+    stub = Stub()
+    service = make_service(stub, max_body_bytes=1000)
+    stub.gate.clear()
+    large = {"texts": "x" * 900}
+    found = predict(service, large, large, waiting=1, then=stub.gate.set)
+    assert sorted(one.status_code for one in found) == [200, 429]
+    assert predict(service, large)[0].status_code == 200
 
 
 def test_a_body_that_does_not_arrive_is_not_waited_for(make_service: Callable[..., Service]) -> None:

@@ -82,6 +82,28 @@ def test_a_large_request_is_computed_in_parts_between_which_small_ones_are_answe
     assert first < len(stub.seen) - 1
 
 
+def test_explanations_leave_every_second_round_to_other_requests(make_service: Callable[..., Service]) -> None:
+    stub = Stub()
+    service = make_service(stub)
+    stub.gate.clear()
+    explained = {"texts": ["why", "not"], "explain": True}
+    found = predict(
+        service, explained, explained, explained, {"texts": ["large " * 60] * 50}, waiting=56, then=stub.gate.set
+    )
+    assert [one.status_code for one in found] == [200] * 4
+    kinds = "".join("e" if texts == "explain" else "l" for texts in stub.seen)
+    assert "ee" not in kinds[: kinds.rindex("l")]
+
+
+def test_a_round_is_short_even_if_very_many_wait(make_service: Callable[..., Service]) -> None:
+    stub = Stub()
+    service = make_service(stub)
+    stub.gate.clear()
+    bodies = [{"texts": ["a text of some length " * 20]}] * 60
+    assert {one.status_code for one in predict(service, *bodies, waiting=60, then=stub.gate.set)} == {200}
+    assert len(stub.seen[1]) < 10  # the first one, held up by the test, has shown a slow model
+
+
 def test_a_text_that_breaks_the_model_fails_its_own_request_only(make_service: Callable[..., Service]) -> None:
     stub = Stub()
     service = make_service(stub)
