@@ -407,8 +407,11 @@ def predict(
     prefix: str | None = _PREFIX,
     abstain_below: float | None = _ABSTAIN_BELOW,
     target_accuracy: float | None = _TARGET_ACCURACY,
-    review: Path | None = option("--review", "Write the least sure rows, and some others for control.", "FILE"),
+    review: Path | None = option(
+        "--review", "Rows for people: the least sure, some for control; .json: Label Studio.", "FILE"
+    ),
     review_rows: int = option("--review-rows", "How many of the least sure.", "N", default=200, min=1),
+    spread: bool = switch("--spread", "Choose the rows of --review to be different, too: what to label next."),
     explain: bool = switch("--explain", "Add a column with the words that speak for the label and against it."),
     workers: int = _WORKERS,
     shard: str | None = _SHARD,
@@ -428,7 +431,7 @@ def predict(
         device=call.runtime.device, offline=call.runtime.offline, encoder=call.runtime.encoder,
         resume=call.runtime.resume, backend=backend or "auto", labels=None if labels is None else labels.split(","),
         prefix=prefix, safe_csv=safe_csv, explain=explain, abstain_below=abstain_below, target_accuracy=target_accuracy,
-        review=review, review_rows=review_rows, workers=workers, shard=_every_nth(shard), finish=finish,
+        review=review, review_rows=review_rows, spread=spread, workers=workers, shard=_every_nth(shard), finish=finish,
     )  # fmt: skip
     verb = commands.predict_shards if request.is_several else commands.predict
     commands.predict.show(verb.run(request))
@@ -499,7 +502,9 @@ def serve(
     commands.serve.run(request, call.runtime)
 
 
-_REVIEWED = typer.Argument(metavar="FILE", help="What predict --review wrote, with its column label filled in.")
+_REVIEWED = typer.Argument(
+    metavar="FILE", help="What predict --review wrote, labelled; or a JSON export of Label Studio."
+)
 
 
 @command(app, "files", name="review")

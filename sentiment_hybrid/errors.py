@@ -102,3 +102,14 @@ class OutputError(SenthyError):
 def count(number: int, noun: str, plural: str = "") -> str:
     """``1 text`` or ``1,204 texts``, for messages."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def promised_by(rows: int, fresh: bool | None) -> str:
+    """Which validation rows promise an accuracy, for messages; ``fresh`` as of `triage.Calibration`."""
+    what = count(rows, "validation row")
+    if fresh:
+        return f"{what} without a part in the model"
+    part = "also selected the epoch and calibrated the model"
+    if fresh is None:
+        part = "may also have selected the epoch or calibrated the model"
+    return f"{what} that {part}, so the promise may be somewhat too good"

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sentiment_hybrid import console
-from sentiment_hybrid.engine.evaluation.triage import origin
-from sentiment_hybrid.errors import count
+from sentiment_hybrid.errors import count, promised_by
 
 
 def percent(interval: Any, between: str = " ") -> str:
@@ -178,7 +177,7 @@ def _triage(found: Any) -> None:
         if facts["best"] is None
         else f"{100 * facts['best']:.5g} % is the most that can be promised"
     )
-    console.say(f"Thresholds are from {origin(facts['rows'], facts['fresh'])}; {best}.")
+    console.say(f"Thresholds are from {promised_by(facts['rows'], facts['fresh'])}; {best}.")
     console.say("Use them with senthy predict --target-accuracy 95%.")
 
 

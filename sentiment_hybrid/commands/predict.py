@@ -56,6 +56,7 @@ class Request:
         target_accuracy: the same below the threshold for which the model's validation rows promise this accuracy.
         review: write rows for people here as well: the least sure ones, and a random sample of the others for control.
         review_rows: how many of the least sure; a quarter as many are for control.
+        spread: choose these rows to be different too, among three times as many: what is worth labelling next.
         explain: add a column ``explanation``: the words of the text with their weights for its label.
         workers: processes that label several files; each gets its share of the cores, or a GPU.
         shard: (I, N): only every Nth file, from the Ith.
@@ -88,6 +89,7 @@ class Request:
     target_accuracy: float | None = None
     review: Path | None = None
     review_rows: int = 200
+    spread: bool = False
     workers: int = 1
     shard: tuple[int, int] = (1, 1)
     finish: bool = False
@@ -210,6 +212,8 @@ def _check_usage(request: Request) -> None:
             "--workers, --shard and --finish apply to several files",
             hint="Give a folder, a pattern such as 'FOLDER/*.csv', or a URL as --input.",
         )
+    if request.spread and request.review is None:
+        raise UsageError("--spread chooses rows for --review FILE", hint="Add --review FILE, or leave out --spread.")
     if request.review is not None and request.resume:
         raise UsageError(
             "--review needs all rows, so it cannot be combined with --resume", hint="Leave one of them out."
@@ -248,12 +252,12 @@ def _check_files(request: Request) -> None:
 
 def _check_review(request: Request, review: Path) -> None:
     """Reject a file that cannot be written, or would be lost: the input, the output, or what people have labelled."""
-    from sentiment_hybrid.data.writers import check_target
+    from sentiment_hybrid.data.review import check_review
 
     for option, other in (("--input", request.source), ("--output", request.output)):
         if other is not None and _is_same(review, other):
             raise UsageError(f"--review is the same file as {option}: {other}", hint="Choose another file.")
-    check_target(review)
+    check_review(review)
     if review.is_file() and _has_labels(review, request.data):
         raise UsageError(
             f"{review} contains labels that people gave", hint="Choose another file, or move this one away."

@@ -22,6 +22,7 @@ from sentiment_hybrid.data.sources import Batch, Limit, LiveStream, Source, kind
 from sentiment_hybrid.data.writers import Quoting, kind_of_output, open_writer, without_formula, without_formulas
 from sentiment_hybrid.engine.inference.answers import UNSURE
 from sentiment_hybrid.engine.inference.predictor import PREDICTION_COLUMN
+from sentiment_hybrid.engine.insight.spread import CANDIDATES, choose
 from sentiment_hybrid.engine.prefetch import one_ahead
 from sentiment_hybrid.errors import ColumnError, SourceError, UsageError, count
 
@@ -226,12 +227,7 @@ def label_rows(
         groups = itertools.islice(groups, skip, None)
         bar.skip(counts["rows"])
         advance(counts["rows"])
-    review = ReviewRows(
-        request.review_rows,
-        -(-request.review_rows // 4),
-        sure_from=abstain_below,
-        seed=request.config.project.seed,
-    )
+    review = _review_rows(request, predictor, abstain_below)
     prepared = one_ahead(lambda group: (group, predictor.prepare(group.texts)), groups)
     for group, texts in stack.enter_context(contextlib.closing(prepared)):
         probabilities = predictor.compute(texts, progress=bar.advance)
@@ -247,6 +243,27 @@ def label_rows(
         written = review.write(request.review, safe_csv=request.safe_csv)
         note(f"{request.review}: {count(written, 'row')} for people; fill in the column label")
     return counts["rows"], counts["skipped"]
+
+
+def _review_rows(request: Request, predictor: Predictor, abstain_below: float | None) -> ReviewRows:
+    """Collects the rows for people."""
+    seed = request.config.project.seed
+    if request.spread:
+        predictor.check_states()
+
+    def spread(texts: list[str], rows: int) -> list[int]:
+        places: list[int] = choose(predictor.states(texts), predictor.predict_proba(texts), rows, seed=seed).tolist()
+        return places
+
+    return ReviewRows(
+        request.review_rows,
+        -(-request.review_rows // 4),
+        sure_from=abstain_below,
+        seed=seed,
+        spread=spread if request.spread else None,
+        candidates=CANDIDATES if request.spread else 1,
+        model=predictor.info.name or predictor.info.run_id or predictor.info.display_name,
+    )
 
 
 def columns_of(incoming: Incoming) -> dict[str, Any]:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from sentiment_hybrid import console
 from sentiment_hybrid.config.schema import Config
-from sentiment_hybrid.data.review import CONTROL, SURE_CONTROL, Reviewed, read_review
+from sentiment_hybrid.data.review import CONTROL, OTHER, SURE_CONTROL, Reviewed, read_review
 from sentiment_hybrid.engine.evaluation.triage import binomial
 from sentiment_hybrid.errors import DataError, count
 
 #: What the rows of a part are a sample of.
 _ACCURACY_OF = {
-    CONTROL: "all answers that are not among the least sure",
-    SURE_CONTROL: "the sure answers (not below the threshold) that are not among the least sure",
+    CONTROL: "all answers that are not in the first part",
+    SURE_CONTROL: "the sure answers (not below the threshold) that are not in the first part",
 }
 
 
@@ -37,7 +37,7 @@ def show(found: list[Reviewed], file: Path) -> None:
     rows = []
     for part in found:
         accuracy = "-"
-        if part.labelled:
+        if part.labelled and part.part != OTHER:
             value, low, high = (100 * figure for figure in binomial(part.right, part.labelled))
             accuracy = f"{value:.1f} [{low:.1f}, {high:.1f}]"
         rows.append([part.part, f"{part.rows:,}", f"{part.labelled:,}", accuracy])
@@ -49,7 +49,9 @@ def show(found: list[Reviewed], file: Path) -> None:
         console.warn(
             f"{count(number, 'row')} labelled {label!r}, which no answer in {file} is: is it spelled correctly?"
         )
+    for part in found:
+        if part.part == OTHER:
+            console.warn(f"{count(part.rows, 'row')} not from predict --review: no accuracy is counted with them")
     labelled = sum(part.labelled for part in found)
-    rest = "" if all(part.labelled == part.rows for part in found) else " --set data.unknown_labels=drop"
-    command = f"senthy finetune --finetune-data-path {shlex.quote(str(file))}{rest}"
+    command = f"senthy finetune --finetune-data-path {shlex.quote(str(file))}"
     console.say(f"{count(labelled, 'row')} can be learned from: {command}")

@@ -115,7 +115,7 @@ class Data(Section):
 
     source: str = default(
         "kaggle:zphudzz/tweets-clean-posneg-v1",
-        "kaggle[:OWNER/NAME[/versions/N]], a csv, tsv, jsonl or parquet file (or .gz), .xlsx, SQLite, or sample.",
+        "kaggle[:OWNER/NAME[/versions/N]], a csv, tsv, jsonl, json or parquet file (or .gz), .xlsx, SQLite, or sample.",
         min_length=1,
     )
     train_source: str | None = default(None, "Official training split; with test_source it replaces source.")

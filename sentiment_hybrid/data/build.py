@@ -12,7 +12,7 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,11 @@ Int64s = npt.NDArray[np.int64]
 
 #: Reasons for leaving a row out, in the order in which they are shown.
 UNREADABLE, UNKNOWN, EMPTY, CLEANED_AWAY = "unreadable", "unknown label", "empty text", "empty after cleaning"
+UNLABELLED = "no label yet"
 TESTED, TRAINED = "text that the model is tested on", "text that the model was trained on"
 CORRECTED = "dropped by a correction"
 _LATE = {OTHER_SPLIT: "text of another split", CONFLICT: "conflicting labels", REPEAT: "repeated text"}
-REASONS = (UNREADABLE, UNKNOWN, EMPTY, CLEANED_AWAY, TESTED, TRAINED, CORRECTED, *_LATE.values())
+REASONS = (UNREADABLE, UNLABELLED, UNKNOWN, EMPTY, CLEANED_AWAY, TESTED, TRAINED, CORRECTED, *_LATE.values())
 
 _READ_AT_ONCE = 10_000
 _CACHE_KIB = 32 * 1024
@@ -106,6 +107,7 @@ class _Tally:
 
     rows: int = 0
     unreadable: Counter[str] = field(default_factory=Counter)
+    unlabelled: int = 0
     seen: Counter[int] = field(default_factory=Counter)
     empty: Counter[int] = field(default_factory=Counter)
     cleaned_away: Counter[int] = field(default_factory=Counter)
@@ -258,11 +260,15 @@ class _Builder:
         """Read every source into the partitions. Raises DataError if a source has no rows."""
         with Preparation() as preparation:
             for index, intake in enumerate(self.intakes):
-                before = self.tally.rows
+                before, unlabelled = self.tally.rows, self.tally.unlabelled
                 recipe = self._recipe(intake.part)
                 for (batch, texts), prepared in preparation.each(self._batches(intake), recipe):
                     self._take(batch, texts, prepared, recipe=recipe, index=index)
                     on_rows(len(batch) + sum(batch.skipped.values()))
+                if self.tally.rows == before and self.tally.unlabelled > unlabelled:
+                    raise DataError(
+                        f"no row of {intake.part.source.name} has a label yet", hint="Fill in its column label."
+                    )
                 if self.tally.rows == before:
                     raise DataError(
                         f"{intake.part.source.name} has no rows", hint="A file needs rows below its header."
@@ -272,12 +278,22 @@ class _Builder:
         """((batch, texts), texts, raw texts) of each batch, as `Preparation.each` takes them."""
         columns = intake.columns
         names = list(dict.fromkeys((columns.text, columns.label, columns.raw)))
+        half_labelled = intake.part.source.half_labelled
         for batch in intake.part.source.batches(names, size=_READ_AT_ONCE):
+            if half_labelled:
+                batch = self._labelled(batch, columns.label)
             texts = [text or "" for text in batch.columns[columns.text]]
             raws = texts
             if columns.raw != columns.text:
                 raws = [raw or text for raw, text in zip(batch.columns[columns.raw], texts, strict=True)]
             yield (batch, texts), texts, raws
+
+    def _labelled(self, batch: Batch, column: str) -> Batch:
+        """The rows that somebody has labelled; the others are counted."""
+        rows = [at for at, label in enumerate(batch.columns[column]) if (label or "").strip()]
+        self.tally.unlabelled += len(batch) - len(rows)
+        values = {name: [some[at] for at in rows] for name, some in batch.columns.items()}
+        return replace(batch, rows=[batch.rows[at] for at in rows], columns=values)
 
     def _take(self, batch: Batch, texts: list[str], prepared: Prepared, *, recipe: Recipe, index: int) -> None:
         """Keep the rows of a batch whose texts are not empty."""
@@ -407,6 +423,7 @@ class _Builder:
         counters = {EMPTY: tally.empty, CLEANED_AWAY: tally.cleaned_away, **tally.known}
         return {
             UNREADABLE: sum(tally.unreadable.values()),
+            UNLABELLED: tally.unlabelled,
             UNKNOWN: sum(count for value, count in tally.seen.items() if value not in known),
             **{name: sum(n for value, n in counter.items() if value in known) for name, counter in counters.items()},
         }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import json
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,31 +14,46 @@ import numpy as np
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data.labels import canonical
 from sentiment_hybrid.data.sources import open_source
-from sentiment_hybrid.data.writers import kind_of_output, open_writer, without_formulas
-from sentiment_hybrid.errors import ColumnError
+from sentiment_hybrid.data.sources.base import REVIEW_COLUMNS
+from sentiment_hybrid.data.writers import check_target, kind_of_output, open_writer, without_formulas
+from sentiment_hybrid.errors import ColumnError, UsageError
+from sentiment_hybrid.files import atomic_file, written
 
-COLUMNS = ("text", "prediction", "score", "part", "label")
+COLUMNS = REVIEW_COLUMNS
 #: Control rows are a sample of all other answers, or of those with a probability that is high enough.
 LEAST_SURE, CONTROL, SURE_CONTROL = "least sure", "control", "control among sure answers"
+#: Rows that were chosen among the least sure for being different.
+SPREAD = "spread"
+#: Rows that nobody asked for.
+OTHER = "other rows"
+_PARTS = (LEAST_SURE, SPREAD, CONTROL, SURE_CONTROL)
+#: The suffix of tasks for Label Studio.
+TASKS = ".json"
 
 Row = tuple[str, str, float]  # text, prediction, score
 
 
 @dataclass
 class ReviewRows:
-    """Collects rows from a stream, no more than ``2 * rows + control`` at a time.
+    """Collects rows from a stream, no more than ``(candidates + 1) * rows + control`` at a time.
 
     Args:
         rows: how many of the least sure.
         control: how many of the others, chosen at random.
         sure_from: the lowest score of a control row: those whose accuracy is in question; None takes all.
         seed: of the choice.
+        spread: (texts, rows) -> places of this many of the texts; chooses among ``candidates`` times as many of the
+            least sure. None takes the least sure.
+        model: its name, for tasks of Label Studio.
     """
 
     rows: int
     control: int
     sure_from: float | None = None
     seed: int = 0
+    spread: Callable[[list[str], int], Sequence[int]] | None = None
+    candidates: int = 1
+    model: str = ""
     _least: list[tuple[float, int, Row]] = field(default_factory=list)
     _sample: list[tuple[float, int, Row]] = field(default_factory=list)
     _seen: int = 0
@@ -52,13 +68,13 @@ class ReviewRows:
             if text is None or label is None or score is None:
                 continue
             row = (text, label, score)
-            _push(self._least, (-score, -self._seen, row), self.rows)
+            _push(self._least, (-score, -self._seen, row), self.candidates * self.rows)
             if self.sure_from is None or score >= self.sure_from:
                 # Some of these turn out to be among the least sure.
                 _push(self._sample, (-float(key), -self._seen, row), self.rows + self.control)
 
     def write(self, path: Path, *, safe_csv: bool = False) -> int:
-        """Write the rows, the least sure first, with an empty column ``label``; returns their number.
+        """Write the rows, those to label first, with an empty column ``label``; returns their number.
 
         ``safe_csv`` puts a ' before values that a spreadsheet would compute, in csv and tsv.
 
@@ -66,18 +82,61 @@ class ReviewRows:
             UsageError: unknown extension.
             OutputError: it cannot be written.
         """
-        least = sorted(self._least, reverse=True)
+        least, first = sorted(self._least, reverse=True), LEAST_SURE
+        if self.spread is not None and least:
+            places = self.spread([row[0] for *_, row in least], min(self.rows, len(least)))
+            least, first = [least[place] for place in places], SPREAD
         taken = {number for _, number, _ in least}
         control = [entry for entry in sorted(self._sample, reverse=True) if entry[1] not in taken][: self.control]
         rows = [
             (*entry[2][:2], round(entry[2][2], 6), part, "")
-            for part, some in ((LEAST_SURE, least), (CONTROL if self.sure_from is None else SURE_CONTROL, control))
+            for part, some in ((first, least), (CONTROL if self.sure_from is None else SURE_CONTROL, control))
             for entry in some
         ]
+        if path.suffix.lower() == TASKS:
+            _write_tasks(path, rows, self.model)
+            return len(rows)
         with open_writer(path, COLUMNS) as writer:
             columns = {name: [row[place] for row in rows] for place, name in enumerate(COLUMNS)}
             writer.write(without_formulas(columns) if safe_csv and kind_of_output(path) in ("csv", "tsv") else columns)
         return len(rows)
+
+
+def check_review(path: Path) -> None:
+    """Refuse a file that cannot be written. Raises UsageError or OutputError."""
+    if path.suffix.lower() == TASKS and not path.is_dir():
+        return
+    try:
+        check_target(path)
+    except UsageError as error:
+        raise UsageError(error.message, hint=f"{error.hint} {TASKS} is for Label Studio.") from error
+
+
+def _write_tasks(path: Path, rows: Sequence[tuple[str, str, float, str, str]], model: str) -> None:
+    """Write tasks of Label Studio, with the answers as predictions. Raises OutputError."""
+    tasks = [
+        {
+            "data": {"text": text, "prediction": answer, "score": score, "part": part},
+            "predictions": [
+                {
+                    "model_version": model,
+                    "score": score,
+                    "result": [
+                        {
+                            "id": f"answer{number}",
+                            "from_name": "label",
+                            "to_name": "text",
+                            "type": "choices",
+                            "value": {"choices": [answer]},
+                        }
+                    ],
+                }
+            ],
+        }
+        for number, (text, answer, score, part, _) in enumerate(rows, 1)
+    ]
+    with written(path, hint="Choose another file: --review FILE"), atomic_file(path) as aside:
+        aside.write_text(json.dumps(tasks, indent=1) + "\n", encoding="utf-8")
 
 
 def _push(heap: list[tuple[float, int, Row]], entry: tuple[float, int, Row], most: int) -> None:
@@ -115,13 +174,14 @@ def read_review(path: Path, data: Data) -> list[Reviewed]:
     if missing:
         raise ColumnError(
             f"{source.name} is no review file: it has no column {', '.join(missing)}",
-            hint="Write one with senthy predict --review FILE, and fill in its column label.",
+            hint="Write one with senthy predict --review FILE, and fill in its column label. From Label Studio, export "
+            "JSON of a project whose question is called label.",
         )
-    pairs: dict[str, Counter[tuple[str, str]]] = {part: Counter() for part in (LEAST_SURE, CONTROL, SURE_CONTROL)}
+    pairs: dict[str, Counter[tuple[str, str]]] = {part: Counter() for part in (*_PARTS, OTHER)}
     for batch in source.batches():
         for part, *pair in zip(*(batch.columns[name] for name in ("part", "prediction", "label")), strict=True):
             answer, label = (canonical(value or "").casefold() for value in pair)
-            pairs.setdefault(part or "", Counter())[answer, label] += 1
+            pairs[part if part in _PARTS and answer else OTHER][answer, label] += 1
     answers = {answer for of_part in pairs.values() for answer, _ in of_part}
     return [_reviewed(part, of_part, answers) for part, of_part in pairs.items() if of_part]
 

@@ -54,7 +54,7 @@ def kind_of_output(path: Path) -> str:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     zipped = suffixes[-1:] == [".gz"]
     kind = SUFFIXES.get(suffixes[-2] if zipped and len(suffixes) > 1 else suffixes[-1]) if suffixes else None
-    if kind is None or kind in ("lines", "excel") or (zipped and kind in ("parquet", "sqlite")):
+    if kind is None or kind in ("lines", "excel", "json") or (zipped and kind in ("parquet", "sqlite")):
         raise UsageError(f"the extension of {path} is not a known output format", hint=f"Known extensions: {_KNOWN}.")
     return kind
 

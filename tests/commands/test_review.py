@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 
-from sentiment_hybrid.commands import predict, review
+from sentiment_hybrid.commands import data, predict, review
 from sentiment_hybrid.config.load import load_config
-from sentiment_hybrid.data.review import CONTROL, LEAST_SURE, SURE_CONTROL, ReviewRows
+from sentiment_hybrid.data.review import CONTROL, LEAST_SURE, OTHER, SPREAD, SURE_CONTROL, ReviewRows
 from sentiment_hybrid.errors import ColumnError, DataError, SenthyError, UsageError
 
 from .conftest import Project
@@ -156,3 +157,87 @@ def test_the_file_for_people_replaces_no_input_and_no_labels_of_people(tmp_path:
     people.write_text("text,label\n" + f"{rows[0]['text']},positive\n", encoding="utf-8")
     with pytest.raises(UsageError, match="contains labels that people gave"):
         label(people)
+
+
+def test_rows_for_people_can_be_spread_over_different_texts(trained: Project, tmp_path: Path) -> None:
+    found = {}
+    for spread in (False, True):
+        file = tmp_path / f"people{spread}.csv"
+        request = predict.Request(
+            config=trained.config(),
+            input_file=trained.folder / "texts.csv",
+            output_file=tmp_path / "out.csv",
+            review=file,
+            review_rows=6,
+            spread=spread,
+        )
+        predict.run(request)
+        found[spread] = list(csv.DictReader(file.open(encoding="utf-8", newline="")))
+    parts = [row["part"] for row in found[True]]
+    assert parts == [SPREAD] * 6 + [CONTROL] * 2
+    assert len({row["text"] for row in found[True]}) == 8
+    lowest = [row["score"] for row in found[False][:6]]
+    assert [row["score"] for row in found[True][:6]] != lowest, "others than the least sure are among them"
+    with pytest.raises(UsageError, match="--spread chooses rows for --review"):
+        predict.run(predict.Request(config=trained.config(), input_file=trained.folder / "texts.csv", spread=True))
+
+
+def half_labelled(path: Path) -> Path:
+    texts = {f"text {at}": ("positive", "negative")[at % 2] for at in range(100)}
+    rows = ReviewRows(60, 15)
+    rows.add(list(texts), ["positive"] * 100, [0.5 + at / 1000 for at in range(100)])
+    return filled(rows, path, {text: label for text, label in texts.items() if int(text[5:]) < 40})
+
+
+def test_a_half_filled_file_is_learned_from_as_it_is(tmp_path: Path) -> None:
+    file = half_labelled(tmp_path / "people.csv")
+    config = load_config("default", overrides=[f"paths.data_db={tmp_path / 'd.db'}", f"data.source={file}"])
+    report = data.run(config).report
+    assert report["dropped"]["no label yet"] == 35
+    text = file.read_text(encoding="utf-8").replace(",negative", ",negatve", 1)
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(SenthyError, match="negatve"):  # a typing error is not a row without a label
+        data.run(config, refresh=True)
+
+
+def test_a_file_that_nobody_has_begun_with_cannot_be_learned_from(tmp_path: Path) -> None:
+    file = filled(collected(), tmp_path / "people.csv", {})
+    config = load_config("default", overrides=[f"paths.data_db={tmp_path / 'd.db'}", f"data.source={file}"])
+    with pytest.raises(DataError, match=r"no row of people\.csv has a label yet"):
+        data.run(config)
+
+
+def test_rows_that_were_not_asked_for_count_for_no_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = filled(collected(), tmp_path / "r.csv", {f"text {at}": "positive" for at in range(100)})
+    with file.open("a", encoding="utf-8") as more:
+        more.write("my own,,,,negative\nanother,positive,0.9,elsewhere,positive\n")
+    found = review.run(load_config("default"), file)
+    assert (found[-1].part, found[-1].rows, found[-1].labelled) == (OTHER, 2, 2)
+    assert [one.right for one in found[:-1]] == [3, 4]
+    review.show(found, file)
+    shown = capsys.readouterr()
+    assert "2 rows not from predict --review" in " ".join(shown.err.split())
+    assert "9 rows can be learned from" in " ".join(shown.out.split())
+
+
+def test_tasks_for_label_studio_are_written_and_kept_once_they_have_labels(trained: Project, tmp_path: Path) -> None:
+    people = tmp_path / "people.json"
+
+    def label() -> None:
+        source = trained.folder / "texts.csv"
+        request = predict.Request(
+            config=trained.config(), input_file=source, output_file=tmp_path / "o.csv", review=people, review_rows=4
+        )
+        predict.run(request)
+
+    label()
+    tasks = json.loads(people.read_text(encoding="utf-8"))
+    assert len(tasks) == 5
+    label()  # without labels it may be made again
+    for one in tasks:
+        (answer,) = one["predictions"]
+        one["annotations"] = [{"result": answer["result"]}]
+    people.write_text(json.dumps(tasks), encoding="utf-8")
+    with pytest.raises(UsageError, match="contains labels that people gave"):
+        label()
+    assert [one.right for one in review.run(trained.config(), people)] == [4, 1]

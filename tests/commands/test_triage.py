@@ -13,11 +13,11 @@ from sentiment_hybrid import cli, paths, tables
 from sentiment_hybrid.commands import predict, test, train
 from sentiment_hybrid.config.schema import Train
 from sentiment_hybrid.data.store import open_store
-from sentiment_hybrid.engine.evaluation.triage import Calibration, origin
+from sentiment_hybrid.engine.evaluation.triage import Calibration
 from sentiment_hybrid.engine.inference import testing, thresholds
 from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.training.fingerprint import train_facts
-from sentiment_hybrid.errors import ModelError, UsageError
+from sentiment_hybrid.errors import ModelError, UsageError, promised_by
 
 from .conftest import Project
 
@@ -143,8 +143,8 @@ def test_rows_that_a_search_used_are_not_set_aside(project: Project) -> None:
 
 @pytest.mark.parametrize(("fresh", "words"), [(True, "without"), (False, "also selected"), (None, "may also have")])
 def test_the_promise_says_which_rows_it_is_by(fresh: bool | None, words: str) -> None:
-    assert words in origin(1200, fresh)
-    assert origin(1200, fresh).startswith("1,200 validation rows")
+    assert words in promised_by(1200, fresh)
+    assert promised_by(1200, fresh).startswith("1,200 validation rows")
 
 
 def test_models_of_before_the_setting_count_as_trained_with_it_unused() -> None:

@@ -76,6 +76,7 @@ FORMATS = {
     "csv": Format("delimited", "DelimitedSource", (".csv",), text=True),
     "tsv": Format("delimited", "DelimitedSource", (".tsv", ".tab"), text=True),
     "jsonl": Format("jsonl", "JsonLinesSource", (".jsonl", ".ndjson"), text=True),
+    "json": Format("json_tasks", "JsonSource", (".json",)),
     "lines": Format("plain_text", "LinesSource", (".txt",), text=True),
     "parquet": Format("parquet", "ParquetSource", (".parquet", ".pq"), b"PAR1"),
     "sqlite": Format(
@@ -84,7 +85,7 @@ FORMATS = {
     "excel": Format("excel", "ExcelSource", (".xlsx", ".xlsm"), b"PK\x03\x04", settings=("table",)),
 }
 SUFFIXES = {suffix: kind for kind, item in FORMATS.items() for suffix in item.suffixes}
-_KNOWN = "csv, tsv, jsonl, parquet (each also .gz), txt, xlsx, db, sqlite, sqlite3"
+_KNOWN = "csv, tsv, jsonl, json, parquet (each also .gz), txt, xlsx, db, sqlite, sqlite3"
 _log = logging.getLogger(__name__)
 
 

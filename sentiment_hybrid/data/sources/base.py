@@ -27,6 +27,8 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 BATCH_SIZE = 10_000
+#: The columns of a file for people, which `predict --review` writes.
+REVIEW_COLUMNS = ("text", "prediction", "score", "part", "label")
 GZIP_MAGIC = b"\x1f\x8b"
 
 BadRows = Literal["error", "skip"]
@@ -164,6 +166,11 @@ class Source(ABC):
     def size(self) -> int:
         """Bytes on the disk; 0 if unknown."""
         return 0
+
+    @property
+    def half_labelled(self) -> bool:
+        """Whether people are still labelling the rows: those without a label are no errors."""
+        return set(REVIEW_COLUMNS) <= set(self.columns)
 
     @property
     def types(self) -> dict[str, Any]:

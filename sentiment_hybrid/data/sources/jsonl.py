@@ -23,7 +23,7 @@ class JsonLinesSource(TextSource):
         if self._columns is None:
             with self._text() as text:
                 records, _ = self._records(some(text, BATCH_SIZE, len), 1)
-                self._columns = _keys(records.values())
+                self._columns = keys_of(records.values())
         return self._columns
 
     def _tables(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
@@ -31,7 +31,7 @@ class JsonLinesSource(TextSource):
             first = 1
             while lines := some(text, size, len):
                 records, skipped = self._records(lines, first)
-                names = columns or _keys(records.values())
+                names = columns or keys_of(records.values())
                 values = {name: [record.get(name, MISSING) for record in records.values()] for name in names}
                 yield Batch(list(records), values, skipped)
                 first += len(lines)
@@ -48,7 +48,7 @@ class JsonLinesSource(TextSource):
             except (ValueError, RecursionError):
                 record = None
             if isinstance(record, dict) and not any(map(unsound, record)):
-                whole = _without_half_characters if "\\ud" in line.casefold() else _unchanged
+                whole = without_half_characters if "\\ud" in line.casefold() else _unchanged
                 records[number] = {key.strip(): whole(value) for key, value in record.items()}
             elif self.bad_rows == "error":
                 raise self.bad_row(number, unsound(line) or _odd_key(record) or f"no JSON object: {line.strip()[:60]}")
@@ -62,7 +62,7 @@ def _odd_key(record: Any) -> str:
     return next((f"a key {key!a}: {problem}" for key in keys if (problem := unsound(key))), "")
 
 
-def _without_half_characters(value: Any) -> Any:
+def without_half_characters(value: Any) -> Any:
     """Replace escaped lone surrogates by the replacement character."""
     if not isinstance(value, str):
         return value
@@ -73,5 +73,6 @@ def _unchanged(value: Any) -> Any:
     return value
 
 
-def _keys(records: Iterable[dict[str, Any]]) -> list[str]:
+def keys_of(records: Iterable[dict[str, Any]]) -> list[str]:
+    """Keys in order of first occurrence."""
     return list(dict.fromkeys(key for record in records for key in record))

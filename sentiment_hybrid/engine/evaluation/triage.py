@@ -63,17 +63,6 @@ def binomial(right: int, rows: int, *, risk: float = RISK) -> list[float]:
     return [right / rows, float(low), float(high)]
 
 
-def origin(rows: int, fresh: bool | None) -> str:
-    """Which validation rows promise an accuracy, and what that means for the promise."""
-    what = "validation row" if rows == 1 else "validation rows"
-    if fresh:
-        return f"{rows:,} {what} without a part in the model"
-    part = "also selected the epoch and calibrated the model"
-    if fresh is None:
-        part = "may also have selected the epoch or calibrated the model"
-    return f"{rows:,} {what} that {part}, so the promise may be somewhat too good"
-
-
 @dataclass(frozen=True)
 class Threshold:
     """Answers with a probability of ``value`` or more have the accuracy ``target`` with probability 1 - RISK.

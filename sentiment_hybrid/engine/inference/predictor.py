@@ -333,6 +333,14 @@ class Predictor:
         result[prepared.rows] = cut[prepared.places] | prepared.shortened
         return result
 
+    def check_states(self) -> None:
+        """Raises ModelError if the model is an ONNX export, which gives probabilities and no `states`."""
+        if self._onnx is not None:
+            raise ModelError(
+                "an ONNX export has no token states, from which different rows are chosen",
+                hint="Use the model that it was exported from, or leave out --spread.",
+            )
+
     def states(self, texts: Sequence[str | None]) -> np.ndarray:
         """Mean token states of the encoder, (N, H) float32; NaN for an empty text.
 
@@ -340,10 +348,7 @@ class Predictor:
             ModelError: the model is an ONNX export, which gives probabilities alone.
             DataError: as `predict`.
         """
-        if self._onnx is not None:
-            raise ModelError(
-                "an ONNX export has no token states", hint="Use the model that it was exported from, with torch."
-            )
+        self.check_states()
         from sentiment_hybrid.engine.inference.evaluate import mean_states
 
         prepared = self.prepare(texts)

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from sentiment_hybrid import paths
-from sentiment_hybrid.engine.evaluation.triage import Calibration, Threshold, origin
+from sentiment_hybrid.engine.evaluation.triage import Calibration, Threshold
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo
-from sentiment_hybrid.errors import ModelError, UsageError
+from sentiment_hybrid.errors import ModelError, UsageError, promised_by
 from sentiment_hybrid.files import write_json, written
 
 
@@ -66,4 +66,4 @@ def promised(directory: Path, info: ModelInfo, target: float) -> tuple[Threshold
             f"an accuracy of {100 * target:.5g} % cannot be promised from {calibration.rows:,} validation rows",
             hint=f"{can} More validation rows or a better model allow more.",
         )
-    return threshold, origin(calibration.rows, calibration.fresh)
+    return threshold, promised_by(calibration.rows, calibration.fresh)
