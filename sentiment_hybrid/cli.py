@@ -442,7 +442,7 @@ _METHOD = option(
 )
 
 
-@command(app, "files", runtime=("encoder",))
+@command(app, "files", runtime=("encoder", "resume"))
 def explain(
     call: Call,
     *,
@@ -456,6 +456,7 @@ def explain(
     rows: int = option("--rows", "Explain this many of its texts, chosen at random.", "N", default=1000, min=1),
     top: int = option("--top", "Show this many words of a text, or of each label.", "N", default=10, min=1),
     html: Path | None = option("--html", "Write a page as well.", "FILE"),
+    output: Path | None = option("--output -o", "Write the explanations of --corpus, as JSON Lines.", "FILE"),
     as_json: bool = _JSON,
 ) -> None:
     """Show which words speak for the label of a text and which against it.
@@ -476,6 +477,8 @@ def explain(
         method=method,
         top=top,
         html=html,
+        output=output,
+        resume=call.runtime.resume,
     )
     result = commands.explain.run(request, call.runtime)
     console.as_json(result.to_dict()) if as_json else commands.explain.show(result, top=top)

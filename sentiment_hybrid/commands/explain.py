@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import gzip
+import itertools
+import json
 import shlex
-from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sentiment_hybrid import console, tables
+from sentiment_hybrid import __version__, console, tables
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.console import note, progress
 from sentiment_hybrid.data.columns import find_text
+from sentiment_hybrid.data.parts import open_parts
 from sentiment_hybrid.data.sources import Source, open_source, read_with_progress, texts_of
+from sentiment_hybrid.data.writers import kind_of_output
 from sentiment_hybrid.engine.inference.explanations import DEFAULT_METHOD, Explanation, Method
 from sentiment_hybrid.engine.inference.predictor import Predictor, chosen_model
-from sentiment_hybrid.engine.insight.corpus import CorpusWord, strongest_words
+from sentiment_hybrid.engine.insight.corpus import Corpus, CorpusWord
 from sentiment_hybrid.errors import DataError, LabelError, UsageError, count
 from sentiment_hybrid.files import is_file
 from sentiment_hybrid.reporting.explanations import CORPUS_COLUMNS, write_corpus, write_explanations
@@ -41,6 +46,8 @@ class Request:
         method: ``gradients`` or ``attention``.
         top: words that are shown of a text, or of each label.
         html: where to write a page as well.
+        output: JSON Lines of the explanations of the corpus; it appears once it is complete.
+        resume: continue the ``output`` of a stopped run.
     """
 
     texts: Sequence[str] = ()
@@ -55,17 +62,21 @@ class Request:
     method: Method = DEFAULT_METHOD
     top: int = TOP
     html: Path | None = None
+    output: Path | None = None
+    resume: bool = False
 
 
 @dataclass(frozen=True)
 class ExplainResult:
-    """Explanations of texts, or the words of each label over the texts of a corpus."""
+    """Explanations of texts; or over the texts of a corpus, the words of each label and its number of texts."""
 
     model_dir: Path
     method: Method
     explanations: list[Explanation]
     words: dict[str, list[CorpusWord]] | None = None
     corpus: str = ""
+    texts: Mapping[str, int] = field(default_factory=dict)
+    output: Path | None = None
 
     def to_dict(self) -> Any:
         """As plain values, for JSON."""
@@ -73,7 +84,7 @@ class ExplainResult:
             return [one.to_dict() for one in self.explanations]
         return {
             "corpus": self.corpus,
-            "texts": len(self.explanations),
+            "texts": sum(self.texts.values()),
             "method": self.method,
             "labels": {label: [_figures(word) for word in words] for label, words in self.words.items()},
         }
@@ -106,14 +117,10 @@ def run(request: Request, runtime: Runtime = Runtime()) -> ExplainResult:
         encoder=runtime.encoder,
         cache_dir=config.paths.cache_dir,
     )
-    texts: Sequence[str] = request.texts
-    name = ""
-    if request.corpus is not None:
-        source = open_source(str(request.corpus), config.data, offline=True)
-        texts, name = _sample(source, request, predictor), source.name
-    found = _explained(predictor, texts, request)
-    words = None if request.corpus is None else strongest_words(found, predictor.labels, top=request.top)
-    result = ExplainResult(directory, request.method, found, words, name)
+    if request.corpus is None:
+        result = ExplainResult(directory, request.method, list(_explained(predictor, request.texts, request)))
+    else:
+        result = _of_corpus(open_source(str(request.corpus), config.data, offline=True), request, predictor, directory)
     if request.html is not None:
         _write_page(request.html, result)
     return result
@@ -127,15 +134,18 @@ def _check_usage(request: Request) -> None:
             "nothing to explain",
             hint='Give texts ("what a day") or --corpus FILE; for each row of a file, use senthy predict --explain.',
         )
-    if request.corpus is None and (request.text_column or request.rows != ROWS):
-        raise UsageError("--text-column and --rows apply to --corpus FILE", hint="Leave them out.")
+    if request.corpus is None and (request.text_column or request.rows != ROWS or request.output):
+        raise UsageError("--text-column, --rows and --output apply to --corpus FILE", hint="Leave them out.")
+    if request.resume and request.output is None:
+        raise UsageError("--resume needs --output FILE", hint="Name the file of the run that was stopped.")
+    if request.output is not None and kind_of_output(request.output) != "jsonl":
+        raise UsageError(f"--output {request.output} is not JSON Lines", hint="Name it .jsonl or .jsonl.gz.")
     if request.html is not None and request.html.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--html {request.html} is not the name of a page", hint="Name it .html.")
 
 
-def _sample(source: Source, request: Request, predictor: Predictor) -> list[str]:
+def _sample(source: Source, column: str, request: Request) -> list[str]:
     """Distinct texts chosen at random, all rows with the same chance; no more than these are held."""
-    column = find_text(source.columns, request.text_column, source=source.name, trained_on=predictor.info.text_column)
     import numpy as np
 
     random = np.random.default_rng(request.config.project.seed)
@@ -158,19 +168,63 @@ def _sample(source: Source, request: Request, predictor: Predictor) -> list[str]
     return list(dict.fromkeys(kept))
 
 
-def _explained(predictor: Predictor, texts: Sequence[str], request: Request) -> list[Explanation]:
-    found: list[Explanation] = []
+def _of_corpus(source: Source, request: Request, predictor: Predictor, directory: Path) -> ExplainResult:
+    column = find_text(source.columns, request.text_column, source=source.name, trained_on=predictor.info.text_column)
+    texts = _sample(source, column, request)
+    corpus = Corpus(predictor.labels)
+    explanations = (
+        _explained(predictor, texts, request)
+        if request.output is None
+        else _through_file(request.output, source, column, texts, request, predictor)
+    )
+    for one in explanations:
+        corpus.add(one)
+    words = corpus.strongest(request.top)
+    return ExplainResult(directory, request.method, [], words, source.name, corpus.texts, request.output)
+
+
+def _explained(predictor: Predictor, texts: Sequence[str], request: Request, *, done: int = 0) -> Iterator[Explanation]:
+    """Explain texts, some together, but for the first ``done``, which a stopped run has explained."""
+    cut = 0
     try:
         with progress("explaining", total=len(texts), unit="texts") as bar:
-            for start in range(0, len(texts), _TOGETHER):
+            bar.skip(done)
+            for start in range(done, len(texts), _TOGETHER):
                 part = texts[start : start + _TOGETHER]
-                found += predictor.explain(part, label=request.label, method=request.method, progress=bar.advance)
+                found = predictor.explain(part, label=request.label, method=request.method, progress=bar.advance)
+                cut += sum(one.unread > 0 for one in found)
+                yield from found
     except LabelError as error:
         raise UsageError(error.message, hint=error.hint) from error
-    if cut := sum(one.unread > 0 for one in found):
+    if cut:
         windows, length = predictor.info.max_windows, predictor.info.max_length
         note(f"{count(cut, 'text')} cut after {windows} x {length} tokens; the rest was not read and is not explained")
-    return found
+
+
+def _through_file(
+    output: Path, source: Source, column: str, texts: Sequence[str], request: Request, predictor: Predictor
+) -> Iterator[Explanation]:
+    """Write the explanations, after those of a stopped run, and read all of them back."""
+    columns = list(Explanation("").to_dict())
+    options = {"column": column, "seed": request.config.project.seed}
+    options |= {name: getattr(request, name) for name in ("rows", "label", "method")}
+    key = {"input": source.fingerprint(), "model": predictor.identity, "options": options, "version": __version__}
+    with open_parts(output, columns, types={}, quoting="auto") as parts:
+        discarded = parts.find(key, resume=request.resume)
+        if discarded:
+            note(
+                f"starting over; a stopped run had explained {count(discarded['rows'], 'text')} (--resume continues it)"
+            )
+        elif request.resume:
+            note(f"resuming after {count(parts.facts['rows'], 'text')}" if parts.done else "there is nothing to resume")
+        done = parts.facts.get("rows", 0)
+        explanations = _explained(predictor, texts, request, done=done)
+        while part := list(itertools.islice(explanations, _TOGETHER)):
+            done += len(part)
+            rows = [one.to_dict() for one in part]
+            parts.write([{name: [row[name] for row in rows] for name in columns}], {"rows": done})
+    with (gzip.open if output.suffix == ".gz" else open)(output, "rt", encoding="utf-8") as file:
+        yield from (Explanation.of_dict(json.loads(line)) for line in file)
 
 
 def _write_page(path: Path, result: ExplainResult) -> None:
@@ -189,7 +243,7 @@ def _write_page(path: Path, result: ExplainResult) -> None:
         write_explanations(path, texts, title="Explanations", about=about)
         return
     tables = {label: [_row(word) for word in words] for label, words in result.words.items()}
-    write_corpus(path, tables, title=f"Words of {count(len(result.explanations), 'text')}", about=about)
+    write_corpus(path, tables, title=f"Words of {count(sum(result.texts.values()), 'text')}", about=about)
 
 
 _MEANING: dict[Method, str] = {
@@ -208,7 +262,8 @@ def show(result: ExplainResult, *, top: int = TOP) -> None:
         for one in result.explanations:
             tables.explanation(one, top=top)
         return
-    shares = [sum(one.label == label for one in result.explanations) for label in result.words]
-    for (label, words), texts in zip(result.words.items(), shares, strict=True):
-        title = f"{label}: {count(texts, 'text')}"
+    for label, words in result.words.items():
+        title = f"{label}: {count(result.texts[label], 'text')}"
         console.table(title, CORPUS_COLUMNS, [_row(word) for word in words], left=2)
+    if result.output is not None:
+        console.say(f"{result.output}: the explanations of {count(sum(result.texts.values()), 'text')}")

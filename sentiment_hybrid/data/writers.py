@@ -283,9 +283,12 @@ class _Parquet(Writer):
 
     def _plain(self, name: str, column: Sequence[Any] | None) -> list[Any]:
         """Nested values without a declared type become JSON: Arrow would drop keys that first occur later."""
+        import pyarrow
+
         values = [None if value is MISSING else value for value in column or ()]
         values = [value.nanoseconds if isinstance(value, ExactTime) else value for value in values]
-        if name in self._types:
+        # Once a first part is written, the type of such a column is text.
+        if name in self._types and pyarrow.types.is_nested(self._types[name]):
             return values
         return [_cell(value) if isinstance(value, dict | list) else value for value in values]
 

@@ -6,11 +6,13 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sentiment_hybrid.commands import check, data
 from sentiment_hybrid.data.store import open_store
+from sentiment_hybrid.engine.states import store
 from sentiment_hybrid.errors import DatabaseError, EncoderError, OutputError
 from sentiment_hybrid.runtime import Runtime
 
@@ -207,3 +209,41 @@ def test_texts_that_look_like_formulas_are_quoted_on_demand_and_still_apply(
 def test_a_missing_database_says_what_to_type(make_project: Callable[..., Project], tmp_path: Path) -> None:
     with pytest.raises(DatabaseError, match="no prepared database"):
         checked(make_project(prepare=False), tmp_path / "check.csv")
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing but what is on the disk outlives it."""
+
+
+def test_a_check_that_was_killed_is_repeated_without_encoding_again_to_the_same_file(
+    flawed: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_SHARD_BYTES", 1)  # a shard for each batch
+    encode = store.StateStore._encode
+    encoded: list[int] = []
+    most = 100
+
+    def encoding(states: store.StateStore, tokenized: Any, windows: Any) -> Any:
+        if len(encoded) == most:
+            raise Killed
+        encoded.append(len(windows))
+        return encode(states, tokenized, windows)
+
+    def run(cache: str, output: Path) -> None:
+        config = flawed.config("linear.train.token_budget=1024", f"paths.cache_dir={tmp_path / cache}")
+        check.run(config, Runtime(offline=True), output=output, features="encoder")
+
+    monkeypatch.setattr(store.StateStore, "_encode", encoding)
+    run("a", tmp_path / "whole.csv")
+    whole, batches = sum(encoded), len(encoded)
+    encoded.clear()
+    most = batches - 1
+    output = tmp_path / "check.csv"
+    with pytest.raises(Killed):
+        run("b", output)
+    assert not output.exists()
+    before, most = sum(encoded), 100
+    encoded.clear()
+    run("b", output)
+    assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert before + sum(encoded) == whole > sum(encoded)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sentiment_hybrid import tables
-from sentiment_hybrid.commands import explain, predict
+from sentiment_hybrid.commands import explain, predict, predict_rows
+from sentiment_hybrid.data.parts import Parts
 from sentiment_hybrid.engine.inference.explanations import Explanation, Word
-from sentiment_hybrid.engine.insight.corpus import strongest_words
-from sentiment_hybrid.errors import UsageError
+from sentiment_hybrid.engine.inference.predictor import Predictor
+from sentiment_hybrid.engine.insight.corpus import Corpus
+from sentiment_hybrid.errors import OutputError, UsageError
 from sentiment_hybrid.reporting.explanations import write_corpus, write_explanations
 
 from .conftest import Project
@@ -95,16 +99,16 @@ def test_the_words_of_a_corpus_are_added_up_over_texts_and_cases() -> None:
             ),
         )
 
-    found = strongest_words(
-        [
-            one("positive", ("Good", 1.0), ("day", -0.5)),
-            one("positive", ("good", 2.0), ("film", 2.5)),
-            one("negative", ("good", -3.0), ("bad", 1.0)),
-            Explanation(""),
-        ],
-        ["negative", "neutral", "positive"],
-        top=5,
-    )
+    corpus = Corpus(["negative", "neutral", "positive"])
+    for text in (
+        one("positive", ("Good", 1.0), ("day", -0.5)),
+        one("positive", ("good", 2.0), ("film", 2.5)),
+        one("negative", ("good", -3.0), ("bad", 1.0)),
+        Explanation(""),
+    ):
+        corpus.add(text)
+    found = corpus.strongest(5)
+    assert corpus.texts == {"negative": 1, "neutral": 0, "positive": 2}
     assert list(found) == ["negative", "positive"]
     assert [(word.word, word.texts, word.total, word.mean) for word in found["positive"]] == [
         ("good", 2, 3.0, 1.5),
@@ -137,6 +141,9 @@ def test_explain_gives_json_a_page_and_the_words_of_a_file(trained: Project, tmp
         ({"texts": ["a"], "corpus": Path("x.csv")}, "both texts and --corpus"),
         ({"texts": ["a"], "rows": 5}, "--rows"),
         ({"texts": ["a"], "html": Path("x.pdf")}, "not the name of a page"),
+        ({"texts": ["a"], "output": Path("x.jsonl")}, "--output apply to --corpus"),
+        ({"corpus": Path("x.csv"), "output": Path("x.csv")}, "not JSON Lines"),
+        ({"corpus": Path("x.csv"), "resume": True}, "--resume needs --output"),
         ({"texts": ["a"], "label": "happy"}, "does not answer with 'happy'"),
     ],
 )
@@ -181,3 +188,95 @@ def test_predict_explains_the_label_that_it_predicts(trained: Project) -> None:
     result = predict.run(predict.Request(["a good day"], config=trained.config(), explain=True))
     (one,) = result.explanations
     assert one.label == result.predictions[0].label
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, Callable[[], object]], bytes]:
+    """Run a command whole; returns what it wrote, and leaves behind what a kill after its second part would have."""
+
+    def run(target: Path, command: Callable[[], object]) -> bytes:
+        left = target.with_name("left")
+        write = Parts.write
+
+        def watched(parts: Parts, *arguments: Any) -> None:
+            write(parts, *arguments)
+            if parts.done == 2:
+                shutil.copytree(parts.folder, left)
+                (left / "00000002").write_bytes(b'{"half a')
+
+        monkeypatch.setattr(Parts, "write", watched)
+        command()
+        monkeypatch.setattr(Parts, "write", write)
+        whole = target.read_bytes()
+        target.unlink()
+        left.rename(target.with_name(f".{target.name}.parts"))
+        return whole
+
+    return run
+
+
+def test_explanations_of_a_corpus_that_were_killed_are_resumed_to_the_same_file(
+    trained: Project, tmp_path: Path, killed: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(explain, "_TOGETHER", 8)
+    target = tmp_path / "words.jsonl"
+    request = explain.Request(config=trained.config(), corpus=trained.folder / "texts.csv", rows=30, output=target)
+    results = []
+    whole = killed(target, lambda: results.append(explain.run(request)))
+    explained = count_calls(monkeypatch)
+    results.append(explain.run(dataclasses.replace(request, resume=True)))
+    assert "resuming after 16 texts" in capsys.readouterr().err
+    assert sum(explained) == 14
+    assert target.read_bytes() == whole
+    assert results[0].to_dict() == results[1].to_dict()
+    assert results[0].to_dict()["texts"] == len(whole.splitlines()) == 30
+    direct = explain.run(dataclasses.replace(request, output=None))
+    assert direct.texts == results[0].texts
+    assert {label: [word.word for word in words[:1]] for label, words in (direct.words or {}).items()} == {
+        label: [word.word for word in words[:1]] for label, words in (results[0].words or {}).items()
+    }
+
+
+def test_a_corpus_explained_otherwise_is_not_resumed(
+    trained: Project, tmp_path: Path, killed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explain, "_TOGETHER", 8)
+    target = tmp_path / "words.jsonl"
+    request = explain.Request(
+        config=trained.config(), corpus=trained.folder / "texts.csv", rows=20, output=target, method="attention"
+    )
+    killed(target, lambda: explain.run(request))
+    with pytest.raises(OutputError, match="the options changed"):
+        explain.run(dataclasses.replace(request, rows=21, resume=True))
+    explain.run(dataclasses.replace(request, rows=21))
+    assert len(target.read_bytes().splitlines()) == 21
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of texts of each call of Predictor.explain from now on."""
+    sizes: list[int] = []
+    real = Predictor.explain
+
+    def counted(predictor: Predictor, texts: Any, **options: Any) -> Any:
+        sizes.append(len(texts))
+        return real(predictor, texts, **options)
+
+    monkeypatch.setattr(Predictor, "explain", counted)
+    return sizes
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+def test_predictions_with_explanations_that_were_killed_are_resumed_to_the_same_file(
+    trained: Project, tmp_path: Path, killed: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(predict_rows, "_FIRST", 8)
+    monkeypatch.setattr(predict_rows, "_READ", 8)
+    source = tmp_path / "in.csv"
+    source.write_text("text\n" + "\n".join(f"a good day {at}" for at in range(30)), encoding="utf-8")
+    target = tmp_path / name
+    request = predict.Request(config=trained.config(), input_file=source, output_file=target, explain=True)
+    whole = killed(target, lambda: predict.run(request))
+    explained = count_calls(monkeypatch)
+    predict.run(dataclasses.replace(request, resume=True))
+    assert target.read_bytes() == whole
+    assert 0 < sum(explained) < 30

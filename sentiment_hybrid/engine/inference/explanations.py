@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Literal, get_args
@@ -103,6 +103,18 @@ class Explanation:
         if self.method == "attention":  # sums to 1, whatever the logit is
             figures |= {"baseline": None, "error": None}
         return {**facts, **figures, "unread": self.unread, "words": self.cells()}
+
+    @classmethod
+    def of_dict(cls, values: Mapping[str, Any]) -> Explanation:
+        """From what `to_dict` has written, with its rounding; raises KeyError and the like for something else."""
+        words, end = [], 0
+        for cell in values["words"]:
+            start = values["text"].index(cell["word"], end)
+            end = start + len(cell["word"])
+            words.append(Word(cell["word"], start, end, cell["weight"], cell["attention"]))
+        figures: dict[str, Any] = {name: values[name] or 0 for name in ("logit", "baseline", "error", "unread")}
+        facts: dict[str, Any] = {name: values[name] for name in ("text", "prediction", "label", "score", "method")}
+        return cls(**facts, words=tuple(words), **figures)
 
 
 class Explainer:

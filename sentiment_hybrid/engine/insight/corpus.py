@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sentiment_hybrid.engine.inference.explanations import Explanation
@@ -30,31 +30,39 @@ class CorpusWord:
         return self.total / self.texts
 
 
-def strongest_words(
-    explanations: Iterable[Explanation], labels: Sequence[str], *, top: int
-) -> dict[str, list[CorpusWord]]:
-    """Each label that was explained -> its words with the largest total weight, ``top`` at most, none below 0."""
-    found: dict[str, dict[str, CorpusWord]] = {label: {} for label in labels}
-    for one in explanations:
-        if one.label is not None:
-            _count(one, found[one.label])
-    return {
-        label: sorted((word for word in words.values() if word.total > 0.0), key=lambda word: -word.total)[:top]
-        for label, words in found.items()
-        if words
-    }
+class Corpus:
+    """Sums the words of explanations, one by one; ``texts`` counts those of each label that was explained.
 
+    Args:
+        labels: of the model, in its order.
+    """
 
-def _count(one: Explanation, words: dict[str, CorpusWord]) -> None:
-    seen = set()
-    for word in one.words:
-        key = word.text.casefold()
-        entry = words.setdefault(key, CorpusWord(key))
-        entry.texts += key not in seen
-        seen.add(key)
-        entry.total += word.weight
-        if word.weight > entry.largest:
-            entry.largest, entry.example = word.weight, _example(one.text, word.start, word.end)
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.texts = dict.fromkeys(labels, 0)
+        self._words: dict[str, dict[str, CorpusWord]] = {label: {} for label in labels}
+
+    def add(self, one: Explanation) -> None:
+        """Count the words of a text; one without a label has none."""
+        if one.label is None:
+            return
+        self.texts[one.label] += 1
+        words, seen = self._words[one.label], set()
+        for word in one.words:
+            key = word.text.casefold()
+            entry = words.setdefault(key, CorpusWord(key))
+            entry.texts += key not in seen
+            seen.add(key)
+            entry.total += word.weight
+            if word.weight > entry.largest:
+                entry.largest, entry.example = word.weight, _example(one.text, word.start, word.end)
+
+    def strongest(self, top: int) -> dict[str, list[CorpusWord]]:
+        """Each label that was explained -> its words with the largest total weight, ``top`` at most, none below 0."""
+        return {
+            label: sorted((word for word in words.values() if word.total > 0.0), key=lambda word: -word.total)[:top]
+            for label, words in self._words.items()
+            if words
+        }
 
 
 def _example(text: str, start: int, end: int) -> str:
