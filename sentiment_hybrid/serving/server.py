@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import ipaddress
 import logging
 import os
@@ -161,6 +162,7 @@ def _run(
     ready: Callable[[str, ServedModel], object],
 ) -> None:
     sys.setswitchinterval(_SWITCH)
+    gc.freeze()  # what libraries have made stays; a collection need not look at it
     failed = lambda error: log.event("failed", level=logging.ERROR, error=error)  # noqa: E731
     service = Service(model, settings, token=token, observer=Observer(failed=failed))
     watcher = _watcher(service, open_model)
@@ -213,6 +215,7 @@ def _watcher(service: Service, open_model: Callable[[Path], Predictor]) -> Watch
 
     def loaded(new: ServedModel) -> None:
         service.replace(new)
+        gc.collect()  # the one before, once its last request is answered
         service.metrics.reload("loaded")
         log.event("reloaded", model=new.id, directory=str(new.directory))
 
