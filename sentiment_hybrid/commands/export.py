@@ -18,14 +18,14 @@ from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine.batches import TokenizedTexts
 from sentiment_hybrid.engine.inference import onnx_export
 from sentiment_hybrid.engine.inference.model_card import Card, named, write_card
-from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo, checksums, load_model
+from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo, checksums, load_model, write_info
 from sentiment_hybrid.engine.inference.onnx_export import Check
 from sentiment_hybrid.engine.inference.onnx_runtime import PACKAGES, OnnxBackend, digests, is_export, require
 from sentiment_hybrid.engine.inference.predictor import model_directory, published
 from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.engine.training.runs import versions
 from sentiment_hybrid.errors import DatabaseError, ModelError, UsageError
-from sentiment_hybrid.files import atomic_dir, write_json, written
+from sentiment_hybrid.files import atomic_dir, written
 
 Quantize = Literal["int8"]
 
@@ -142,7 +142,7 @@ def _write(loaded: LoadedModel, aside: Path, *, quantize: Quantize | None) -> No
 def _describe(aside: Path, loaded: LoadedModel, facts: dict[str, Any]) -> ModelInfo:
     """Write model.json: that of the model, plus ``facts`` about the graph; returns the former."""
     info = replace(loaded.info, encoder_inside=True, files=checksums(aside, encoder=False))
-    write_json(aside / paths.MODEL_JSON, {**asdict(info), "onnx": facts})
+    write_info(aside, info, onnx=facts)
     return info
 
 

@@ -291,7 +291,7 @@ def damaged(path: Path) -> None:
 
 def undescribed(path: Path) -> None:
     document = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(document | {"onnx": {"kind": 3}}), encoding="utf-8")
+    path.write_text(json.dumps(document | {"onnx": {"kind": 3}, "checksum": None}), encoding="utf-8")
 
 
 @pytest.mark.parametrize(

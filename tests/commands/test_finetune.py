@@ -102,7 +102,7 @@ def test_the_temperature_is_that_of_the_new_validation_rows(trained, monkeypatch
     monkeypatch.setattr(metrics, "LEAST_ROWS", 10)
     config = trained.config("finetune.epochs=1")
     document = final(trained) / paths.MODEL_JSON
-    document.write_text(json.dumps({**json.loads(document.read_text()), "temperature": 8.5}))
+    document.write_text(json.dumps({**json.loads(document.read_text()), "temperature": 8.5, "checksum": None}))
     result = finetune.run(config, "linear", data_file=new_texts(trained, rows=200))
     info = read_info(result.model_dir)
     assert info.temperature != 8.5
@@ -115,7 +115,7 @@ def test_the_temperature_is_that_of_the_new_validation_rows(trained, monkeypatch
 
 def test_too_few_new_validation_errors_keep_the_temperature_of_the_parent(trained, capsys):
     document = final(trained) / paths.MODEL_JSON
-    document.write_text(json.dumps({**json.loads(document.read_text()), "temperature": 1.5}))
+    document.write_text(json.dumps({**json.loads(document.read_text()), "temperature": 1.5, "checksum": None}))
     result = finetune.run(trained.config("finetune.epochs=1"), "linear", data_file=new_texts(trained))
     assert read_info(result.model_dir).temperature == 1.5
     assert "calibration is skipped, and the temperature is 1.5" in capsys.readouterr().err
@@ -608,7 +608,7 @@ def test_a_model_moved_elsewhere_is_fine_tuned_from_there(trained, tmp_path):
 def test_values_and_column_are_those_of_the_models_training(trained, capsys):
     document = final(trained) / paths.MODEL_JSON
     remembered = {"label_coding": {"8": "negative", "9": "positive"}, "text_column": "text_clean"}
-    document.write_text(json.dumps(json.loads(document.read_text()) | remembered))
+    document.write_text(json.dumps(json.loads(document.read_text()) | remembered | {"checksum": None}))
     with new_texts(trained).open(encoding="utf-8", newline="") as source:
         rows = list(csv.DictReader(source))
     file = trained.folder / "numbers.csv"

@@ -407,7 +407,9 @@ def test_heads_of_other_sizes_or_labels_or_none_are_told(together: Any, pack: Pa
     shutil.move(together.folder / "away", pack / "linear")
     for head in HEADS:
         document = json.loads((pack / head / paths.MODEL_JSON).read_text())
-        (pack / head / paths.MODEL_JSON).write_text(json.dumps({**document, "labels": ["positive", "negative"]}))
+        (pack / head / paths.MODEL_JSON).write_text(
+            json.dumps({**document, "labels": ["positive", "negative"], "checksum": None})
+        )
     with pytest.raises(LabelError, match="has the labels positive, negative, but the data has negative, positive"):
         train.run_joint(going_on(together, pack))
 
@@ -417,7 +419,9 @@ def test_heads_that_learned_from_another_split_are_warned_of(
 ) -> None:
     for head in HEADS:
         document = json.loads((pack / head / paths.MODEL_JSON).read_text())
-        (pack / head / paths.MODEL_JSON).write_text(json.dumps({**document, "split_fingerprint": "another"}))
+        (pack / head / paths.MODEL_JSON).write_text(
+            json.dumps({**document, "split_fingerprint": "another", "checksum": None})
+        )
     train.run_joint(going_on(together, pack), test=False)
     assert "may have seen test rows" in " ".join(capsys.readouterr().err.split())
 

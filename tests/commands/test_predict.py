@@ -930,8 +930,9 @@ def test_nltk_data_of_the_classic_normaliser_are_looked_for_in_the_configured_ca
     monkeypatch.setattr(nltk.data, "path", [])
     normalizers._nltk_tools.cache_clear()
     place = Path(shutil.copytree(model_dir, tmp_path / "model"))
-    text = (place / paths.MODEL_JSON).read_text(encoding="utf-8")
-    (place / paths.MODEL_JSON).write_text(text.replace("tweet@1", "classic@1"), encoding="utf-8")
+    document = json.loads((place / paths.MODEL_JSON).read_text(encoding="utf-8"))
+    changes = {"normalizer": "classic@1", "checksum": None}
+    (place / paths.MODEL_JSON).write_text(json.dumps(document | changes), encoding="utf-8")
     options: dict[str, Any] = {"model_dir": place, "device": "cpu", "offline": True}
     with pytest.raises(DataError, match="nltk"):
         predict.run(predict.Request(["good films"], config=configured(), **options))

@@ -212,7 +212,7 @@ def test_a_database_of_fewer_or_more_labels_is_tested_among_those_in_common(make
     config = model.config(f"paths.data_db={make_project('other', labels=labels).config().paths.data_db}")
     document = model.folder / "models" / "linear_roberta_model_final" / "model.json"
     with open_store(config.paths.data_db) as store:
-        facts = json.loads(document.read_text()) | {"split_fingerprint": store.split_fingerprint}
+        facts = json.loads(document.read_text()) | {"split_fingerprint": store.split_fingerprint, "checksum": None}
         in_test = store.count("test")
     document.write_text(json.dumps(facts))
     result = test.evaluate(config, "linear")
@@ -233,7 +233,7 @@ def test_a_file_has_no_baseline_where_the_database_has_other_labels(of_three):
     data.run(merged, refresh=True)
     with open_store(merged.paths.data_db) as store:
         assert store.labels == ("negative", "positive")
-        facts = json.loads(document.read_text()) | {"split_fingerprint": store.split_fingerprint}
+        facts = json.loads(document.read_text()) | {"split_fingerprint": store.split_fingerprint, "checksum": None}
     document.write_text(json.dumps(facts))
     fresh = write_toy_csv(of_three.folder / "fresh.csv", 40, seed=9)
     assert test.evaluate(of_three.config(), "linear", data_file=fresh).baseline is None
@@ -375,6 +375,7 @@ def test_a_model_reads_the_column_that_it_was_trained_on_and_says_so(make_projec
 def test_a_model_of_an_older_version_that_remembers_nothing_still_works(trained):
     document = trained.folder / "models" / "linear_roberta_model_final" / "model.json"
     facts = json.loads(document.read_text())
+    del facts["checksum"]
     assert facts.pop("text_column") == "text"
     assert facts.pop("label_coding") == {"negative": "negative", "positive": "positive"}
     document.write_text(json.dumps(facts))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zlib
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,6 +38,8 @@ _LATER_FIELDS = {"parent", "trained_on_valid", "temperature", "encoder_family", 
 _LATER_FIELDS |= {"valid", "data", "name", "files", "valid_rows", "set_aside"}
 #: Files of a tokenizer or an encoder that decide what is computed; the weights have checksums of their own.
 _SMALL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+#: The entry of model.json that is the checksum of all others.
+_CHECKSUM = "checksum"
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 
 
@@ -145,8 +148,19 @@ def save_model(
             seen.save(aside / paths.SEEN_TEXTS)
         digest = sha256(aside / paths.MODEL_WEIGHTS)
         info = replace(info, encoder_inside=bundle, weights_sha256=digest, files=checksums(aside, encoder=bundle))
-        write_json(aside / paths.MODEL_JSON, asdict(info))
+        write_info(aside, info)
         write_card(aside, info, card or Card())
+
+
+def write_info(directory: Path, info: ModelInfo, **more: Any) -> None:
+    """Write model.json: the metadata, ``more`` about an export, and the checksum of both."""
+    document = {**asdict(info), **more}
+    write_json(directory / paths.MODEL_JSON, {**document, _CHECKSUM: _checksum(document)})
+
+
+def _checksum(document: dict[str, Any]) -> int:
+    values = {name: value for name, value in document.items() if name != _CHECKSUM}
+    return zlib.crc32(json.dumps(values, sort_keys=True).encode())
 
 
 def checksums(directory: Path, *, encoder: bool) -> dict[str, str]:
@@ -201,7 +215,13 @@ def read_info(directory: Path) -> ModelInfo:
     missing = {f.name for f in fields(ModelInfo)} - document.keys() - _LATER_FIELDS
     if missing:
         raise ModelError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}", hint="Train again.")
-    return _checked(document, path)
+    info = _checked(document, path)
+    if document.get(_CHECKSUM) not in (None, _checksum(document)):
+        raise ModelError(
+            f"{path} is damaged: its checksum is wrong",
+            hint=f"Restore the directory, or train again. If you changed the file yourself, remove its {_CHECKSUM}.",
+        )
+    return info
 
 
 def _checked(document: dict[str, Any], path: Path) -> ModelInfo:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.engine.inference.model_card import Card, write_card
-from sentiment_hybrid.engine.inference.model_directory import LoadedModel, checksums
+from sentiment_hybrid.engine.inference.model_directory import LoadedModel, checksums, write_info
 from sentiment_hybrid.errors import ModelError
-from sentiment_hybrid.files import save_tensors, sha256, write_json
+from sentiment_hybrid.files import save_tensors, sha256
 from sentiment_hybrid.models.encoder.hub import load_encoder_dir, save_encoder
 from sentiment_hybrid.models.encoder.module import encoder_fingerprint
 from sentiment_hybrid.models.encoder.roberta import WEIGHTS_FILE
@@ -49,7 +49,7 @@ def pack(models: Sequence[LoadedModel], directory: Path) -> None:
             weights_sha256=sha256(place / paths.MODEL_WEIGHTS),
             files=checksums(place, encoder=True),
         )
-        write_json(place / paths.MODEL_JSON, asdict(info))
+        write_info(place, info)
         write_card(place, info, Card(original=model.directory))
 
 

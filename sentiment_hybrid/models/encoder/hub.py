@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
@@ -442,6 +443,12 @@ def _check_directory(directory: Path) -> None:
 def _unavailable(name: str, revision: str | None, error: Exception, *, local_only: bool) -> EncoderError:
     """The error for an encoder that cannot be loaded, with hints."""
     reason = _first_line(error)
+    if find_spec("sentencepiece") is None and re.search("sentencepiece|tiktoken|protobuf", reason, re.IGNORECASE):
+        # transformers tries one package after the other, and names the last.
+        return EncoderError(
+            f"the tokenizer of {name} is a SentencePiece model, which needs one more package",
+            hint='In the checkout: pip install ".[sentencepiece]"',
+        )
     if Path(name).expanduser().is_dir():
         return EncoderError(f"the encoder in {name} cannot be loaded: {reason}", hint="Copy or save it again.")
     at = f" (revision {revision})" if revision else ""

@@ -72,7 +72,7 @@ def test_a_bundled_model_needs_no_other_file(make_session, tmp_path, small_confi
     save(session, tmp_path / "model")
     moved = shutil.move(tmp_path / "model", tmp_path / "elsewhere")
     info = json.loads((Path(moved) / paths.MODEL_JSON).read_text())
-    info["encoder_name"] = "/gone"
+    info |= {"encoder_name": "/gone", "checksum": None}
     (Path(moved) / paths.MODEL_JSON).write_text(json.dumps(info))
     assert load_model(Path(moved)).info.labels == ("negative", "positive")
 
@@ -170,7 +170,7 @@ def forget_checksums(directory: Path) -> None:
     """As a model of an earlier version, which noted none of its small files."""
     document = directory / paths.MODEL_JSON
     facts = json.loads(document.read_text())
-    del facts["files"]
+    del facts["files"], facts["checksum"]
     document.write_text(json.dumps(facts))
 
 
@@ -188,6 +188,20 @@ def test_one_flipped_bit_in_any_file_that_decides_an_answer_is_noticed(make_sess
             load_model(tmp_path / "model")
         file.write_bytes(whole)
     load_model(tmp_path / "model")
+
+
+def test_a_flipped_bit_in_model_json_changes_nothing_or_is_noticed(make_session, tmp_path):
+    save(make_session("lstm"), tmp_path / "model", bundle=False)
+    document, before = tmp_path / "model" / paths.MODEL_JSON, read_info(tmp_path / "model")
+    whole, noticed = document.read_bytes(), 0
+    for place in range(0, len(whole), 7):
+        document.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        try:
+            assert read_info(tmp_path / "model") == before
+        except ModelError as error:
+            assert error.hint
+            noticed += 1
+    assert noticed > 100
 
 
 def test_a_damaged_tokenizer_of_a_model_is_told(make_session, tmp_path):
@@ -237,7 +251,8 @@ def damage(directory: Path, kind: str) -> None:
         document.write_text(json.dumps({**json.loads(document.read_text()), "format_version": 99}))
     elif "=" in kind:
         name, _, value = kind.partition("=")
-        document.write_text(json.dumps({**json.loads(document.read_text()), name: json.loads(value)}))
+        changes = {name: json.loads(value), "checksum": None}
+        document.write_text(json.dumps(json.loads(document.read_text()) | changes))
     elif kind == "no encoder weights":
         (directory / paths.ENCODER_DIR / "model.safetensors").unlink()
     elif kind == "truncated encoder":
@@ -309,7 +324,7 @@ def test_a_model_published_before_lineage_and_temperature_were_kept_still_loads(
     save(session, tmp_path / "model")
     document = tmp_path / "model" / paths.MODEL_JSON
     facts = json.loads(document.read_text())
-    for name in ("parent", "temperature"):
+    for name in ("parent", "temperature", "checksum"):
         del facts[name]
     document.write_text(json.dumps(facts))
     loaded = load_model(tmp_path / "model")

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from sentiment_hybrid.config.schema import Encoder as EncoderConfig
 from sentiment_hybrid.config.schema import ScratchEncoder
 from sentiment_hybrid.errors import ConfigError, EncoderError, OutputError
+from sentiment_hybrid.models.encoder import hub
 from sentiment_hybrid.models.encoder.hub import build_scratch, load_encoder, load_encoder_dir, save_encoder
 from sentiment_hybrid.models.encoder.module import Encoder, check_max_length, encoder_fingerprint, freeze
 from sentiment_hybrid.models.tokenizer import train_tokenizer
@@ -276,6 +277,52 @@ def test_a_family_without_sdpa_loads_with_eager_attention_and_gives_the_states_o
         states = Encoder(loaded.model)(*padded)[:, : ids.shape[1]]
         expected = reference(input_ids=ids, attention_mask=mask).last_hidden_state
     assert torch.allclose(states, expected, atol=1e-5)
+
+
+@pytest.fixture
+def deberta_v3(tmp_path):
+    """As the hub has it: weights and a SentencePiece model, no tokenizer.json."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    from transformers import DebertaV2Config, DebertaV2Model
+
+    pieces = {"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3}
+    pieces |= {"pad_piece": "[PAD]", "bos_piece": "[CLS]", "eos_piece": "[SEP]", "unk_piece": "[UNK]"}
+    sentences = iter(["a good day", "a bad day, really", "not bad at all"] * 20)
+    with (tmp_path / "spm.model").open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=sentences, model_writer=file, vocab_size=20, minloglevel=2, **pieces
+        )
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false, "vocab_type": "spm"}')
+    config = DebertaV2Config(
+        vocab_size=64, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=32, type_vocab_size=0, relative_attention=True, position_buckets=8,
+        norm_rel_ebd="layer_norm", share_att_key=True, pos_att_type=["p2c", "c2p"], position_biased_input=False,
+    )  # fmt: skip
+    DebertaV2Model(config).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_deberta_v3_loads_with_its_sentencepiece_tokenizer(deberta_v3):
+    loaded = load_encoder(named(deberta_v3))
+    ids, mask = ids_of(loaded.tokenizer, "not a bad day")
+    assert "".join(loaded.tokenizer.convert_ids_to_tokens(ids[0].tolist())) == "[CLS]▁not▁a▁bad▁day[SEP]"
+    padded = torch.nn.functional.pad(ids, (0, 3)), torch.nn.functional.pad(mask, (0, 3))
+    with torch.no_grad():
+        states, more = Encoder(loaded.model)(ids, mask), Encoder(loaded.model)(*padded)
+    assert torch.allclose(states, more[:, : ids.shape[1]], atol=1e-5)
+
+
+def test_without_sentencepiece_one_sentence_says_what_to_install(deberta_v3, monkeypatch):
+    from transformers import AutoTokenizer
+
+    def fails(*_, **__):
+        raise ValueError("`tiktoken` is required to read a `tiktoken` file.")
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", fails)
+    monkeypatch.setattr(hub, "find_spec", lambda name: None)
+    with pytest.raises(EncoderError, match="is a SentencePiece model, which needs one more package") as caught:
+        load_encoder(named(deberta_v3))
+    assert '".[sentencepiece]"' in caught.value.hint
 
 
 def test_the_fingerprint_tells_how_deberta_attends_to_positions():
