@@ -4,12 +4,18 @@
     python benchmarks/serve.py soak FILE.csv [--seconds 3600] [--share 0.8] [--json]
     python benchmarks/serve.py kills FILE.csv [--kills 20] [--json]
 
-`load` sends single texts of the file with wrk (Debian: apt-get install wrk) over loopback. The plain server has the
-same encoder under transformers' own classification head; `senthy` serves a linear head on that encoder, or its export.
-`--encoder mini` is the shipped encoder; a directory may hold a configuration and a tokenizer only, and gets random
-weights then. `soak` sends a share of the rate that was measured first, in an open loop, and watches memory and file
-descriptors. `kills` ends the service at random moments, by SIGTERM and SIGKILL in turn, starts it again on the same
-port, and compares every answer with that of the Predictor.
+`load` sends single texts of the file with wrk (Debian: apt-get install wrk) over loopback, to both servers in turns, and
+prints medians of the turns; `cpu` is processor time per request. The plain server has the same encoder under the
+classification head of transformers; `senthy` serves a linear head on that encoder, or its export. `--encoder mini` is
+the shipped encoder; a directory may hold a configuration and a tokenizer only, and gets random weights then.
+
+`soak` sends a share of the rate that was measured first, in an open loop, and watches memory and file descriptors.
+
+`kills` ends the service at random moments, by SIGTERM and SIGKILL in turn, starts it again on the same port, and
+compares every answer with that of the Predictor.
+
+The service against its own schema: schemathesis run http://127.0.0.1:8000/openapi.json --checks all
+--exclude-checks positive_data_acceptance (which labels a model has is no part of the schema).
 """
 
 from __future__ import annotations
@@ -24,6 +30,7 @@ import json
 import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -86,6 +93,7 @@ def main() -> int:
     parser.add_argument("file", type=Path, help="csv with a column text")
     parser.add_argument("--clients", default="1,8,64")
     parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--encoder", default="mini")
     parser.add_argument("--onnx", type=Path, help="an export to serve instead")
     parser.add_argument("--share", type=float, default=0.8)
@@ -184,20 +192,33 @@ def load(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "FastAPI + pipeline": [sys.executable, str(script), str(plain), "8312"],
     }
     rows = []
-    for name, command in servers.items():
-        port = int(command[-1])
-        with served(command, port) as pid:
-            wrk(folder, port, 8, 3.0)  # warm
-            for clients in map(int, options.clients.split(",")):
-                before = processor_seconds(pid)
-                row = {"server": name, "clients": clients, **wrk(folder, port, clients, options.seconds)}
-                rows.append({**row, "cpu": 1000 * (processor_seconds(pid) - before) / row["requests"]})
+    with contextlib.ExitStack() as stack:
+        running = {name: stack.enter_context(served(command, int(command[-1]))) for name, command in servers.items()}
+        ports = {name: int(command[-1]) for name, command in servers.items()}
+        for name in servers:
+            wrk(folder, ports[name], 8, 3.0)  # warm
+        for clients in map(int, options.clients.split(",")):
+            turns: dict[str, list[dict[str, Any]]] = {name: [] for name in servers}
+            for name in [*servers] * options.turns:
+                turns[name].append(_turn(folder, ports[name], running[name], clients, options.seconds))
+            rows += [{"server": name, "clients": clients, **_medians(found)} for name, found in turns.items()]
     lines = [
         f"{row['server']:<20} {row['clients']:>3} clients {row['rate']:>8.1f} requests/s   p50 {row['p50']:>8.1f} ms   "
         f"p95 {row['p95']:>8.1f} ms   p99 {row['p99']:>8.1f} ms   cpu {row['cpu']:>6.1f} ms   errors {row['errors']}"
         for row in rows
     ]
     return {"encoder": options.encoder, "rows": rows, "lines": lines}
+
+
+def _turn(folder: Path, port: int, pid: int, clients: int, seconds: float) -> dict[str, Any]:
+    before = processor_seconds(pid)
+    found = wrk(folder, port, clients, seconds)
+    return {**found, "cpu": 1000 * (processor_seconds(pid) - before) / max(1, found["requests"])}
+
+
+def _medians(turns: list[dict[str, Any]]) -> dict[str, Any]:
+    medians = {name: statistics.median(turn[name] for turn in turns) for name in ("rate", "p50", "p95", "p99", "cpu")}
+    return {**medians, "errors": sum(turn["errors"] for turn in turns), "turns": turns}
 
 
 def processor_seconds(pid: int) -> float:
