@@ -4,10 +4,10 @@
     python benchmarks/serve.py soak FILE.csv [--seconds 3600] [--share 0.8] [--json]
     python benchmarks/serve.py kills FILE.csv [--kills 20] [--json]
 
-`load` sends single texts of the file with wrk (Debian: apt-get install wrk) over loopback, to both servers in turns, and
-prints medians of the turns; `cpu` is processor time per request. The plain server has the same encoder under the
-classification head of transformers; `senthy` serves a linear head on that encoder, or its export. `--encoder mini` is
-the shipped encoder; a directory may hold a configuration and a tokenizer only, and gets random weights then.
+`load` sends single texts of the file with wrk (Debian: apt-get install wrk) over loopback, to both servers in turns;
+medians of the turns are printed, and `cpu` is processor time per request. The plain server has the same encoder under
+the classification head of transformers; `senthy` serves a linear head on that encoder, or its export. `--encoder mini`
+is the shipped encoder; a directory may hold a configuration and a tokenizer only, and gets random weights then.
 
 `soak` sends a share of the rate that was measured first, in an open loop, and watches memory and file descriptors.
 
