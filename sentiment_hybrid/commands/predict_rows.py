@@ -17,7 +17,7 @@ from sentiment_hybrid import __version__, console
 from sentiment_hybrid.console import note, progress
 from sentiment_hybrid.data.columns import find_text, text_note
 from sentiment_hybrid.data.parts import open_parts
-from sentiment_hybrid.data.review import ReviewRows
+from sentiment_hybrid.data.review import TASKS, ReviewRows
 from sentiment_hybrid.data.sources import Batch, Limit, LiveStream, Source, kind_of, open_source, open_stream, texts_of
 from sentiment_hybrid.data.writers import Quoting, kind_of_output, open_writer, without_formula, without_formulas
 from sentiment_hybrid.engine.inference.answers import UNSURE
@@ -241,7 +241,8 @@ def label_rows(
         bar.update(completed=counts["rows"])
     if request.review is not None:
         written = review.write(request.review, safe_csv=request.safe_csv)
-        note(f"{request.review}: {count(written, 'row')} for people; fill in the column label")
+        then = "import them into Label Studio" if request.review.suffix.lower() == TASKS else "fill in the column label"
+        note(f"{request.review}: {count(written, 'row')} for people; {then}")
     return counts["rows"], counts["skipped"]
 
 

@@ -26,7 +26,10 @@ _NO_LICENSE = (
 
 @dataclass(frozen=True)
 class Tested:
-    """Figures of one test: the texts, and the scores of model and baseline (`evaluation.metrics.Scores`)."""
+    """Figures of one test: the texts, and the scores of model and baseline (`evaluation.metrics.Scores`).
+
+    The model, or mini, was trained on ``known`` of the texts.
+    """
 
     __test__ = False  # not a test class for pytest
 
@@ -34,11 +37,13 @@ class Tested:
     split: str
     scores: Any
     baseline: Any = None
+    known: int = 0
 
     @property
     def name(self) -> str:
         """What was tested; the same rows have the same name."""
-        return f"{plain(self.data)}, {self.split} ({self.scores.rows:,} texts)"
+        known = f", {self.known:,} of them trained on" if self.known else ""
+        return f"{plain(self.data)}, {self.split} ({self.scores.rows:,} texts{known})"
 
 
 def plain(text: object) -> str:
@@ -156,13 +161,17 @@ def _result(test: Tested) -> dict[str, Any]:
     figures = [(kind, title, getattr(test.scores, field).value) for field, title, kind in _METRICS]
     return {
         "task": {"type": "text-classification", "name": "Text Classification"},
-        "dataset": {"type": test.data, "name": test.data, "split": test.split, "args": {"rows": test.scores.rows}},
+        "dataset": {"type": test.data, "name": test.data, "split": test.split, "args": _args(test)},
         "metrics": [
             {"type": kind, "name": title, "value": round(float(value), 4)}
             for kind, title, value in figures
             if not math.isnan(value)
         ],
     }
+
+
+def _args(test: Tested) -> dict[str, int]:
+    return {"rows": test.scores.rows, **({"trained_on": test.known} if test.known else {})}
 
 
 def _block(body: str, name: str) -> str:

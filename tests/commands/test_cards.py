@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -66,6 +67,11 @@ def test_a_test_adds_its_figures_with_intervals_to_every_copy_of_the_model(train
     test.run(config, "linear", data_file=file)
     assert "other.csv, file" in card_in(directory)
     assert ", test (" in card_in(directory), "tests of other rows stay"
+    test.run(config, "linear", data_file=trained.folder / "texts.csv")
+    assert re.search(r"texts\.csv, file \(\d+ texts, \d+ of them trained on\)", card_in(directory))
+    before = card_in(directory)
+    test.run(config, "linear", split="train")
+    assert card_in(directory) == before, "figures on training rows are no figures of the model"
 
 
 def test_the_license_is_named_by_the_user_and_asked_for_otherwise(trained: Project) -> None:
@@ -104,7 +110,7 @@ def test_a_fine_tuned_model_has_a_card_with_both_of_its_tests(project: Project) 
     text = card_in(result.model_dir)
     assert f"Fine-tuned on {result.train_rows} training texts of new.csv" in text
     assert "new.csv, new test (" in text
-    assert "toy.csv, old test (" in text or ", old test (" in text
+    assert "texts.csv, old test (" in text
     assert len({one.dataset_split for one in ModelCard(text).data.eval_results}) == 2
 
 

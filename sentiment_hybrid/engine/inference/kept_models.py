@@ -54,7 +54,7 @@ def public_path(models_dir: Path, info: ModelInfo) -> Path:
     return place(models_dir, info.head)
 
 
-def is_published(config: Config, info: ModelInfo) -> bool:
+def has_published_copy(config: Config, info: ModelInfo) -> bool:
     """Whether the published model of this head and kind is a copy of this one."""
     published = _info(public_path(config.paths.models_dir, info))
     return published is not None and (published.run_id, published.weights_sha256) == (info.run_id, info.weights_sha256)
@@ -64,7 +64,7 @@ def copies(config: Config, directory: Path, info: ModelInfo) -> list[Path]:
     """The directories of this model: the given one, its own folder, and the published copy."""
     own = own_folder(config, info)
     places = [directory, *([own] if own.is_dir() else [])]
-    if is_published(config, info):
+    if has_published_copy(config, info):
         places.append(public_path(config.paths.models_dir, info))
     return list({place.resolve(): place for place in places}.values())
 

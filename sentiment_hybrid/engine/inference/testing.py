@@ -29,7 +29,7 @@ from sentiment_hybrid.engine.evaluation.metrics import Comparison, Scores
 from sentiment_hybrid.engine.evaluation.seen import SeenTexts
 from sentiment_hybrid.engine.evaluation.triage import Calibration, binomial, risk_coverage
 from sentiment_hybrid.engine.inference.answers import among
-from sentiment_hybrid.engine.inference.kept_models import copies, is_published, model_id
+from sentiment_hybrid.engine.inference.kept_models import copies, has_published_copy, model_id
 from sentiment_hybrid.engine.inference.model_card import add_figures
 from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo, load_model, read_info
 from sentiment_hybrid.engine.inference.predictor import model_directory
@@ -148,8 +148,14 @@ def evaluate(
     described: dict[str, Any] = {"split": split, "data": store.source, "seen_by_mini": seen, "slices": slices}
     described |= {"before_corrections": before, "calibration": calibration}
     result = _measure(config, loaded, examples, predicted, baseline, tested, **described)
-    add_to_card(config, loaded, [Tested(described["data"], split, result.scores, result.baseline)])
+    if split == "test":  # figures on rows that the model knows tell nothing
+        add_to_card(config, loaded, [_tested(result, described["data"], split)])
     return result
+
+
+def _tested(result: TestResult, data: str, split: str) -> Tested:
+    known = max((result.overlap or {}).get("rows", 0), result.entry["seen_by_mini"] or 0)
+    return Tested(data, split, result.scores, result.baseline, known=known)
 
 
 def add_to_card(config: Config, loaded: LoadedModel, tests: Sequence[Tested]) -> None:
@@ -293,7 +299,7 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, runtime
         config, loaded, examples, predicted, baseline, tested, split=name, data=name, seen_by_mini=seen_by_mini,
         overlap=overlap, slices=slices,
     )  # fmt: skip
-    add_to_card(config, loaded, [Tested(data_file.name, "file", result.scores, result.baseline)])
+    add_to_card(config, loaded, [_tested(result, data_file.name, "file")])
     return result
 
 
@@ -672,7 +678,7 @@ def write_files(
     curve = risk_coverage(probabilities.max(1), probabilities.argmax(1) == examples.labels)
     title = titled(f"{info.display_name}: risk and coverage", **of)
     plots.risk_coverage(files["risk_coverage"], *curve.thinned(_CURVE_POINTS), title=title)
-    if not name.startswith(_FILE) and is_published(config, info):
+    if not name.startswith(_FILE) and has_published_copy(config, info):
         for kind, public in paths.public_test_files(folder, info.head, name).items():
             place = public.with_suffix(files[kind].suffix)
             with written(place), atomic_file(place) as aside:
