@@ -213,7 +213,7 @@ def show(result: DataResult) -> None:
         if count
     ]
     if result.corrections is not None:
-        _show_corrections(result.corrections)
+        _show_corrections(result.corrections, left_out=report["dropped"].get("dropped by a correction", 0))
     if dropped:
         console.table(f"Dropped from {report['rows_read']:,} rows", ["reason", "rows", "share"], dropped)
     # The warnings of a new build were printed while it ran.
@@ -221,9 +221,13 @@ def show(result: DataResult) -> None:
         console.warn(warning)
 
 
-def _show_corrections(corrections: Mapping[str, Any]) -> None:
+def _show_corrections(corrections: Mapping[str, Any], *, left_out: int) -> None:
+    """The decisions by kind; ``left_out`` counts dropped rows with their copies."""
     changed, dropped, kept = (corrections[name] for name in ("changed", "dropped", "kept"))
-    console.say(f"corrections: {count(changed, 'label')} changed, {count(dropped, 'row')} dropped, {kept:,} kept")
+    copies = f" ({left_out:,} with their copies)" if left_out > dropped else ""
+    console.say(
+        f"corrections: {count(changed, 'label')} changed, {count(dropped, 'row')} dropped{copies}, {kept:,} kept"
+    )
 
 
 def _range_row(name: str, counts: Mapping[str, int], labels: Sequence[str]) -> list[str]:

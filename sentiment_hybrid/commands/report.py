@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +28,7 @@ from sentiment_hybrid.engine.inference.testing import TestResult
 from sentiment_hybrid.engine.training.runs import Run, flat
 from sentiment_hybrid.errors import DatabaseError, DataError, ModelError, SenthyError, UsageError, count
 from sentiment_hybrid.heads import HEADS
+from sentiment_hybrid.redaction import redact
 from sentiment_hybrid.reporting import paper
 from sentiment_hybrid.reporting.page.content import (
     Check,
@@ -42,6 +44,7 @@ from sentiment_hybrid.reporting.page.content import (
 )
 from sentiment_hybrid.reporting.page.render import write_page
 from sentiment_hybrid.reporting.predictions import PredictedRow, Predictions, read_predictions, stream_predictions
+from sentiment_hybrid.reporting.results import read_results
 from sentiment_hybrid.runtime import Runtime
 from sentiment_hybrid.tables import mean_and_std
 from sentiment_hybrid.tuning import study
@@ -365,16 +368,35 @@ def _text_of(path: Path) -> str:
 
 
 def _searches(config: Config, notes: list[str]) -> list[Search]:
-    found = []
-    for head in HEADS:
-        path = paths.study_db(config.paths.results_dir, head)
-        if not path.is_file():
-            continue
+    """Those in the results folder, in the storage of the configuration, and in storages that the results name."""
+    found: dict[str, Search] = {}
+    for shown, (url, default, chosen) in _storages(config).items():
         try:
-            found += [_search(name, *facts) for name, facts in study.studies_in(path).items()]
+            for name, facts in study.studies_in(url, default=default, chosen=chosen).items():
+                found.setdefault(name, _search(name, *facts))
         except SenthyError as error:
-            notes.append(f"the search in {path} cannot be read: {error.message}")
+            notes.append(f"the search in {shown} cannot be read: {error.message}")
+    return list(found.values())
+
+
+def _storages(config: Config) -> dict[str, tuple[str | None, Path, Callable[[str, str], bool]]]:
+    """Storage without its password -> URL or None, the file that None means, and which studies are wanted."""
+    found: dict[str, tuple[str | None, Path, Callable[[str, str], bool]]] = {}
+    files = {head: paths.study_db(config.paths.results_dir, head) for head in HEADS}
+    for head, file in files.items():
+        found[str(file)] = (None, file, lambda name, model: True)
+        if (url := config.model(head).hpo.storage) is not None:
+            found[f"{redact(url)} ({head})"] = (url, file, partial(study.is_of_project, config=config, head=head))
+    known = {redact(url) for url, *_ in found.values() if url} | {f"sqlite:///{file}" for file in files.values()}
+    for entry in read_results(paths.results_json(config.paths.results_dir)):
+        shown, name = entry.get("storage"), entry.get("study")
+        if isinstance(shown, str) and shown not in known:
+            found[f"{shown} ({name})"] = (shown, Path(), partial(_is_called, name))
     return found
+
+
+def _is_called(wanted: object, name: str, model: str) -> bool:
+    return name == wanted
 
 
 def _search(name: str, trials: Sequence[study.TrialFacts], importances: Mapping[str, float]) -> Search:

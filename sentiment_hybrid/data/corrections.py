@@ -115,6 +115,7 @@ class Applied:
 
     corrections: Corrections
     parts: Sequence[int | None]
+    #: Decisions of each kind; copies of corrected rows are not counted.
     kept: int = 0
     changed: int = 0
     dropped: int = 0
@@ -199,11 +200,13 @@ class Applied:
         if copies:
             self._check_copies(rows, find)
         twins = _Twins(rows) if copies else None
+        labels_before = rows.labels.copy()
         for met in self._met:
             code = _code(met.decision.correction, find)
             assert met.place is not None
             assert code is not None
-            before = int(rows.labels[met.place])
+            # A row may have been corrected as the copy of another one.
+            before = int(labels_before[met.place])
             if code in (_KEPT, before):
                 self.kept += 1
                 continue
@@ -211,11 +214,12 @@ class Applied:
             self._change(rows, met, places, code=code, before=before)
 
     def _change(self, rows: Rows, met: _Met, places: list[int], *, code: int, before: int) -> None:
+        new = [at for at in places if rows.labels[at] != code]
         rows.labels[places] = code
         if code == _DROPPED:
             self.dropped += 1
-            self.left_out += len(places)
-            self._gone.append((met, before))
+            self.left_out += len(new)
+            self._gone += [(met, before)] if new else []
         else:
             self.changed += 1
             self._labels |= dict.fromkeys(places, before)

@@ -10,7 +10,7 @@ import tempfile
 import time
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -392,22 +392,38 @@ def trials_in_copy(url: str | None, config: Config, model: str, data_facts: Mapp
         return sum(trial.state in {"complete", "pruned"} for trial in ended_trials(study))
 
 
-def studies_in(path: Path) -> dict[str, tuple[list[TrialFacts], dict[str, float]]]:
-    """Ended trials and importances of each study in an SQLite file that another process may be using.
+def studies_in(
+    url: str | None, *, default: Path, chosen: Callable[[str, str], bool] = lambda name, model: True
+) -> dict[str, tuple[list[TrialFacts], dict[str, float]]]:
+    """Ended trials and importances of studies that other processes may be using; none where there is no SQLite file.
+
+    Args:
+        url: an Optuna storage URL; None means the SQLite file ``default``.
+        default: that file.
+        chosen: name of a study, and its model (empty if unknown) -> whether it is wanted.
 
     Raises:
-        StudyError: it is no Optuna storage, or damaged.
+        StudyError: it is no Optuna storage, damaged, or out of reach.
     """
-    with _copied(path) as storage:
-        studies = {
-            name: optuna.load_study(study_name=name, storage=storage.optuna)
-            for name in optuna.get_all_study_names(storage.optuna)
-        }
+    place = _parsed(url, default)
+    path = Path(str(place.database))
+    if _is_sqlite(place) and not path.is_file():
+        return {}
+    with _copied(path) if _is_sqlite(place) else open_storage(url, default=default) as storage:
+        summaries = optuna.get_all_study_summaries(storage.optuna, include_best_trial=False)
+        names = [one.study_name for one in summaries if chosen(one.study_name, str(one.user_attrs.get("model", "")))]
+        studies = {name: optuna.load_study(study_name=name, storage=storage.optuna) for name in names}
         trials = {name: ended_trials(study) for name, study in studies.items()}
         return {
             name: (trials[name], (importances(study) or {}) if best_of(trials[name]) else {})
             for name, study in studies.items()
         }
+
+
+def is_of_project(name: str, model: str, config: Config, head: str) -> bool:
+    """Whether a study is of a head in this project: on a server, there may be those of others."""
+    own = config.model(head).hpo.study_name
+    return model == head and (name == own if own else name.startswith(_prefix(config.project.name, head)))
 
 
 @contextmanager
@@ -424,7 +440,11 @@ def _copied(path: Path) -> Iterator[Storage]:
 
 
 def _name(project: str, wanted: Identity) -> str:
-    return f"{re.sub(r'[^A-Za-z0-9_-]+', '-', project)[:40]}-{wanted.model}-{wanted.fingerprint[:12]}"
+    return f"{_prefix(project, wanted.model)}{wanted.fingerprint[:12]}"
+
+
+def _prefix(project: str, model: str) -> str:
+    return f"{re.sub(r'[^A-Za-z0-9_-]+', '-', project)[:40]}-{model}-"
 
 
 def _check_same(found: Any, wanted: Identity, storage: Storage) -> None:

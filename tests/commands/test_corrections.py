@@ -140,6 +140,26 @@ def test_copies_of_a_corrected_text_are_corrected_too(tmp_path: Path) -> None:
         assert found == left
 
 
+def test_each_decision_about_copies_is_counted_and_each_row_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_toy_csv(tmp_path / "texts.csv", 60)
+    with source.open("a", encoding="utf-8") as file:
+        file.write("an odd text about it all,negative\n" * 3)
+    config = load_config(None, [f"data.source={source}", f"paths.data_db={tmp_path / 'd.db'}"])
+    lines = [(row, "an odd text about it all", "negative") for row in (61, 62)]
+    for correction, counts in (("positive", (2, 0, 0)), ("drop", (0, 2, 0)), ("negative", (0, 0, 2))):
+        path = decide(tmp_path / f"{correction}.csv", [(*line, correction) for line in lines])
+        result = data.run(config.model_copy(update={"data": config.data.model_copy(update={"corrections": path})}))
+        found = result.corrections
+        assert found is not None
+        assert (found["changed"], found["dropped"], found["kept"]) == counts
+        if correction == "drop":
+            assert result.report["dropped"]["dropped by a correction"] == 3
+            data.show(result)
+            assert "2 rows dropped (3 with their copies)" in capsys.readouterr().out
+
+
 def test_two_decisions_about_a_row_are_refused_whatever_their_split(bare: Project, tmp_path: Path) -> None:
     ((row, text, label, _),) = lines_of(bare, ["drop"])
     path = decide(tmp_path / "c.csv", [(row, text, label, "positive")])

@@ -15,8 +15,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from sentiment_hybrid import paths
+from sentiment_hybrid.commands import report
 from sentiment_hybrid.config.load import to_yaml
 from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.reporting.results import append_result
 from sentiment_hybrid.tuning import study as studies
 
 PROCESSES = 4
@@ -138,3 +141,32 @@ def test_a_server_holds_the_studies_of_several_searches(server: str, tmp_path: P
         second, told = studies.open_study(storage, studies.identity(config, "lstm", {"data": "b"}), config)
         assert first.study_name != second.study_name
         assert "the data changed" in told
+
+
+def test_a_report_shows_the_searches_of_its_project_on_a_server_and_those_that_its_results_name(
+    server: str, tmp_path: Path
+) -> None:
+    def project(name: str, storage: str | None = server) -> Config:
+        hpo = {"hpo": {"storage": storage}}
+        return Config.model_validate(
+            {"project": {"name": name}, "paths": {"results_dir": tmp_path / name}, "linear": hpo}
+        )
+
+    names = {}
+    for name in ("mine", "other"):
+        with studies.open_storage(server, default=tmp_path / "unused.db") as storage:
+            study, _ = studies.open_study(storage, studies.identity(project(name), "linear", {}), project(name))
+            study.add_trial(optuna.trial.create_trial(value=0.75))
+            names[name] = study.study_name
+            shown = storage.shown
+    notes: list[str] = []
+    (found,) = report._searches(project("mine"), notes)
+    assert (found.name, found.trials) == (names["mine"], [(0, 0.75)])
+    # A storage that was given to the command alone.
+    assert report._searches(project("mine", None), notes) == []
+    append_result(paths.results_json(tmp_path / "mine"), {"storage": shown, "study": names["mine"]})
+    (again,) = report._searches(project("mine", None), notes)
+    assert (again, notes) == (found, [])
+    gone = "postgresql://senthy:secret@127.0.0.1:1/none"
+    assert [one.name for one in report._searches(project("mine", gone), notes)] == [names["mine"]]
+    assert len(notes) == 1 and "cannot be read" in notes[0] and "secret" not in notes[0]
