@@ -226,5 +226,11 @@ def test_no_files_import_one_another_in_a_circle() -> None:
     assert house.inner_imports(files)[1] <= 60
 
 
+def test_the_service_loads_only_what_its_image_without_torch_has() -> None:
+    loaded = loaded_after("import sentiment_hybrid.serving.server, sentiment_hybrid.commands.serve")
+    installed = {"fastapi", "uvicorn", "prometheus_client", "numpy", "ftfy", "tokenizers", "onnxruntime"}
+    assert not loaded & (set(HEAVY) - installed)
+
+
 def test_naming_the_formats_loads_no_library_of_theirs() -> None:
     assert not loaded_after("import sentiment_hybrid.data.sources") & {"pyarrow", "pandas"}

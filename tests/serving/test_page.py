@@ -118,6 +118,20 @@ def test_a_csv_is_labelled_and_downloaded_with_its_own_columns(page: Any, tmp_pa
     assert page.get_log("browser") == []
 
 
+def test_a_file_can_be_dropped_and_removed_again(page: Any) -> None:
+    page.execute_script("""
+        const given = new DataTransfer();
+        given.items.add(new File(["fine\\n\\nawful\\n"], "lines.txt"));
+        document.dispatchEvent(new DragEvent("drop", {dataTransfer: given, cancelable: true}));
+    """)
+    until(page, lambda: "lines.txt: 2 rows" in text(page, "chosen-name"))
+    find(page, "go").click()
+    until(page, lambda: text(page, "status") == "2 texts labelled")
+    assert [row[:2] for row in cells(page)] == [["fine", "positive"], ["awful", "negative"]]
+    find(page, "forget").click()
+    assert find(page, "texts").is_enabled()
+
+
 def test_answers_below_a_certainty_are_unsure(page: Any) -> None:
     find(page, "below").send_keys("100")
     find(page, "texts").send_keys("fine")
