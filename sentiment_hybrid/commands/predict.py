@@ -297,11 +297,6 @@ def open_predictor(request: Request) -> tuple[Predictor, Path, float | None]:
         ModelError, EncoderError: the model or its encoder cannot be loaded.
         TrainingError: the device is unavailable, or does not support the precision.
     """
-    predictor, directory = _predictor(request)
-    return predictor, directory, _threshold(request, predictor, directory)
-
-
-def _predictor(request: Request) -> tuple[Predictor, Path]:
     from sentiment_hybrid.engine.inference.opening import find_model, open_model
 
     config, head = request.config, request.head
@@ -311,7 +306,7 @@ def _predictor(request: Request) -> tuple[Predictor, Path]:
         directory, config, runtime, head=head, backend=request.backend, precision=request.precision,
         labels=request.labels,
     )  # fmt: skip
-    return predictor, directory
+    return predictor, directory, _threshold(request, predictor, directory)
 
 
 def _threshold(request: Request, predictor: Predictor, directory: Path) -> float | None:

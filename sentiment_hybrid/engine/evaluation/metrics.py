@@ -124,7 +124,7 @@ class Comparison:
     """Two models on the same rows: differences are a - b; only_a counts rows that only a predicted correctly.
 
     P-values and intervals are corrected (Holm 1979) for ``pairs`` comparisons, those of one table. No interval
-    contradicts its p-value: 0 lies inside it where there is no measurable difference, and otherwise at its end at most.
+    contradicts its p-value: it contains 0 if there is no measurable difference, and otherwise 0 is at most its end.
     """
 
     rows: int
@@ -256,7 +256,7 @@ def compare(
     """Compare two models on the same rows: all three (N,) class indices.
 
     Differences (a - b) with percentile intervals of the paired bootstrap, made compatible with the tests: an interval
-    holds 0 unless its test excludes it. The p-value of accuracy is that of the exact McNemar test, the two-sided
+    contains 0 unless its test excludes it. The p-value of accuracy is that of the exact McNemar test, the two-sided
     binomial test on the rows that only one of them predicted correctly (1.0 without any). That of macro-F1 is from
     ``resamples`` random swaps of the two models' predictions in each row (Noreen 1989).
     Raises ValueError for mismatched shapes.
@@ -271,7 +271,9 @@ def compare(
     right_a, right_b = first == truth, second == truth
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     cells, level = _Cells.of(truth, first, second), _Level(confidence, resamples, seed)
-    accuracy, macro_f1 = _paired_intervals(cells, level)
+    point = cells.differences(cells.counts[None].astype(np.float64))[:, 0]
+    resampled = np.concatenate([cells.differences(drawn) for drawn in level.draws(cells.counts, stream=1)], axis=1)
+    accuracy, macro_f1 = (level.interval(float(point[i]), resampled[i]) for i in range(2))
     mcnemar = float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
     swaps = _p_value_of_swaps(cells, macro_f1.value, level)
     return Comparison(
@@ -523,13 +525,6 @@ class _Cells:
         """Differences of accuracy and macro-F1, (2, r), for counts (r, K)."""
         a, b = (_figures(_cell_margins(drawn, self.truth, of, self.classes)) for of in (self.first, self.second))
         return np.stack([a[name] - b[name] for name in ("accuracy", "macro_f1")])
-
-
-def _paired_intervals(cells: _Cells, level: _Level) -> tuple[Interval, Interval]:
-    point = cells.differences(cells.counts[None].astype(np.float64))[:, 0]
-    resampled = np.concatenate([cells.differences(drawn) for drawn in level.draws(cells.counts, stream=1)], axis=1)
-    accuracy, macro_f1 = (level.interval(float(point[i]), resampled[i]) for i in range(2))
-    return accuracy, macro_f1
 
 
 def _p_value_of_swaps(cells: _Cells, value: float, level: _Level) -> float:

@@ -165,7 +165,7 @@ def add_to_card(config: Config, loaded: LoadedModel, tests: Sequence[Tested]) ->
 
 
 def _calibrate(config: Config, loaded: LoadedModel, device: str) -> Calibration | None:
-    """Count right and wrong answers on validation rows, and keep that beside the model, for `senthy predict`.
+    """Count right and wrong answers on validation rows, and store them with the model, for `senthy predict`.
 
     These are rows without a part in the model, where there are enough. None if there are not, and it was trained on
     the others, or if the database has other labels or too few rows.
@@ -432,7 +432,7 @@ def _before_corrections(loaded: LoadedModel, store: Store, stored: Examples, tes
     """The test rows as they were; None if none was corrected, or the model has other labels."""
     if stored.split != "test" or store.corrections is None:
         return None
-    # Of a sample, nobody knows which rows that were dropped would be in it.
+    # It is unknown which dropped rows would be in a sample.
     dropped = store.dropped_from_test() if len(stored) == store.count("test") else None
     labels = store.original_labels(stored)
     if dropped is None and np.array_equal(labels, stored.labels):

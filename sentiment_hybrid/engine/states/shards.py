@@ -1,6 +1,6 @@
 """The files of the state store: shards of ragged float16 states, complete or absent, verified before use.
 
-``states/<encoder>-<layer>-<precision>/shard-*/``. A process that writes holds the lock of a part of the store; names of
+``states/<encoder>-<layer>-<precision>/shard-*/``. A process that writes has locked a part of the store; the names of
 folders that are being written or removed begin with a dot. Imports no torch, because `senthy cache` uses it too.
 """
 
@@ -134,9 +134,9 @@ class Shard:
 def new_shard(
     folder: Path, identity: Identity, *, keys: np.ndarray, lengths: np.ndarray, part: int
 ) -> Iterator[Callable[[np.ndarray], None]]:
-    """Write a shard aside, and put it in place at the end of the block; the caller holds the lock of ``part``.
+    """Write a shard under a temporary name, and rename it at the end of the block; the caller has locked ``part``.
 
-    The value takes the states, (tokens, H) float16, window by window.
+    The value is a function that appends states, (tokens, H) float16, window by window.
 
     Args:
         folder: the store's.
@@ -154,10 +154,7 @@ def new_shard(
         # Not a memory map: on a full disk that ends the process with a bus error instead of an exception.
         with (aside / _STATES).open("wb") as file:
 
-            def append(states: np.ndarray) -> None:
-                write(states.tobytes())
-
-            def write(content: bytes) -> None:
+            def append(content: Any) -> None:  # an array or bytes
                 nonlocal crc
                 crc = zlib.crc32(content, crc)
                 file.write(content)
@@ -165,7 +162,7 @@ def new_shard(
             header = io.BytesIO()
             shape = (tokens, identity.hidden_size)
             np.lib.format.write_array_header_1_0(header, {"descr": "<f2", "fortran_order": False, "shape": shape})
-            write(header.getvalue())
+            append(header.getvalue())
             yield append
         np.save(aside / _KEYS, keys)
         np.save(aside / _STARTS, np.concatenate(([0], np.cumsum(lengths))).astype(np.int64))
@@ -202,14 +199,14 @@ def remove(folder: Path) -> None:
 
 
 def remove_leftovers(store: Path, part: int) -> None:
-    """Remove what killed processes left half-written or half-removed; the caller holds the part's lock."""
+    """Remove partially written and partially removed shards of killed processes; the caller has locked the part."""
     for folder in store.glob(f".{part:02d}-*.partial"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def locked(store: Path, parts: Sequence[int] = range(PARTS), *, wait: bool = True) -> Iterator[None]:
-    """Hold the locks of parts of a store. Without ``wait``, raises filelock.Timeout if one is taken."""
+    """Lock parts of a store. Without ``wait``, raises filelock.Timeout if another process has locked one."""
     with ExitStack() as locks:
         for part in sorted(parts):  # in a fixed order, against deadlocks
             locks.enter_context(FileLock(store / f".lock-{part:02d}").acquire(blocking=wait))
@@ -249,7 +246,7 @@ def _facts(folder: Path, identity: Identity | None) -> dict[str, Any]:
     if not all(isinstance(count, int) for count in counts):
         raise UnusableError(f"{paths.SHARD_JSON} is damaged")
     if identity is not None and found != identity:
-        raise UnusableError(f"it holds other states ({found.folder_name}, {found.hidden_size} wide)")
+        raise UnusableError(f"it contains other states ({found.folder_name}, size {found.hidden_size})")
     return facts
 
 

@@ -29,11 +29,11 @@ class TrainerState:
         return {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
 
 
+@dataclass(frozen=True)
 class RunCheckpoints:
     """Checkpoints of one run: each is a new directory; one small file names the `best` and the `last`."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    folder: Path
 
     def pointers(self) -> dict[str, str]:
         """Name (`best`, `last`) -> directory name; empty before the first save."""
@@ -63,7 +63,9 @@ class RunCheckpoints:
             if is_best:
                 pointers["best"] = name
             replace_json(self.folder / paths.CHECKPOINT_POINTERS, pointers)
-        self._prune(pointers)
+        for folder in self.folder.iterdir():
+            if folder.is_dir() and folder.name not in pointers.values():
+                shutil.rmtree(folder, ignore_errors=True)
 
     def load(self, which: str) -> TrainerState:
         """The `best` or `last` state. Raises ModelError if it is missing or damaged."""
@@ -84,11 +86,6 @@ class RunCheckpoints:
     def remove(self) -> None:
         """Remove all of them, after the run has been published."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _prune(self, pointers: dict[str, str]) -> None:
-        for folder in self.folder.iterdir():
-            if folder.is_dir() and folder.name not in pointers.values():
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_present(run: Path) -> None:

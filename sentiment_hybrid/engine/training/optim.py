@@ -12,8 +12,6 @@ from sentiment_hybrid.models.encoder.module import depths
 
 #: Device types for which torch has a fused AdamW.
 _FUSED_ON = frozenset({"cpu", "cuda", "mps"})
-#: Prefix of the encoder's parameters in a classifier.
-_ENCODER = "encoder.model."
 
 
 def build_optimizer(
@@ -27,7 +25,10 @@ def build_optimizer(
     Raises:
         EncoderError: ``layer_decay`` is given, and the layers of the encoder cannot be separated.
     """
-    depth = _encoder_depths(classifier, layer_decay)
+    encoder = cast(Classifier, classifier).encoder
+    depth: dict[str, int] = {}
+    if layer_decay is not None and encoder is not None and not encoder.frozen:
+        depth = {f"encoder.model.{name}": above for name, above in depths(encoder.model).items()}
     decay = 1.0 if layer_decay is None else layer_decay
     # By (encoder layers above it, whether weight decay applies); -1 is the head.
     groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
@@ -51,10 +52,3 @@ def build_optimizer(
             for parameter in parameters
         ),
     )
-
-
-def _encoder_depths(classifier: torch.nn.Module, layer_decay: float | None) -> dict[str, int]:
-    encoder = cast(Classifier, classifier).encoder
-    if layer_decay is None or encoder is None or encoder.frozen:
-        return {}
-    return {f"{_ENCODER}{name}": depth for name, depth in depths(encoder.model).items()}
