@@ -23,7 +23,7 @@ from sentiment_hybrid.engine.inference import testing
 from sentiment_hybrid.engine.inference.kept_models import own_folder, publishing
 from sentiment_hybrid.engine.inference.model_card import add_figures, card_of
 from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo, load_model, read_info, save_model
-from sentiment_hybrid.engine.inference.session import EncodedDataset, Session
+from sentiment_hybrid.engine.inference.session import Session
 from sentiment_hybrid.engine.training.events import selection_score
 from sentiment_hybrid.engine.training.prepare import check_rows, compute_for, encode, new_trainer, read_at_most
 from sentiment_hybrid.engine.training.publish import draw_curves
@@ -350,12 +350,12 @@ def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Ru
     compute = compute_for(run, device=task.runtime.device, precision=settings.precision)
     run.settle(compute.describe(), encoder=task.loaded.encoder.fingerprint)
     run.note(parent=_lineage(task, rows), data={"source": task.data.source, "fingerprint": store.fingerprint})
-    tests = _tests(task, store)
+    tests, missing = _tests(task, store)
     testing.warn_if_seen_by_mini(task.loaded, tests[_NEW])
     before = {} if task.renewed else {name: _probabilities(task, task.loaded, name, one) for name, one in tests.items()}
     session = _session(task, compute)
     train, valid = (encode(session, examples) for examples in rows)
-    valid_before = None if task.renewed else _figures(session, valid)
+    valid_before = None if task.renewed else metrics.quick(valid.labels, session.predict(valid))
     trainer = new_trainer(
         session,
         train,
@@ -371,8 +371,8 @@ def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Ru
     temperature_before = 1.0 if task.renewed else task.info.temperature
     temperature = temperature_of(session, session.single, trainer, otherwise=temperature_before)
     own = _publish(task, session, store, run, rows, temperature=temperature)
-    result = _result(task, run, own, tests, before, valid_before=valid_before, train_rows=len(rows[0]))
-    return replace(result, resumed=resumed)
+    facts = {"train_rows": len(rows[0]), "old_test_missing": missing, "resumed": resumed}
+    return _result(task, run, own, tests, before, valid_before=valid_before, **facts)
 
 
 def _session(task: _Task, compute: Compute) -> Session:
@@ -396,11 +396,6 @@ def _session(task: _Task, compute: Compute) -> Session:
         max_length=info.max_length,
         max_windows=info.max_windows,
     )
-
-
-def _figures(session: Session, dataset: EncodedDataset) -> dict[str, float]:
-    """Current accuracy, macro-F1 and loss."""
-    return metrics.quick(dataset.labels, session.predict(dataset))
 
 
 def _lineage(task: _Task, rows: tuple[Examples, Examples]) -> dict[str, Any]:
@@ -462,26 +457,17 @@ def _publish(
 _NEW, _OLD = "new test", "old test"
 
 
-def _tests(task: _Task, store: Store) -> dict[str, Examples]:
-    """The rows to test on: the new test split, and the old one if it is available and has the same labels."""
+def _tests(task: _Task, store: Store) -> tuple[dict[str, Examples], str]:
+    """The rows to test on: the new test split, and the old one, or the reason why it is missing."""
     wanted = task.config.test.sample_size
     tests = {_NEW: read_at_most(store, "test", wanted, with_raw=True)}
-    if not _why_no_old_test(task):
-        with open_store(task.config.paths.data_db) as old:
-            rows = read_at_most(old, "test", wanted, with_raw=True)
-            tests[_OLD] = testing.own_texts(task.loaded, old, rows)
-    return tests
-
-
-def _why_no_old_test(task: _Task) -> str:
-    if task.old.missing:
-        return task.old.missing
-    if task.renewed:
-        return f"its labels were {', '.join(task.info.labels)}"
+    if task.old.missing or task.renewed:
+        return tests, task.old.missing or f"its labels were {', '.join(task.info.labels)}"
     with open_store(task.config.paths.data_db) as old:
         if old.labels != task.info.labels:
-            return f"{old.path} has other labels than the model: {', '.join(old.labels)}"
-    return ""
+            return tests, f"{old.path} has other labels than the model: {', '.join(old.labels)}"
+        tests[_OLD] = testing.own_texts(task.loaded, old, read_at_most(old, "test", wanted, with_raw=True))
+    return tests, ""
 
 
 def _probabilities(task: _Task, model: LoadedModel, name: str, examples: Examples) -> np.ndarray:
@@ -497,7 +483,7 @@ def _result(
     before: dict[str, np.ndarray],
     *,
     valid_before: dict[str, float] | None,
-    train_rows: int,
+    **facts: Any,
 ) -> FinetuneResult:
     """Test the published model on the same rows, and draw the figures."""
     config, info, metric = task.config, task.info, task.settings.metric
@@ -509,7 +495,7 @@ def _result(
     tested = [Tested(sources[name], name, one.after) for name, one in measured.items()]
     add_figures(config, [own, task.target], published.info, tested)
     name = f"{info.display_name}, fine-tuned"
-    draw_curves(config, run, name, data=task.data.source, train_rows=train_rows, encoder=info.encoder_name)
+    draw_curves(config, run, name, data=task.data.source, train_rows=facts["train_rows"], encoder=info.encoder_name)
     files = testing.write_files(
         config, published, tests[_NEW], after[_NEW], None, measured[_NEW].after, name="finetune",
         data=task.data.source, labels=published.info.labels,
@@ -529,15 +515,13 @@ def _result(
         if valid_before is None
         else selection_score(valid, metric) > selection_score(valid_before, metric),
         metric=metric,
-        train_rows=train_rows,
         left_out={reason: count for reason, count in task.data.report["dropped"].items() if count},
         new_test=measured[_NEW],
         old_test=measured.get(_OLD),
-        old_test_missing=_why_no_old_test(task),
         seconds=0.0,
-        resumed=False,
         files=files,
         entry={},
+        **facts,
     )
 
 
