@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sentiment_hybrid.engine.batches import TokenizedTexts, pack, plan_epoch
+from sentiment_hybrid.engine.batches import TokenizedTexts, make_batches, plan_epoch
 from sentiment_hybrid.engine.states import shards
 from sentiment_hybrid.engine.states.store import StoredStates, _locate, window_keys
 
@@ -51,7 +51,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, object]:
     plan = plan_epoch(lengths, rows_per_step=BATCH, token_budget=10**9, seed=0, epoch=1)
     orders = {
         "training": [batch for _, batches in plan for batch in batches],
-        "testing": pack(lengths, np.arange(options.rows), BATCH * int(lengths.mean())),
+        "testing": make_batches(lengths, np.arange(options.rows), BATCH * int(lengths.mean())),
     }
     facts: dict[str, object] = {"checksums_gb_per_s": round(shards.size_of(folder) / 1e9 / seconds, 2)}
     for name, batches in orders.items():
@@ -82,9 +82,9 @@ def store(
     folder: Path, tokenized: TokenizedTexts, options: argparse.Namespace, random: np.random.Generator
 ) -> tuple[StoredStates, list[np.ndarray], float]:
     """Shards of states, opened; and the seconds that their checksums take."""
-    identity = shards.Identity("0" * 64, None, "bf16", options.hidden)
+    identity = shards.StoreIdentity("0" * 64, None, "bf16", options.hidden)
     keys, lengths = window_keys(tokenized), tokenized.window_lengths
-    by_length = np.concatenate(pack(lengths, np.arange(len(lengths)), 10_000))
+    by_length = np.concatenate(make_batches(lengths, np.arange(len(lengths)), 10_000))
     for part in np.array_split(by_length, options.shards):
         with shards.new_shard(folder, identity, keys=keys[part], lengths=lengths[part], part=0) as append:
             for block in np.array_split(part, 20):

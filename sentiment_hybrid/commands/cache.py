@@ -196,7 +196,7 @@ def _store(path: Path, *, verify: bool, progress: Callable[[int], object]) -> En
         except (shards.UnusableError, OSError) as error:
             problems.append(f"{folder}: {error}")
         else:
-            facts |= {name: shard.facts[name] for name in shards.Identity.__dataclass_fields__}
+            facts |= {name: shard.facts[name] for name in shards.StoreIdentity.__dataclass_fields__}
             facts["windows"] += shard.facts["windows"]
             facts["tokens"] += shard.facts["tokens"]
             facts["shards"] += 1

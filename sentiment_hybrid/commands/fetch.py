@@ -19,7 +19,7 @@ _ENCODER_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt"
 
 
 @dataclass(frozen=True)
-class Part:
+class Requirement:
     """One requirement of offline use: its location, or the ``problem`` if it is missing."""
 
     what: str
@@ -32,10 +32,10 @@ class Part:
 class FetchResult:
     """Everything that was requested, in order."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[Requirement, ...]
 
     @property
-    def missing(self) -> tuple[Part, ...]:
+    def missing(self) -> tuple[Requirement, ...]:
         """The missing parts; ``problem`` says why."""
         return tuple(part for part in self.parts if part.problem)
 
@@ -54,7 +54,7 @@ def run(config: Config, *, what: Sequence[str] = (), offline: bool = False) -> F
     unknown = [kind for kind in what if kind not in KINDS]
     if unknown:
         raise UsageError(f"--what {unknown[0]}: unknown", hint=f"Choose from: {', '.join(KINDS)}.")
-    steps: dict[str, Callable[[], Part]] = {
+    steps: dict[str, Callable[[], Requirement]] = {
         "encoder": lambda: _encoder(config, offline=offline),
         "data": lambda: _data(config, offline=offline),
         "nltk": lambda: _nltk(config, offline=offline, asked="nltk" in what),
@@ -62,29 +62,29 @@ def run(config: Config, *, what: Sequence[str] = (), offline: bool = False) -> F
     return FetchResult(tuple(_attempt(kind, steps[kind]) for kind in KINDS if kind in what or not what))
 
 
-def _attempt(kind: str, step: Callable[[], Part]) -> Part:
+def _attempt(kind: str, step: Callable[[], Requirement]) -> Requirement:
     note(f"{kind} ...")
     try:
         return step()
     except SenthyError as error:
-        return Part(kind, "missing", problem=" ".join(part for part in (error.message + ".", error.hint) if part))
+        return Requirement(kind, "missing", problem=f"{error.message}. {error.hint}".strip())
 
 
-def _encoder(config: Config, *, offline: bool) -> Part:
+def _encoder(config: Config, *, offline: bool) -> Requirement:
     name, revision = config.encoder.name, config.encoder.revision
     if name == "scratch":
-        return Part("encoder", "not needed", "built from the data")
+        return Requirement("encoder", "not needed", "built from the data")
     if name == paths.MINI:
-        return Part("encoder", "available", "ships in the package")
+        return Requirement("encoder", "available", "ships in the package")
     if Path(name).expanduser().is_dir():
-        return Part("encoder", "available", str(Path(name).expanduser()))
+        return Requirement("encoder", "available", str(Path(name).expanduser()))
     folder = _snapshot(name, revision, offline=offline)
     if not any(folder.glob("*.safetensors")):
         raise EncoderError(
             f"{name} has no safetensors weights at {folder}",
             hint="senthy never loads pickle files. Choose another encoder or revision.",
         )
-    return Part("encoder", "available", str(folder))
+    return Requirement("encoder", "available", str(folder))
 
 
 def _snapshot(name: str, revision: str | None, *, offline: bool) -> Path:
@@ -110,21 +110,21 @@ def _snapshot(name: str, revision: str | None, *, offline: bool) -> Path:
         ) from error
 
 
-def _data(config: Config, *, offline: bool) -> Part:
+def _data(config: Config, *, offline: bool) -> Requirement:
     data = config.data
     specs = [data.train_source, data.valid_source, data.test_source] if data.train_source else [data.source]
     names = [open_source(spec, data, offline=offline).name for spec in specs if spec is not None]
-    return Part("data", "available", ", ".join(names))
+    return Requirement("data", "available", ", ".join(names))
 
 
-def _nltk(config: Config, *, offline: bool, asked: bool) -> Part:
+def _nltk(config: Config, *, offline: bool, asked: bool) -> Requirement:
     from sentiment_hybrid.data.normalizers import get_normalizer, prepare_nltk
 
     if get_normalizer(config.data.normalizer).preparation is None and not asked:
-        return Part("nltk", "not needed", f"by the normaliser {config.data.normalizer}")
+        return Requirement("nltk", "not needed", f"by the normaliser {config.data.normalizer}")
     cache = config.paths.cache
     prepare_nltk(cache, offline)
-    return Part("nltk", "available", f"NLTK_DATA or {paths.nltk_dir(cache)}")
+    return Requirement("nltk", "available", f"NLTK_DATA or {paths.nltk_dir(cache)}")
 
 
 def show(result: FetchResult) -> None:

@@ -113,7 +113,7 @@ def plan_epoch(
         steps += [bucket[at : at + rows_per_step] for at in range(0, len(bucket), rows_per_step)]
     for place in np.random.default_rng([seed, epoch, 1]).permutation(len(steps)):
         rows = steps[place]
-        yield rows, pack(lengths, rows[rank::world], token_budget)
+        yield rows, make_batches(lengths, rows[rank::world], token_budget)
 
 
 def steps_per_epoch(rows: int, rows_per_step: int) -> int:
@@ -121,7 +121,7 @@ def steps_per_epoch(rows: int, rows_per_step: int) -> int:
     return -(-rows // rows_per_step)
 
 
-def pack(lengths: np.ndarray, rows: np.ndarray, token_budget: int) -> list[np.ndarray]:
+def make_batches(lengths: np.ndarray, rows: np.ndarray, token_budget: int) -> list[np.ndarray]:
     """Divide rows into batches whose padded size is within the budget; a batch of one long row may exceed it."""
     if len(rows) == 0:
         return []

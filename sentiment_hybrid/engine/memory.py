@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sentiment_hybrid import distributed
-from sentiment_hybrid.engine.batches import MicroBatch, pack
+from sentiment_hybrid.engine.batches import MicroBatch, make_batches
 from sentiment_hybrid.errors import TrainingError
 
 T = TypeVar("T")
@@ -120,7 +120,7 @@ def in_batches(
     while waiting:
         rows = waiting.pop()
         if budget < token_budget and len(rows) > 1 and padded_size(lengths, rows) > budget:
-            waiting.extend(reversed(pack(lengths, rows, budget)))
+            waiting.extend(reversed(make_batches(lengths, rows, budget)))
             continue
         try:
             made = work(rows)
@@ -158,7 +158,7 @@ class TokenBudget:
         if all(len(part.rows) == 1 or padded_size(self.lengths, part.rows) <= self.tokens for part in own):
             return own
         rows = np.concatenate([part.rows for part in own])
-        return [make(part) for part in pack(self.lengths, rows, self.tokens)]
+        return [make(part) for part in make_batches(self.lengths, rows, self.tokens)]
 
     def fits(self, rows: np.ndarray, rehearse: Callable[[], bool], *, first: bool) -> bool:
         """Whether each of several processes has memory for its share of these rows.
@@ -171,7 +171,7 @@ class TokenBudget:
         largest = max(
             padded_size(self.lengths, part)
             for number in range(self.processes)
-            for part in pack(self.lengths, rows[number :: self.processes], self.tokens)
+            for part in make_batches(self.lengths, rows[number :: self.processes], self.tokens)
         )
         if largest <= self._proven:
             return True

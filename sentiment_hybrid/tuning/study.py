@@ -282,7 +282,7 @@ def quiet() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Identity:
+class StudyIdentity:
     """Everything that affects a trial's value except its parameters; equal identities share a study."""
 
     model: str
@@ -294,7 +294,7 @@ class Identity:
         return digest_of([self.model, self.facts])
 
 
-def identity(config: Config, model: str, data_facts: Mapping[str, Any]) -> Identity:
+def identity(config: Config, model: str, data_facts: Mapping[str, Any]) -> StudyIdentity:
     """The identity of a search; the number of trials, workers, sampler and pruner may change.
 
     Args:
@@ -318,10 +318,10 @@ def identity(config: Config, model: str, data_facts: Mapping[str, Any]) -> Ident
             mode="json", include={"trainable_layers", "max_length", "max_windows"}, exclude=tuned
         ),
     }
-    return Identity(model, facts)
+    return StudyIdentity(model, facts)
 
 
-def open_study(storage: Storage, wanted: Identity, config: Config) -> tuple[optuna.Study, str]:
+def open_study(storage: Storage, wanted: StudyIdentity, config: Config) -> tuple[optuna.Study, str]:
     """The study with this identity, created if necessary, and a note for the user, or an empty string.
 
     The note says that it replaces another study, or that its sampler has changed.
@@ -439,7 +439,7 @@ def _copied(path: Path) -> Iterator[Storage]:
             yield storage
 
 
-def _name(project: str, wanted: Identity) -> str:
+def _name(project: str, wanted: StudyIdentity) -> str:
     return f"{_prefix(project, wanted.model)}{wanted.fingerprint[:12]}"
 
 
@@ -447,7 +447,7 @@ def _prefix(project: str, model: str) -> str:
     return f"{re.sub(r'[^A-Za-z0-9_-]+', '-', project)[:40]}-{model}-"
 
 
-def _check_same(found: Any, wanted: Identity, storage: Storage) -> None:
+def _check_same(found: Any, wanted: StudyIdentity, storage: Storage) -> None:
     attributes = found.user_attrs
     if attributes.get("fingerprint") == wanted.fingerprint or (not attributes and not found.n_trials):
         return
@@ -458,7 +458,7 @@ def _check_same(found: Any, wanted: Identity, storage: Storage) -> None:
     )
 
 
-def _replacement_note(name: str, wanted: Identity, others: Sequence[Any]) -> str:
+def _replacement_note(name: str, wanted: StudyIdentity, others: Sequence[Any]) -> str:
     """The note if a storage has studies of this model, but not this one."""
     older = [one for one in others if one.user_attrs.get("model") == wanted.model]
     if not older:
@@ -482,7 +482,7 @@ _WORDS = {
 }
 
 
-def _difference(attributes: Mapping[str, Any], wanted: Identity) -> str:
+def _difference(attributes: Mapping[str, Any], wanted: StudyIdentity) -> str:
     if attributes.get("model") not in {None, wanted.model}:
         return f"it searches {attributes['model']}, not {wanted.model}"
     before = attributes.get("facts")

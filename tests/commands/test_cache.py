@@ -25,12 +25,12 @@ from sentiment_hybrid.runtime import Runtime
 
 from .conftest import Project
 
-ENCODER = shards.Identity("e" * 64, None, "fp32", 4)
-PARTLY = shards.Identity("e" * 64, 1, "bf16", 4)
+ENCODER = shards.StoreIdentity("e" * 64, None, "fp32", 4)
+PARTLY = shards.StoreIdentity("e" * 64, 1, "bf16", 4)
 DAY = 86_400
 
 
-def stored(identity: shards.Identity, *, windows: int = 3, seed: int = 0) -> Path:
+def stored(identity: shards.StoreIdentity, *, windows: int = 3, seed: int = 0) -> Path:
     """A store with one shard of real files."""
     store = paths.states_dir(paths.cache_dir(None)) / identity.folder_name
     random = np.random.default_rng(seed)

@@ -509,7 +509,7 @@ def stop_after(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = itertools.count()
     compute = Predictor.compute
 
-    def stopped(self: Predictor, prepared: engine.Prepared, **options: Any) -> Any:
+    def stopped(self: Predictor, prepared: engine.PreparedTexts, **options: Any) -> Any:
         if next(calls) == groups:
             raise KeyboardInterrupt
         return compute(self, prepared, **options)
@@ -568,7 +568,7 @@ def test_reading_keeps_a_bounded_lead_over_the_model_and_the_writer(
         read[0] += 1
         return joined(batches)
 
-    def computing(self: Predictor, prepared: engine.Prepared, **options: Any) -> Any:
+    def computing(self: Predictor, prepared: engine.PreparedTexts, **options: Any) -> Any:
         labelled[0] += 1
         leads.append(read[0] - labelled[0])
         assert labelled[0] - written[0] == 1
@@ -597,7 +597,7 @@ def test_a_text_that_comes_again_in_a_chunk_is_computed_once(
     computed: list[int] = []
     compute = Predictor.compute
 
-    def counted(self: Predictor, prepared: engine.Prepared, **options: Any) -> Any:
+    def counted(self: Predictor, prepared: engine.PreparedTexts, **options: Any) -> Any:
         computed.append(len(prepared.tokenized))
         return compute(self, prepared, **options)
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiment_hybrid.engine import tokenization
-from sentiment_hybrid.engine.batches import TokenizedTexts, collate, pack, plan_epoch, steps_per_epoch
+from sentiment_hybrid.engine.batches import TokenizedTexts, collate, make_batches, plan_epoch, steps_per_epoch
 from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.models.classifier import count_tokens
 
@@ -114,7 +114,7 @@ def test_epochs_are_shuffled_anew_and_the_same_epoch_is_reproducible():
 
 @given(lengths_strategy, st.integers(10, 500))
 def test_packed_batches_stay_under_the_budget_unless_one_row_alone_exceeds_it(lengths, budget):
-    batches = pack(lengths, np.arange(len(lengths)), budget)
+    batches = make_batches(lengths, np.arange(len(lengths)), budget)
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * lengths[batch].max() <= budget

@@ -122,7 +122,7 @@ def searching(tmp_path: Path) -> Callable[..., Any]:
             if not alone
             else studies.open_storage(None, default=tmp_path / file) as storage
         ):
-            study, _ = studies.open_study(storage, studies.Identity("lstm", {}), config)
+            study, _ = studies.open_study(storage, studies.StudyIdentity("lstm", {}), config)
             runner = InProcessRunner(Functions(epochs))  # type: ignore[arg-type]
             with closing(runner):
                 run = Search(

@@ -24,7 +24,7 @@ def make_config(**hpo: Any) -> Config:
     return Config.model_validate({"lstm": {"hpo": hpo}})
 
 
-def identity(config: Config, **facts: Any) -> studies.Identity:
+def identity(config: Config, **facts: Any) -> studies.StudyIdentity:
     return studies.identity(config, "lstm", {**FACTS, **facts})
 
 

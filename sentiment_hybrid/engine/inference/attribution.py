@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sentiment_hybrid.engine.batches import TokenizedTexts, collate, pack
+from sentiment_hybrid.engine.batches import TokenizedTexts, collate, make_batches
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.memory import in_batches
 from sentiment_hybrid.models.classifier import Classifier
@@ -214,7 +214,7 @@ class _Way:
     def _in_batches(
         self, rows: np.ndarray, lengths: np.ndarray, work: Callable[[np.ndarray], T]
     ) -> Iterator[tuple[np.ndarray, T]]:
-        batches = pack(lengths, rows, _TOKEN_BUDGET)
+        batches = make_batches(lengths, rows, _TOKEN_BUDGET)
         return in_batches(batches, lengths, work, token_budget=_TOKEN_BUDGET, device=self.compute.device)
 
     def _gradients(self, rows: np.ndarray, places: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, list[float]]:

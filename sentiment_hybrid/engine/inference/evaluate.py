@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from sentiment_hybrid.engine.batches import TokenizedTexts, collate, pack
+from sentiment_hybrid.engine.batches import TokenizedTexts, collate, make_batches
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.memory import in_batches
 
@@ -25,16 +25,16 @@ def predict_probabilities(
     token_budget: int,
     states: StoredStates | None = None,
     progress: Callable[[int], object] = lambda rows: None,
-    share: tuple[int, int] = (0, 1),
+    process: tuple[int, int] = (0, 1),
     take: Callable[[HeadOutput], torch.Tensor] | None = None,
 ) -> np.ndarray:
     """Softmax probabilities (N, C) float32; computed in order of length, returned in input order.
 
     ``take`` selects another result of a batch's output, (B, K).
 
-    The classifier runs in eval mode; its mode is restored. ``share`` is (rank, number of processes): a process computes
-    its part of the batches, and the rows of the others are 0. Batches do not depend on the number of processes; with
-    more processes than batches, some return an empty (0, 0). A batch that runs out of memory is split.
+    The classifier runs in eval mode; its mode is restored. ``process`` is (rank, number of processes): each computes a
+    part of the batches, and the rows of the others are 0. Batches do not depend on the number of processes; with more
+    processes than batches, some return an empty (0, 0). A batch that runs out of memory is split.
 
     Raises:
         TrainingError: there is not enough memory for a single text.
@@ -42,7 +42,7 @@ def predict_probabilities(
     was_training = classifier.training
     classifier.eval()
     lengths = tokenized.lengths
-    batches = pack(lengths, np.arange(len(lengths)), token_budget)[share[0] :: share[1]]
+    batches = make_batches(lengths, np.arange(len(lengths)), token_budget)[process[0] :: process[1]]
 
     def probabilities_of(batch_rows: np.ndarray) -> np.ndarray:
         batch = collate(tokenized, batch_rows, states)

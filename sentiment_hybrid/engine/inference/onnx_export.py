@@ -18,7 +18,7 @@ import torch
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.engine import device as devices
-from sentiment_hybrid.engine.batches import TokenizedTexts, collate, pack
+from sentiment_hybrid.engine.batches import TokenizedTexts, collate, make_batches
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.onnx_runtime import softmax
 from sentiment_hybrid.errors import ModelError, SenthyError
@@ -189,7 +189,7 @@ def _logits(
     classifier: Classifier, tokenized: TokenizedTexts, token_budget: int, progress: Callable[[int], object]
 ) -> np.ndarray:
     parts: list[np.ndarray] = []
-    batches = pack(tokenized.lengths, np.arange(len(tokenized)), token_budget)
+    batches = make_batches(tokenized.lengths, np.arange(len(tokenized)), token_budget)
     with torch.inference_mode():
         for rows in batches:
             batch = collate(tokenized, rows)

@@ -13,7 +13,7 @@ import numpy as np
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.borrowed import Borrowed
-from sentiment_hybrid.engine.batches import TokenizedTexts, pack, padded_ids
+from sentiment_hybrid.engine.batches import TokenizedTexts, make_batches, padded_ids
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo, check_files, read_info
 from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.errors import ModelError
@@ -96,7 +96,7 @@ class OnnxBackend:
         logits = np.zeros((len(tokenized), len(self.info.labels)), dtype=np.float32)
         if self._session.get_providers()[0] == "CPUExecutionProvider":
             token_budget = min(token_budget, _TOKENS)
-        for rows in pack(tokenized.lengths, np.arange(len(tokenized)), token_budget):
+        for rows in make_batches(tokenized.lengths, np.arange(len(tokenized)), token_budget):
             logits[rows] = self._run(graph_inputs(tokenized, rows))
             progress(len(rows))
         return logits

@@ -67,7 +67,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedTexts:
     """Tokenised texts: the places of non-empty ones, and the tokens of the M distinct texts among them."""
 
     size: int
@@ -277,7 +277,7 @@ class Predictor:
         with self._compute.borrowed():
             return explainer.explain(cleaned, labels, method=method, progress=progress)
 
-    def prepare(self, texts: Sequence[object], *, first: int = 0) -> Prepared:
+    def prepare(self, texts: Sequence[object], *, first: int = 0) -> PreparedTexts:
         """Clean and tokenise, each distinct text once; may run in another thread, ahead of `compute`.
 
         ``first`` is the number of preceding texts, for errors. Raises DataError as `predict`.
@@ -292,9 +292,9 @@ class Predictor:
             list(distinct), self._tokenizer, max_length=self.info.max_length, max_windows=self.info.max_windows
         )
         shortened = np.array([short[at] is not read[at] for at in rows], dtype=bool)
-        return Prepared(len(texts), rows, places, shortened, tokenized)
+        return PreparedTexts(len(texts), rows, places, shortened, tokenized)
 
-    def compute(self, prepared: Prepared, *, progress: Callable[[int], object] = lambda texts: None) -> np.ndarray:
+    def compute(self, prepared: PreparedTexts, *, progress: Callable[[int], object] = lambda texts: None) -> np.ndarray:
         """Probabilities (N, C) of the texts of `prepare`, as `predict_proba` gives them.
 
         ``progress`` is called with the number of distinct texts that are done.
@@ -324,7 +324,7 @@ class Predictor:
         result[prepared.rows] = found[prepared.places]
         return result
 
-    def is_cut(self, prepared: Prepared) -> np.ndarray:
+    def is_cut(self, prepared: PreparedTexts) -> np.ndarray:
         """Which texts are longer than the model or ``max_text_bytes`` reads, (N,) bool."""
         tokenized = prepared.tokenized
         full = self.info.max_length * self.info.max_windows

@@ -85,7 +85,7 @@ class Session:
                 compute=compute,
                 name=encoder.name,
                 max_gb=max_gb,
-                share=(distributed.local_rank(), distributed.local_world()),
+                process=(distributed.local_rank(), distributed.local_world()),
             )
 
     @property

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sentiment_hybrid.engine.batches import collate, pack
+from sentiment_hybrid.engine.batches import collate, make_batches
 from sentiment_hybrid.engine.evaluation import baseline
 from sentiment_hybrid.engine.inference.session import EncodedDataset, Session
 from sentiment_hybrid.engine.memory import in_batches
@@ -57,7 +57,7 @@ def mean_states(
     projection, single.projection = single.projection, torch.nn.Identity()
     with tempfile.TemporaryFile(dir=folder) as file:
         values = np.memmap(file, dtype=np.float16, mode="w+", shape=(len(dataset), single.encoder.hidden_size))
-    batches = pack(tokenized.lengths, np.arange(len(dataset)), session.token_budget)
+    batches = make_batches(tokenized.lengths, np.arange(len(dataset)), session.token_budget)
 
     def pooled(rows: np.ndarray) -> np.ndarray:
         batch = collate(tokenized, rows, dataset.states)

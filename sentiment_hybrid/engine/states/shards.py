@@ -38,7 +38,7 @@ _checked: dict[Path, tuple[int, int, int]] = {}
 
 
 @dataclass(frozen=True)
-class Identity:
+class StoreIdentity:
     """Identifies the states of a store: the encoder, the layer (None for the last one) and the precision.
 
     A shard with another identity is stale.
@@ -75,7 +75,7 @@ class Shard:
     facts: dict[str, Any]
 
     @classmethod
-    def read(cls, folder: Path, identity: Identity | None = None) -> Shard:
+    def read(cls, folder: Path, identity: StoreIdentity | None = None) -> Shard:
         """Open a shard; checks its metadata and the sizes of its files, but not their content.
 
         Raises:
@@ -132,7 +132,7 @@ class Shard:
 
 @contextmanager
 def new_shard(
-    folder: Path, identity: Identity, *, keys: np.ndarray, lengths: np.ndarray, part: int
+    folder: Path, identity: StoreIdentity, *, keys: np.ndarray, lengths: np.ndarray, part: int
 ) -> Iterator[Callable[[np.ndarray], None]]:
     """Write a shard under a temporary name, and rename it at the end of the block; the caller has locked ``part``.
 
@@ -213,7 +213,7 @@ def locked(store: Path, parts: Sequence[int] = range(PARTS), *, wait: bool = Tru
         yield
 
 
-def describe(store: Path, identity: Identity, *, encoder: str) -> None:
+def describe(store: Path, identity: StoreIdentity, *, encoder: str) -> None:
     """Record the content of a store and its last use, for `senthy cache`; failures are ignored."""
     note = store / paths.STORE_JSON
     with suppress(OSError):
@@ -232,12 +232,12 @@ def size_of(folder: Path) -> int:
     return total
 
 
-def _facts(folder: Path, identity: Identity | None) -> dict[str, Any]:
+def _facts(folder: Path, identity: StoreIdentity | None) -> dict[str, Any]:
     try:
         facts: dict[str, Any] = json.loads((folder / paths.SHARD_JSON).read_text(encoding="utf-8"))
         if facts["format"] != FORMAT:
             raise UnusableError(f"it has format {facts['format']}, and this version writes {FORMAT}")
-        found = Identity(*(facts[name] for name in Identity.__dataclass_fields__))
+        found = StoreIdentity(*(facts[name] for name in StoreIdentity.__dataclass_fields__))
         counts = [facts["tokens"], facts["windows"], *(facts[kind][name] for kind in _SUMS for name in _FILES)]
     except FileNotFoundError as error:
         raise _gone_or(folder, f"it has no {paths.SHARD_JSON}") from error

@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sentiment_hybrid.engine.batches import TokenizedTexts, pack, padded_ids
+from sentiment_hybrid.engine.batches import TokenizedTexts, make_batches, padded_ids
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.memory import in_batches
 from sentiment_hybrid.engine.states import shards
-from sentiment_hybrid.engine.states.shards import KEY_BYTES, PARTS, Identity, Shard, UnusableError
+from sentiment_hybrid.engine.states.shards import KEY_BYTES, PARTS, Shard, StoreIdentity, UnusableError
 from sentiment_hybrid.files import reason
 from sentiment_hybrid.models.encoder.module import Encoder
 
@@ -97,7 +97,7 @@ class StateStore:
         compute: device and precision.
         name: display name of the encoder.
         max_gb: limit on the size of all stores together; None for no limit but the disk.
-        share: (rank, number) of the processes of this machine that need the same states: each first fills its own
+        process: (rank, number) of the processes of this machine that need the same states: each first fills its own
             parts, and then what the others have left.
     """
 
@@ -110,17 +110,17 @@ class StateStore:
         compute: Compute,
         name: str = "",
         max_gb: float | None = None,
-        share: tuple[int, int] = (0, 1),
+        process: tuple[int, int] = (0, 1),
     ) -> None:
         layer = None if encoder.frozen else encoder.stored_layer
-        self.identity = Identity(fingerprint, layer, compute.precision, encoder.hidden_size)
+        self.identity = StoreIdentity(fingerprint, layer, compute.precision, encoder.hidden_size)
         self.root = root
         self.folder = root / self.identity.folder_name
         self.encoder = encoder
         self.compute = compute
         self.name = name
         self.max_bytes = None if max_gb is None else max_gb * 1e9
-        self.share = share
+        self.process = process
         self.passes = 0
         self.refusal = ""
 
@@ -144,7 +144,7 @@ class StateStore:
                 if len(missing):
                     self._prepare_folder(self._bytes(tokenized, missing), len(missing))
                     progress(0, total=len(missing))
-                number, processes = self.share
+                number, processes = self.process
                 for turn in range(processes):  # this process's own parts first, then those of each other process
                     parts = range((number + turn) % processes, PARTS, processes)
                     own = missing[np.isin(_part_of(keys[missing]), parts)]
@@ -207,7 +207,7 @@ class StateStore:
             most = max(_SHARD_BYTES // self.identity.token_bytes, tokens // _MOST_SHARDS)
             with self.compute.layout(self.encoder, tokens=tokens):
                 # Sorted by length, a batch has almost no padding; a shard is a run of batches.
-                for batches in _runs_of(pack(lengths, missing, token_budget), lengths, most):
+                for batches in _runs_of(make_batches(lengths, missing, token_budget), lengths, most):
                     windows = np.concatenate(batches)
                     self._check_room(self._bytes(tokenized, windows))
                     with shards.new_shard(
@@ -271,7 +271,7 @@ class StateStore:
             return None  # the cache is being cleared
         except UnusableError as error:
             # Of several processes, only the first one, whose log is shown.
-            if self.share[0] == 0 and folder not in _logged:
+            if self.process[0] == 0 and folder not in _logged:
                 log.warning("%s is not used but computed again: %s", folder, error)
                 _logged.add(folder)  # it is found again if it cannot be removed
                 shards.remove(folder)

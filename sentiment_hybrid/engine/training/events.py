@@ -55,7 +55,7 @@ class EpochEvent:
 
 
 @dataclass
-class Progress:
+class TrainerProgress:
     """The progress of a training as JSON values: what resuming needs besides tensors."""
 
     epoch: int = 1

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sentiment_hybrid.engine.batches import TokenizedTexts, pack, padded_ids
+from sentiment_hybrid.engine.batches import TokenizedTexts, make_batches, padded_ids
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.memory import in_batches
 from sentiment_hybrid.errors import EncoderError
@@ -110,7 +110,7 @@ class MaskedLanguage:
     def validate(
         self, model: torch.nn.Module, *, compute: Compute, token_budget: int, accelerator: Accelerator
     ) -> dict[str, float]:
-        """Mean loss and accuracy over the masked tokens of the held-out texts; each process computes its share."""
+        """Mean loss and accuracy over the masked tokens of the held-out texts; each process computes its part."""
         if self.valid is None:
             return {}
         sums = held_out(
@@ -119,7 +119,7 @@ class MaskedLanguage:
             self.masking,
             compute=compute,
             token_budget=token_budget,
-            share=(accelerator.process_index, accelerator.num_processes),
+            process=(accelerator.process_index, accelerator.num_processes),
         )
         if accelerator.num_processes > 1:
             sums = accelerator.reduce(sums.to(compute.device, torch.float32), "sum").cpu()
@@ -135,7 +135,7 @@ def held_out(
     *,
     compute: Compute,
     token_budget: int,
-    share: tuple[int, int] = (0, 1),
+    process: tuple[int, int] = (0, 1),
 ) -> torch.Tensor:
     """(summed loss, correct tokens, tokens) of the masked tokens of held-out texts, float64 (3,).
 
@@ -154,7 +154,7 @@ def held_out(
         right = (logits.argmax(-1) == targets).sum()
         return torch.stack([loss.cpu().double(), right.cpu().double()])  # MPS has no float64
 
-    batches = pack(texts.lengths, np.arange(len(texts)), token_budget)[share[0] :: share[1]]
+    batches = make_batches(texts.lengths, np.arange(len(texts)), token_budget)[process[0] :: process[1]]
     total = torch.zeros(3, dtype=torch.float64)
     for rows, sums in in_batches(batches, texts.lengths, sums_of, token_budget=token_budget, device=compute.device):
         places = _places(texts, rows)

@@ -157,7 +157,7 @@ class Classification:
     def validate(
         self, model: torch.nn.Module, *, compute: Compute, token_budget: int, accelerator: Accelerator
     ) -> dict[str, float]:
-        """Loss, accuracy and macro-F1, averaged over the heads; each process computes its share."""
+        """Loss, accuracy and macro-F1, averaged over the heads; each process computes its part."""
         if self.valid is None:
             return {}
         heads = [model.classifier(name) for name in model.heads] if isinstance(model, JointClassifier) else [model]
@@ -174,7 +174,7 @@ class Classification:
             compute=compute,
             token_budget=token_budget,
             states=valid.states,
-            share=(accelerator.process_index, accelerator.num_processes),
+            process=(accelerator.process_index, accelerator.num_processes),
         )
         if accelerator.num_processes == 1:
             return metrics.quick(valid.labels, own)

@@ -22,7 +22,7 @@ from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.memory import TokenBudget, keep_freed, out_of_memory, ran_out
 from sentiment_hybrid.engine.prefetch import one_ahead
 from sentiment_hybrid.engine.training.checkpoints import TrainerState, load_trainable, trainable_state
-from sentiment_hybrid.engine.training.events import BudgetEvent, EpochEvent, Progress, StepEvent, selection_score
+from sentiment_hybrid.engine.training.events import BudgetEvent, EpochEvent, StepEvent, TrainerProgress, selection_score
 from sentiment_hybrid.engine.training.optim import build_optimizer
 from sentiment_hybrid.engine.training.tasks import Task
 from sentiment_hybrid.errors import TrainingError
@@ -67,7 +67,7 @@ class Trainer:
         self._read_every = 1 if compute.device.type == "cpu" else _READ_EVERY
         self.rows_per_step = settings.batch_size * settings.accumulation
         self.steps = steps_per_epoch(self.rows, self.rows_per_step)
-        self.progress = Progress()
+        self.progress = TrainerProgress()
         optimizer = build_optimizer(model, settings, layer_decay=layer_decay)
         self._peak_rates = [group["lr"] for group in optimizer.param_groups]
         # Only these two: the plan of an epoch shards the rows, and the learning rate counts global steps.
@@ -306,7 +306,7 @@ class Trainer:
         _set_random_state(state.tensors, self.compute.device)
         if scaler_state is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(scaler_state)
-        self.progress = Progress(**record)
+        self.progress = TrainerProgress(**record)
 
 
 def schedule_factor(step: int, total_steps: int, settings: Train) -> float:

@@ -31,7 +31,7 @@ _LEAST = 1e-12  # lower bound of divisors
 Linear = Callable[[Tensor], Tensor]
 
 
-class Prepared:
+class CpuEncoder:
     """The first ``layers`` layers of an encoder, with a copy of its current weights.
 
     Raises:

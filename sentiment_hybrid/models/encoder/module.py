@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sentiment_hybrid.errors import ConfigError, EncoderError
-from sentiment_hybrid.models.encoder.cpu_inference import Kind, Prepared
+from sentiment_hybrid.models.encoder.cpu_inference import CpuEncoder, Kind
 from sentiment_hybrid.models.encoder.roberta import Roberta
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Encoder(nn.Module):
         layers = int(model.config.num_hidden_layers)
         can_be_cut = self.frozen or (isinstance(model, Roberta) and trainable_layers != "all")
         self.stored_layer: int | None = layers - trained if can_be_cut else None
-        self._prepared: Prepared | None = None
+        self._cpu_encoder: CpuEncoder | None = None
         self.train(self.training)
 
     @contextlib.contextmanager
@@ -82,7 +82,7 @@ class Encoder(nn.Module):
             EncoderError: int8 for another family.
             ValueError: int8 is not supported on this machine.
         """
-        before = self._prepared
+        before = self._cpu_encoder
         if kind == "int8" and not isinstance(self.model, Roberta):
             raise EncoderError(
                 f"int8 supports RoBERTa and BERT encoders only, not {self.model.config.model_type}",
@@ -90,11 +90,11 @@ class Encoder(nn.Module):
             )
         if isinstance(self.model, Roberta) and self.model.device.type == "cpu" and (not before or before.kind != kind):
             layers = self.model.config.num_hidden_layers if self.stored_layer is None else self.stored_layer
-            self._prepared = Prepared(self.model, kind, layers=layers)
+            self._cpu_encoder = CpuEncoder(self.model, kind, layers=layers)
         try:
             yield
         finally:
-            self._prepared = before
+            self._cpu_encoder = before
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Token states (W, T, H) of ``input_ids`` (W, T); ids on padding are ignored."""
@@ -114,8 +114,8 @@ class Encoder(nn.Module):
         if self.stored_layer is None:
             raise ValueError("this encoder has no separate frozen layers")
         mask = attention_mask.bool()
-        if self._prepared is not None:
-            return self._prepared(input_ids, mask)
+        if self._cpu_encoder is not None:
+            return self._cpu_encoder(input_ids, mask)
         if isinstance(self.model, Roberta):
             return self.model.states(input_ids, mask, last=self.stored_layer)
         return self._states(input_ids, mask)
@@ -139,8 +139,8 @@ class Encoder(nn.Module):
         return cast(Tensor, output.last_hidden_state)
 
     def _states(self, input_ids: Tensor, mask: Tensor) -> Tensor:
-        if self._prepared is not None and not torch.is_grad_enabled():
-            return self._prepared(input_ids, mask)
+        if self._cpu_encoder is not None and not torch.is_grad_enabled():
+            return self._cpu_encoder(input_ids, mask)
         if isinstance(self.model, Roberta):
             return cast(Tensor, self.model(input_ids, mask))
         pad = self.model.config.pad_token_id

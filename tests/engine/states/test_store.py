@@ -203,7 +203,7 @@ def test_filling_in_many_shards_reads_back_the_same(make_session, monkeypatch):
 def test_processes_of_a_machine_fill_their_own_parts_first_and_then_what_others_left(make_session, monkeypatch):
     texts, labels = toy_texts(60)
     session = make_session("lstm")
-    session.states.share = (1, 2)
+    session.states.process = (1, 2)
     tokenized = session.tokenize(texts)
     parts = store._part_of(store.window_keys(tokenized))
     filled = []
@@ -229,7 +229,7 @@ def test_two_stores_that_fill_at_the_same_time_encode_each_window_once(make_sess
     sessions = [make_session("lstm"), make_session("han")]
     tokenized = sessions[0].tokenize(texts)
     for number, session in enumerate(sessions):
-        session.states.share = (number, 2)
+        session.states.process = (number, 2)
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda session: session.states.ensure(tokenized, token_budget=64), sessions))
     distinct = len(np.unique(store.window_keys(tokenized)))

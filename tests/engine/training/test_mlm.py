@@ -239,7 +239,7 @@ def test_what_is_held_out_is_measured_the_same_by_any_number_of_processes_and_un
     assert task.valid is not None
 
     def sums(token_budget: int, share: tuple[int, int] = (0, 1)) -> torch.Tensor:
-        return held_out(model, task.valid, task.masking, compute=compute, token_budget=token_budget, share=share)
+        return held_out(model, task.valid, task.masking, compute=compute, token_budget=token_budget, process=share)
 
     whole = sums(10_000)
     assert whole[2] == count_masked_held_out(task.valid, task.masking) > 20

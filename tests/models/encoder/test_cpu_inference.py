@@ -105,11 +105,11 @@ def test_training_does_not_use_the_layout():
 def test_one_layout_serves_calls_within_calls():
     own = encoder()
     with own.prepared("fp32"):
-        first = own._prepared
+        first = own._cpu_encoder
         with own.prepared("fp32"):
-            assert own._prepared is first
-        assert own._prepared is first
-    assert own._prepared is None
+            assert own._cpu_encoder is first
+        assert own._cpu_encoder is first
+    assert own._cpu_encoder is None
 
 
 def test_bf16_runs_where_the_cpu_lacks_what_packed_weights_need(monkeypatch):
