@@ -9,8 +9,12 @@ import torch
 from sentiment_hybrid.engine import device
 from sentiment_hybrid.errors import TrainingError
 from sentiment_hybrid.models import processor
+from sentiment_hybrid.models.encoder.module import Encoder
+from sentiment_hybrid.models.encoder.roberta import Architecture, Roberta
 
 pytestmark = pytest.mark.processor
+
+SMALL = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 
 
 @pytest.fixture
@@ -117,3 +121,24 @@ def test_an_untried_torch_gives_one_warning_with_the_range_that_was_tried(versio
         f"torch {version} is untried: this program was tested with torch 2.6 to 2.15"
     ]
     device._check_version.cache_clear()
+
+
+@pytest.fixture
+def arm(monkeypatch):
+    """An Arm processor such as Apple's: no oneDNN, no AVX, and a torch.cpu that knows neither."""
+    monkeypatch.setattr(processor.platform, "machine", lambda: "arm64")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    for probe in ("_is_avx512_bf16_supported", "_is_vnni_supported"):
+        monkeypatch.delattr(torch.cpu, probe, raising=False)
+    monkeypatch.setattr(processor, "_ENGINES", ("qnnpack",))
+
+
+def test_a_processor_without_onednn_computes_in_fp32_by_itself_and_in_each_precision_that_is_not_refused(arm):
+    assert device.choose("cpu").precision == "fp32"
+    own = Encoder(Roberta(Architecture({**SMALL, "model_type": "roberta"})).eval(), 0).eval()
+    ids, mask = torch.randint(5, 60, (4, 9)), torch.ones(4, 9, dtype=torch.bool)
+    plain = own(ids, mask)
+    for precision in ("fp32", "bf16", "int8"):
+        with device.choose("cpu", precision).layout(own):
+            torch.testing.assert_close(own(ids, mask).float(), plain, atol=0.06, rtol=0)
