@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import platform
+from pathlib import Path
 
 import torch
 
@@ -40,6 +42,12 @@ def packs_weights() -> bool:
     return _is_x86() and torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, it) for it in names)
 
 
+@functools.cache
+def mkl_is_slow() -> bool:
+    """Whether torch's float32 products are slower than oneDNN's: MKL does not use AVX-512 on AMD's processors."""
+    return name() == "AVX512" and packs_weights() and "AuthenticAMD" in _vendor()
+
+
 def int8_engine() -> str | None:
     """The fastest engine for torch's quantised tensors on this machine, or None; torch is to lose these tensors."""
     has_product = hasattr(torch.ops.quantized, "linear_dynamic") and hasattr(torch, "quantize_per_channel")
@@ -66,6 +74,14 @@ def kernel_size(size: int, *, least: int, most: int) -> int:
     """
     step = min(most, max(least, (1 << size.bit_length()) >> 3))
     return -(-size // step) * step
+
+
+def _vendor() -> str:
+    """Text with the vendor of the processor, as its cpuid instruction has it."""
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")[:200]
+    except OSError:
+        return platform.processor()  # on Windows
 
 
 def _is_x86() -> bool:

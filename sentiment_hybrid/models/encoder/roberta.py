@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from sentiment_hybrid.files import read_json, save_tensors
 from sentiment_hybrid.models.dropout import Dropout, dropout
 from sentiment_hybrid.models.encoder.sizes import check_sizes
+from sentiment_hybrid.models.products import Linear
 
 #: Families with this architecture; transformers implements the others.
 FAMILIES = ("roberta", "xlm-roberta", "camembert", "bert")
@@ -286,11 +287,11 @@ class _Layer(nn.Module):
         self.dropout: float = config.attention_probs_dropout_prob
         self.activation = _ACTIVATIONS[config.hidden_act]
         # Containers, which give the weights their usual names.
-        projections = nn.ModuleDict({name: nn.Linear(size, size) for name in ("query", "key", "value")})
+        projections = nn.ModuleDict({name: Linear(size, size) for name in ("query", "key", "value")})
         after, output = (
             nn.ModuleDict(
                 {
-                    "dense": nn.Linear(inputs, size),
+                    "dense": Linear(inputs, size),
                     "LayerNorm": nn.LayerNorm(size, eps=config.layer_norm_eps),
                     "dropout": Dropout(config.hidden_dropout_prob),
                 }
@@ -298,7 +299,7 @@ class _Layer(nn.Module):
             for inputs in (size, wide)
         )
         self.attention: Any = nn.ModuleDict({"self": projections, "output": after})
-        self.intermediate: Any = nn.ModuleDict({"dense": nn.Linear(size, wide)})
+        self.intermediate: Any = nn.ModuleDict({"dense": Linear(size, wide)})
         self.output: Any = output
 
     def forward(self, states: Tensor, attend: Any) -> Tensor:
