@@ -2,9 +2,10 @@
 
     python benchmarks/predictor_memory.py FILE.csv.gz [--calls 50000] [--model mini-lstm] [--precision fp32] [--json]
 
-Every call has 1 to 64 texts of the file, alone or up to four in a row, so that nearly all have sizes of their own. The
-first tenth of the calls, and at least 200 (or half of them), warm up; after it, memory must not grow by more than 5 %.
-The peak is that of the process, with torch (about 220 MB) and the model.
+Every call has 1 to ``--most`` texts of the file, few more often than many (each power of two as often as the next),
+each alone or up to four in a row, so that nearly all calls have sizes of their own. Figures are shown while it runs.
+The first tenth of the calls, and at least 200 (or half of them), warm up; after it, memory must not grow by more than
+5 %. The peak is that of the process, with torch (about 220 MB) and the model.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import random
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -72,12 +74,14 @@ def run(predictor: Predictor, texts: Sequence[str], calls: int, most: int) -> li
     wanted |= {calls * part // 20 for part in range(1, 21)}
     measured, done, started = [], 0, time.perf_counter()
     for number in range(1, calls + 1):
-        call = [" ".join(draw.choices(texts, k=draw.choice((1, 1, 1, 2, 4)))) for _ in range(draw.randint(1, most))]
+        size = int((most + 1) ** draw.random())
+        call = [" ".join(draw.choices(texts, k=draw.choice((1, 1, 1, 2, 4)))) for _ in range(size)]
         predictor.predict_proba(call)
         done += len(call)
         if number in wanted:
             seconds = time.perf_counter() - started
             measured.append({"calls": number, "texts": done, "MB": resident(), "texts/s": done / seconds})
+            print(*(f"{name} {value:,.0f}" for name, value in measured[-1].items()), file=sys.stderr, flush=True)
     return measured
 
 
