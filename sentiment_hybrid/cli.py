@@ -257,7 +257,9 @@ def train(
         for result in commands.train.run_joint(config, call.runtime, test=not no_test):
             tables.training(result)
         return
-    tables.training(commands.train.run(config, model, call.runtime, seeds=seeds, test=not no_test))
+    searched = config.model(model).hpo.valid_sample_size if params else 0
+    purpose = commands.train.Purpose(searched=searched)
+    tables.training(commands.train.run(config, model, call.runtime, seeds=seeds, test=not no_test, purpose=purpose))
 
 
 @command(app, "search", runtime=("name", "encoder", "bundle_encoder"))
