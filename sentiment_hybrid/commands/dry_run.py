@@ -182,10 +182,10 @@ class Survey:
         """Rows of each split that the command uses: samples are nested, so the largest contains the others."""
         settings, hpo = self.settings, self.hpo
         train = [settings.sample_size or self.store.count("train")] if self.final else []
-        valid = [self._at_most("valid", settings.valid_sample_size)] if self.final else []
+        valid = [self.store.count("valid", settings.valid_sample_size)] if self.final else []
         if self.verb == "optimize":
-            train.append(self._at_most("train", hpo.sample_size))
-            valid.append(self._at_most("valid", None if self._with_valid else hpo.valid_sample_size))
+            train.append(self.store.count("train", hpo.sample_size))
+            valid.append(self.store.count("valid", None if self._with_valid else hpo.valid_sample_size))
         rows: dict[Split, int] = {"train": max(train), "valid": max(valid)}
         return {**rows, "test": self.config.test.sample_size or self.store.count("test")} if self.test else rows
 
@@ -193,10 +193,6 @@ class Survey:
     def _with_valid(self) -> bool:
         """Whether the final model trains on the validation rows too."""
         return self.verb == "optimize" and self.final and self.hpo.final.include_valid
-
-    def _at_most(self, split: Split, wanted: int | None) -> int:
-        count = self.store.count(split)
-        return count if wanted is None else min(wanted, count)
 
     def _tokens(self, split: Split, rows: int) -> float:
         lengths = self.tokenized[split].lengths[:rows]
@@ -206,7 +202,7 @@ class Survey:
         self, name: str, counts: dict[str, int], rate: dict[str, float], runs: int, sizes: Train | Hpo, epochs: int
     ) -> float:
         """Seconds of this number of runs on samples of these sizes; adds the work to ``counts``."""
-        train, valid = self._at_most("train", sizes.sample_size), self._at_most("valid", sizes.valid_sample_size)
+        train, valid = self.store.count("train", sizes.sample_size), self.store.count("valid", sizes.valid_sample_size)
         trained: list[tuple[Split, int]] = [("train", train)]
         if self._with_valid and name == "training":
             trained, valid = [*trained, ("valid", self.store.count("valid"))], 0

@@ -151,9 +151,10 @@ class Store:
         """Release the file."""
         self._connection.close()
 
-    def count(self, split: Split) -> int:
-        """Rows of a split."""
-        return int(self._info["splits"][split]["rows"])
+    def count(self, split: Split, most: int | None = None) -> int:
+        """The number of rows of a split, or ``most`` if that is less."""
+        rows = int(self._info["splits"][split]["rows"])
+        return rows if most is None else min(most, rows)
 
     def read(self, split: Split, sample_size: int | None = None, *, with_raw: bool = False) -> Examples:
         """The first ``sample_size`` rows of a split in its fixed order, or all.

@@ -1,4 +1,4 @@
-"""Accuracy on kinds of texts: short or long ones, questions, negations, and whatever a column of the data says."""
+"""Accuracy on slices of the tested rows: short and long texts, questions, negations, and values of a column."""
 
 from __future__ import annotations
 

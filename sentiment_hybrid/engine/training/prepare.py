@@ -79,7 +79,7 @@ def selecting_rows(store: Store, settings: Train, sample_size: int | None = None
 
 def read_at_most(store: Store, split: Split, sample_size: int | None, *, with_raw: bool = False) -> Examples:
     """The rows of a split, or a sample of at most this size."""
-    return store.read(split, None if sample_size is None else min(sample_size, store.count(split)), with_raw=with_raw)
+    return store.read(split, sample_size and store.count(split, sample_size), with_raw=with_raw)
 
 
 def _with_unlabelled(config: Config, model: str, store: Store, rows: Examples) -> Examples:

@@ -1,4 +1,4 @@
-"""How large an encoder may say that it is: one rule for every config.json, checked before anything is built of it."""
+"""Limits on the sizes in the config.json of an encoder, checked before anything is built from it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class _Sizes(BaseModel):
-    """Several times what any published encoder has; where the file is silent, its family decides."""
+    """Limits are several times the sizes of any published encoder; missing fields have defaults of their family."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -21,7 +21,7 @@ class _Sizes(BaseModel):
     num_hidden_layers: Annotated[int, Field(ge=0, le=512)] | None = None
     num_attention_heads: Annotated[int, Field(ge=1, le=1024)] | None = None
     intermediate_size: Annotated[int, Field(ge=1, le=131_072)] | None = None
-    # Some families write -1 or 0 where they have no such bound.
+    # Some families write -1 or 0 for no limit.
     max_position_embeddings: Annotated[int, Field(ge=-1, le=1_048_576)] | None = None
     vocab_size: Annotated[int, Field(ge=1, le=4_000_000)] | None = None
     type_vocab_size: Annotated[int, Field(ge=0, le=65_536)] | None = None
@@ -40,13 +40,13 @@ class _Sizes(BaseModel):
 
 
 def check_sizes(facts: Mapping[str, Any] | object, *, name: str) -> None:
-    """Refuse sizes that no encoder has: building them would take all memory, or never end.
+    """Refuse impossible sizes: building such an encoder would exhaust the memory, or never finish.
 
-    ``facts`` are the content of a config.json, or the configuration that transformers read from it, which knows what
-    its family calls each of them.
+    ``facts`` are the content of a config.json, or the configuration that transformers has read from it, whose
+    attributes have the same names in all families.
 
     Raises:
-        EncoderError: a size is out of bounds or of another type; every one is named.
+        EncoderError: sizes are out of bounds or have another type; all of them are named.
     """
     known = {
         field: facts.get(field) if isinstance(facts, Mapping) else getattr(facts, field, None)
@@ -65,7 +65,7 @@ def check_sizes(facts: Mapping[str, Any] | object, *, name: str) -> None:
 
 
 def check_weights_suffice(described: int, there: int, *, name: str) -> None:
-    """Raises EncoderError when a configuration describes far more weights than there are: the rest would be random."""
+    """Raises EncoderError if a configuration describes far more weights than the files have: the rest would be random."""
     if described > 1.1 * there + 1_000_000:
         raise EncoderError(
             f"the config.json of {name} describes {count(described, 'weight')}, but its files hold {there:,}",
