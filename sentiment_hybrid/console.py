@@ -445,21 +445,21 @@ class Progress:
 
 
 @contextmanager
-def progress(description: str, total: Total = None, *, unit: str = "rows", hidden: bool = False) -> Iterator[Progress]:
+def progress(description: str, total: Total = None, *, unit: str = "rows", shown: bool = True) -> Iterator[Progress]:
     """Show the progress of a task on stderr; tasks may be nested. Silent with -q.
 
     Args:
         description: the task, in two or three words.
         total: number of units.
         unit: what is counted.
-        hidden: show nothing.
+        shown: False shows nothing.
     """
-    bar = None if hidden else _live[-1] if _live else _new_bar()
+    bar = None if not shown else _live[-1] if _live else _new_bar()
     own = bar is not None and not _live
     if bar is not None and own:
         bar.start()
         _live.append(bar)
-    lines = bar is None and not hidden and _is_talkative()
+    lines = bar is None and shown and _is_talkative()
     task = Progress(f"{_speaker()}{description}", total, unit=unit, bar=bar, lines=lines)
     beat = threading.Thread(target=task.beat, daemon=True)
     if lines:

@@ -185,7 +185,7 @@ def test_a_task_that_finishes_nothing_for_long_says_that_it_goes_on(
 def test_a_hidden_task_shows_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(console, "_clock", lambda: now[0])
-    with console.progress("predicting", hidden=True) as bar:
+    with console.progress("predicting", shown=False) as bar:
         now[0] = 60.0
         bar.advance(5)
     assert capsys.readouterr().err == ""

@@ -220,7 +220,7 @@ def label_rows(
     groups = _groups(incoming, column, layout.added, most=most)
     counts: Counter[str] = Counter()
     shared = request.output is None and console.is_terminal(sys.stdout)  # by the rows and the progress
-    bar = stack.enter_context(progress("predicting", incoming.total, unit="texts", hidden=shared or request.part))
+    bar = stack.enter_context(progress("predicting", incoming.total, unit="texts", shown=not (shared or request.part)))
     write = _parts(stack, request, predictor, incoming, layout, counts, column)
     write = write or _whole(stack, request, predictor, incoming, layout)
     if skip := counts.pop("groups", 0):

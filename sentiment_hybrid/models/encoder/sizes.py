@@ -65,7 +65,7 @@ def check_sizes(facts: Mapping[str, Any] | object, *, name: str) -> None:
 
 
 def check_weights_suffice(described: int, there: int, *, name: str) -> None:
-    """Raises EncoderError if a configuration describes far more weights than the files have: the rest would be random."""
+    """Raises EncoderError if a configuration describes far more weights than the files have; others would be random."""
     if described > 1.1 * there + 1_000_000:
         raise EncoderError(
             f"the config.json of {name} describes {count(described, 'weight')}, but its files hold {there:,}",
