@@ -57,7 +57,7 @@ _clock = time.monotonic
 
 def _console(name: str) -> Console:
     """The console on stdout, for results, or on stderr, for everything else."""
-    # A bar puts a proxy in place of stderr; a console of its own on that would write beside the bar, not above it.
+    # A bar replaces stderr by a proxy; another console on that proxy would interfere with the bar.
     stream = getattr(getattr(sys, name), "rich_proxied_file", getattr(sys, name))
     made_for, console = _consoles.get(name, (None, None))
     # A test or a notebook may have replaced the stream.

@@ -32,7 +32,7 @@ small {{ opacity: .75; }}
 {body}
 </html>
 """
-#: What is told of a word of a corpus.
+#: The columns of a word of a corpus.
 CORPUS_COLUMNS = ("word", "example", "texts", "mean", "total")
 _WORDS = ("word", "weight", "attention")
 _TEXTS = ("word", "example")

@@ -119,7 +119,7 @@ def _locked(path: Path) -> Iterator[None]:
     """Hold the lock file of ``path``; the system releases it when a process dies, so it is never stale."""
     from filelock import FileLock, Timeout
 
-    # Not the lock of `files.locked`, which whoever replaces the file takes as well.
+    # Not the lock of `files.locked`, which is also needed to replace the file.
     lock = FileLock(path.with_name(f".{path.name}.append.lock"), timeout=LOCK_SECONDS)
     try:
         with lock:

@@ -3,7 +3,7 @@
 A store is a folder per (encoder fingerprint, layer, precision) with shards of ragged float16 token states, each of them
 complete or absent (``shards.py``). The key of a window is a hash of its token ids, so it covers the normaliser, the
 tokenizer and the window length, and all heads, trials and runs share the states. The key also assigns each window to
-one of a few parts; a process fills a part while it holds the part's lock, so that several processes share the work.
+one of a few parts; a process locks a part while it fills it, so that several processes share the work.
 If states cannot be stored, they are computed live in every epoch, with one warning.
 """
 
@@ -240,7 +240,7 @@ class StateStore:
         return array
 
     def _check_room(self, needed: int) -> None:
-        """Raise OSError if so many more bytes exceed cache.max_gb or the free space of the disk."""
+        """Raise OSError if this number of bytes would exceed cache.max_gb or the free space of the disk."""
         if self.max_bytes is not None:
             used = shards.size_of(self.root)
             if used + needed > self.max_bytes:
