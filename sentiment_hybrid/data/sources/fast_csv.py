@@ -49,7 +49,7 @@ def tables(
         zipped: the file is compressed by gzip.
         size: rows at a time.
         longest: bytes of a value at most.
-        position: told how far the file has been read.
+        position: receives how far the file has been read.
 
     Raises:
         UnusualError: a longer value, a row with another number of fields, malformed quotes or quotes inside a field

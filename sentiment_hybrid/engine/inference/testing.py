@@ -159,7 +159,7 @@ def _tested(result: TestResult, data: str, split: str) -> Tested:
 
 
 def add_to_card(config: Config, loaded: LoadedModel, tests: Sequence[Tested]) -> None:
-    """Add tests to the cards of a model, where it lies outside the package."""
+    """Add tests to the cards of a model, if it is outside the package."""
     if loaded.directory.parent != paths.mini_dir():
         add_figures(config, copies(config, loaded.directory, loaded.info), loaded.info, tests)
 

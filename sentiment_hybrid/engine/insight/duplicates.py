@@ -45,7 +45,7 @@ def find_duplicates(
     Args:
         texts: cleaned.
         similarity: the least Jaccard similarity of the n-grams of a pair.
-        progress: told how many texts were hashed since the last call.
+        progress: receives the number of texts hashed since the last call.
     """
     bands = np.empty((BANDS, len(texts)), dtype=np.uint64)
     start, some, characters = 0, list[str](), 0

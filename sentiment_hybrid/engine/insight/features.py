@@ -46,7 +46,7 @@ def mean_states(
         session: a classifier whose encoder is used; its head is not.
         dataset: the texts, with stored states or without.
         folder: where the temporary file is made.
-        progress: told of each batch.
+        progress: receives the size of each batch.
 
     Raises:
         TrainingError: there is no memory for a single text.

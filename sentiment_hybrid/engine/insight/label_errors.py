@@ -61,7 +61,7 @@ def out_of_fold(
         groups: (K,) rows of a group share a fold: a model must not have seen a near-duplicate of what it judges.
         folds: number of models, at most.
         seed: of the folds.
-        progress: told of each fold.
+        progress: called after each fold.
     """
     classes, sizes = np.unique(labels, return_counts=True)
     classes = classes[sizes >= 2]

@@ -35,7 +35,7 @@ def find_other_languages(
         texts: of all rows.
         rows: (K,) those to look at.
         seed: of the sample that tells the main language.
-        progress: told how many texts were looked at since the last call.
+        progress: receives the number of texts examined since the last call.
     """
     identify = _identifier()
     sample = np.random.default_rng(seed).permutation(rows)[:_SAMPLE]

@@ -10,7 +10,7 @@ from sentiment_hybrid.engine.insight.table import OUTLIER, Finding
 #: Robust standard deviations of the log distance beyond which a text is an outlier, and the largest share of them.
 DEVIATIONS = 4.0
 MOST = 0.01
-#: Rows from which the covariance is estimated; with fewer than so many per dimension, it says nothing.
+#: Rows from which the covariance is estimated; with fewer per dimension, the estimate is useless.
 _SAMPLE = 100_000
 _ROWS_PER_DIMENSION = 2
 _CHUNK = 50_000
