@@ -353,7 +353,7 @@ def _parts(
         "text_column": column,
         "format": incoming.kind,
         "abstain_below": layout.abstain_below,
-        "groups": [_FIRST, predictor.chunk],  # a part is one group
+        "first_group": _FIRST,  # a part is one group
     }
     options |= request.data.model_dump(mode="json", include={*READING})
     key = {"input": list(incoming.stamp), "model": predictor.identity, "options": options, "version": __version__}
