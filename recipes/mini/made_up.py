@@ -1,4 +1,4 @@
-"""Made-up training texts for mini: facts, people, plain words, emoji, negations, balanced judgements, gibberish.
+"""Made-up training texts for mini: facts, people, plain words, emoji, negations, messages to companies, gibberish.
 
     python recipes/mini/made_up.py COUNT [--seed 0] > made_up.tsv
 
@@ -20,6 +20,7 @@ if str(HERE) not in sys.path:  # the recipe's files are scripts beside each othe
     sys.path.insert(0, str(HERE))
 
 import negations
+import service
 import unknowable
 
 NEGATIVE, NEUTRAL, POSITIVE = "negative", "neutral", "positive"
@@ -323,10 +324,11 @@ _KINDS: tuple[tuple[float, Callable[[random.Random], tuple[str, str]]], ...] = (
 
 
 def texts(count: int, seed: int = 0) -> Iterator[tuple[str, str]]:
-    """``count`` texts and their labels, the same for the same seed: two fifths are negations, 4 % gibberish."""
+    """``count`` texts and their labels, the same for the same seed: 30 % negations, 25 % messages, 3 % gibberish."""
     dice = random.Random(f"mini {seed}")
-    negated, gibberish = round(0.4 * count), round(0.04 * count)
+    negated, messages, gibberish = round(0.3 * count), round(0.25 * count), round(0.03 * count)
     rows = _negation_pairs(negated, seed) + [(text, NEUTRAL) for text in unknowable.unknowable(gibberish, seed)]
+    rows += service.messages(messages, seed)
     weights, makers = zip(*_KINDS, strict=True)
     rows += [maker(dice) for maker in dice.choices(makers, weights, k=count - len(rows))]
     dice.shuffle(rows)

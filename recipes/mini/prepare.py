@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--semeval", type=Path, required=True)
     parser.add_argument("--held-out", type=Path, nargs="+", required=True)
     parser.add_argument("--database", type=Path, required=True)
-    parser.add_argument("--made-up", type=int, default=60_000, help="made-up rows")
+    parser.add_argument("--made-up", type=int, default=80_000, help="made-up rows")
     parser.add_argument("--tweets", type=int, default=300_000, help="emoticon-labelled tweets to train on")
     write_files(parser.parse_args())
 
