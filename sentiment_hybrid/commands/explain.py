@@ -11,7 +11,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sentiment_hybrid import __version__, console, tables
+from sentiment_hybrid import __version__, console, paths, tables
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.console import note, progress
 from sentiment_hybrid.data.columns import find_text
@@ -228,7 +228,9 @@ def _through_file(
 
 
 def _write_page(path: Path, result: ExplainResult) -> None:
-    about = f"Model {result.model_dir.name}; {_MEANING[result.method]}"
+    directory = result.model_dir
+    name = f"{paths.MINI}-{directory.name}" if directory.parent == paths.mini_dir() else directory.name
+    about = f"Model {name}; {_MEANING[result.method]}"
     if result.words is None:
         texts = [
             {
@@ -247,7 +249,8 @@ def _write_page(path: Path, result: ExplainResult) -> None:
 
 
 _MEANING: dict[Method, str] = {
-    "gradients": "weights are what a word adds to the logit of the label (integrated gradients).",
+    "gradients": "weights are what a word adds to the logit of the label (integrated gradients). Green words speak for "
+    "the label, red words with a dotted line against it.",
     "attention": "weights are the attention of the head.",
 }
 

@@ -22,8 +22,8 @@ p.text {{ margin: .3rem 0; overflow-wrap: anywhere; white-space: pre-wrap; }}
 mark {{ color: inherit; background: none; border-radius: .2rem; padding: 0 .1rem; }}
 mark.against {{ text-decoration: underline dotted; }}
 table {{ border-collapse: collapse; }}
-th, td {{ padding: .1rem .8rem .1rem 0; text-align: right; vertical-align: top; overflow-wrap: anywhere; }}
-.words {{ text-align: left; }}
+th, td {{ padding: .1rem .8rem .1rem 0; text-align: right; vertical-align: top; white-space: nowrap; }}
+.words {{ text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 4rem; }}
 small {{ opacity: .75; }}
 @media print {{ mark {{ print-color-adjust: exact; -webkit-print-color-adjust: exact; }} }}
 </style>

@@ -119,7 +119,7 @@ def _session(config: Config, runtime: Runtime, table: Table, features: Features)
 
 
 def _encoded(session: Session, table: Table, cache: Path, found: Found) -> tuple[States, np.ndarray]:
-    with progress("encoding", unit="windows") as bar:
+    with progress("tokenizing and encoding", unit="windows") as bar:
         dataset = session.dataset(table.texts, table.labels, progress=bar.advance)
     with progress("reading states", total=len(table), unit="texts") as bar:
         states = mean_states(session, dataset, cache, progress=bar.advance)
