@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,25 +63,20 @@ def draw(
     Raises:
         OutputError: a file cannot be written.
     """
-    of = {kind: title(words) for kind, words in _SHOWS.items()}
     scored = [trial for trial in trials if finite(trial["value"])]
     if not scored:
         return {}
-    drawings: dict[str, Callable[[Path], None]] = {
-        "history": lambda path: history(path, trials, metric=metric, title=of["history"]),
-        "epochs": lambda path: epochs(path, trials, metric=metric, title=of["epochs"]),
-        "slices": lambda path: slices(path, scored, metric=metric, space=space, title=of["slices"]),
-        "parallel_coordinates": lambda path: parallel_coordinates(
-            path, scored, metric=metric, space=space, title=of["parallel_coordinates"]
-        ),
+    drawings: dict[str, Callable[..., None]] = {
+        "history": partial(history, trials=trials),
+        "epochs": partial(epochs, trials=trials),
+        "slices": partial(slices, trials=scored, space=space),
+        "parallel_coordinates": partial(parallel_coordinates, trials=scored, space=space),
     }
     if importances:
-        drawings["importances"] = lambda path: show_importances(
-            path, importances, metric=metric, title=of["importances"]
-        )
+        drawings["importances"] = partial(show_importances, importances=importances)
     files = {kind: folder / f"{stem}_{kind}.{suffix}" for kind in drawings}
     for kind, path in files.items():
-        drawings[kind](path)
+        drawings[kind](path, metric=metric, title=title(_SHOWS[kind]))
     return files
 
 
