@@ -377,7 +377,8 @@ def _every_nth(text: str | None) -> tuple[int, int]:
 
 
 _SHARD = option("--shard", "Of several files, label every Nth from the Ith.", "I/N")
-_WORKERS = option("--workers", "Processes that label several files.", "N", default=1, min=1, max=1024)
+_WORKERS = option("--workers", "Processes that label several files. [default: 1; of ray: 1 per 4 cores]", "N", min=1)
+_ENGINE = option("--engine", "What runs over several files; ray is for clusters.", default="local")
 _FINISH = switch("--finish", "Check that all files are labelled; write the manifest.")
 _TARGET_ACCURACY = option(
     "--target-accuracy",
@@ -415,7 +416,8 @@ def predict(
     review_rows: int = option("--review-rows", "How many of the least sure.", "N", default=200, min=1),
     spread: bool = switch("--spread", "Choose the rows of --review to be different, too: what to label next."),
     explain: bool = switch("--explain", "Add a column with the words that speak for the label and against it."),
-    workers: int = _WORKERS,
+    workers: int | None = _WORKERS,
+    engine: Literal["local", "ray"] = _ENGINE,
     shard: str | None = _SHARD,
     finish: bool = _FINISH,
 ) -> None:
@@ -434,8 +436,10 @@ def predict(
         resume=call.runtime.resume, backend=backend or "auto", labels=None if labels is None else labels.split(","),
         prefix=prefix, safe_csv=safe_csv, explain=explain, abstain_below=abstain_below, target_accuracy=target_accuracy,
         review=review, review_rows=review_rows, spread=spread, workers=workers, shard=_every_nth(shard), finish=finish,
+        engine=engine,
     )  # fmt: skip
-    verb = commands.predict_shards if request.is_several else commands.predict
+    several = commands.predict_ray if engine == "ray" else commands.predict_shards
+    verb = several if request.is_several else commands.predict
     commands.predict.show(verb.run(request))
 
 

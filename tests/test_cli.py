@@ -278,6 +278,9 @@ def test_predict_options(spy: Callable[..., Spy]) -> None:
     request = several.args[0]
     assert (request.input_file, request.output_file) == ("s3://b/*.csv", "s3://b/out")
     assert (request.workers, request.shard, request.finish) == (3, (2, 8), True)
+    on_ray = spy("predict_ray")
+    assert senthy("predict", "--input", "in/*.csv", "--output", "out", "--engine", "ray") == 0
+    assert on_ray.args[0].engine == "ray"
 
 
 def test_export_options(spy: Callable[..., Spy]) -> None:
@@ -367,7 +370,7 @@ def test_all_verbs_are_there() -> None:
     assert plain | {f"config {verb}" for verb in ("show", "check", "init", "schema")} <= names
     files = {path.stem.replace("_", "-") for path in Path(commands.__file__).parent.glob("[a-z]*.py")}
     shared = {"dry-run"}  # by the verbs that train
-    shared |= {"packing", "predict-rows", "predict-shards"}  # of export and predict
+    shared |= {"packing", "predict-rows", "predict-ray", "predict-shards"}  # of export and predict
     assert files - shared == {name.split()[0] for name in names}
 
 

@@ -155,6 +155,7 @@ def dependencies() -> dict[str, str]:
         ("excel", project["optional-dependencies"]["excel"]),
         ("serve", project["optional-dependencies"]["serve"]),
         ("remote", project["optional-dependencies"]["remote"]),
+        ("ray", project["optional-dependencies"]["ray"]),
     ):
         block = text.split(f"\n{name} = [", 1)[1].split("\n]", 1)[0]
         lines = re.findall(r'^\s*"([\w-]+)[^"]*",\s*# (.+)$', block, re.M)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sentiment_hybrid.commands import bench, cache, check, compare, config, data, dry_run, explain, export  # noqa: F401, I001
     from sentiment_hybrid.commands import fetch, finetune, info, models, optimize, packing, predict  # noqa: F401
-    from sentiment_hybrid.commands import predict_shards, pretrain, report, review, run_all, serve, test, train  # noqa: F401
+    from sentiment_hybrid.commands import predict_ray, predict_shards  # noqa: F401
+    from sentiment_hybrid.commands import pretrain, report, review, run_all, serve, test, train  # noqa: F401
 
 
 def __getattr__(name: str) -> Any:

@@ -58,7 +58,9 @@ class Request:
         review_rows: how many of the least sure; a quarter as many are for control.
         spread: choose these rows to be different too, among three times as many: what is worth labelling next.
         explain: add a column ``explanation``: the words of the text with their weights for its label.
-        workers: processes that label several files; each gets its share of the cores, or a GPU.
+        workers: processes that label several files; each gets its share of the cores, or a GPU. None is one, and with
+            ``ray`` one per four cores, or per GPU.
+        engine: what runs over several files: processes of our own (``local``), or ``ray`` (`predict_ray.run`).
         shard: (I, N): only every Nth file, from the Ith.
         finish: only check that every file is labelled, and write the manifest.
         part: the input is one of several files: a stopped run is continued if it was of the same input.
@@ -90,7 +92,8 @@ class Request:
     review: Path | None = None
     review_rows: int = 200
     spread: bool = False
-    workers: int = 1
+    workers: int | None = None
+    engine: Literal["local", "ray"] = "local"
     shard: tuple[int, int] = (1, 1)
     finish: bool = False
     part: bool = False
@@ -108,7 +111,7 @@ class Request:
     @property
     def is_several(self) -> bool:
         """Whether the input is a folder, a pattern or a URL, for `predict_shards.run`."""
-        from sentiment_hybrid.data.shards import is_several
+        from sentiment_hybrid.data.sources.several import is_several
 
         return is_several(self.input_file)
 
@@ -207,9 +210,9 @@ def _check_usage(request: Request) -> None:
         raise UsageError("--table applies to an SQLite --input, not to a pipe", hint="Leave out --table.")
     if request.abstain_below is not None and request.target_accuracy is not None:
         raise UsageError("--abstain-below and --target-accuracy exclude each other", hint="Use only one of them.")
-    if request.workers > 1 or request.shard != (1, 1) or request.finish:
+    if request.workers is not None or request.shard != (1, 1) or request.finish or request.engine != "local":
         raise UsageError(
-            "--workers, --shard and --finish apply to several files",
+            "--workers, --shard, --finish and --engine apply to several files",
             hint="Give a folder, a pattern such as 'FOLDER/*.csv', or a URL as --input.",
         )
     if request.spread and request.review is None:

@@ -277,11 +277,11 @@ def columns_of(incoming: Incoming) -> dict[str, Any]:
 def schema_of(request: Request, predictor: Predictor, incoming: Incoming) -> dict[str, Any]:
     """`columns_of`, the text column, and the prefix of the added columns. Raises ColumnError."""
     column = _text_column(incoming, request.text_column, request.data, predictor.info.text_column)
-    added = _added(request, predictor, incoming)
+    added = added_columns(request, predictor, incoming)
     return {**columns_of(incoming), "text_column": column, "prefix": added[0].removesuffix(PREDICTION_COLUMN)}
 
 
-def _added(request: Request, predictor: Predictor, incoming: Incoming) -> list[str]:
+def added_columns(request: Request, predictor: Predictor, incoming: Incoming) -> list[str]:
     """The names of the added columns. Raises ColumnError."""
     more = (_EXPLANATION,) if request.explain else ()
     added = predictor.columns_beside(incoming.columns, prefix=request.prefix, more=more)
@@ -295,7 +295,7 @@ def _added(request: Request, predictor: Predictor, incoming: Incoming) -> list[s
 def _layout(request: Request, predictor: Predictor, incoming: Incoming, column: str) -> _Layout:
     """The layout of the output: like the input, as far as the format allows."""
     output, quoting = request.output, request.data.quoting
-    added = _added(request, predictor, incoming)
+    added = added_columns(request, predictor, incoming)
     kind = kind_of_output(output) if output is not None else "jsonl" if request.as_json else incoming.kind
     if output is None and kind not in ("csv", "tsv", "jsonl"):
         kind = "csv"
@@ -426,7 +426,10 @@ def _rows(
     predictor: Predictor, group: _Group, probabilities: np.ndarray, layout: _Layout
 ) -> Iterator[Mapping[str, Any]]:
     """The rows of a group with their predictions."""
-    answers = _answers(predictor, group.texts, probabilities, layout)
+    answers = answers_of(
+        predictor, group.texts, probabilities, layout.added, explained=layout.explained,
+        abstain_below=layout.abstain_below,
+    )  # fmt: skip
     start = 0
     for batch in group.batches:
         end = start + len(batch)
@@ -436,20 +439,26 @@ def _rows(
         start = end
 
 
-def _answers(
-    predictor: Predictor, texts: Sequence[str | None], probabilities: np.ndarray, layout: _Layout
+def answers_of(
+    predictor: Predictor,
+    texts: Sequence[str | None],
+    probabilities: np.ndarray,
+    added: Sequence[str],
+    *,
+    explained: bool = False,
+    abstain_below: float | None = None,
 ) -> dict[str, list[Any]]:
-    """The added columns of some texts."""
-    names = list(layout.added)
-    explanation = names.pop() if layout.explained else None
+    """The added columns of some texts; with ``explained``, the last one is the explanation."""
+    names = list(added)
+    explanation = names.pop() if explained else None
     answers = {name: _plain(values) for name, values in predictor.columns_of(probabilities, names).items()}
     if explanation is not None:
         labels = answers[names[0]]
         answers[explanation] = [one.cells() if one.label else None for one in predictor.explain(texts, label=labels)]
-    if (below := layout.abstain_below) is not None:
+    if abstain_below is not None:
         label, score = names[:2]
         pairs = zip(answers[label], answers[score], strict=True)
-        answers[label] = [UNSURE if value is not None and value < below else name for name, value in pairs]
+        answers[label] = [UNSURE if value is not None and value < abstain_below else name for name, value in pairs]
     return answers
 
 
@@ -464,16 +473,22 @@ def _text_column(incoming: Incoming, wanted: str | None, data: Data, trained_on:
     return column
 
 
-def _types(incoming: Incoming, added: Sequence[str]) -> dict[str, Any]:
-    """Arrow types for a parquet output: those of the input if it has types, otherwise string."""
+def types_of(incoming: Incoming) -> dict[str, Any]:
+    """Arrow types of the columns of an input: its own if it has types; of lines and tables of text, string."""
     import pyarrow
 
-    types = dict(incoming.types)
     if incoming.kind in ("csv", "tsv", "lines"):
-        types = dict.fromkeys(incoming.columns, pyarrow.string())
+        return dict.fromkeys(incoming.columns, pyarrow.string())
+    return dict(incoming.types)
+
+
+def _types(incoming: Incoming, added: Sequence[str]) -> dict[str, Any]:
+    """Arrow types for a parquet output."""
+    import pyarrow
+
     # An explanation has no type: the writer makes it JSON.
     label, *figures = [name for name in added if not name.endswith(_EXPLANATION)]
-    return types | {label: pyarrow.string()} | dict.fromkeys(figures, pyarrow.float64())
+    return types_of(incoming) | {label: pyarrow.string()} | dict.fromkeys(figures, pyarrow.float64())
 
 
 def _plain(values: np.ndarray) -> list[Any]:

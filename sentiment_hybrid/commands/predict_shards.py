@@ -20,7 +20,10 @@ from sentiment_hybrid.commands.predict import PredictResult, Request, open_predi
 from sentiment_hybrid.commands.predict_rows import READING, Incoming, columns_of, label_rows, open_rows, schema_of
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data import shards as files
-from sentiment_hybrid.data.shards import Folder, Shard, Shards
+from sentiment_hybrid.data.remote import Shard, is_url
+from sentiment_hybrid.data.shards import Folder
+from sentiment_hybrid.data.sources import several
+from sentiment_hybrid.data.sources.several import Shards
 from sentiment_hybrid.errors import ColumnError, DataError, OutputError, SenthyError, ShardError, UsageError, count
 from sentiment_hybrid.files import sha256
 from sentiment_hybrid.processes import Helpers, Parent
@@ -45,7 +48,7 @@ def run(request: Request) -> PredictResult:
         OutputError: the folder is of another job or holds other files, cannot be written, or is not complete.
     """
     started = time.perf_counter()
-    found, folder = _opened(request)
+    found, folder = find_files(request)
     if request.finish:
         manifest = _manifest(found, folder, request)
         return _result(request, manifest, [], started)
@@ -66,19 +69,19 @@ def run(request: Request) -> PredictResult:
     return _result(request, job, labelled, started)
 
 
-def _opened(request: Request) -> tuple[Shards, Folder]:
-    """The files, and the folder of their outputs."""
+def find_files(request: Request) -> tuple[Shards, Folder]:
+    """The files, and the folder of their outputs. Raises UsageError, SourceError, OutputError."""
     if request.texts:
         raise UsageError("both texts and --input were given", hint="Use only one of them.")
     if request.input_file is None or request.output_file is None:
         raise UsageError("several files need an --output folder", hint="Add --output FOLDER.")
     if request.review is not None or request.as_json:
         raise UsageError("--review and --json are for one file", hint="Leave them out, or give one file as --input.")
-    found = files.find_shards(request.input_file, any_suffix=request.file_format is not None)
+    found = several.find_shards(request.input_file, any_suffix=request.file_format is not None)
     if found.ignored and not request.finish:
         console.note(f"{count(len(found.ignored), 'file')} of unknown formats ignored, such as {found.ignored[0]}")
     if request.file_format is None:
-        files.check_one_kind(found)
+        several.check_one_kind(found)
     folder = files.open_folder(request.output_file)
     inside = [one.place for one in found.shards if _is_inside(one.place, request.output_file)]
     if inside:
@@ -93,7 +96,7 @@ def _opened(request: Request) -> tuple[Shards, Folder]:
 
 
 def _is_inside(place: str, folder: Path | str) -> bool:
-    if files.is_url(place) or files.is_url(folder):
+    if is_url(place) or is_url(folder):
         return place.startswith(f"{str(folder).rstrip('/')}/")
     return Path(place).resolve().is_relative_to(Path(folder).expanduser().resolve())
 
@@ -157,7 +160,7 @@ def _manifest(found: Shards, folder: Folder, request: Request) -> dict[str, Any]
 
 
 @dataclass(frozen=True)
-class _Labeller:
+class Labeller:
     """A model and what all outputs of the job have in common."""
 
     request: Request
@@ -165,6 +168,7 @@ class _Labeller:
     predictor: Predictor
     abstain_below: float | None
     schema: dict[str, Any]
+    directory: Path
 
     def label(self, shard: Shard, advance: Callable[[int], object]) -> dict[str, Any]:
         """Label a file unless it is done, and record it; returns the record.
@@ -181,13 +185,14 @@ class _Labeller:
     def _labelled(self, shard: Shard, advance: Callable[[int], object]) -> dict[str, Any]:
         output = files.output_name(shard, self.request.file_format)
         self.predictor.empty = self.predictor.truncated = 0
-        with files.fetched(shard) as source, self.folder.new(output) as target:
+        with several.fetched(shard) as source, self.folder.new(output) as target:
             request = replace(
                 self.request, input_file=source, output_file=target, text_column=self.schema["text_column"],
                 prefix=self.schema["prefix"], resume=True, part=True,
             )  # fmt: skip
             with contextlib.ExitStack() as stack, console.hushed():
-                incoming = self._checked(shard, open_rows(stack, request))
+                incoming = open_rows(stack, request)
+                check_schema(shard, incoming, self.schema)
                 rows, skipped = label_rows(
                     stack, request, self.predictor, incoming, self.abstain_below, advance=advance
                 )
@@ -195,16 +200,16 @@ class _Labeller:
             facts = {"bytes": target.stat().st_size, "sha256": sha256(target)}
         return {"input": shard.stamp, "output": output, **counts, "skipped": skipped, **facts}
 
-    def _checked(self, shard: Shard, incoming: Incoming) -> Incoming:
-        """The rows of a file, which must have the columns of all others."""
-        own = columns_of(incoming)
-        for what in ("columns", "types"):
-            if own[what] != self.schema[what]:
-                raise ColumnError(
-                    f"{shard.name} has {_difference(own[what], self.schema[what])}",
-                    hint="The outputs of one job have one schema: label files of another one by themselves.",
-                )
-        return incoming
+
+def check_schema(shard: Shard, incoming: Incoming, schema: dict[str, Any]) -> None:
+    """Refuse columns or types that are not those of the job. Raises ColumnError."""
+    own = columns_of(incoming)
+    for what in ("columns", "types"):
+        if own[what] != schema[what]:
+            raise ColumnError(
+                f"{shard.name} has {_difference(own[what], schema[what])}",
+                hint="The outputs of one job have one schema: label files of another one by themselves.",
+            )
 
 
 def _difference(own: Any, common: Any) -> str:
@@ -220,7 +225,7 @@ def _difference(own: Any, common: Any) -> str:
     return "the columns of the first file in another order"
 
 
-def _open_labeller(request: Request, found: Shards, folder: Folder) -> _Labeller:
+def open_labeller(request: Request, found: Shards, folder: Folder) -> Labeller:
     """Load the model, and start the job of the folder or join it. Raises OutputError if it is of another one."""
     predictor, directory, below = open_predictor(request)
     identity = predictor.identity
@@ -230,6 +235,7 @@ def _open_labeller(request: Request, found: Shards, folder: Folder) -> _Labeller
     options = request.data.model_dump(mode="json", include={*READING})
     options |= {"safe_csv": request.safe_csv, "explain": request.explain, "abstain_below": below}
     options |= {"format": request.file_format, "text_column": request.text_column, "prefix": request.prefix}
+    options["engine"] = request.engine
     facts = {"senthy": __version__, "input": found.root, "model": identity, "options": options}
     with folder.held(JOB):
         job = folder.read(JOB)
@@ -244,7 +250,7 @@ def _open_labeller(request: Request, found: Shards, folder: Folder) -> _Labeller
             job["model"] = {**identity, "directory": str(directory)}
             folder.write(JOB, job)
     _check_same(request, job, facts)
-    return _Labeller(request, folder, predictor, below, job["schema"])
+    return Labeller(request, folder, predictor, below, job["schema"], directory)
 
 
 def _check_same(request: Request, job: dict[str, Any], facts: dict[str, Any]) -> None:
@@ -272,7 +278,7 @@ def _first_schema(request: Request, found: Shards, predictor: Predictor) -> dict
     failure: DataError | None = None
     for shard in found.shards:
         try:
-            with files.fetched(shard) as source, contextlib.ExitStack() as stack:
+            with several.fetched(shard) as source, contextlib.ExitStack() as stack:
                 incoming = open_rows(stack, replace(request, input_file=source))
                 if incoming.columns:
                     return schema_of(request, predictor, incoming)
@@ -292,7 +298,7 @@ def _label_all(
     """Label files; returns the records of those that are done, and what is wrong with the others."""
     labelled: list[dict[str, Any]] = []
     failed: list[str] = []
-    workers = min(request.workers, len(todo))
+    workers = min(request.workers or 1, len(todo))
     try:
         with console.progress("predicting", unit="texts") as bar:
             outcomes = (
@@ -322,7 +328,7 @@ def _here(
     request: Request, found: Shards, folder: Folder, todo: Sequence[Shard], advance: Callable[[int], object]
 ) -> Iterator[_Outcome]:
     """Label files in this process."""
-    labeller = _open_labeller(request, found, folder)
+    labeller = open_labeller(request, found, folder)
     for shard in todo:
         try:
             yield labeller.label(shard, advance)
@@ -342,7 +348,7 @@ def _in_helpers(
 
     After an error that is not one of a single file, no further ones are begun, and it is raised once all have ended.
     """
-    setup = {"request": _plain(request), "root": found.root, "shards": [asdict(one) for one in found.shards]}
+    setup = {"request": as_json(request), "root": found.root, "shards": [asdict(one) for one in found.shards]}
     helpers = Helpers(f"{__name__}:serve", workers, setup)
     waiting = deque(todo)
     running: dict[int, Shard] = {}
@@ -379,14 +385,14 @@ def _in_helpers(
         raise failure
 
 
-def _plain(request: Request) -> dict[str, Any]:
+def as_json(request: Request) -> dict[str, Any]:
     """A request as JSON."""
     values = {one.name: getattr(request, one.name) for one in fields(request)}
     values["config"] = request.config.model_dump(mode="json")
     return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
 
-def _request(plain: dict[str, Any]) -> Request:
+def from_json(plain: dict[str, Any]) -> Request:
     """A request from JSON."""
     paths = {name: Path(plain[name]) for name in ("model_dir", "encoder") if plain[name] is not None}
     shard = (plain["shard"][0], plain["shard"][1])
@@ -398,16 +404,16 @@ def serve() -> None:
     parent = Parent()
     console.set_verbosity(-1)
     setup = parent.hear()
-    request = _request(setup["request"])
+    request = from_json(setup["request"])
     found = Shards(setup["root"], [Shard(**one) for one in setup["shards"]])
-    labeller: _Labeller | None = None
+    labeller: Labeller | None = None
     while True:
         task = parent.hear()
         shard, starting = Shard(**task["shard"]), labeller is None
         try:
             if labeller is None:
                 own = replace(request, device=_device(request.device, task["slot"]))
-                labeller = _open_labeller(own, found, files.open_folder(str(request.output_file)))
+                labeller = open_labeller(own, found, files.open_folder(str(request.output_file)))
             starting = False
             parent.answer({"record": labeller.label(shard, lambda rows: parent.answer({"rows": rows}))})
         except SenthyError as error:

@@ -1,34 +1,21 @@
-"""Many files as the shards of one job, and the folder of its outputs: local here, elsewhere through remote.py."""
+"""The folder of the outputs of a job over many files: local here, elsewhere through remote.py."""
 
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from sentiment_hybrid.data.remote import RemoteFolder, Shard, downloaded, is_pattern, is_url, listed
-from sentiment_hybrid.data.sources import SUFFIXES
+from sentiment_hybrid.data.remote import RemoteFolder, Shard, is_url
 from sentiment_hybrid.data.writers import as_output_error, kind_of_output
-from sentiment_hybrid.errors import OutputError, SourceError, UsageError
+from sentiment_hybrid.errors import OutputError, UsageError
 from sentiment_hybrid.files import locked, read_json, replace_json
 
 #: The folder, among the outputs, of what describes them; readers of datasets skip names that begin with _ or a dot.
 OWN = "_senthy"
-_SHOWN = 3  # names in a message
-
-
-@dataclass(frozen=True)
-class Shards:
-    """The shards of a job in the order of their names; ``ignored`` are files of unknown formats beside them."""
-
-    root: str
-    shards: Sequence[Shard]
-    ignored: Sequence[str] = ()
 
 
 class Folder(Protocol):
@@ -51,98 +38,6 @@ class Folder(Protocol):
 
     def new(self, name: str) -> AbstractContextManager[Path]:
         """A local path to write a file to completely; it is in its place after the block."""
-
-
-def is_several(spec: str | Path | None) -> bool:
-    """Whether an input names several files: a folder, a pattern, or a URL."""
-    if spec is None or str(spec) == "-":
-        return False
-    path = Path(spec).expanduser()
-    return is_url(spec) or path.is_dir() or (is_pattern(str(spec)) and not path.exists())
-
-
-def find_shards(spec: str | Path, *, any_suffix: bool = False) -> Shards:
-    """The files that a folder, a pattern (``**`` for any depth) or a URL names, without hidden ones and ``_names``.
-
-    In a folder, files of unknown formats are ignored, unless ``any_suffix``.
-
-    Raises:
-        SourceError: there are none, or the place cannot be read.
-    """
-    if is_url(spec):
-        root, found = listed(str(spec))
-    else:
-        root, found = _listed(str(Path(spec).expanduser()))
-    found = sorted((one for one in found if not _is_hidden(one.name)), key=lambda one: one.name)
-    known = found if any_suffix or is_pattern(str(spec)) else [one for one in found if _is_known(one.name)]
-    if not known:
-        what = "no file matches" if is_pattern(str(spec)) else "there is no file to label in"
-        seen = f" (but {_few([one.name for one in found])})" if found else ""
-        raise SourceError(f"{what} {spec}{seen}", hint=f"Known suffixes: {', '.join(SUFFIXES)}, each also .gz.")
-    return Shards(root, known, [one.name for one in found if one not in known])
-
-
-def _is_hidden(name: str) -> bool:
-    return any(part[0] in "._" for part in name.split("/"))
-
-
-def _is_known(name: str) -> bool:
-    suffixes = [suffix.lower() for suffix in Path(name).suffixes if suffix.lower() != ".gz"]
-    return bool(suffixes) and suffixes[-1] in SUFFIXES
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
-
-
-def _listed(spec: str) -> tuple[str, list[Shard]]:
-    """The common folder and the local files that a folder or a pattern names."""
-    if Path(spec).is_dir():
-        root = Path(spec)
-        paths = [Path(folder) / name for folder, _, names in os.walk(root) for name in names]
-    else:
-        root = pattern_root(spec)
-        matches = glob.glob(spec, recursive=True)  # noqa: PTH207 - Path.glob matches hidden names too
-        paths = [path for path in map(Path, matches) if path.is_file()]
-    return str(root.resolve()), [
-        Shard(path.relative_to(root).as_posix(), str(path), _stamp(path)) for path in paths if path.exists()
-    ]
-
-
-def pattern_root(spec: str) -> Path:
-    """The folder before the first part of a pattern that has a wildcard."""
-    parts = Path(spec).parts
-    fixed = next(at for at, part in enumerate(parts) if is_pattern(part))
-    return Path(*parts[:fixed])
-
-
-def _stamp(path: Path) -> list[int | str]:
-    facts = path.stat()
-    return [facts.st_size, facts.st_mtime_ns]
-
-
-@contextlib.contextmanager
-def fetched(shard: Shard) -> Iterator[Path]:
-    """A shard as a local file, for as long as the block lasts. Raises SourceError."""
-    if is_url(shard.place):
-        with downloaded(shard.place) as path:
-            yield path
-    else:
-        yield Path(shard.place)
-
-
-def check_one_kind(shards: Shards) -> None:
-    """Refuse formats that differ, by suffix: their rows would not make one table."""
-    kinds: dict[str, str] = {}
-    for shard in shards.shards:
-        suffixes = [suffix.lower() for suffix in Path(shard.name).suffixes if suffix.lower() != ".gz"]
-        kinds.setdefault(SUFFIXES.get(suffixes[-1], "other") if suffixes else "other", shard.name)
-    if len(kinds) > 1:
-        raise SourceError(
-            f"the files are of several formats: {', '.join(f'{kind} ({name})' for kind, name in kinds.items())}",
-            hint="Choose those of one format by a pattern, such as --input 'FOLDER/*.csv'.",
-        )
 
 
 def output_name(shard: Shard, kind: str | None = None) -> str:

@@ -444,8 +444,9 @@ def test_a_file_that_will_not_do_is_refused_and_leaves_nothing(trained, content,
 def test_a_missing_file_and_a_folder_are_told(trained):
     with pytest.raises(SourceError, match="there is no file"):
         finetune.run(trained.config(), "linear", data_file=trained.folder / "nope.csv")
-    with pytest.raises(SourceError, match="is a directory"):
-        finetune.run(trained.config(), "linear", data_file=trained.folder)
+    (trained.folder / "empty").mkdir()
+    with pytest.raises(SourceError, match="there is no file of a known format"):
+        finetune.run(trained.config(), "linear", data_file=trained.folder / "empty")
 
 
 def test_a_sample_above_what_there_is_or_without_a_label_is_refused(trained):

@@ -110,9 +110,9 @@ def test_what_is_done_is_not_labelled_again_unless_it_has_changed_or_is_gone(
     run()
     before = outputs(tmp_path / "out")
     labelled: list[str] = []
-    original = predict_shards._Labeller._labelled
+    original = predict_shards.Labeller._labelled
     monkeypatch.setattr(
-        predict_shards._Labeller,
+        predict_shards.Labeller,
         "_labelled",
         lambda self, shard, advance: labelled.append(shard.name) or original(self, shard, advance),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sentiment_hybrid.data import remote, shards
+from sentiment_hybrid.data.sources import several
 from sentiment_hybrid.errors import OutputError, SourceError
 
 fsspec = pytest.importorskip("fsspec")
@@ -47,31 +48,31 @@ def store(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> fsspec.AbstractFile
 def test_a_folder_a_pattern_and_one_object_are_found(store: fsspec.AbstractFileSystem) -> None:
     for name in ("in/a.csv", "in/more/b.csv.gz", "in/_SUCCESS", "in/.hidden.csv", "in/notes.md", "other/c.csv"):
         store.pipe_file(f"{BUCKET}/{name}", name.encode())
-    found = shards.find_shards(f"{BUCKET}/in/")
+    found = several.find_shards(f"{BUCKET}/in/")
     assert found.root == f"{BUCKET}/in"
     assert [(one.name, one.place) for one in found.shards] == [
         ("a.csv", f"{BUCKET}/in/a.csv"),
         ("more/b.csv.gz", f"{BUCKET}/in/more/b.csv.gz"),
     ]
     assert found.ignored == ["notes.md"]
-    assert [one.name for one in shards.find_shards(f"{BUCKET}/*/[ac].csv").shards] == ["in/a.csv", "other/c.csv"]
-    assert [one.name for one in shards.find_shards(f"{BUCKET}/other/c.csv").shards] == ["c.csv"]
-    with pytest.raises(SourceError, match="there is no file to label in"):
-        shards.find_shards(f"{BUCKET}/nothing/")
+    assert [one.name for one in several.find_shards(f"{BUCKET}/*/[ac].csv").shards] == ["in/a.csv", "other/c.csv"]
+    assert [one.name for one in several.find_shards(f"{BUCKET}/other/c.csv").shards] == ["c.csv"]
+    with pytest.raises(SourceError, match="there is no file of a known format in"):
+        several.find_shards(f"{BUCKET}/nothing/")
 
 
 def test_an_object_that_is_replaced_has_another_stamp(store: fsspec.AbstractFileSystem) -> None:
     stamps = []
     for content in (b"one", b"two", b"two"):
         store.pipe_file(f"{BUCKET}/in/a.csv", content)
-        stamps.append(shards.find_shards(f"{BUCKET}/in").shards[0].stamp)
+        stamps.append(several.find_shards(f"{BUCKET}/in").shards[0].stamp)
     assert stamps[0] != stamps[1] == stamps[2]
 
 
 def test_objects_are_copied_here_and_back(store: fsspec.AbstractFileSystem) -> None:
     store.pipe_file(f"{BUCKET}/in/a.csv", b"text\ngood\n")
-    (shard,) = shards.find_shards(f"{BUCKET}/in").shards
-    with shards.fetched(shard) as path:
+    (shard,) = several.find_shards(f"{BUCKET}/in").shards
+    with several.fetched(shard) as path:
         assert path.read_bytes() == b"text\ngood\n"
     assert not path.exists()
     folder = shards.open_folder(f"{BUCKET}/out/")
@@ -96,7 +97,7 @@ def test_a_failure_puts_nothing_there(store: fsspec.AbstractFileSystem) -> None:
 @pytest.mark.parametrize("url", ["s3://no-such-bucket/in/a.csv", "s3://no-such-bucket/in/*.csv"])
 def test_a_bucket_that_is_not_there_is_told(url: str, store: fsspec.AbstractFileSystem) -> None:
     with pytest.raises(SourceError, match=r"no-such-bucket|no file"):
-        shards.find_shards(url)
+        several.find_shards(url)
     with pytest.raises(OutputError, match=r"cannot write s3://no-such-bucket/out/a\.json"):
         shards.open_folder("s3://no-such-bucket/out").write("a.json", {})
 

@@ -297,7 +297,7 @@ def test_a_missing_file_names_what_may_be_meant(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("missing.csv", None, "there is no file"),
-        ("folder", "folder", "is a directory"),
+        ("folder", "folder", "there is no file of a known format in"),
         ("empty.csv", b"", "is empty"),
         ("what.xyz", b"text", "cannot tell what kind"),
         ("fake.db", b"not sqlite", "is not an SQLite database"),

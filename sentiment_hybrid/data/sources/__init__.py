@@ -6,10 +6,8 @@ import contextlib
 import difflib
 import importlib
 import io
-import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
@@ -17,6 +15,7 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.console import progress
 from sentiment_hybrid.data.kaggle import DEFAULT_HANDLE, download
+from sentiment_hybrid.data.remote import is_url
 from sentiment_hybrid.data.sources.base import MISSING, Batch, ExactTime, Limit, Source, opened, texts_of, value_text
 from sentiment_hybrid.data.sources.dialect import (
     DELIMITER_NAMES,
@@ -30,12 +29,15 @@ from sentiment_hybrid.data.sources.dialect import (
     table_kind,
     text_header,
 )
+from sentiment_hybrid.data.sources.formats import FORMATS, SUFFIXES
 from sentiment_hybrid.data.sources.live import LiveStream
+from sentiment_hybrid.data.sources.several import SeveralFiles, check_one_kind, find_shards, is_several, rows_in
 from sentiment_hybrid.errors import SourceError
 
 __all__ = [
     "FORMATS",
     "MISSING",
+    "SUFFIXES",
     "Batch",
     "ExactTime",
     "Limit",
@@ -51,46 +53,12 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class Format:
-    """A reading format.
-
-    Args:
-        module: under this package.
-        source: its class, created with (path, name=, bad_rows=), for text formats also encoding= and stream=.
-        suffixes: of files of this format.
-        magic: first bytes of every such file.
-        text: the format is text, which may be compressed, or a stream.
-        settings: settings under ``data`` that its class takes as well.
-    """
-
-    module: str
-    source: str
-    suffixes: tuple[str, ...]
-    magic: bytes = b""
-    text: bool = False
-    settings: tuple[str, ...] = ()
-
-
-FORMATS = {
-    "csv": Format("delimited", "DelimitedSource", (".csv",), text=True),
-    "tsv": Format("delimited", "DelimitedSource", (".tsv", ".tab"), text=True),
-    "jsonl": Format("jsonl", "JsonLinesSource", (".jsonl", ".ndjson"), text=True),
-    "json": Format("json_tasks", "JsonSource", (".json",)),
-    "lines": Format("plain_text", "LinesSource", (".txt",), text=True),
-    "parquet": Format("parquet", "ParquetSource", (".parquet", ".pq"), b"PAR1"),
-    "sqlite": Format(
-        "sqlite", "SqliteSource", (".db", ".sqlite", ".sqlite3"), b"SQLite format 3\0", settings=("table",)
-    ),
-    "excel": Format("excel", "ExcelSource", (".xlsx", ".xlsm"), b"PK\x03\x04", settings=("table",)),
-}
-SUFFIXES = {suffix: kind for kind, item in FORMATS.items() for suffix in item.suffixes}
 _KNOWN = "csv, tsv, jsonl, json, parquet (each also .gz), txt, xlsx, db, sqlite, sqlite3"
 _log = logging.getLogger(__name__)
 
 
 def open_source(spec: str, data: Data, *, offline: bool = False) -> Source:
-    """The source behind ``kaggle[:HANDLE]``, a file, or ``sample``.
+    """The source behind ``kaggle[:HANDLE]``, a file, a folder or a pattern of files, or ``sample``.
 
     Raises:
         SourceError: missing, a directory, unreadable, of an unknown kind, or Kaggle cannot be reached.
@@ -99,16 +67,6 @@ def open_source(spec: str, data: Data, *, offline: bool = False) -> Source:
     source = _opened_source(spec, data, offline=offline)
     source.limit = Limit(data.max_text_bytes)
     return source
-
-
-def rows_in(sources: Sequence[Source]) -> float | None:
-    """Rows in all; sources that are not begun yet are judged by their size beside those before them."""
-    known = list(itertools.takewhile(lambda total: total is not None, (source.total for source in sources)))
-    rows = sum(filter(None, known))
-    if len(known) == len(sources):
-        return rows
-    sizes = [source.size for source in sources]
-    return rows * sum(sizes) / size if (size := sum(sizes[: len(known)])) else None
 
 
 @contextlib.contextmanager
@@ -131,6 +89,10 @@ def _opened_source(spec: str, data: Data, *, offline: bool) -> Source:
         handle = spec.partition(":")[2] or DEFAULT_HANDLE
         path = download(handle, offline=offline)
         return _open_file(path, data, name=f"kaggle:{handle} ({path.name})")
+    if is_several(spec) and not is_url(spec):
+        found = find_shards(spec)
+        check_one_kind(found)
+        return SeveralFiles([_open_file(Path(one.place), data, name=one.name) for one in found.shards], name=spec)
     return _open_file(Path(spec).expanduser(), data)
 
 

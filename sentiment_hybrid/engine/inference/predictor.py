@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -80,6 +81,9 @@ class PreparedTexts:
 class Predictor:
     """Predicts labels of new texts with a model directory, using its normaliser, tokenizer, labels and sizes.
 
+    It is the unit that other engines carry: pickled, it is the path of its model and these arguments, and it is loaded
+    where it is unpickled; a process that is forked from one that has used it computes with one thread.
+
     Args:
         model: a model directory, or ``mini`` (``mini-lstm``, ``mini-han``), which ships in the package; None is the
             newest one in ``models/``, else mini.
@@ -118,6 +122,12 @@ class Predictor:
         max_text_bytes: int = Data().max_text_bytes,
     ) -> None:
         directory = next(iter(newest(Path("models"))), mini()) if model is None else model_directory(model)
+        self._given: dict[str, Any] = {
+            "model": directory.absolute(), "device": device, "encoder": encoder, "offline": offline,
+            "cache_dir": cache_dir, "token_budget": token_budget, "precision": precision, "backend": backend,
+            "labels": labels, "max_text_bytes": max_text_bytes,
+        }  # fmt: skip
+        self._process = os.getpid()
         if backend == "onnx" or (backend == "auto" and is_export(directory)):
             self._onnx: OnnxBackend | None = OnnxBackend(directory, device=device)
             if precision not in ("auto", self._onnx.kind):
@@ -147,6 +157,31 @@ class Predictor:
         #: Texts seen so far that are longer than the model's ``max_windows`` windows or than ``max_text_bytes``; their
         #: rest was not read.
         self.truncated = 0
+
+    def __reduce__(self) -> tuple[Callable[[dict[str, Any]], Predictor], tuple[dict[str, Any]]]:
+        """Pickled as the model's path and the arguments: who unpickles it loads the model, in its own precision."""
+        return _reopened, (self._given,)
+
+    def _continue_after_fork(self) -> None:
+        """In a forked process, compute with one thread: those of torch and of the tokenizer stayed with the parent.
+
+        A parallel region would wait for them for ever.
+        """
+        if self._process == os.getpid():
+            return
+        self._process = os.getpid()
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        if self._onnx is not None:
+            self._onnx = OnnxBackend(self._onnx.directory, device=self._given["device"])
+        elif self._compute.device.type == "cpu":
+            import torch
+
+            torch.set_num_threads(1)
+        else:
+            raise ModelError(
+                f"a forked process cannot use the {self._compute.device.type} device of its parent",
+                hint="Start processes with the method spawn, or load the model in each.",
+            )
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -269,6 +304,7 @@ class Predictor:
             )
         from sentiment_hybrid.engine.inference.explanations import Explainer
 
+        self._continue_after_fork()
         cleaned = [self._normalizer(_text(value, at)) for at, value in enumerate(texts)]
         labels = [label] * len(cleaned) if label is None or isinstance(label, str) else label
         explainer = Explainer(
@@ -282,6 +318,7 @@ class Predictor:
 
         ``first`` is the number of preceding texts, for errors. Raises DataError as `predict`.
         """
+        self._continue_after_fork()
         read: list[str | None] = [_text(value, first + at) for at, value in enumerate(texts)]
         short = Limit(self._max_text_bytes)(read)
         cleaned = [self._normalizer(text or "") for text in short]
@@ -424,6 +461,10 @@ class Predictor:
         best = int(row.argmax())
         probabilities = dict(zip(self.labels, (float(value) for value in row), strict=True))
         return Prediction(self.labels[best], probabilities[self.labels[best]], probabilities)
+
+
+def _reopened(given: dict[str, Any]) -> Predictor:
+    return Predictor(**given)
 
 
 def published(models_dir: Path, head: str | None = None) -> Path:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import multiprocessing
+import os
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -115,6 +118,45 @@ def test_answers_among_some_labels_are_renormalised(tiny_encoder: LoadedEncoder,
     ]
     with pytest.raises(LabelError, match=r"no label 'mixed'; its labels are negative, neutral, positive"):
         Predictor(model, labels=["negative", "mixed"])
+
+
+def test_a_pickle_is_the_path_and_the_arguments(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(model_dir.parent)
+    predictor = Predictor(model_dir.name, device="cpu", precision="fp32", labels=["positive", "negative"])
+    texts = ["good film", "", "very bad food"]
+    expected = predictor.predict_proba(texts)
+    pickled = pickle.dumps(predictor)
+    assert len(pickled) < 1000
+    monkeypatch.chdir(tmp_path)
+    again = pickle.loads(pickled)
+    assert (again.labels, again.identity) == (predictor.labels, predictor.identity)
+    assert (again.empty, predictor.empty) == (0, 1)
+    np.testing.assert_array_equal(again.predict_proba(texts), expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_process_predicts_the_same(predictor: Predictor) -> None:
+    texts = [f"good film {at}" for at in range(200)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        expected = predictor.predict_proba(texts)
+        child = multiprocessing.get_context("fork").Process(target=assert_predicts, args=(predictor, texts, expected))
+        child.start()
+        child.join(60)
+        if child.is_alive():
+            child.kill()
+        assert child.exitcode == 0
+    finally:
+        torch.set_num_threads(before)
+
+
+def assert_predicts(predictor: Predictor, texts: list[str], expected: np.ndarray) -> None:
+    np.testing.assert_allclose(predictor.predict_proba(texts), expected, atol=1e-5)
+    assert torch.get_num_threads() == 1
 
 
 def test_one_text_gives_one_prediction_and_a_list_gives_a_list(predictor: Predictor) -> None:
