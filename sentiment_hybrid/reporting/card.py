@@ -108,13 +108,16 @@ def with_figures(card: str, tests: Sequence[Tested], *, name: str) -> str:
     return joined(header | {"model-index": index}, _with_block(body, "figures", "\n".join(table)))
 
 
-def taken_over(card: str, original: str) -> str:
+def taken_over(card: str, original: str, *, same: bool = True) -> str:
     """The card with figures and settings of another one, and its license, language and data sets if it has none.
+
+    Metadata gets the figures only if the model is the ``same``, not where it computes otherwise.
 
     Raises ValueError: the other one has no header, or no place for figures.
     """
     (header, body), (before, old) = parts(card), parts(original)
-    kept = {name: before[name] for name in (*NAMED, "model-index") if name in before}
+    names = (*NAMED, "model-index") if same else NAMED
+    kept = {name: before[name] for name in names if name in before}
     for name in ("figures", "settings"):
         body = _with_block(body, name, _block(old, name).rstrip("\n"))
     return joined(kept | header, body)

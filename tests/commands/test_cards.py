@@ -141,6 +141,8 @@ def test_a_derived_card_takes_over_figures_and_license_of_the_original() -> None
     assert "| a.csv, test" in new
     header, _ = parts(new)
     assert (header["license"], header["tags"]) == ("mit", ["onnx"])
+    assert header["model-index"]
+    assert "model-index" not in parts(taken_over(joined({"tags": ["onnx"]}, body), old, same=False))[0]
     assert "`mit`" in new
 
 

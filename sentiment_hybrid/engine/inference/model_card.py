@@ -57,7 +57,8 @@ def write_card(directory: Path, info: ModelInfo, card: Card) -> None:
     text = _new(info, card)
     if card.original is not None:
         with contextlib.suppress(OSError, ValueError):  # the original has none, or one of somebody else
-            text = taken_over(text, (card.original / paths.MODEL_CARD).read_text(encoding="utf-8"))
+            original = (card.original / paths.MODEL_CARD).read_text(encoding="utf-8")
+            text = taken_over(text, original, same=card.export is None)
     (directory / paths.MODEL_CARD).write_text(text, encoding="utf-8", newline="\n")
 
 
