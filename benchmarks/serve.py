@@ -97,7 +97,9 @@ def main() -> int:
     parser.add_argument("--encoder", default="mini")
     parser.add_argument("--onnx", type=Path, help="an export to serve instead")
     parser.add_argument("--share", type=float, default=0.8)
+    parser.add_argument("--rate", type=float, help="requests per second of the soak, instead of a share of the fastest")
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--kill-clients", type=int, default=8)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -249,7 +251,7 @@ def soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     bodies(texts, folder)
     with served(senthy(options.onnx or "mini", 8311), 8311) as pid:
         fastest = wrk(folder, 8311, 64, 20.0)["rate"]
-        rate = options.share * fastest
+        rate = options.rate or options.share * fastest
         watched: list[dict[str, Any]] = []
         answered = asyncio.run(_steady(texts, rate, options.seconds, lambda: watched.append(state_of(pid))))
     later = watched[len(watched) // 4 :]  # after the first quarter
@@ -262,7 +264,7 @@ def soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "last": later[-1],
     }
     lines = [
-        f"{options.seconds:.0f} s at {rate:.0f} requests/s ({options.share:.0%} of {fastest:.0f}): {answered}",
+        f"{options.seconds:.0f} s at {rate:.0f} requests/s ({rate / fastest:.0%} of {fastest:.0f}): {answered}",
         *(f"{name}: {figures[name]}" for name in ("first", "quarter", "last")),
         f"at most {max(one['rss_mib'] for one in watched):.1f} MiB, {max(one['descriptors'] for one in watched)} files",
     ]
@@ -346,7 +348,7 @@ def kills(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             if kind != "right":
                 time.sleep(0.05)
 
-    clients = [threading.Thread(target=client, args=(seed,)) for seed in range(8)]
+    clients = [threading.Thread(target=client, args=(seed,)) for seed in range(options.kill_clients)]
     draw, codes = random.Random(0), []
     process = start(command, 8311)
     for one in clients:

@@ -20,6 +20,8 @@ from sentiment_hybrid.serving.problems import Problem
 
 #: Seconds that a round should take: a request that has just missed one waits for so long.
 _ROUND = 0.05
+#: Characters of a round at least, about 32 tweets: on a slow machine, smaller ones would make it slower still.
+_LEAST = 3200.0
 #: What a text costs beside its characters, in characters.
 _PER_TEXT = 30
 #: Characters per second before anything has been measured, and the weight of a new measurement.
@@ -184,12 +186,13 @@ class Batcher:
 
     def _shared(self, jobs: Sequence[Job]) -> list[tuple[Job, Sequence[str | None], float]]:
         """Texts of requests for one model, each with its share of what fits into a round, but one text at least."""
-        budget, pieces = self._rate * _ROUND, list[tuple[Job, Sequence[str | None], float]]()
+        budget = round_ = max(_LEAST, self._rate * _ROUND)
+        pieces: list[tuple[Job, Sequence[str | None], float]] = []
         for job in jobs:
             if budget <= 0:
                 break
             if job.model is jobs[0].model:
-                texts, weight = job.take(self._rate * _ROUND / len(jobs))
+                texts, weight = job.take(round_ / len(jobs))
                 pieces.append((job, texts, weight))
                 budget -= weight
         chosen = {id(job) for job, _, _ in pieces}
