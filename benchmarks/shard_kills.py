@@ -38,6 +38,8 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--most", type=float, default=8.0, help="seconds until a kill, at most")
+    parser.add_argument("--patience", type=float, default=0.0, help="seconds to wait first until one more file is done")
+    parser.add_argument("--commands", type=float, default=0.5, help="share of kills that are of the command")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -58,12 +60,18 @@ def killed(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     draw, done = random.Random(options.seed), []
     process = subprocess.Popen(several, stderr=subprocess.DEVNULL)
     for _ in range(options.kills):
+        before, latest = labelled(folder / "made"), time.monotonic() + options.patience
+        while options.patience and process.poll() is None and labelled(folder / "made") == before:
+            if time.monotonic() > latest:
+                break
+            time.sleep(0.05)
         time.sleep(draw.uniform(0.0, options.most))
         helpers = children(process.pid)
-        who = "worker" if helpers and draw.random() < 0.5 else "command"
+        who = "worker" if helpers and draw.random() >= options.commands else "command"
         with suppress(ProcessLookupError):
             kill(draw.choice(helpers) if who == "worker" else process.pid, signal.SIGKILL)
         done.append(f"{who} at {labelled(folder / 'made')}")
+        print(done[-1], file=sys.stderr, flush=True)
         if who == "command" or process.poll() is not None:
             process.wait()
             process = subprocess.Popen(several, stderr=subprocess.DEVNULL)
