@@ -61,6 +61,12 @@ def is_file(text: str) -> bool:
     return False
 
 
+def is_same_file(first: Path, second: Path) -> bool:
+    """Whether two names are of one file, also of one that does not exist yet."""
+    first, second = first.expanduser(), second.expanduser()
+    return first.resolve() == second.resolve() or (first.exists() and second.exists() and first.samefile(second))
+
+
 def holds_any_text(stream: Any) -> bool:
     """Whether a text stream can encode every character; a stream without an encoding, in memory, can."""
     return (getattr(stream, "encoding", None) or "utf-8").lower().startswith("utf")

@@ -22,7 +22,7 @@ from sentiment_hybrid.engine.inference.explanations import DEFAULT_METHOD, Expla
 from sentiment_hybrid.engine.inference.predictor import Predictor, chosen_model
 from sentiment_hybrid.engine.insight.corpus import Corpus, CorpusWord
 from sentiment_hybrid.errors import DataError, LabelError, UsageError, count
-from sentiment_hybrid.files import is_file
+from sentiment_hybrid.files import is_file, is_same_file
 from sentiment_hybrid.reporting.explanations import CORPUS_COLUMNS, write_corpus, write_explanations
 from sentiment_hybrid.runtime import Runtime
 
@@ -140,6 +140,8 @@ def _check_usage(request: Request) -> None:
         raise UsageError("--resume needs --output FILE", hint="Name the file of the run that was stopped.")
     if request.output is not None and kind_of_output(request.output) != "jsonl":
         raise UsageError(f"--output {request.output} is not JSON Lines", hint="Name it .jsonl or .jsonl.gz.")
+    if request.output is not None and request.corpus is not None and is_same_file(request.output, request.corpus):
+        raise UsageError(f"--output is the same file as --corpus: {request.corpus}", hint="Choose another output file.")
     if request.html is not None and request.html.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--html {request.html} is not the name of a page", hint="Name it .html.")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from sentiment_hybrid import console, tables
 from sentiment_hybrid.console import note, warn
 from sentiment_hybrid.errors import SenthyError, UsageError, count
-from sentiment_hybrid.files import is_file
+from sentiment_hybrid.files import is_file, is_same_file
 from sentiment_hybrid.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ def _check_files(request: Request) -> None:
         raise UsageError(
             "--resume does not work with an SQLite output", hint="Write .csv, .tsv, .jsonl (each also .gz) or .parquet."
         )
-    if source is not None and _is_same(source, output):
+    if source is not None and is_same_file(source, output):
         raise UsageError(f"--output is the same file as --input: {source}", hint="Choose another output file.")
 
 
@@ -258,7 +258,7 @@ def _check_review(request: Request, review: Path) -> None:
     from sentiment_hybrid.data.review import check_review
 
     for option, other in (("--input", request.source), ("--output", request.output)):
-        if other is not None and _is_same(review, other):
+        if other is not None and is_same_file(review, other):
             raise UsageError(f"--review is the same file as {option}: {other}", hint="Choose another file.")
     check_review(review)
     if review.is_file() and _has_labels(review, request.data):
@@ -277,11 +277,6 @@ def _has_labels(review: Path, data: Data) -> bool:
         return any(str(value or "").strip() for batch in batches for value in batch.columns["label"])
     except SenthyError:
         return False
-
-
-def _is_same(first: Path, second: Path) -> bool:
-    first, second = first.expanduser(), second.expanduser()
-    return first.resolve() == second.resolve() or (first.exists() and second.exists() and first.samefile(second))
 
 
 def _argument(text: str) -> str:

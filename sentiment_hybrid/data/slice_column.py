@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data.columns import choose, named
@@ -14,10 +13,8 @@ from sentiment_hybrid.errors import DataError
 
 def source_of(data: Data, split: str) -> str:
     """Where the rows of a split come from; a tested file is its own source."""
-    if Path(split).suffix:
-        return split
     official = {"train": data.train_source, "valid": data.valid_source or data.train_source, "test": data.test_source}
-    return official.get(split) or data.source
+    return (official[split] or data.source) if split in official else split
 
 
 def marks_of(texts: Mapping[int, str]) -> dict[int, int]:

@@ -143,6 +143,7 @@ def test_explain_gives_json_a_page_and_the_words_of_a_file(trained: Project, tmp
         ({"texts": ["a"], "html": Path("x.pdf")}, "not the name of a page"),
         ({"texts": ["a"], "output": Path("x.jsonl")}, "--output apply to --corpus"),
         ({"corpus": Path("x.csv"), "output": Path("x.csv")}, "not JSON Lines"),
+        ({"corpus": Path("x.jsonl"), "output": Path("./x.jsonl")}, "the same file as --corpus"),
         ({"corpus": Path("x.csv"), "resume": True}, "--resume needs --output"),
         ({"texts": ["a"], "label": "happy"}, "does not answer with 'happy'"),
     ],

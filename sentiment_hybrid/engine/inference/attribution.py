@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 #: Parts of the way at first, and points on it at most.
 _PARTS, _MOST = 4, 513
+#: Width of a part that is not halved.
+_NARROWEST = 2.0**-20
 #: Points times tokens of a text, at most, beyond the first points: about ten seconds of one core with `mini`.
 _MOST_TOKENS = 60_000
 #: Points are enough where the sum of the weights differs from the difference of the logits by no more than this, or
@@ -131,7 +133,8 @@ class _Average:
         largest = max(map(abs, errors))
         worst = [part for part, error in zip(self._parts, errors, strict=True) if abs(error) >= _LARGE * largest]
         points = len(self._points) + 2 * len(worst)
-        if points > _MOST or points * tokens > _MOST_TOKENS:
+        narrow = any(end - start < _NARROWEST for start, end in worst)  # a jump, which no points make smaller
+        if narrow or points > _MOST or points * tokens > _MOST_TOKENS:
             return False
         halved = {part for part in worst for part in _halves(*part)}
         self._parts = sorted({*self._parts} - {*worst} | halved)

@@ -157,6 +157,12 @@ def test_a_step_anywhere_on_the_way_is_found_with_few_points(place: float, steep
     assert points <= 65
 
 
+def test_a_jump_on_the_way_ends_with_its_error() -> None:
+    average, points = averaged(lambda at: 0.0, lambda at: float(at > 0.3))
+    assert average.error == pytest.approx(-1.0)
+    assert points < 100
+
+
 def test_errors_of_parts_that_cancel_each_other_are_not_taken_for_exact() -> None:
     average, points = averaged(lambda at: 40.0 * np.cos(40.0 * at), lambda at: float(np.sin(40.0 * at)))
     assert points > 30
