@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 
@@ -12,6 +12,21 @@ from sentiment_hybrid.models.encoder.module import depths
 
 #: Device types for which torch has a fused AdamW.
 _FUSED_ON = frozenset({"cpu", "cuda", "mps"})
+
+
+def _eager(method: Any) -> Any:
+    """A method of an optimiser without the wrapper that imports torch's compiler, to exclude it from compilation."""
+    return getattr(method, "__wrapped__", method)
+
+
+class EagerAdamW(torch.optim.AdamW):
+    """``torch.optim.AdamW`` that does not import torch's compiler, which takes 1.1 s."""
+
+    add_param_group = _eager(torch.optim.AdamW.add_param_group)
+    state_dict = _eager(torch.optim.AdamW.state_dict)
+    load_state_dict = _eager(torch.optim.AdamW.load_state_dict)
+    zero_grad = _eager(torch.optim.AdamW.zero_grad)
+    step = torch.no_grad()(_eager(torch.optim.AdamW.step))
 
 
 def build_optimizer(
@@ -36,7 +51,7 @@ def build_optimizer(
         if parameter.requires_grad:
             place = depth.get(name, 0) if name.startswith("encoder.") else -1
             groups.setdefault((place, parameter.ndim >= 2), []).append(parameter)
-    return torch.optim.AdamW(
+    return EagerAdamW(
         [
             {
                 "params": parameters,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 
 import numpy as np
@@ -116,6 +117,14 @@ def test_the_token_budget_changes_no_step(make_session):
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-4)
     for name, value in results[0][1].items():
         torch.testing.assert_close(value, results[1][1][name], rtol=1e-3, atol=1e-4)
+
+
+def test_training_does_not_import_torchs_compiler(make_session, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch._dynamo", None)  # an import of it fails
+    monkeypatch.delitem(vars(torch), "_dynamo", raising=False)
+    trainer = make_trainer(make_session("linear", trainable_layers="all"), epochs=1)
+    assert [type(facts) for facts in trainer.events()][-1] is EpochEvent
+    trainer.optimizer.load_state_dict(trainer.optimizer.state_dict())
 
 
 def test_a_step_has_batch_size_times_accumulation_rows(make_session):
