@@ -208,8 +208,7 @@ def _check_usage(request: Request) -> None:
         raise UsageError("nothing to label", hint='Give texts ("what a day") or --input FILE, or use a pipe.')
     if request.table is not None and request.source is None:
         raise UsageError("--table applies to an SQLite --input, not to a pipe", hint="Leave out --table.")
-    if request.abstain_below is not None and request.target_accuracy is not None:
-        raise UsageError("--abstain-below and --target-accuracy exclude each other", hint="Use only one of them.")
+    check_threshold(request)
     if request.workers is not None or request.shard != (1, 1) or request.finish or request.engine != "local":
         raise UsageError(
             "--workers, --shard, --finish and --engine apply to several files",
@@ -225,6 +224,12 @@ def _check_usage(request: Request) -> None:
         raise UsageError("--review is for the rows of a file, but texts were given", hint="Use --input FILE.")
     if request.resume and (request.source is None or request.output is None):
         raise UsageError("--resume needs --input FILE and --output FILE", hint="Name both, or leave out --resume.")
+
+
+def check_threshold(request: Request) -> None:
+    """Reject two thresholds."""
+    if request.abstain_below is not None and request.target_accuracy is not None:
+        raise UsageError("--abstain-below and --target-accuracy exclude each other", hint="Use only one of them.")
 
 
 def _check_files(request: Request) -> None:

@@ -127,7 +127,13 @@ def _cluster(ray: Any) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    ray.init(log_to_driver=console.verbosity() > 0, logging_level="error", include_dashboard=False)
+    try:
+        ray.init(log_to_driver=console.verbosity() > 0, logging_level="error", include_dashboard=False)
+    except Exception as error:  # of any class, down to Exception itself
+        raise ShardError(
+            f"Ray cannot be started or reached: {' '.join(str(error).split())[:300]}",
+            hint="Check `ray status` and RAY_ADDRESS; without a cluster, leave out --engine.",
+        ) from error
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid import __version__, console, errors
-from sentiment_hybrid.commands.predict import PredictResult, Request, open_predictor
+from sentiment_hybrid.commands.predict import PredictResult, Request, check_threshold, open_predictor
 from sentiment_hybrid.commands.predict_rows import READING, Incoming, columns_of, label_rows, open_rows, schema_of
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data import shards as files
@@ -35,6 +35,8 @@ JOB, MANIFEST = f"{files.OWN}/job.json", f"{files.OWN}/manifest.json"
 _FORMAT = 1
 #: Times that one file may end a worker; then it is taken for the cause.
 _DEATHS = 2
+#: Deaths in a row, per worker, after which it is no file's fault.
+_DEATHS_IN_ALL = 3
 #: What is counted per file and in all.
 _COUNTS = ("rows", "empty", "truncated", "skipped")
 
@@ -75,6 +77,7 @@ def find_files(request: Request) -> tuple[Shards, Folder]:
         raise UsageError("both texts and --input were given", hint="Use only one of them.")
     if request.input_file is None or request.output_file is None:
         raise UsageError("several files need an --output folder", hint="Add --output FOLDER.")
+    check_threshold(request)
     if request.review is not None or request.as_json:
         raise UsageError("--review and --json are for one file", hint="Leave them out, or give one file as --input.")
     found = several.find_shards(request.input_file, any_suffix=request.file_format is not None)
@@ -121,9 +124,9 @@ def _record_name(shard: Shard) -> str:
 def _record(folder: Folder, shard: Shard) -> dict[str, Any] | None:
     """What was written of a file; None if it is not done, has changed since, or its output is gone."""
     record = folder.read(_record_name(shard))
-    if record is None or record["input"] != shard.stamp or folder.size(record["output"]) != record["bytes"]:
+    if record is None or record.get("input") != shard.stamp:
         return None
-    return record
+    return record if folder.size(record["output"]) == record["bytes"] else None
 
 
 def _manifest(found: Shards, folder: Folder, request: Request) -> dict[str, Any]:
@@ -266,7 +269,7 @@ def _check_same(request: Request, job: dict[str, Any], facts: dict[str, Any]) ->
     if changed:
         key = changed[0]
         own, its = ({**one, **one["model"], **one["options"]}[key] for one in (facts, job))
-        detail = f": {key} is {own!r}, there {its!r}" if len(str(own)) + len(str(its)) < 120 else f" ({key})"
+        detail = f": {key} is {own!r}, there {its!r}" if len(str(own)) + len(str(its)) < 120 else f": its {key} differ"
         raise OutputError(
             f"{request.output_file} is the output of another job{detail}",
             hint=f"Choose another folder, or what {JOB} in it says.",
@@ -353,6 +356,7 @@ def _in_helpers(
     waiting = deque(todo)
     running: dict[int, Shard] = {}
     deaths: dict[str, int] = {}
+    in_a_row = 0
     failure: SenthyError | None = None
     with contextlib.closing(helpers):
         while running or (waiting and failure is None):
@@ -369,12 +373,16 @@ def _in_helpers(
             helpers.release(event.slot)
             if event.message is None:
                 deaths[shard.name] = deaths.get(shard.name, 0) + 1
+                in_a_row += 1
+                if in_a_row >= _DEATHS_IN_ALL * workers:
+                    failure = ShardError(f"workers die one after the other: {event.died}", hint="Use fewer --workers.")
                 if deaths[shard.name] < _DEATHS:
                     console.warn(f"{shard.name}: {event.died}; it is tried once more")
                     waiting.appendleft(shard)
                 else:
                     yield f"{shard.name}: {event.died}, twice"
             elif "record" in event.message:
+                in_a_row = 0
                 yield event.message["record"]
             elif event.message["data"]:
                 yield event.message["message"]

@@ -283,6 +283,7 @@ def test_a_disk_that_is_full_stops_the_job_and_the_same_command_continues(
         ({"output_file": None}, "need an --output folder"),
         ({"review": Path("review.csv")}, "--review and --json are for one file"),
         ({"texts": ["good"]}, "both texts and --input"),
+        ({"abstain_below": 0.6, "target_accuracy": 0.9}, "exclude each other"),
         ({"output_file": "in/out"}, None),
         ({"output_file": "in"}, "--input includes files of --output"),
     ],
@@ -349,6 +350,33 @@ def test_a_killed_worker_is_replaced_and_a_file_that_kills_two_is_left_out(
     files[3].write_bytes(good)
     run()
     assert outputs(tmp_path / "out") == outputs(tmp_path / "whole")
+
+
+def test_workers_that_all_die_end_the_job(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_files(tmp_path / "in", 9)
+
+    class Dying:
+        """Helpers of which each dies at its task."""
+
+        def __init__(self, *given: Any) -> None:
+            self.given: list[int] = []
+
+        def idle(self) -> list[int]:
+            return [slot for slot in range(2) if slot not in self.given]
+
+        def give(self, slot: int, task: dict[str, Any]) -> None:
+            self.given.append(slot)
+
+        def next(self, timeout: float) -> processes.Event:
+            return processes.Event(self.given.pop(), None, "no memory")
+
+        def release(self, slot: int) -> None: ...
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(predict_shards, "Helpers", Dying)
+    with pytest.raises(ShardError, match="workers die one after the other: no memory"):
+        run(workers=2)
 
 
 def test_a_url_is_labelled_into_a_url_as_a_folder_into_a_folder(run: Run, tmp_path: Path) -> None:
