@@ -312,13 +312,14 @@ def commands(arguments: argparse.Namespace) -> dict[str, Any]:
     size = (64, 2, 4, 128) if arguments.small else (768, 12, 12, 3072)
     names = ("hidden_size", "layers", "attention_heads", "intermediate_size")
     scratch = [f"encoder.scratch.{name}={value}" for name, value in zip(names, size, strict=True)]
-    scratch.append("encoder.scratch.vocab_size=2000")  # more than that needs more texts than the sample
+    scratch.append("encoder.scratch.vocab_size=500")  # more needs more texts
     with tempfile.TemporaryDirectory() as folder:
         run = SimpleNamespace(folder=Path(folder), device=arguments.device)
         senthy(run, "data", "--source", str(arguments.data))
-        senthy(run, "pretrain", "--base", "scratch", "--epochs", "2", settings=scratch, device=True)
+        few = ["--sample-size", "100"] if arguments.small else []
+        senthy(run, "pretrain", "--base", "scratch", "--epochs", "2", *few, settings=scratch, device=True)
         trained = ["encoder.name=models/pretrained_encoder", "encoder.trainable_layers=all"]
-        senthy(run, "train", "--model", "joint", "--epochs", "2", settings=trained, device=True)
+        senthy(run, "train", "--model", "joint", "--epochs", "2", *few, settings=trained, device=True)
         kinds = {path.parent.name: rate_of(path) for path in Path(folder).glob("results/runs/*/metrics.jsonl")}
     return {"texts/s": kinds}
 
