@@ -294,7 +294,7 @@ def added_columns(request: Request, predictor: Predictor, incoming: Incoming) ->
 
 def _layout(request: Request, predictor: Predictor, incoming: Incoming, column: str) -> _Layout:
     """The layout of the output: like the input, as far as the format allows."""
-    output, quoting = request.output, request.data.quoting
+    output = request.output
     added = added_columns(request, predictor, incoming)
     kind = kind_of_output(output) if output is not None else "jsonl" if request.as_json else incoming.kind
     if output is None and kind not in ("csv", "tsv", "jsonl"):
@@ -307,7 +307,8 @@ def _layout(request: Request, predictor: Predictor, incoming: Incoming, column: 
         [without_formula(name) for name in columns] if safe else columns,
         added,
         types=_types(incoming, added) if kind == "parquet" else {},
-        quoting=incoming.quoting if quoting == "auto" and incoming.kind == kind == "tsv" else quoting,
+        # How quotes are read is said of the input: any output but a tsv of a tsv quotes the values that need it.
+        quoting=incoming.quoting if incoming.kind == kind == "tsv" else "auto",
         numbers=incoming.numbers(others) if kind == "jsonl" else (),
         safe=safe,
         explained=request.explain,

@@ -76,7 +76,7 @@ def open_writer(
         columns: column names in order; only jsonl accepts others later.
         kind: the format on stdout: csv, tsv or jsonl.
         types: Arrow types of columns, for parquet; others are inferred from the first batch.
-        quoting: as ``data.quoting``; auto quotes the values that need it.
+        quoting: none writes quotes as ordinary characters; any other quotes the values that need it.
         numbers: columns of texts that are all numbers or empty: jsonl gets them as numbers and null.
 
     Raises:
@@ -218,7 +218,7 @@ class _Delimited(Writer):
         except csv.Error as error:
             raise OutputError(
                 f"a value contains a delimiter or a line break, which an unquoted {self._kind} file cannot represent",
-                hint="Write .csv or .jsonl, or leave out --quoting none (data.quoting).",
+                hint="Write .csv or .jsonl.",
             ) from error
 
     def close(self) -> None:

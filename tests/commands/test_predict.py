@@ -882,14 +882,24 @@ def test_a_tsv_is_written_as_it_was_read(run: Callable[..., predict.PredictResul
     assert (labelled[0]["text"], labelled[0]["a"]) == ('good\r\n"film"', "x\ty")
 
 
-def test_a_line_break_has_no_place_in_a_tsv_that_is_set_to_be_unquoted(
-    run: Callable[..., predict.PredictResult], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_quoting_is_that_of_the_input(suffix: str, run: Callable[..., predict.PredictResult], tmp_path: Path) -> None:
+    source, unquoted = tmp_path / "in.tsv", configured(data={"quoting": "none"})
+    source.write_text('text\ta\n"good, really\t"\n', encoding="utf-8")
+    run(input_file=source, output_file=tmp_path / f"out{suffix}", config=unquoted)
+    labelled = read_rows(tmp_path / f"out{suffix}")
+    assert (labelled[0]["text"], labelled[0]["a"]) == ('"good, really', '"')
+    run("good\nfilm", output_file=tmp_path / f"given{suffix}", config=unquoted)
+    assert read_rows(tmp_path / f"given{suffix}")[0]["text"] == "good\nfilm"
+
+
+def test_a_tab_has_no_place_in_an_unquoted_tsv(run: Callable[..., predict.PredictResult], tmp_path: Path) -> None:
+    source = tmp_path / "in.tsv"
+    source.write_text("text;a\ngood\tfilm;1\n", encoding="utf-8")
+    set_by_hand = configured(data={"quoting": "none", "delimiter": ";"})
     with pytest.raises(OutputError, match="unquoted tsv") as caught:
-        run("good\nfilm", output_file=tmp_path / "out.tsv", config=configured(data={"quoting": "none"}))
-    assert "leave out --quoting none" in caught.value.hint
-    run("good\nfilm", output_file=tmp_path / "out.tsv")
-    assert read_rows(tmp_path / "out.tsv")[0]["text"] == "good\nfilm"
+        run(input_file=source, output_file=tmp_path / "out.tsv", config=set_by_hand)
+    assert ".csv" in caught.value.hint
 
 
 def test_columns_of_a_csv_that_are_numbers_are_numbers_in_jsonl(
