@@ -22,7 +22,7 @@ from sentiment_hybrid.redaction import redact
 if TYPE_CHECKING:
     import fsspec
 
-#: What tells a version of an object from others, best first; stores differ in what they know.
+#: What distinguishes a version of an object from others, best first; stores differ in what they know.
 _VERSION = ("ETag", "etag", "content_md5", "md5Hash", "LastModified", "last_modified", "updated", "mtime", "created")
 
 #: Where an object appears once it is whole, and where making folders would make buckets.
@@ -49,8 +49,8 @@ def is_pattern(spec: str) -> bool:
 
 
 @contextlib.contextmanager
-def _told(kind: type[SenthyError], doing: str, url: str) -> Iterator[None]:
-    """Tell what the library of a store raises, each in its own classes, as an error of ours."""
+def _errors_as(kind: type[SenthyError], doing: str, url: str) -> Iterator[None]:
+    """Raise what the library of a store raises, each in its own classes, as an error of ours."""
     try:
         yield
     except SenthyError:
@@ -80,7 +80,7 @@ def _opened(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 def listed(url: str) -> tuple[str, list[Shard]]:
     """The URL of the common folder, and the files that a URL names: one, a folder, or a pattern. Raises SourceError."""
-    with _told(SourceError, "read", url):
+    with _errors_as(SourceError, "read", url):
         fs, path = _opened(url)
         if is_pattern(path):
             parts = path.split("/")
@@ -90,8 +90,14 @@ def listed(url: str) -> tuple[str, list[Shard]]:
             root, found = posixpath.dirname(path), {path: fs.info(path)}
         else:
             root, found = path, fs.find(path, detail=True)
+        # File systems of a server strip its name from paths, too: what was stripped is put before them again.
+        before = url.rstrip("/").removesuffix(path) if url.rstrip("/").endswith(path) else None
         shards = [
-            Shard(name[len(root) :].lstrip("/"), fs.unstrip_protocol(name), _stamp(facts))
+            Shard(
+                re.sub("/+", "/", name[len(root) :]).lstrip("/"),
+                fs.unstrip_protocol(name) if before is None else f"{before}{name}",
+                _stamp(facts),
+            )
             for name, facts in found.items()
             if facts.get("type") != "directory"
         ]
@@ -108,7 +114,7 @@ def downloaded(url: str) -> Iterator[Path]:
     """A local copy, for as long as the block lasts. Raises SourceError."""
     with tempfile.TemporaryDirectory(prefix="senthy-") as folder:
         path = Path(folder) / posixpath.basename(url)
-        with _told(SourceError, "read", url):
+        with _errors_as(SourceError, "read", url):
             fs, place = _opened(url)
             fs.get_file(place, str(path))
         yield path
@@ -119,7 +125,7 @@ class RemoteFolder:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        with _told(OutputError, "write to", url):
+        with _errors_as(OutputError, "write to", url):
             self._fs, self._root = _opened(url)
 
     def __str__(self) -> str:
@@ -130,7 +136,7 @@ class RemoteFolder:
 
     def read(self, name: str) -> dict[str, Any] | None:
         """A JSON document; None if there is none, or it is damaged."""
-        with _told(OutputError, "read", f"{self.url}/{name}"):
+        with _errors_as(OutputError, "read", f"{self.url}/{name}"):
             try:
                 document = json.loads(self._fs.cat_file(self._place(name)))
             except (FileNotFoundError, ValueError):
@@ -144,13 +150,13 @@ class RemoteFolder:
 
     def names(self) -> list[str]:
         """Every file that is not hidden."""
-        with _told(OutputError, "read", self.url):
+        with _errors_as(OutputError, "read", self.url):
             found = [name[len(self._root) :].lstrip("/") for name in self._fs.find(self._root)]
         return sorted(name for name in found if not any(part.startswith(".") for part in name.split("/")))
 
     def size(self, name: str) -> int | None:
         """Bytes of a file; None if there is none."""
-        with _told(OutputError, "read", f"{self.url}/{name}"):
+        with _errors_as(OutputError, "read", f"{self.url}/{name}"):
             try:
                 return int(self._fs.info(self._place(name))["size"])
             except FileNotFoundError:
@@ -167,7 +173,7 @@ class RemoteFolder:
         with tempfile.TemporaryDirectory(prefix="senthy-") as folder:
             path = Path(folder) / posixpath.basename(name)
             yield path
-            with _told(OutputError, "write", f"{self.url}/{name}"):
+            with _errors_as(OutputError, "write", f"{self.url}/{name}"):
                 self._put(path, self._place(name))
 
     def _put(self, path: Path, place: str) -> None:

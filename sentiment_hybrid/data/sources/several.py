@@ -59,7 +59,7 @@ def find_shards(spec: str | Path, *, any_suffix: bool = False) -> Shards:
 
 
 def _is_hidden(name: str) -> bool:
-    return any(part[0] in "._" for part in name.split("/"))
+    return any(part.startswith((".", "_")) for part in name.split("/"))
 
 
 def _is_known(name: str) -> bool:
