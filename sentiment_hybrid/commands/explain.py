@@ -225,7 +225,7 @@ def _through_file(
             done += len(part)
             rows = [one.to_dict() for one in part]
             parts.write([{name: [row[name] for row in rows] for name in columns}], {"rows": done})
-    with (gzip.open if output.suffix == ".gz" else open)(output, "rt", encoding="utf-8") as file:
+    with (gzip.open if output.suffix.lower() == ".gz" else open)(output, "rt", encoding="utf-8") as file:
         yield from (Explanation.of_dict(json.loads(line)) for line in file)
 
 

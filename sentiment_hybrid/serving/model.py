@@ -14,7 +14,7 @@ import numpy as np
 from sentiment_hybrid import paths
 from sentiment_hybrid.engine.inference.answers import among, check_abstaining, label_or_unsure, places_of
 from sentiment_hybrid.engine.inference.predictor import Predictor
-from sentiment_hybrid.errors import ModelError, SenthyError
+from sentiment_hybrid.errors import ModelError
 from sentiment_hybrid.files import recover
 
 #: Digits of a probability, as `senthy predict` writes it.
@@ -159,7 +159,7 @@ class Watcher:
     Args:
         model: the one in use.
         open_model: loads the model of a directory.
-        seconds: between two looks.
+        seconds: between two checks.
         loaded: called with a new model.
         failed: called with what kept the new one from being loaded, once for each; the old one stays in use.
         gone: called when the directory no longer holds a model.
@@ -182,11 +182,11 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="senthy-reload", daemon=True)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start checking."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop looking, after a load in progress."""
+        """Stop checking, after a load in progress."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -196,7 +196,7 @@ class Watcher:
             self.look()
 
     def look(self) -> None:
-        """Load the model if it is another one than at the last look."""
+        """Load the model if it has changed since the last check."""
         stamp = stamp_of(self._directory)
         if stamp == self._seen:
             return
@@ -206,7 +206,7 @@ class Watcher:
             return
         try:
             found = load_served(self._directory, self._open)
-        except (SenthyError, OSError, MemoryError, RuntimeError) as error:
+        except Exception as error:  # noqa: BLE001 - of any library that reads the files; the thread goes on
             self._failed(error)
             return
         self._seen = found.stamp

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 import shutil
 from collections.abc import Callable
@@ -251,6 +252,15 @@ def test_a_corpus_explained_otherwise_is_not_resumed(
         explain.run(dataclasses.replace(request, rows=21, resume=True))
     explain.run(dataclasses.replace(request, rows=21))
     assert len(target.read_bytes().splitlines()) == 21
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".GZ"])
+def test_explanations_are_read_back_from_a_compressed_file(trained: Project, tmp_path: Path, suffix: str) -> None:
+    target = tmp_path / f"words.jsonl{suffix}"
+    request = explain.Request(
+        config=trained.config(), corpus=trained.folder / "texts.csv", rows=8, output=target, method="attention"
+    )
+    assert sum(explain.run(request).texts.values()) == len(gzip.decompress(target.read_bytes()).splitlines()) == 8
 
 
 def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -175,6 +175,8 @@ class Watched:
         text = (place / paths.MODEL_JSON).read_text(encoding="utf-8")
         if text == "damaged":
             raise ModelError("model.json is damaged")
+        if text == "half":
+            raise ValueError("expected value at line 1")
         return self.stub if text == "first" else Stub(name=text)
 
     def loaded(self, model: ServedModel) -> None:
@@ -213,7 +215,10 @@ def test_a_damaged_or_removed_model_leaves_the_one_in_use(watched: Watched, tmp_
     shutil.rmtree(tmp_path / "model")
     watched.watcher.look()
     watched.watcher.look()
-    assert [str(event) for event in watched.events] == ["model.json is damaged", "gone"]
+    put_model(tmp_path / "model", "half")
+    watched.watcher.look()
+    assert [str(event) for event in watched.events] == ["model.json is damaged", "gone", "expected value at line 1"]
+    shutil.rmtree(tmp_path / "model")
     (response,) = predict(watched.service, {"texts": ["a"]})
     assert (response.status_code, response.json()["model"]) == (200, "first0000000")
     (described,) = ask(watched.service, ("GET", "/models", {}))[0].json()["models"]
