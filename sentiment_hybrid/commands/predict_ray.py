@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -78,7 +79,7 @@ def run(request: Request) -> PredictResult:
         )
     _pin(found, folder)
     if (done := folder.read(MANIFEST)) is None:
-        with _cluster(ray), _told(ray):
+        with _cluster(ray), _own_errors(ray):
             # Machines have other working directories: every path is absolute.
             placed = replace(request, model_dir=Path(labeller.directory).resolve())
             _write(ray, placed, found, labeller.schema, folder)
@@ -141,8 +142,8 @@ def _cluster(ray: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _told(ray: Any) -> Iterator[None]:
-    """Tell what Ray raises in our words: an error of a file as what it is, the rest as what happened to the actors."""
+def _own_errors(ray: Any) -> Iterator[None]:
+    """Raise an error of a file that Ray has wrapped as it was, and any other error of Ray as a ShardError."""
     try:
         yield
     except ray.exceptions.RayError as error:
@@ -223,6 +224,7 @@ def _manifest(folder: LocalFolder) -> dict[str, Any]:
     rows = sum(part["rows"] for part in parts)
     manifest = {**(folder.read(JOB) or {}), "rows": rows, "parts": parts}
     folder.write(MANIFEST, manifest)
+    shutil.rmtree(folder.root / _CHECKPOINT, ignore_errors=True)
     return manifest
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from sentiment_hybrid.commands import predict, predict_ray, predict_shards
 from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.data.shards import LocalFolder
 from sentiment_hybrid.errors import ColumnError, OutputError, ShardError, UsageError
 
 Run = Callable[..., predict.PredictResult]
@@ -28,6 +29,18 @@ def test_without_ray_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pat
     with pytest.raises(UsageError, match="not installed") as failure:
         predict_ray.run(request)
     assert "pip install" in failure.value.hint
+
+
+def test_the_manifest_counts_what_was_written_and_removes_the_checkpoints(tmp_path: Path) -> None:
+    folder = LocalFolder(tmp_path)
+    for number, rows in enumerate((3, 4)):
+        pq.write_table(pa.table({"text": ["good"] * rows}), tmp_path / f"part-{number}.parquet")
+    (tmp_path / "_senthy" / "checkpoint").mkdir(parents=True)
+    pq.write_table(pa.table({predict_ray.ROW: [1]}), tmp_path / "_senthy" / "checkpoint" / "rows.parquet")
+    manifest = predict_ray._manifest(folder)
+    assert (manifest["rows"], [part["rows"] for part in manifest["parts"]]) == (7, [3, 4])
+    assert folder.read("_senthy/manifest.json") == manifest
+    assert not (tmp_path / "_senthy" / "checkpoint").exists()
 
 
 @pytest.fixture(scope="module")
