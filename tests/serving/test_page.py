@@ -148,6 +148,27 @@ def test_nothing_typed_is_told_and_so_is_a_file_without_rows(page: Any, tmp_path
     until(page, lambda: text(page, "status") == "empty.csv has no rows below its header.")
 
 
+def test_a_model_published_since_is_shown_and_never_shares_a_run_with_the_old_one(page: Any) -> None:
+    about = text(page, "about")
+    page.execute_script("model.id = 'old'; model.labels = []; $('about').textContent = ''")
+    find(page, "texts").send_keys("fine")
+    find(page, "go").click()
+    until(page, lambda: text(page, "status") == "1 text labelled")
+    assert text(page, "about") == about
+    assert page.execute_script("return csv()").splitlines()[0].endswith("p_negative,p_neutral,p_positive")
+    page.execute_script("""
+        const real = ask;
+        window.ask = async (path, body, signal) => {
+          const answer = await real(path, body, signal);
+          return body?.texts[0] === "late" ? { ...answer, model: "new" } : answer;
+        };
+        $("texts").value = "fine\\n".repeat(TOGETHER) + "late";
+    """)
+    find(page, "go").click()
+    until(page, lambda: "200 texts are labelled" in text(page, "status"))
+    assert text(page, "status").startswith("The service has a new model. Label again")
+
+
 def test_a_token_is_asked_for_once(browser: Any, services: dict[str, str]) -> None:
     from selenium.webdriver.common.keys import Keys
 

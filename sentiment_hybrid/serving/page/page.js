@@ -44,8 +44,8 @@ async function ask(path, body, signal) {
       continue;
     }
     if (response.status === 401) askForToken();
-    const told = await response.json().catch(() => ({}));
-    throw new Error([told.error ?? `The service answered with ${response.status}`, told.hint].filter(Boolean).join(". "));
+    const problem = await response.json().catch(() => ({}));
+    throw new Error([problem.error ?? `The service answered with ${response.status}`, problem.hint].filter(Boolean).join(". "));
   }
 }
 
@@ -56,9 +56,9 @@ function askForToken() {
 
 async function begin() {
   try {
-    const told = await ask("models");
-    [model] = told.models;
-    limits = told.limits;
+    const described = await ask("models");
+    [model] = described.models;
+    limits = described.limits;
     $("about").textContent = `Answers ${model.labels.join(", ")}. Model ${model.name} (${model.head} on ${model.encoder}).`;
     $("token-form").hidden = true;
     say("");
@@ -206,7 +206,11 @@ async function labelAll() {
   try {
     for (const [start, texts] of portions(results.map((one) => fitting(one.text)))) {
       const asked = { texts, ...(below >= 0 && { abstain_below: Math.min(below, 100) / 100 }) };
-      const { predictions } = await ask("predict", asked, run.signal);
+      const { predictions, model: id } = await ask("predict", asked, run.signal);
+      if (id !== model.id) { // another one was published
+        await begin();
+        if (start) throw new Error("The service has a new model. Label again, so that one model answers all texts.");
+      }
       predictions.forEach((answer, at) => { results[start + at].answer = answer; });
       show(start, predictions.length);
       done += predictions.length;
