@@ -296,6 +296,10 @@ def as_json(value: object) -> None:
     raw(text.translate(_HIDDEN))
 
 
+#: Characters of a cut column that are shown on the narrowest terminal.
+_LEAST_CUT = 12
+
+
 def table(
     title: str, columns: Sequence[object], rows: Sequence[Sequence[object]], *, left: int = 1, cut: int | None = None
 ) -> None:
@@ -317,7 +321,11 @@ def table(
         pad_edge=False,
     )
     for number, name in enumerate(columns):
-        fold: Any = {"no_wrap": True, "overflow": "ellipsis"} if number == cut else {"overflow": "fold"}
+        fold: Any = {"overflow": "fold"}
+        if number == cut:
+            # A column that is not wrapped would take its room from the others.
+            room = _widths(columns, rows)[number] - _excess(columns, rows)
+            fold = {"no_wrap": True, "overflow": "ellipsis", "max_width": max(room, _LEAST_CUT)}
         shown.add_column(_cell(name), justify="left" if number < left else "right", **fold)
     for row in rows:
         shown.add_row(*(_cell(value) for value in row))
@@ -326,11 +334,20 @@ def table(
 
 def fits(columns: Sequence[object], rows: Sequence[Sequence[object]]) -> bool:
     """Whether a table needs no more than the width of the terminal."""
+    return _excess(columns, rows) <= 0
+
+
+def _excess(columns: Sequence[object], rows: Sequence[Sequence[object]]) -> int:
+    """By how many characters a table is wider than the terminal."""
+    return sum(_widths(columns, rows)) + 3 * len(columns) - 1 - _console("stdout").width
+
+
+def _widths(columns: Sequence[object], rows: Sequence[Sequence[object]]) -> list[int]:
+    """The number of characters that each column takes without wrapping."""
     from rich.cells import cell_len
 
     cells = zip(columns, *rows, strict=True)
-    widest = [max(cell_len(line) for cell in column for line in safe(cell).split("\n")) for column in cells]
-    return sum(widest) + 3 * len(widest) - 1 <= _console("stdout").width
+    return [max(cell_len(line) for cell in column for line in _cell(cell).plain.split("\n")) for column in cells]
 
 
 def _cell(value: object) -> Text:

@@ -110,6 +110,17 @@ def test_a_long_line_is_not_folded_in_a_pipe(capsys: pytest.CaptureFixture[str])
     assert caught.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_cut_column_leaves_room_for_the_others(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    console.table("", ["row", "text", "label", "likely"], [[7, "a text " * 12, "negative", "neutral"]], left=4, cut=1)
+    shown = capsys.readouterr().out
+    assert all(len(line) <= width for line in shown.splitlines())
+    assert re.search(r"7 +a text .*… +negative +neutral", shown)
+
+
 def test_notes_are_silent_with_q_and_warnings_are_not(capsys: pytest.CaptureFixture[str]) -> None:
     console.set_verbosity(-1)
     console.note("a note")

@@ -252,7 +252,7 @@ def show(result: CheckResult) -> None:
     _show_first(report)
     _show_artefacts(result.artefacts)
     if result.kept_decisions:
-        console.say(f"{count(result.kept_decisions, 'correction')} of before kept in {result.csv}")
+        console.say(f"{count(result.kept_decisions, 'earlier correction')} kept in {result.csv}")
     console.say(f"flagged rows: {result.csv}")
     console.say(f"all results: {result.json}")
     if result.flagged:
