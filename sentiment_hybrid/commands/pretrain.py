@@ -321,7 +321,9 @@ def _publish(
     config: Config, run: Run, texts: _Texts, encoder: LoadedEncoder, trainer: Trainer, *, resumed: bool
 ) -> PretrainResult:
     """Write the encoder and LM head of the best epoch, and how they were made."""
-    run.load_best(trainer.bare)
+    model = trainer.bare
+    assert isinstance(model, MaskedLanguageModel)
+    run.load_best(model)
     best, valid = run.best_epoch()
     epochs, before = run.epochs(), run.meta().get("perplexity_before")
     result = PretrainResult(
@@ -341,7 +343,7 @@ def _publish(
     )
     with written(config.pretrain.output_dir), atomic_dir(config.pretrain.output_dir) as aside:
         save_encoder(encoder.model, encoder.tokenizer, aside)
-        trainer.bare.save_head(aside)
+        model.save_head(aside)
         document = {
             "base": result.base,
             "base_revision": encoder.revision,
