@@ -86,7 +86,7 @@ def run(config: Config, first: str, second: str) -> CompareResult:
 
 
 def _where(test: TestResult) -> tuple[Any, ...]:
-    """What a test was on; files are told apart by their rows."""
+    """What a test was on; files differ by their rows."""
     return test.split, test.labels, test.rows
 
 

@@ -336,10 +336,10 @@ def _here(
         try:
             yield labeller.label(shard, advance)
         except DataError as error:
-            yield _told(shard.name, error)
+            yield _failure_message(shard.name, error)
 
 
-def _told(name: str, error: SenthyError) -> str:
+def _failure_message(name: str, error: SenthyError) -> str:
     message = error.message if name in error.message else f"{name}: {error.message}"
     return f"{message} ({error.hint})" if error.hint else message
 
@@ -375,7 +375,7 @@ def _in_helpers(
                 deaths[shard.name] = deaths.get(shard.name, 0) + 1
                 in_a_row += 1
                 if in_a_row >= _DEATHS_IN_ALL * workers:
-                    failure = ShardError(f"workers die one after the other: {event.died}", hint="Use fewer --workers.")
+                    failure = ShardError(f"worker after worker has died: {event.died}", hint="Use fewer --workers.")
                 if deaths[shard.name] < _DEATHS:
                     console.warn(f"{shard.name}: {event.died}; it is tried once more")
                     waiting.appendleft(shard)
@@ -426,7 +426,7 @@ def serve() -> None:
             parent.answer({"record": labeller.label(shard, lambda rows: parent.answer({"rows": rows}))})
         except SenthyError as error:
             data = isinstance(error, DataError) and not starting
-            message = _told(shard.name, error) if data else error.message
+            message = _failure_message(shard.name, error) if data else error.message
             parent.answer({"data": data, "kind": type(error).__name__, "message": message, "hint": error.hint})
 
 

@@ -330,7 +330,7 @@ def _explained(
 
 
 def _directory(config: Config, model: ModelFigures) -> Path:
-    """Where the tested model still lies. Raises ModelError if another one is there, or none."""
+    """The directory that still holds the tested model. Raises ModelError if another one is there, or none."""
     own = paths.kept_models(config.paths.models_dir) / model.id
     directory = own if own.is_dir() else Path(model.model_dir)
     if read_info(directory).weights_sha256 != model.weights:

@@ -311,7 +311,7 @@ class _Builder:
             values = np.where(self._known_to_the_model(splits, values, keys, kept), _LEFT_OUT, values)
         if self.applied is not None:
             raws = batch.columns[self.intakes[index].columns.raw]
-            self.applied.meet(index, batch.rows, lambda at: (raws[at] or texts[at], texts[at]), kept, self.taken)
+            self.applied.find(index, batch.rows, lambda at: (raws[at] or texts[at], texts[at]), kept, self.taken)
         splits, values, keys = splits[kept].astype(np.uint8), values[kept].astype(np.int32), keys[kept]
         self.facts.append((splits, values, np.asarray(batch.rows)[kept], keys, prepared.identities))
         self.partitions.add(prepared.pieces, self.taken)

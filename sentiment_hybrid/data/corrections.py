@@ -25,7 +25,7 @@ COLUMNS = (
 )  # fmt: skip
 _NEEDED = ("row", "label", "correction", "split", "id")
 KEEP, DROP = "keep", "drop"
-_TOLD = 3
+_SHOWN = 3  # rows in a message
 
 
 class Decision(NamedTuple):
@@ -47,12 +47,12 @@ class Corrections:
     undecided: int
 
     def fingerprint(self) -> str:
-        """Identifies the decisions, in whatever order; the name of the file and undecided rows do not count."""
+        """Identifies the decisions, regardless of their order, the name of the file, and undecided rows."""
         return hashlib.sha256(json.dumps(sorted(self.decisions)).encode()).hexdigest()
 
 
 def row_id(raw: str) -> str:
-    """Identifies the raw text of a row; the letter keeps spreadsheets from taking it for a number."""
+    """Identifies the raw text of a row; it starts with a letter so that spreadsheets do not read it as a number."""
     return f"t{hashlib.blake2b(raw.encode('utf-8', 'surrogatepass'), digest_size=6).hexdigest()}"
 
 
@@ -61,7 +61,7 @@ def read_corrections(path: Path) -> Corrections:
 
     Raises:
         SourceError: it cannot be read.
-        DataError: it has other columns, a row number that is none, or two decisions about one row.
+        DataError: it has other columns, an invalid row number, or two decisions about one row.
     """
     source = open_source(str(path), Data(), offline=True)
     missing = [name for name in _NEEDED if name not in source.columns]
@@ -92,8 +92,8 @@ def _number(row: str, path: Path) -> int:
 
 
 @dataclass
-class _Met:
-    """A decision whose row was read: the raw text, the text, and its place among the rows with a text, or None."""
+class _Found:
+    """A decision and its row: the raw text, the text, and its place among the rows with a text; None without one."""
 
     decision: Decision
     raw: str
@@ -103,14 +103,14 @@ class _Met:
 
 @dataclass
 class Applied:
-    """Applies corrections to the rows of one or several sources, and remembers what they were.
+    """Applies corrections to the rows of one or several sources, and keeps the original labels.
 
     Args:
         corrections: the decisions.
         parts: the split code of each source, or [None] for a source that is split by hash.
 
     Raises:
-        DataError: a split is none, or a row of a source has two different decisions.
+        DataError: an unknown split, or a row of a source has two different decisions.
     """
 
     corrections: Corrections
@@ -122,10 +122,10 @@ class Applied:
     #: Places of the rows that were left out, copies of the same text included.
     left_out: int = 0
     _wanted: list[dict[int, Decision]] = field(default_factory=list)
-    _met: list[_Met] = field(default_factory=list)
-    #: Place among the rows with a text, and the original label of those whose label has changed.
+    _found: list[_Found] = field(default_factory=list)
+    #: Original labels of the rows whose label has changed, by place among the rows with a text.
     _labels: dict[int, int] = field(default_factory=dict)
-    _gone: list[tuple[_Met, int]] = field(default_factory=list)
+    _gone: list[tuple[_Found, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._wanted = [{} for _ in self.parts]
@@ -139,7 +139,7 @@ class Applied:
                 )
 
     def _part_of(self, decision: Decision) -> int:
-        """The source of a row. Raises DataError for a split that is none."""
+        """The number of a row's source. Raises DataError for an unknown split."""
         if decision.split not in split.SPLITS:
             raise DataError(
                 f"{self.corrections.path}: {decision.split!r} is not a split", hint="Leave the column `split` as it is."
@@ -150,7 +150,7 @@ class Applied:
         # Validation rows without a source of their own are drawn from training rows.
         return self.parts.index(code if code in self.parts else split.TRAIN)
 
-    def meet(
+    def find(
         self,
         part: int,
         rows: Sequence[int],
@@ -158,7 +158,7 @@ class Applied:
         kept: npt.NDArray[np.bool_],
         first: int,
     ) -> None:
-        """Take note of the corrected rows in a batch.
+        """Find the corrected rows in a batch, for `apply`.
 
         Args:
             part: the number of their source.
@@ -173,7 +173,7 @@ class Applied:
         numbers = np.cumsum(kept) + first - 1
         for at in np.flatnonzero(np.isin(np.asarray(rows), list(wanted))).tolist():
             raw, text = text_of(at)
-            self._met.append(_Met(wanted.pop(int(rows[at])), raw, text, int(numbers[at]) if kept[at] else None))
+            self._found.append(_Found(wanted.pop(int(rows[at])), raw, text, int(numbers[at]) if kept[at] else None))
 
     def apply(self, rows: Rows, labels: Sequence[str], *, copies: bool) -> None:
         """Change ``rows.labels`` in place; -1 leaves a row out.
@@ -181,11 +181,12 @@ class Applied:
         Args:
             rows: all rows with a text.
             labels: of the data.
-            copies: rows with the same text and label as a corrected one are corrected too: without that, a copy would
+            copies: rows with the same text and label as a corrected one are corrected too: otherwise, a copy would
                 replace a row that was left out, and contradict one with a new label.
 
         Raises:
-            DataError: rows have changed since, or are of other data; with ``copies``, copies are corrected differently.
+            DataError: rows have changed since, or the corrections are of other data; with ``copies``, copies of a row
+                have different corrections.
             LabelError: a correction is no label of the data.
         """
         find = finder(labels)
@@ -201,25 +202,25 @@ class Applied:
             self._check_copies(rows, find)
         twins = _Twins(rows) if copies else None
         labels_before = rows.labels.copy()
-        for met in self._met:
-            code = _code(met.decision.correction, find)
-            assert met.place is not None
+        for one in self._found:
+            code = _code(one.decision.correction, find)
+            assert one.place is not None
             assert code is not None
             # A row may have been corrected as the copy of another one.
-            before = int(labels_before[met.place])
+            before = int(labels_before[one.place])
             if code in (_KEPT, before):
                 self.kept += 1
                 continue
-            places = [met.place] if twins is None else twins.of(met.place)
-            self._change(rows, met, places, code=code, before=before)
+            places = [one.place] if twins is None else twins.of(one.place)
+            self._change(rows, one, places, code=code, before=before)
 
-    def _change(self, rows: Rows, met: _Met, places: list[int], *, code: int, before: int) -> None:
+    def _change(self, rows: Rows, one: _Found, places: list[int], *, code: int, before: int) -> None:
         new = [at for at in places if rows.labels[at] != code]
         rows.labels[places] = code
         if code == _DROPPED:
             self.dropped += 1
             self.left_out += len(new)
-            self._gone += [(met, before)] if new else []
+            self._gone += [(one, before)] if new else []
         else:
             self.changed += 1
             self._labels |= dict.fromkeys(places, before)
@@ -227,10 +228,10 @@ class Applied:
     def _check_copies(self, rows: Rows, find: Callable[[str], int | None]) -> None:
         """Raises DataError if rows with the same text and label have different decisions."""
         firsts: dict[tuple[int, int], tuple[int | None, int]] = {}
-        for met in self._met:
-            label, code = int(rows.labels[met.place]), _code(met.decision.correction, find)
-            code, row = label if code == _KEPT else code, met.decision.row
-            first, other = firsts.setdefault((int(rows.texts[met.place]), label), (code, row))
+        for one in self._found:
+            label, code = int(rows.labels[one.place]), _code(one.decision.correction, find)
+            code, row = label if code == _KEPT else code, one.decision.row
+            first, other = firsts.setdefault((int(rows.texts[one.place]), label), (code, row))
             if first != code:
                 raise DataError(
                     f"{self.corrections.path} has different corrections of rows {other} and {row}, which have the same "
@@ -239,34 +240,35 @@ class Applied:
                 )
 
     def _check(self, rows: Rows, find: Callable[[str], int | None]) -> None:
-        """Raises DataError unless every corrected row is what it was when the file was written."""
-        changed = [f"row {one.row} is not there" for part in self._wanted for one in part.values()]
+        """Raises DataError unless every corrected row is the same as when the file was written."""
+        changed = [f"row {one.row} is missing" for part in self._wanted for one in part.values()]
         same = 0
-        for met in self._met:
-            wrong = _difference(met, rows, find)
+        for one in self._found:
+            wrong = _difference(one, rows, find)
             same += not wrong
-            changed += [f"row {met.decision.row} {wrong}"] if wrong else []
+            changed += [f"row {one.decision.row} {wrong}"] if wrong else []
         if not changed:
             return
         path = self.corrections.path
-        told = "; ".join(changed[:_TOLD]) + (f"; and {len(changed) - _TOLD:,} more" if len(changed) > _TOLD else "")
+        more = f"; and {len(changed) - _SHOWN:,} more" if len(changed) > _SHOWN else ""
+        details = "; ".join(changed[:_SHOWN]) + more
         if not same:
             raise DataError(
-                f"{path} contains corrections of other data: {told}",
+                f"{path} contains corrections of other data: {details}",
                 hint="Give the corrections that were made for this source, or leave out --corrections.",
             )
         raise DataError(
-            f"{count(len(changed), 'corrected row')} of {path} changed since the file was written: {told}",
+            f"{count(len(changed), 'corrected row')} of {path} changed since the file was written: {details}",
             hint="Empty `correction` in these rows, or restore the source; `senthy check` flags rows as they are now.",
         )
 
     def facts(self, rows: Rows, positions: npt.NDArray[np.int64], clean: Callable[[str], str]) -> dict[str, Any]:
-        """What a database keeps of corrections: numbers, and what the labels of its rows were, by position."""
+        """What a database stores about corrections: counts, and the original labels of its rows, by position."""
         before = {int(positions[at]): old for at, old in self._labels.items() if positions[at]}
         tested = [
-            [met.decision.row, old, clean(met.text), met.raw]
-            for met, old in self._gone
-            if rows.splits[met.place] == split.TEST
+            [one.decision.row, old, clean(one.text), one.raw]
+            for one, old in self._gone
+            if rows.splits[one.place] == split.TEST
         ]
         return {
             "kept": self.kept,
@@ -281,18 +283,18 @@ _KEPT, _DROPPED = -2, -1
 
 
 def _code(correction: str, find: Callable[[str], int | None]) -> int | None:
-    """A label's index, `_KEPT`, `_DROPPED`, or None; a label that is called keep or drop is a label."""
+    """A label's index, `_KEPT`, `_DROPPED`, or None; a label named keep or drop takes precedence."""
     code = find(correction)
     return {KEEP: _KEPT, DROP: _DROPPED}.get(correction.casefold()) if code is None else code
 
 
-def _difference(met: _Met, rows: Rows, find: Callable[[str], int | None]) -> str:
-    if row_id(met.raw) != met.decision.id:
+def _difference(one: _Found, rows: Rows, find: Callable[[str], int | None]) -> str:
+    if row_id(one.raw) != one.decision.id:
         return "has another text"
-    if met.place is None:
+    if one.place is None:
         return "is empty after cleaning"
-    if (found := find(met.decision.label)) is None or found != int(rows.labels[met.place]):
-        return f"has not the label {met.decision.label!r}"
+    if (found := find(one.decision.label)) is None or found != int(rows.labels[one.place]):
+        return f"does not have the label {one.decision.label!r}"
     return ""
 
 

@@ -22,7 +22,7 @@ from sentiment_hybrid.serving.model import Options, ServedModel
 from sentiment_hybrid.serving.problems import Problem
 from sentiment_hybrid.serving.schema import Failure, Health, Models, PredictRequest, PredictResponse
 
-#: Seconds between two looks whether a client still waits.
+#: Seconds between two checks that the client is still connected.
 _LOOK = 0.5
 #: What a request may hold.
 _LIMITS = ("max_texts", "max_text_bytes", "max_body_bytes", "max_explained_texts", "max_explained_bytes")
@@ -59,7 +59,7 @@ class Service:
         model: what answers.
         settings: limits.
         token: what requests must carry; None is nothing.
-        observer: is told about failures.
+        observer: its ``failed`` receives errors of the model.
     """
 
     def __init__(self, model: ServedModel, settings: Serve, *, token: str | None = None, observer: Observer) -> None:
@@ -204,7 +204,7 @@ def _add_file(app: FastAPI, path: str, content: bytes, kind: str) -> None:
 
 
 def _add_errors(app: FastAPI) -> None:
-    """Every error has the same form."""
+    """Give every error the same form."""
 
     @app.exception_handler(Problem)
     async def problem(request: Request, error: Problem) -> Response:
@@ -243,14 +243,14 @@ def _invalid(error: RequestValidationError, request: Request) -> Problem:
         return _not_json()
     if "json" not in kind.lower():
         return Problem(415, f"the content type is {kind or 'missing'!r}", hint="Send Content-Type: application/json.")
-    # Of a value that fits no branch of a union, the deepest branch is the one that was meant.
+    # If a value fits no branch of a union, the branch with the deepest error was meant.
     deepest = max(found, key=lambda one: len(one["loc"]))
     alike = [one for one in found if _place(one) == _place(deepest)]
     alike = [one for one in alike if not one["type"].endswith("_type")] or alike
     deepest = alike[0]
-    said = " or ".join(dict.fromkeys(one["msg"].removeprefix("Input should be ") for one in alike))
+    reasons = " or ".join(dict.fromkeys(one["msg"].removeprefix("Input should be ") for one in alike))
     must = "should be " if deepest["msg"].startswith("Input should be ") else ""
-    return Problem(422, f"{_place(deepest)}: {must}{said[:1].lower()}{said[1:]}", hint=_SEE)
+    return Problem(422, f"{_place(deepest)}: {must}{reasons[:1].lower()}{reasons[1:]}", hint=_SEE)
 
 
 def _place(error: Any) -> str:

@@ -68,7 +68,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Observer:
-    """What is told about rounds: texts and seconds of each, and errors that are nobody's fault but ours."""
+    """Callbacks: ``round`` receives texts and seconds of each round, ``failed`` errors that no client has caused."""
 
     round: Callable[[int, float], object] = lambda texts, seconds: None
     failed: Callable[[BaseException], object] = lambda error: None
@@ -84,7 +84,7 @@ class Batcher:
         model: answers; assign another one to replace it.
         wait: seconds that a round waits for more requests, if the last one had several.
         limit: texts that may wait.
-        observer: is told about rounds.
+        observer: its callbacks are called by the thread.
     """
 
     def __init__(self, model: ServedModel, *, wait: float, limit: int, observer: Observer = Observer()) -> None:
@@ -241,9 +241,9 @@ class Batcher:
                 for piece in pieces:
                     self._guarded(work, [piece])
                 return
-            self._refuse(pieces[0][0], self._told(error))
+            self._refuse(pieces[0][0], self._problem(error))
 
-    def _told(self, error: Exception) -> Problem:
+    def _problem(self, error: Exception) -> Problem:
         self._observer.failed(error)
         if isinstance(error, MemoryError):
             return Problem(503, "out of memory", hint="Send fewer or shorter texts.", retry_after=5)
@@ -276,7 +276,7 @@ class Batcher:
             document = {"model": job.model.id, "predictions": answers}
             return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
         except Exception as error:  # noqa: BLE001 - as in _guarded
-            return self._told(error)
+            return self._problem(error)
 
     def _deliver(self, results: list[tuple[Job, bytes | Problem]]) -> None:
         if not results:

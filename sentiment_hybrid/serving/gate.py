@@ -81,7 +81,7 @@ class Gate:
             await request.refuse(problem)
         except ClientGone:
             request.status = CLIENT_GONE
-        except Exception as error:  # noqa: BLE001 - the last place where one can be told
+        except Exception as error:  # noqa: BLE001 - the last place that can report one
             log.event("failed", level=logging.ERROR, error=error, id=request.id)
             await request.refuse(Problem(500, "internal error", hint="The log of the service has the details."))
         finally:
@@ -105,8 +105,8 @@ class Gate:
         """The whole body. Raises Problem 413, 408, or 429 if bodies of others take too much memory."""
         if request.method in ("GET", "HEAD", "OPTIONS"):
             return b""
-        told = request.headers.get(b"content-length", b"")
-        if told.isdigit() and int(told[:20]) > self._max_body:
+        length = request.headers.get(b"content-length", b"")
+        if length.isdigit() and int(length[:20]) > self._max_body:
             raise self._too_large()
         parts: list[bytes] = []
         try:

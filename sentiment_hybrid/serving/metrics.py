@@ -57,7 +57,7 @@ class Metrics:
         self._batch_seconds.observe(seconds)
 
     def model(self, model_id: str, head: str) -> None:
-        """Tell which model is in use."""
+        """Set the model in use."""
         self._model.info({"id": model_id, "head": head})
 
     def reload(self, result: str) -> None:

@@ -1,4 +1,4 @@
-"""What a client is told instead of an answer: a status, one sentence, and what to do about it."""
+"""What a client receives instead of an answer: a status, one sentence, and what to do about it."""
 
 from __future__ import annotations
 

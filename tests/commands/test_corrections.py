@@ -219,8 +219,8 @@ def test_rows_that_changed_since_are_refused(bare: Project, tmp_path: Path) -> N
         corrected(bare, decide(tmp_path / "c.csv", lines))
     message = caught.value.message
     assert f"row {other[0]} has another text" in message
-    assert f"row {label[0]} has not the label {wrong!r}" in message
-    assert "row 99999 is not there" in message
+    assert f"row {label[0]} does not have the label {wrong!r}" in message
+    assert "row 99999 is missing" in message
     assert bare.config().paths.data_db.read_bytes() == before
 
 

@@ -375,7 +375,7 @@ def test_workers_that_all_die_end_the_job(run: Run, tmp_path: Path, monkeypatch:
         def close(self) -> None: ...
 
     monkeypatch.setattr(predict_shards, "Helpers", Dying)
-    with pytest.raises(ShardError, match="workers die one after the other: no memory"):
+    with pytest.raises(ShardError, match="worker after worker has died: no memory"):
         run(workers=2)
 
 

@@ -86,7 +86,7 @@ def _new(info: ModelInfo, card: Card) -> str:
 
 
 def _encoder(info: ModelInfo) -> str:
-    """The encoder's name; of a folder, which tells about the machine, the last part."""
+    """The encoder's name; of a folder, whose path is private to the machine, the last part."""
     place = Path(info.encoder_name).expanduser()
     return info.encoder_name if info.encoder_revision or not (place.is_absolute() or place.is_dir()) else place.name
 

@@ -148,7 +148,7 @@ def evaluate(
     described: dict[str, Any] = {"split": split, "data": store.source, "seen_by_mini": seen, "slices": slices}
     described |= {"before_corrections": before, "calibration": calibration}
     result = _measure(config, loaded, examples, predicted, baseline, tested, **described)
-    if split == "test":  # figures on rows that the model knows tell nothing
+    if split == "test":  # figures on rows that the model knows say nothing about new texts
         add_to_card(config, loaded, [_tested(result, described["data"], split)])
     return result
 

@@ -1,1 +1,1 @@
-"""What data and answers tell: label errors, duplicates, outliers, giveaway tokens, words that push to a label."""
+"""What data and answers reveal: label errors, duplicates, outliers, giveaway tokens, words that push to a label."""

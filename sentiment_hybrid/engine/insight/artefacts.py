@@ -45,7 +45,7 @@ class Artefact:
 def find_artefacts(
     texts: Sequence[str], rows: np.ndarray, labels: np.ndarray, names: Sequence[str], *, seed: int = 0
 ) -> list[Artefact]:
-    """The tokens that tell most about the label, the most informative first; none where there is one class.
+    """The tokens that reveal most about the label, the most informative first; none where there is one class.
 
     Args:
         texts: of all rows.
@@ -89,7 +89,7 @@ def find_artefacts(
 
 
 def mutual_information(counts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Bits that the presence of each token tells about the class, (V,).
+    """Bits that the presence of each token gives about the class, (V,).
 
     Args:
         counts: (V, C) texts of each class with each token.

@@ -34,7 +34,7 @@ Features = Literal["auto", "encoder", "tfidf"]
 
 @dataclass
 class Found:
-    """Findings, the tokens that tell most about labels, why some questions have no answer, and facts for the report."""
+    """Findings, the most informative tokens, why some questions have no answer, and facts for the report."""
 
     findings: list[Finding] = field(default_factory=list)
     artefacts: list[Artefact] = field(default_factory=list)

@@ -34,7 +34,7 @@ def find_other_languages(
     Args:
         texts: of all rows.
         rows: (K,) those to look at.
-        seed: of the sample that tells the main language.
+        seed: of the sample that determines the main language.
         progress: receives the number of texts examined since the last call.
     """
     identify = _identifier()
