@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Format = Literal["lines", "csv", "tsv", "jsonl"]
 
 STDIN = "-"
+#: Least sure rows in a file for people.
+REVIEW_ROWS = 200
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Request:
     abstain_below: float | None = None
     target_accuracy: float | None = None
     review: Path | None = None
-    review_rows: int = 200
+    review_rows: int = REVIEW_ROWS
     spread: bool = False
     workers: int | None = None
     engine: Literal["local", "ray"] = "local"
@@ -216,6 +218,8 @@ def _check_usage(request: Request) -> None:
         )
     if request.spread and request.review is None:
         raise UsageError("--spread chooses rows for --review FILE", hint="Add --review FILE, or leave out --spread.")
+    if request.review is None and request.review_rows != REVIEW_ROWS:
+        raise UsageError("--review-rows counts rows of --review FILE", hint="Add --review FILE, or leave it out.")
     if request.review is not None and request.resume:
         raise UsageError(
             "--review needs all rows, so it cannot be combined with --resume", hint="Leave one of them out."
@@ -245,8 +249,12 @@ def _check_files(request: Request) -> None:
         _check_review(request, request.review)
     if output is None:
         return
+    from sentiment_hybrid.data.sources import open_source
     from sentiment_hybrid.data.writers import kind_of_output
 
+    if source is not None and not source.exists() and str(source) != "sample":
+        # Before the output: where the name of a folder is misspelt, the output is no file either.
+        open_source(str(source), request.data, offline=True)
     kind = kind_of_output(output)
     if request.as_json and kind != "jsonl":
         raise UsageError(f"--json and --output {output} contradict each other", hint="Name the output .jsonl.")

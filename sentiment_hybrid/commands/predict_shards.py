@@ -82,7 +82,7 @@ def find_files(request: Request) -> tuple[Shards, Folder]:
         raise UsageError("--review and --json are for one file", hint="Leave them out, or give one file as --input.")
     found = several.find_shards(request.input_file, any_suffix=request.file_format is not None)
     if found.ignored and not request.finish:
-        console.note(f"{count(len(found.ignored), 'file')} of unknown formats ignored, such as {found.ignored[0]}")
+        console.note(f"{count(len(found.ignored), 'file')} of unknown format ignored, such as {found.ignored[0]}")
     if request.file_format is None:
         several.check_one_kind(found)
     folder = files.open_folder(request.output_file)
@@ -302,6 +302,11 @@ def _label_all(
     labelled: list[dict[str, Any]] = []
     failed: list[str] = []
     workers = min(request.workers or 1, len(todo))
+    if workers > 1:
+        from sentiment_hybrid.engine.inference.opening import find_model
+
+        # Workers are silent, so it is said here which model is theirs; that there is none, too, before they start.
+        find_model(request.config.paths.models_dir, request.model_dir, request.head, onnx=request.backend == "onnx")
     try:
         with console.progress("predicting", unit="texts") as bar:
             outcomes = (

@@ -316,6 +316,24 @@ def test_options_for_several_files_are_refused_for_one(capsys: pytest.CaptureFix
     assert "apply to several files" in capsys.readouterr().err
 
 
+def test_a_folder_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["predict", "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")])
+    assert end.value.code == 1
+    assert "there is no file" in capsys.readouterr().err
+
+
+def test_the_model_of_several_workers_is_told_too(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_files(tmp_path / "in", 2)
+    monkeypatch.setattr(predict_shards, "_in_helpers", lambda *_: iter(()))
+    config = Config.model_validate({"paths": {"models_dir": str(tmp_path / "models")}})
+    with pytest.raises(OutputError, match="is no output of predict"):
+        run(workers=2, model_dir=None, config=config)
+    assert "using mini" in capfd.readouterr().err
+
+
 def test_files_of_several_formats_are_told(run: Run, tmp_path: Path) -> None:
     write_files(tmp_path / "in", 1)
     write_files(tmp_path / "in", 1, suffix="parquet")

@@ -180,6 +180,8 @@ def test_rows_for_people_can_be_spread_over_different_texts(trained: Project, tm
     assert [row["score"] for row in found[True][:6]] != lowest, "others than the least sure are among them"
     with pytest.raises(UsageError, match="--spread chooses rows for --review"):
         predict.run(predict.Request(config=trained.config(), input_file=trained.folder / "texts.csv", spread=True))
+    with pytest.raises(UsageError, match="--review-rows counts rows of --review"):
+        predict.run(predict.Request(config=trained.config(), input_file=trained.folder / "texts.csv", review_rows=9))
 
 
 def half_labelled(path: Path) -> Path:
