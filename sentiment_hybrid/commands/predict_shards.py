@@ -149,7 +149,7 @@ def _manifest(found: Shards, folder: Folder, request: Request) -> dict[str, Any]
     others = [name for name in folder.names() if name not in outputs and not name.startswith(f"{files.OWN}/")]
     if others:
         raise ShardError(
-            f"{request.output_file} also holds {count(len(others), 'file')} of no file of the input",
+            f"{request.output_file} also holds {count(len(others), 'file')} without a file in the input",
             problems=tuple(others[:20]),
             hint="Remove them, or give the --input that they were made from.",
         )
@@ -181,6 +181,7 @@ class Labeller:
         with self.folder.held(_record_name(shard)):
             record = _record(self.folder, shard)
             if record is None:
+                self.folder.remove(MANIFEST)  # of an earlier run: it no longer describes the folder
                 record = self._labelled(shard, advance)
                 self.folder.write(_record_name(shard), record)
         return record

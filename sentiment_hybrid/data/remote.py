@@ -148,6 +148,12 @@ class RemoteFolder:
         with self.new(name) as path:
             path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
+    def remove(self, name: str) -> None:
+        """Remove a file, if there is one."""
+        with _errors_as(OutputError, "write to", f"{self.url}/{name}"), contextlib.suppress(FileNotFoundError):
+            if self._fs.exists(self._place(name)):
+                self._fs.rm_file(self._place(name))
+
     def names(self) -> list[str]:
         """Every file that is not hidden."""
         with _errors_as(OutputError, "read", self.url):

@@ -27,6 +27,9 @@ class Folder(Protocol):
     def write(self, name: str, document: dict[str, Any]) -> None:
         """Write a JSON document as a whole."""
 
+    def remove(self, name: str) -> None:
+        """Remove a file, if there is one."""
+
     def names(self) -> Sequence[str]:
         """Every file but those whose name, or that of a folder on the way, begins with a dot."""
 
@@ -81,6 +84,11 @@ class LocalFolder:
         """Write a JSON document as a whole, flushed to the disk."""
         with as_output_error(self.root / name):
             replace_json(self.root / name, document)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if there is one."""
+        with as_output_error(self.root / name):
+            (self.root / name).unlink(missing_ok=True)
 
     def names(self) -> list[str]:
         """Every file that is not hidden."""

@@ -126,6 +126,16 @@ def test_what_is_done_is_not_labelled_again_unless_it_has_changed_or_is_gone(
     assert [name for name in before if before[name] != after[name]] == ["part-2.csv"]
 
 
+def test_a_manifest_does_not_outlive_the_outputs_that_it_describes(run: Run, tmp_path: Path) -> None:
+    files = write_files(tmp_path / "in")
+    run()
+    files[0].write_text("text,id\nanother,1\n")
+    files[1].write_text("words,id\nanother,1\n")
+    with pytest.raises(ShardError, match="1 file of 4 could not be labelled"):
+        run()
+    assert not (tmp_path / "out" / predict_shards.MANIFEST).exists()
+
+
 def test_every_nth_file_by_itself_is_all_of_them_together(run: Run, tmp_path: Path) -> None:
     write_files(tmp_path / "in", 5)
     run()
@@ -210,6 +220,7 @@ def test_the_folder_of_another_job_is_refused_also_where_all_is_done(
     with pytest.raises(OutputError, match=said):
         run(**options)
     assert outputs(tmp_path / "out") == before
+    assert (tmp_path / "out" / predict_shards.MANIFEST).exists()
 
 
 def test_the_folder_of_another_model_is_refused(run: Run, tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sentiment_hybrid.data import remote
+from sentiment_hybrid.data import remote, shards
 from sentiment_hybrid.data.sources import several
 
 fsspec = pytest.importorskip("fsspec")
@@ -46,3 +47,11 @@ def test_keys_with_empty_parts_are_files_too() -> None:
     MemoryFileSystem().pipe("/doubled/in//a.csv", b"text\ngood\n")
     MemoryFileSystem().pipe("/doubled/in/_b/c.csv", b"text\n")
     assert [one.name for one in several.find_shards("memory:///doubled").shards] == ["in/a.csv"]
+
+
+def test_a_file_is_removed_once(tmp_path: Path) -> None:
+    for folder in (shards.open_folder("memory:///removed"), shards.open_folder(tmp_path)):
+        folder.write("more/a.json", {"rows": 1})
+        folder.remove("more/a.json")
+        folder.remove("more/a.json")
+        assert folder.read("more/a.json") is None
