@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 import time
@@ -52,6 +53,7 @@ _BATCH = 1024
 _CORES = 4
 #: Memory that an actor of a small model takes, at least; Ray starts none on a machine that has less.
 _MEMORY = 1 << 30
+_ERROR_LINE = re.compile(r"^[\w.]*(?:Error|Exception): .+$", re.MULTILINE)
 
 
 def run(request: Request) -> PredictResult:
@@ -147,17 +149,25 @@ def _own_errors(ray: Any) -> Iterator[None]:
     try:
         yield
     except ray.exceptions.RayError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, SenthyError):
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        if cause is not None:
-            raise cause from None
-        inner = getattr(error, "cause", None) or error
-        lines = [line.strip() for line in str(inner).splitlines() if line.strip()]
+        *_, root = causes = list(_causes(error))
+        own = next((cause for cause in causes if isinstance(cause, SenthyError)), None)
+        if own is not None:
+            raise own from None
+        # The first error of a chained traceback is the reason; Ray sends those of an actor as text.
+        first = _ERROR_LINE.search(str(error))
+        reason = first[0] if first else f"{type(root).__name__}: {' '.join(str(root).split())}"
         raise ShardError(
-            f"Ray stopped: {type(inner).__name__}: {' '.join(lines)[:300]}",
+            f"Ray stopped: {reason[:300]}",
             hint="The same command continues. If memory ran out, use fewer --workers.",
         ) from error
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and what it was raised for, down to the first: Ray keeps that in ``cause`` or ``__cause__``."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = getattr(cause, "cause", None) or cause.__cause__
 
 
 def _actors(ray: Any, request: Request) -> dict[str, Any]:
