@@ -13,9 +13,8 @@ from sentiment_hybrid.data import masks
 from sentiment_hybrid.data.lines import joined
 from sentiment_hybrid.data.masks import Masks
 
-#: The current version: increased when any key or hash changes; part of every split fingerprint.
-SPLIT_KEY_VERSION = 2
-#: By version of the key; databases and models keep the version that they were made with.
+#: By version of the key, which is another one when any key or hash changes, and part of every split fingerprint;
+#: databases and models keep the version that they were made with.
 _MASKS = {1: masks.KEY_VERSION_1, 2: masks.VERSION_2}
 KNOWN_VERSIONS = tuple(_MASKS)
 #: The index of a split is its code, and its priority: a text that occurs in two splits belongs to the lower one.
