@@ -91,11 +91,12 @@ def listed(url: str) -> tuple[str, list[Shard]]:
         else:
             root, found = path, fs.find(path, detail=True)
         # File systems of a server strip its name from paths, too: what was stripped is put before them again.
-        before = url.rstrip("/").removesuffix(path) if url.rstrip("/").endswith(path) else None
+        before = url.rstrip("/").removesuffix(path)
+        is_prefix = is_url(f"{before}/") and url.startswith(f"{before}{path}")
         shards = [
             Shard(
                 re.sub("/+", "/", name[len(root) :]).lstrip("/"),
-                fs.unstrip_protocol(name) if before is None else f"{before}{name}",
+                f"{before}{name}" if is_prefix else fs.unstrip_protocol(name),
                 _stamp(facts),
             )
             for name, facts in found.items()

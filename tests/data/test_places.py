@@ -43,6 +43,26 @@ def test_places_of_files_name_their_server(spec: str) -> None:
         assert path.read_bytes() == b"text\ngood\n"
 
 
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("served://server", "served://server/only.csv"),
+        ("served://server/", "served://server/only.csv"),
+        ("memory://", "memory:///only.csv"),
+        ("memory:///", "memory:///only.csv"),
+        ("memory://only.csv", "memory://only.csv"),
+    ],
+)
+def test_places_in_the_root_can_be_read(url: str, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsspec.register_implementation("served", OfAServer, clobber=True)
+    monkeypatch.setattr(MemoryFileSystem, "store", {})
+    MemoryFileSystem().pipe("/only.csv", b"text\n")
+    _, (found,) = remote.listed(url)
+    assert (found.name, found.place) == ("only.csv", place)
+    with remote.downloaded(found.place) as path:
+        assert path.read_bytes() == b"text\n"
+
+
 def test_keys_with_empty_parts_are_files_too() -> None:
     MemoryFileSystem().pipe("/doubled/in//a.csv", b"text\ngood\n")
     MemoryFileSystem().pipe("/doubled/in/_b/c.csv", b"text\n")
