@@ -79,6 +79,7 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Spy]:
         module.run = made.run  # type: ignore[attr-defined]
         module.show = lambda *_: None  # type: ignore[attr-defined]
         module.Request = Request  # type: ignore[attr-defined]
+        module.Purpose = SimpleNamespace  # type: ignore[attr-defined]
         monkeypatch.setattr(commands, name, module, raising=False)
         for show in ("training", "test"):
             monkeypatch.setattr(tables, show, lambda *_: None)
