@@ -172,7 +172,7 @@ def test_train_options_reach_the_section_of_the_model_alone(spy: Callable[..., S
     assert (config.han.train.epochs, config.han.train.sample_size) == (2, 100)
     assert config.lstm.train == load_config("quickstart").lstm.train
     assert runtime == Runtime("cpu", encoder=Path("enc"), bundle_encoder=True)
-    assert train.options == {"seeds": 3, "test": False}
+    assert train.options == {"seeds": 3, "test": False, "purpose": SimpleNamespace(searched=0)}
 
 
 def test_optimize_options_are_settings_of_the_model_alone(spy: Callable[..., Spy]) -> None:
