@@ -10,7 +10,7 @@ from sentiment_hybrid import console
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.review import CONTROL, OTHER, SURE_CONTROL, Reviewed, read_review
 from sentiment_hybrid.engine.evaluation.triage import binomial
-from sentiment_hybrid.errors import DataError, count
+from sentiment_hybrid.errors import DataError, UsageError, count
 
 #: What the rows of a part are a sample of.
 _ACCURACY_OF = {
@@ -23,12 +23,17 @@ def run(config: Config, file: Path) -> list[Reviewed]:
     """Count right answers among the rows that people have labelled.
 
     Raises:
+        UsageError: it is a directory.
         SourceError, ColumnError: the file cannot be read, or is no review file.
         DataError: no row has a label yet.
     """
+    if file.is_dir():
+        raise UsageError(f"{file} is a directory", hint="Name the file that people have filled in.")
     found = read_review(file, config.data)
     if not any(part.labelled for part in found):
-        raise DataError(f"no row of {file} has a label yet", hint="Fill in its column label.")
+        tasks = "Label its tasks in Label Studio, and export the project as JSON."
+        hint = tasks if file.suffix.lower() == ".json" else "Fill in its column label."
+        raise DataError(f"no row of {file} has a label yet", hint=hint)
     return found
 
 
@@ -47,7 +52,7 @@ def show(found: list[Reviewed], file: Path) -> None:
             console.say(f"The accuracy of the control rows is that of {_ACCURACY_OF[part.part]}.")
     for label, number in sum((Counter(part.unknown) for part in found), Counter()).items():
         console.warn(
-            f"{count(number, 'row')} labelled {label!r}, which no answer in {file} is: is it spelled correctly?"
+            f"{count(number, 'row')} labelled {label!r}, which is none of the answers in {file}: is it a typing error?"
         )
     for part in found:
         if part.part == OTHER:

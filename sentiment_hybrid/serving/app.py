@@ -50,6 +50,21 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 _SEE = "GET /openapi.json describes requests."
+_SHOULD = "should be "
+#: What is wrong with a value, by pydantic's type of the error.
+_REASONS = {
+    "missing": "is missing",
+    "extra_forbidden": "is not a field of a request",
+    "too_short": "should be a list of {min_length} or more",
+    "string_type": "should be a string",
+    "list_type": "should be a list",
+    "bool_type": "should be true or false",
+    "float_type": "should be a number",
+    "model_type": "should be an object",
+    "model_attributes_type": "should be an object",
+    "less_than_equal": "should be {le:g} or less",
+    "greater_than_equal": "should be {ge:g} or more",
+}
 
 
 class Service:
@@ -248,9 +263,18 @@ def _invalid(error: RequestValidationError, request: Request) -> Problem:
     alike = [one for one in found if _place(one) == _place(deepest)]
     alike = [one for one in alike if not one["type"].endswith("_type")] or alike
     deepest = alike[0]
-    reasons = " or ".join(dict.fromkeys(one["msg"].removeprefix("Input should be ") for one in alike))
-    must = "should be " if deepest["msg"].startswith("Input should be ") else ""
-    return Problem(422, f"{_place(deepest)}: {must}{reasons[:1].lower()}{reasons[1:]}", hint=_SEE)
+    reasons = [_reason(one) for one in alike]
+    if reasons[0].startswith(_SHOULD):
+        reasons = [_SHOULD + " or ".join(dict.fromkeys(one.removeprefix(_SHOULD) for one in reasons))]
+    return Problem(422, f"{_place(deepest)} {reasons[0]}", hint=_SEE)
+
+
+def _reason(error: Any) -> str:
+    """What is wrong with a value, in the words of JSON rather than of Python: ``should be a string``."""
+    if known := _REASONS.get(error["type"]):
+        return known.format(**error.get("ctx", {}))
+    said = error["msg"].removeprefix("Value error, ").replace("Input should", "should", 1)
+    return said if said.startswith("should") else f"is wrong: {said[:1].lower()}{said[1:]}"
 
 
 def _place(error: Any) -> str:

@@ -106,7 +106,7 @@ def test_a_label_that_no_answer_has_may_be_a_typing_error(tmp_path: Path, capsys
     assert found[0].unknown == {"postive": 1}
     assert (found[0].labelled, found[0].right) == (2, 1)
     review.show(found, file)
-    assert "1 row labelled 'postive', which no answer in" in " ".join(capsys.readouterr().err.split())
+    assert "1 row labelled 'postive', which is none of the answers in" in " ".join(capsys.readouterr().err.split())
 
 
 def test_predict_writes_rows_for_review(trained: Project, tmp_path: Path) -> None:
@@ -207,6 +207,19 @@ def test_a_file_that_nobody_has_begun_with_cannot_be_learned_from(tmp_path: Path
     config = load_config("default", overrides=[f"paths.data_db={tmp_path / 'd.db'}", f"data.source={file}"])
     with pytest.raises(DataError, match=r"no row of people\.csv has a label yet"):
         data.run(config)
+
+
+def test_a_file_that_nobody_has_begun_with_has_nothing_to_review(tmp_path: Path) -> None:
+    config, rows = load_config("default"), collected()
+    rows.write(tmp_path / "people.json")
+    for name, hint in (("people.csv", "Fill in its column label"), ("people.json", "export the project")):
+        if name.endswith(".csv"):
+            filled(rows, tmp_path / name, {})
+        with pytest.raises(DataError, match="has a label yet") as caught:
+            review.run(config, tmp_path / name)
+        assert hint in caught.value.hint
+    with pytest.raises(UsageError, match="is a directory"):
+        review.run(config, tmp_path)
 
 
 def test_rows_that_were_not_asked_for_count_for_no_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
