@@ -100,6 +100,8 @@ def address_of(bound: socket.socket) -> str:
 class _Server(uvicorn.Server):
     """Ends normally after a signal; uvicorn would raise it once more at the end."""
 
+    _signal: signal.Signals | None = None
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Stop at the first signal, at once at the second."""
@@ -111,10 +113,15 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Handle a signal."""
-        log.event("stopping", signal=signal.Signals(sig).name)
+        """Handle a signal. It may come while a line is logged, whose lock it would wait for: nothing is logged here."""
+        self._signal = signal.Signals(sig)
         self.force_exit = self.should_exit
         self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what has been received, and close the connections."""
+        log.event("stopping", signal=self._signal.name if self._signal else None)
+        await super().shutdown(sockets)
 
 
 def serve(

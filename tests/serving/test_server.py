@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import json
 import os
 import shutil
@@ -18,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.commands import serve as command
 from sentiment_hybrid.config.schema import Config, Serve
 from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.errors import ModelError, UsageError
-from sentiment_hybrid.serving import server
+from sentiment_hybrid.serving import log, server
 from sentiment_hybrid.serving.app import Service
 from sentiment_hybrid.serving.model import ServedModel, Watcher, load_served
 
@@ -94,6 +96,19 @@ def test_a_stop_under_load_answers_what_was_taken_and_ends_with_zero() -> None:
     for answer in answers:
         assert answer is not None
         assert [one["label"] for one in answer["predictions"]] == wanted
+
+
+def test_a_signal_while_a_line_is_logged_stops_the_service() -> None:
+    lines = log.start(stream=io.StringIO())
+    try:
+        stopped = server._Server(uvicorn.Config(None))  # type: ignore[arg-type]
+        with lines.queue.mutex:
+            handler = threading.Thread(target=stopped.handle_exit, args=(signal.SIGTERM, None), daemon=True)
+            handler.start()
+            handler.join(10)
+            assert stopped.should_exit and not handler.is_alive()
+    finally:
+        lines.stop()
 
 
 def test_a_port_that_is_in_use_is_told_before_the_model_is_loaded() -> None:
