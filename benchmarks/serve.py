@@ -1,7 +1,7 @@
 """Requests per second and latency of `senthy serve`, beside a plain FastAPI server around a transformers pipeline.
 
     python benchmarks/serve.py load FILE.csv [--clients 1,8,64] [--encoder mini|DIR] [--onnx DIR]
-    python benchmarks/serve.py soak FILE.csv [--seconds 3600] [--share 0.8] [--json]
+    python benchmarks/serve.py soak FILE.csv --seconds 3600 [--share 0.8] [--every 60] [--json]
     python benchmarks/serve.py kills FILE.csv [--kills 20] [--json]
 
 `load` sends single texts of the file with wrk (Debian: apt-get install wrk) over loopback, to both servers in turns;
@@ -9,7 +9,9 @@ medians of the turns are printed, and `cpu` is processor time per request. The p
 the classification head of transformers; `senthy` serves a linear head on that encoder, or its export. `--encoder mini`
 is the shipped encoder; a directory may hold a configuration and a tokenizer only, and gets random weights then.
 
-`soak` sends a share of the rate that was measured first, in an open loop, and watches memory and file descriptors.
+`soak` measures every minute what 64 clients reach in five seconds, sends a share of that in an open loop for the rest
+of the minute, and notes memory, file descriptors and failures of the service: each minute as a line of JSON on standard
+error, and all of them at the end. The client uses a part of the same processor.
 
 `kills` ends the service at random moments, by SIGTERM and SIGKILL in turn, starts it again on the same port, and
 compares every answer with that of the Predictor.
@@ -36,6 +38,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,7 +100,8 @@ def main() -> int:
     parser.add_argument("--encoder", default="mini")
     parser.add_argument("--onnx", type=Path, help="an export to serve instead")
     parser.add_argument("--share", type=float, default=0.8)
-    parser.add_argument("--rate", type=float, help="requests per second of the soak, instead of a share of the fastest")
+    parser.add_argument("--rate", type=float, help="requests per second of the soak, instead of a share")
+    parser.add_argument("--every", type=float, default=60.0, help="seconds between two marks of the soak")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--kill-clients", type=int, default=8)
     parser.add_argument("--json", action="store_true")
@@ -248,82 +252,123 @@ def wrk(folder: Path, port: int, clients: int, seconds: float) -> dict[str, Any]
 
 def soak(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     texts = texts_of(options.file)
-    bodies(texts, folder)
+    marks: list[dict[str, Any]] = []
     with served(senthy(options.onnx or "mini", 8311), 8311) as pid:
-        fastest = wrk(folder, 8311, 64, 20.0)["rate"]
-        rate = options.rate or options.share * fastest
-        watched: list[dict[str, Any]] = []
-        answered = asyncio.run(_steady(texts, rate, options.seconds, lambda: watched.append(state_of(pid))))
-    later = watched[len(watched) // 4 :]  # after the first quarter
-    figures = {
-        "fastest": fastest,
-        "rate": rate,
-        **answered,
-        "first": watched[0],
-        "quarter": later[0],
-        "last": later[-1],
+        asyncio.run(_traffic(texts, 5.0))  # warm
+        until = time.monotonic() + options.seconds
+        while time.monotonic() < until:
+            marks.append({**_step(texts, options), **state_of(pid)})
+            print(json.dumps(marks[-1]), file=sys.stderr, flush=True)  # what is known if this is ended early
+    rest = marks[len(marks) // 4 :]  # after the first quarter
+    spans = {
+        name: [min(one[name] for one in rest), max(one[name] for one in rest)] for name in ("rss_mib", "descriptors")
     }
+    totals = {name: sum(one[name] for one in marks) for name in ("seconds", "answered", "failed")}
     lines = [
-        f"{options.seconds:.0f} s at {rate:.0f} requests/s ({rate / fastest:.0%} of {fastest:.0f}): {answered}",
-        *(f"{name}: {figures[name]}" for name in ("first", "quarter", "last")),
-        f"at most {max(one['rss_mib'] for one in watched):.1f} MiB, {max(one['descriptors'] for one in watched)} files",
+        f"{totals['seconds']:.0f} s at {options.share:.0%} load: {totals['answered']} answered, "
+        f"{totals['failed']} failed",
+        *(f"{name}: {mark}" for name, mark in {"first": marks[0], "quarter": rest[0], "last": marks[-1]}.items()),
+        *(f"{name} after the first quarter: {low} to {high}" for name, (low, high) in spans.items()),
     ]
-    return {**figures, "watched": watched, "lines": lines}
+    return {"share": options.share, **totals, **spans, "marks": marks, "lines": lines}
+
+
+def _step(texts: list[str], options: argparse.Namespace) -> dict[str, Any]:
+    """A minute: what the service reaches now, in a twelfth of it, and the rest at a share of that."""
+    fastest = asyncio.run(_traffic(texts, options.every / 12))
+    rate = options.rate or options.share * fastest.per_second
+    steady = asyncio.run(_traffic(texts, options.every * 11 / 12, rate=rate))
+    return {
+        "fastest": round(fastest.per_second, 1),
+        "rate": round(rate, 1),
+        "seconds": round(fastest.elapsed + steady.elapsed, 1),
+        "answered": len(fastest.took) + len(steady.took),
+        "failed": fastest.failed.total() + steady.failed.total(),
+        "failures": dict(fastest.failed + steady.failed),
+        "p50": steady.percentile(0.5),
+        "p99": steady.percentile(0.99),
+    }
 
 
 def state_of(pid: int) -> dict[str, Any]:
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     rss = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
     threads = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("Threads"))
-    return {"rss_mib": rss / 1024, "descriptors": len(os.listdir(f"/proc/{pid}/fd")), "threads": threads}  # noqa: PTH208
+    descriptors = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208
+    return {"rss_mib": round(rss / 1024, 1), "descriptors": descriptors, "threads": threads}
 
 
-async def _steady(texts: list[str], rate: float, seconds: float, look: Any) -> dict[str, Any]:
-    """Send texts at a steady rate, whatever the answers take."""
-    import httpx
+class Traffic:
+    """What came back: seconds of each answer, and how often each other response came."""
 
-    took: list[float] = []
-    failed: list[str] = []
-    limits = httpx.Limits(max_connections=512, max_keepalive_connections=512)
+    def __init__(self) -> None:
+        self.took: list[float] = []
+        self.failed: Counter[str] = Counter()
+        self.begun = time.monotonic()
+        self.elapsed = 0.0
 
-    async def one(client: httpx.AsyncClient, text: str) -> None:
-        begun = time.perf_counter()
+    @property
+    def per_second(self) -> float:
+        return len(self.took) / self.elapsed
+
+    def percentile(self, share: float) -> float:
+        """Milliseconds."""
+        took = sorted(self.took) or [0.0]
+        return round(1000 * took[int(share * (len(took) - 1))], 1)
+
+
+async def _traffic(texts: list[str], seconds: float, *, rate: float = 0.0) -> Traffic:
+    """Texts one by one over 64 connections: as fast as they are answered, or at a steady rate, whatever that takes.
+
+    At a steady rate, a text that finds no connection free waits for one, and its time counts from when it was due.
+    """
+    bodies = [json.dumps({"texts": [text]}).encode() for text in texts]
+    traffic = Traffic()
+    due: asyncio.Queue[tuple[float, bytes] | None] = asyncio.Queue(maxsize=0 if rate else 1)
+    clients = [asyncio.create_task(_client(due, traffic)) for _ in range(64)]
+    for number in itertools.count():
+        at = traffic.begun + number / rate if rate else time.monotonic()
+        if max(at, time.monotonic()) > traffic.begun + seconds:
+            break
+        if (wait := at - time.monotonic()) > 0:
+            await asyncio.sleep(wait)
+        await due.put((at, bodies[number % len(bodies)]))
+    for _ in clients:
+        await due.put(None)
+    await asyncio.gather(*clients)
+    traffic.elapsed = time.monotonic() - traffic.begun
+    return traffic
+
+
+async def _client(due: asyncio.Queue[tuple[float, bytes] | None], traffic: Traffic) -> None:
+    """One connection, opened again after a failure; plain HTTP, because a client library costs more than the answer."""
+    connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+    while (one := await due.get()) is not None:
         try:
-            response = await client.post("http://127.0.0.1:8311/predict", json={"texts": [text]})
-            if response.status_code == 200 and len(response.json()["predictions"]) == 1:
-                took.append(time.perf_counter() - begun)
-            else:
-                failed.append(str(response.status_code))
-        except httpx.HTTPError as error:
-            failed.append(type(error).__name__)
+            connection = connection or await asyncio.open_connection("127.0.0.1", 8311)
+            outcome = await asyncio.wait_for(_exchange(*connection, one[1]), 60)
+        except (OSError, EOFError, ValueError) as error:  # a timeout is an OSError
+            outcome = type(error).__name__
+        if outcome == "200":
+            traffic.took.append(time.monotonic() - one[0])
+            continue
+        traffic.failed[outcome] += 1
+        if connection is not None:
+            connection[1].close()
+            connection = None
+    if connection is not None:
+        connection[1].close()
 
-    async with httpx.AsyncClient(limits=limits, timeout=60) as client:
-        tasks: set[asyncio.Task[None]] = set()
-        started = looked = time.monotonic()
-        for number in itertools.count():
-            due = started + number / rate
-            if due > started + seconds:
-                break
-            if (wait := due - time.monotonic()) > 0:
-                await asyncio.sleep(wait)
-            if time.monotonic() - looked >= 5 or not number:
-                look()
-                looked = time.monotonic()
-            task = asyncio.create_task(one(client, texts[number % len(texts)]))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-        await asyncio.gather(*tasks)
-        elapsed = time.monotonic() - started
-        look()
-    took.sort()
-    p50, p99 = (round(1000 * took[int(share * (len(took) - 1))], 1) for share in (0.5, 0.99))
-    return {
-        "answered": len(took),
-        "per_second": round(len(took) / elapsed, 1),
-        "failed": failed[:20],
-        "p50": p50,
-        "p99": p99,
-    }
+
+async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes) -> str:
+    """The status of the response to one request; 200 only with one prediction in it."""
+    head = "POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    writer.write((head % len(body)).encode() + body)
+    lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
+    length = next(int(line.split(":")[1]) for line in lines if line.startswith("content-length"))
+    found = json.loads(await reader.readexactly(length))
+    status = lines[0].split()[1]
+    return "200 without a prediction" if status == "200" and len(found["predictions"]) != 1 else status
 
 
 # --- kills -----------------------------------------------------------------------------------------------------------
