@@ -26,6 +26,7 @@ from sentiment_hybrid.config.sections import (
     Epochs,
     Fraction,
     HomePath,
+    HostNames,
     LabelText,
     LicenseId,
     MaxLength,
@@ -616,6 +617,9 @@ class Serve(Section):
     port: int = default(8000, "Port to listen on; 0 is any free one.", ge=0, le=65_535)
     token_file: HomePath | None = default(
         None, "File with the token that requests must carry; the variable SENTHY_TOKEN is an alternative."
+    )
+    allowed_hosts: HostNames = default(
+        (), "Further names of the service that requests may carry, where there is no token; this machine's always may."
     )
     batch_wait_ms: float = default(2.0, "How long a batch waits for more requests under load.", ge=0.0, le=1000.0)
     max_waiting: int = default(5000, "Texts that may wait for an answer; further requests get 429.", ge=1, le=10**7)

@@ -58,6 +58,7 @@ Encoding = Annotated[str, AfterValidator(_known_encoding)]
 #: As the Hub writes licenses: apache-2.0, cc-by-4.0, other.
 LicenseId = Annotated[str, AfterValidator(_license)]
 Names = Annotated[tuple[Annotated[str, Field(pattern=r"^[\w./-]+$")], ...], BeforeValidator(_listed)]
+HostNames = Annotated[tuple[Annotated[str, Field(pattern=r"^[\w.:-]+$")], ...], BeforeValidator(_listed)]
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]

@@ -38,6 +38,7 @@ _REFUSALS = {
     408: "The body did not arrive in time.",
     413: "Too many or too long texts.",
     415: "The body is not declared as JSON.",
+    421: "The service does not answer for this host.",
     422: "The request does not fit the schema or the model.",
     429: "Too many texts are waiting; see Retry-After.",
     503: "The service is stopping, or did not answer in time.",
@@ -91,6 +92,7 @@ class Service:
             _routes(self, token is not None),
             self.metrics,
             token=token,
+            hosts=(settings.host, *settings.allowed_hosts),
             max_body=settings.max_body_bytes,
             timeout=settings.timeout,
         )
@@ -183,31 +185,31 @@ def _add_predict(app: FastAPI, service: Service) -> None:
         "/predict",
         summary="Label one text or several",
         response_model=None,
-        responses={200: {"model": PredictResponse}, **responses(400, 401, 408, 413, 415, 422, 429, 503)},
+        responses={200: {"model": PredictResponse}, **responses(400, 401, 408, 413, 415, 421, 422, 429, 503)},
     )
     async def predict(asked: PredictRequest, request: Request) -> Response:
         return await service.predict(asked, request)
 
 
 def _add_state(app: FastAPI, service: Service) -> None:
-    @app.get("/models", summary="The model in use", responses=responses(401))
+    @app.get("/models", summary="The model in use", responses=responses(401, 421))
     async def models() -> Models:
         limits = {name: getattr(service.settings, name) for name in _LIMITS}
         return Models.model_validate({"models": [service.batcher.model.describe()], "limits": limits})
 
-    @app.get("/health", summary="Whether the process works", responses=responses(503))
+    @app.get("/health", summary="Whether the process works", responses=responses(421, 503))
     async def health() -> Health:
         if service.batcher.broken:
             raise Problem(503, "the thread of the model has ended", hint="Restart the service.")
         return Health(status="ok")
 
-    @app.get("/ready", summary="Whether requests are accepted", responses=responses(503))
+    @app.get("/ready", summary="Whether requests are accepted", responses=responses(421, 503))
     async def ready() -> Health:
         if not service.batcher.alive:
             raise Problem(503, "the service is stopping", retry_after=5)
         return Health(status="ready")
 
-    @app.get("/metrics", summary="Metrics for Prometheus", response_class=Response, responses=responses(401))
+    @app.get("/metrics", summary="Metrics for Prometheus", response_class=Response, responses=responses(401, 421))
     async def metrics() -> Response:
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 

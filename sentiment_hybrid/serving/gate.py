@@ -1,4 +1,4 @@
-"""What a request passes before the application sees it: its id, the token, the size and time of its body, the log."""
+"""What a request passes before the application sees it: its id, host and token, the size and time of its body."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 
 from sentiment_hybrid.serving import log
@@ -25,11 +25,15 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 OPEN = frozenset({"/", "/page.css", "/page.js", "/icon.svg", "/health", "/ready"})
 #: All paths, for metrics; others are counted together.
 PATHS = OPEN | {"/predict", "/models", "/metrics", "/openapi.json"}
+#: Names of this machine itself, for which a service without a token answers.
+LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 #: Nobody waited for the answer; as nginx logs it.
 CLIENT_GONE = 499
 #: The bodies of all requests together, in bodies of the largest size.
 _BODIES = 64
 
+#: Characters of a refused host in an error.
+_LONGEST_HOST = 100
 _ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
@@ -43,6 +47,15 @@ _HEADERS = [
 ]
 
 
+def host_name(host: str) -> str:
+    """The name or address in a Host header, without the port: ``::1`` of ``[::1]:8000``."""
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
+    return host.lower().removesuffix(".")
+
+
 class ClientGone(Exception):  # noqa: N818 - nothing is wrong
     """The client has closed the connection."""
 
@@ -53,15 +66,25 @@ class Gate:
     Args:
         application: sees requests with a whole body of an allowed size only.
         metrics: counts requests.
-        token: what requests must carry as ``Authorization: Bearer``; None is nothing.
+        token: what requests must carry as ``Authorization: Bearer``; None is nothing, and then the host is checked, so
+            that no website can have its own name resolved to this machine (DNS rebinding) and ask through a browser.
+        hosts: names in the header Host that are accepted beside those in ``LOCAL``.
         max_body: bytes.
         timeout: seconds in which a body must arrive.
     """
 
     def __init__(
-        self, application: Application, metrics: Metrics, *, token: str | None, max_body: int, timeout: float
+        self,
+        application: Application,
+        metrics: Metrics,
+        *,
+        token: str | None,
+        hosts: Collection[str] = (),
+        max_body: int,
+        timeout: float,
     ) -> None:
         self._application, self._metrics = application, metrics
+        self._hosts = LOCAL | {host_name(host) for host in hosts}
         self._token = None if token is None else token.encode()
         self._max_body, self._timeout = max_body, timeout
         self._held = 0  # bytes of the bodies of all requests in progress
@@ -95,11 +118,27 @@ class Gate:
         )  # fmt: skip
 
     def _authorize(self, path: str, headers: dict[bytes, bytes]) -> None:
-        if self._token is None or path in OPEN:
+        if self._token is None:
+            self._check_host(headers)
+            return
+        if path in OPEN:
             return
         kind, _, given = headers.get(b"authorization", b"").partition(b" ")
         if kind.lower() != b"bearer" or not hmac.compare_digest(given.strip(), self._token):
             raise Problem(401, "a token is required", hint="Send the header Authorization: Bearer TOKEN.")
+
+    def _check_host(self, headers: dict[bytes, bytes]) -> None:
+        given = headers.get(b"host")
+        if given is None:  # no browser leaves it out
+            return
+        name = host_name(given.decode("latin-1"))
+        if name not in self._hosts:
+            shown = name if len(name) <= _LONGEST_HOST else f"{name[:_LONGEST_HOST]}..."
+            raise Problem(
+                421,
+                f"the service does not answer for the host {shown!r}",
+                hint="Use localhost or 127.0.0.1, or start the service with --set serve.allowed_hosts=NAME.",
+            )
 
     async def _body(self, request: _Request, receive: Receive) -> bytes:
         """The whole body. Raises Problem 413, 408, or 429 if bodies of others take too much memory."""

@@ -31,7 +31,7 @@ def ask(service: Service, *requests: tuple[str, str, dict[str, Any]], waiting: i
 
     async def send() -> Asked:
         transport = httpx.ASGITransport(service.application, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
             sent = [asyncio.ensure_future(client.request(how, path, **more)) for how, path, more in requests]
             if then is not None:
                 while service.batcher.waiting < waiting:

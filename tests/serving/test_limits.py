@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from sentiment_hybrid.serving import gate
 from sentiment_hybrid.serving.app import Service
+from sentiment_hybrid.serving.gate import PATHS
 from sentiment_hybrid.serving.model import ServedModel
 
 from .conftest import Stub, ask, predict
@@ -190,6 +191,37 @@ def test_a_token_is_asked_for_where_there_is_one(make_service: Callable[..., Ser
     document = ask(service, ("GET", "/openapi.json", {"headers": right}))[0].json()
     assert document["security"] == [{"token": []}]
     assert document["paths"]["/health"]["get"]["security"] == []
+
+
+@pytest.mark.parametrize("host", ["localhost", "LocalHost:8000", "127.0.0.1:1", "[::1]:8000", "[::1]", "localhost."])
+def test_a_service_without_a_token_answers_for_the_names_of_this_machine(
+    make_service: Callable[..., Service], host: str
+) -> None:
+    assert predict(make_service(Stub()), {"texts": "a"}, headers={"Host": host})[0].status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "", ":8000"])
+def test_a_service_without_a_token_refuses_other_names_on_every_path(
+    make_service: Callable[..., Service], host: str
+) -> None:
+    service = make_service(Stub(), host="::1")
+    asked = [*(("GET", path, {"headers": {"Host": host}}) for path in sorted(PATHS - {"/predict"}))]
+    for response in ask(service, *asked, ("POST", "/predict", {"json": {"texts": "a"}, "headers": {"Host": host}})):
+        assert response.status_code == 421
+        assert "serve.allowed_hosts" in response.json()["hint"]
+
+
+def test_allowed_hosts_and_the_name_that_is_listened_on_are_answered_for(make_service: Callable[..., Service]) -> None:
+    service = make_service(Stub(), host="desk", allowed_hosts="Tweets.example.org")
+    hosts = {"tweets.example.org": 200, "tweets.example.org:443": 200, "desk:8000": 200, "example.org": 421}
+    for host, status in hosts.items():
+        assert predict(service, {"texts": "a"}, headers={"Host": host})[0].status_code == status
+
+
+def test_a_service_with_a_token_answers_for_every_name(make_service: Callable[..., Service]) -> None:
+    service = make_service(Stub(), token="0123456789abcdef")
+    headers = {"Authorization": "Bearer 0123456789abcdef", "Host": "anything.example"}
+    assert predict(service, {"texts": "a"}, headers=headers)[0].status_code == 200
 
 
 def test_an_id_is_returned_if_it_is_one_and_made_otherwise(make_service: Callable[..., Service]) -> None:

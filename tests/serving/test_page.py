@@ -118,6 +118,13 @@ def test_a_csv_is_labelled_and_downloaded_with_its_own_columns(page: Any, tmp_pa
     assert page.get_log("browser") == []
 
 
+def test_a_csv_with_more_cells_than_its_header_is_refused(page: Any, tmp_path: Path) -> None:
+    (tmp_path / "wide.csv").write_text('id,text\n1,"fine, thanks"\n2,not good, at all\n', encoding="utf-8")
+    find(page, "file").send_keys(str(tmp_path / "wide.csv"))
+    until(page, lambda: text(page, "status").startswith("wide.csv, row 2: 3 fields, the header has 2."))
+    assert not find(page, "chosen").is_displayed()
+
+
 def test_a_file_can_be_dropped_and_removed_again(page: Any) -> None:
     page.execute_script("""
         const given = new DataTransfer();

@@ -131,6 +131,11 @@ async function open(given) {
     return;
   }
   const [names = [], ...rows] = parse(content, delimiterOf(content));
+  const wide = rows.findIndex((row) => row.length > names.length);
+  if (wide >= 0) {
+    say(`${given.name}, row ${wide + 1}: ${rows[wide].length} fields, the header has ${names.length}. Put quotes around texts with the delimiter in them.`, true);
+    return;
+  }
   choose({ name: given.name, header: names, rows });
 }
 
