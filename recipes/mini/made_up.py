@@ -1,4 +1,4 @@
-"""Made-up training texts for mini: facts, people, plain words, emoji, negations, messages to companies, gibberish.
+"""Made-up training texts for mini: facts, people, plain words, emoji, negations, messages, verdicts, gibberish.
 
     python recipes/mini/made_up.py COUNT [--seed 0] > made_up.tsv
 
@@ -22,6 +22,7 @@ if str(HERE) not in sys.path:  # the recipe's files are scripts beside each othe
 import negations
 import service
 import unknowable
+import verdicts
 
 NEGATIVE, NEUTRAL, POSITIVE = "negative", "neutral", "positive"
 
@@ -324,11 +325,11 @@ _KINDS: tuple[tuple[float, Callable[[random.Random], tuple[str, str]]], ...] = (
 
 
 def texts(count: int, seed: int = 0) -> Iterator[tuple[str, str]]:
-    """``count`` texts and their labels, the same for the same seed: 30 % negations, 25 % messages, 3 % gibberish."""
+    """``count`` texts and their labels, the same for the same seed: 30 % negations, 23 % messages, 10 % verdicts, 3 % gibberish."""
     dice = random.Random(f"mini {seed}")
-    negated, messages, gibberish = round(0.3 * count), round(0.25 * count), round(0.03 * count)
+    negated, messages, scored, gibberish = (round(share * count) for share in (0.3, 0.23, 0.1, 0.03))
     rows = _negation_pairs(negated, seed) + [(text, NEUTRAL) for text in unknowable.unknowable(gibberish, seed)]
-    rows += service.messages(messages, seed)
+    rows += [*service.messages(messages, seed), *verdicts.verdicts(scored, seed)]
     weights, makers = zip(*_KINDS, strict=True)
     rows += [maker(dice) for maker in dice.choices(makers, weights, k=count - len(rows))]
     dice.shuffle(rows)
