@@ -1,4 +1,4 @@
-"""Made-up training texts for mini: facts, people, plain words, emoji, negations, messages, verdicts, gibberish.
+"""Made-up training texts for mini: facts, people, plain words, emoji, negations, messages, verdicts, speech, gibberish.
 
     python recipes/mini/made_up.py COUNT [--seed 0] > made_up.tsv
 
@@ -21,6 +21,7 @@ if str(HERE) not in sys.path:  # the recipe's files are scripts beside each othe
 
 import negations
 import service
+import speech
 import unknowable
 import verdicts
 
@@ -325,11 +326,11 @@ _KINDS: tuple[tuple[float, Callable[[random.Random], tuple[str, str]]], ...] = (
 
 
 def texts(count: int, seed: int = 0) -> Iterator[tuple[str, str]]:
-    """``count`` texts and their labels, the same for the same seed: 30 % negations, 23 % messages, 10 % verdicts, 3 % gibberish."""
+    """``count`` texts and their labels, the same for the same seed: 25 % negations, 20 % messages, 15 % speech, 10 % verdicts."""
     dice = random.Random(f"mini {seed}")
-    negated, messages, scored, gibberish = (round(share * count) for share in (0.3, 0.23, 0.1, 0.03))
+    negated, messages, spoken, scored, gibberish = (round(share * count) for share in (0.25, 0.2, 0.15, 0.1, 0.03))
     rows = _negation_pairs(negated, seed) + [(text, NEUTRAL) for text in unknowable.unknowable(gibberish, seed)]
-    rows += [*service.messages(messages, seed), *verdicts.verdicts(scored, seed)]
+    rows += [*service.messages(messages, seed), *speech.utterances(spoken, seed), *verdicts.verdicts(scored, seed)]
     weights, makers = zip(*_KINDS, strict=True)
     rows += [maker(dice) for maker in dice.choices(makers, weights, k=count - len(rows))]
     dice.shuffle(rows)
