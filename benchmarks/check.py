@@ -2,25 +2,39 @@
 
     python benchmarks/check.py noise --labelled ../shared/data/labelled
     python benchmarks/check.py cost --source tweets.csv.gz --rows 150000
+    python benchmarks/check.py whole --source tweets.csv.gz --rows 300000 [--killed-only] [--json]
 
 `noise` takes rows with human labels, flips some, and tells precision and recall of what is flagged; then accuracy on
 further rows, whose labels are left alone, of a model trained with the noise, without what was flagged, with what was
 flagged and planted corrected, and without noise. `cost` tells processor seconds of each part, and peak memory.
+
+`whole` runs the command on a prepared database of rows spread over a csv file, and tells how much of its processor time
+is tokenising and encoding. A second run with an empty cache is killed when about half of the token states are stored,
+and continued: its file must be that of the first. `--killed-only` leaves out the first.
 """
 
 from __future__ import annotations
 
 import argparse
 import gzip
+import json
+import os
 import resource
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from limits import machine
+from scale import cut
+from watch import measure
 
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config
@@ -42,11 +56,35 @@ NAMES = ("negative", "neutral", "positive")
 SETS = (
     "tse_train", "ss_tweet", "sts_gold", "sanders", "goemotions_train", "hutto_movies", "sst5_train", "crowd_products",
 )  # fmt: skip
+_COMMAND = "import sys; from sentiment_hybrid.cli import main; main(sys.argv[1:])"
+#: The command, which leaves in a file at which of its processor seconds tokenising and encoding begin and end.
+_CHECK = """
+import os, sys, time
+from sentiment_hybrid.cli import main
+from sentiment_hybrid.engine.inference.session import Session
+
+untimed = Session.dataset
+
+def timed(*arguments, **more):
+    note("w")
+    dataset = untimed(*arguments, **more)
+    note("a")
+    return dataset
+
+def note(mode):
+    with open(os.environ["ENCODING"], mode) as file:
+        file.write(f"{time.process_time()} ")
+
+Session.dataset = timed
+main(sys.argv[1:])
+"""
+#: Bytes of the token states of a tweet with mini, about.
+_STATES = 20 * 512
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("noise", "cost"))
+    parser.add_argument("what", choices=("noise", "cost", "whole"))
     parser.add_argument(
         "--labelled", type=Path, default=Path("../shared/data/labelled"), help="Folder of labelled sets."
     )
@@ -61,8 +99,14 @@ def main() -> None:
         default=["mini", "TF-IDF", "mini+TF-IDF"],
         help="What flags, and after a plus what is trained, if that is another model.",
     )
+    parser.add_argument("--killed-only", action="store_true")
+    parser.add_argument("--json", action="store_true", help="of whole")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        if given.what == "whole":
+            report = whole(given, Path(folder))
+            print(json.dumps(report, indent=1) if given.json else "\n".join(f"{k}: {v}" for k, v in report.items()))
+            return
         # Token states are not kept: each text is read once.
         config = load_config(None, ["encoder.name=mini", f"paths.cache_dir={folder}", "cache.max_gb=0.001"])
         (noise if given.what == "noise" else cost)(given, config)
@@ -162,6 +206,53 @@ def cost(given: argparse.Namespace, config: Config) -> None:
         find_label_errors(answers)
     with timed("outliers", len(texts)):
         find_outliers(states, rows, table.labels)
+
+
+def whole(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    source = cut(Path(given.source), [given.rows], folder)[given.rows]
+    cache, states = folder / "cache", folder / "encoding"
+    os.environ["ENCODING"] = str(states)
+    settings = {"cache_dir": cache, "results_dir": folder / "results", "data_db": folder / "tweets.db"}
+    places = [word for name, path in settings.items() for word in ("--set", f"paths.{name}={path}")]
+    report: dict[str, Any] = {"rows": given.rows, "data": measure(_COMMAND, "data", "--source", source, *places)}
+    command = ["check", "--quiet", "--offline", "--set", "encoder.name=mini", *places, "--output"]
+    if not given.killed_only:
+        figures = measure(_CHECK, *command, folder / "whole.csv")
+        report["whole"] = figures | compared(figures["processor_seconds"], span(states))
+        shutil.rmtree(cache)
+    first = killed([*command, folder / "made.csv"], cache, given.rows * _STATES // 2)
+    encoding = span(states, end=first)
+    figures = measure(_CHECK, *command, folder / "made.csv")
+    report["killed"] = compared(first, encoding)
+    report["continued"] = figures | compared(figures["processor_seconds"], span(states))
+    report["both"] = compared(first + figures["processor_seconds"], encoding + span(states))
+    if not given.killed_only:
+        report["identical"] = (folder / "whole.csv").read_bytes() == (folder / "made.csv").read_bytes()
+    report["flagged"] = sum(1 for _ in (folder / "made.csv").open(encoding="utf-8")) - 1
+    return {**report, "machine": machine()}
+
+
+def span(states: Path, end: float | None = None) -> float:
+    """Processor seconds of encoding; of a run that was killed meanwhile, until its end."""
+    begun, *ended = map(float, states.read_text(encoding="ascii").split())
+    return (ended[0] if end is None else end) - begun
+
+
+def compared(processor: float, encoding: float) -> dict[str, float]:
+    return {"processor_seconds": processor, "encoding": encoding, "times_encoding": processor / encoding}
+
+
+def killed(command: list[Any], cache: Path, size: int) -> float:
+    """Processor seconds of a run that is killed when its cache has so many bytes."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    process = subprocess.Popen([sys.executable, "-c", _CHECK, *map(str, command)], stdout=subprocess.DEVNULL)
+    while process.poll() is None and sum(path.stat().st_size for path in cache.rglob("*") if path.is_file()) < size:
+        time.sleep(0.5)
+    process.kill()
+    if process.wait() == 0:
+        raise SystemExit("the command ended before it was killed")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from sentiment_hybrid.commands.predict import PredictResult, Request, check_thre
 from sentiment_hybrid.commands.predict_rows import READING, Incoming, columns_of, label_rows, open_rows, schema_of
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data import shards as files
-from sentiment_hybrid.data.remote import Shard, is_url
+from sentiment_hybrid.data.remote import Shard, is_inside, located
 from sentiment_hybrid.data.shards import Folder
 from sentiment_hybrid.data.sources import several
 from sentiment_hybrid.data.sources.several import Shards
@@ -78,6 +78,8 @@ def find_files(request: Request) -> tuple[Shards, Folder]:
     if request.input_file is None or request.output_file is None:
         raise UsageError("several files need an --output folder", hint="Add --output FOLDER.")
     check_threshold(request)
+    if request.finish and request.shard[1] > 1:
+        raise UsageError("--finish checks all files, and --shard only some", hint="Leave out --shard.")
     if request.review is not None or request.as_json:
         raise UsageError("--review and --json are for one file", hint="Leave them out, or give one file as --input.")
     found = several.find_shards(request.input_file, any_suffix=request.file_format is not None)
@@ -86,11 +88,7 @@ def find_files(request: Request) -> tuple[Shards, Folder]:
     if request.file_format is None:
         several.check_one_kind(found)
     folder = files.open_folder(request.output_file)
-    inside = [one.place for one in found.shards if _is_inside(one.place, request.output_file)]
-    if inside:
-        raise UsageError(
-            f"--input includes files of --output, such as {inside[0]}", hint="Choose an output folder elsewhere."
-        )
+    _check_apart(request.input_file, request.output_file, found)
     names = [files.output_name(one, request.file_format) for one in found.shards]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -98,10 +96,17 @@ def find_files(request: Request) -> tuple[Shards, Folder]:
     return found, folder
 
 
-def _is_inside(place: str, folder: Path | str) -> bool:
-    if is_url(place) or is_url(folder):
-        return place.startswith(f"{str(folder).rstrip('/')}/")
-    return Path(place).resolve().is_relative_to(Path(folder).expanduser().resolve())
+def _check_apart(given: Path | str, output: Path | str, found: Shards) -> None:
+    """Refuse an output folder whose files are, or would be, among the input. Raises UsageError."""
+    source, target = located(given), located(output)
+    elsewhere = "Choose an output folder elsewhere."
+    if inside := [one.place for one in found.shards if is_inside(located(one.place), target)]:
+        raise UsageError(f"--input includes files of --output, such as {inside[0]}", hint=elsewhere)
+    is_folder = source == located(found.root)
+    if is_folder and is_inside(target, source) and not several.is_hidden(target[len(source) :]):
+        raise UsageError(
+            f"--output {output} is inside the folder --input, which is read with all below it", hint=elsewhere
+        )
 
 
 def _result(request: Request, job: dict[str, Any], records: Sequence[dict[str, Any]], started: float) -> PredictResult:

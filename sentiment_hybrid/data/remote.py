@@ -43,6 +43,29 @@ def is_url(spec: str | Path) -> bool:
     return re.match(r"[a-z][a-z0-9+.-]+://", str(spec)) is not None
 
 
+def located(spec: str | Path) -> str:
+    """What all ways of writing a path or URL become: ``s3://b/c`` for ``s3a://b//c/``, an absolute path for a local one.
+
+    Raises SourceError: nothing is known of such URLs, or a package is missing.
+    """
+    if not is_url(spec):
+        return Path(spec).expanduser().resolve().as_posix()
+    protocol, _, rest = str(spec).partition("://")
+    with _errors_as(SourceError, "read", str(spec)):
+        from fsspec import get_filesystem_class
+
+        names = get_filesystem_class(protocol).protocol
+    first = names if isinstance(names, str) else names[0]
+    if first == "file":
+        return located(Path("/", rest))
+    return f"{first}://{re.sub('/+', '/', rest).rstrip('/')}"
+
+
+def is_inside(place: str, folder: str) -> bool:
+    """Whether a place is below a folder, both as ``located`` gives them."""
+    return place.startswith(f"{folder.rstrip('/')}/")
+
+
 def is_pattern(spec: str) -> bool:
     """Whether a path has wildcards."""
     return any(character in spec for character in "*?[")

@@ -295,18 +295,17 @@ def test_a_disk_that_is_full_stops_the_job_and_the_same_command_continues(
         ({"review": Path("review.csv")}, "--review and --json are for one file"),
         ({"texts": ["good"]}, "both texts and --input"),
         ({"abstain_below": 0.6, "target_accuracy": 0.9}, "exclude each other"),
-        ({"output_file": "in/out"}, None),
+        ({"output_file": "in/out"}, "is inside the folder --input"),
+        ({"output_file": "in/more"}, "--input includes files of --output"),
         ({"output_file": "in"}, "--input includes files of --output"),
+        ({"finish": True, "shard": (1, 2)}, "--finish checks all files, and --shard only some"),
     ],
 )
 def test_what_makes_no_sense_is_told(
-    options: dict[str, Any], said: str | None, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any], said: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_files(tmp_path / "in")
-    if said is None:
-        run(**options)
-        said, options = "--input includes files of --output", options
     with pytest.raises(UsageError, match=said):
         run(**options)
 
@@ -423,3 +422,12 @@ def test_a_url_is_labelled_into_a_url_as_a_folder_into_a_folder(run: Run, tmp_pa
     assert outputs(tmp_path / "copied") == outputs(tmp_path / "out")
     with pytest.raises(UsageError, match="--input includes files of --output"):
         run(input_file=f"{place}/out/", output_file=f"{place}/out")
+    with pytest.raises(UsageError, match="is inside the folder --input"):
+        run(input_file=f"file://{tmp_path}/in", output_file=str(tmp_path / "in" / "out"))
+
+
+def test_an_output_in_a_hidden_folder_of_the_input_is_not_among_the_input(run: Run, tmp_path: Path) -> None:
+    write_files(tmp_path / "in")
+    for _ in range(2):
+        run(output_file=str(tmp_path / "in" / "_labelled"))
+    assert len(outputs(tmp_path / "in" / "_labelled")) == 4

@@ -45,6 +45,13 @@ def store(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> fsspec.AbstractFile
     return fs
 
 
+@pytest.mark.parametrize("other", ["s3a://tweets/in", "s3://tweets//in/", "s3://tweets/in"])
+def test_one_place_of_a_store_has_one_name(other: str) -> None:
+    assert remote.located(other) == "s3://tweets/in"
+    assert remote.is_inside(remote.located(f"{other}/a.csv"), remote.located("s3a://tweets/in/"))
+    assert not remote.is_inside(remote.located(f"{other.rstrip('/')}put/a.csv"), remote.located("s3a://tweets/in/"))
+
+
 def test_a_folder_a_pattern_and_one_object_are_found(store: fsspec.AbstractFileSystem) -> None:
     for name in ("in/a.csv", "in/more/b.csv.gz", "in/_SUCCESS", "in/.hidden.csv", "in/notes.md", "other/c.csv"):
         store.pipe_file(f"{BUCKET}/{name}", name.encode())

@@ -49,7 +49,7 @@ def find_shards(spec: str | Path, *, any_suffix: bool = False) -> Shards:
         root, found = listed(str(spec))
     else:
         root, found = _listed(str(Path(spec).expanduser()))
-    found = sorted((one for one in found if not _is_hidden(one.name)), key=lambda one: one.name)
+    found = sorted((one for one in found if not is_hidden(one.name)), key=lambda one: one.name)
     known = found if any_suffix or is_pattern(str(spec)) else [one for one in found if _is_known(one.name)]
     if not known:
         what = "no file matches" if is_pattern(str(spec)) else "there is no file of a known format in"
@@ -58,7 +58,8 @@ def find_shards(spec: str | Path, *, any_suffix: bool = False) -> Shards:
     return Shards(root, known, [one.name for one in found if one not in known])
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether a file is skipped for its name, or for that of a folder on the way."""
     return any(part.startswith((".", "_")) for part in name.split("/"))
 
 
