@@ -40,6 +40,11 @@ def _number(error: Exception) -> int:
     return getattr(error, "errno", None) or (int(found[1]) if found else 0)
 
 
+def has_no_room(error: Exception) -> bool:
+    """Whether an error of the system says that a disk or a quota is full."""
+    return _number(error) in _NO_ROOM
+
+
 def reason(error: Exception) -> str:
     """The reason for an error of the system, in a few words."""
     return _NO_ROOM.get(_number(error)) or getattr(error, "strerror", None) or str(error)
@@ -47,7 +52,7 @@ def reason(error: Exception) -> str:
 
 def remedy(error: Exception, other: str = "another directory") -> str:
     """A hint for a failed write that fits the reason; ``other`` names an alternative target."""
-    if _number(error) in _NO_ROOM or "disk is full" in str(error):  # the message of SQLite
+    if has_no_room(error) or "disk is full" in str(error):  # the message of SQLite
         return f"Free some disk space, or choose {other}."
     if _number(error) in _FORBIDDEN:
         return f"Change the permissions, or choose {other}."

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid.errors import OutputError, SenthyError, SourceError
+from sentiment_hybrid.files import has_no_room, reason
 from sentiment_hybrid.redaction import redact
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def is_url(spec: str | Path) -> bool:
 
 
 def located(spec: str | Path) -> str:
-    """What all ways of writing a path or URL become: ``s3://b/c`` for ``s3a://b//c/``, an absolute path for a local one.
+    """A path or URL in one of the ways of writing it: ``s3://b/c`` for ``s3a://b//c/``; absolute if it is local.
 
     Raises SourceError: nothing is known of such URLs, or a package is missing.
     """
@@ -86,9 +87,16 @@ def _errors_as(kind: type[SenthyError], doing: str, url: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise kind(f"cannot {doing} {redact(url)}: it is not there", hint="Check the URL.") from error
     except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        if has_no_room(error):
+            place = url if kind is OutputError else tempfile.gettempdir()
+            elsewhere = "choose another output folder" if kind is OutputError else "set TMPDIR to another folder"
+            raise OutputError(
+                f"cannot write to {redact(place)}: {reason(error)}",
+                hint=f"Free some disk space there, or {elsewhere}.",
+            ) from error
+        said = " ".join(str(error).split())[:300] or type(error).__name__
         raise kind(
-            f"cannot {doing} {redact(url)}: {reason}", hint="Check the URL, the credentials and the network."
+            f"cannot {doing} {redact(url)}: {said}", hint="Check the URL, the credentials and the network."
         ) from error
 
 

@@ -288,6 +288,21 @@ def test_a_disk_that_is_full_stops_the_job_and_the_same_command_continues(
     assert len(outputs(tmp_path / "out")) == 4
 
 
+def test_a_full_folder_for_temporary_files_stops_a_job_on_urls(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = pytest.importorskip("fsspec.implementations.local")
+    write_files(tmp_path / "in")
+
+    def full(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(local.LocalFileSystem, "get_file", full)
+    with pytest.raises(OutputError, match="the disk is full") as raised:
+        run(input_file=f"file://{tmp_path}/in")
+    assert "TMPDIR" in raised.value.hint
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
