@@ -122,7 +122,7 @@ def test_a_label_map_may_be_yaml(spy: Callable[..., Spy]) -> None:
     assert data.args[0].data.label_map == {"0": "neg", "2": "neutral", "4.0": "pos"}
 
 
-def test_a_label_map_that_is_none_is_told(spy: Callable[..., Spy], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_label_map_is_reported(spy: Callable[..., Spy], capsys: pytest.CaptureFixture[str]) -> None:
     spy("data")
     assert senthy("data", "--label-map", "neg") == 2
     assert "VALUE=LABEL" in capsys.readouterr().err
@@ -316,7 +316,7 @@ def test_fetch_that_lacks_something_exits_with_1(spy: Callable[..., Spy]) -> Non
     assert fetch.options == {"what": ["encoder", "nltk"], "offline": True}
 
 
-def test_offline_is_told_to_the_libraries_before_a_command_runs(spy: Callable[..., Spy]) -> None:
+def test_the_libraries_are_set_offline_before_a_command_runs(spy: Callable[..., Spy]) -> None:
     seen: dict[str, str | None] = {}
 
     def look() -> Any:
@@ -475,7 +475,7 @@ def test_what_runs_in_one_process_refuses_several_and_says_so_once(
     assert waited, "the launcher would end the one that speaks"
 
 
-def test_a_wrong_option_is_told_by_one_process(
+def test_a_wrong_option_is_reported_by_one_process(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one_of_two(monkeypatch, 1)
@@ -560,7 +560,7 @@ def test_a_wrong_call_exits_with_2_and_says_why(
         (KeyboardInterrupt("state saved in results/runs/7; add --resume"), 130, ["state saved in results/runs/7"]),
     ],
 )
-def test_a_failure_is_told_in_a_sentence(
+def test_a_failure_is_reported_in_a_sentence(
     error: BaseException, code: int, words: list[str], spy: Callable[..., Spy], capsys: pytest.CaptureFixture[str]
 ) -> None:
     spy("data", raising(error))
@@ -609,7 +609,7 @@ def process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[byte
     return subprocess.run(command, capture_output=True, timeout=120, check=False, **options)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="pipes that close early are told differently elsewhere")
+@pytest.mark.skipif(os.name != "posix", reason="pipes that close early are reported differently elsewhere")
 def test_output_into_a_closed_pipe_ends_quietly() -> None:
     command = f'"{sys.executable}" -m sentiment_hybrid config schema --json | true'
     done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=120, check=False)
@@ -756,7 +756,7 @@ def test_what_a_user_typed_reaches_the_terminal_without_control_characters_and_p
     assert "geheim" not in err
 
 
-def test_a_text_that_begins_with_a_dash_is_told_where_to_go(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_that_begins_with_a_dash_gets_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
     assert senthy("predict", "-1 for the food") == 2
     assert "senthy predict -- " in capsys.readouterr().err
 

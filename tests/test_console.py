@@ -202,7 +202,7 @@ def test_a_hidden_task_shows_nothing(capsys: pytest.CaptureFixture[str], monkeyp
     assert capsys.readouterr().err == ""
 
 
-def test_what_is_slow_is_told_by_the_minute(
+def test_slow_work_is_reported_by_the_minute(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
@@ -351,7 +351,7 @@ def test_a_figure_that_there_is_not_is_a_dash() -> None:
     assert tables.percent(nothing) == "-"
 
 
-def test_a_paired_test_is_told_in_words() -> None:
+def test_a_paired_test_is_described_in_words() -> None:
     won = tables.difference(compared(0.04, differs=True), "LSTMRoBERTa", "the baseline")
     expected = "is better than the baseline, beyond chance, in macro-F1 and accuracy on these 1,000 texts"
     assert won.startswith(f"LSTMRoBERTa {expected}")
@@ -362,7 +362,7 @@ def test_a_paired_test_is_told_in_words() -> None:
     assert "do not differ measurably" in tables.difference(compared(0.0, differs=False), "a", "b")
 
 
-def test_models_that_lead_in_one_metric_each_are_told_so() -> None:
+def test_models_that_lead_in_one_metric_each_are_both_named() -> None:
     both = replace(compared(0.04, differs=True), accuracy=compared(-0.02, differs=True).accuracy)
     said = tables.difference(both, "a", "b")
     assert said.startswith("A is better than b, beyond chance, in macro-F1, and worse in accuracy, on these")

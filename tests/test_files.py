@@ -1,4 +1,4 @@
-"""Files are whole or not there, and a failed write is told in the user's words."""
+"""Files are whole or not there, and a failed write is reported in the user's words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sentiment_hybrid import files
 from sentiment_hybrid.errors import OutputError
 
 
-def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_as_such(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"cannot write x\.bin: the disk is full") as caught, files.written("x.bin"):
         raise OSError(28, "No space left on device")
     assert caught.value.hint == "Free some disk space, or choose another directory."
@@ -41,7 +41,7 @@ def test_the_hint_of_a_failed_write_fits_its_reason(number: int, reason: str, hi
     assert caught.value.hint == hint
 
 
-def test_weights_that_do_not_fit_on_the_disk_are_told_as_such() -> None:
+def test_weights_that_do_not_fit_on_the_disk_are_reported_as_such() -> None:
     from safetensors import SafetensorError
 
     # Its words, as they come on a disk that is full: it hands on the system's text and no number.

@@ -78,7 +78,7 @@ def test_the_config_commands_load_no_heavy_library(arguments: list[str]) -> None
     assert not loaded_after(HELP.format(arguments=arguments)) & set(HEAVY)
 
 
-def test_an_error_in_the_configuration_is_told_before_anything_heavy_is_loaded() -> None:
+def test_an_error_in_the_configuration_is_reported_before_anything_heavy_is_loaded() -> None:
     commands = [
         *(["data"], ["train"], ["optimize"], ["pretrain"], ["test"], ["run-all"], ["predict", "good"], ["export"]),
         *(["finetune", "--finetune-data-path", "x.csv"], ["bench"], ["fetch"], ["info"], ["cache", "info"]),

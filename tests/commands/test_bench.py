@@ -46,7 +46,7 @@ def test_without_a_database_it_takes_the_bundled_sample(make_project, tmp_path):
     assert not (tmp_path / "home").exists()
 
 
-def test_a_measurement_that_fails_is_told_and_the_others_are_there(project, monkeypatch):
+def test_a_measurement_that_fails_is_reported_and_the_others_are_there(project, monkeypatch):
     from sentiment_hybrid.engine.training.probe import Probe
 
     def no_memory(self, precision):
@@ -71,6 +71,6 @@ def test_the_command_prints_a_table_and_with_json_one_document(project, capsys):
     assert document["estimates"][0]["counts"]["training: rows"] > 0
 
 
-def test_an_encoder_that_is_not_there_is_told(project):
+def test_an_encoder_that_is_not_there_is_reported(project):
     with pytest.raises(EncoderError):
         bench.run(project.config("encoder.name=nowhere/at-all"), "linear", runtime=Runtime(offline=True))

@@ -68,7 +68,7 @@ def clear(*kinds: str, **options: Any) -> cache.Cleared:
     return cache.clear(Config(), kinds, **{"confirm": lambda found: True, **options})
 
 
-def test_an_empty_cache_is_told() -> None:
+def test_an_empty_cache_is_reported() -> None:
     told = cache.info(Config())
     assert (told.entries, told.states_bytes, told.max_gb) == ((), 0, 50.0)
     assert clear(*cache.KINDS) == cache.Cleared((), 0, ())
@@ -94,7 +94,7 @@ def test_it_tells_what_is_kept_and_what_counts_against_the_budget(project: Proje
     assert document["problems"] == []
 
 
-def test_what_training_stored_is_told_with_its_encoder(project: Project) -> None:
+def test_what_training_stored_is_reported_with_its_encoder(project: Project) -> None:
     from sentiment_hybrid.commands import train
 
     for layers in (0, 1):
@@ -131,7 +131,7 @@ def test_verify_says_so_when_all_is_whole(capsys: pytest.CaptureFixture[str]) ->
     assert cache.info(Config(), verify=True).to_dict()["verified"] is True
 
 
-def test_a_store_of_another_version_is_told_without_verify() -> None:
+def test_a_store_of_another_version_is_reported_without_verify() -> None:
     store = stored(ENCODER)
     (shard,) = store.glob("shard-*")
     (shard / "shard.json").write_text('{"format": 1, "tokens": 3, "windows": 1}')
@@ -179,7 +179,7 @@ def test_nothing_goes_that_was_not_confirmed() -> None:
     assert store.exists()
 
 
-def test_a_store_that_is_being_filled_is_kept_and_told() -> None:
+def test_a_store_that_is_being_filled_is_kept_and_reported() -> None:
     store, other = stored(ENCODER), stored(PARTLY)
     with shards.locked(store, [5]):
         cleared = in_another_thread(lambda: clear("states"))

@@ -58,7 +58,7 @@ def test_init_knows_only_shipped_names(tmp_path: Path) -> None:
         config.init(tmp_path / "x.yaml", name="mine")
 
 
-def test_init_below_a_file_is_told(tmp_path: Path) -> None:
+def test_init_below_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
         config.init(tmp_path / "file" / "senthy.yaml")

@@ -124,7 +124,7 @@ def test_a_damaged_database_is_built_anew_with_a_warning(tmp_path: Path, capsys:
     assert "rebuilding" in capsys.readouterr().err
 
 
-def test_a_locked_database_is_told_and_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_database_is_reported_and_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sentiment_hybrid.data.store.LOCK_SECONDS", 0.05)
     made = config(tmp_path, write(tmp_path / "rows.csv", 300))
     path = command.run(made).path
@@ -186,7 +186,7 @@ def test_a_failed_run_loses_nothing(tmp_path: Path) -> None:
     assert path.read_bytes() == content
 
 
-def test_classic_offline_without_nltk_data_is_told_before_reading(
+def test_classic_offline_without_nltk_data_is_reported_before_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import nltk
@@ -209,7 +209,7 @@ def test_a_database_that_is_up_to_date_may_be_read_only(tmp_path: Path) -> None:
         path.parent.chmod(0o755)
 
 
-def test_a_warning_about_the_texts_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_warning_about_the_texts_is_reported_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "rows.csv"
     lines = [f"film {number},{number % 2}" for number in range(900)]
     source.write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")

@@ -256,7 +256,7 @@ def test_unlabelled_texts_teach_what_the_teacher_says_of_them(taught: Any) -> No
     assert done.model_dir.is_dir()
 
 
-def test_a_source_without_a_text_column_or_with_no_new_text_is_told(taught: Any) -> None:
+def test_a_source_without_a_text_column_or_with_no_new_text_is_reported(taught: Any) -> None:
     odd = taught.folder / "odd.csv"
     odd.write_text("a,b\n1,2\n")
     with pytest.raises(ColumnError, match="text"):
@@ -324,7 +324,7 @@ def test_columns_may_be_called_like_the_labels(project: Any) -> None:
         (("high", "low"), "high, low"),
     ],
 )
-def test_what_is_no_probability_is_told_with_its_row(project: Any, values: tuple[str, str], told: str) -> None:
+def test_what_is_no_probability_is_reported_with_its_row(project: Any, values: tuple[str, str], told: str) -> None:
     said = probability_file(project, lambda rows: rows[3].update(p_negative=values[0], p_positive=values[1]))
     with pytest.raises(DataError, match=r"said\.csv, line 5, data row 4") as caught:
         train.run(config_of(project, teacher=said), "linear")
@@ -342,7 +342,7 @@ def test_rounded_probabilities_are_scaled_to_a_sum_of_1(project: Any) -> None:
     assert not np.allclose(rounded, weights_of(0.4, 0.6), atol=1e-6)
 
 
-def test_a_file_that_knows_no_text_or_no_label_is_told(project: Any) -> None:
+def test_a_file_that_knows_no_text_or_no_label_is_reported(project: Any) -> None:
     path = project.folder / "other.csv"
     path.write_text("text,p_negative,p_positive\nunheard of,0.5,0.5\n")
     with pytest.raises(DataError, match="has no probabilities for any of the"):

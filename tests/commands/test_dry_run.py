@@ -112,7 +112,7 @@ def test_a_trained_encoder_stores_nothing_and_its_model_holds_it(project):
     assert trained.bytes["model"] == pytest.approx(weights, rel=0.2)
 
 
-def test_states_beyond_the_budget_are_told(project):
+def test_states_beyond_the_budget_are_reported(project):
     words = "more than cache.max_gb (1e-06) leaves"
     for override, told in (("cache.max_gb=0.000001", True), ("cache.max_gb=1", False)):
         (result,) = dry_run.run(project.config(override), ["linear"], "train", runtime=Runtime(device="cpu"))

@@ -49,9 +49,7 @@ def test_texts_are_shown_with_their_words_readable_without_colour(
     assert max(map(len, shown.splitlines())) <= 80
 
 
-def test_weights_that_do_not_add_up_are_told_to_be_estimates(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_weights_that_do_not_add_up_are_called_estimates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tables.explanation(dataclasses.replace(LOVED, error=0.009))
     assert "estimates" not in capsys.readouterr().out
     rough = dataclasses.replace(LOVED, error=-0.03)

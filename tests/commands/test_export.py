@@ -199,7 +199,7 @@ def test_only_an_export_is_replaced(config: Config, models_dir: Path, tmp_path: 
     assert (model / paths.MODEL_WEIGHTS).is_file()
 
 
-def test_a_place_that_cannot_be_written_is_told(config: Config, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_reported(config: Config, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(OutputError, match="cannot write"):
         export.run(config, "linear", output=tmp_path / "file" / "export")
@@ -305,7 +305,7 @@ def undescribed(path: Path) -> None:
         ("tokenizer/tokenizer.json", Path.unlink, "no tokenizer"),
     ],
 )
-def test_a_damaged_export_is_told(
+def test_a_damaged_export_is_reported(
     name: str, break_it: Callable[[Path], None], told: str, export_dir: Path, tmp_path: Path
 ) -> None:
     import shutil
@@ -316,7 +316,7 @@ def test_a_damaged_export_is_told(
         Predictor(place)
 
 
-def test_a_precision_that_an_export_does_not_have_is_told(config: Config, export_dir: Path) -> None:
+def test_a_precision_that_an_export_does_not_have_is_reported(config: Config, export_dir: Path) -> None:
     with pytest.raises(ModelError, match="is an export in fp32, so it cannot compute in int8") as caught:
         predict.run(predict.Request(["good"], config=config, model_dir=export_dir, precision="int8"))
     assert "senthy export" in caught.value.hint
@@ -324,7 +324,7 @@ def test_a_precision_that_an_export_does_not_have_is_told(config: Config, export
 
 
 @pytest.mark.parametrize(("device", "told"), [("cuda", "does not support CUDA"), ("mps", "does not run on mps")])
-def test_a_device_that_onnxruntime_lacks_is_told(device: str, told: str, export_dir: Path) -> None:
+def test_a_device_that_onnxruntime_lacks_is_reported(device: str, told: str, export_dir: Path) -> None:
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers() and device == "cuda":
         pytest.skip("this onnxruntime has CUDA")
     with pytest.raises(ModelError, match=told):

@@ -118,6 +118,6 @@ def test_official_splits_are_all_brought(network: dict[str, Any]) -> None:
     assert network["data"] == [("a.csv", False), ("kaggle:x/y", False)]
 
 
-def test_an_unknown_thing_to_fetch_is_told() -> None:
+def test_an_unknown_thing_to_fetch_is_reported() -> None:
     with pytest.raises(UsageError, match="encodr"):
         fetch.run(load_config(), what=["encodr"])

@@ -309,7 +309,7 @@ def hash_keys(path, low, high):
     return second[(share >= low) & (share < high)].tolist()
 
 
-def test_the_count_of_old_test_texts_is_told(trained):
+def test_the_count_of_old_test_texts_is_reported(trained):
     old_db = trained.folder / "data" / "tweets.db"
     with open_store(old_db) as store:
         tested = store.read("test", with_raw=True)
@@ -441,7 +441,7 @@ def test_a_file_that_will_not_do_is_refused_and_leaves_nothing(trained, content,
     assert not list((trained.folder / "cache").rglob("finetune/*"))
 
 
-def test_a_missing_file_and_a_folder_are_told(trained):
+def test_a_missing_file_and_a_folder_are_reported(trained):
     with pytest.raises(SourceError, match="there is no file"):
         finetune.run(trained.config(), "linear", data_file=trained.folder / "nope.csv")
     (trained.folder / "empty").mkdir()

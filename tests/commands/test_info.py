@@ -36,7 +36,7 @@ def test_it_tells_what_is_published_and_how_much_the_cache_holds() -> None:
     assert files["token states"].endswith("(2.0 KiB)")
 
 
-def test_a_device_that_is_not_there_is_told_and_the_rest_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_is_not_there_is_reported_and_the_rest_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     facts = info.run(load_config(), device="cuda")
     assert "no CUDA device" in facts["machine"]["device"]

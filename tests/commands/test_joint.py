@@ -345,7 +345,7 @@ def test_a_test_tells_how_many_of_its_texts_are_further_ones_that_were_trained_o
     assert damaged.overlap == {"rows": 10, "of": 45}, "those of the database alone"
 
 
-def test_further_texts_of_which_none_is_left_to_train_on_are_told(together: Any) -> None:
+def test_further_texts_of_which_none_is_left_to_train_on_are_reported(together: Any) -> None:
     with open_store(together.config().paths.data_db) as store:
         held = store.read("test", with_raw=True).raw[:4]
     source = together.folder / "held.csv"
@@ -396,7 +396,7 @@ def test_heads_of_a_pack_go_on_from_where_they_stand(together: Any, pack: Path) 
         np.testing.assert_allclose(odds[1], odds[0] * heats, atol=1e-3)
 
 
-def test_heads_of_other_sizes_or_labels_or_none_are_told(together: Any, pack: Path) -> None:
+def test_heads_of_other_sizes_or_labels_or_none_are_reported(together: Any, pack: Path) -> None:
     with pytest.raises(ModelError, match=r"has other sizes than lstm\.head"):
         train.run_joint(going_on(together, pack, "lstm.head.hidden=12"))
     with pytest.raises(ModelError, match=r"joint\.heads_from: there is no pack at .*nowhere"):
@@ -426,7 +426,7 @@ def test_heads_that_learned_from_another_split_are_warned_of(
     assert "may have seen test rows" in " ".join(capsys.readouterr().err.split())
 
 
-def test_further_texts_without_a_label_of_the_data_are_told(together: Any) -> None:
+def test_further_texts_without_a_label_of_the_data_are_reported(together: Any) -> None:
     source = together.folder / "odd.csv"
     source.write_text("text,label\nsome words,3\nother words,4\n")
     with pytest.raises(DataError, match=r"odd\.csv has no row with a label of negative, positive"):

@@ -50,7 +50,7 @@ def entries(project):
     return read_results(project.folder / "results" / "model_results.json")
 
 
-def test_a_search_ends_with_the_best_model_published_tested_and_told(project, tuned):
+def test_a_search_ends_with_the_best_model_published_tested_and_reported(project, tuned):
     result = optimize.run(tuned(), "linear")
     assert (result.counts["finished"] + result.counts["pruned"], result.counts["failed"]) == (3, 0)
     assert result.best.value == max(trial.value for trial in result.top)
@@ -299,7 +299,7 @@ def test_a_space_that_cannot_be_is_refused_before_anything_runs(project, tuned):
     assert not paths.study_db(project.folder / "results", "linear").exists()
 
 
-def test_where_no_trial_finished_the_reason_is_told_and_the_study_kept(project, tuned, monkeypatch):
+def test_where_no_trial_finished_the_reason_is_reported_and_the_study_kept(project, tuned, monkeypatch):
     from sentiment_hybrid.engine.training.trainer import Trainer
     from sentiment_hybrid.tuning import search
 
@@ -314,7 +314,7 @@ def test_where_no_trial_finished_the_reason_is_told_and_the_study_kept(project, 
     assert optimize.run(tuned(), "linear", final=False).counts["failed"] == 4
 
 
-def test_a_timeout_before_the_first_trial_is_told(tuned):
+def test_a_timeout_before_the_first_trial_is_reported(tuned):
     with pytest.raises(StudyError, match="no trial of the study") as caught:
         optimize.run(tuned("linear.hpo.timeout=1e-9"), "linear")
     assert "--timeout" in caught.value.hint

@@ -166,7 +166,7 @@ def test_models_of_different_encoders_are_refused(
     assert not list(config.paths.models_dir.glob(".*"))
 
 
-def test_a_missing_model_is_told(make: Callable[..., Config]) -> None:
+def test_a_missing_model_is_reported(make: Callable[..., Config]) -> None:
     config = make()
     shutil.rmtree(published(config, "han"))
     with pytest.raises(ModelError, match="han"):

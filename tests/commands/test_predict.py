@@ -363,7 +363,7 @@ def stdin(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
 
 
 @pytest.mark.parametrize("how", [{}, {"input_file": Path("-")}, {"texts": ("-",)}])
-def test_a_pipe_is_lines_unless_told_otherwise(
+def test_a_pipe_is_lines_unless_a_format_is_given(
     how: dict[str, Any],
     run: Callable[..., predict.PredictResult],
     expected: dict[str, engine.Prediction],
@@ -769,7 +769,7 @@ def test_one_process_at_a_time_writes_an_output(run: Callable[..., predict.Predi
     assert run(input_file=source, output_file=tmp_path / "out.csv").rows == 1
 
 
-def test_what_ends_a_run_over_a_database_is_told_and_nothing_else(
+def test_what_ends_a_run_over_a_database_is_reported_and_nothing_else(
     run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_after(0, monkeypatch)
@@ -818,7 +818,7 @@ def test_unreadable_rows_can_be_left_out_and_are_counted(
         ({"input_file": Path("in.csv"), "output_file": Path("link.csv")}, "same file as --input"),
     ],
 )
-def test_what_makes_no_sense_is_told_before_the_model_is_loaded(
+def test_options_that_contradict_each_other_are_refused_before_the_model_is_loaded(
     options: dict[str, Any], told: str, run: Callable[..., predict.PredictResult]
 ) -> None:
     write_rows(Path("in.csv"), [{"text": "good"}])
@@ -851,14 +851,14 @@ def test_a_database_with_other_tables_is_not_replaced(
 
 
 @pytest.mark.parametrize("target", [Path("folder.csv"), Path("file/out.csv")])
-def test_a_place_that_cannot_be_written_is_told(target: Path, run: Callable[..., predict.PredictResult]) -> None:
+def test_a_place_that_cannot_be_written_is_reported(target: Path, run: Callable[..., predict.PredictResult]) -> None:
     Path("folder.csv").mkdir()
     Path("file").write_text("", encoding="utf-8")
     with pytest.raises(OutputError, match=target.name):
         run("good", output_file=target)
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(
+def test_a_full_disk_is_reported_and_leaves_nothing(
     run: Callable[..., predict.PredictResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(self: Path, target: object) -> None:
@@ -961,7 +961,7 @@ def test_nltk_data_of_the_classic_normaliser_are_looked_for_in_the_configured_ca
 
 
 @pytest.mark.parametrize("damage", ["model.json", "model.safetensors", "pickle", "format"])
-def test_a_model_that_cannot_be_used_is_told_and_nothing_is_written(
+def test_a_model_that_cannot_be_used_is_reported_and_nothing_is_written(
     damage: str, model_dir: Path, run: Callable[..., predict.PredictResult], tmp_path: Path
 ) -> None:
     place = Path(shutil.copytree(model_dir, tmp_path / "model"))

@@ -23,7 +23,7 @@ from sentiment_hybrid.errors import ColumnError, OutputError, ShardError, UsageE
 Run = Callable[..., predict.PredictResult]
 
 
-def test_without_ray_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_ray_the_message_names_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     request = predict.Request(config=Config(), input_file=tmp_path, output_file=tmp_path / "out", engine="ray")
     with pytest.raises(UsageError, match="not installed") as failure:
@@ -110,13 +110,13 @@ def test_a_dead_actor_and_a_stopped_job_lose_no_row_and_double_none(
         run()
 
 
-def test_a_file_of_another_schema_is_told_as_without_ray(run: Run, tmp_path: Path) -> None:
+def test_a_file_of_another_schema_is_reported_as_without_ray(run: Run, tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["good"], "other": [1]}), tmp_path / "in" / "part-3.parquet")
     with pytest.raises(ColumnError, match=r"part-3\.parquet has other columns than the first file: 'other'; not 'id'"):
         run()
 
 
-def test_a_cluster_without_room_for_an_actor_is_told_at_once(
+def test_a_cluster_without_room_for_an_actor_is_reported_at_once(
     run: Run, ray: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(predict_ray, "_MEMORY", 1 << 50)

@@ -239,7 +239,7 @@ def test_a_folder_with_other_files_is_refused(run: Run, tmp_path: Path) -> None:
         run()
 
 
-def test_files_that_cannot_be_read_are_told_and_the_others_go_on(run: Run, tmp_path: Path) -> None:
+def test_files_that_cannot_be_read_are_reported_and_the_others_go_on(run: Run, tmp_path: Path) -> None:
     files = write_files(tmp_path / "in", 5, suffix="csv.gz")
     files[1].write_bytes(files[1].read_bytes()[:-12])
     files[2].write_bytes(gzip.compress(b"words,id\ngood,1\n"))
@@ -257,7 +257,7 @@ def test_files_that_cannot_be_read_are_told_and_the_others_go_on(run: Run, tmp_p
     assert len(outputs(tmp_path / "out")) == 4
 
 
-def test_types_that_differ_are_told(run: Run, tmp_path: Path) -> None:
+def test_types_that_differ_are_reported(run: Run, tmp_path: Path) -> None:
     files = write_files(tmp_path / "in", 3, suffix="parquet")
     pq.write_table(pa.table({"text": ["good"], "id": ["one"]}), files[2])
     with pytest.raises(ShardError) as failure:
@@ -316,7 +316,7 @@ def test_a_full_folder_for_temporary_files_stops_a_job_on_urls(
         ({"finish": True, "shard": (1, 2)}, "--finish checks all files, and --shard only some"),
     ],
 )
-def test_what_makes_no_sense_is_told(
+def test_options_that_contradict_each_other_are_refused(
     options: dict[str, Any], said: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -326,7 +326,7 @@ def test_what_makes_no_sense_is_told(
 
 
 @pytest.mark.parametrize("given", ["0/4", "5/4", "1", "a/b", "1/0"])
-def test_a_shard_that_is_none_is_told(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_shard_is_reported(given: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(["predict", "--input", "in", "--output", "out", "--shard", given])
     assert end.value.code == 2
@@ -341,14 +341,14 @@ def test_options_for_several_files_are_refused_for_one(capsys: pytest.CaptureFix
     assert "apply to several files" in capsys.readouterr().err
 
 
-def test_a_folder_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_is_reported(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(["predict", "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out")])
     assert end.value.code == 1
     assert "there is no file" in capsys.readouterr().err
 
 
-def test_the_model_of_several_workers_is_told_too(
+def test_the_model_of_several_workers_is_reported_too(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     write_files(tmp_path / "in", 2)
@@ -359,7 +359,7 @@ def test_the_model_of_several_workers_is_told_too(
     assert "using mini" in capfd.readouterr().err
 
 
-def test_files_of_several_formats_are_told(run: Run, tmp_path: Path) -> None:
+def test_files_of_several_formats_are_reported(run: Run, tmp_path: Path) -> None:
     write_files(tmp_path / "in", 1)
     write_files(tmp_path / "in", 1, suffix="parquet")
     with pytest.raises(SourceError, match=r"several formats: csv \(part-0.csv\), parquet \(part-0.parquet\)"):

@@ -212,7 +212,7 @@ def test_a_prepared_database_is_no_source_of_texts(project: Any, make: Callable[
     assert f"paths.data_db={database}" in str(caught.value.hint)
 
 
-def test_of_a_prepared_database_its_own_normaliser_is_told(project: Any, make: Callable[..., Pretraining]) -> None:
+def test_of_a_prepared_database_its_own_normaliser_is_reported(project: Any, make: Callable[..., Pretraining]) -> None:
     made = make()
     database = project.folder / "data" / "tweets.db"
     pretrain.run(made.config("pretrain.source=null", f"paths.data_db={database}", "data.normalizer=none"))
@@ -535,7 +535,7 @@ def test_an_encoder_without_a_token_that_hides_others_is_refused(
     assert not list((made.folder / "results" / "runs").iterdir()), "nothing was trained"
 
 
-def test_an_encoder_that_is_not_there_is_told(make: Callable[..., Pretraining]) -> None:
+def test_an_encoder_that_is_not_there_is_reported(make: Callable[..., Pretraining]) -> None:
     with pytest.raises(EncoderError, match="no/such"):
         pretrain.run(make().config("pretrain.base=no/such/encoder"))
 
@@ -561,13 +561,13 @@ def test_a_sample_above_what_there_is_is_refused_with_the_number(make: Callable[
 
 
 @pytest.mark.parametrize(("source", "error"), [("no_such.txt", SourceError), ("null", DatabaseError)])
-def test_texts_that_are_not_there_are_told(make: Callable[..., Pretraining], source: str, error: Any) -> None:
+def test_texts_that_are_not_there_are_reported(make: Callable[..., Pretraining], source: str, error: Any) -> None:
     with pytest.raises(error) as caught:
         pretrain.run(make().config(f"pretrain.source={source}"))
     assert caught.value.hint
 
 
-def test_an_output_that_cannot_be_written_is_told_before_training(make: Callable[..., Pretraining]) -> None:
+def test_an_output_that_cannot_be_written_is_reported_before_training(make: Callable[..., Pretraining]) -> None:
     made = make()
     (made.folder / "blocked").write_text("a file in the way")
     with pytest.raises(OutputError, match="cannot write into"):

@@ -210,7 +210,7 @@ def test_without_results_it_says_what_to_do_first(tested: Project) -> None:
     assert "senthy train" in raised.value.hint
 
 
-def test_a_column_that_the_data_has_not_is_told_and_the_rest_is_shown(tested: Project) -> None:
+def test_a_column_that_the_data_has_not_is_reported_and_the_rest_is_shown(tested: Project) -> None:
     content = report.gather(tested.config(), slice_by="airline")
     assert sum("no slices by airline" in line for line in content.notes) == 1
     assert all(model.slices for model in content.groups[0].models)

@@ -297,7 +297,7 @@ def test_a_file_is_tested_though_the_database_is_damaged(trained):
     assert result.overlap is None
 
 
-def test_a_results_folder_that_cannot_be_written_is_told(trained):
+def test_a_results_folder_that_cannot_be_written_is_reported(trained):
     blocked = trained.folder / "blocked"
     blocked.write_text("a file in the way")
     with pytest.raises(OutputError):

@@ -438,7 +438,7 @@ def test_training_without_a_database_says_what_to_type(make_project):
     assert "senthy data" in caught.value.hint + caught.value.message
 
 
-def test_an_output_folder_that_cannot_be_written_is_told_before_training(project):
+def test_an_output_folder_that_cannot_be_written_is_reported_before_training(project):
     blocked = project.folder / "blocked"
     blocked.write_text("a file in the way")
     with pytest.raises(OutputError, match="cannot write into"):
@@ -573,7 +573,7 @@ def test_a_published_model_is_known_by_what_it_was_trained_on(project):
     assert not is_published(config, "linear", data, include_valid=True)
 
 
-def test_a_budget_that_had_to_be_lowered_is_told_kept_and_gone_on_with(project, monkeypatch, capsys):
+def test_a_lowered_budget_is_reported_and_kept(project, monkeypatch, capsys):
     from sentiment_hybrid.engine.training import trainer
     from sentiment_hybrid.models.linear import LinearHead
 

@@ -119,7 +119,7 @@ def test_rows_that_are_set_aside_neither_select_nor_calibrate_and_give_the_thres
     assert validation(project, monkeypatch) == (info.set_aside, True)
 
 
-def test_it_is_known_that_rows_selected_the_epoch_and_told_where_nobody_knows(
+def test_whether_rows_selected_the_epoch_is_known_or_reported_as_unknown(
     trained: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = paths.published_model(trained.config().paths.models_dir, "linear")

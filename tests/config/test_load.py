@@ -451,7 +451,7 @@ def test_a_file_of_megabytes_is_no_configuration(tmp_path: Path) -> None:
         load_config(tmp_path / "large.yaml")
 
 
-def test_a_key_without_a_name_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_key_without_a_name_is_reported_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("# comment\n&lstm:\n  head: {hidden: 16}\n")
     with pytest.raises(ConfigError) as caught:

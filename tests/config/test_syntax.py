@@ -71,7 +71,7 @@ def bomb(step: str) -> str:
         ("[" * 3000, "cannot be read as YAML"),
     ],
 )
-def test_bad_yaml_is_told_with_its_line(text: str, words: str) -> None:
+def test_bad_yaml_is_reported_with_its_line(text: str, words: str) -> None:
     with pytest.raises(ConfigError, match=r".") as caught:
         parse(text)
     assert words in caught.value.message

@@ -42,7 +42,7 @@ def write(path: Path, texts: list[str]) -> Path:
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "txt", "parquet", "db"])
-def test_long_texts_are_cut_counted_and_told(ending: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_long_texts_are_cut_counted_and_reported(ending: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = open_source(str(write(tmp_path / f"in.{ending}", TEXTS)), Data(max_text_bytes=100), offline=True)
     for _ in range(2):
         caplog.clear()

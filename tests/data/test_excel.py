@@ -105,7 +105,7 @@ def test_a_cell_beyond_the_header_is_an_error_or_skipped(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", ["empty", "archive", "cut", "large", "broken"])
-def test_what_is_no_sound_workbook_is_told(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_workbook_is_reported(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_xlsx(tmp_path / "in.xlsx", {"Sheet1": [] if kind == "empty" else TABLE})
     if kind == "archive":
         with zipfile.ZipFile(path, "w") as archive:

@@ -102,14 +102,14 @@ def test_a_failure_puts_nothing_there(store: fsspec.AbstractFileSystem) -> None:
 
 
 @pytest.mark.parametrize("url", ["s3://no-such-bucket/in/a.csv", "s3://no-such-bucket/in/*.csv"])
-def test_a_bucket_that_is_not_there_is_told(url: str, store: fsspec.AbstractFileSystem) -> None:
+def test_a_bucket_that_is_not_there_is_reported(url: str, store: fsspec.AbstractFileSystem) -> None:
     with pytest.raises(SourceError, match=r"no-such-bucket|no file"):
         several.find_shards(url)
     with pytest.raises(OutputError, match=r"cannot write s3://no-such-bucket/out/a\.json"):
         shards.open_folder("s3://no-such-bucket/out").write("a.json", {})
 
 
-def test_a_server_that_is_away_is_told_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server_is_reported_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_MAX_ATTEMPTS": "1",
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",

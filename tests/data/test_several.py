@@ -55,7 +55,7 @@ def test_the_fingerprint_is_that_of_all_files(tmp_path: Path) -> None:
     assert open_source(str(tmp_path), Data()).fingerprint() != before
 
 
-def test_a_file_with_other_columns_is_told(tmp_path: Path) -> None:
+def test_a_file_with_other_columns_is_reported(tmp_path: Path) -> None:
     write(tmp_path, 0, ROWS[0], "csv")
     (tmp_path / "part-1.csv").write_text("text,stars\ngood,5\n")
     with pytest.raises(ColumnError, match=r"part-1\.csv has the columns text, stars, but part-0\.csv has text, label"):
@@ -71,7 +71,7 @@ def test_a_bad_row_names_its_file(tmp_path: Path) -> None:
     assert sum(map(len, skipped)) == 3
 
 
-def test_several_formats_are_told(tmp_path: Path) -> None:
+def test_several_formats_are_reported(tmp_path: Path) -> None:
     write(tmp_path, 0, ROWS[0], "csv")
     write(tmp_path, 1, ROWS[1], "parquet")
     with pytest.raises(SourceError, match="several formats: csv"):

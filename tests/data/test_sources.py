@@ -221,7 +221,7 @@ def test_files_that_are_not_begun_count_by_their_size(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 @pytest.mark.parametrize("zipped", [False, True])
-def test_a_row_of_a_table_is_told_by_its_line_too(ending: str, zipped: bool, tmp_path: Path) -> None:
+def test_a_row_of_a_table_is_named_by_its_line_too(ending: str, zipped: bool, tmp_path: Path) -> None:
     lines = ["", "text,label", '"one', "text, three", 'lines",1', "", "ok,0", "a\0b,0", "a,b,c"]
     content = ending.join(lines).encode() + ending.encode()
     path = tmp_path / "rows.csv"
@@ -234,7 +234,7 @@ def test_a_row_of_a_table_is_told_by_its_line_too(ending: str, zipped: bool, tmp
         read(source)
 
 
-def test_a_row_of_a_pipe_is_told_by_its_number_below_the_header() -> None:
+def test_a_row_of_a_pipe_is_named_by_its_number_below_the_header() -> None:
     source = open_stream(io.BytesIO(b"text,label\n\nok,1\nbad\n"), Data(), kind="csv")
     with pytest.raises(SourceError, match="standard input, data row 2: 1 fields"):
         read(source)
@@ -429,7 +429,7 @@ def test_standard_input_is_read_once(kind: Any, content: bytes, expected: list[t
     assert read(open_stream(io.BytesIO(content), Data(), kind=kind)) == expected
 
 
-def test_a_locked_database_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_database_is_reported_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_source, "LOCK_SECONDS", 0.05)
     path = tmp_path / "texts.db"
     write_sqlite(path)

@@ -130,7 +130,7 @@ def test_the_file_appears_when_it_is_complete(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["out", "out.txt", "out.csv.zip", "out.gz", "out.db.gz", "out.parquet.gz"])
-def test_an_unknown_suffix_is_told_with_the_known_ones(name: str) -> None:
+def test_an_unknown_suffix_is_reported_with_the_known_ones(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         kind_of_output(Path(name))
     assert ".parquet" in caught.value.hint
@@ -170,7 +170,7 @@ def test_a_link_is_written_through(tmp_path: Path) -> None:
     assert (tmp_path / "real.csv").read_text(encoding="utf-8") == "a\nnew\n"
 
 
-def test_column_names_that_differ_in_case_alone_are_told_for_sqlite(tmp_path: Path) -> None:
+def test_column_names_that_differ_in_case_alone_are_reported_for_sqlite(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="duplicate column"), open_writer(tmp_path / "out.db", ["Text", "text"]):
         pass
 

@@ -51,7 +51,7 @@ def without_dropout(head):
         (ValueError("out of memory"), False),
     ],
 )
-def test_lack_of_memory_is_told_from_other_failures(error, expected):
+def test_lack_of_memory_is_distinguished_from_other_failures(error, expected):
     assert ran_out(error) is expected
 
 
@@ -150,7 +150,7 @@ def test_batches_after_one_that_did_not_fit_are_small_from_the_start():
     assert [size for size in tried if size > 3] == [10, 5]
 
 
-def test_a_single_text_without_memory_is_told_with_its_length():
+def test_a_single_text_without_memory_is_reported_with_its_length():
     def refuse(rows):
         raise MemoryError
 

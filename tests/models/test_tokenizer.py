@@ -214,7 +214,7 @@ def test_texts_without_added_tokens_read_as_before() -> None:
         assert after(text) == before(text)
 
 
-def test_the_ids_that_stood_for_an_added_token_before_are_told() -> None:
+def test_the_ids_that_stood_for_an_added_token_before_are_reported() -> None:
     tokenizer = learned(lowercase=True)
     pieces = tokenizer("😍", add_special_tokens=False)["input_ids"]
     size = len(tokenizer)

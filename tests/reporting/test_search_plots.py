@@ -181,7 +181,7 @@ def test_the_figures_are_drawn_in_other_formats(tmp_path, suffix, starts):
         assert path.suffix == f".{suffix}" and path.read_bytes().startswith(starts)
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     with pytest.raises(OutputError):

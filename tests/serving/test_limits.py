@@ -48,7 +48,7 @@ def raw(service: Service, content: Any, headers: dict[str, str] | None = None) -
         (b'{"texts": "a", "labels": ["positive"]}', 422, "labels should be a list of 2 or more"),
     ],
 )
-def test_a_body_that_is_no_request_is_told_what_is_wrong(
+def test_an_invalid_body_gets_an_answer_that_says_what_is_wrong(
     make_service: Callable[..., Service], content: bytes, status: int, said: str
 ) -> None:
     service = make_service(Stub())

@@ -147,7 +147,7 @@ def test_answers_below_a_certainty_are_unsure(page: Any) -> None:
     assert cells(page)[0][1] == "unsure"
 
 
-def test_nothing_typed_is_told_and_so_is_a_file_without_rows(page: Any, tmp_path: Path) -> None:
+def test_empty_input_and_a_file_without_rows_are_reported(page: Any, tmp_path: Path) -> None:
     find(page, "go").click()
     assert text(page, "status") == "Type a text, or open a file."
     (tmp_path / "empty.csv").write_text("text\n", encoding="utf-8")

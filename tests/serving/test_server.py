@@ -111,7 +111,7 @@ def test_a_signal_while_a_line_is_logged_stops_the_service() -> None:
         lines.stop()
 
 
-def test_a_port_that_is_in_use_is_told_before_the_model_is_loaded() -> None:
+def test_a_port_that_is_in_use_is_reported_before_the_model_is_loaded() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -121,7 +121,7 @@ def test_a_port_that_is_in_use_is_told_before_the_model_is_loaded() -> None:
 
 
 @pytest.mark.parametrize("host", ["no.such.host.invalid", "203.0.113.1"])
-def test_an_address_that_is_not_of_this_machine_is_told(host: str) -> None:
+def test_an_address_that_is_not_of_this_machine_is_reported(host: str) -> None:
     with pytest.raises(UsageError, match=f"cannot listen on {host}"):
         server.serve(Path("none"), _never, Serve(host=host, port=0))
 
@@ -152,7 +152,7 @@ def test_a_token_comes_from_a_file_or_the_environment(tmp_path: Path, monkeypatc
         server.find_token(Serve(token_file=tmp_path / "none"))
 
 
-def test_a_missing_extra_is_told_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_reported_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(UsageError, match="senthy serve needs uvicorn, which is not installed") as error:
         command.run(command.Request(Config()))

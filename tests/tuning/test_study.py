@@ -1,4 +1,4 @@
-"""Where a study is kept, what it is called, and what is told when it cannot be."""
+"""Where a study is kept, what it is called, and what is reported when it cannot be."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def identity(config: Config, **facts: Any) -> studies.StudyIdentity:
         ("oracle://scott:tiger@host/db", "driver of oracle is not installed"),
     ],
 )
-def test_a_storage_that_cannot_be_is_told_with_examples(url: str, words: str, tmp_path: Path) -> None:
+def test_a_storage_that_cannot_be_is_reported_with_examples(url: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=words) as caught, opened(tmp_path / "x.db", url):
         pass
     assert caught.value.hint
@@ -51,7 +51,7 @@ def test_a_storage_that_cannot_be_is_told_with_examples(url: str, words: str, tm
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg"])
-def test_a_server_that_cannot_be_reached_is_told_without_the_password(scheme: str, tmp_path: Path) -> None:
+def test_a_server_that_cannot_be_reached_is_reported_without_the_password(scheme: str, tmp_path: Path) -> None:
     pytest.importorskip("psycopg")
     url = f"{scheme}://anna:geheim@127.0.0.1:1/studies"
     with pytest.raises(StudyError) as caught, opened(tmp_path / "x.db", url):
@@ -61,7 +61,7 @@ def test_a_server_that_cannot_be_reached_is_told_without_the_password(scheme: st
     assert "run the same command again" in caught.value.hint
 
 
-def test_without_the_driver_the_command_to_install_it_is_told(tmp_path: Path, monkeypatch: Any) -> None:
+def test_without_the_driver_the_message_has_the_command_to_install_it(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setitem(__import__("sys").modules, "psycopg", None)
     with pytest.raises(StudyError, match="not installed") as caught, opened(tmp_path / "x.db", "postgresql://h/db"):
         pass
@@ -79,7 +79,7 @@ def test_a_second_process_on_an_sqlite_file_is_refused_with_the_way_out(tmp_path
 
 
 @pytest.mark.parametrize("content", [b"no database at all, but longer than a header of one", b""])
-def test_a_file_that_is_no_database_is_told_and_an_empty_one_is_used(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_reported_and_an_empty_one_is_used(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "study.db"
     path.write_bytes(content)
     if content:
@@ -101,7 +101,7 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
         assert [row[0] for row in connection.execute("SELECT name FROM sqlite_master")] == ["examples"]
 
 
-def test_a_storage_of_another_version_of_optuna_is_told(tmp_path: Path) -> None:
+def test_a_storage_of_another_version_of_optuna_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "study.db"
     with opened(path):
         pass
@@ -168,13 +168,13 @@ def test_changed_numbers_of_a_storage_are_noticed(damage: str | None, tmp_path: 
         pass
 
 
-def test_a_folder_in_the_way_is_told(tmp_path: Path) -> None:
+def test_a_folder_in_the_way_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(OutputError, match="cannot use the storage"), opened(tmp_path / "file" / "study.db"):
         pass
 
 
-def test_a_storage_that_fails_midway_is_told_and_names_what_to_do(tmp_path: Path) -> None:
+def test_a_storage_that_fails_midway_is_reported_and_names_what_to_do(tmp_path: Path) -> None:
     config = make_config()
     with pytest.raises(StudyError, match="cannot be used") as caught, opened(tmp_path / "study.db") as storage:
         study, _ = studies.open_study(storage, identity(config), config)

@@ -175,7 +175,7 @@ def test_a_loss_that_is_not_a_number_is_the_parameters_fault(config: Config, mon
     assert (outcome.kind, "the loss became nan" in outcome.text) == ("unusable", True)
 
 
-def test_parameters_that_do_not_go_together_are_told_before_anything_is_built(config: Config) -> None:
+def test_parameters_that_do_not_go_together_are_reported_before_anything_is_built(config: Config) -> None:
     (outcome,) = TrialTrainer(config, "lstm").outcomes({"hidden": 5, "attention_heads": 4})
     assert (outcome.kind, "must divide" in outcome.text) == ("unusable", True)
 
@@ -192,7 +192,7 @@ def test_a_space_beyond_the_encoder_is_refused_before_the_first_trial(config: Co
         TrialTrainer(changed(config, "linear", "hpo", "search_space", value=entry), "linear")
 
 
-def test_what_is_wrong_for_every_trial_is_told_at_once(config: Config, tmp_path: Any) -> None:
+def test_what_is_wrong_for_every_trial_is_reported_at_once(config: Config, tmp_path: Any) -> None:
     with pytest.raises(EncoderError):
         TrialTrainer(changed(config, "encoder", "name", value=str(tmp_path)), "linear")
     with pytest.raises(TrainingError, match="class_weights"):

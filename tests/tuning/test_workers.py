@@ -80,7 +80,7 @@ def test_a_worker_trains_as_this_process_does_fails_alone_and_is_replaced(config
     assert all(process.poll() is not None for process in alive)
 
 
-def test_what_a_worker_cannot_open_is_told(config: Config) -> None:
+def test_what_a_worker_cannot_open_is_reported(config: Config) -> None:
     gone = config.model_copy(update={"paths": config.paths.model_copy(update={"data_db": config.paths.models_dir})})
     setup = {"config": gone.model_dump(mode="json"), "model": "linear", "runtime": {}}
     with closing(WorkerPool(1, setup)) as pool:

@@ -71,7 +71,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["seen.npz"]
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"seen\.npz cannot be read") as caught:
         SeenTexts.load(tmp_path / "seen.npz")
     assert caught.value.hint
@@ -88,7 +88,7 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
         (np.zeros(1024, dtype=np.uint8), [2, 11]),
     ],
 )
-def test_a_whole_file_that_is_no_filter_is_told(tmp_path: Path, bits: np.ndarray, facts: list[int]) -> None:
+def test_a_whole_file_that_is_no_filter_is_reported(tmp_path: Path, bits: np.ndarray, facts: list[int]) -> None:
     np.savez(tmp_path / "seen.npz", bits=bits, facts=np.array(facts))
     with pytest.raises(DataError, match=r"seen\.npz cannot be read"):
         SeenTexts.load(tmp_path / "seen.npz")
@@ -102,7 +102,7 @@ def test_a_small_file_that_unpacks_to_a_large_one_is_refused_unread(tmp_path: Pa
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0.0, 1.0, exclude_max=True), change=st.integers(1, 255), cut=st.booleans())
-def test_a_damaged_file_is_told_or_does_no_harm(tmp_path: Path, place: float, change: int, cut: bool) -> None:
+def test_a_damaged_file_is_reported_or_does_no_harm(tmp_path: Path, place: float, change: int, cut: bool) -> None:
     path = tmp_path / "seen.npz"
     filter_of(texts_of(100)).save(path)
     content = bytearray(path.read_bytes())

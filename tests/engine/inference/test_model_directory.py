@@ -1,4 +1,4 @@
-"""Model directories: what is saved is what is loaded, a stop loses nothing, and damage is told."""
+"""Model directories: what is saved is what is loaded, a stop loses nothing, and damage is reported."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_a_flipped_bit_in_model_json_changes_nothing_or_is_noticed(make_session,
     assert noticed > 100
 
 
-def test_a_damaged_tokenizer_of_a_model_is_told(make_session, tmp_path):
+def test_a_damaged_tokenizer_of_a_model_is_reported(make_session, tmp_path):
     save(make_session("lstm"), tmp_path / "model", bundle=False)
     forget_checksums(tmp_path / "model")
     (tmp_path / "model" / paths.TOKENIZER_DIR / "tokenizer.json").write_text("{")
@@ -349,7 +349,7 @@ def test_a_loaded_model_divides_its_logits_by_its_temperature(make_session, tmp_
     assert np.array_equal(warm.argmax(axis=1), plain.argmax(axis=1))
 
 
-def test_a_missing_model_is_told_with_the_trained_ones_beside_it(tmp_path: Path) -> None:
+def test_a_missing_model_is_reported_with_the_trained_ones_beside_it(tmp_path: Path) -> None:
     paths.published_model(tmp_path, "han").mkdir()
     with pytest.raises(ModelError) as caught:
         read_info(paths.published_model(tmp_path, "lstm"))

@@ -348,7 +348,7 @@ def test_a_model_whose_publishing_was_stopped_is_found(tiny_encoder: LoadedEncod
     assert Predictor(device="cpu").info.head == "lstm"
 
 
-def test_a_damaged_model_directory_is_told(tiny_encoder: LoadedEncoder, tmp_path: Path) -> None:
+def test_a_damaged_model_directory_is_reported(tiny_encoder: LoadedEncoder, tmp_path: Path) -> None:
     place = write_model(tmp_path / "model", tiny_encoder)
     weights = place / paths.MODEL_WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-20])

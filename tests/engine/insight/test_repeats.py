@@ -52,7 +52,7 @@ def test_leaks_are_flagged_where_they_can_be_removed() -> None:
     assert kinds(found_in(*rows)) == [(1, LEAK), (2, LEAK)]
 
 
-def test_a_label_of_the_test_split_is_not_told() -> None:
+def test_a_label_of_the_test_split_is_not_reported() -> None:
     found = found_in((TEXT, 1, "test"), (f"{TEXT}!", 0, "train"))
     assert kinds(found) == [(1, LEAK)]
     assert "positive" not in found[0].detail

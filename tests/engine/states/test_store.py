@@ -299,7 +299,7 @@ def test_too_little_disk_is_said_before_anything_is_computed(make_session, monke
     assert session.states.passes == 0
 
 
-def test_a_full_disk_while_filling_is_told_and_leaves_nothing(make_session, monkeypatch, caplog):
+def test_a_full_disk_while_filling_is_reported_and_leaves_nothing(make_session, monkeypatch, caplog):
     session = make_session("lstm")
 
     def full(folder):
@@ -344,18 +344,18 @@ def test_a_single_window_without_memory_ends_with_what_to_lower(make_session):
     assert all(path.name.startswith(".lock") for path in session.states.folder.iterdir())
 
 
-def test_a_place_that_is_no_folder_is_told(make_session, tmp_path, caplog):
+def test_a_place_that_is_no_folder_is_reported(make_session, tmp_path, caplog):
     (tmp_path / "cache").write_text("a file")
     assert_live_instead(make_session("lstm"), caplog, "Not a directory")
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a file system that refuses folders")
-def test_a_file_system_that_refuses_is_told(make_session, caplog):
+def test_a_file_system_that_refuses_is_reported(make_session, caplog):
     assert_live_instead(make_session("lstm", cache=Path("/proc/self")), caplog, "No such file or directory")
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder_serves_what_it_has_and_is_told_for_the_rest(make_session, caplog):
+def test_a_read_only_folder_serves_what_it_has_and_is_reported_for_the_rest(make_session, caplog):
     session = make_session("lstm")
     session.dataset(TEXTS, LABELS)
     folders = [session.states.root, session.states.folder]
@@ -387,7 +387,7 @@ def test_a_store_that_can_only_be_read_serves_what_it_has(make_session, monkeypa
     assert "Permission denied" in again.states.refusal
 
 
-def test_a_file_system_without_locks_is_told(make_session, monkeypatch, caplog):
+def test_a_file_system_without_locks_is_reported(make_session, monkeypatch, caplog):
     def refuse(*arguments, **options):
         raise NotImplementedError("FileSystem does not appear to support flock")
 
@@ -430,7 +430,7 @@ def test_a_store_deleted_while_it_is_filled_is_filled_again(make_session):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="elsewhere a folder in use cannot be deleted")
-def test_a_store_deleted_again_and_again_is_told_and_the_next_time_filled(make_session, caplog):
+def test_a_store_deleted_again_and_again_is_reported_and_the_next_time_filled(make_session, caplog):
     session = make_session("lstm")
     dataset = session.dataset(TEXTS, LABELS, progress=lambda windows, total=None: shutil.rmtree(session.states.root))
     assert dataset.states is None
@@ -519,7 +519,7 @@ def test_what_killed_processes_left_half_written_is_removed(make_session):
     assert not leftover.exists()
 
 
-def test_a_shard_that_cannot_be_looked_at_is_told_and_not_deleted(make_session, monkeypatch, caplog):
+def test_a_shard_that_cannot_be_looked_at_is_reported_and_not_deleted(make_session, monkeypatch, caplog):
     session = make_session("lstm")
     session.dataset(TEXTS, LABELS)
     shard = next(session.states.folder.glob("shard-*"))

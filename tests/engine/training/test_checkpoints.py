@@ -39,7 +39,7 @@ def test_a_failed_checkpoint_leaves_the_one_before(tmp_path, monkeypatch):
     assert checkpoints.load("last").progress["global_step"] == 1
 
 
-def test_a_checkpoint_that_is_not_there_or_damaged_is_told(tmp_path):
+def test_a_checkpoint_that_is_not_there_or_damaged_is_reported(tmp_path):
     checkpoints = RunCheckpoints(tmp_path / "checkpoints")
     with pytest.raises(ModelError, match="no last checkpoint"):
         checkpoints.load("last")

@@ -84,7 +84,7 @@ def test_where_one_process_has_no_room_for_states_all_run_the_encoder_live_and_t
     assert other["said"] == []
 
 
-def test_a_lost_connection_is_told_as_the_end_of_another_process(monkeypatch):
+def test_a_lost_connection_is_reported_as_the_end_of_another_process(monkeypatch):
     monkeypatch.setattr(distributed, "_control", ["connected"])
     with pytest.raises(TrainingError, match="another process of this training has ended"), distributed.watched():
         raise RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:14342")
