@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Mapping
 
 from sentiment_hybrid.config.schema import Data
-from sentiment_hybrid.data.columns import choose, named
+from sentiment_hybrid.data.columns import named
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.errors import DataError
 
@@ -26,17 +27,16 @@ def _mark(text: str) -> int:
     return hash(text.encode("utf-8", "replace"))  # as files of predictions have it
 
 
-def values_by_row(
-    spec: str, data: Data, column: str, marks: Mapping[int, int], *, trained_on: str | None = None
-) -> dict[int, str]:
+def values_by_row(spec: str, data: Data, column: str, marks: Mapping[int, int]) -> dict[int, str]:
     """The value of each row in ``column``; rows without one are left out.
+
+    The texts may be those of any column: which one was tested is seen by its texts.
 
     Args:
         spec: the source.
         data: how it is read.
         column: its name.
         marks: row -> the `marks_of` its raw text.
-        trained_on: the text column of the model that was tested.
 
     Raises:
         SourceError: the source cannot be read.
@@ -45,19 +45,19 @@ def values_by_row(
     """
     source = open_source(spec, data, offline=True)
     name = named(source.columns, column, option="--slice-by", source=spec)
-    raw = choose(source.columns, data, source=spec, trained_on=trained_on).raw
     values: dict[int, str] = {}
-    met = 0
-    for batch in source.batches(list(dict.fromkeys((name, raw)))):
-        for row, value, text in zip(batch.rows, batch.columns[name], batch.columns[raw], strict=True):
-            if (mark := marks.get(int(row))) is None or _mark(text or "") != mark:
+    met: Counter[str] = Counter()
+    for batch in source.batches():
+        given = batch.columns.get(name) or [None] * len(batch)  # objects of jsonl may lack it
+        for at, row in enumerate(map(int, batch.rows)):
+            if (mark := marks.get(row)) is None:
                 continue
-            met += 1
-            if value is not None:
-                values[int(row)] = sys.intern(str(value))
-    if met < len(marks):
+            met.update(one for one, texts in batch.columns.items() if _mark(texts[at] or "") == mark)
+            if given[at] is not None:
+                values[row] = sys.intern(str(given[at]))
+    if (most := max(met.values(), default=0)) < len(marks):
         raise DataError(
-            f"{spec} has changed: {len(marks) - met:,} of {len(marks):,} tested rows are no longer in it as they were",
+            f"{spec} has changed: {len(marks) - most:,} of {len(marks):,} tested rows are no longer in it as they were",
             hint="Prepare it again, and test with --slice-by: then the values are kept with the results.",
         )
     return values

@@ -240,6 +240,25 @@ def test_values_of_a_column_are_kept_with_a_test_and_outlive_a_change_of_the_sou
     assert {one.kind for one in report.gather(tested.config()).groups[-1].models[0].slices} >= {"shop"}
 
 
+def test_slices_by_a_column_are_found_where_another_text_column_than_the_first_was_tested(
+    tested: Project, tmp_path: Path
+) -> None:
+    file = tmp_path / "shops.csv"
+    lines = [
+        f"reply {at},{word} day number {at},{label},shop {at % 2}"
+        for at in range(40)
+        for word, label in (("good", "1"), ("bad", "0"))
+    ]
+    file.write_text("\n".join(["text,tweet,label,shop", *lines]), encoding="utf-8")
+    test_command.run(tested.config("data.text_column=tweet"), "linear", data_file=file)
+    content = report.gather(tested.config(), slice_by="shop")
+    assert not any("has changed" in line for line in content.notes)
+    found = {
+        one.name for group in content.groups for model in group.models for one in model.slices if one.kind == "shop"
+    }
+    assert found == {"shop 0", "shop 1"}
+
+
 def test_a_source_that_has_changed_since_the_test_gives_no_slices(tested: Project, tmp_path: Path) -> None:
     file = tmp_path / "shops.csv"
     lines = [f"{word} day number {at},{label},a" for at in range(30) for word, label in (("good", "1"), ("bad", "0"))]

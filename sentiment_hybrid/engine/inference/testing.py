@@ -140,7 +140,7 @@ def evaluate(
         examples = own_texts(loaded, store, examples)
         original = _before_corrections(loaded, store, stored, tested)
         baseline = _baseline(config, loaded, store, examples) if store.labels == loaded.info.labels else None
-    slices = _slices(config, loaded, split, examples)
+    slices = _slices(config, split, examples)
     seen = warn_if_seen_by_mini(loaded, examples)
     predicted = probabilities_of(config, loaded, examples, split=split, device=runtime.device)
     before = _score_original(config, loaded, examples, original, predicted[0], runtime.device)
@@ -272,7 +272,7 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, runtime
         note(line)
     tested = _tested_labels(info.labels, np.unique(labelled.examples.labels), labelled.unknown)
     examples = _sample(labelled.examples, config)
-    slices = _slices(config, loaded, str(data_file), examples)
+    slices = _slices(config, str(data_file), examples)
     if labelled.dropped:
         note("dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in labelled.dropped.items()))
     baseline, seen = None, []
@@ -303,14 +303,13 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, runtime
     return result
 
 
-def _slices(config: Config, loaded: LoadedModel, split: str, examples: Examples) -> dict[str, list[str]]:
+def _slices(config: Config, split: str, examples: Examples) -> dict[str, list[str]]:
     """The values of the rows in ``test.slice_by``, by its name; raises as `values_by_row`."""
     if (column := config.test.slice_by) is None:
         return {}
     rows = examples.rows.tolist()
     marks = marks_of(dict(zip(rows, examples.raw or examples.texts, strict=True)))
-    spec, trained_on = source_of(config.data, split), loaded.info.text_column
-    values = values_by_row(spec, config.data, column, marks, trained_on=trained_on)
+    values = values_by_row(source_of(config.data, split), config.data, column, marks)
     return {column: [values.get(row, "") for row in rows]}
 
 
