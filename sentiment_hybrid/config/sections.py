@@ -45,6 +45,12 @@ def _license(name: str) -> str:
     return name.lower()
 
 
+def _host(name: str) -> str:
+    if not re.fullmatch(r"[\w.:-]+", name):
+        raise ValueError(f"{name!r} is no host name; write it without http:// and path, such as tweets.example.org")
+    return name
+
+
 def _listed(value: Any) -> Any:
     """One name is a list of one."""
     return (value,) if isinstance(value, str) else value
@@ -58,7 +64,7 @@ Encoding = Annotated[str, AfterValidator(_known_encoding)]
 #: As the Hub writes licenses: apache-2.0, cc-by-4.0, other.
 LicenseId = Annotated[str, AfterValidator(_license)]
 Names = Annotated[tuple[Annotated[str, Field(pattern=r"^[\w./-]+$")], ...], BeforeValidator(_listed)]
-HostNames = Annotated[tuple[Annotated[str, Field(pattern=r"^[\w.:-]+$")], ...], BeforeValidator(_listed)]
+HostNames = Annotated[tuple[Annotated[str, AfterValidator(_host)], ...], BeforeValidator(_listed)]
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]

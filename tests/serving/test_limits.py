@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sentiment_hybrid.config.schema import Serve
 from sentiment_hybrid.serving import gate
 from sentiment_hybrid.serving.app import Service
 from sentiment_hybrid.serving.gate import PATHS
@@ -180,7 +181,10 @@ def test_a_token_is_asked_for_where_there_is_one(make_service: Callable[..., Ser
     assert [one.status_code for one in ask(service, *(("GET", path, {}) for path in ("/", "/health", "/ready")))] == [
         200
     ] * 3
-    closed = [*(("GET", path, {}) for path in ("/models", "/metrics", "/openapi.json")), ("POST", "/predict", {})]
+    closed: list[tuple[str, str, dict[str, Any]]] = [
+        *(("GET", path, {}) for path in ("/models", "/metrics", "/openapi.json")),
+        ("POST", "/predict", {}),
+    ]
     for response in ask(service, *closed):
         assert response.status_code == 401
         assert response.headers["www-authenticate"] == "Bearer"
@@ -218,6 +222,11 @@ def test_allowed_hosts_and_the_name_that_is_listened_on_are_answered_for(make_se
         assert predict(service, {"texts": "a"}, headers={"Host": host})[0].status_code == status
 
 
+def test_an_allowed_host_is_a_name_and_no_url() -> None:
+    with pytest.raises(ValueError, match="without http:// and path"):
+        Serve(allowed_hosts=("http://tweets.example.org/",))
+
+
 def test_a_service_with_a_token_answers_for_every_name(make_service: Callable[..., Service]) -> None:
     service = make_service(Stub(), token="0123456789abcdef")
     headers = {"Authorization": "Bearer 0123456789abcdef", "Host": "anything.example"}
@@ -234,7 +243,9 @@ def test_an_id_is_returned_if_it_is_one_and_made_otherwise(make_service: Callabl
 
 def test_every_response_forbids_scripts_of_others_and_caches(make_service: Callable[..., Service]) -> None:
     service = make_service(Stub())
-    paths = [("GET", path, {}) for path in ("/", "/page.js", "/models", "/nothing")]
+    paths: list[tuple[str, str, dict[str, Any]]] = [
+        ("GET", path, {}) for path in ("/", "/page.js", "/models", "/nothing")
+    ]
     for response in ask(service, *paths):
         assert response.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
         assert response.headers["x-content-type-options"] == "nosniff"
@@ -243,7 +254,6 @@ def test_every_response_forbids_scripts_of_others_and_caches(make_service: Calla
 
 @pytest.fixture(scope="module")
 def fuzzed() -> Any:
-    from sentiment_hybrid.config.schema import Serve
     from sentiment_hybrid.serving.batching import Observer
 
     service = Service(Stub().served(), Serve(), observer=Observer())
