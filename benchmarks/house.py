@@ -1,6 +1,8 @@
-"""How large and how tangled the package is, and how much of it runs for one answer: python benchmarks/house.py [ROOT].
+"""How large and how tangled the package is, and how much of it runs for one answer.
 
-ROOT is a checkout, this one by default. Counts are static (ast) but for three runs under sys.setprofile: a prediction
+    python benchmarks/house.py [ROOT]
+
+Counts are static (ast) but for three runs under sys.setprofile: a prediction
 of one text by the shipped model, `senthy train --model linear` on the bundled sample, and that training's way from the
 command down to the first gradient: the files of commands/ and engine/ in which a function is on the stack then, or has
 run since the first epoch began.
@@ -8,6 +10,7 @@ run since the first epoch began.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import json
 import os
@@ -188,8 +191,14 @@ def profiled(root: Path, what: str, folder: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    root = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parents[1]).resolve()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "root", nargs="?", type=Path, default=Path(__file__).parents[1], help="a checkout; default: this"
+    )
+    root = parser.parse_args().root.resolve()
     files = modules(root)
+    if not files:
+        parser.error(f"{root} has no package {PACKAGE}")
     every, light = inner_imports(files)
     found = circles(files)
     with tempfile.TemporaryDirectory() as folder:

@@ -4,8 +4,9 @@
 
 Every call has 1 to ``--most`` texts of the file, few more often than many (each power of two as often as the next),
 each alone or up to four in a row, so that nearly all calls have sizes of their own. Figures are shown while it runs.
-The first tenth of the calls, and at least 200 (or half of them), warm up; after it, memory must not grow by more than
-5 %. The peak is that of the process, with torch (about 220 MB) and the model.
+"most MB" is the largest size after any call since the figure before. The first tenth of the calls, and at least 200 (or
+half of them), warm up; after it, this must not grow by more than 5 %. The peak is that of the process, with torch
+(about 220 MB) and the model.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def main() -> int:
     loaded = resident()
     measured = run(predictor, read_texts(arguments.file), arguments.calls, arguments.most)
     warm = min(max(_WARM_UP, arguments.calls // 10), arguments.calls // 2)
-    settled = [row["MB"] for row in measured if row["calls"] >= warm]
-    growth = settled[-1] / settled[0]
+    settled = [row["most MB"] for row in measured if row["calls"] >= warm]
+    growth = max(settled) / settled[0]
     report = {
         "model": arguments.model,
         "compute": predictor.identity["compute"],
@@ -72,16 +73,19 @@ def run(predictor: Predictor, texts: Sequence[str], calls: int, most: int) -> li
     draw = random.Random(0)
     wanted = {min(calls, number) for number in (1, 10, 100, _WARM_UP)}
     wanted |= {calls * part // 20 for part in range(1, 21)}
-    measured, done, started = [], 0, time.perf_counter()
+    measured, done, most_mb, started = [], 0, 0.0, time.perf_counter()
     for number in range(1, calls + 1):
         size = int((most + 1) ** draw.random())
         call = [" ".join(draw.choices(texts, k=draw.choice((1, 1, 1, 2, 4)))) for _ in range(size)]
         predictor.predict_proba(call)
         done += len(call)
+        most_mb = max(most_mb, resident())
         if number in wanted:
             seconds = time.perf_counter() - started
-            measured.append({"calls": number, "texts": done, "MB": resident(), "texts/s": done / seconds})
+            sizes = {"MB": resident(), "most MB": most_mb}
+            measured.append({"calls": number, "texts": done, **sizes, "texts/s": done / seconds})
             print(*(f"{name} {value:,.0f}" for name, value in measured[-1].items()), file=sys.stderr, flush=True)
+            most_mb = 0.0
     return measured
 
 

@@ -58,7 +58,7 @@ def senthy(*arguments: str) -> int:
 
 @dataclass
 class Spy:
-    """A command that remembers how it was called, and does what it is reported."""
+    """A command that remembers how it was called, and does what it is told."""
 
     then: Callable[[], Any] = lambda: None
     args: tuple[Any, ...] = ()

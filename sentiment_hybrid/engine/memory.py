@@ -42,7 +42,7 @@ def keep_freed() -> bool:
     clears them before reuse, costs an eighth of the time of training all layers on a CPU.
     """
     library = _c_library()
-    if library is None or any(os.environ.get(name) for name in _USER_SETTINGS):
+    if library is None or _user_decides():
         return False
     most = 2**31 - 1
     # Some versions reject such a high mmap threshold, but accept that mmap is not used at all.
@@ -50,6 +50,22 @@ def keep_freed() -> bool:
     return bool(library.mallopt(_M_TRIM_THRESHOLD, most) and no_mmap)
 
 
+def return_freed() -> None:
+    """Return freed memory to the system, unless the user has set how the C library is to keep it; takes milliseconds.
+
+    glibc returns only what is free at the end of its heap. Blocks of changing sizes leave gaps below, so a process that
+    computes batches of all sizes for weeks would come to hold twice the memory of its largest batch.
+    """
+    library = _c_library()
+    if library is not None and not _user_decides():
+        library.malloc_trim(0)
+
+
+def _user_decides() -> bool:
+    return any(os.environ.get(name) for name in _USER_SETTINGS)
+
+
+@functools.cache
 def _c_library() -> ctypes.CDLL | None:
     """glibc, or None on other systems."""
     if not sys.platform.startswith("linux"):

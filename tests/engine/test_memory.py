@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
-from sentiment_hybrid.engine.memory import in_batches, ran_out
+from sentiment_hybrid.engine.memory import in_batches, ran_out, return_freed
 from sentiment_hybrid.engine.training.events import BudgetEvent, EpochEvent, StepEvent
 from sentiment_hybrid.errors import TrainingError
 
@@ -167,6 +169,39 @@ def test_freed_memory_is_kept_for_the_next_step_unless_the_user_has_said_how(sai
     )
     # Only glibc can be asked to.
     assert done.stdout.strip() == str(platform.libc_ver()[0] == "glibc" and not said)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries return memory by themselves")
+@pytest.mark.parametrize("said", [False, True])
+def test_gaps_between_blocks_in_use_are_returned_unless_the_user_has_said_otherwise(said, monkeypatch):
+    for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+    if said:
+        monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "100000000")
+    library = ctypes.CDLL(None)
+    library.malloc.restype, library.malloc.argtypes, library.free.argtypes = (
+        ctypes.c_void_p,
+        [ctypes.c_size_t],
+        [ctypes.c_void_p],
+    )
+    size = 2**16  # below the smallest size that glibc maps on its own
+    blocks = [library.malloc(size) for _ in range(1000)]
+    for block in blocks:
+        ctypes.memset(block, 1, size)
+    for block in blocks[::2]:
+        library.free(block)
+    before = resident()
+    return_freed()
+    returned = before - resident()
+    for block in blocks[1::2]:
+        library.free(block)
+    assert returned > 400 * size if not said else returned < 40 * size
+
+
+def resident():
+    """Bytes of this process that are in memory."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 #: A process whose memory has a real bound; what it trains would need several times that in one batch.

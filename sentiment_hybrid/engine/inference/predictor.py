@@ -45,6 +45,8 @@ _CHUNK, _ONNX_CHUNK, _CPU_CHUNK = 16_384, 4096, 1024
 _CHUNK_WORK, _LEAST_CHUNK = 2**32, 128
 #: Maximum number of tokens per forward pass on a CPU: with more, activations exceed the caches and only cost memory.
 _CPU_TOKENS = 2048
+#: Tokens after which freed memory is returned to the system, on a CPU: a few seconds of work, for a thousandth of them.
+_RETURN_AFTER = 2**16
 
 #: The head of mini with the best validation score.
 _MINI_HEAD = "han"
@@ -152,6 +154,7 @@ class Predictor:
         self._token_budget = token_budget
         self._max_text_bytes = max_text_bytes
         self._layout: AbstractContextManager[None] | None = None
+        self._tokens_kept = 0  # computed since freed memory was last returned
         #: Number of texts so far without a prediction, because they were empty.
         self.empty = 0
         #: Texts seen so far that are longer than the model's ``max_windows`` windows or than ``max_text_bytes``; their
@@ -356,10 +359,20 @@ class Predictor:
                     self._classifier, tokenized, compute=self._compute, token_budget=self._token_budget,
                     progress=progress,
                 )  # fmt: skip
+            self._return_freed(tokenized.ids.size)
         if labels < found.shape[1]:
             found = among(found, self._answers)
         result[prepared.rows] = found[prepared.places]
         return result
+
+    def _return_freed(self, tokens: int) -> None:
+        """After every `_RETURN_AFTER` tokens on a CPU, return freed memory to the system."""
+        self._tokens_kept += tokens
+        if self._tokens_kept >= _RETURN_AFTER and self._compute.device.type == "cpu":
+            from sentiment_hybrid.engine import memory
+
+            self._tokens_kept = 0
+            memory.return_freed()
 
     def is_cut(self, prepared: PreparedTexts) -> np.ndarray:
         """Which texts are longer than the model or ``max_text_bytes`` reads, (N,) bool."""

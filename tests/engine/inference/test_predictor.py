@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.engine import memory
 from sentiment_hybrid.engine.inference import predictor as engine
 from sentiment_hybrid.engine.inference.model_directory import save_model
 from sentiment_hybrid.engine.inference.opening import exported
@@ -272,6 +273,19 @@ def test_identical_texts_are_computed_once(predictor: Predictor, monkeypatch: py
 
 
 # --- frames ----------------------------------------------------------------------------------------------------------
+
+
+def test_freed_memory_is_returned_after_many_tokens_and_not_after_every_call(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[None] = []
+    monkeypatch.setattr(memory, "return_freed", lambda: calls.append(None))
+    monkeypatch.setattr(engine, "_RETURN_AFTER", 100)
+    predictor = Predictor(model_dir, device="cpu")
+    tokens = predictor.prepare(["a good day"]).tokenized.ids.size
+    for _ in range(300):
+        predictor.predict("a good day")
+    assert len(calls) == 300 // -(-100 // tokens)
 
 
 def test_a_frame_keeps_its_rows_index_and_columns(predictor: Predictor) -> None:
