@@ -17,18 +17,29 @@ from typing import Any
 from peak import copy_rate, encoder_flops, encoder_shapes, fastest, finisher, matmul_rate
 
 __all__ = [
+    "CLOCKS",
+    "Times",
     "as_json",
+    "both",
     "copy_rate",
     "encoder_flops",
     "encoder_shapes",
     "fastest",
+    "limited",
     "machine",
     "machine_lines",
     "matmul_rate",
     "ratio",
+    "ratios",
     "side_by_side",
     "table",
+    "timed",
+    "turns",
 ]
+
+#: What a run takes; processor time is that of all its threads.
+CLOCKS = ("seconds", "processor_seconds")
+Times = dict[str, float]
 
 _PACKAGES = (
     "torch",
@@ -63,6 +74,41 @@ def side_by_side(
 def ratio(rival: Sequence[float], ours: Sequence[float]) -> float:
     """How many times as long the rival takes: the median of the ratios turn by turn."""
     return statistics.median(theirs / own for theirs, own in zip(rival, ours, strict=True))
+
+
+def timed(work: Callable[[], object]) -> Callable[[], Times]:
+    """A run of some work in this process."""
+
+    def run() -> Times:
+        started, processor = time.perf_counter(), time.process_time()
+        work()
+        return {"seconds": time.perf_counter() - started, "processor_seconds": time.process_time() - processor}
+
+    return run
+
+
+def turns(contestants: dict[str, Callable[[], Times]], repeats: int) -> dict[str, list[Times]]:
+    """Runs of each, by turns, so that a busy moment of the machine hits all of them."""
+    taken: dict[str, list[Times]] = {name: [] for name in contestants}
+    for _ in range(repeats):
+        for name, run in contestants.items():
+            taken[name].append(run())
+    return taken
+
+
+def ratios(taken: dict[str, list[Times]], first: str, second: str) -> Times:
+    """Of the times of two contestants."""
+    return {clock: ratio(*([once[clock] for once in taken[which]] for which in (first, second))) for clock in CLOCKS}
+
+
+def both(ratios: Times) -> str:
+    """The two ratios in words."""
+    return f"{ratios['seconds']:.3f} by wall time, {ratios['processor_seconds']:.3f} by processor time"
+
+
+def limited() -> dict[str, str]:
+    """The variables that emulate a lesser processor, for torch alone."""
+    return {name: os.environ[name] for name in ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY") if name in os.environ}
 
 
 def machine() -> dict[str, Any]:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sentiment_hybrid.errors import ConfigError, EncoderError
-from sentiment_hybrid.models.encoder.cpu_inference import CpuEncoder, Kind
+from sentiment_hybrid.models.encoder.cpu_inference import CpuEncoder, has_layout
+from sentiment_hybrid.models.encoder.cpu_products import Kind
 from sentiment_hybrid.models.encoder.roberta import Roberta
 
 if TYPE_CHECKING:
@@ -83,12 +84,12 @@ class Encoder(nn.Module):
             ValueError: int8 is not supported on this machine.
         """
         before = self._cpu_encoder
-        if kind == "int8" and not isinstance(self.model, Roberta):
+        if kind == "int8" and not has_layout(self.model):
             raise EncoderError(
-                f"int8 supports RoBERTa and BERT encoders only, not {self.model.config.model_type}",
+                f"int8 supports RoBERTa, BERT and ModernBERT encoders only, not {self.model.config.model_type}",
                 hint="Use --precision auto, or an exported model: senthy export.",
             )
-        if isinstance(self.model, Roberta) and self.model.device.type == "cpu" and (not before or before.kind != kind):
+        if has_layout(self.model) and self.model.device.type == "cpu" and (not before or before.kind != kind):
             layers = self.model.config.num_hidden_layers if self.stored_layer is None else self.stored_layer
             self._cpu_encoder = CpuEncoder(self.model, kind, layers=layers)
         try:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -48,6 +48,9 @@ _ROBERTA_DEFAULTS = {"vocab_size": 50265}
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
 #: For windows with fewer tokens, matrix products are faster than torch's fused attention kernel on CPUs.
 _PLAIN_BELOW = 128
+
+#: Windows of concatenated tokens in order of length: (number of windows, tokens of each) for each length.
+Groups: TypeAlias = tuple[tuple[int, int], ...]
 
 
 class Architecture:
@@ -92,13 +95,12 @@ def is_supported(document: Mapping[str, Any]) -> bool:
 class Ragged:
     """The real tokens of a padded batch (W, T), concatenated, with windows in order of length.
 
-    index (tokens,): position in the flattened batch; position (tokens,): position in the window; groups: the number of
-    windows of each length.
+    index (tokens,): position in the flattened batch; position (tokens,): position in the window.
     """
 
     index: Tensor
     position: Tensor
-    groups: tuple[tuple[int, int], ...]  # (windows, tokens of each)
+    groups: Groups
 
     @classmethod
     def of(cls, mask: Tensor) -> Ragged:
@@ -315,19 +317,20 @@ class _Layer(nn.Module):
 
 
 def attend_ragged(
-    groups: tuple[tuple[int, int], ...],
+    groups: Groups,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     rate: float = 0.0,
     *,
     upcast: bool = False,
+    reach: int | None = None,
 ) -> Tensor:
     """Self-attention (Vaswani et al. 2017, eq. 1) in concatenated windows, (tokens, heads, D) -> (tokens, H).
 
     Windows of one length (``groups``: number and length) are computed together, so that no mask is needed. With
     ``upcast``, short windows are computed in float32, which is as fast and caches no kernel per number and length; the
-    result may be float32.
+    result may be float32. With ``reach``, tokens attend only to those at most so many places away.
     """
     mixed = []
     start = 0
@@ -335,18 +338,28 @@ def attend_ragged(
         part = slice(start, start + windows * length)
         shape = (windows, length)
         q, k, v = (t[part].unflatten(0, shape).transpose(1, 2) for t in (query, key, value))  # (W, heads, T, D)
+        near = _near(length, reach)
         if length >= _PLAIN_BELOW:
-            seen = F.scaled_dot_product_attention(q, k, v, dropout_p=rate)
+            seen = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, attn_mask=near, dropout_p=rate)
         else:
             if upcast:
                 q, k, v = q.float(), k.float(), v.float()
-            weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1)
+            scores = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)
+            weights = (scores if near is None else scores.masked_fill(~near, float("-inf"))).softmax(-1)
             seen = (dropout(weights, rate) if rate else weights) @ v
         mixed.append(seen.transpose(1, 2).flatten(2).flatten(0, 1))
         start = part.stop
     if not mixed:
         return query.flatten(1)
     return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+
+
+def _near(length: int, reach: int | None) -> Tensor | None:
+    """Which tokens (T, T) of a window are within reach of each other; None if all are."""
+    if reach is None or reach >= length - 1:
+        return None
+    place = torch.arange(length)
+    return (place[:, None] - place).abs() <= reach
 
 
 def read_architecture(directory: Path) -> Architecture | None:

@@ -41,7 +41,7 @@ def batch(lengths):
 @pytest.mark.parametrize("act", ["gelu", "relu"])
 @pytest.mark.parametrize("kind", ["fp32", "bf16", "int8"])
 def test_states_are_those_of_the_plain_way(kind, act, monkeypatch):
-    monkeypatch.setattr(cpu_inference, "_TOKENS", 64)  # several parts, and a window longer than a part
+    monkeypatch.setattr(cpu_inference, "TOKENS", 64)  # several parts, and a window longer than a part
     own = encoder(act=act)
     ids, mask = batch([7, 3, 18, 3, 1, 200, 20, 20, 20])
     plain = own(ids, mask)[mask]
@@ -141,7 +141,7 @@ def test_parts_cover_every_token_once_and_are_no_larger_than_they_may(groups):
     assert places == sorted(places) and places[:1] in ([], [0])
     assert (places[-1] if places else 0) == sum(windows * length for windows, length in groups)
     for part, inside in parts:
-        assert part.stop - part.start == sum(windows * length for windows, length in inside) <= cpu_inference._TOKENS
+        assert part.stop - part.start == sum(windows * length for windows, length in inside) <= cpu_inference.TOKENS
 
 
 @given(st.integers(1, 4096))
@@ -152,4 +152,4 @@ def test_products_have_few_sizes_hardly_larger_than_their_tokens(tokens):
 
 
 def test_products_of_a_part_have_at_most_thirty_sizes():
-    assert len({cpu_inference._size(tokens) for tokens in range(1, cpu_inference._TOKENS + 1)}) <= 30
+    assert len({cpu_inference._size(tokens) for tokens in range(1, cpu_inference.TOKENS + 1)}) <= 30
