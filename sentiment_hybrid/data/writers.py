@@ -28,6 +28,8 @@ Rows = Mapping[str, Sequence[Any]]
 
 #: What a spreadsheet takes for the start of a formula, full-width forms included, and what it strips before one.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+#: Types that the csv module writes as `_cell` does, but for NaN; subclasses may differ.
+_PLAIN = {str, int, float, type(None)}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 _KNOWN = ".csv, .tsv, .jsonl (each also .gz), .parquet, .db"
@@ -209,7 +211,8 @@ class _Delimited(Writer):
             self._put([self._columns])
 
     def write(self, rows: Rows) -> None:
-        values = [[_cell(value) for value in column] for column in _in_order(rows, self._columns, self._kind)]
+        columns = _in_order(rows, self._columns, self._kind)
+        values = [column if _is_plain(column) else [_cell(value) for value in column] for column in columns]
         self._put(zip(*values, strict=True))
 
     def _put(self, rows: Any) -> None:
@@ -357,6 +360,12 @@ def _cell(value: Any) -> str:
             return value.decode()
         return value.hex()
     return str(value)
+
+
+def _is_plain(column: Sequence[Any]) -> bool:
+    """Whether the csv module writes all values of a column as `_cell` does."""
+    kinds = {*map(type, column)}
+    return kinds <= _PLAIN and (float not in kinds or not any(value != value for value in column))
 
 
 def without_formula(value: Any) -> Any:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from sentiment_hybrid import console
 from sentiment_hybrid.config.schema import Data
+from sentiment_hybrid.data import writers
 from sentiment_hybrid.data.sources import MISSING, open_source
 from sentiment_hybrid.data.writers import kind_of_output, open_writer, without_formulas
 from sentiment_hybrid.errors import OutputError, UsageError
@@ -150,6 +151,15 @@ def test_values_that_a_format_does_not_have_become_text(tmp_path: Path) -> None:
     with open_writer(tmp_path / "out.db", ["a"]) as writer:
         writer.write({"a": [None, {"x": [1]}, True, 2**70, 7, 0.5]})
     assert [row[0] for row in read(tmp_path / "out.db")] == [None, '{"x": [1]}', 1, str(2**70), 7, 0.5]
+
+
+@settings(max_examples=100)
+@given(st.lists(st.sampled_from(["a", 'b"', "", None, 1, -2, 0.1, 1e-7, float("nan"), float("inf")]), min_size=1))
+def test_a_column_of_any_values_is_written_in_csv_as_each_alone(values: list[Any]) -> None:
+    together = io.StringIO()
+    writers._Delimited(together, ["x", "y"], delimiter=",", quoted=True).write({"x": values, "y": ["z"] * len(values)})
+    found = [row[0] for row in csv.reader(io.StringIO(together.getvalue()))][1:]
+    assert found == ["" if value is None or value != value else str(value) for value in values]
 
 
 def test_parquet_refuses_values_of_different_types(tmp_path: Path) -> None:

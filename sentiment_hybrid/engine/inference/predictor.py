@@ -324,7 +324,7 @@ class Predictor:
         self._continue_after_fork()
         read: list[str | None] = [_text(value, first + at) for at, value in enumerate(texts)]
         short = Limit(self._max_text_bytes)(read)
-        cleaned = [self._normalizer(text or "") for text in short]
+        cleaned = self._normalizer.many([text or "" for text in short])
         distinct = {text: place for place, text in enumerate(dict.fromkeys(text for text in cleaned if text))}
         rows = np.array([at for at, text in enumerate(cleaned) if text], dtype=np.int64)
         places = np.array([distinct[cleaned[at]] for at in rows], dtype=np.int64)

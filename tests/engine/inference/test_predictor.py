@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config
+from sentiment_hybrid.data.normalizers import Normalizer
 from sentiment_hybrid.engine import memory
 from sentiment_hybrid.engine.inference import predictor as engine
 from sentiment_hybrid.engine.inference.model_directory import save_model
@@ -240,7 +241,7 @@ def test_what_lies_beyond_the_longest_text_is_not_read_and_counted(
 ) -> None:
     predictor = Predictor(model_dir, max_text_bytes=100)
     cleaned: list[str] = []
-    monkeypatch.setattr(predictor, "_normalizer", lambda text: cleaned.append(text) or text)
+    monkeypatch.setattr(predictor, "_normalizer", Normalizer("kept", 1, lambda text: cleaned.append(text) or text))
     whole = predictor.predict([text, "bad"])
     assert max(len(one.encode()) for one in cleaned) == 100
     assert predictor.truncated == 1
