@@ -126,7 +126,7 @@ def _detect(
 
 def other_delimiter(columns: Sequence[str]) -> str:
     """A hint for a header whose only name looks like several with another delimiter between them; else empty."""
-    marks = [*";\t|", *re.findall(r"[^\w \"',().-]", columns[0])] if len(columns) == 1 else []
+    marks = [*";\t|,", *re.findall(r"[^\w \"',().-]", columns[0])] if len(columns) == 1 else []
     for mark in dict.fromkeys(marks):
         names = [_plain(name) for name in columns[0].split(mark)]
         known = {*names} & {*TEXT_NAMES, *CLEAN_NAMES, *LABEL_NAMES} and all(map(A_NAME.fullmatch, names))

@@ -54,6 +54,7 @@ def test_columns_are_found(columns: list[str], settings: dict[str, str], expecte
         (["1;bob;worst day"], {}, "no known text column", "Then add --delimiter ';'"),
         (["a\tb"], {}, "no known text column", r"Then add --delimiter $'\t'"),
         (["text:label"], {}, "no known text column", "Then add --delimiter :"),
+        (["text,label"], {}, "no known text column", "Then add --delimiter ,"),
         (["Wow! great"], {}, "no known text column", "The first line must be a header"),
         (["text", "label"], {"label_column": "text"}, "same column", ""),
         (["text", "label"], {"raw_text_column": "raw"}, "no column 'raw'", "data.raw_text_column"),

@@ -143,6 +143,28 @@ def test_malformed_rows_are_an_error_with_their_line_or_skipped(content: bytes, 
     assert sum(sum(batch.skipped.values()) for batch in open_source(str(path), Data(bad_rows="skip")).batches()) == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Привет, отличный день", "cp1251"), ("Привет, отличный день", "koi8-r"), ("καλημέρα", "cp1253"),
+        ("最高の日。", "shift_jis"), ("今天很好", "gb18030"), ("오늘은 좋은 날", "euc_kr"), ("יום טוב", "cp1255"),
+    ],
+)  # fmt: skip
+def test_a_text_of_another_script_is_not_read_as_western_letters(text: str, encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes(f"number;text\n1;{text}\n2;an ordinary day\n".encode(encoding))
+    with pytest.raises(SourceError, match="neither UTF-8 nor in a Western European encoding") as caught:
+        read(path)
+    assert "--encoding cp1251" in caught.value.hint
+    assert read(path, encoding=encoding) == [("1", text), ("2", "an ordinary day")]
+
+
+def test_western_letters_are_few_or_stand_alone(tmp_path: Path) -> None:
+    for text in ("à été déjà là, où ça ?", "“Ü” – ÄÖÜ heißt über", "é", "plain " * 40 + "ÿÿÿÿ"):
+        (tmp_path / "rows.csv").write_bytes(f"number;text\n1;{text}\n".encode("cp1252"))
+        assert read(tmp_path / "rows.csv") == [("1", text.strip())], text
+
+
 def test_a_quoted_line_end_that_two_blocks_share_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sentiment_hybrid.data.sources import fast_csv
 

@@ -23,6 +23,7 @@ from sentiment_hybrid.data.sources.dialect import (
     DIALECT_SAMPLE,
     ENCODING_SAMPLE,
     QUOTING_NAMES,
+    check_western,
     detect_dialect,
     detect_encoding,
     refuse_foreign,
@@ -139,7 +140,9 @@ def _text_source(kind: str, path: Path, data: Data, *, head: bytes, whole: bool,
     """A source of text with the encoding and dialect that are set or detected; unusual ones are logged."""
     name = options.get("name") or path.name
     refuse_foreign(head, name)
-    encoding = data.encoding if data.encoding != "auto" else _encoding(head, whole=whole, live="stream" in options)
+    encoding = (
+        data.encoding if data.encoding != "auto" else _encoding(head, name, whole=whole, live="stream" in options)
+    )
     said = [] if encoding in ("utf-8", data.encoding) else [f"text in {encoding}"]
     if kind in DELIMITERS:
         sample = head[:DIALECT_SAMPLE].decode("utf-8-sig" if encoding == "utf-8" else encoding, "replace")
@@ -160,10 +163,15 @@ def _text_source(kind: str, path: Path, data: Data, *, head: bytes, whole: bool,
     return _class(kind)(path, encoding=encoding, bad_rows=data.bad_rows, **options)
 
 
-def _encoding(head: bytes, *, whole: bool, live: bool) -> str:
+def _encoding(head: bytes, name: str, *, whole: bool, live: bool) -> str:
     """The detected encoding; the first bytes of a stream are too few to detect one of the single-byte encodings."""
     found = detect_encoding(head, whole=whole)
-    return "utf-8" if live and found in ("cp1252", "latin-1") else found
+    if found not in ("cp1252", "latin-1"):
+        return found
+    if live:
+        return "utf-8"
+    check_western(head, name)
+    return found
 
 
 def _class(kind: str) -> Callable[..., Source]:

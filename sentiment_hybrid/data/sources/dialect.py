@@ -31,6 +31,9 @@ _BOMS = {
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
 #: Fraction of the rows that must have as many fields as the header.
 _REGULAR = 0.9
+#: A text in which more than this fraction of the bytes are not ASCII, and more than this fraction of those stand side
+#: by side, is not in a Western European language.
+_FEW_LETTERS, _SIDE_BY_SIDE = 0.02, 0.7
 #: Characters at the end of a sample in which a field may be incomplete.
 _CUT = 1 << 12
 _FOREIGN = (
@@ -120,6 +123,24 @@ def detect_encoding(head: bytes, *, whole: bool) -> str:
     except UnicodeDecodeError:
         return "latin-1"
     return "cp1252"
+
+
+def check_western(head: bytes, name: str) -> None:
+    """Refuse bytes that are not UTF-8 and hardly of a Western European language either.
+
+    Nothing in the bytes says which encoding of Cyrillic, Greek, Chinese, Japanese or Korean text they are in. Letters
+    with accents are few and stand alone, those of other scripts side by side.
+
+    Raises:
+        SourceError: many bytes are not ASCII, and most of these stand side by side.
+    """
+    high = len(re.findall(rb"[\x80-\xff]", head))
+    together = sum(map(len, re.findall(rb"[\x80-\xff]{2,}", head)))
+    if high > _FEW_LETTERS * len(head) and together > _SIDE_BY_SIDE * high:
+        raise SourceError(
+            f"{name} is neither UTF-8 nor in a Western European encoding",
+            hint="Name its encoding: --encoding cp1251, gb18030, shift_jis, euc_kr ... Or save it as UTF-8.",
+        )
 
 
 def detect_dialect(

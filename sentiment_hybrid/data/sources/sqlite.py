@@ -71,7 +71,9 @@ class SqliteSource(FileSource):
                 raise SourceError(f"{self.path} has no table {wanted!r}; it has {shown}", hint="Set data.table to one.")
             return wanted
         if len(tables) != 1:
-            raise SourceError(f"{self.path} holds {shown}", hint="Name one table with --set data.table=NAME.")
+            raise SourceError(
+                f"{self.path} holds {shown}", hint="Name one with --set data.table=NAME (predict: --table NAME)."
+            )
         return tables[0]
 
     def bad_row(self, row: int, problem: str) -> SourceError:
