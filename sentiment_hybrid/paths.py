@@ -22,6 +22,8 @@ TRIAGE_JSON = "triage.json"
 #: As the name of an encoder, the one in the package; as the name of a model, the best one with it.
 MINI = "mini"
 SCRATCH = "scratch"
+#: As the name of an encoder, a table of token vectors made from another one; also its `model_type`.
+STATIC = "static"
 
 RUN_CONFIG = "config.yaml"
 RUN_META = "meta.json"

@@ -94,6 +94,8 @@ def run(
     loaded = load_model(directory, encoder=encoder, offline=offline)
     if model is not None and loaded.info.head != model:
         raise ModelError(f"{directory} is a {loaded.info.head} model, not {model}", hint=f"Use -m {loaded.info.head}.")
+    if quantize and loaded.encoder.model.config.model_type == paths.STATIC:
+        raise ModelError("a static encoder has no matrix products to quantize", hint="Leave out --quantize.")
     target = output or paths.exported_model(config.paths.models_dir, loaded.info.head, quantize)
     _check_target(target, directory)
     kind = quantize or "fp32"

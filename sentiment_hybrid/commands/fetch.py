@@ -71,7 +71,7 @@ def _attempt(kind: str, step: Callable[[], Requirement]) -> Requirement:
 
 
 def _encoder(config: Config, *, offline: bool) -> Requirement:
-    name, revision = config.encoder.name, config.encoder.revision
+    name, revision = config.encoder.origin, config.encoder.revision
     if name == "scratch":
         return Requirement("encoder", "not needed", "built from the data")
     if name == paths.MINI:

@@ -28,6 +28,7 @@ from sentiment_hybrid.engine.training.runs import FREE_TO_CHANGE, Run, now, vers
 from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import DatabaseError, DataError, UsageError, count
 from sentiment_hybrid.files import atomic_dir, check_writable, digest_of, recover, write_json, written
+from sentiment_hybrid.heads import encoder_family
 from sentiment_hybrid.models.encoder.hub import (
     LoadedEncoder,
     build_scratch,
@@ -94,6 +95,7 @@ def run(config: Config, runtime: Runtime = Runtime()) -> PretrainResult:
         EncoderError: the base encoder cannot be loaded, or has no mask token.
         SenthyError: other failures; see `sentiment_hybrid.errors`.
     """
+    _check_base(config)
     distributed.join(resolve(runtime.device).device.type)
     output = config.pretrain.output_dir
     distributed.from_main(_check_output, output)
@@ -107,6 +109,15 @@ def run(config: Config, runtime: Runtime = Runtime()) -> PretrainResult:
         result = _run_one(config, run, texts, runtime)
         run.finish()
     return replace(result, seconds=time.perf_counter() - started)
+
+
+def _check_base(config: Config) -> None:
+    if encoder_family(_base(config)) == paths.STATIC:
+        raise UsageError(
+            f"{_base(config)} is a table of token vectors, without layers that could be pretrained",
+            hint=f"Pretrain another encoder (--set pretrain.base={config.encoder.static.base}), and set "
+            "encoder.static.base to the result.",
+        )
 
 
 def _check_output(output: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -202,6 +202,22 @@ class ScratchEncoder(Section):
         return self
 
 
+class StaticEncoder(Section):
+    """The table of token vectors that `encoder.name: static` distils from another encoder."""
+
+    base: str = default(
+        "mini", "Encoder to distil: Hugging Face name (at encoder.revision), directory, or mini.", min_length=1
+    )
+    size: int = default(64, "Size of a token vector: principal components of the base's states.", ge=4, le=4096)
+
+    @field_validator("base")
+    @classmethod
+    def _base_is_trained(cls, value: str) -> str:
+        if value in {paths.SCRATCH, paths.STATIC}:
+            raise ValueError(f"must be a trained encoder, such as mini or roberta-base, not {value}")
+        return value
+
+
 #: Tokens per window of the encoder in the package.
 MINI_MAX_LENGTH = 128
 
@@ -210,14 +226,35 @@ class Encoder(Section):
     """The encoder that all heads share."""
 
     name: str = default(
-        "roberta-base", "Hugging Face name, directory, mini (ships in the package), or scratch.", min_length=1
+        "roberta-base", "Hugging Face name, directory, mini (ships in the package), scratch, or static.", min_length=1
     )
     revision: str | None = default(None, "Branch, tag or commit on the hub; pin it for reproducible runs.")
-    trainable_layers: TrainableLayers = default(0, "0 freezes the encoder, which is fast; N trains its last N layers.")
+    trainable_layers: TrainableLayers = default(
+        0, "0 freezes the encoder, which is fast; N trains its last N layers, all everything."
+    )
     dropout: Dropout | None = default(None, "Dropout of trainable layers; null is the encoder's own.")
     max_length: MaxLength = default(128, "Tokens per window, including special tokens.")
     max_windows: MaxWindows = default(32, "Windows per text; longer texts are cut, and counted.")
     scratch: ScratchEncoder = default(ScratchEncoder(), "Used when name is scratch.")
+    static: StaticEncoder = default(StaticEncoder(), "Used when name is static.")
+
+    @property
+    def origin(self) -> str:
+        """The encoder whose files are needed: the name, or what `static` is distilled from."""
+        return self.static.base if self.name == paths.STATIC else self.name
+
+    def facts(self, *, without: Set[str] = frozenset()) -> dict[str, Any]:
+        """The settings as plain values; those of `static`, which are newer than earlier models, where they are used."""
+        unused = set() if self.name == paths.STATIC else {"static"}
+        return self.model_dump(mode="json", exclude=unused | without)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _static_is_trained(cls, value: Any) -> Any:
+        """It can replace the frozen encoder of any configuration, but vectors that nobody trained know too little."""
+        if isinstance(value, dict) and value.get("name") == paths.STATIC and value.get("trainable_layers", 0) == 0:
+            return {**value, "trainable_layers": "all"}
+        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -233,6 +270,14 @@ class Encoder(Section):
     def _scratch_is_trained(self) -> Encoder:
         if self.name == "scratch" and self.trainable_layers != "all":
             raise ValueError("a scratch encoder starts from random weights: set trainable_layers to all")
+        return self
+
+    @model_validator(mode="after")
+    def _static_has_no_layers(self) -> Encoder:
+        if self.name == paths.STATIC and self.trainable_layers != "all":
+            raise ValueError(
+                "a static encoder has no layers, only a table: set trainable_layers to all, or leave it out"
+            )
         return self
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sentiment_hybrid.engine.batches import TokenizedTexts
+from sentiment_hybrid.models.tokenizer import special_tokens
 
 _CHUNK = 4096  # texts handed to the tokenizer at once: enough for its threads, little memory
 _CHUNK_CHARACTERS = 2_000_000  # the most characters of them: a token takes a hundred bytes there
@@ -42,16 +43,6 @@ def tokenize(
         pad_id=int(tokenizer.pad_token_id),
         truncated=sum(cut),
     )
-
-
-def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Ids of the special tokens before and after a sequence."""
-    bare = list(tokenizer("a", add_special_tokens=False)["input_ids"])
-    whole = list(tokenizer("a")["input_ids"])
-    for start in range(len(whole) - len(bare) + 1):
-        if whole[start : start + len(bare)] == bare:
-            return whole[:start], whole[start + len(bare) :]
-    return [], []
 
 
 def _chunk_bounds(texts: Sequence[str]) -> Iterator[int]:

@@ -137,6 +137,16 @@ class Tokenizer:
         (directory / SETTINGS_FILE).write_text(text, encoding="utf-8")
 
 
+def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Ids of the special tokens before and after a sequence."""
+    bare = list(tokenizer("a", add_special_tokens=False)["input_ids"])
+    whole = list(tokenizer("a")["input_ids"])
+    for start in range(len(whole) - len(bare) + 1):
+        if whole[start : start + len(bare)] == bare:
+            return whole[:start], whole[start + len(bare) :]
+    return [], []
+
+
 def _backend(file: Path) -> Backend:
     """Load a tokenizer.json and use it once, because some damage shows only then."""
     from tokenizers import Tokenizer as Backend

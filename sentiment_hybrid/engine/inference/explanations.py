@@ -16,9 +16,10 @@ from sentiment_hybrid.engine.batches import TokenizedTexts
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.inference.attribution import Attribution, attribute
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo
-from sentiment_hybrid.engine.tokenization import special_tokens, tokenize
+from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.errors import LabelError, ModelError
 from sentiment_hybrid.models.classifier import Classifier
+from sentiment_hybrid.models.tokenizer import special_tokens
 
 Method = Literal["gradients", "attention"]
 METHODS: tuple[Method, ...] = get_args(Method)

@@ -45,7 +45,7 @@ def card_of(config: Config, head: str, **sections: Any) -> Card:
     """The card of a training: its encoder, head and training settings, or other ``sections``."""
     model = config.model(head)
     settings = {
-        "encoder": config.encoder.model_dump(mode="json", exclude={"scratch"}),
+        "encoder": config.encoder.facts(without={"scratch"}),
         head: {"head": model.head.model_dump(mode="json"), "train": model.train.model_dump(mode="json")},
         "project": {"seed": config.project.seed},
     }

@@ -32,7 +32,7 @@ class EagerAdamW(torch.optim.AdamW):
 def build_optimizer(
     classifier: torch.nn.Module, settings: Train, *, layer_decay: float | None = None
 ) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter, 2019).
+    """AdamW (Loshchilov and Hutter, 2019). An encoder without layers, which is a table, has the rate of the head.
 
     With ``layer_decay``, an encoder layer k below the top has the encoder's rate times layer_decay^k: discriminative
     rates (Howard and Ruder 2018, section 3.2), in the form of ELECTRA (Clark et al. 2020).
@@ -41,15 +41,16 @@ def build_optimizer(
         EncoderError: ``layer_decay`` is given, and the layers of the encoder cannot be separated.
     """
     encoder = cast(Classifier, classifier).encoder
+    layers = 0 if encoder is None else int(encoder.model.config.num_hidden_layers)
     depth: dict[str, int] = {}
     if layer_decay is not None and encoder is not None and not encoder.frozen:
         depth = {f"encoder.model.{name}": above for name, above in depths(encoder.model).items()}
     decay = 1.0 if layer_decay is None else layer_decay
-    # By (encoder layers above it, whether weight decay applies); -1 is the head.
+    # By (encoder layers above it, whether weight decay applies); -1 is the head, and an encoder without layers.
     groups: dict[tuple[int, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in classifier.named_parameters():
         if parameter.requires_grad:
-            place = depth.get(name, 0) if name.startswith("encoder.") else -1
+            place = depth.get(name, 0) if layers and name.startswith("encoder.") else -1
             groups.setdefault((place, parameter.ndim >= 2), []).append(parameter)
     return EagerAdamW(
         [

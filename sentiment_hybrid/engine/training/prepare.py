@@ -204,7 +204,8 @@ def load_or_build_encoder(
     settings = config.encoder
     if settings.name != paths.SCRATCH:
         if place is not None:
-            settings = settings.changed({"name": str(place), "revision": None})
+            name = "static.base" if settings.name == paths.STATIC else "name"
+            settings = settings.changed({name: str(place), "revision": None})
         return load_encoder(settings, offline=offline)
     if place is not None:
         raise UsageError("--encoder cannot be combined with encoder.name scratch", hint="Omit one of them.")

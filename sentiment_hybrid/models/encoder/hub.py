@@ -18,10 +18,10 @@ import torch
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Encoder as EncoderConfig
-from sentiment_hybrid.config.schema import ScratchEncoder
-from sentiment_hybrid.errors import EncoderError
+from sentiment_hybrid.config.schema import ScratchEncoder, StaticEncoder
+from sentiment_hybrid.errors import ConfigError, EncoderError
 from sentiment_hybrid.files import recover, written
-from sentiment_hybrid.models.encoder.module import Encoder, check_max_length, encoder_fingerprint, max_positions
+from sentiment_hybrid.models.encoder.module import OWN, Encoder, check_max_length, encoder_fingerprint, max_positions
 from sentiment_hybrid.models.encoder.roberta import (
     CONFIG_FILE,
     FAMILIES,
@@ -33,6 +33,7 @@ from sentiment_hybrid.models.encoder.roberta import (
     read_architecture,
 )
 from sentiment_hybrid.models.encoder.sizes import check_sizes, check_weights_suffice
+from sentiment_hybrid.models.encoder.static import Static, distilled
 from sentiment_hybrid.models.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 if TYPE_CHECKING:
@@ -58,20 +59,28 @@ class LoadedEncoder:
     name: str
     revision: str | None
     fingerprint: str
-    source: Literal["hub", "local", "scratch", "package"]
+    source: Literal["hub", "local", "scratch", "package", "static"]
 
 
 def load_encoder(encoder_config: EncoderConfig, *, offline: bool = False, check_length: bool = True) -> LoadedEncoder:
     """Load the encoder of a config: a hub model, a local directory, or ``mini``, which ships with the package.
 
+    ``static`` is distilled from one of these, which takes seconds for ``mini``.
+
     Weights are read as float32 from safetensors only, without a pooler; code from the hub is never run.
 
     Raises:
         EncoderError: it cannot be loaded, is unsafe or incomplete, or lacks a tokenizer.
-        ConfigError: ``max_length`` exceeds the positions of the encoder, unless ``check_length`` is False.
+        ConfigError: ``max_length`` exceeds the positions of the encoder, unless ``check_length`` is False; or its
+            states have fewer numbers than the vectors of ``static``.
         ValueError: the name is ``scratch``; see :func:`build_scratch`.
     """
     name = encoder_config.name
+    if name == paths.STATIC:
+        base = load_encoder(
+            encoder_config.changed({"name": encoder_config.origin}), offline=offline, check_length=False
+        )
+        return _static(base, encoder_config.static)
     if name == paths.SCRATCH:
         raise ValueError("a scratch encoder is built with build_scratch, not loaded")
     directory = recover(Path(name).expanduser())
@@ -84,6 +93,17 @@ def load_encoder(encoder_config: EncoderConfig, *, offline: bool = False, check_
     if check_length:
         check_max_length(loaded.model, encoder_config.max_length, name=name)
     return loaded
+
+
+def _static(base: LoadedEncoder, settings: StaticEncoder) -> LoadedEncoder:
+    encoder = Encoder(base.model)
+    if settings.size > encoder.hidden_size:
+        raise ConfigError(
+            f"encoder.static.size is {settings.size}, but the states of {base.name} have {encoder.hidden_size} numbers",
+            hint=f"Set encoder.static.size to {encoder.hidden_size} or less.",
+        )
+    model = distilled(encoder, base.tokenizer, size=settings.size)
+    return replace(base, model=model, name=paths.STATIC, fingerprint=encoder_fingerprint(model), source="static")
 
 
 def load_encoder_dir(directory: Path) -> LoadedEncoder:
@@ -138,7 +158,7 @@ def save_encoder(encoder: Encoder | Model, tokenizer: AnyTokenizer, directory: P
     """
     model = encoder.model if isinstance(encoder, Encoder) else encoder
     hint = "Check that the directory is writable and the disk has free space."
-    quiet = contextlib.nullcontext() if isinstance(model, Roberta) else _quiet()
+    quiet = contextlib.nullcontext() if isinstance(model, OWN) else _quiet()
     with written(f"the encoder to {directory}", hint=hint), quiet:
         directory.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(directory)
@@ -266,7 +286,7 @@ def _from_pretrained(name: str, *, revision: str | None, local_only: bool) -> tu
     return own or _by_transformers(name, revision=revision, local_only=local_only)
 
 
-def _own(name: str, directory: Path, revision: str | None = None) -> tuple[Roberta, Tokenizer] | None:
+def _own(name: str, directory: Path, revision: str | None = None) -> tuple[Model, Tokenizer] | None:
     """The same without transformers, from a directory or the hub's cache; None if that is not possible."""
     config = read_architecture(directory)
     if config is None or not (directory / WEIGHTS_FILE).is_file():
@@ -276,7 +296,7 @@ def _own(name: str, directory: Path, revision: str | None = None) -> tuple[Rober
         if tokenizer is None:
             return None
         with torch.device("meta"):
-            model = Roberta(config).eval()
+            model = (Static if config.model_type == paths.STATIC else Roberta)(config).eval()
         missing = load_weights(model, directory)
     # For a damaged file, tokenizers raises Exception itself, and safetensors its own type.
     except Exception as error:

@@ -14,12 +14,16 @@ from sentiment_hybrid.errors import ConfigError, EncoderError
 from sentiment_hybrid.models.encoder.cpu_inference import CpuEncoder, has_layout
 from sentiment_hybrid.models.encoder.cpu_products import Kind
 from sentiment_hybrid.models.encoder.roberta import Roberta
+from sentiment_hybrid.models.encoder.static import Static
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    #: Our implementation, or one of transformers.
-    Model: TypeAlias = Roberta | PreTrainedModel
+    #: Our implementations, or one of transformers.
+    Model: TypeAlias = Roberta | Static | PreTrainedModel
+
+#: Our implementations, which are called with ids or embeddings and a mask.
+OWN = (Roberta, Static)
 
 _LAYER_LISTS = {"layer", "layers", "h", "block", "blocks"}
 
@@ -134,7 +138,7 @@ class Encoder(nn.Module):
     def of_embeddings(self, embedded: Tensor, attention_mask: Tensor) -> Tensor:
         """Token states (W, T, H) of word embeddings (W, T, E); differentiable in them, whatever is frozen."""
         mask = attention_mask.bool()
-        if isinstance(self.model, Roberta):
+        if isinstance(self.model, OWN):
             return cast(Tensor, self.model(embedded, mask))
         output = self.model(inputs_embeds=embedded, attention_mask=mask.long(), return_dict=True)
         return cast(Tensor, output.last_hidden_state)
@@ -142,7 +146,7 @@ class Encoder(nn.Module):
     def _states(self, input_ids: Tensor, mask: Tensor) -> Tensor:
         if self._cpu_encoder is not None and not torch.is_grad_enabled():
             return self._cpu_encoder(input_ids, mask)
-        if isinstance(self.model, Roberta):
+        if isinstance(self.model, OWN):
             return cast(Tensor, self.model(input_ids, mask))
         pad = self.model.config.pad_token_id
         if pad is not None:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sentiment_hybrid import paths
 from sentiment_hybrid.files import read_json, save_tensors
 from sentiment_hybrid.models.dropout import Dropout, dropout
 from sentiment_hybrid.models.encoder.sizes import check_sizes
@@ -81,9 +82,9 @@ class Architecture:
 
 
 def is_supported(document: Mapping[str, Any]) -> bool:
-    """Whether this file implements the encoder of a config.json."""
+    """Whether this file or static.py implements the encoder of a config.json."""
     return (
-        document.get("model_type") in FAMILIES
+        document.get("model_type") in (*FAMILIES, paths.STATIC)
         and document.get("hidden_act", "gelu") in tuple(_ACTIVATIONS)
         and document.get("position_embedding_type", "absolute") == "absolute"
         and not document.get("is_decoder", False)
@@ -232,11 +233,7 @@ class Roberta(nn.Module):
 
     def save_pretrained(self, directory: Path) -> None:
         """Write config.json and model.safetensors in the format of transformers. Raises OSError."""
-        name = "BertModel" if self.config.model_type == "bert" else "RobertaModel"
-        document = {"architectures": [name], **self.config.document, "dtype": "float32"}
-        text = json.dumps(document, indent=2, sort_keys=True) + "\n"
-        (directory / CONFIG_FILE).write_text(text, encoding="utf-8")
-        save_tensors(directory / WEIGHTS_FILE, {key: value.detach().cpu() for key, value in self.state_dict().items()})
+        save_model(self, directory, name="BertModel" if self.config.model_type == "bert" else "RobertaModel")
 
 
 class _Embeddings(nn.Module):
@@ -378,7 +375,15 @@ def read_architecture(directory: Path) -> Architecture | None:
     return Architecture(document)
 
 
-def load_weights(model: Roberta, directory: Path) -> list[str]:
+def save_model(model: Any, directory: Path, *, name: str) -> None:
+    """Write config.json and model.safetensors of a model with an `Architecture`. Raises OSError."""
+    document = {"architectures": [name], **model.config.document, "dtype": "float32"}
+    text = json.dumps(document, indent=2, sort_keys=True) + "\n"
+    (directory / CONFIG_FILE).write_text(text, encoding="utf-8")
+    save_tensors(directory / WEIGHTS_FILE, {key: value.detach().cpu() for key, value in model.state_dict().items()})
+
+
+def load_weights(model: nn.Module, directory: Path) -> list[str]:
     """Load the weights of a directory, as float32, into a model on the meta device; returns the names of missing ones.
 
     Raises:

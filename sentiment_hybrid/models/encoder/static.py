@@ -1,0 +1,97 @@
+"""Static encoders: a table of token vectors, distilled from another encoder; a token's state ignores its context.
+
+Model2Vec (Tulkens and van Dongen 2024) gives each token what an encoder computes for it alone, reduced by principal
+components. Trained further under the `linear` head, over the mean of a text's vectors, it is fastText (Joulin et al.
+2017) without n-grams.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sentiment_hybrid import paths
+from sentiment_hybrid.models.encoder.roberta import Architecture, save_model
+from sentiment_hybrid.models.tokenizer import special_tokens
+
+#: Tokens that are encoded together, each in a window of its own.
+_TOKENS = 1024
+_LEAST = 1e-12  # lower bound of a divisor
+
+
+class Static(nn.Module):
+    """Token ids (W, T) -> token vectors (W, T, H)."""
+
+    def __init__(self, config: Architecture) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = TokenVectors(config.vocab_size, config.hidden_size)
+
+    def get_input_embeddings(self) -> TokenVectors:
+        """The table of vectors, which is the whole encoder."""
+        return self.embeddings
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Vectors (W, T, H) of ids (W, T), also on padding. Vectors (W, T, H) given instead of ids are returned."""
+        return input_ids if input_ids.is_floating_point() else self.embeddings(input_ids)
+
+    def save_pretrained(self, directory: Path) -> None:
+        """Write config.json and model.safetensors. Raises OSError."""
+        save_model(self, directory, name="Static")
+
+
+class TokenVectors(nn.Embedding):
+    """A table (V, H) of token vectors, multiplied by the root of H (Vaswani et al. 2017, section 3.4).
+
+    With rows of length 1, the vectors then have the scale of an encoder's states, and the learning rate of a head is
+    enough to train them.
+    """
+
+    def __init__(self, entries: int, size: int) -> None:
+        super().__init__(entries, size, _weight=torch.zeros(entries, size))
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Vectors (..., H) of ids (...)."""
+        return super().forward(input_ids) * math.sqrt(self.embedding_dim)
+
+
+@torch.no_grad()
+def distilled(states: Callable[[Tensor, Tensor], Tensor], tokenizer: Any, *, size: int) -> Static:
+    """A static encoder with the vocabulary of a tokenizer: each token's mean state (D,), alone, reduced to ``size``.
+
+    ``states`` computes the states (W, T, D) of ids and mask (W, T). Special tokens are zero.
+    """
+    vectors = _alone(states, tokenizer).double()
+    ordinary = torch.ones(len(vectors), dtype=torch.bool)
+    ordinary[tokenizer.all_special_ids] = False
+    vectors -= vectors[ordinary].mean(0)
+    vectors[~ordinary] = 0.0
+    _, directions = torch.linalg.eigh(vectors.T @ vectors)
+    vectors = vectors @ directions[:, -size:].flip(1)
+    length = vectors[ordinary].square().sum(1).mean().sqrt()
+    document = {
+        "model_type": paths.STATIC,
+        "vocab_size": len(vectors),
+        "hidden_size": size,
+        "num_hidden_layers": 0,
+        "max_position_embeddings": -1,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    model = Static(Architecture(document)).eval()
+    model.embeddings.weight.copy_(vectors / length.clamp(min=_LEAST))
+    return model
+
+
+def _alone(states: Callable[[Tensor, Tensor], Tensor], tokenizer: Any) -> Tensor:
+    """The mean state of a text that is a single token, for every token, (V, D)."""
+    prefix, suffix = (torch.tensor(ids, dtype=torch.int64) for ids in special_tokens(tokenizer))
+    found = []
+    for tokens in torch.arange(len(tokenizer)).split(_TOKENS):
+        windows = torch.cat([prefix.expand(len(tokens), -1), tokens[:, None], suffix.expand(len(tokens), -1)], dim=1)
+        found.append(states(windows, torch.ones_like(windows, dtype=torch.bool)).float().mean(1))
+    return torch.cat(found)
