@@ -2,7 +2,7 @@
 
     python benchmarks/check.py noise --labelled ../shared/data/labelled
     python benchmarks/check.py cost --source tweets.csv.gz --rows 150000
-    python benchmarks/check.py whole --source tweets.csv.gz --rows 300000 [--killed-only] [--json]
+    python benchmarks/check.py whole --source tweets.csv.gz --rows 300000 [--only whole|killed] [--json]
 
 `noise` takes rows with human labels, flips some, and tells precision and recall of what is flagged; then accuracy on
 further rows, whose labels are left alone, of a model trained with the noise, without what was flagged, with what was
@@ -10,12 +10,14 @@ flagged and planted corrected, and without noise. `cost` tells processor seconds
 
 `whole` runs the command on a prepared database of rows spread over a csv file, and tells how much of its processor time
 is tokenising and encoding. A second run with an empty cache is killed when about half of the token states are stored,
-and continued: its file must be that of the first. `--killed-only` leaves out the first.
+and continued: its file must be that of the first. `--only` does one of the two. `--layers 1` takes only the
+first layers of the encoder: for a look at a number of rows that would take hours to encode with all.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import gzip
 import json
 import os
@@ -36,6 +38,7 @@ from limits import machine
 from scale import cut
 from watch import measure
 
+from sentiment_hybrid import paths
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.normalizers import get_normalizer
@@ -99,7 +102,8 @@ def main() -> None:
         default=["mini", "TF-IDF", "mini+TF-IDF"],
         help="What flags, and after a plus what is trained, if that is another model.",
     )
-    parser.add_argument("--killed-only", action="store_true")
+    parser.add_argument("--only", choices=("whole", "killed"))
+    parser.add_argument("--layers", type=int, help="of the encoder of mini, for whole; all by default")
     parser.add_argument("--json", action="store_true", help="of whole")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -214,22 +218,44 @@ def whole(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     os.environ["ENCODING"] = str(states)
     settings = {"cache_dir": cache, "results_dir": folder / "results", "data_db": folder / "tweets.db"}
     places = [word for name, path in settings.items() for word in ("--set", f"paths.{name}={path}")]
-    report: dict[str, Any] = {"rows": given.rows, "data": measure(_COMMAND, "data", "--source", source, *places)}
-    command = ["check", "--quiet", "--offline", "--set", "encoder.name=mini", *places, "--output"]
-    if not given.killed_only:
-        figures = measure(_CHECK, *command, folder / "whole.csv")
+    report: dict[str, Any] = {
+        "rows": given.rows,
+        "layers": given.layers,
+        "data": measure(_COMMAND, "data", "--source", source, *places),
+    }
+    encoder = "mini" if given.layers is None else shortened(given.layers, folder / "encoder")
+    command = ["check", "--quiet", "--offline", "--set", f"encoder.name={encoder}", *places, "--output"]
+    whole_csv, made_csv = folder / "whole.csv", folder / "made.csv"
+    if given.only != "killed":
+        figures = measure(_CHECK, *command, whole_csv)
         report["whole"] = figures | compared(figures["processor_seconds"], span(states))
         shutil.rmtree(cache)
-    first = killed([*command, folder / "made.csv"], cache, given.rows * _STATES // 2)
-    encoding = span(states, end=first)
-    figures = measure(_CHECK, *command, folder / "made.csv")
-    report["killed"] = compared(first, encoding)
-    report["continued"] = figures | compared(figures["processor_seconds"], span(states))
-    report["both"] = compared(first + figures["processor_seconds"], encoding + span(states))
-    if not given.killed_only:
-        report["identical"] = (folder / "whole.csv").read_bytes() == (folder / "made.csv").read_bytes()
-    report["flagged"] = sum(1 for _ in (folder / "made.csv").open(encoding="utf-8")) - 1
+    if given.only != "whole":
+        first = killed([*command, made_csv], cache, given.rows * _STATES // 2)
+        encoding = span(states, end=first)
+        figures = measure(_CHECK, *command, made_csv)
+        report["killed"] = compared(first, encoding)
+        report["continued"] = figures | compared(figures["processor_seconds"], span(states))
+        report["both"] = compared(first + figures["processor_seconds"], encoding + span(states))
+    if given.only is None:
+        report["identical"] = whole_csv.read_bytes() == made_csv.read_bytes()
+    with (made_csv if made_csv.exists() else whole_csv).open(encoding="utf-8", newline="") as file:
+        report["flagged"] = sum(1 for _ in csv.reader(file)) - 1
     return {**report, "machine": machine()}
+
+
+def shortened(layers: int, folder: Path) -> Path:
+    """The encoder of mini with its first layers alone."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    source = paths.mini_dir() / "encoder"
+    model = AutoModel.from_pretrained(source, dtype=torch.float32)
+    model.encoder.layer = model.encoder.layer[:layers]
+    model.config.num_hidden_layers = layers
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    return folder
 
 
 def span(states: Path, end: float | None = None) -> float:
