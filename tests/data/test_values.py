@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import decimal
+import gzip
 import io
 import json
+import lzma
 import math
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -124,24 +128,38 @@ def test_rows_in_the_write_ahead_log_count(tmp_path: Path) -> None:
         ("id;user;text\n1;a;fine\n", "csv"),
         ("id\ttweet\n1\tfine\n", "tsv"),
         ('{"text": "fine"}\n', "jsonl"),
+        ('[{"text": "fine"}]\n', "json"),
+        ('[\n  {"text": "fine"}\n]\n', "json"),
+        ("[] [sic] a fine text\n", None),
         ("a fine text, a good review\nsecond\n", None),
         ("text", None),
         ("texts\nsecond\n", None),
         ("{not json}\n", None),
     ],
 )
-def test_a_table_is_not_taken_for_lines_unless_it_is_called_so(content: str, kind: str | None) -> None:
+def test_a_table_is_not_taken_for_lines_unless_it_is_called_so(content: str, kind: str | None, tmp_path: Path) -> None:
     def lines(named: Any) -> list[str]:
         (batch,) = open_stream(io.BytesIO(content.encode()), Data(), kind=named).batches()
         return batch.columns["text"]
 
     assert lines("lines") == content.splitlines()
+    (tmp_path / "rows.txt").write_text(content, encoding="utf-8")
     if kind is None:
         assert lines(None) == content.splitlines()
-    else:
-        with pytest.raises(SourceError, match=f"looks like {kind}") as caught:
-            lines(None)
-        assert f"--format {kind}" in caught.value.hint
+        open_source(str(tmp_path / "rows.txt"), Data())
+        return
+    with pytest.raises(SourceError, match=f"looks like {kind}") as caught:
+        lines(None)
+    assert (f"--format {kind}" if kind != "json" else "one object per line") in caught.value.hint
+    with pytest.raises(SourceError, match=rf"rows\.txt looks like {kind}") as caught:
+        open_source(str(tmp_path / "rows.txt"), Data())
+    assert f"suffix .{kind}" in caught.value.hint
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_compressed_stream_is_named_as_one(pack: Callable[[bytes], bytes]) -> None:
+    with pytest.raises(SourceError, match="standard input is compressed"):
+        open_stream(io.BytesIO(pack(b"text\nfine\n")), Data(), kind="csv")
 
 
 def test_a_stream_has_its_dialect_detected_too(tmp_path: Path) -> None:

@@ -112,9 +112,9 @@ def open_stream(
     peekable = isinstance(stream, io.BufferedReader | LiveStream)
     buffered: Any = stream if peekable else io.BufferedReader(cast(Any, stream))
     head = buffered.peek(ENCODING_SAMPLE)
-    found = table_kind(head) if kind is None else None
-    if found is not None:
-        raise SourceError(f"{name} looks like {found}, not like one text per line", hint=f"Set --format {found}.")
+    if kind is None and (found := table_kind(head)):
+        way = "Write one object per line (jq -c '.[]')." if found == "json" else f"Set --format {found}."
+        raise SourceError(f"{name} looks like {found}, not like one text per line", hint=way)
     if kind is None and (header := text_header(head)):
         kind = "csv"
         _log.info("%s: the first line, %s, is the header of a csv (--format lines reads it as a text)", name, header)
@@ -131,6 +131,11 @@ def _open_file(path: Path, data: Data, *, name: str | None = None) -> Source:
     if FORMATS[kind].text:
         with opened(path) as file:
             head = file.read(ENCODING_SAMPLE)
+            if kind == "lines" and (found := table_kind(head)):
+                raise SourceError(
+                    f"{name or path.name} looks like {found}, not like one text per line",
+                    hint=f"Give it the suffix .{found} (predict: --format lines labels its lines).",
+                )
             return _text_source(kind, path, data, head=head, whole=not file.read(1), name=name)
     settings = {setting: getattr(data, setting) for setting in FORMATS[kind].settings}
     return _class(kind)(path, name=name, bad_rows=data.bad_rows, **settings)

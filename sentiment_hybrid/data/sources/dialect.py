@@ -39,11 +39,14 @@ _CUT = 1 << 12
 _FOREIGN = (
     (re.compile(rb"PK\x03\x04"), "an Excel workbook or another zip archive", "Save the sheet as CSV (UTF-8)."),
     (re.compile(rb"\xd0\xcf\x11\xe0"), "an old Excel workbook or Office file", "Save the sheet as CSV (UTF-8)."),
+    (re.compile(rb"PAR1\x15"), "a Parquet file", "Give it the suffix .parquet."),
+    (re.compile(rb"SQLite format 3\0"), "an SQLite database", "Give it the suffix .db."),
+    (re.compile(rb"\x1f\x8b|BZh\d1AY&SY|\xfd7zXZ\0|\x28\xb5\x2f\xfd"), "compressed", "Unpack it first."),
     (re.compile(rb"%PDF-"), "a PDF document", "Only its text can be used."),
     (re.compile(rb"version https://git-lfs"), "a Git LFS pointer, not the file itself", "Run `git lfs pull` first."),
     (re.compile(rb"\s*(?:<!doctype html|<html)", re.IGNORECASE), "a web page (HTML)", "Download the file itself."),
 )  # fmt: skip
-
+_JSON_ARRAY = re.compile(r'\[\s*\{\s*"')
 
 #: A byte order mark as a character, as it occurs in concatenated files.
 BOM = "\ufeff"
@@ -87,8 +90,14 @@ def text_header(head: bytes) -> str:
 
 
 def table_kind(head: bytes) -> str | None:
-    """jsonl, csv or tsv if a stream starts like one: with an object, or a header that has a column for texts."""
-    line, newline, _ = head.removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace").partition("\n")
+    """What a text starts like, if not like texts: jsonl (an object), json (an array of objects), or csv or tsv.
+
+    These start with a header that has a column for texts.
+    """
+    text = head.removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace")
+    if _JSON_ARRAY.match(text):
+        return "json"
+    line, newline, _ = text.partition("\n")
     if line.startswith("{"):
         with contextlib.suppress(ValueError):
             return "jsonl" if isinstance(json.loads(line), dict) else None
