@@ -70,7 +70,9 @@ def report(failure: BaseException) -> int:
     if not distributed.reports(failure):
         distributed.await_message()
     elif isinstance(failure, KeyboardInterrupt):
-        _exit_on_next_interrupt()
+        if threading.current_thread() is threading.main_thread():
+            # Another Ctrl-C, while threads are joined at exit, must not print a traceback.
+            signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
         console.note("")
         console.warn(_said_by_an_interrupt(failure) or "interrupted; every file is complete, or as it was before")
     elif isinstance(failure, BrokenPipeError):
@@ -86,12 +88,6 @@ def report(failure: BaseException) -> int:
     return code
 
 
-def _exit_on_next_interrupt() -> None:
-    """Another Ctrl-C, while threads are joined at exit, must not print a traceback."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
-
-
 def _said_by_an_interrupt(failure: BaseException | None) -> str:
     """What a command said when it was interrupted, also if a second interrupt came while it cleaned up."""
     while failure is not None and not (isinstance(failure, KeyboardInterrupt) and str(failure)):
@@ -100,7 +96,6 @@ def _said_by_an_interrupt(failure: BaseException | None) -> str:
 
 
 def _described(failure: Any) -> tuple[str, str]:
-    """Message and hint."""
     if isinstance(failure, SenthyError):
         return failure.message, failure.hint
     if hasattr(failure, "format_message"):  # typer's usage errors
@@ -365,10 +360,8 @@ def _place(text: str | None) -> Path | str | None:
     return text if text is None or "://" in text else Path(text)
 
 
-def _every_nth(text: str | None) -> tuple[int, int]:
+def _every_nth(text: str) -> tuple[int, int]:
     """``2/8`` as (2, 8). Raises UsageError."""
-    if text is None:
-        return 1, 1
     found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
     number, total = (int(found[1]), int(found[2])) if found else (0, 0)
     if not 1 <= number <= total:
@@ -435,8 +428,8 @@ def predict(
         device=call.runtime.device, offline=call.runtime.offline, encoder=call.runtime.encoder,
         resume=call.runtime.resume, backend=backend or "auto", labels=None if labels is None else labels.split(","),
         prefix=prefix, safe_csv=safe_csv, explain=explain, abstain_below=abstain_below, target_accuracy=target_accuracy,
-        review=review, review_rows=review_rows, spread=spread, workers=workers, shard=_every_nth(shard), finish=finish,
-        engine=engine,
+        review=review, review_rows=review_rows, spread=spread, workers=workers, finish=finish, engine=engine,
+        shard=_every_nth(shard) if shard else (1, 1),
     )  # fmt: skip
     several = commands.predict_ray if engine == "ray" else commands.predict_shards
     verb = several if request.is_several else commands.predict
@@ -610,7 +603,6 @@ def run_all(
 def _dry_run(
     config: Config, models: Sequence[str], what: Literal["train", "optimize"], runtime: Runtime, **more: Any
 ) -> None:
-    """Show what a command would do, and estimate what it would cost."""
     commands.dry_run.show(commands.dry_run.run(config, models, what, runtime, **more))
 
 
@@ -721,12 +713,7 @@ def schema(
         senthy config schema
         senthy config schema --json > senthy.schema.json
     """
-    if as_json:
-        console.as_json(commands.config.json_schema())
-    elif markdown:
-        console.raw(commands.config.markdown())
-    else:
-        commands.config.show_schema(commands.config.schema())
+    commands.config.schema("json" if as_json else "markdown" if markdown else "table")
 
 
 @command(models_app, name="list")

@@ -463,14 +463,7 @@ class Progress:
 
 @contextmanager
 def progress(description: str, total: Total = None, *, unit: str = "rows", shown: bool = True) -> Iterator[Progress]:
-    """Show the progress of a task on stderr; tasks may be nested. Silent with -q.
-
-    Args:
-        description: the task, in two or three words.
-        total: number of units.
-        unit: what is counted.
-        shown: False shows nothing.
-    """
+    """Show the progress of a task on stderr; tasks may be nested. Silent with -q."""
     bar = None if not shown else _live[-1] if _live else _new_bar()
     own = bar is not None and not _live
     if bar is not None and own:

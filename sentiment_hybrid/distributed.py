@@ -271,7 +271,9 @@ def watched() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not _control or not _is_lost(error):
+        text, distributed = str(error).lower(), sys.modules["torch"].distributed
+        lost = isinstance(error, distributed.DistError) or any(word in text for word in _LOST)
+        if not _control or not lost:
             raise
         raise TrainingError(
             "another process of this training has ended",
@@ -299,12 +301,6 @@ class _Failure:
         error = TrainingError(f"process {self.process} on {self.host}: {self.message}", hint=self.hint)
         error.exit_code = self.exit_code
         return error
-
-
-def _is_lost(error: RuntimeError) -> bool:
-    text = str(error).lower()
-    distributed = sys.modules["torch"].distributed
-    return isinstance(error, distributed.DistError) or any(word in text for word in _LOST)
 
 
 def _number(variable: str, default: int) -> int:

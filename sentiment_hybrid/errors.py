@@ -1,21 +1,4 @@
-"""The exception hierarchy; every error has a message (what is wrong) and a hint (how to fix it).
-
-SenthyError                 exit code 1: the operation failed
-├── ConfigError             exit code 2: the YAML file, a --set or an option is invalid (lists every problem)
-├── UsageError              exit code 2: the options contradict each other or are incomplete
-├── ShardError              some of many files could not be used, or are not done (lists them)
-├── DataError               the texts cannot be used
-│   ├── SourceError         a source cannot be read: missing, damaged, wrong encoding, unreachable
-│   ├── ColumnError         a text or label column is missing or ambiguous, or column names clash
-│   ├── LabelError          an unknown label, a single class, or labels that differ from those of a model
-│   └── DatabaseError       the prepared database is damaged, not ours, or has another version or split
-│       └── LockedError     another program has locked the prepared database
-├── ModelError              a model directory is damaged, unsafe, too new, or incompatible
-├── EncoderError            an encoder is unavailable, or has changed since the model was trained
-├── TrainingError           training cannot start or continue, or produced NaN
-├── StudyError              a search cannot be stored, joined or continued, or no trial finished
-└── OutputError             a result cannot be written: no permission, disk full, path exists
-"""
+"""The exception hierarchy; every error has a message (what is wrong) and a hint (how to fix it)."""
 
 from __future__ import annotations
 
@@ -25,9 +8,10 @@ class SenthyError(Exception):
 
     exit_code = 1
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, problems: tuple[str, ...] = (), hint: str = "") -> None:
         super().__init__(message)
         self.message = message
+        self.problems = problems
         self.hint = hint
 
 
@@ -35,10 +19,6 @@ class ConfigError(SenthyError):
     """One or more settings are invalid; ``problems`` has one line for each."""
 
     exit_code = 2
-
-    def __init__(self, message: str, *, problems: tuple[str, ...] = (), hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.problems = problems
 
 
 class UsageError(SenthyError):
@@ -49,10 +29,6 @@ class UsageError(SenthyError):
 
 class ShardError(SenthyError):
     """Some of many files could not be used, or are not done; ``problems`` has one line for each."""
-
-    def __init__(self, message: str, *, problems: tuple[str, ...] = (), hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.problems = problems
 
 
 class DataError(SenthyError):

@@ -313,6 +313,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return document
 
 
+def facts_of(path: Path) -> dict[str, Any]:
+    """What a descriptive JSON file says; nothing if it cannot be read."""
+    with suppress(OSError, ValueError):
+        return read_json(path)
+    return {}
+
+
+def replace_text(path: Path, text: str, *, hint: str = "") -> None:
+    """Replace a text file; lone surrogates are escaped. Raises OutputError, with this hint."""
+    with written(path, hint=hint), atomic_file(path) as aside:
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
 def write_json(path: Path, document: dict[str, Any]) -> None:
     """Write a document as indented JSON."""
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

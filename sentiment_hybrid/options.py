@@ -103,8 +103,6 @@ class Failed(Exception):  # noqa: N818 - it only carries one
 
 
 class _Command(_Help, TyperCommand):
-    """A command with such help."""
-
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As usual. Raises UsageError for a text that looks like an option."""
         given = list(args)
@@ -305,9 +303,7 @@ def command(
     """Make a function a command; its docstring is the help, and its first argument a Call.
 
     Args:
-        app: the group of the command.
         panels: names in ``_PANELS``: options that are settings.
-        name: the command's name, if it is not the function's.
         runtime: names in ``_RUNTIME``: options that go into the Runtime.
     """
     titled = [(f"Settings: {panel}", _PANELS[panel]) for panel in panels]

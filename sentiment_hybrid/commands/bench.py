@@ -52,12 +52,6 @@ class BenchResult:
 def run(config: Config, model: str = "lstm", runtime: Runtime = Runtime(), *, seconds: float = 3.0) -> BenchResult:
     """Measure encoding, training, validation and prediction at each supported precision; nothing is kept.
 
-    Args:
-        config: the whole configuration; texts come from its database, else from the bundled sample.
-        model: ``lstm``, ``han`` or ``linear``.
-        seconds: approximate duration of each measurement.
-        runtime: where to compute, and where the encoder is.
-
     Raises:
         SenthyError: the database is damaged, or the encoder or the device is unavailable.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +19,7 @@ from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine.states import shards
 from sentiment_hybrid.engine.training.teacher_cache import count_texts
 from sentiment_hybrid.errors import DatabaseError, UsageError
-from sentiment_hybrid.files import leftovers, reason
+from sentiment_hybrid.files import facts_of, leftovers, reason
 
 #: What can be cleared.
 KINDS = ("states", "baselines", "finetune", "teachers", "leftovers")
@@ -101,12 +100,6 @@ def clear(
 ) -> Cleared:
     """Remove entries of these kinds, last used more than ``older_than`` days ago, unless they are being filled.
 
-    Args:
-        config: names the cache folder.
-        kinds: of KINDS.
-        older_than: days; None removes entries of any age.
-        confirm: called with the entries; returns whether to remove them.
-
     Raises:
         UsageError: no kind is given.
     """
@@ -143,7 +136,7 @@ def _entries(
         "baselines": (paths.baselines_dir(cache).glob("[!.]*"), _baseline),
         "finetune": (paths.finetune_dir(cache).glob("[!.]*.db"), _texts),
         "teachers": (paths.teachers_dir(cache).glob("[!.]*"), _answers),
-        "leftovers": (_left(config, cache), _leftover),
+        "leftovers": (_left(config, cache), lambda path: Entry("leftovers", path, _size(path), path.stat().st_mtime)),
     }
     for kind in kinds:
         places, look = looks[kind]
@@ -165,7 +158,7 @@ def _left(config: Config, cache: Path) -> Iterator[Path]:
 
 def _is_dead_run(run: Path) -> bool:
     """Whether a run is not active and has neither an epoch nor a checkpoint."""
-    if not (run / paths.RUN_CONFIG).is_file() or "finished" in _read_json(run / paths.RUN_META):
+    if not (run / paths.RUN_CONFIG).is_file() or "finished" in facts_of(run / paths.RUN_META):
         return False
     if (run / paths.RUN_METRICS).is_file() or (run / paths.CHECKPOINTS_DIR / paths.CHECKPOINT_POINTERS).is_file():
         return False
@@ -176,14 +169,13 @@ def _is_dead_run(run: Path) -> bool:
         return False
 
 
-def _leftover(path: Path) -> Entry:
-    stat = path.stat()
-    return Entry("leftovers", path, shards.size_of(path) if path.is_dir() else stat.st_size, stat.st_mtime)
+def _size(path: Path) -> int:
+    return shards.size_of(path) if path.is_dir() else path.stat().st_size
 
 
 def _store(path: Path, *, verify: bool, progress: Callable[[int], object]) -> Entry:
     note = path / paths.STORE_JSON
-    facts: dict[str, Any] = {"encoder": "unknown", **_read_json(note)}
+    facts: dict[str, Any] = {"encoder": "unknown", **facts_of(note)}
     facts |= {"windows": 0, "tokens": 0, "shards": 0}
     problems = []
     for folder in shards.shard_folders(path):
@@ -206,7 +198,7 @@ def _store(path: Path, *, verify: bool, progress: Callable[[int], object]) -> En
 
 def _baseline(path: Path) -> Entry:
     meta = path / paths.BASELINE_JSON
-    facts = {name: value for name, value in _read_json(meta).items() if name in {"fingerprint", "num_classes"}}
+    facts = {name: value for name, value in facts_of(meta).items() if name in {"fingerprint", "num_classes"}}
     return Entry("baselines", path, shards.size_of(path), _last_used(meta), facts)
 
 
@@ -224,7 +216,7 @@ def _texts(path: Path) -> Entry:
 
 def _answers(path: Path) -> Entry:
     note = path / paths.TEACHER_JSON
-    facts, problems = _read_json(note), tuple[str, ...]()
+    facts, problems = facts_of(note), tuple[str, ...]()
     try:
         facts["texts"] = count_texts(path)
     except (OSError, ValueError, EOFError) as error:
@@ -235,15 +227,6 @@ def _answers(path: Path) -> Entry:
 def _last_used(note: Path) -> float:
     """The modification time of the note, or of its folder if there is none."""
     return (note if note.is_file() else note.parent).stat().st_mtime
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """The content of a descriptive file; empty if it cannot be read."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 def _plain(entry: Entry) -> dict[str, Any]:
@@ -261,17 +244,18 @@ def _plain(entry: Entry) -> dict[str, Any]:
 
 def _remove(entry: Entry) -> tuple[int, str]:
     """The bytes freed, and the reason if something is left."""
+    why = ""
     try:
-        why = _remove_store(entry.path) if entry.kind == "states" else _delete(entry.path)
+        if entry.kind == "states":
+            why = _remove_store(entry.path)
+        elif entry.path.is_dir():
+            shutil.rmtree(entry.path)
+        else:
+            entry.path.unlink(missing_ok=True)
     except OSError as error:
         why = reason(error)
     left = shards.size_of(entry.path) if entry.path.is_dir() else entry.bytes if entry.path.exists() else 0
     return max(0, entry.bytes - left), why
-
-
-def _delete(path: Path) -> str:
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    return ""
 
 
 def _remove_store(store: Path) -> str:

@@ -24,7 +24,7 @@ from sentiment_hybrid.engine.insight.examine import Features, Found, examine
 from sentiment_hybrid.engine.insight.table import WHYS, Finding, Table, merged, read_table, split_name
 from sentiment_hybrid.engine.training.runs import now, versions
 from sentiment_hybrid.errors import DatabaseError, DataError, OutputError, SenthyError, count
-from sentiment_hybrid.files import atomic_file, written
+from sentiment_hybrid.files import replace_text, written
 from sentiment_hybrid.runtime import Runtime
 
 #: Flagged rows per kind that the JSON file and the terminal show.
@@ -61,10 +61,6 @@ def run(
     """Check the prepared database, or a labelled source that is prepared in a temporary folder.
 
     Args:
-        config: ``data`` says how a source is read, ``encoder`` what reads the texts.
-        runtime: device, offline, a local copy of the encoder.
-        data_file: a labelled source instead of ``paths.data_db``.
-        splits: whose rows are flagged.
         output: the flagged rows; what people have entered into an existing file stays in it.
         features: what label errors and outliers are found by; ``auto`` is the encoder if it can be loaded.
         safe_csv: put a ' before texts that a spreadsheet would compute.
@@ -86,10 +82,7 @@ def run(
         _write_csv(output, decided.lines, table, lines, safe=safe_csv)
         report = _report(store, table, found, lines, splits=splits, output=output)
         target = paths.check_json(config.paths.results_dir)
-        with written(target), atomic_file(target) as aside:
-            aside.write_text(
-                json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8", errors="backslashreplace"
-            )
+        replace_text(target, json.dumps(report, ensure_ascii=False, indent=1))
         return CheckResult(
             output, target, data_file, int(table.chosen.sum()), len(lines), len(decided.lines), report["counts"],
             found.artefacts, report,

@@ -43,11 +43,6 @@ class CompareResult:
 def run(config: Config, first: str, second: str) -> CompareResult:
     """Compare two models, each named by its run, its directory or its name in the results file.
 
-    Args:
-        config: where the results are.
-        first: a model.
-        second: another one.
-
     Raises:
         UsageError: one of them has no test results, both are one model, or they were tested on different rows.
         DataError: the predictions of one of them are gone or were changed.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sentiment_hybrid import console, paths
 from sentiment_hybrid.config import describe
@@ -48,22 +48,12 @@ def init(path: Path, *, name: str = "default", force: bool = False) -> Path:
     return target
 
 
-def schema() -> list[describe.Setting]:
-    """Every setting: dotted key, allowed values, default, meaning."""
-    return describe.listed()
-
-
-def markdown() -> str:
-    """The documentation page of every setting."""
-    return describe.markdown()
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a configuration file, for editors."""
-    return describe.json_schema()
-
-
-def show_schema(settings: Sequence[describe.Setting]) -> None:
-    """Every setting; in a pipe, one per line."""
-    rows = [[one.key, one.allowed, one.default, one.meaning] for one in settings]
-    console.table("", ["setting", "allowed", "default", "meaning"], rows, left=4)
+def schema(style: Literal["table", "json", "markdown"]) -> None:
+    """Print every setting: a table (in a pipe, one per line), the JSON Schema for editors, or the documentation."""
+    if style == "json":
+        console.as_json(describe.json_schema())
+    elif style == "markdown":
+        console.raw(describe.markdown())
+    else:
+        rows = [[one.key, one.allowed, one.default, one.meaning] for one in describe.listed()]
+        console.table("", ["setting", "allowed", "default", "meaning"], rows, left=4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,7 @@ from sentiment_hybrid.data.sources import open_source, rows_in
 from sentiment_hybrid.errors import DatabaseError, LockedError, count
 
 if TYPE_CHECKING:
-    from sentiment_hybrid.data.build import Demands, Part
-    from sentiment_hybrid.data.corrections import Corrections
-    from sentiment_hybrid.data.normalizers import Normalizer
+    from sentiment_hybrid.data.build import Part, Plan
 
 
 #: Maximum number of classes with a column each.
@@ -42,99 +40,51 @@ class DataResult:
 def run(config: Config, *, refresh: bool = False, offline: bool = False) -> DataResult:
     """Prepare the database at ``paths.data_db``, unless it is up to date.
 
-    Args:
-        config: its sections ``data`` and ``paths``.
-        refresh: rebuild it in any case.
-        offline: never use the network.
-
     Raises:
         DataError: or a subclass: a source, its columns, labels or rows are unusable, or the file is not our database.
         OutputError: the database cannot be written; the old one is unchanged.
     """
-    from sentiment_hybrid.data.build import fingerprint
+    from sentiment_hybrid.data.build import Plan
     from sentiment_hybrid.data.corrections import read_corrections
-    from sentiment_hybrid.data.normalizers import first_version, get_normalizer
+    from sentiment_hybrid.data.normalizers import from_id, get_normalizer
     from sentiment_hybrid.data.store import check_ours
 
     target, data = config.paths.data_db, config.data
     check_ours(target)
-    normalizer = get_normalizer(data.normalizer)
-    parts = _parts(data, offline=offline)
     corrections = None if data.corrections is None else read_corrections(data.corrections)
     if corrections is not None and not corrections.decisions:
         warn(f"nothing is corrected in {corrections.path}: {count(corrections.undecided, 'row')} without a correction")
         corrections = None
-    wanted = fingerprint(parts, data, normalizer, corrections=corrections)
-    cache = config.paths.cache
+    plan = Plan(_parts(data, offline=offline), data, get_normalizer(data.normalizer), corrections=corrections)
     found = None if refresh else _existing(target, time.perf_counter())
-    if found is not None and found.fingerprint != wanted:
+    if found is not None and found.fingerprint != plan.fingerprint:
         first = data.model_copy(update={"split_key_version": 1})
-        if found.fingerprint == fingerprint(parts, first, first_version(data.normalizer), corrections=corrections):
+        if found.fingerprint == replace(plan, data=first, normalizer=from_id(f"{data.normalizer}@1")).fingerprint:
             note(f"{target} keeps version 1 of its normalizer and split; --refresh updates both")
             return found
-    return prepare(
-        target,
-        parts,
-        data,
-        normalizer=normalizer,
-        fingerprint=wanted,
-        cache=cache,
-        corrections=corrections,
-        refresh=refresh,
-        offline=offline,
-    )
+    return prepare(target, plan, cache=config.paths.cache, refresh=refresh, offline=offline)
 
 
-def prepare(
-    target: Path,
-    parts: Sequence[Part],
-    data: Data,
-    *,
-    normalizer: Normalizer,
-    fingerprint: str,
-    cache: Path,
-    demands: Demands | None = None,
-    corrections: Corrections | None = None,
-    refresh: bool = False,
-    offline: bool = False,
-) -> DataResult:
-    """Build a database with progress and warnings, unless one with this fingerprint exists; raises as ``run``.
-
-    Args:
-        target: the database.
-        parts, data, normalizer, fingerprint, demands, corrections: see `sentiment_hybrid.data.build.build`.
-        cache: directory of nltk data.
-        refresh: rebuild it in any case.
-        offline: never use the network.
-    """
-    from sentiment_hybrid.data.build import build, check_writable, name_of
+def prepare(target: Path, plan: Plan, *, cache: Path, refresh: bool = False, offline: bool = False) -> DataResult:
+    """Build a database with progress and warnings, unless one with this fingerprint exists; raises as ``run``."""
+    from sentiment_hybrid.data.build import build, check_writable
 
     started = time.perf_counter()
     found = _existing(target, started)
-    if found is not None and found.fingerprint == fingerprint and not refresh:
+    if found is not None and found.fingerprint == plan.fingerprint and not refresh:
         return found
     check_writable(target)
     if found is not None:
-        _warn_replaced(found, name_of(parts), fingerprint)
-    normalizer.prepare(cache, offline=offline)
-    sources = [part.source for part in parts]
+        _warn_replaced(found, plan.name, plan.fingerprint)
+    plan.normalizer.prepare(cache, offline=offline)
+    sources = [part.source for part in plan.parts]
     with progress("reading and cleaning", lambda: rows_in(sources)) as task:
-        info = build(
-            target,
-            parts,
-            data,
-            normalizer=normalizer,
-            fingerprint=fingerprint,
-            demands=demands,
-            corrections=corrections,
-            on_rows=task.advance,
-            on_step=lambda step: task.update(step=step),
-        )
+        info = build(target, plan, on_rows=task.advance, on_step=lambda step: task.update(step=step))
     for warning in info["report"]["warnings"]:
         warn(warning)
     return DataResult(
         path=target,
-        fingerprint=fingerprint,
+        fingerprint=plan.fingerprint,
         built=True,
         report=info["report"],
         labels=tuple(info["labels"]),

@@ -18,7 +18,7 @@ from sentiment_hybrid.engine.states.store import window_keys
 from sentiment_hybrid.engine.training import prepare
 from sentiment_hybrid.engine.training.probe import Probe, Rate
 from sentiment_hybrid.engine.training.publish import stays_with_its_name
-from sentiment_hybrid.engine.training.teacher import check_teacher, open_teacher
+from sentiment_hybrid.engine.training.teacher import check_teacher
 from sentiment_hybrid.runtime import Runtime
 from sentiment_hybrid.tuning.space import check_space
 from sentiment_hybrid.tuning.study import trials_in_copy
@@ -163,7 +163,9 @@ class Survey:
         counts, missing = self._windows(encoded)
         seconds = {"encoding": missing / rate["encode"]} if missing else {}
         if self.verb == "optimize":
-            done = self._trials_done()
+            facts = TrialTrainer(self.config, self.model, self.runtime).facts()
+            default = paths.study_db(self.config.paths.results_dir, self.model)
+            done = trials_in_copy(self.hpo.storage, self.config, self.model, facts, default=default)
             counts["trials done already"] = done
             runs = max(0, self.hpo.n_trials - done)
             seconds["searching"] = self._training("search", counts, rate, runs, self.hpo, self.hpo.epochs)
@@ -212,12 +214,6 @@ class Survey:
         counts |= {f"{name}: {what}": count for what, count in found.items()}
         return runs * epochs * (tokens / rate["train"] + self._tokens("valid", valid) / rate["validate"])
 
-    def _trials_done(self) -> int:
-        """Read from a copy of the study, if it is in an SQLite file."""
-        facts = TrialTrainer(self.config, self.model, self.runtime).facts()
-        default = paths.study_db(self.config.paths.results_dir, self.model)
-        return trials_in_copy(self.hpo.storage, self.config, self.model, facts, default=default)
-
     def _windows(self, encoded: set[bytes]) -> tuple[dict[str, int], float]:
         """Counts of windows, and of tokens whose states are missing; empty without a state store."""
         import numpy as np
@@ -263,24 +259,7 @@ class Survey:
             )
         if varied := [name for name in _VARIED if self.verb == "optimize" and name in self.hpo.search_space]:
             notes.append(f"the space varies {', '.join(varied)}; estimated with the config's own values")
-        return notes + self._teaching()
-
-    def _teaching(self) -> list[str]:
-        """Further texts, and the number that the teacher would read; its time is not in the estimate."""
-        config, store = self.config, self.store
-        further = self.model == JOINT and config.joint.further_source is not None
-        if not self.final or not (further or config.distill.teacher):
-            return []
-        rows, _ = prepare.read_rows(config, self.model, store, include_valid=self._with_valid)
-        notes = []
-        known = sum(self.rows[split] for split in (("train", "valid") if self._with_valid else ("train",)))
-        if more := len(rows) - known:
-            notes.append(f"{more:,} further texts are added to the training rows, and to the time")
-        if config.distill.teacher is not None:
-            teacher = open_teacher(
-                config, store.labels, store.normalizer, compute=self.compute, token_budget=self.settings.token_budget,
-                offline=self.runtime.offline,
-            )  # fmt: skip
-            texts, unread = teacher.uncached(rows)
-            notes.append(f"the teacher, {teacher.name}, labels {texts:,} texts, {unread:,} of them not yet cached")
+        further = self.model == JOINT and self.config.joint.further_source is not None
+        if self.final and (further or self.config.distill.teacher is not None):
+            notes.append("not counted: further texts (joint.further_source, distill.source), and what a teacher reads")
         return notes

@@ -37,15 +37,10 @@ class Request:
     """What to explain, and how.
 
     Args:
-        texts: the texts, unless ``corpus`` is given.
-        config: for its ``paths`` and how files are read.
         model_dir: a model directory; otherwise the published model of ``head``, or the newest one of any head.
         corpus: a file of texts, of which ``rows`` chosen at random are explained together.
-        text_column: its column; None means found by name.
-        label: explain this label instead of the predicted one.
         method: ``gradients`` or ``attention``.
         top: words that are shown of a text, or of each label.
-        html: where to write a page as well.
         output: JSON Lines of the explanations of the corpus; it appears once it is complete.
         resume: continue the ``output`` of a stopped run.
     """

@@ -73,12 +73,8 @@ def run(
 
     Args:
         config: its ``paths``, and the ``data`` to check on.
-        model: name of a published model; None takes the first one.
-        load_model_path: a model directory instead.
         output: the new directory; ``models/<model>_roberta_model_onnx[_int8]`` otherwise.
         quantize: ``int8`` quantizes the weights of matrix products.
-        offline: never use the network.
-        encoder: directory of the encoder, for a model that does not include it.
         rows: number of rows to check on, from the prepared test split, else from the sample in the package.
 
     Raises:
@@ -121,7 +117,6 @@ def _check_target(target: Path, source: Path) -> None:
 
 
 def _write(loaded: LoadedModel, aside: Path, *, quantize: Quantize | None) -> None:
-    """Write graph and tokenizer."""
     loaded.tokenizer.save_pretrained(aside / paths.TOKENIZER_DIR)
     if not (aside / paths.TOKENIZER_DIR / paths.TOKENIZER_JSON).is_file():
         raise ModelError(
@@ -149,7 +144,6 @@ def _describe(aside: Path, loaded: LoadedModel, facts: dict[str, Any]) -> ModelI
 
 
 def _facts(aside: Path, loaded: LoadedModel, kind: str) -> dict[str, Any]:
-    """Inputs, outputs and origin of the graph."""
     info = loaded.info
     origin = ("weights_sha256", "encoder_fingerprint", "run_id", "created")
     return {

@@ -44,7 +44,6 @@ def run(config: Config, *, what: Sequence[str] = (), offline: bool = False) -> F
     """Download what the configuration needs; a failure does not stop the other downloads.
 
     Args:
-        config: names the encoder, the sources and the normaliser.
         what: ``encoder``, ``data``, ``nltk``; empty means everything that the configuration needs.
         offline: only check what is available.
 

@@ -11,7 +11,7 @@ from sentiment_hybrid import console, distributed, paths, tables
 from sentiment_hybrid.commands.data import DataResult, prepare
 from sentiment_hybrid.config.schema import Config, Train
 from sentiment_hybrid.console import note, warn
-from sentiment_hybrid.data.build import Demands, Part, fingerprint
+from sentiment_hybrid.data.build import Demands, Part, Plan
 from sentiment_hybrid.data.labels import described
 from sentiment_hybrid.data.normalizers import from_id
 from sentiment_hybrid.data.sources import Source, open_source
@@ -295,21 +295,10 @@ def _prepare(
     demands = Demands(
         info.labels, new_labels, old.tested, old.trained, coding=info.label_coding, text_column=info.text_column
     )
-    normalizer = from_id(info.normalizer)
-    parts = [Part(source)]
-    wanted = fingerprint(parts, data, normalizer, demands=demands)
+    plan = Plan([Part(source)], data, from_id(info.normalizer), demands)
     cache = config.paths.cache
     try:
-        return prepare(
-            paths.finetune_db(cache, wanted),
-            parts,
-            data,
-            normalizer=normalizer,
-            fingerprint=wanted,
-            cache=cache,
-            demands=demands,
-            offline=offline,
-        )
+        return prepare(paths.finetune_db(cache, plan.fingerprint), plan, cache=cache, offline=offline)
     except LabelError as error:
         if new_labels:
             raise
@@ -539,7 +528,6 @@ def _measure(task: _Task, examples: Examples, after: np.ndarray, before: np.ndar
 
 
 def _entry(task: _Task, run: Run, result: FinetuneResult) -> dict[str, Any]:
-    """The entry of a fine-tuning in the results file."""
     info = read_info(task.target)
     return {
         "name": f"{result.model}_Finetune",

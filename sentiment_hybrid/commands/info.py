@@ -76,6 +76,8 @@ def _memory() -> str:
 
 
 def _files(config: Config, config_file: str | None) -> dict[str, Any]:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
     cache = config.paths.cache
     models = config.paths.models_dir
     published = [name for name in HEADS if recover(paths.published_model(models, name)).is_dir()]
@@ -89,13 +91,8 @@ def _files(config: Config, config_file: str | None) -> dict[str, Any]:
         "token states": _place(paths.states_dir(cache)),
         "baselines": _place(paths.baselines_dir(cache)),
         "nltk data": _place(paths.nltk_dir(cache)),
-        "hub cache": _place(_hub_cache(), sized=False),
+        "hub cache": _place(Path(HF_HUB_CACHE), sized=False),
     }
-
-
-def _hub_cache() -> Path:
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
 
 
 def _place(path: Path, *, sized: bool = True) -> str:

@@ -21,7 +21,7 @@ from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.inference.testing import TestResult, kept_result
 from sentiment_hybrid.engine.training.fingerprint import can_resume, is_published
 from sentiment_hybrid.errors import OutputError, StudyError, count
-from sentiment_hybrid.files import atomic_file, check_writable, written
+from sentiment_hybrid.files import check_writable, replace_text
 from sentiment_hybrid.heads import display_name, encoder_family
 from sentiment_hybrid.reporting import search_plots
 from sentiment_hybrid.reporting.canvas import titled
@@ -255,8 +255,7 @@ def _write_best(config: Config, model: str, found: OptimizeResult) -> Path:
         f"# trial {best.number}, validation {of} in epoch {best.best_epoch}.",
         "# A part of a configuration; all other settings stay as they are.",
     ]
-    with written(path), atomic_file(path) as aside:
-        aside.write_text("\n".join(lines) + "\n" + dump(fragment(model, best.params)), encoding="utf-8")
+    replace_text(path, "\n".join(lines) + "\n" + dump(fragment(model, best.params)))
     return path
 
 

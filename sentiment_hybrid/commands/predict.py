@@ -42,13 +42,11 @@ class Request:
             `predict_shards.run`, a folder, a pattern or a URL.
         output_file: its suffix sets the format, and it appears once complete; None means stdout, in the input's format.
             For `predict_shards.run`, a folder or a URL.
-        as_json: write JSON Lines.
         file_format: format of a pipe (default: lines, or csv if the first line is the name of a text column), or of a
             file with an unknown suffix.
         text_column: the column to label; None means the configured one if it exists, else detected by name.
         table: table of an SQLite input.
         precision: auto, fp32, bf16, fp16 or int8; None means ``<model>.train.precision``.
-        encoder: local copy of the encoder of the model.
         backend: ``onnx`` runs an export: without ``model_dir``, that of ``head`` or the first one found.
         labels: choose among these labels of the model only, with renormalised probabilities; None means all.
         prefix: of the added columns; None means none, or ``senthy_`` if the input has one of their names.
@@ -103,7 +101,10 @@ class Request:
     @property
     def given(self) -> list[str]:
         """The texts, if they are arguments."""
-        return [] if list(self.texts) == [STDIN] else [_argument(text) for text in self.texts]
+        if list(self.texts) == [STDIN]:
+            return []
+        # Bytes that are not UTF-8 arrive as surrogates, which cannot be written to a file.
+        return [text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for text in self.texts]
 
     @property
     def source(self) -> Path | None:
@@ -292,11 +293,6 @@ def _has_labels(review: Path, data: Data) -> bool:
         return False
 
 
-def _argument(text: str) -> str:
-    """An argument as valid text: bytes that are not UTF-8 arrive as surrogates, which cannot be written to a file."""
-    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
 # --- the model -------------------------------------------------------------------------------------------------------
 
 
@@ -317,14 +313,13 @@ def open_predictor(request: Request) -> tuple[Predictor, Path, float | None]:
         directory, config, runtime, head=head, backend=request.backend, precision=request.precision,
         labels=request.labels,
     )  # fmt: skip
-    return predictor, directory, _threshold(request, predictor, directory)
+    unset = request.target_accuracy is None and request.abstain_below is None
+    return predictor, directory, None if unset else _threshold(request, predictor, directory)
 
 
 def _threshold(request: Request, predictor: Predictor, directory: Path) -> float | None:
-    """The probability below which answers are unsure; None if all are given."""
+    """The probability below which answers are unsure, which is given or promises a given accuracy."""
     target, below = request.target_accuracy, request.abstain_below
-    if target is None and below is None:
-        return None
     from sentiment_hybrid.engine.inference.answers import UNSURE, check_abstaining
 
     check_abstaining(predictor.labels)

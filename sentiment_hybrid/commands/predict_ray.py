@@ -191,7 +191,6 @@ def _actors(ray: Any, request: Request) -> dict[str, Any]:
 
 
 def _write(ray: Any, request: Request, found: Shards, schema: dict[str, Any], folder: LocalFolder) -> None:
-    """Read, label and write all rows that are not written."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = console.verbosity() >= 0 and console.is_terminal(sys.stderr)
     if console.verbosity() <= 0:

@@ -247,7 +247,6 @@ def label_rows(
 
 
 def _review_rows(request: Request, predictor: Predictor, abstain_below: float | None) -> ReviewRows:
-    """Collects the rows for people."""
     seed = request.config.project.seed
     if request.spread:
         predictor.check_states()
@@ -426,7 +425,6 @@ def _joined(batches: list[Batch]) -> list[Batch]:
 def _rows(
     predictor: Predictor, group: _Group, probabilities: np.ndarray, layout: _Layout
 ) -> Iterator[Mapping[str, Any]]:
-    """The rows of a group with their predictions."""
     answers = answers_of(
         predictor, group.texts, probabilities, layout.added, explained=layout.explained,
         abstain_below=layout.abstain_below,
@@ -484,7 +482,6 @@ def types_of(incoming: Incoming) -> dict[str, Any]:
 
 
 def _types(incoming: Incoming, added: Sequence[str]) -> dict[str, Any]:
-    """Arrow types for a parquet output."""
     import pyarrow
 
     # An explanation has no type: the writer makes it JSON.

@@ -341,7 +341,6 @@ _Outcome = dict[str, Any] | str
 def _here(
     request: Request, found: Shards, folder: Folder, todo: Sequence[Shard], advance: Callable[[int], object]
 ) -> Iterator[_Outcome]:
-    """Label files in this process."""
     labeller = open_labeller(request, found, folder)
     for shard in todo:
         try:

@@ -69,8 +69,6 @@ class PretrainResult:
 
 @dataclass(frozen=True)
 class _Texts:
-    """The texts to train on; ``fingerprint`` identifies them and their split."""
-
     name: str
     train: Sequence[str]
     valid: Sequence[str]
@@ -85,10 +83,6 @@ def run(config: Config, runtime: Runtime = Runtime()) -> PretrainResult:
     "From scratch" also learns a tokenizer from the texts; continuing from an encoder that was trained on other texts
     is domain adaptation (Gururangan et al. 2020). When started by torchrun or accelerate launch, all processes train
     one encoder together.
-
-    Args:
-        config: ``pretrain``, ``encoder``, ``paths``, and ``data``, which says how texts are read and cleaned.
-        runtime: where to compute; ``resume`` continues the newest unfinished run of the same configuration and texts.
 
     Raises:
         DataError: too few distinct texts, or too few for the vocabulary size.
@@ -217,7 +211,6 @@ def _checked(texts: _Texts, dropped: dict[str, int] | None = None, *, setting: s
 
 
 def _fingerprint(config: Config, texts: _Texts) -> str:
-    """A hash of everything that the encoder depends on."""
     base = _base(config)
     free = {*FREE_TO_CHANGE, "output_dir", "source", "base", "added_tokens"}
     facts = {
@@ -245,7 +238,6 @@ def _revision(config: Config) -> str | None:
 
 
 def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) -> tuple[LoadedEncoder, Trainer]:
-    """Prepare everything up to the first step."""
     settings, base = config.pretrain, _base(config)
     from accelerate.utils import set_seed
 
@@ -253,7 +245,9 @@ def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) 
     encoder = _start(config, texts, offline=offline)
     model = MaskedLanguageModel(encoder.model)
     if base != paths.SCRATCH:
-        _load_head(model, encoder, base)
+        directory = directory_of(base, encoder.revision)
+        if directory is None or not model.load_head(head_weights(directory)):
+            note(f"{base} comes without its LM head; a new one is trained")
         encoder = _extended(encoder, model, texts, max_length=config.encoder.max_length)
     if settings.dropout is not None:
         set_dropout(model, settings.dropout)
@@ -319,13 +313,6 @@ def _check_held_out(texts: _Texts, valid: TokenizedTexts, masking: Masking) -> N
             "measured",
             hint="Raise pretrain.valid_size, or use more texts.",
         )
-
-
-def _load_head(model: MaskedLanguageModel, encoder: LoadedEncoder, base: str) -> None:
-    """Load the language-modelling head that the encoder was pretrained with, if available."""
-    directory = directory_of(base, encoder.revision)
-    if directory is None or not model.load_head(head_weights(directory)):
-        note(f"{base} comes without its LM head; a new one is trained")
 
 
 def _publish(

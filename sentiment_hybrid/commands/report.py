@@ -43,7 +43,7 @@ from sentiment_hybrid.reporting.page.content import (
     Word,
 )
 from sentiment_hybrid.reporting.page.render import write_page
-from sentiment_hybrid.reporting.predictions import PredictedRow, Predictions, read_predictions, stream_predictions
+from sentiment_hybrid.reporting.predictions import Predictions, read_predictions, stream_predictions
 from sentiment_hybrid.reporting.results import read_results
 from sentiment_hybrid.runtime import Runtime
 from sentiment_hybrid.tables import mean_and_std
@@ -87,13 +87,10 @@ def run(
     """Write a report on the models in the results file.
 
     Args:
-        config: where results, runs, studies and the database are.
-        names: runs, models or names of results to report on; all if empty.
         output: the file; by default ``report.html`` in the results folder, and standard output for other formats.
         style: ``html`` for the page, else a table of the models; None is that of the output's extension.
         slice_by: a column of the tested data, each value of which is a slice; None takes those kept by the tests.
         explain: explain the mistakes on the page by the words of their texts; needs the models themselves.
-        runtime: device, offline and encoder of these models.
 
     Raises:
         OutputError: there are no results, the results file is damaged, or the output cannot be written.
@@ -244,7 +241,8 @@ def _add_rows(
         membership.add(row.text, own)
         confidence[place] = row.score
         if not right[place]:
-            entry = (row.score, -place, _mistake(row))
+            text = row.text if len(row.text) <= _LONGEST else f"{row.text[:_LONGEST]}…"
+            entry = (row.score, -place, Mistake(row.row, text, row.label, row.prediction, row.score))
             (heapq.heappush if len(worst) < _MISTAKES else heapq.heappushpop)(worst, entry)
     curve = risk_coverage(confidence, right)
     enough = LEAST_ROWS / len(right)  # the accuracy of fewer rows would be noise
@@ -252,11 +250,6 @@ def _add_rows(
     model.coverage = Coverage(points, {target: curve.coverage_at(target) for target in _TARGETS})
     model.slices = membership.slices(right)
     model.mistakes = [mistake for *_, mistake in sorted(worst, key=lambda one: one[:2], reverse=True)]
-
-
-def _mistake(row: PredictedRow) -> Mistake:
-    text = row.text if len(row.text) <= _LONGEST else f"{row.text[:_LONGEST]}…"
-    return Mistake(row.row, text, row.label, row.prediction, row.score)
 
 
 def _column_or_note(

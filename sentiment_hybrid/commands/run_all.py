@@ -56,8 +56,6 @@ class RunAllResult:
 
 @dataclass(frozen=True)
 class _Options:
-    """Options for every model."""
-
     force: bool
     seeds: int
     runtime: Runtime
@@ -76,12 +74,8 @@ def run(
     """Run every step whose inputs have changed (all with ``force``); if one model fails, the others continue.
 
     Args:
-        config: the whole configuration.
-        models: heads, in this order.
         mode: ``train``, ``optimize`` (search, then train the best) or only ``test`` each model.
-        seeds: how many models of each head to train; see ``train``.
         force: repeat training and tests even if nothing has changed; a search always continues.
-        refresh: rebuild the database.
         runtime: as for ``train``; ``resume`` continues unfinished trainings; a search always resumes.
 
     Raises:

@@ -26,8 +26,6 @@ class Request:
     """Which model to serve.
 
     Args:
-        config: address and limits (``serve``), ``paths``, and ``<model>.train.precision`` and ``token_budget``.
-        model_dir: a model directory; otherwise the published model of ``head``, or the newest one of any head.
         precision: auto, fp32, bf16, fp16 or int8; None means ``<model>.train.precision``.
         backend: ``onnx`` serves an export, without torch.
     """

@@ -146,7 +146,6 @@ def choices(annotation: Any) -> list[str]:
 
 
 def _placeholder(annotation: Any) -> str:
-    """The placeholder of a value in help: ``NUMBER``, ``none|median``."""
     types = plain_types(annotation)
     names = [name for kind, name in _PLACEHOLDERS.items() if kind in types]
     return "|".join([*names, *choices(annotation)])

@@ -42,8 +42,6 @@ def explain(error: ValidationError, document: Mapping[str, Any], origins: Mappin
     """One line per wrong setting.
 
     Args:
-        error: what pydantic found.
-        document: what was validated.
         origins: dotted key -> where it was set (``line 12``, ``--set``).
     """
     found: dict[_Place, list[Any]] = {}

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.describe import field_at, section_at
@@ -72,7 +72,7 @@ def load_config(
             problems=tuple(problems),
             hint="`senthy config schema` lists every setting with its meaning and allowed values.",
         )
-    return Config(**{name: getattr(file, name) for name in Config.model_fields})
+    return Config.model_construct(**{name: getattr(file, name) for name in Config.model_fields})
 
 
 def resolve(source: str | Path) -> Path:
@@ -235,7 +235,9 @@ def _default_map(place: Sequence[str]) -> dict[str, Any]:
     """The default of a map that is changed in part: changing one range keeps the others of the search space."""
     field = field_at(place)
     default = field.get_default() if field is not None and section_at(place) is None else None
-    return copy.deepcopy(dict(default)) if isinstance(default, Mapping) else {}
+    if not isinstance(default, Mapping):
+        return {}
+    return {name: one.model_dump() if isinstance(one, BaseModel) else one for name, one in default.items()}
 
 
 def _is_typed(problem: str) -> bool:

@@ -41,6 +41,7 @@ from sentiment_hybrid.config.sections import (
     TrainableLayers,
     default,
     not_a_bool,
+    part,
     plain_types,
 )
 from sentiment_hybrid.heads import HEADS, resolve
@@ -51,6 +52,10 @@ def _leaves_training_rows(section: Any) -> Any:
     if section.valid_size + section.test_size >= 0.95:
         raise ValueError("valid_size + test_size must leave at least 5 % of the rows for training")
     return section
+
+
+#: Longer texts are cut.
+MAX_TEXT_BYTES = 1_000_000
 
 
 # --- project, files, data, encoder -----------------------------------------------------------------------------------
@@ -145,7 +150,7 @@ class Data(Section):
     max_labels: int = default(50, "Maximum number of distinct labels.", ge=2, le=100_000)
     bad_rows: Literal["error", "skip"] = default("error", "What to do with an unreadable row; skip counts it.")
     max_text_bytes: int = default(
-        1_000_000,
+        MAX_TEXT_BYTES,
         "Maximum size of a text in UTF-8 bytes; longer texts are cut, counted and reported.",
         ge=100,
         le=50_000_000,
@@ -235,8 +240,8 @@ class Encoder(Section):
     dropout: Dropout | None = default(None, "Dropout of trainable layers; null is the encoder's own.")
     max_length: MaxLength = default(128, "Tokens per window, including special tokens.")
     max_windows: MaxWindows = default(32, "Windows per text; longer texts are cut, and counted.")
-    scratch: ScratchEncoder = default(ScratchEncoder(), "Used when name is scratch.")
-    static: StaticEncoder = default(StaticEncoder(), "Used when name is static.")
+    scratch: ScratchEncoder = part(ScratchEncoder, "Used when name is scratch.")
+    static: StaticEncoder = part(StaticEncoder, "Used when name is static.")
 
     @property
     def origin(self) -> str:
@@ -408,7 +413,7 @@ class HpoFinal(Section):
 
 def _search_space(ranges: Mapping[str, Any]) -> Any:
     meaning = "Hyperparameter -> range: {type: float or int, low, high, log, step} or {type: categorical, choices}."
-    return default(dict(ranges), meaning, validate_default=True)
+    return default(TypeAdapter(SearchSpace).validate_python(ranges), meaning)
 
 
 class Hpo(Section):
@@ -433,7 +438,7 @@ class Hpo(Section):
         None, "Name of the study; null derives it from model, space and data, so that it resumes."
     )
     timeout: float | None = default(None, "Seconds after which no new trial starts.", gt=0.0, le=1e9)
-    final: HpoFinal = default(HpoFinal(), "The model trained with the best hyperparameters.")
+    final: HpoFinal = part(HpoFinal, "The model trained with the best hyperparameters.")
     search_space: SearchSpace = _search_space(_COMMON_SPACE)
 
     @field_validator("storage")
@@ -505,7 +510,7 @@ class Model(Section):
     """A head on the encoder. What `train` and `hpo` do not set here is as in the shared sections of these names."""
 
     head: Section
-    train: Train = default(Train(), "Training of this model.")
+    train: Train = part(Train, "Training of this model.")
     hpo: Hpo
 
 
@@ -524,8 +529,8 @@ def _model_section(name: str) -> type[Model]:
         __base__=Model,
         __module__=__name__,
         __doc__=head.__doc__,
-        head=(head, Field(head(), description="Architecture.")),
-        hpo=(hpo, Field(hpo(), description="Search for this model.")),
+        head=(head, part(head, "Architecture.")),
+        hpo=(hpo, part(hpo, "Search for this model.")),
     )
     # Other processes receive a Config pickled, that is with its classes by name.
     globals().update({hpo.__name__: hpo, model.__name__: model})
@@ -542,7 +547,7 @@ class Joint(Section):
     """Several heads trained together on one encoder (`--model joint`), each configured in its own section."""
 
     models: tuple[ModelName, ...] = default(("lstm", "han"), "The heads; their losses are added.", min_length=2)
-    train: Train = default(Train(), "Training of these heads.")
+    train: Train = part(Train, "Training of these heads.")
     further_source: str | None = default(None, "Additional labelled texts, as in data.source.", min_length=1)
     further_label_map: dict[LabelText, LabelText] | None = default(None, "As data.label_map; other rows are left out.")
     further_partial: bool = default(False, "Labels that do not occur in these texts are ignored in their loss.")
@@ -695,12 +700,12 @@ JOINT = "joint"
 
 
 class _BeforeModels(Section):
-    project: Project = default(Project(), "Name, seed, figures.")
-    paths: Paths = default(Paths(), "Files and directories.")
-    cache: Cache = default(Cache(), "Size of the cache.")
-    models: Models = default(Models(), "Trained models.")
-    data: Data = default(Data(), "Sources, cleaning, splits.")
-    encoder: Encoder = default(Encoder(), "The shared encoder.")
+    project: Project = part(Project, "Name, seed, figures.")
+    paths: Paths = part(Paths, "Files and directories.")
+    cache: Cache = part(Cache, "Size of the cache.")
+    models: Models = part(Models, "Trained models.")
+    data: Data = part(Data, "Sources, cleaning, splits.")
+    encoder: Encoder = part(Encoder, "The shared encoder.")
 
 
 if TYPE_CHECKING:
@@ -709,19 +714,19 @@ if TYPE_CHECKING:
         pass
 else:
     _models = {name: _model_section(name) for name in MODEL_NAMES}
-    _fields = {name: (model, Field(model(), description=f"The {name} model.")) for name, model in _models.items()}
+    _fields = {name: (model, part(model, f"The {name} model.")) for name, model in _models.items()}
     _WithModels = create_model("_WithModels", __base__=_BeforeModels, **_fields)
 
 
 class Config(_WithModels):
     """The complete configuration."""
 
-    joint: Joint = default(Joint(), "Heads trained together.")
-    distill: Distill = default(Distill(), "Learning from a teacher.")
-    pretrain: Pretrain = default(Pretrain(), "Pretraining of an encoder.")
-    finetune: Finetune = default(Finetune(), "Fine-tuning.")
-    test: Test = default(Test(), "Testing.")
-    serve: Serve = default(Serve(), "The HTTP service.")
+    joint: Joint = part(Joint, "Heads trained together.")
+    distill: Distill = part(Distill, "Learning from a teacher.")
+    pretrain: Pretrain = part(Pretrain, "Pretraining of an encoder.")
+    finetune: Finetune = part(Finetune, "Fine-tuning.")
+    test: Test = part(Test, "Testing.")
+    serve: Serve = part(Serve, "The HTTP service.")
 
     def model(self, name: str) -> Model:
         """The section of one model. Raises KeyError for a name that is not in MODEL_NAMES."""
@@ -752,8 +757,8 @@ class SharedHpo(Hpo):
 class ConfigFile(Config):
     """The content of a YAML file: a Config, and the sections that models share."""
 
-    train: Train = default(Train(), "Training of every model; `lstm.train` and the like override it.")
-    hpo: SharedHpo = default(SharedHpo(), "Search of every model; `lstm.hpo` and the like override it.")
+    train: Train = part(Train, "Training of every model; `lstm.train` and the like override it.")
+    hpo: SharedHpo = part(SharedHpo, "Search of every model; `lstm.hpo` and the like override it.")
 
 
 #: Shared section -> the sections that inherit from it.

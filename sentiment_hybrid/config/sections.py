@@ -93,6 +93,11 @@ def default(value: Any, description: str, **bounds: Any) -> Any:
     return Field(value, description=description, **bounds)
 
 
+def part(section: type[BaseModel], description: str) -> Any:
+    """A section with its defaults, which are taken as they are: a test validates them."""
+    return Field(section.model_construct(), description=description)
+
+
 class Strict(BaseModel):
     """Frozen; unknown keys are refused."""
 

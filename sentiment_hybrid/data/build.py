@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentiment_hybrid.config.schema import Data
+from sentiment_hybrid.config.schema import MAX_TEXT_BYTES, Data
 from sentiment_hybrid.data import splits as split
 from sentiment_hybrid.data.columns import Columns, choose, text_note
 from sentiment_hybrid.data.corrections import Applied, Corrections
@@ -127,74 +128,65 @@ class _Tally:
             self.sums[key] = (old[0] + new[0], (old[1] + new[1]) % 2**64, (old[2] + new[2]) % 2**64)
 
 
-def name_of(parts: Sequence[Part]) -> str:
-    """The sources of a database as it names them."""
-    return ", ".join(part.source.name for part in parts)
+@dataclass(frozen=True)
+class Plan:
+    """What a database is made of.
 
+    ``parts`` are one part without a split, or official splits; ``demands`` those of the model that the data are
+    prepared for; ``corrections`` decisions about single rows.
+    """
 
-def fingerprint(
-    parts: Sequence[Part],
-    data: Data,
-    normalizer: Normalizer,
-    *,
-    demands: Demands | None = None,
-    corrections: Corrections | None = None,
-) -> str:
-    """Hash of everything that determines the content of the database: sources, settings, versions."""
-    excluded = {
-        "source",
-        "train_source",
-        "valid_source",
-        "test_source",
-        "split_key_version",
-        "max_labels",
-        "corrections",
-    }
-    settings = data.model_dump(mode="json", exclude=excluded)
-    if data.delimiter is None:
-        del settings["delimiter"]
-    if data.max_text_bytes == Data().max_text_bytes:
-        del settings["max_text_bytes"]
-    if data.label_case == "error":
-        del settings["label_case"]
-    # Databases from before encodings were detected remain up to date.
-    settings["encoding"] = {"auto": "utf-8", "utf-8": "utf-8 alone"}.get(data.encoding, data.encoding)
-    facts = {
-        "format": FORMAT_VERSION,
-        "split_key": data.split_key_version,
-        "normalizer": normalizer.id,
-        "data": settings,
-        "sources": [[part.split, part.source.fingerprint()] for part in parts],
-    }
-    if demands is not None:
-        facts["demands"] = demands.facts()
-    if corrections is not None:
-        facts["corrections"] = corrections.fingerprint()
-    return hashlib.sha256(json.dumps(facts, sort_keys=False).encode()).hexdigest()
+    parts: Sequence[Part]
+    data: Data
+    normalizer: Normalizer
+    demands: Demands | None = None
+    corrections: Corrections | None = None
+
+    @property
+    def name(self) -> str:
+        """The sources as the database names them."""
+        return ", ".join(part.source.name for part in self.parts)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of everything that determines the content of the database: sources, settings, versions."""
+        data, official = self.data, ("train_source", "valid_source", "test_source")
+        excluded = {"source", *official, "split_key_version", "max_labels", "corrections"}
+        settings = data.model_dump(mode="json", exclude=excluded)
+        if data.delimiter is None:
+            del settings["delimiter"]
+        if data.max_text_bytes == MAX_TEXT_BYTES:
+            del settings["max_text_bytes"]
+        if data.label_case == "error":
+            del settings["label_case"]
+        # Databases from before encodings were detected remain up to date.
+        settings["encoding"] = {"auto": "utf-8", "utf-8": "utf-8 alone"}.get(data.encoding, data.encoding)
+        facts = {
+            "format": FORMAT_VERSION,
+            "split_key": data.split_key_version,
+            "normalizer": self.normalizer.id,
+            "data": settings,
+            "sources": [[part.split, part.source.fingerprint()] for part in self.parts],
+        }
+        if self.demands is not None:
+            facts["demands"] = self.demands.facts()
+        if self.corrections is not None:
+            facts["corrections"] = self.corrections.fingerprint()
+        return hashlib.sha256(json.dumps(facts, sort_keys=False).encode()).hexdigest()
 
 
 def build(
     target: Path,
-    parts: Sequence[Part],
-    data: Data,
+    plan: Plan,
     *,
-    normalizer: Normalizer,
-    fingerprint: str,
-    demands: Demands | None = None,
-    corrections: Corrections | None = None,
     on_rows: Callable[[int], None] = lambda rows: None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> dict[str, Any]:
-    """Read the sources, clean and split the texts, and replace the database.
+    """Read the sources, clean and split the texts, and replace the database, which is unchanged until then.
 
     Args:
-        target: the database; an existing one remains unchanged until the new one is complete.
-        parts: one part without a split, or official splits.
-        data: settings.
-        normalizer: cleans each text.
-        fingerprint: stored, so that a later run can tell whether anything has changed.
-        demands: of the model that the data are prepared for.
-        corrections: decisions about single rows.
+        target: the database.
+        plan: what it is made of; its fingerprint is stored.
         on_rows: called with the number of rows read since the last call.
         on_step: called with the name of the step that follows reading.
 
@@ -207,12 +199,12 @@ def build(
         DatabaseError: the file at ``target`` is not a prepared database, or is read-only.
     """
     check_writable(target)
+    fingerprint = plan.fingerprint
     with _aside(target) as connection, Partitions(target.parent) as partitions:
-        builder = _Builder(connection, partitions, parts, data, normalizer, demands, corrections)
+        builder = _Builder(connection, partitions, plan)
         builder.read_all(on_rows)
         on_step("putting rows in order")
-        info = builder.finish()
-        info |= {"fingerprint": fingerprint}
+        info = builder.finish() | {"fingerprint": fingerprint}
         facts = json.dumps(info, ensure_ascii=False)
         checksums = builder.checksums.to_json(facts)
         connection.execute("INSERT INTO meta VALUES ('info', ?), ('checksums', ?)", (facts, checksums))
@@ -222,29 +214,18 @@ def build(
 class _Builder:
     """Reads the sources into partitions on disk, and fills an empty database from these."""
 
-    def __init__(
-        self,
-        connection: sqlite3.Connection,
-        partitions: Partitions,
-        parts: Sequence[Part],
-        data: Data,
-        normalizer: Normalizer,
-        demands: Demands | None,
-        corrections: Corrections | None,
-    ) -> None:
-        self.demands = demands
-        self.applied = None if corrections is None else Applied(corrections, [part.split for part in parts])
-        self.bars = _bars(demands)
-        self.connection = connection
-        self.partitions = partitions
-        self.data = data
-        self.normalizer = normalizer
-        self.official = parts[0].split is not None
-        self.has_valid = any(part.split == split.VALID for part in parts)
+    def __init__(self, connection: sqlite3.Connection, partitions: Partitions, plan: Plan) -> None:
+        self.connection, self.partitions, self.plan = connection, partitions, plan
+        self.data, self.demands = plan.data, plan.demands
+        codes = [part.split for part in plan.parts]
+        self.applied = None if plan.corrections is None else Applied(plan.corrections, codes)
+        self.bars = _bars(plan.demands)
+        self.official = codes[0] is not None
+        self.has_valid = split.VALID in codes
         self.tally = _Tally()
         self.checksums = Checksums()
-        self.no_text = np.uint64(split.key_hash("", data.split_seed)[1])
-        self.intakes = [self._intake(part) for part in parts]
+        self.no_text = np.uint64(split.key_hash("", self.data.split_seed)[1])
+        self.intakes = [self._intake(part) for part in plan.parts]
         self.value_names: list[tuple[int, str]] = []
         #: Per batch, of the rows with a text: split code, label value, source row, order hash, hash of the text.
         self.facts: list[tuple[npt.NDArray[Any], ...]] = []
@@ -333,13 +314,12 @@ class _Builder:
         """How to prepare the rows of a source; a missing official validation split is drawn from training."""
         data, drawn = self.data, part.split == split.TRAIN and not self.has_valid
         return Recipe(
-            self.normalizer.id, data.split_seed, data.split_key_version,
+            self.plan.normalizer.id, data.split_seed, data.split_key_version,
             test_size=data.test_size if part.split is None else 0.0, valid_size=data.valid_size,
             split=None if drawn else part.split,
         )  # fmt: skip
 
     def _count_empty(self, values: Int64s, texts: list[str]) -> None:
-        """Count texts that are empty after cleaning."""
         for value, text in zip(values.tolist(), texts, strict=True):
             counter = self.tally.cleaned_away if text.strip() else self.tally.empty
             counter[value] += 1
@@ -358,7 +338,6 @@ class _Builder:
         return known
 
     def _look_for_negation(self, texts: list[str]) -> None:
-        """Count negated texts in a sample of the batch."""
         few = _SAMPLED if self.tally.sampled >= 10 * _SAMPLED else 10 * _SAMPLED
         some = [text for text in texts[:few] if text]
         self.tally.sampled += len(some)
@@ -390,7 +369,7 @@ class _Builder:
         self._write(rows, places)
         info = self._info(labels, counts, dropped)
         if self.applied is not None:
-            info["corrections"] = self.applied.facts(rows, places, self.normalizer)
+            info["corrections"] = self.applied.facts(rows, places, self.plan.normalizer)
         return info
 
     def _rows(self, label_of: Int64s) -> Rows:
@@ -477,11 +456,11 @@ class _Builder:
         columns = self.intakes[0].columns
         return {
             "labels": list(labels),
-            "normalizer": self.normalizer.id,
+            "normalizer": self.plan.normalizer.id,
             "split_fingerprint": self._split_fingerprint(),
             "split_seed": self.data.split_seed,
             "split_key_version": self.data.split_key_version,
-            "source": name_of([intake.part for intake in self.intakes]),
+            "source": self.plan.name,
             "text_column": columns.text,
             "label_coding": {value: label for one in reversed(self.labellings) for value, label in one.coding.items()},
             "splits": splits,
@@ -601,12 +580,8 @@ def check_writable(target: Path) -> None:
                 f"{target} is read-only, so it is not replaced", hint="chmod u+w it, or name another paths.data_db."
             )
     except OSError as error:
-        raise _unwritable(target.parent, error) from error
-
-
-def _unwritable(folder: Path, error: OSError) -> OutputError:
-    hint = remedy(error, "another one with --set paths.data_db=FILE")
-    return OutputError(f"cannot write into {folder}: {reason(error)}", hint=hint)
+        hint = remedy(error, "another one with --set paths.data_db=FILE")
+        raise OutputError(f"cannot write into {target.parent}: {reason(error)}", hint=hint) from error
 
 
 @contextlib.contextmanager

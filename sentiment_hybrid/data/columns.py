@@ -96,7 +96,7 @@ def named(columns: Sequence[str], wanted: str, *, option: str, source: str) -> s
     if len(same) == 1:
         return same[0]
     raise ColumnError(
-        f"{source} has no column {wanted!r}; its columns are {_listed(columns)}",
+        f"{source} has no column {wanted!r}; its columns are {listed(columns)}",
         hint=_nearest(columns, [wanted]) or f"Name one of them with {option}.",
     )
 
@@ -113,11 +113,11 @@ def _detect(
             return found[0]
         if found:
             raise ColumnError(
-                f"{source} has several possible {what} columns: {_listed(found)}",
+                f"{source} has several possible {what} columns: {listed(found)}",
                 hint=f"Choose one with --{what}-column (data.{what}_column).",
             )
     raise ColumnError(
-        f"{source} has no known {what} column; its columns are {_listed(columns)}",
+        f"{source} has no known {what} column; its columns are {listed(columns)}",
         hint=other_delimiter(columns)
         or _nearest(columns, names, option=f"--{what}-column")
         or f"Set --{what}-column (data.{what}_column). The first line must be a header with column names.",
@@ -150,7 +150,8 @@ def _plain(name: str) -> str:
     return name.strip().casefold()
 
 
-def _listed(columns: Sequence[str]) -> str:
+def listed(columns: Sequence[str]) -> str:
+    """The names, for messages; of many, the first twenty."""
     shown = ", ".join(repr(name) for name in columns[:20])
     return shown + (f" and {len(columns) - 20} more" if len(columns) > 20 else "") if columns else "no columns"
 

@@ -106,7 +106,6 @@ class Applied:
     """Applies corrections to the rows of one or several sources, and keeps the original labels.
 
     Args:
-        corrections: the decisions.
         parts: the split code of each source, or [None] for a source that is split by hash.
 
     Raises:
@@ -161,8 +160,6 @@ class Applied:
         """Find the corrected rows in a batch, for `apply`.
 
         Args:
-            part: the number of their source.
-            rows: numbers in the source.
             text_of: raw text and text by place in the batch.
             kept: (N,) whether a row has a text.
             first: number of rows with a text before this batch.
@@ -179,8 +176,6 @@ class Applied:
         """Change ``rows.labels`` in place; -1 leaves a row out.
 
         Args:
-            rows: all rows with a text.
-            labels: of the data.
             copies: rows with the same text and label as a corrected one are corrected too: otherwise, a copy would
                 replace a row that was left out, and contradict one with a new label.
 

@@ -191,7 +191,8 @@ def _codes(values: LabelValues, data: Data, labels: Sequence[str], coding: Mappi
     plain = {value: item for value in values.first_rows if (item := canonical(value))}
     find = finder(labels)
     mapped = _by_map(plain, data.label_map).coding if data.label_map is not None else {}
-    trained = {} if mapped else _in_training(plain.values(), coding)
+    in_training, meanings = finder(coding), list(coding.values())
+    trained = {item: meanings[at] for item in plain.values() if not mapped and (at := in_training(item)) is not None}
     others = {item for item in plain.values() if item not in trained and find(item) is None}
     meaning = mapped or trained | _usually_beside(others, trained, values, coding, labels)
     codes = {}
@@ -217,12 +218,6 @@ def _usually_beside(
             if _whole(item) is not None and guess.get(item, label).casefold() != label.casefold():
                 raise _another_scheme(values, coding)
     return {item: guess[item] for item in others if item in guess}
-
-
-def _in_training(items: Iterable[str], coding: Mapping[str, str]) -> dict[str, str]:
-    """What these values meant in a model's training."""
-    find, meanings = finder(coding), list(coding.values())
-    return {item: meanings[place] for item in items if (place := find(item)) is not None}
 
 
 def _usually(items: Collection[str], labels: Collection[str]) -> dict[str, str]:

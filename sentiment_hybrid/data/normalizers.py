@@ -9,8 +9,7 @@ import re
 import shutil
 import tempfile
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -153,78 +152,25 @@ def classic(text: str, masks: Masks = masks.VERSION_2) -> str:
     return " ".join(lemma(word) for word in words if word not in stopwords)
 
 
-def unchanged(text: str) -> str:
-    """The text as it is, without white space around it."""
-    return text.strip()
-
-
-def _prepare_nltk(cache: Path, offline: bool) -> None:
-    prepare_nltk(cache, offline)
-
-
-#: Every version that databases and models may name, for each name in ascending order.
-_VERSIONS = (
-    Normalizer("tweet", 1, partial(tweet, masks=masks.VERSION_1), partial(tweets, masks=masks.VERSION_1)),
-    Normalizer("classic", 1, partial(classic, masks=masks.VERSION_1), preparation=_prepare_nltk),
-    Normalizer("tweet", 2, tweet, tweets),
-    Normalizer("classic", 2, classic, preparation=_prepare_nltk),
-    Normalizer("none", 1, unchanged),
-)
-NORMALIZERS: dict[str, Normalizer] = {item.name: item for item in _VERSIONS}
-
-
-def get_normalizer(name: str) -> Normalizer:
-    """The newest normaliser of a name. Raises ConfigError with the known names."""
-    if name in NORMALIZERS:
-        return NORMALIZERS[name]
-    near = difflib.get_close_matches(name, list(NORMALIZERS), n=1)
-    hint = f"Did you mean `{near[0]}`? " if near else ""
-    raise ConfigError(f"there is no normalizer {name!r}", hint=f"{hint}Choose from: {', '.join(NORMALIZERS)}.")
-
-
-def from_id(identifier: str) -> Normalizer:
-    """The normaliser that a database or a model names, such as ``tweet@1``. Raises ModelError if it is not known."""
-    normalizer = next((item for item in _VERSIONS if item.id == identifier), None)
-    if normalizer is None:
-        known = ", ".join(item.id for item in _VERSIONS)
-        raise ModelError(
-            f"the texts were cleaned with {identifier!r}, which this version of senthy does not have",
-            hint=f"It has {known}. Install the version that wrote the model, or prepare and train again.",
-        )
-    return normalizer
-
-
-def first_version(name: str) -> Normalizer:
-    """Version 1 of a normaliser, with which databases were made before there was another."""
-    return from_id(f"{name}@1")
-
-
 def prepare_nltk(cache: Path, offline: bool) -> None:
     """Find nltk's stopwords and wordnet in NLTK_DATA or the cache, or download them.
 
     Raises:
         DataError: the files are missing and cannot be downloaded, or nltk refuses them.
     """
-    folder = paths.nltk_dir(cache)
-    with _quiet_nltk_paths(folder):
-        missing = [name for name, place in _NLTK_NEEDS.items() if not _has(place)]
-        if not missing:
-            return
-        if offline:
-            raise _no_nltk(missing, folder, "offline")
-        _download(missing, folder)
-        still = [name for name in missing if not _has(_NLTK_NEEDS[name])]
-        if still:
-            raise _no_nltk(still, folder, "the download failed; is there a network connection?")
-
-
-@contextmanager
-def _quiet_nltk_paths(folder: Path) -> Iterator[None]:
     import nltk
 
+    folder = paths.nltk_dir(cache)
     if str(folder) not in nltk.data.path:
         nltk.data.path.append(str(folder))
-    yield
+    missing = [name for name, place in _NLTK_NEEDS.items() if not _has(place)]
+    if not missing:
+        return
+    if offline:
+        raise _no_nltk(missing, folder, "offline")
+    _download(missing, folder)
+    if still := [name for name in missing if not _has(_NLTK_NEEDS[name])]:
+        raise _no_nltk(still, folder, "the download failed; is there a network connection?")
 
 
 def _has(place: str) -> bool:
@@ -253,17 +199,9 @@ def _download(names: list[str], folder: Path) -> None:
         with tempfile.TemporaryDirectory(dir=folder.parent) as aside:
             for name in names:
                 nltk.download(name, download_dir=aside, quiet=True, raise_on_error=False)
-            _merge(Path(aside), folder)
+            shutil.copytree(aside, folder, dirs_exist_ok=True)
     except (OSError, ValueError) as error:
         raise _no_nltk(names, folder, str(error)) from error
-
-
-def _merge(source: Path, target: Path) -> None:
-    for file in source.rglob("*"):
-        if file.is_file():
-            place = target / file.relative_to(source)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(file, place)
 
 
 def _no_nltk(names: list[str], folder: Path, why: str) -> DataError:
@@ -283,3 +221,35 @@ def _nltk_tools() -> tuple[frozenset[str], Callable[[str], str]]:
 
     words = frozenset(word for word in stopwords.words("english") if word not in NEGATORS)
     return words, functools.lru_cache(maxsize=200_000)(WordNetLemmatizer().lemmatize)
+
+
+#: Every version that databases and models may name, for each name in ascending order.
+_VERSIONS = (
+    Normalizer("tweet", 1, partial(tweet, masks=masks.VERSION_1), partial(tweets, masks=masks.VERSION_1)),
+    Normalizer("classic", 1, partial(classic, masks=masks.VERSION_1), preparation=prepare_nltk),
+    Normalizer("tweet", 2, tweet, tweets),
+    Normalizer("classic", 2, classic, preparation=prepare_nltk),
+    Normalizer("none", 1, str.strip),
+)
+NORMALIZERS: dict[str, Normalizer] = {item.name: item for item in _VERSIONS}
+
+
+def get_normalizer(name: str) -> Normalizer:
+    """The newest normaliser of a name. Raises ConfigError with the known names."""
+    if name in NORMALIZERS:
+        return NORMALIZERS[name]
+    near = difflib.get_close_matches(name, list(NORMALIZERS), n=1)
+    hint = f"Did you mean `{near[0]}`? " if near else ""
+    raise ConfigError(f"there is no normalizer {name!r}", hint=f"{hint}Choose from: {', '.join(NORMALIZERS)}.")
+
+
+def from_id(identifier: str) -> Normalizer:
+    """The normaliser that a database or a model names, such as ``tweet@1``. Raises ModelError if it is not known."""
+    normalizer = next((item for item in _VERSIONS if item.id == identifier), None)
+    if normalizer is None:
+        known = ", ".join(item.id for item in _VERSIONS)
+        raise ModelError(
+            f"the texts were cleaned with {identifier!r}, which this version of senthy does not have",
+            hint=f"It has {known}. Install the version that wrote the model, or prepare and train again.",
+        )
+    return normalizer

@@ -37,8 +37,6 @@ def find_drops(rows: Rows, *, official: bool, drop_conflicts: bool, drop_repeats
     in several splits belongs to the test split first, then to the validation split.
 
     Args:
-        rows: in reading order.
-        official: the splits were given.
         drop_conflicts: drop all rows of a text that has several labels.
         drop_repeats: of the rows with the same text and label, keep the one with the smallest order hash.
     """

@@ -50,12 +50,7 @@ def pack(
 
 
 class Partitions:
-    """A temporary file of rows by split and range of the order hash; the system deletes it when the process ends.
-
-    Args:
-        folder: where the file is made.
-        count: partitions per split, as when packing.
-    """
+    """A temporary file of rows by split and range of the order hash; the system deletes it when the process ends."""
 
     def __init__(self, folder: Path, *, count: int = COUNT) -> None:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass
 from itertools import compress
-from types import TracebackType
 from typing import TypeVar
 
 import joblib
@@ -109,9 +108,7 @@ class Preparation:
     def __enter__(self) -> Preparation:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         self._pool.shutdown(kill_workers=True)
 
     def each(self, batches: Iterator[tuple[T, list[str], list[str]]], recipe: Recipe) -> Iterator[tuple[T, Prepared]]:

@@ -17,7 +17,7 @@ from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.sources.base import REVIEW_COLUMNS
 from sentiment_hybrid.data.writers import check_target, kind_of_output, open_writer, without_formulas
 from sentiment_hybrid.errors import ColumnError, UsageError
-from sentiment_hybrid.files import atomic_file, written
+from sentiment_hybrid.files import replace_text
 
 COLUMNS = REVIEW_COLUMNS
 #: Control rows are a sample of all other answers, or of those with a probability that is high enough.
@@ -38,10 +38,7 @@ class ReviewRows:
     """Collects rows from a stream, no more than ``(candidates + 1) * rows + control`` at a time.
 
     Args:
-        rows: how many of the least sure.
-        control: how many of the others, chosen at random.
         sure_from: the lowest score of a control row: those whose accuracy is in question; None takes all.
-        seed: of the choice.
         spread: (texts, rows) -> places of this many of the texts; chooses among ``candidates`` times as many of the
             least sure. None takes the least sure.
         model: its name, for tasks of Label Studio.
@@ -135,8 +132,7 @@ def _write_tasks(path: Path, rows: Sequence[tuple[str, str, float, str, str]], m
         }
         for number, (text, answer, score, part, _) in enumerate(rows, 1)
     ]
-    with written(path, hint="Choose another file: --review FILE"), atomic_file(path) as aside:
-        aside.write_text(json.dumps(tasks, indent=1) + "\n", encoding="utf-8")
+    replace_text(path, json.dumps(tasks, indent=1) + "\n", hint="Choose another file: --review FILE")
 
 
 def _push(heap: list[tuple[float, int, Row]], entry: tuple[float, int, Row], most: int) -> None:

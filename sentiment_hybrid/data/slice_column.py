@@ -33,9 +33,6 @@ def values_by_row(spec: str, data: Data, column: str, marks: Mapping[int, int]) 
     The texts may be those of any column: which one was tested is seen by its texts.
 
     Args:
-        spec: the source.
-        data: how it is read.
-        column: its name.
         marks: row -> the `marks_of` its raw text.
 
     Raises:

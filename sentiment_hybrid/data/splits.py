@@ -125,9 +125,7 @@ def fingerprint(sums: dict[int, tuple[int, int, int]], *, split_seed: int, sizes
 
     Args:
         sums: split code -> (rows, sum of split hashes, sum of order hashes), over all rows with a label and raw text.
-        split_seed: the seed that the hashes were salted with.
         sizes: how the rows were assigned: the two sizes, or ``official``.
-        version: that of the split key.
     """
     parts = [f"v{version}", str(split_seed), sizes]
     for code in sorted(sums):

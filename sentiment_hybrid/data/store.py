@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -142,9 +141,7 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *failure: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -250,7 +247,8 @@ def open_store(path: Path) -> Store:
     path = Path(path)
     check_ours(path, must_exist=True)
     _check_whole(path)
-    connection = _connect(path)
+    with _told(path):
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=LOCK_SECONDS)
     try:
         with _told(path):
             version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -303,11 +301,6 @@ def _check_whole(path: Path) -> None:
     actual = path.stat().st_size
     if actual < expected:
         raise DatabaseError(f"{path} is damaged: it has {actual:,} of {expected:,} bytes", hint=_ADVICE)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    with _told(path):
-        return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=LOCK_SECONDS)
 
 
 @contextlib.contextmanager

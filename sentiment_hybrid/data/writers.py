@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sentiment_hybrid.console import rows_stream
-from sentiment_hybrid.data.sources import MISSING, SUFFIXES, ExactTime
+from sentiment_hybrid.data.sources import MISSING, ExactTime, kind_by_suffix
 from sentiment_hybrid.errors import OutputError, UsageError
 from sentiment_hybrid.files import atomic_file, holds_any_text, reason, remedy
 
@@ -53,10 +53,8 @@ class Writer(ABC):
 
 def kind_of_output(path: Path) -> str:
     """csv, tsv, jsonl, parquet or sqlite, detected from the extension. Raises UsageError for any other."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    zipped = suffixes[-1:] == [".gz"]
-    kind = SUFFIXES.get(suffixes[-2] if zipped and len(suffixes) > 1 else suffixes[-1]) if suffixes else None
-    if kind is None or kind in ("lines", "excel", "json") or (zipped and kind in ("parquet", "sqlite")):
+    kind, zipped = kind_by_suffix(path), path.suffix.lower() == ".gz"
+    if kind in (None, "lines", "excel", "json") or (zipped and kind in ("parquet", "sqlite")):
         raise UsageError(f"the extension of {path} is not a known output format", hint=f"Known extensions: {_KNOWN}.")
     return kind
 

@@ -158,10 +158,7 @@ class TokenBudget:
     """The token budget of a training: halved when a step runs out of memory, on all processes alike.
 
     Args:
-        tokens: the most tokens of a micro-batch at the start, padding included.
         lengths: number of tokens of each text, (N,).
-        device: where memory is released.
-        processes: number of processes that train together.
     """
 
     def __init__(self, tokens: int, lengths: np.ndarray, *, device: torch.device, processes: int) -> None:

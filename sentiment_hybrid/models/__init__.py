@@ -49,10 +49,7 @@ def build_head(name: str, head_config: Section, *, input_size: int, num_classes:
     """A head with new weights; models/classifier.py describes its ``forward``.
 
     Args:
-        name: a key of HEADS.
-        head_config: the head's section of the config (``config.lstm.head``).
         input_size: size of a token state, H.
-        num_classes: number of labels, at least 2.
 
     Raises:
         ConfigError: the name is unknown.

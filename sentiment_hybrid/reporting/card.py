@@ -162,19 +162,16 @@ def _merged(index: Any, tests: Sequence[Tested], *, name: str) -> list[dict[str,
 
 def _result(test: Tested) -> dict[str, Any]:
     figures = [(kind, title, getattr(test.scores, field).value) for field, title, kind in _METRICS]
+    args = {"rows": test.scores.rows, **({"trained_on": test.known} if test.known else {})}
     return {
         "task": {"type": "text-classification", "name": "Text Classification"},
-        "dataset": {"type": test.data, "name": test.data, "split": test.split, "args": _args(test)},
+        "dataset": {"type": test.data, "name": test.data, "split": test.split, "args": args},
         "metrics": [
             {"type": kind, "name": title, "value": round(float(value), 4)}
             for kind, title, value in figures
             if not math.isnan(value)
         ],
     }
-
-
-def _args(test: Tested) -> dict[str, int]:
-    return {"rows": test.scores.rows, **({"trained_on": test.known} if test.known else {})}
 
 
 def _block(body: str, name: str) -> str:

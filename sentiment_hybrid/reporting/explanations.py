@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from sentiment_hybrid.files import atomic_file, written
+from sentiment_hybrid.files import replace_text
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -43,10 +43,7 @@ def write_explanations(path: Path, explanations: Sequence[Mapping[str, Any]], *,
     """Write texts with their words marked.
 
     Args:
-        path: the page; it is replaced once it is complete.
         explanations: text, label, score, logit, baseline, unread, and words: word, start, end, weight, attention.
-        title: of the page.
-        about: a line below the title.
 
     Raises:
         OutputError: it cannot be written.
@@ -62,8 +59,7 @@ def write_corpus(path: Path, words: Mapping[str, Sequence[Sequence[object]]], *,
 
 def _write(path: Path, title: str, about: str, body: str) -> None:
     page = _PAGE.format(title=escape(title), about=escape(about), body=body)
-    with written(path), atomic_file(path) as aside:
-        aside.write_text(page, encoding="utf-8", errors="backslashreplace")
+    replace_text(path, page)
 
 
 def _text(one: Mapping[str, Any]) -> str:

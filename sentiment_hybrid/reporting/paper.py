@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sentiment_hybrid.files import atomic_file, written
+from sentiment_hybrid.files import replace_text
 from sentiment_hybrid.reporting.page.content import Group, ModelFigures
 
 _COLUMNS = (("macro_f1", "macro-F1"), ("accuracy", "accuracy"), ("mcc", "MCC"), ("roc_auc", "ROC-AUC"), ("ece", "ECE"))
@@ -112,5 +112,4 @@ FORMATS: Mapping[str, Callable[[Sequence[Group]], str]] = {
 
 def write(path: Path, table: str) -> None:
     """Write a table. Raises OutputError."""
-    with written(path, hint="Choose another file: --output FILE"), atomic_file(path) as aside:
-        aside.write_text(table, encoding="utf-8", newline="\n")
+    replace_text(path, table, hint="Choose another file: --output FILE")

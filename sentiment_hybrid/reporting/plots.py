@@ -181,8 +181,10 @@ def comparison(path: Path, rows: Sequence[Mapping[str, Any]], *, title: str = "M
             seeds = [(i, row["seeds"]["figures"][f"test_{key}"]) for i, row in enumerate(rows) if row.get("seeds")]
             for i, of in seeds:
                 _seeds(axes, i + 1.9 * offset, of, color=color, marker=marker)
-        if any(row.get("seeds") for row in rows):
-            _explain_seeds(axes)
+        if any(row.get("seeds") for row in rows):  # legend entries, in a neutral colour
+            axes.scatter([], [], s=14, facecolor="none", edgecolor=INK, label="a seed")
+            label = "mean ± std of the seeds"
+            axes.errorbar([], [], xerr=[], color=INK, linewidth=0.8, marker="|", markersize=8, label=label)
         axes.set_yticks(range(len(rows)), [_named(row) for row in rows])
         axes.set_ylim(max(1, len(rows)) - 0.5, -0.5)
         axes.margins(x=0.14)
@@ -245,12 +247,6 @@ def _seeds(axes: Axes, place: float, of: Mapping[str, Any], *, color: str, marke
     axes.hlines(place, of["mean"] - of["std"], of["mean"] + of["std"], color=color, linewidth=0.8)
     axes.scatter(of["values"], [place] * len(of["values"]), s=14, marker=marker, facecolor="none", edgecolor=color)
     axes.scatter([of["mean"]], [place], s=60, marker="|", color=color)
-
-
-def _explain_seeds(axes: Axes) -> None:
-    """Legend entries for the marks of seeds, in a neutral colour."""
-    axes.scatter([], [], s=14, facecolor="none", edgecolor=INK, label="a seed")
-    axes.errorbar([], [], xerr=[], color=INK, linewidth=0.8, marker="|", markersize=8, label="mean ± std of the seeds")
 
 
 def _values(epochs: Sequence[Mapping[str, Any]], key: str) -> list[float]:

@@ -51,14 +51,8 @@ def draw(
     """Draw the figures that these trials allow as ``<stem>_<kind>.<suffix>``; returns kind -> file.
 
     Args:
-        folder: the output directory.
-        stem: beginning of the file names.
         trials: the trials; higher ``value`` and ``epochs`` are better.
         importances: hyperparameter -> fraction of the variance that it explains; None if unknown.
-        metric: display name of the values.
-        space: what was searched.
-        title: makes the title of a figure from its description.
-        suffix: png, pdf or svg.
 
     Raises:
         OutputError: a file cannot be written.
@@ -290,7 +284,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _counted(entry: Mapping[str, Any]) -> bool:
-    """Whether a search space has whole numbers, not on a log scale."""
     return entry.get("type") == "int" and not entry["log"]
 
 

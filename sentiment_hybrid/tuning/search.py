@@ -42,8 +42,6 @@ class StudyStatus:
 
 @dataclass
 class _Running:
-    """A trial that this process is running."""
-
     trial: optuna.Trial
     started: float
     heartbeat: _Heartbeat | None

@@ -80,7 +80,6 @@ def open_storage(
 
     Args:
         url: an Optuna storage URL; None means the SQLite file ``default``.
-        default: that file.
         heartbeat: seconds between two heartbeats of a running trial, on a server.
         grace: seconds without a heartbeat after which a trial counts as dead.
 
@@ -295,13 +294,7 @@ class StudyIdentity:
 
 
 def identity(config: Config, model: str, data_facts: Mapping[str, Any]) -> StudyIdentity:
-    """The identity of a search; the number of trials, workers, sampler and pruner may change.
-
-    Args:
-        config: the whole configuration.
-        model: the head.
-        data_facts: data and encoder, as ``TrialTrainer.facts`` gives them.
-    """
+    """The identity of a search; the number of trials, workers, sampler and pruner may change."""
     section = config.model(model)
     hpo: Hpo = section.hpo
     tuned = set(hpo.search_space)
@@ -396,11 +389,6 @@ def studies_in(
     url: str | None, *, default: Path, chosen: Callable[[str, str], bool] = lambda name, model: True
 ) -> dict[str, tuple[list[TrialFacts], dict[str, float]]]:
     """Ended trials and importances of studies that other processes may be using; none where there is no SQLite file.
-
-    Args:
-        url: an Optuna storage URL; None means the SQLite file ``default``.
-        default: that file.
-        chosen: name of a study, and its model (empty if unknown) -> whether it is wanted.
 
     Raises:
         StudyError: it is no Optuna storage, damaged, or out of reach.

@@ -74,9 +74,6 @@ class TrialTrainer:
     Reads the training split and the validation split, never the test split.
 
     Args:
-        config: the whole configuration.
-        model: ``lstm``, ``han`` or ``linear``.
-        runtime: the device, and the location of the encoder.
         loaded: the encoder, if it is loaded already.
 
     Raises:
@@ -233,7 +230,6 @@ class TrialTrainer:
 
     @staticmethod
     def _free() -> None:
-        """Free the memory of unreferenced models."""
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

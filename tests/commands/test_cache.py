@@ -47,7 +47,7 @@ def fitted() -> Path:
     """A baseline that is kept."""
     folder = paths.baselines_dir(paths.cache_dir(None))
     texts, labels = ["good day", "bad day"] * 4, [1, 0] * 4
-    baseline.fit_or_load(texts, labels, num_classes=2, folder=folder, fingerprint="f")
+    baseline.fit_and_keep(texts, labels, num_classes=2, folder=folder, fingerprint="f")
     return next(folder.iterdir())
 
 

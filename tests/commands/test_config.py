@@ -8,6 +8,7 @@ import pytest
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.commands import config
+from sentiment_hybrid.config import describe
 from sentiment_hybrid.config.load import load_config, shipped
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.errors import ConfigError, OutputError
@@ -65,15 +66,15 @@ def test_init_below_a_file_is_reported(tmp_path: Path) -> None:
 
 
 def test_schema_lists_every_setting_of_the_default_yaml() -> None:
-    listed = {setting.key: setting for setting in config.schema()}
+    listed = {setting.key: setting for setting in describe.listed()}
     assert listed["train.learning_rate"].default == "0.001"
     assert "lstm.train.learning_rate" not in listed
     assert listed["lstm.hpo.search_space"].default.endswith("attention_heads")
     assert listed["data.label_map"].default == "null"
     assert listed["encoder.trainable_layers"].allowed == "a whole number from 0 to 1,000, or all"
-    assert set(config.json_schema()["properties"]) == {key.split(".")[0] for key in listed}
+    assert set(describe.json_schema()["properties"]) == {key.split(".")[0] for key in listed}
 
 
 def test_the_documentation_of_the_settings_is_up_to_date() -> None:
     page = Path(__file__).parents[2] / "docs" / "configuration.md"
-    assert page.read_text(encoding="utf-8") == config.markdown(), "run: senthy config schema --markdown > " + page.name
+    assert page.read_text(encoding="utf-8") == describe.markdown(), "run: senthy config schema --markdown"

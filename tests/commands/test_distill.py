@@ -19,7 +19,7 @@ from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.inference.predictor import Predictor
-from sentiment_hybrid.engine.training import joint, prepare, teacher, teacher_cache
+from sentiment_hybrid.engine.training import prepare, teacher, teacher_cache
 from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.errors import (
     ColumnError,
@@ -190,32 +190,9 @@ def test_a_full_disk_costs_a_note_and_the_training_goes_on(
     assert list(paths.teachers_dir(taught.folder / "cache").rglob("*.npy")) == []
 
 
-def test_a_dry_run_says_how_many_texts_the_teacher_reads(taught: Any) -> None:
-    distinct = len(set(training_texts(taught.config())))
-    (before,) = dry_run.run(config_of(taught), ["linear"], "train")
-    assert f"labels {distinct} texts, {distinct} of them not yet cached" in " ".join(before.notes)
-    train.run(config_of(taught), "linear", test=False)
-    (after,) = dry_run.run(config_of(taught), ["linear"], "train")
-    assert f"labels {distinct} texts, 0 of them not yet cached" in " ".join(after.notes)
-
-
-def test_a_dry_run_of_joint_counts_the_further_texts_and_those_without_labels_for_the_teacher(taught: Any) -> None:
-    further = taught.folder / "further.csv"
-    further.write_text("text,label\n" + "".join(f"a good new line {n},positive\n" for n in range(20)))
-    document = yaml.safe_load(taught.file.read_text())
-    document["joint"] = {
-        "models": ["lstm", "linear"], "further_source": str(further),
-        "train": {"precision": "fp32"},
-    }  # fmt: skip
-    taught.file.write_text(yaml.safe_dump(document))
-    config = config_of(taught, f"distill.source={unlabelled_file(taught, 'one more day', 'and another')}")
-    with open_store(config.paths.data_db) as store:
-        chosen, held_out = joint.further(config, store)
-    (found,) = dry_run.run(config, ["joint"], "train")
-    assert 20 == len(chosen) + len(held_out) > len(held_out) > 0
-    more = len(chosen) + 2
-    assert f"labels {len(set(training_texts(config))) + more} texts" in " ".join(found.notes)
-    assert f"{more} further texts are added" in " ".join(found.notes)
+def test_a_dry_run_says_that_the_teacher_is_not_counted(taught: Any) -> None:
+    (found,) = dry_run.run(config_of(taught), ["linear"], "train")
+    assert "what a teacher reads" in " ".join(found.notes)
 
 
 # --- texts without labels
@@ -376,11 +353,11 @@ def test_another_kind_of_directory_is_refused(taught: Any, tiny_encoder_dir: Pat
     (export / paths.ONNX_MODEL).write_bytes(b"")
     (taught.folder / "empty").mkdir()
     for place, told in (
-        (tiny_encoder_dir, "it is an encoder"),
-        (pack.parent, "it is a pack"),
+        (tiny_encoder_dir, "is not a model directory"),
+        (pack.parent, "is a pack"),
         (export, "it is an export"),
-        (taught.folder / "empty", "it is not a model directory"),
-        (taught.folder / "nowhere", "there is no such directory"),
+        (taught.folder / "empty", "is not a model directory"),
+        (taught.folder / "nowhere", "there is no model at"),
     ):
         with pytest.raises(ModelError, match=told):
             train.run(config_of(taught, teacher=place), "linear")

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data import splits
-from sentiment_hybrid.data.build import Part, build, fingerprint
+from sentiment_hybrid.data.build import Part, Plan, build
 from sentiment_hybrid.data.normalizers import get_normalizer
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.store import Examples, Store, open_store
@@ -54,9 +54,7 @@ def make(tmp_path: Path, source: Iterable[Sequence[str]] | Path, *, name: str = 
 def make_parts(target: Path, sources: dict[int | None, Path], **options: Any) -> Path:
     data = Data(**options)
     parts = [Part(open_source(str(path), data), code) for code, path in sources.items()]
-    normalizer = get_normalizer(data.normalizer)
-    wanted = fingerprint(parts, data, normalizer)
-    build(target, parts, data, normalizer=normalizer, fingerprint=wanted)
+    build(target, Plan(parts, data, get_normalizer(data.normalizer)))
     return target
 
 
@@ -297,14 +295,13 @@ def test_a_source_that_changes_while_it_is_read_replaces_nothing(tmp_path: Path)
     path = make(tmp_path, rows())
     before = path.read_bytes()
     source = write(tmp_path / "growing.csv", rows(400))
-    data = Data()
-    parts, normalizer = [Part(open_source(str(source), data))], get_normalizer("tweet")
+    plan = Plan([Part(open_source(str(source), Data()))], Data(), get_normalizer("tweet"))
 
     def grow(_: int) -> None:
         write(source, rows(401))
 
     with pytest.raises(SourceError, match=r"growing\.csv changed while it was read"):
-        build(path, parts, data, normalizer=normalizer, fingerprint="wanted", on_rows=grow)
+        build(path, plan, on_rows=grow)
     assert path.read_bytes() == before
     assert sorted(item.name for item in tmp_path.iterdir()) == ["growing.csv", "t.db", "t.db.csv"]
 
@@ -489,7 +486,7 @@ def test_settings_of_how_files_are_written_keep_older_databases_and_count_where_
 
     def wanted(**options: Any) -> str:
         data = Data(**options)
-        return fingerprint([Part(open_source(str(path), data))], data, get_normalizer("tweet"))
+        return Plan([Part(open_source(str(path), data))], data, get_normalizer("tweet")).fingerprint
 
     prints = [
         wanted(),

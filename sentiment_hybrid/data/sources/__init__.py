@@ -30,7 +30,7 @@ from sentiment_hybrid.data.sources.dialect import (
     table_kind,
     text_header,
 )
-from sentiment_hybrid.data.sources.formats import FORMATS, SUFFIXES
+from sentiment_hybrid.data.sources.formats import FORMATS, SUFFIXES, kind_by_suffix
 from sentiment_hybrid.data.sources.live import LiveStream
 from sentiment_hybrid.data.sources.several import SeveralFiles, check_one_kind, find_shards, is_several, rows_in
 from sentiment_hybrid.errors import SourceError
@@ -44,6 +44,7 @@ __all__ = [
     "Limit",
     "LiveStream",
     "Source",
+    "kind_by_suffix",
     "kind_of",
     "open_source",
     "open_stream",
@@ -211,10 +212,7 @@ def kind_of(path: Path) -> str:
     for kind, item in FORMATS.items():
         if item.magic and head.startswith(item.magic):
             return kind
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] == ".gz":
-        suffixes.pop()
-    found = SUFFIXES.get(suffixes[-1]) if suffixes else None
+    found = kind_by_suffix(path)
     if found is None:
         raise SourceError(f"cannot tell what kind of file {path} is", hint=f"Known suffixes: {_KNOWN}.")
     if found == "sqlite":

@@ -155,14 +155,7 @@ def check_western(head: bytes, name: str) -> None:
 def detect_dialect(
     sample: str, *, kind: str, whole: bool, delimiter: str | None = None, quoting: Quoting | None = None
 ) -> Dialect:
-    """The first dialect, those usual for the kind of file first, in which nearly all rows have the header's fields.
-
-    Args:
-        sample: the start of the file.
-        kind: csv or tsv.
-        whole: the sample is the file.
-        delimiter, quoting: those that are set.
-    """
+    """The first dialect, those usual for the kind of file first, in which nearly all rows have the header's fields."""
     preamble = 0
     if separator := _SEPARATOR_LINE.match(sample):
         sample, preamble, delimiter = sample[separator.end() :], 1, delimiter or separator[1]

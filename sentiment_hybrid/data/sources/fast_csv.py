@@ -41,13 +41,7 @@ def tables(
     """Values of the columns, ``size`` rows at a time at most, from a UTF-8 file whose first line is its header.
 
     Args:
-        path: the file.
-        columns: those wanted, in this order.
-        names: all of the file.
-        delimiter: one character.
         quoting: fields may be in double quotes, and then hold delimiters and line breaks.
-        zipped: the file is compressed by gzip.
-        size: rows at a time.
         longest: bytes of a value at most.
         position: receives how far the file has been read.
 

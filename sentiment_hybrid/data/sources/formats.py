@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -10,10 +11,7 @@ class Format:
     """A reading format.
 
     Args:
-        module: under this package.
         source: its class, created with (path, name=, bad_rows=), for text formats also encoding= and stream=.
-        suffixes: of files of this format.
-        magic: first bytes of every such file.
         text: the format is text, which may be compressed, or a stream.
         settings: settings under ``data`` that its class takes as well.
     """
@@ -39,3 +37,9 @@ FORMATS = {
     "excel": Format("excel", "ExcelSource", (".xlsx", ".xlsm"), b"PK\x03\x04", settings=("table",)),
 }
 SUFFIXES = {suffix: kind for kind, item in FORMATS.items() for suffix in item.suffixes}
+
+
+def kind_by_suffix(name: str | Path) -> str | None:
+    """The format that the end of a name stands for, also before .gz; None if it is not known."""
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes if suffix.lower() != ".gz"]
+    return SUFFIXES.get(suffixes[-1]) if suffixes else None

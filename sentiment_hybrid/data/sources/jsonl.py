@@ -48,8 +48,9 @@ class JsonLinesSource(TextSource):
             except (ValueError, RecursionError):
                 record = None
             if isinstance(record, dict) and not any(map(unsound, record)):
-                whole = without_half_characters if "\\ud" in line.casefold() else _unchanged
-                records[number] = {key.strip(): whole(value) for key, value in record.items()}
+                if "\\ud" in line.casefold():
+                    record = {key: without_half_characters(value) for key, value in record.items()}
+                records[number] = {key.strip(): value for key, value in record.items()}
             elif self.bad_rows == "error":
                 raise self.bad_row(number, unsound(line) or _odd_key(record) or f"no JSON object: {line.strip()[:60]}")
             else:
@@ -67,10 +68,6 @@ def without_half_characters(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _unchanged(value: Any) -> Any:
-    return value
 
 
 def keys_of(records: Iterable[dict[str, Any]]) -> list[str]:

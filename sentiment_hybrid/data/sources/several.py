@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from sentiment_hybrid.data.remote import Shard, downloaded, is_pattern, is_url, listed
 from sentiment_hybrid.data.sources.base import BATCH_SIZE, Batch, Source
-from sentiment_hybrid.data.sources.formats import SUFFIXES
+from sentiment_hybrid.data.sources.formats import SUFFIXES, kind_by_suffix
 from sentiment_hybrid.errors import ColumnError, SourceError
 
 _SHOWN = 3  # names in a message
@@ -50,7 +50,7 @@ def find_shards(spec: str | Path, *, any_suffix: bool = False) -> Shards:
     else:
         root, found = _listed(str(Path(spec).expanduser()))
     found = sorted((one for one in found if not is_hidden(one.name)), key=lambda one: one.name)
-    known = found if any_suffix or is_pattern(str(spec)) else [one for one in found if _is_known(one.name)]
+    known = found if any_suffix or is_pattern(str(spec)) else [one for one in found if kind_by_suffix(one.name)]
     if not known:
         what = "no file matches" if is_pattern(str(spec)) else "there is no file of a known format in"
         seen = f" (but {_few([one.name for one in found])})" if found else ""
@@ -61,11 +61,6 @@ def find_shards(spec: str | Path, *, any_suffix: bool = False) -> Shards:
 def is_hidden(name: str) -> bool:
     """Whether a file is skipped for its name, or for that of a folder on the way."""
     return any(part.startswith((".", "_")) for part in name.split("/"))
-
-
-def _is_known(name: str) -> bool:
-    suffixes = [suffix.lower() for suffix in Path(name).suffixes if suffix.lower() != ".gz"]
-    return bool(suffixes) and suffixes[-1] in SUFFIXES
 
 
 def _few(names: Sequence[str]) -> str:
@@ -113,8 +108,7 @@ def check_one_kind(shards: Shards) -> None:
     """Refuse formats that differ, by suffix: their rows would not make one table."""
     kinds: dict[str, str] = {}
     for shard in shards.shards:
-        suffixes = [suffix.lower() for suffix in Path(shard.name).suffixes if suffix.lower() != ".gz"]
-        kinds.setdefault(SUFFIXES.get(suffixes[-1], "other") if suffixes else "other", shard.name)
+        kinds.setdefault(kind_by_suffix(shard.name) or "other", shard.name)
     if len(kinds) > 1:
         raise SourceError(
             f"the files are of several formats: {', '.join(f'{kind} ({name})' for kind, name in kinds.items())}",

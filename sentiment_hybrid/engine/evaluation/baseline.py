@@ -105,17 +105,14 @@ def load(folder: Path, fingerprint: str, *, num_classes: int) -> Baseline | None
         return None
 
 
-def fit_or_load(
+def fit_and_keep(
     texts: Sequence[str], labels: npt.ArrayLike, *, num_classes: int, folder: Path, fingerprint: str
 ) -> Baseline:
-    """The stored baseline with this fingerprint, else fit and store one.
+    """As `fit`, and store it.
 
     ``fingerprint`` identifies texts, their order, labels and normaliser; ``folder`` has a folder per fingerprint.
     If it cannot be stored (disk full, no permission), that is logged, and the fitted one is returned.
     """
-    kept = load(folder, fingerprint, num_classes=num_classes)
-    if kept is not None:
-        return kept
     fitted = fit(texts, labels, num_classes=num_classes)
     try:
         save(fitted, folder, fingerprint=fingerprint)

@@ -31,9 +31,7 @@ RELIABILITY_BINS = 15
 _ECE_SLICES = 20
 #: Maximum number of score bins for the interval of ROC-AUC; fewer distinct scores are not binned.
 _AUC_BINS = 1024
-#: Up to this number of rows, the interval of a multi-class ROC-AUC resamples rows.
-_AUC_ROWS = 1000
-#: Bins of the influence of a row, for the interval of a multi-class ROC-AUC above that number.
+#: Bins of the influence of a row, for the interval of a multi-class ROC-AUC.
 _INFLUENCE_BINS = 512
 #: Counts drawn at once, to bound memory (8 bytes each).
 _DRAWS_AT_ONCE = 4_000_000
@@ -91,8 +89,7 @@ class Scores:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and dicts for JSON; an undefined figure (NaN) is None."""
-        plain: dict[str, Any] = _plain(asdict(self))
-        return plain
+        return cast(dict[str, Any], _plain(asdict(self)))
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Scores:
@@ -142,8 +139,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and dicts for JSON."""
-        plain: dict[str, Any] = _plain(asdict(self))
-        return plain
+        return cast(dict[str, Any], _plain(asdict(self)))
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Comparison:
@@ -516,11 +512,6 @@ class _Cells:
         pair, of_second = np.divmod(cells, classes)
         return cls(counts, *np.divmod(pair, classes), of_second, classes)
 
-    def swappable(self) -> _Cells:
-        """Each cell, followed by each with the predictions swapped."""
-        first, second = np.r_[self.first, self.second], np.r_[self.second, self.first]
-        return _Cells(np.tile(self.counts, 2), np.tile(self.truth, 2), first, second, self.classes)
-
     def differences(self, drawn: FloatArray) -> FloatArray:
         """Differences of accuracy and macro-F1, (2, r), for counts (r, K)."""
         a, b = (_figures(_cell_margins(drawn, self.truth, of, self.classes)) for of in (self.first, self.second))
@@ -529,7 +520,10 @@ class _Cells:
 
 def _p_value_of_swaps(cells: _Cells, value: float, level: _Level) -> float:
     """How often the macro-F1 difference is as large if each row's predictions are swapped with probability 1/2."""
-    pairs, rng = cells.swappable(), np.random.default_rng([level.seed, 4])
+    rng = np.random.default_rng([level.seed, 4])
+    # Each cell, followed by each with the predictions swapped.
+    first, second = np.r_[cells.first, cells.second], np.r_[cells.second, cells.first]
+    pairs = _Cells(np.tile(cells.counts, 2), np.tile(cells.truth, 2), first, second, cells.classes)
     block = max(1, _DRAWS_AT_ONCE // pairs.counts.size)
     as_large = 0
     for start in range(0, level.resamples, block):
@@ -551,9 +545,7 @@ def _roc_auc(truth: IntArray, scores: FloatArray, level: _Level) -> Interval:
     tied = [np.unique(scores[:, c], return_inverse=True)[1] for c in present]
     positives = [truth == c for c in present]
     value = float(np.mean([_exact_auc(*_class_counts(*pair)) for pair in zip(positives, tied, strict=True)]))
-    if truth.size <= _AUC_ROWS:
-        return level.interval(value, _row_resampled_auc(positives, tied, level))
-    return level.interval(value, _influence_resampled_auc(positives, tied, value, level))
+    return level.interval(value, _resampled_auc(positives, tied, value, level))
 
 
 def _class_counts(positive: npt.NDArray[np.bool_], bins: IntArray) -> tuple[FloatArray, FloatArray]:
@@ -603,24 +595,7 @@ def _score_bins(tied: IntArray) -> IntArray:
     return np.unique(bins, return_inverse=True)[1][tied]
 
 
-def _row_resampled_auc(positives: list[npt.NDArray[np.bool_]], tied: list[IntArray], level: _Level) -> FloatArray:
-    """Macro one-versus-rest AUC of resampled rows, (R,); classes missing in a resample are left out of its mean."""
-    orders = [np.argsort(bins, kind="stable") for bins in tied]
-    starts = [np.searchsorted(bins[order], np.arange(bins.max() + 1)) for bins, order in zip(tied, orders, strict=True)]
-    blocks = []
-    for weights in level.draws(np.ones(tied[0].size), stream=2):
-        total, number = np.zeros(len(weights)), np.zeros(len(weights))
-        for positive, order, start in zip(positives, orders, starts, strict=True):
-            ups = np.add.reduceat((weights * positive)[:, order], start, axis=1)
-            downs = np.add.reduceat((weights * ~positive)[:, order], start, axis=1)
-            auc = _auc(ups, downs)
-            total += np.nan_to_num(auc)
-            number += ~np.isnan(auc)
-        blocks.append(np.divide(total, number, out=np.full_like(total, math.nan), where=number > 0))
-    return np.concatenate(blocks)
-
-
-def _influence_resampled_auc(
+def _resampled_auc(
     positives: list[npt.NDArray[np.bool_]], tied: list[IntArray], value: float, level: _Level
 ) -> FloatArray:
     """Macro one-versus-rest AUC of resampled rows, (R,), to first order in the rows (DeLong et al. 1988).
@@ -632,7 +607,7 @@ def _influence_resampled_auc(
     for positive, bins in zip(positives, tied, strict=True):
         influence += _influence(positive, bins) / len(tied)
     order = np.argsort(influence, kind="stable")
-    slices = np.array_split(influence[order], _INFLUENCE_BINS)
+    slices = np.array_split(influence[order], min(_INFLUENCE_BINS, order.size))
     counts = np.array([part.size for part in slices])
     means = np.array([part.mean() for part in slices])
     resampled = np.concatenate([drawn @ means for drawn in level.draws(counts, stream=2)]) / counts.sum()

@@ -99,10 +99,6 @@ class Membership:
     def slices(self, right: npt.ArrayLike, *, confidence: float = 0.95) -> list[Slice]:
         """Slices of at least LEAST_ROWS rows, with rows outside, the least accurate first.
 
-        Args:
-            right: (N,) bool, whether each row was answered rightly.
-            confidence: of the intervals (Wilson 1927).
-
         Raises:
             ValueError: N is not the number of rows that were added.
         """

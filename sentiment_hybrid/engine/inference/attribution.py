@@ -73,13 +73,10 @@ def attribute(
 
     Args:
         classifier: with an encoder, in eval mode and on the device of ``compute``.
-        tokenized: the texts.
         targets: logits (N, C) -> the label (N,) to explain of each text.
-        compute: the device.
         special: ids of tokens that are no text: they are the same in the baseline.
         baseline_id: the token that stands for all others in the baseline; None takes embeddings of zeros.
         gradients: False leaves the weights at 0 and costs no more than a prediction.
-        progress: called with the number of texts that are done.
 
     Raises:
         TrainingError: there is no memory for a single text.

@@ -58,11 +58,7 @@ class Explanation:
 
     Args:
         text: as the model reads it, cleaned.
-        prediction: the model's label.
-        label: the label that is explained.
-        score: its probability.
         method: where ``Word.weight`` comes from.
-        words: in the order of the text.
         logit: of ``label``, after calibration.
         baseline: the same logit where each token of the text is masked. The weights sum to ``logit - baseline``.
         error: how much larger their sum is than that difference.
@@ -123,8 +119,6 @@ class Explainer:
 
     Args:
         classifier: on the device of ``compute``, in eval mode.
-        tokenizer: its own.
-        info: its labels and sizes.
         answers: places of the labels that are answered with.
         compute: the device; explanations are computed in float32.
 

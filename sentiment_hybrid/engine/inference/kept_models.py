@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,8 +153,5 @@ def _best(models: list[KeptModel], metric: str) -> set[str]:
 
 def _is_needed(config: Config, info: ModelInfo) -> bool:
     """Whether the run of a model is still active: the model may yet be tested or selected."""
-    meta = {}
-    with suppress(OSError, ValueError):
-        place = paths.runs_dir(config.paths.results_dir) / info.run_id / paths.RUN_META
-        meta = json.loads(place.read_text(encoding="utf-8"))
+    meta = files.facts_of(paths.runs_dir(config.paths.results_dir) / info.run_id / paths.RUN_META)
     return bool(meta) and ("finished" not in meta or bool(meta.get(NEEDED)))

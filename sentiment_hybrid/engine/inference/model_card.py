@@ -14,7 +14,7 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.console import note
 from sentiment_hybrid.errors import OutputError
-from sentiment_hybrid.files import atomic_file, written
+from sentiment_hybrid.files import replace_text
 from sentiment_hybrid.reporting.card import NAMED, Tested, named_again, new_card, taken_over, with_figures
 
 if TYPE_CHECKING:
@@ -108,7 +108,6 @@ def add_figures(config: Config, places: Iterable[Path], info: ModelInfo, tests: 
         try:
             text = file.read_text(encoding="utf-8") if file.is_file() else _new(info, Card())
             text = with_figures(named_again(text, named(config)), tests, name=info.name or info.run_id)
-            with written(file), atomic_file(file) as aside:
-                aside.write_text(text, encoding="utf-8", newline="\n")
+            replace_text(file, text)
         except (OSError, ValueError, OutputError) as error:
             note(f"{file} does not get the figures of this test: {error}")

@@ -61,7 +61,6 @@ class OnnxBackend:
     """The graph of an export directory, with its tokenizer and metadata.
 
     Args:
-        directory: written by `senthy export`.
         device: ``auto`` is CUDA if this onnxruntime supports it, else the CPU.
 
     Raises:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
 import shlex
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from sentiment_hybrid import paths
-from sentiment_hybrid.config.schema import Data
+from sentiment_hybrid.config.schema import MAX_TEXT_BYTES
 from sentiment_hybrid.console import note
 from sentiment_hybrid.data import columns, normalizers
 from sentiment_hybrid.data.sources.base import Limit
@@ -121,7 +121,7 @@ class Predictor:
         precision: str = "auto",
         backend: Backend = "auto",
         labels: Sequence[str] | None = None,
-        max_text_bytes: int = Data().max_text_bytes,
+        max_text_bytes: int = MAX_TEXT_BYTES,
     ) -> None:
         directory = next(iter(newest(Path("models"))), mini()) if model is None else model_directory(model)
         self._given: dict[str, Any] = {
@@ -161,9 +161,9 @@ class Predictor:
         #: rest was not read.
         self.truncated = 0
 
-    def __reduce__(self) -> tuple[Callable[[dict[str, Any]], Predictor], tuple[dict[str, Any]]]:
+    def __reduce__(self) -> tuple[Callable[[], Predictor], tuple[()]]:
         """Pickled as the model's path and the arguments: who unpickles it loads the model, in its own precision."""
-        return _reopened, (self._given,)
+        return partial(Predictor, **self._given), ()
 
     def _continue_after_fork(self) -> None:
         """In a forked process, compute with one thread: those of torch and of the tokenizer stayed with the parent.
@@ -203,7 +203,7 @@ class Predictor:
             "compute": [how, self._token_budget],
         }
 
-    @functools.cached_property
+    @cached_property
     def chunk(self) -> int:
         """Maximum number of texts computed together; depends on the model and the kind of device alone."""
         if self._onnx is not None:
@@ -288,7 +288,6 @@ class Predictor:
         """Why texts get their labels: the words of each, with signed weights; of a single str, the one explanation.
 
         Args:
-            texts: the texts.
             label: what to explain, one label for all texts or one for each; None is the predicted one.
             method: ``gradients`` (integrated gradients) or ``attention`` (of the head, never negative).
             progress: called with the number of distinct texts that are done.
@@ -451,7 +450,7 @@ class Predictor:
             if not (clash := [name for name in names if name.casefold() in taken]):
                 return names
         raise ColumnError(
-            f"the input already has {_listed(clash)}, and a prediction adds {_listed(names)}",
+            f"the input already has {columns.listed(clash)}, and a prediction adds {columns.listed(names)}",
             hint="Choose another prefix, e.g. --prefix model_.",
         )
 
@@ -474,10 +473,6 @@ class Predictor:
         best = int(row.argmax())
         probabilities = dict(zip(self.labels, (float(value) for value in row), strict=True))
         return Prediction(self.labels[best], probabilities[self.labels[best]], probabilities)
-
-
-def _reopened(given: dict[str, Any]) -> Predictor:
-    return Predictor(**given)
 
 
 def published(models_dir: Path, head: str | None = None) -> Path:
@@ -562,7 +557,8 @@ def _text(value: object, place: int) -> str:
             return value
         # Tokenizers reject lone surrogates (a damaged emoji, an undecodable argument).
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if _is_null(value):
+    is_nan = isinstance(value, float | np.floating) and np.isnan(value)
+    if value is None or is_nan or type(value).__name__ in {"NAType", "NaTType"}:  # pandas' own, without importing it
         return ""
     raise DataError(
         f"text {place + 1:,} is {type(value).__name__} {repr(value)[:60]}, not a str",
@@ -570,19 +566,8 @@ def _text(value: object, place: int) -> str:
     )
 
 
-def _is_null(value: Any) -> bool:
-    if value is None or (isinstance(value, (float, np.floating)) and np.isnan(value)):
-        return True
-    return type(value).__name__ in {"NAType", "NaTType"}  # pandas' own, without importing it
-
-
 def _not_one(text: str) -> DataError:
     return DataError(
         f"expected several texts, not one str ({text[:40]!r})",
         hint="Pass a list, or call predict(text).",
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:20])
-    return f"{shown} and {len(names) - 20} more" if len(names) > 20 else shown or "no columns"

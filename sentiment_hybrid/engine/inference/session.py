@@ -49,11 +49,8 @@ class Session:
 
     Args:
         classifier: moved to the device of ``compute``.
-        encoder: the one in the classifier, as loaded.
-        compute: device and precision.
         cache: where the states below the trained layers are stored.
         token_budget: the most tokens of a batch, padding included.
-        max_length: tokens of a window.
         max_windows: windows of a text; the rest is truncated.
         keep_states: False to compute all states live.
         max_gb: limit on the size of all stored states.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ def latest_tests(config: Config, names: Sequence[str], notes: list[str]) -> list
         if "test" not in entry:
             continue
         try:
-            result = TestResult.of(_display(entry), Path(str(entry.get("model_dir", ""))), entry)
+            display = str(entry["name"]).rsplit("_", 1)[0]
+            result = TestResult.of(display, Path(str(entry.get("model_dir", ""))), entry)
             key = (entry["model_fingerprint"], entry["data_fingerprint"], result.split, result.rows, result.labels)
             found.pop(key, None)
             _ = result.files["predictions"], dict(result.overlap or {})
@@ -42,15 +43,6 @@ def latest_tests(config: Config, names: Sequence[str], notes: list[str]) -> list
     tests = list(found.values())
     if not tests:
         raise OutputError(f"there are no test results in {place}", hint="Train and test a model first: senthy train")
-    return [test for test in tests if any(_is_named(test, name) for name in names)] if _known(tests, names) else tests
-
-
-def _display(entry: Mapping[str, Any]) -> str:
-    return str(entry["name"]).rsplit("_", 1)[0]
-
-
-def _known(tests: Sequence[TestResult], names: Sequence[str]) -> bool:
-    """Whether there are names; raises UsageError for one of nothing."""
     for name in names:
         if not any(_is_named(test, name) for test in tests):
             known = dict.fromkeys(identifier(test) for test in tests)
@@ -58,18 +50,14 @@ def _known(tests: Sequence[TestResult], names: Sequence[str]) -> bool:
             raise UsageError(
                 f"no test results of {name}", hint=f"Use one of {', '.join([*list(known)[-10:], *heads])}."
             )
-    return bool(names)
+    return [test for test in tests if not names or any(_is_named(test, name) for name in names)]
 
 
 def identifier(test: TestResult) -> str:
     """What people name a tested model by: its run, or its folder."""
-    return str(test.entry.get("run") or _run_of(test) or test.model_dir)
-
-
-def _run_of(test: TestResult) -> str:
-    """The run, from the folder of the predictions."""
     folder = Path(str(test.entry.get("files", {}).get("predictions", ""))).parent
-    return folder.name if folder.parent.name == "tests" else ""
+    run = folder.name if folder.parent.name == "tests" else ""
+    return str(test.entry.get("run") or run or test.model_dir)
 
 
 def _is_named(test: TestResult, name: str) -> bool:

@@ -130,32 +130,8 @@ def evaluate(
         raise UsageError("--split and --data exclude each other", hint="Use only one of them.")
     loaded = open_model(config, model, load_model_path, encoder=runtime.encoder, offline=runtime.offline)
     if data_file is not None:
-        return _evaluate_file(config, loaded, data_file, runtime)
-    with open_store(config.paths.data_db) as store:
-        _check_fits(loaded, store)
-        if split == "valid" and loaded.info.trained_on_valid:
-            warn(f"{loaded.directory} was also trained on the validation rows, so these scores are too high")
-        stored = store.read(split, config.test.sample_size, with_raw=True)
-        examples, tested = _in_labels(loaded, store, stored)
-        examples = own_texts(loaded, store, examples)
-        original = _before_corrections(loaded, store, stored, tested)
-        baseline = _baseline(config, loaded, store, examples) if store.labels == loaded.info.labels else None
-    slices = _slices(config, split, examples)
-    seen = warn_if_seen_by_mini(loaded, examples)
-    predicted = probabilities_of(config, loaded, examples, split=split, device=runtime.device)
-    before = _score_original(config, loaded, examples, original, predicted[0], runtime.device)
-    calibration = _calibrate(config, loaded, runtime.device) if split == "test" else None
-    described: dict[str, Any] = {"split": split, "data": store.source, "seen_by_mini": seen, "slices": slices}
-    described |= {"before_corrections": before, "calibration": calibration}
-    result = _measure(config, loaded, examples, predicted, baseline, tested, **described)
-    if split == "test":  # figures on rows that the model knows say nothing about new texts
-        add_to_card(config, loaded, [_tested(result, described["data"], split)])
-    return result
-
-
-def _tested(result: TestResult, data: str, split: str) -> Tested:
-    known = max((result.overlap or {}).get("rows", 0), result.entry["seen_by_mini"] or 0)
-    return Tested(data, split, result.scores, result.baseline, known=known)
+        return _measured(config, loaded, _rows_of_file(config, loaded, data_file, runtime), runtime.device)
+    return _measured(config, loaded, _rows_of_split(config, loaded, split), runtime.device)
 
 
 def add_to_card(config: Config, loaded: LoadedModel, tests: Sequence[Tested]) -> None:
@@ -258,8 +234,47 @@ def kept_result(config: Config, directory: Path, info: ModelInfo) -> TestResult 
         return None  # none, or one of another version, or changed by hand: test again
 
 
-def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, runtime: Runtime) -> TestResult:
-    """Test on a labelled file, and count the texts that the model was trained on."""
+@dataclass(frozen=True)
+class _TestRows:
+    """Rows of a split or a file with the labels of the model, and what is known about them.
+
+    ``places`` are the tested labels among the model's; ``unanswered`` counts rows that were left out, by their label.
+    ``baseline`` has the probabilities (N, C) of the baseline, ``original`` the labels (N,) before corrections and the
+    rows that these have left out.
+    """
+
+    examples: Examples
+    split: str
+    data: str
+    places: tuple[int, ...]
+    unanswered: dict[str, int]
+    baseline: np.ndarray | None = None
+    overlap: dict[str, Any] | None = None
+    original: tuple[np.ndarray, Examples | None] | None = None
+
+
+def _rows_of_split(config: Config, loaded: LoadedModel, split: Split) -> _TestRows:
+    """Rows of the database; those with other labels are left out."""
+    own = loaded.info.labels
+    with open_store(config.paths.data_db) as store:
+        _check_fits(loaded, store)
+        if split == "valid" and loaded.info.trained_on_valid:
+            warn(f"{loaded.directory} was also trained on the validation rows, so these scores are too high")
+        stored = store.read(split, config.test.sample_size, with_raw=True)
+        find = finder(own)
+        codes = np.array([-1 if (place := find(label)) is None else place for label in store.labels])
+        counts = np.bincount(stored.labels[codes[stored.labels] < 0], minlength=len(store.labels))
+        unanswered = {label: int(rows) for label, rows in zip(store.labels, counts, strict=True) if rows}
+        places = _tested_places(own, np.unique(codes[codes >= 0]), unanswered)
+        kept = stored.chosen(np.flatnonzero(codes[stored.labels] >= 0)) if unanswered else stored
+        examples = own_texts(loaded, store, replace(kept, labels=codes[kept.labels]))
+        original = _before_corrections(loaded, store, stored, places)
+        baseline = _baseline(config, loaded, store, examples) if store.labels == own else None
+        return _TestRows(examples, split, store.source, places, unanswered, baseline, original=original)
+
+
+def _rows_of_file(config: Config, loaded: LoadedModel, data_file: Path, runtime: Runtime) -> _TestRows:
+    """Rows of a labelled file, with the number of texts that the model was trained on."""
     source = open_source(str(data_file), config.data, offline=runtime.offline)
     info = loaded.info
     normalizer = from_id(info.normalizer)
@@ -270,9 +285,8 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, runtime
     )
     for line in labelled.notes:
         note(line)
-    tested = _tested_labels(info.labels, np.unique(labelled.examples.labels), labelled.unknown)
+    places = _tested_places(info.labels, np.unique(labelled.examples.labels), labelled.unknown)
     examples = _sample(labelled.examples, config)
-    slices = _slices(config, str(data_file), examples)
     if labelled.dropped:
         note("dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in labelled.dropped.items()))
     baseline, seen = None, []
@@ -293,14 +307,7 @@ def _evaluate_file(config: Config, loaded: LoadedModel, data_file: Path, runtime
     seen += beside
     overlap = {"rows": int(np.any(seen, axis=0).sum()), "of": len(examples)} if seen else None
     name = str(data_file)
-    seen_by_mini = warn_if_seen_by_mini(loaded, examples)
-    predicted = probabilities_of(config, loaded, examples, split=name, device=runtime.device)
-    result = _measure(
-        config, loaded, examples, predicted, baseline, tested, split=name, data=name, seen_by_mini=seen_by_mini,
-        overlap=overlap, slices=slices,
-    )  # fmt: skip
-    add_to_card(config, loaded, [_tested(result, data_file.name, "file")])
-    return result
+    return _TestRows(examples, name, name, places, labelled.unknown, baseline, overlap)
 
 
 def _slices(config: Config, split: str, examples: Examples) -> dict[str, list[str]]:
@@ -323,15 +330,7 @@ def _sample(examples: Examples, config: Config) -> Examples:
     return examples.chosen(np.sort(in_proportion(examples.labels, keys)[:wanted]))
 
 
-@dataclass(frozen=True)
-class _TestedLabels:
-    """Indices of the tested labels of the model, and the number of dropped rows by other label."""
-
-    places: tuple[int, ...]
-    unanswered: dict[str, int]
-
-
-def _tested_labels(labels: tuple[str, ...], occurring: Iterable[int], unanswered: dict[str, int]) -> _TestedLabels:
+def _tested_places(labels: tuple[str, ...], occurring: Iterable[int], unanswered: dict[str, int]) -> tuple[int, ...]:
     """The labels to test: those that occur, if there are two or more. Prints notes."""
     places = tuple(map(int, occurring))
     if len(places) < 2:
@@ -345,7 +344,7 @@ def _tested_labels(labels: tuple[str, ...], occurring: Iterable[int], unanswered
             f"{count(sum(unanswered.values()), 'row')} skipped, with a label that is not one of the model's "
             f"({', '.join(labels)}): {which}"
         )
-    return _TestedLabels(places, unanswered)
+    return places
 
 
 def _trained_on(examples: Examples, store: Store, *, rows: int | None) -> np.ndarray:
@@ -387,7 +386,14 @@ def trained_keys(store: Store, rows: int | None) -> np.ndarray:
 
 
 def _check_fits(loaded: LoadedModel, store: Store) -> None:
-    _check_labels(loaded, store.labels)
+    """Refuse a database of another split, or with fewer than two of the model's labels."""
+    find, labels = finder(loaded.info.labels), store.labels
+    if len({place for label in labels if (place := find(label)) is not None}) < 2:
+        raise LabelError(
+            f"the data has the labels {', '.join(labels)}, but the model has {', '.join(loaded.info.labels)}",
+            hint="Test on a file with the model's labels (--data FILE), or prepare the data again with --label-map so "
+            "that the labels agree.",
+        )
     if store.split_fingerprint != loaded.info.split_fingerprint:
         raise DatabaseError(
             f"{loaded.directory} was trained on another split than that of {store.path}, so rows of this test split "
@@ -396,39 +402,10 @@ def _check_fits(loaded: LoadedModel, store: Store) -> None:
         )
 
 
-def _check_labels(loaded: LoadedModel, labels: tuple[str, ...]) -> None:
-    """Raises LabelError unless the data and the model have at least two labels in common."""
-    find = finder(loaded.info.labels)
-    if len({place for label in labels if (place := find(label)) is not None}) < 2:
-        raise LabelError(
-            f"the data has the labels {', '.join(labels)}, but the model has {', '.join(loaded.info.labels)}",
-            hint="Test on a file with the model's labels (--data FILE), or prepare the data again with --label-map so "
-            "that the labels agree.",
-        )
-
-
-def _in_labels(loaded: LoadedModel, store: Store, examples: Examples) -> tuple[Examples, _TestedLabels]:
-    """Rows of a database with the model's labels; rows with other labels are dropped."""
-    own = loaded.info.labels
-    find = finder(own)
-    codes = np.array([-1 if (place := find(label)) is None else place for label in store.labels])
-    counts = np.bincount(examples.labels[codes[examples.labels] < 0], minlength=len(store.labels))
-    unanswered = {label: int(count) for label, count in zip(store.labels, counts, strict=True) if count}
-    tested = _tested_labels(own, np.unique(codes[codes >= 0]), unanswered)
-    kept = examples.chosen(np.flatnonzero(codes[examples.labels] >= 0)) if unanswered else examples
-    return replace(kept, labels=codes[kept.labels]), tested
-
-
-@dataclass(frozen=True)
-class _Original:
-    """What corrections have changed among tested rows: their labels (N,) before, and the rows that were left out."""
-
-    labels: np.ndarray
-    dropped: Examples | None
-
-
-def _before_corrections(loaded: LoadedModel, store: Store, stored: Examples, tested: _TestedLabels) -> _Original | None:
-    """The test rows as they were; None if none was corrected, or the model has other labels."""
+def _before_corrections(
+    loaded: LoadedModel, store: Store, stored: Examples, places: tuple[int, ...]
+) -> tuple[np.ndarray, Examples | None] | None:
+    """``_TestRows.original``; None if no test row was corrected, or the model has other labels."""
     if stored.split != "test" or store.corrections is None:
         return None
     # It is unknown which dropped rows would be in a sample.
@@ -436,10 +413,10 @@ def _before_corrections(loaded: LoadedModel, store: Store, stored: Examples, tes
     labels = store.original_labels(stored)
     if dropped is None and np.array_equal(labels, stored.labels):
         return None
-    if store.labels != loaded.info.labels or len(tested.places) < len(store.labels):
+    if store.labels != loaded.info.labels or len(places) < len(store.labels):
         note("no figures on the labels before the corrections: the model has other labels")
         return None
-    return _Original(labels, None if dropped is None else own_texts(loaded, store, dropped))
+    return labels, None if dropped is None else own_texts(loaded, store, dropped)
 
 
 def own_texts(loaded: LoadedModel, store: Store, examples: Examples) -> Examples:
@@ -462,66 +439,61 @@ def _baseline(config: Config, loaded: LoadedModel, store: Store, examples: Examp
     if fitted is None:
         note(f"fitting the baseline: TF-IDF + logistic regression on the same {rows:,} training texts")
         train = own_texts(loaded, store, store.read("train", rows, with_raw=True))
-        fitted = baseline.fit_or_load(
+        fitted = baseline.fit_and_keep(
             train.texts, train.labels, num_classes=len(store.labels), folder=folder, fingerprint=fingerprint
         )
     return fitted.predict_proba(examples.texts)
 
 
-def _measure(
-    config: Config,
-    loaded: LoadedModel,
-    examples: Examples,
-    predicted: tuple[np.ndarray, int],
-    baseline: np.ndarray | None,
-    tested: _TestedLabels,
-    *,
-    split: str,
-    data: str,
-    seen_by_mini: int | None,
-    slices: Mapping[str, Sequence[str]],
-    overlap: dict[str, Any] | None = None,
-    before_corrections: dict[str, Any] | None = None,
-    calibration: Calibration | None = None,
-) -> TestResult:
-    probabilities, passes = predicted
-    info = loaded.info
-    labels = tuple(info.labels[place] for place in tested.places)
+def _measured(config: Config, loaded: LoadedModel, rows: _TestRows, device: str) -> TestResult:
+    """Predict, score and describe the rows; writes predictions and figures."""
+    info, examples, baseline = loaded.info, rows.examples, rows.baseline
+    slices = _slices(config, rows.split, examples)
+    seen_by_mini = warn_if_seen_by_mini(loaded, examples)
+    probabilities, passes = probabilities_of(config, loaded, examples, split=rows.split, device=device)
+    before_corrections = _score_original(config, loaded, rows, probabilities, device)
+    calibration = _calibrate(config, loaded, device) if rows.split == "test" else None
+    labels = tuple(info.labels[place] for place in rows.places)
     if labels != info.labels:
-        examples = replace(examples, labels=np.searchsorted(tested.places, examples.labels))
-        probabilities = among(probabilities, tested.places)
-        baseline = None if baseline is None else among(baseline, tested.places)
+        examples = replace(examples, labels=np.searchsorted(rows.places, examples.labels))
+        probabilities = among(probabilities, rows.places)
+        baseline = None if baseline is None else among(baseline, rows.places)
     level = bootstrap_settings(config)
     scores = metrics.score(examples.labels, probabilities, labels, **level)
-    baseline_scores, comparison = None, None
+    compared: dict[str, Any] = {"baseline": None, "comparison_with_baseline": None}
     if baseline is not None:
-        baseline_scores = metrics.score(examples.labels, baseline, labels, **level)
         comparison = metrics.compare(examples.labels, probabilities.argmax(1), baseline.argmax(1), **level)
-    name = split if split in ("train", "valid", "test") else _name_of_file(Path(split))
+        compared["baseline"] = metrics.score(examples.labels, baseline, labels, **level).to_dict()
+        compared["comparison_with_baseline"] = comparison.to_dict()
     files = write_files(
-        config, loaded, examples, probabilities, baseline, scores, name=name, data=data, labels=labels, slices=slices
-    )
+        config, loaded, examples, probabilities, baseline, scores, name=_name_in_files(rows.split), data=rows.data,
+        labels=labels, slices=slices,
+    )  # fmt: skip
     entry = {
-        "split": split,
+        "split": rows.split,
         "rows": len(examples.labels),
         "labels": list(labels),
         "model_labels": list(info.labels),
-        "unanswered": tested.unanswered,
+        "unanswered": rows.unanswered,
         "model_fingerprint": info.weights_sha256,
         "train_fingerprint": info.train_fingerprint,
         "data_fingerprint": info.data_fingerprint,
         "test_config": config.test.model_dump(mode="json"),
         "test": scores.to_dict(),
         "before_corrections": before_corrections,
-        "baseline": baseline_scores.to_dict() if baseline_scores else None,
-        "comparison_with_baseline": comparison.to_dict() if comparison else None,
+        **compared,
         "triage": _triage(examples.labels, probabilities, calibration),
-        "overlap_with_training": overlap,
+        "overlap_with_training": rows.overlap,
         "seen_by_mini": seen_by_mini,
         "predictions_sha256": sha256(files["predictions"]),
         "files": {name: str(path) for name, path in files.items()},
     }
-    return TestResult.of(info.display_name, loaded.directory, entry, encoder_passes=passes)
+    result = TestResult.of(info.display_name, loaded.directory, entry, encoder_passes=passes)
+    if rows.split not in ("train", "valid"):  # figures on rows that the model knows say nothing about new texts
+        known = max((rows.overlap or {}).get("rows", 0), seen_by_mini or 0)
+        data, split = (rows.data, "test") if rows.split == "test" else (Path(rows.data).name, "file")
+        add_to_card(config, loaded, [Tested(data, split, scores, result.baseline, known=known)])
+    return result
 
 
 def _triage(labels: np.ndarray, probabilities: np.ndarray, calibration: Calibration | None) -> dict[str, Any]:
@@ -542,26 +514,19 @@ def _triage(labels: np.ndarray, probabilities: np.ndarray, calibration: Calibrat
 
 
 def _score_original(
-    config: Config,
-    loaded: LoadedModel,
-    examples: Examples,
-    original: _Original | None,
-    probabilities: np.ndarray,
-    device: str,
+    config: Config, loaded: LoadedModel, rows: _TestRows, probabilities: np.ndarray, device: str
 ) -> dict[str, Any] | None:
     """Scores on the labels before corrections, for the results file; rows that were left out are counted in."""
-    if original is None:
+    if rows.original is None:
         return None
-    labels = original.labels
-    if original.dropped is not None:
-        more, _ = probabilities_of(config, loaded, original.dropped, split="dropped rows", device=device)
-        labels = np.concatenate([labels, original.dropped.labels])
+    labels, dropped = rows.original
+    changed, kept = int((labels != rows.examples.labels).sum()), len(labels)
+    if dropped is not None:
+        more, _ = probabilities_of(config, loaded, dropped, split="dropped rows", device=device)
+        labels = np.concatenate([labels, dropped.labels])
         probabilities = np.concatenate([probabilities, more])
-    return {
-        "changed": int((original.labels != examples.labels).sum()),
-        "dropped": len(labels) - len(examples),
-        "test": metrics.score(labels, probabilities, loaded.info.labels, **bootstrap_settings(config)).to_dict(),
-    }
+    scores = metrics.score(labels, probabilities, loaded.info.labels, **bootstrap_settings(config))
+    return {"changed": changed, "dropped": len(labels) - kept, "test": scores.to_dict()}
 
 
 def warn_if_seen_by_mini(loaded: LoadedModel, examples: Examples) -> int | None:
@@ -685,7 +650,10 @@ def write_files(
     return files
 
 
-def _name_of_file(path: Path) -> str:
-    """Its stem and a digest of its path, so that files with the same stem have different names."""
+def _name_in_files(split: str) -> str:
+    """A split; of a file, its stem and a digest of its path, so that files with the same stem have different names."""
+    if split in ("train", "valid", "test"):
+        return split
+    path = Path(split)
     digest = hashlib.sha256(str(path.resolve()).encode(errors="surrogateescape")).hexdigest()[:6]
     return f"{_FILE}{path.stem}-{digest}"

@@ -48,11 +48,8 @@ def find_artefacts(
     """The tokens that reveal most about the label, the most informative first; none where there is one class.
 
     Args:
-        texts: of all rows.
         rows: (K,) those to look at.
         labels: (K,) their classes.
-        names: of all classes.
-        seed: of the sample.
     """
     if len(rows) > _SAMPLE:
         some = np.sort(np.random.default_rng(seed).choice(len(rows), _SAMPLE, replace=False))

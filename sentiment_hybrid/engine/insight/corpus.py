@@ -31,11 +31,7 @@ class CorpusWord:
 
 
 class Corpus:
-    """Sums the words of explanations, one by one; ``texts`` counts those of each label that was explained.
-
-    Args:
-        labels: of the model, in its order.
-    """
+    """Sums the words of explanations, one by one; ``texts`` counts those of each label that was explained."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         self.texts = dict.fromkeys(labels, 0)

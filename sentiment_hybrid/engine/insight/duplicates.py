@@ -43,9 +43,7 @@ def find_duplicates(
     """Near-duplicates among texts; pairs connect the texts of each group, not all pairs of it are given.
 
     Args:
-        texts: cleaned.
         similarity: the least Jaccard similarity of the n-grams of a pair.
-        progress: receives the number of texts hashed since the last call.
     """
     bands = np.empty((BANDS, len(texts)), dtype=np.uint64)
     start, some, characters = 0, list[str](), 0

@@ -44,9 +44,7 @@ def mean_states(
 
     Args:
         session: a classifier whose encoder is used; its head is not.
-        dataset: the texts, with stored states or without.
         folder: where the temporary file is made.
-        progress: receives the size of each batch.
 
     Raises:
         TrainingError: there is no memory for a single text.
@@ -77,13 +75,7 @@ def mean_states(
 
 
 def reduced_tfidf(texts: Sequence[str], folder: Path, *, seed: int = 0) -> States | None:
-    """Latent semantic analysis of TF-IDF, (N, up to 64), in place of states; None where the texts have too few words.
-
-    Args:
-        texts: cleaned.
-        folder: where the temporary file is made.
-        seed: of the sample that is analysed.
-    """
+    """Latent semantic analysis of TF-IDF, (N, up to 64), in place of states; None if the texts have too few words."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -119,8 +111,6 @@ class LinearHead:
     """Logistic regression on mean token states.
 
     Args:
-        states: of all texts.
-        rows: those to learn from.
         labels: (K,) their classes, 0 to C - 1, each of which occurs.
     """
 
@@ -144,8 +134,6 @@ class WordBaseline:
     """TF-IDF and logistic regression, as beside every test.
 
     Args:
-        texts: of all rows.
-        rows: those to learn from.
         labels: (K,) their classes, 0 to C - 1, each of which occurs.
     """
 

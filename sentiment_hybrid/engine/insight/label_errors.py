@@ -55,13 +55,9 @@ def out_of_fold(
     """Cross-validate; None if there are too few rows, or too few of all classes but one.
 
     Args:
-        fit: fits a model.
         rows: (K,) numbers of the rows.
         labels: (K,) their classes.
         groups: (K,) rows of a group share a fold: a model must not have seen a near-duplicate of what it judges.
-        folds: number of models, at most.
-        seed: of the folds.
-        progress: called after each fold.
     """
     classes, sizes = np.unique(labels, return_counts=True)
     classes = classes[sizes >= 2]

@@ -32,10 +32,8 @@ def find_other_languages(
     """The language of most texts (ISO 639-1; empty if there is none), and texts in others.
 
     Args:
-        texts: of all rows.
         rows: (K,) those to look at.
         seed: of the sample that determines the main language.
-        progress: receives the number of texts examined since the last call.
     """
     identify = _identifier()
     sample = np.random.default_rng(seed).permutation(rows)[:_SAMPLE]

@@ -20,7 +20,6 @@ def find_outliers(states: States, rows: np.ndarray, labels: np.ndarray, *, seed:
     """Texts far from all classes; None if there are too few to tell.
 
     Args:
-        states: of all texts.
         rows: (K,) those to look at.
         labels: (K,) their classes.
         seed: of the sample behind the covariance.

@@ -20,8 +20,6 @@ def choose(states: npt.ArrayLike, probabilities: npt.ArrayLike, rows: int, *, se
     Args:
         states: (N, H) mean token states; they are standardised here.
         probabilities: (N, C).
-        rows: at most N.
-        seed: of the choice.
 
     Raises:
         ValueError: the shapes do not fit, or there are fewer rows.

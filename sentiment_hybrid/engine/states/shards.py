@@ -139,8 +139,6 @@ def new_shard(
     The value is a function that appends states, (tokens, H) float16, window by window.
 
     Args:
-        folder: the store's.
-        identity: of the states.
         keys: of the windows, (W,).
         lengths: numbers of tokens of the windows, (W,).
         part: the locked part.

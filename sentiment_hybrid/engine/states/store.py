@@ -94,8 +94,6 @@ class StateStore:
         root: the folder of all stores.
         encoder: frozen, or with only its last layers trained.
         fingerprint: of the encoder as loaded.
-        compute: device and precision.
-        name: display name of the encoder.
         max_gb: limit on the size of all stores together; None for no limit but the disk.
         process: (rank, number) of the processes of this machine that need the same states: each first fills its own
             parts, and then what the others have left.
@@ -295,7 +293,6 @@ def _half(keys: np.ndarray) -> np.ndarray:
 
 
 def _part_of(keys: np.ndarray) -> np.ndarray:
-    """The part of each window."""
     first = keys.view(np.uint8).reshape(-1, KEY_BYTES)[:, 0] if len(keys) else np.empty(0, dtype=np.uint8)
     return first % PARTS
 

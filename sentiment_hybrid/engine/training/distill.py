@@ -130,7 +130,6 @@ def distillation_loss(
         logits: (B, C) of the student.
         targets: (B,) int64.
         soft: (B, C) the teacher's probabilities at the temperature T; NaN for none.
-        settings: weight and temperature.
     """
     answered = ~soft[:, 0].isnan()
     log_student = (logits.float() / settings.temperature).log_softmax(-1)

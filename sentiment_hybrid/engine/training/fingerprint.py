@@ -45,7 +45,9 @@ def _joint_facts(config: Config) -> dict[str, Any]:
     source = config.joint.further_source
     content = None if source is None else open_source(source, config.data).fingerprint()
     facts = config.joint.model_dump(mode="json", exclude={"train", "further_source", "heads_from"})
-    return {**facts, "further": content, "heads_from": _head_files(config)}
+    folder = config.joint.heads_from
+    files = [] if folder is None else [folder / head / paths.MODEL_WEIGHTS for head in config.joint.models]
+    return {**facts, "further": content, "heads_from": [sha256(file) for file in files if file.is_file()]}
 
 
 def _distill_facts(config: Config) -> dict[str, Any]:
@@ -54,13 +56,6 @@ def _distill_facts(config: Config) -> dict[str, Any]:
     texts = None if settings.source is None else open_source(settings.source, config.data).fingerprint()
     facts = settings.model_dump(mode="json", exclude={"teacher", "source"})
     return {**facts, "teacher": teacher_digest(config), "texts": texts}
-
-
-def _head_files(config: Config) -> list[str]:
-    """Digests of the weights in ``joint.heads_from``."""
-    folder = config.joint.heads_from
-    files = [] if folder is None else [folder / head / paths.MODEL_WEIGHTS for head in config.joint.models]
-    return [sha256(file) for file in files if file.is_file()]
 
 
 def encoder_files(name: str) -> list[str]:

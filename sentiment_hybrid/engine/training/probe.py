@@ -44,11 +44,8 @@ class Probe:
     """Measures one config on some texts.
 
     Args:
-        config, model: what to measure.
         loaded: the encoder; training changes its weights only by rounding.
         examples: texts with labels; a few thousand suffice.
-        names: the names of the labels.
-        compute: device and precision.
         seconds: approximate duration of each measurement; at least one step or batch.
         folder: a temporary folder for token states.
     """

@@ -135,7 +135,6 @@ def _describe(
     *,
     train_rows: int,
 ) -> ModelInfo:
-    """The metadata of a model directory."""
     encoder = session.encoder
     trained = config.encoder.trainable_layers != 0
     return ModelInfo(

@@ -25,7 +25,8 @@ _CLEARLY_BETTER = 0.001
 
 def load_last(trainer: Trainer, run: Run) -> bool:
     """Continue from the run's last checkpoint; returns whether there is one."""
-    last = distributed.from_main(run.last_state)
+    kept = run.checkpoints
+    last = distributed.from_main(lambda: kept.load("last") if "last" in kept.pointers() else None)
     if last is None:
         return False
     trainer.load(last)

@@ -28,7 +28,7 @@ from sentiment_hybrid.config.load import load_config, to_yaml
 from sentiment_hybrid.config.schema import JOINT, MODEL_NAMES, Config
 from sentiment_hybrid.config.sections import METRICS
 from sentiment_hybrid.config.syntax import parse
-from sentiment_hybrid.engine.training.checkpoints import RunCheckpoints, TrainerState, check_present, load_trainable
+from sentiment_hybrid.engine.training.checkpoints import RunCheckpoints, check_present, load_trainable
 from sentiment_hybrid.errors import ConfigError, SenthyError, TrainingError, UsageError
 from sentiment_hybrid.files import atomic_file, write_json, written
 from sentiment_hybrid.runtime import Runtime
@@ -141,10 +141,6 @@ class Run:
     def checkpoints(self) -> RunCheckpoints:
         """Its checkpoints."""
         return RunCheckpoints(self.folder / paths.CHECKPOINTS_DIR)
-
-    def last_state(self) -> TrainerState | None:
-        """The state of its last checkpoint, or None before the first one."""
-        return self.checkpoints.load("last") if "last" in self.checkpoints.pointers() else None
 
     def stopped_at_once(self) -> str:
         """The message if a training is stopped in the middle of a step."""

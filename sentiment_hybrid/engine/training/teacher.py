@@ -28,7 +28,7 @@ from sentiment_hybrid.engine.memory import release
 from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.engine.training.teacher_cache import TeacherCache, text_keys
 from sentiment_hybrid.errors import ConfigError, LabelError, ModelError, UsageError
-from sentiment_hybrid.files import reason, recover
+from sentiment_hybrid.files import reason
 from sentiment_hybrid.models.classifier import HeadOutput
 
 log = logging.getLogger(__name__)
@@ -43,9 +43,6 @@ class Teacher(Protocol):
     """Predicts probabilities for the labels of its student."""
 
     name: str
-
-    def uncached(self, examples: Examples) -> tuple[int, int]:
-        """The number of distinct texts, and the number of those without a cached prediction."""
 
     def predict(self, examples: Examples, *, progress: Callable[..., object]) -> Predictions:
         """Its predictions for these texts."""
@@ -63,9 +60,8 @@ def open_teacher(
     if is_file(place):
         normalizers.from_id(normalizer).prepare(cache, offline=offline)
         return FileTeacher(place, own_columns(config.data), labels, normalizer)
-    directory = _checked(model_directory(place))
     return ModelTeacher(
-        directory, labels, normalizer, compute=compute, token_budget=token_budget, offline=offline,
+        model_directory(place), labels, normalizer, compute=compute, token_budget=token_budget, offline=offline,
         states=settings.states > 0, cache=cache,
     )  # fmt: skip
 
@@ -91,17 +87,16 @@ def check_teacher(config: Config, labels: tuple[str, ...]) -> None:
         if settings.states:
             raise UsageError(f"{place} has probabilities, but no states", hint="Set distill.states to 0.")
         return
-    directory = _checked(model_directory(place))
-    _columns(directory, read_info(directory).labels, labels)
+    _columns(place, _info(place).labels, labels)
 
 
-def _columns(directory: Path, theirs: tuple[str, ...], labels: tuple[str, ...]) -> list[int]:
+def _columns(teacher: str, theirs: tuple[str, ...], labels: tuple[str, ...]) -> list[int]:
     """The index of each label of the data among the teacher's. Raises LabelError unless both have the same labels."""
     find = finder(theirs)
     columns = [place for label in labels if (place := find(label)) is not None]
     if not len(set(columns)) == len(labels) == len(theirs):
         raise LabelError(
-            f"the teacher {directory} has the labels {', '.join(theirs)}, but the data has {', '.join(labels)}",
+            f"the teacher {teacher} has the labels {', '.join(theirs)}, but the data has {', '.join(labels)}",
             hint="A teacher needs the labels of its student: choose another, or prepare the data with its labels.",
         )
     return columns
@@ -112,7 +107,7 @@ def teacher_digest(config: Config) -> str:
     place = str(config.distill.teacher)
     if is_file(place):
         return open_source(place, config.data).fingerprint()
-    return _digest(read_info(_checked(model_directory(place))))
+    return _digest(_info(place))
 
 
 def is_file(place: str) -> bool:
@@ -130,10 +125,6 @@ class FileTeacher:
 
     def __init__(self, place: str, data: Data, labels: tuple[str, ...], normalizer: str) -> None:
         self.name, self._data, self._labels, self._normalizer = place, data, labels, normalizer
-
-    def uncached(self, examples: Examples) -> tuple[int, int]:
-        """The number of distinct texts, and 0, because nothing has to be computed."""
-        return len(set(examples.texts)), 0
 
     def predict(self, examples: Examples, *, progress: Callable[..., object]) -> Predictions:
         """The probabilities, NaN for texts that are not in the file. Raises SourceError, ColumnError, DataError."""
@@ -161,18 +152,12 @@ class ModelTeacher:
         cache: Path,
     ) -> None:
         self.name, self.directory, self.info = str(directory), directory, read_info(directory)
-        self._columns = _columns(directory, self.info.labels, labels)
+        self._columns = _columns(self.name, self.info.labels, labels)
         normalizers.from_id(self.info.normalizer).prepare(cache, offline=offline)
         self._student_normalizer, self._states = normalizer, states
         self._compute, self._token_budget, self._offline = compute, token_budget, offline
         folder = f"{_digest(self.info)[:20]}-{compute.precision}"
         self._kept = TeacherCache(paths.teachers_dir(cache) / folder, len(labels))
-
-    def uncached(self, examples: Examples) -> tuple[int, int]:
-        """The number of distinct texts, and the number of those without a cached prediction."""
-        distinct = list(dict.fromkeys(text for text in self._texts(examples) if text))
-        found, _ = self._kept.find(text_keys(distinct), states=self._states)
-        return len(distinct), int(np.isnan(found[:, 0]).sum())
 
     def predict(self, examples: Examples, *, progress: Callable[..., object]) -> Predictions:
         """Cached predictions, and new ones for the other texts; NaN for texts that are empty after normalisation.
@@ -257,19 +242,11 @@ def _digest(info: ModelInfo) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _checked(directory: Path) -> Path:
-    """The directory, if it is a model directory; otherwise raises ModelError, which says what it is."""
-    heads = sorted(file.parent for file in recover(directory).glob(f"*/{paths.MODEL_JSON}"))
-    what, hint = "", "Use a model directory written by `senthy train`, or a file with a probability per label."
-    if not directory.is_dir():
-        what = "there is no such directory"
-    elif is_export(directory):
-        what = "it is an export; use the model that it was made from"
-    elif heads:
-        what, hint = "it is a pack of several models", f"Use one of them: {heads[0]}"
-    elif not (directory / paths.MODEL_JSON).is_file():
-        encoder = (directory / "config.json").is_file()
-        what = "it is an encoder without a classifier" if encoder else "it is not a model directory"
-    if what:
-        raise ModelError(f"{directory} cannot be a teacher: {what}", hint=hint)
-    return directory
+def _info(place: str) -> ModelInfo:
+    """The metadata of a teacher. Raises ModelError unless it is a model directory."""
+    directory = model_directory(place)
+    if is_export(directory):
+        raise ModelError(
+            f"{directory} cannot be a teacher: it is an export", hint="Use the model that it was made from."
+        )
+    return read_info(directory)

@@ -30,12 +30,7 @@ def text_keys(texts: Sequence[str]) -> np.ndarray:
 
 
 class TeacherCache:
-    """Probabilities (C,) and pooled states (H,) of texts by their keys.
-
-    Args:
-        folder: the teacher's folder.
-        num_classes: C; chunks with another width are damaged.
-    """
+    """Probabilities (C,) and pooled states (H,) of texts by their keys."""
 
     def __init__(self, folder: Path, num_classes: int) -> None:
         self.folder, self.num_classes = folder, num_classes

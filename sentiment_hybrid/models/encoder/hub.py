@@ -461,7 +461,6 @@ def _check_directory(directory: Path) -> None:
 
 
 def _unavailable(name: str, revision: str | None, error: Exception, *, local_only: bool) -> EncoderError:
-    """The error for an encoder that cannot be loaded, with hints."""
     reason = _first_line(error)
     if find_spec("sentencepiece") is None and re.search("sentencepiece|tiktoken|protobuf", reason, re.IGNORECASE):
         # transformers tries one package after the other, and names the last.

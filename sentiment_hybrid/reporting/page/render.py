@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from sentiment_hybrid.files import atomic_file, written
+from sentiment_hybrid.files import replace_text
 from sentiment_hybrid.reporting.page.charts import Axis, Bar, Series, chart, intervals
 from sentiment_hybrid.reporting.page.content import Curve, Group, ModelFigures, Report, Search
 
@@ -37,8 +37,7 @@ def write_page(path: Path, report: Report) -> None:
         OutputError: the file cannot be written.
     """
     html = render(report)
-    with written(path, hint="Choose another file: --output FILE"), atomic_file(path) as aside:
-        aside.write_text(html, encoding="utf-8", errors="backslashreplace", newline="\n")
+    replace_text(path, html, hint="Choose another file: --output FILE")
 
 
 def render(report: Report) -> str:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sentiment_hybrid.engine.evaluation import baseline
-from sentiment_hybrid.engine.evaluation.baseline import Baseline, fit, fit_or_load, load
+from sentiment_hybrid.engine.evaluation.baseline import Baseline, fit, fit_and_keep, load
 
 GOOD = ["what a lovely day", "i love this so much", "great fun, thanks !", "best film ever :)", "so happy today"]
 BAD = ["what an awful day", "i hate this so much", "no fun, never again", "worst film ever :(", "so sad today"]
@@ -21,7 +21,8 @@ LABELS = np.array(([1] * 5 + [0] * 5) * 4)
 
 
 def keep(folder: Path, *, fingerprint: str = "f", labels: np.ndarray = LABELS, num_classes: int = 2) -> Baseline:
-    return fit_or_load(TEXTS, labels, num_classes=num_classes, folder=folder, fingerprint=fingerprint)
+    kept = load(folder, fingerprint, num_classes=num_classes)
+    return kept or fit_and_keep(TEXTS, labels, num_classes=num_classes, folder=folder, fingerprint=fingerprint)
 
 
 def no_fitting(monkeypatch: pytest.MonkeyPatch) -> None:
