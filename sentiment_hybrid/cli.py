@@ -325,9 +325,18 @@ def finetune(
     commands.finetune.show(result)
 
 
+def _place(text: str) -> Path | str:
+    """A path, or a URL as it is: a path would lose one of its slashes."""
+    return text if "://" in text else Path(text)
+
+
 _INPUT = option(
-    "--input -i", "csv, tsv, jsonl, parquet, .gz, SQLite, - for stdin; several: a folder, 'DIR/*.csv', a URL.", "FILE"
+    "--input -i",
+    "csv, tsv, jsonl, parquet, .gz, SQLite, - for stdin; several: a folder, 'DIR/*.csv', a URL.",
+    "FILE",
+    parser=_place,
 )
+_OUTPUT = option("--output -o", "Format follows the extension; of several files: a folder.", "FILE", parser=_place)
 _FORMAT = option("--format", "Format of standard input, or of a file without an extension. [default: lines]")
 _PRECISION = option("--precision", "Of the encoder; auto is bf16 where supported, int8 is for CPUs. [default: auto]")
 _BACKEND = option("--backend", "onnx runs what `senthy export` wrote. [default: detected from the directory]")
@@ -353,11 +362,6 @@ _ABSTAIN_BELOW = option(
     "P",
     parser=lambda text: _share(text, "--abstain-below", least=0.0, most=1.0),
 )
-
-
-def _place(text: str | None) -> Path | str | None:
-    """A path, or a URL as it is: a path would lose one of its slashes."""
-    return text if text is None or "://" in text else Path(text)
 
 
 def _every_nth(text: str) -> tuple[int, int]:
@@ -388,10 +392,8 @@ def predict(
     texts: list[str] | None = typer.Argument(None, metavar="TEXT", help="Texts to label, unless --input is used."),
     head: str | None = _TRAINED_MODEL,
     model_dir: Path | None = _MODEL_PATH,
-    input_file: str | None = _INPUT,
-    output_file: str | None = option(
-        "--output -o", "Format follows the extension; of several files: a folder.", "FILE"
-    ),
+    input_file: Any = _INPUT,
+    output_file: Any = _OUTPUT,
     text_column: str | None = option("--text-column", "Column to label. [default: detected]", "COLUMN"),
     file_format: Literal["lines", "csv", "tsv", "jsonl"] | None = _FORMAT,
     table: str | None = option("--table", "Table of an SQLite input. [default: detected]", "TABLE"),
@@ -423,7 +425,7 @@ def predict(
     config = call.config()
     request = commands.predict.Request(
         texts or [], config=config, model_dir=model_dir, head=head,
-        input_file=_place(input_file), output_file=_place(output_file),
+        input_file=input_file, output_file=output_file,
         as_json=as_json, file_format=file_format, text_column=text_column, table=table, precision=precision,
         device=call.runtime.device, offline=call.runtime.offline, encoder=call.runtime.encoder,
         resume=call.runtime.resume, backend=backend or "auto", labels=None if labels is None else labels.split(","),

@@ -191,7 +191,7 @@ class _LogLines(logging.Handler):
 
 def note(message: str) -> None:
     """Print one line of information on stderr; silent with -q."""
-    if _is_talkative():
+    if _verbosity >= 0 and distributed.is_main():
         _line(f"{_speaker() if message else ''}{message}")
 
 
@@ -251,10 +251,6 @@ def last_words(message: str) -> None:
 def traceback(failure: BaseException) -> None:
     """Print the traceback of an error on stderr."""
     _line("".join(standard.format_exception(failure)).rstrip(), style="dim")
-
-
-def _is_talkative() -> bool:
-    return _verbosity >= 0 and distributed.is_main()
 
 
 def _line(message: str, *, head: str = "", head_style: str = "", style: str = "") -> None:
@@ -469,7 +465,7 @@ def progress(description: str, total: Total = None, *, unit: str = "rows", shown
     if bar is not None and own:
         bar.start()
         _live.append(bar)
-    lines = bar is None and shown and _is_talkative()
+    lines = bar is None and shown and _verbosity >= 0 and distributed.is_main()
     task = Progress(f"{_speaker()}{description}", total, unit=unit, bar=bar, lines=lines)
     beat = threading.Thread(target=task.beat, daemon=True)
     if lines:
@@ -487,7 +483,7 @@ def progress(description: str, total: Total = None, *, unit: str = "rows", shown
 
 def _new_bar() -> RichProgress | None:
     console = _console("stderr")
-    if not _is_talkative() or not console.is_terminal or console.is_dumb_terminal:
+    if _verbosity < 0 or not distributed.is_main() or not console.is_terminal or console.is_dumb_terminal:
         return None
     from rich.progress import Progress as RichProgress
     from rich.progress import ProgressColumn

@@ -19,7 +19,8 @@ from sentiment_hybrid.data.parts import open_parts
 from sentiment_hybrid.data.sources import Source, open_source, read_with_progress, texts_of
 from sentiment_hybrid.data.writers import kind_of_output
 from sentiment_hybrid.engine.inference.explanations import DEFAULT_METHOD, Explanation, Method
-from sentiment_hybrid.engine.inference.predictor import Predictor, chosen_model
+from sentiment_hybrid.engine.inference.opening import find_model
+from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.engine.insight.corpus import Corpus, CorpusWord
 from sentiment_hybrid.errors import DataError, LabelError, UsageError, count
 from sentiment_hybrid.files import is_file, is_same_file
@@ -104,7 +105,7 @@ def run(request: Request, runtime: Runtime = Runtime()) -> ExplainResult:
     for text in filter(is_file, request.texts):
         note(f"{text} is explained as a text; for the texts in this file: --corpus {shlex.quote(text)}")
     config = request.config
-    directory = chosen_model(config.paths.models_dir, request.model_dir, request.head)
+    directory = find_model(config.paths.models_dir, request.model_dir, request.head)
     predictor = Predictor(
         directory,
         device=runtime.device,
@@ -206,14 +207,8 @@ def _through_file(
     options = {"column": column, "seed": request.config.project.seed}
     options |= {name: getattr(request, name) for name in ("rows", "label", "method")}
     key = {"input": source.fingerprint(), "model": predictor.identity, "options": options, "version": __version__}
-    with open_parts(output, columns, types={}, quoting="auto") as parts:
-        discarded = parts.find(key, resume=request.resume)
-        if discarded:
-            note(
-                f"starting over; a stopped run had explained {count(discarded['rows'], 'text')} (--resume continues it)"
-            )
-        elif request.resume:
-            note(f"resuming after {count(parts.facts['rows'], 'text')}" if parts.done else "there is nothing to resume")
+    with open_parts(output, columns) as parts:
+        parts.find(key, resume=request.resume, done="explained")
         done = parts.facts.get("rows", 0)
         explanations = _explained(predictor, texts, request, done=done)
         while part := list(itertools.islice(explanations, _TOGETHER)):

@@ -117,7 +117,7 @@ def _check_target(target: Path, source: Path) -> None:
 
 
 def _write(loaded: LoadedModel, aside: Path, *, quantize: Quantize | None) -> None:
-    loaded.tokenizer.save_pretrained(aside / paths.TOKENIZER_DIR)
+    loaded.encoder.tokenizer.save_pretrained(aside / paths.TOKENIZER_DIR)
     if not (aside / paths.TOKENIZER_DIR / paths.TOKENIZER_JSON).is_file():
         raise ModelError(
             f"the tokenizer of {loaded.info.encoder_name} has no {paths.TOKENIZER_JSON}, which an export needs",
@@ -150,7 +150,7 @@ def _facts(aside: Path, loaded: LoadedModel, kind: str) -> dict[str, Any]:
         "inputs": onnx_export.INPUTS,
         "outputs": onnx_export.OUTPUTS,
         "opset": onnx_export.OPSET,
-        "pad_id": int(loaded.tokenizer.pad_token_id),
+        "pad_id": int(loaded.encoder.tokenizer.pad_token_id),  # type: ignore[arg-type] # checked when it was loaded
         "sha256": digests(aside),
         "source": {"path": str(loaded.directory), **{name: getattr(info, name) for name in origin}},
         "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -187,7 +187,7 @@ def _tokenized_alike(loaded: LoadedModel, backend: OnnxBackend, texts: list[str]
     import numpy as np
 
     info = loaded.info
-    own = tokenize(texts, loaded.tokenizer, max_length=info.max_length, max_windows=info.max_windows)
+    own = tokenize(texts, loaded.encoder.tokenizer, max_length=info.max_length, max_windows=info.max_windows)
     written = backend.tokenize(texts)
     if not (np.array_equal(own.ids, written.ids) and np.array_equal(own.window_offsets, written.window_offsets)):
         raise ModelError(

@@ -116,7 +116,7 @@ class Request:
         """Whether the input is a folder, a pattern or a URL, for `predict_shards.run`."""
         from sentiment_hybrid.data.sources.several import is_several
 
-        return is_several(self.input_file)
+        return self.input_file is not None and is_several(self.input_file)
 
     @property
     def output(self) -> Path | None:
@@ -179,7 +179,9 @@ def run(request: Request) -> PredictResult:
         predictor, directory, below = open_predictor(request)
         found = predictor.compute(predictor.prepare(texts))
         sure = [predictor.prediction(row) for row in found]
-        predictions = tuple(replace(one, label=label_or_unsure(one.label, one.score, below)) for one in sure)
+        if below is not None:
+            sure = [replace(one, label=label_or_unsure(one.label, one.score, below)) for one in sure]
+        predictions = tuple(sure)
         explanations = tuple(predictor.explain(texts)) if request.explain else ()
     else:
         from sentiment_hybrid.commands.predict_rows import label_rows, open_rows

@@ -19,7 +19,7 @@ from sentiment_hybrid.data.columns import find_text, text_note
 from sentiment_hybrid.data.parts import open_parts
 from sentiment_hybrid.data.review import TASKS, ReviewRows
 from sentiment_hybrid.data.sources import Batch, Limit, LiveStream, Source, kind_of, open_source, open_stream, texts_of
-from sentiment_hybrid.data.writers import Quoting, kind_of_output, open_writer, without_formula, without_formulas
+from sentiment_hybrid.data.writers import Quoting, Style, kind_of_output, open_writer, without_formula, without_formulas
 from sentiment_hybrid.engine.inference.answers import UNSURE
 from sentiment_hybrid.engine.inference.predictor import PREDICTION_COLUMN
 from sentiment_hybrid.engine.insight.spread import CANDIDATES, choose
@@ -72,22 +72,15 @@ class Incoming:
 
 @dataclass(frozen=True)
 class _Layout:
-    """The output: format, all columns, the added ones, and options of the writer."""
+    """The output: format, all columns, the added ones, and how it is written."""
 
     kind: str
     columns: list[str]
     added: list[str]
-    types: Mapping[str, Any]
-    quoting: Quoting
-    numbers: Collection[str]
+    style: Style
     safe: bool = False
     explained: bool = False
     abstain_below: float | None = None
-
-    @property
-    def style(self) -> dict[str, Any]:
-        """The arguments of a writer."""
-        return {"types": self.types, "quoting": self.quoting, "numbers": self.numbers}
 
 
 @dataclass(frozen=True)
@@ -301,24 +294,21 @@ def _layout(request: Request, predictor: Predictor, incoming: Incoming, column: 
     others = [name for name in incoming.columns if name != column]
     safe = request.safe_csv and kind in ("csv", "tsv")
     columns = [*incoming.columns, *added]
-    return _Layout(
-        kind,
-        [without_formula(name) for name in columns] if safe else columns,
-        added,
-        types=_types(incoming, added) if kind == "parquet" else {},
+    style = Style(
+        _types(incoming, added) if kind == "parquet" else {},
         # How quotes are read is said of the input: any output but a tsv of a tsv quotes the values that need it.
-        quoting=incoming.quoting if incoming.kind == kind == "tsv" else "auto",
-        numbers=incoming.numbers(others) if kind == "jsonl" else (),
-        safe=safe,
-        explained=request.explain,
+        incoming.quoting if incoming.kind == kind == "tsv" else "auto",
+        incoming.numbers(others) if kind == "jsonl" else (),
     )
+    shown = [without_formula(name) for name in columns] if safe else columns
+    return _Layout(kind, shown, added, style, safe=safe, explained=request.explain)
 
 
 def _whole(
     stack: contextlib.ExitStack, request: Request, predictor: Predictor, incoming: Incoming, layout: _Layout
 ) -> Callable[[_Group, np.ndarray], object]:
     """A function that writes groups to standard output, or to a file that cannot be resumed."""
-    writer = stack.enter_context(open_writer(request.output, layout.columns, kind=layout.kind, **layout.style))
+    writer = stack.enter_context(open_writer(request.output, layout.columns, kind=layout.kind, style=layout.style))
 
     def write(group: _Group, probabilities: np.ndarray) -> None:
         for rows in _rows(predictor, group, probabilities, layout):
@@ -346,7 +336,7 @@ def _parts(
     if output is None or not incoming.stamp or layout.kind == "sqlite":
         return None
 
-    parts = stack.enter_context(open_parts(output, layout.columns, **layout.style))
+    parts = stack.enter_context(open_parts(output, layout.columns, layout.style))
     options = {
         "columns": layout.columns,
         "safe": layout.safe,
@@ -357,11 +347,7 @@ def _parts(
     }
     options |= request.data.model_dump(mode="json", include={*READING})
     key = {"input": list(incoming.stamp), "model": predictor.identity, "options": options, "version": __version__}
-    discarded = parts.find(key, resume=request.resume, strict=not request.part)
-    if discarded:
-        note(f"starting over; a stopped run had labelled {count(discarded['rows'], 'text')} (--resume continues it)")
-    elif request.resume:
-        note(f"resuming after {count(parts.facts['rows'], 'text')}" if parts.done else "there is nothing to resume")
+    parts.find(key, resume=request.resume, strict=not request.part, done="labelled")
     counts.update(parts.facts, groups=parts.done)
     predictor.empty, predictor.truncated = (counts.pop(name, 0) for name in ("empty", "truncated"))
 

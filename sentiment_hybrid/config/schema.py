@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -411,9 +411,8 @@ class HpoFinal(Section):
     include_valid: bool = default(False, "Train it on the validation rows too, for the best trial's number of epochs.")
 
 
-def _search_space(ranges: Mapping[str, Any]) -> Any:
-    meaning = "Hyperparameter -> range: {type: float or int, low, high, log, step} or {type: categorical, choices}."
-    return default(TypeAdapter(SearchSpace).validate_python(ranges), meaning)
+_SPACES = TypeAdapter(SearchSpace)
+_MEANING = "Hyperparameter -> range: {type: float or int, low, high, log, step} or {type: categorical, choices}."
 
 
 class Hpo(Section):
@@ -439,7 +438,7 @@ class Hpo(Section):
     )
     timeout: float | None = default(None, "Seconds after which no new trial starts.", gt=0.0, le=1e9)
     final: HpoFinal = part(HpoFinal, "The model trained with the best hyperparameters.")
-    search_space: SearchSpace = _search_space(_COMMON_SPACE)
+    search_space: SearchSpace = default(_SPACES.validate_python(_COMMON_SPACE), _MEANING)
 
     @field_validator("storage")
     @classmethod
@@ -520,9 +519,8 @@ def _model_section(name: str) -> type[Model]:
     title = name.capitalize()
     known = head.model_fields.keys() | Train.model_fields.keys()  # a head need not have a dropout
     space = {name: entry for name, entry in (_COMMON_SPACE | space).items() if name in known}
-    hpo = create_model(
-        f"{title}Hpo", __base__=Hpo, __module__=__name__, search_space=(SearchSpace, _search_space(space))
-    )
+    searched = (SearchSpace, default(_SPACES.validate_python(space), _MEANING))
+    hpo = create_model(f"{title}Hpo", __base__=Hpo, __module__=__name__, search_space=searched)
     hpo.heads = (head,)
     model = create_model(
         f"{title}Model",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sentiment_hybrid.data.writers import Quoting, Rows, as_output_error, check_target, file_writer, kind_of_output
-from sentiment_hybrid.errors import OutputError
+from sentiment_hybrid.console import note
+from sentiment_hybrid.data.writers import Rows, Style, as_output_error, check_target, file_writer, kind_of_output
+from sentiment_hybrid.errors import OutputError, count
 from sentiment_hybrid.files import flush_file, locked, replace_json
 
 _PROGRESS = "progress.json"
@@ -21,26 +23,17 @@ _ROW_GROUP = 16_384
 class Parts:
     """The parts of ``target``, in a hidden folder beside it. ``facts`` are the caller's, stored with the last part."""
 
-    def __init__(
-        self,
-        target: Path,
-        columns: Sequence[str],
-        *,
-        types: Mapping[str, Any],
-        quoting: Quoting,
-        numbers: Collection[str],
-    ) -> None:
+    def __init__(self, target: Path, columns: Sequence[str], style: Style) -> None:
         self.target = target
         self.folder = target.with_name(f".{target.name}.parts")
         self.done = 0
         self.facts: dict[str, int] = {}
         self._key: dict[str, Any] = {}
         self._kind = kind_of_output(target)
-        self._columns, self._types = list(columns), dict(types)
-        self._style: dict[str, Any] = {"quoting": quoting, "numbers": numbers}
+        self._columns, self._style = list(columns), style
 
-    def find(self, key: dict[str, Any], *, resume: bool, strict: bool = True) -> dict[str, int]:
-        """Continue with the parts of a stopped run, or remove them; returns the facts of removed ones.
+    def find(self, key: dict[str, Any], *, resume: bool, strict: bool = True, done: str) -> None:
+        """Continue with the parts of a stopped run, or remove them; a note tells how many texts were ``done``.
 
         Raises:
             OutputError: the run to be resumed had another ``key``; without ``strict``, it is removed.
@@ -56,10 +49,15 @@ class Parts:
                 )
             if not changed:
                 self.done, self.facts = found["parts"], found["facts"]
-                return {}
+                return note(f"resuming after {count(self.facts['rows'], 'text')}")
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
-        return dict(found["facts"]) if found else {}
+        if found and found["facts"]:
+            texts = count(found["facts"]["rows"], "text")
+            note(f"starting over; a stopped run had {done} {texts} (--resume continues it)")
+        elif resume:
+            note("there is nothing to resume")
+        return None
 
     def _read(self) -> dict[str, Any] | None:
         """The record of the last run; None if there is none, or the folder is damaged."""
@@ -79,11 +77,10 @@ class Parts:
         if self._kind == "parquet" and self.done == 1:
             import pyarrow.parquet
 
-            self._types |= {column.name: column.type for column in pyarrow.parquet.read_schema(self._part(0))}
+            types = {column.name: column.type for column in pyarrow.parquet.read_schema(self._part(0))}
+            self._style = replace(self._style, types={**self._style.types, **types})
         with contextlib.ExitStack() as stack:
-            writer = file_writer(
-                stack, path, self.target, self._columns, types=self._types, header=self.done == 0, **self._style
-            )
+            writer = file_writer(stack, path, self.target, self._columns, self._style, header=self.done == 0)
             for rows in batches:
                 writer.write(rows)
             writer.close()
@@ -125,14 +122,7 @@ def _joined_parquet(parts: Sequence[Path], whole: Path) -> None:
 
 
 @contextlib.contextmanager
-def open_parts(
-    target: Path,
-    columns: Sequence[str],
-    *,
-    types: Mapping[str, Any],
-    quoting: Quoting,
-    numbers: Collection[str] = (),
-) -> Iterator[Parts]:
+def open_parts(target: Path, columns: Sequence[str], style: Style = Style()) -> Iterator[Parts]:
     """The parts of a locked output; concatenated when the block ends without an error.
 
     After a kill, an interruption or a full disk, `Parts.find` can continue with them. Not for SQLite.
@@ -146,7 +136,7 @@ def open_parts(
         check_target(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         with locked(target, wait=False):
-            parts = Parts(target, columns, types=types, quoting=quoting, numbers=numbers)
+            parts = Parts(target, columns, style)
             try:
                 yield parts
                 parts.finish()

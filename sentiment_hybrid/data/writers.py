@@ -12,6 +12,7 @@ import re
 import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +34,20 @@ _PLAIN = {str, int, float, type(None)}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 _KNOWN = ".csv, .tsv, .jsonl (each also .gz), .parquet, .db"
+
+
+@dataclass(frozen=True)
+class Style:
+    """How rows are written.
+
+    ``types`` are Arrow types of columns, for parquet; others are inferred from the first batch. ``quoting`` none writes
+    quotes as ordinary characters; any other quotes the values that need it. ``numbers`` are columns of texts that are
+    all numbers or empty: jsonl gets them as numbers and null.
+    """
+
+    types: Mapping[str, Any] = field(default_factory=dict)
+    quoting: Quoting = "auto"
+    numbers: Collection[str] = ()
 
 
 class Writer(ABC):
@@ -61,13 +76,7 @@ def kind_of_output(path: Path) -> str:
 
 @contextlib.contextmanager
 def open_writer(
-    target: Path | None,
-    columns: Sequence[str],
-    *,
-    kind: str | None = None,
-    types: Mapping[str, Any] | None = None,
-    quoting: Quoting = "auto",
-    numbers: Collection[str] = (),
+    target: Path | None, columns: Sequence[str], *, kind: str | None = None, style: Style = Style()
 ) -> Iterator[Writer]:
     """A writer for ``target``, which is replaced when the block ends without an error; None means stdout.
 
@@ -75,16 +84,14 @@ def open_writer(
         target: its extension sets the format. Until the block ends, and after an error, an existing file is unchanged.
         columns: column names in order; only jsonl accepts others later.
         kind: the format on stdout: csv, tsv or jsonl.
-        types: Arrow types of columns, for parquet; others are inferred from the first batch.
-        quoting: none writes quotes as ordinary characters; any other quotes the values that need it.
-        numbers: columns of texts that are all numbers or empty: jsonl gets them as numbers and null.
+        style: of the rows.
 
     Raises:
         UsageError: unknown extension.
         OutputError: the file cannot be written.
     """
     if target is None:
-        writer = _text_writer(kind or "csv", rows_stream(), columns, quoting=quoting, numbers=numbers)
+        writer = _text_writer(kind or "csv", rows_stream(), columns, style)
         yield writer
         writer.close()
         return
@@ -93,7 +100,7 @@ def open_writer(
     with as_output_error(target):
         check_target(target)
         with atomic_file(target, wait=False) as aside, contextlib.ExitStack() as stack:
-            writer = file_writer(stack, aside, target, columns, types=types or {}, quoting=quoting, numbers=numbers)
+            writer = file_writer(stack, aside, target, columns, style)
             yield writer
             writer.close()
 
@@ -121,45 +128,29 @@ def _check_replaceable(target: Path) -> None:
 
 
 def file_writer(
-    stack: contextlib.ExitStack,
-    path: Path,
-    target: Path,
-    columns: Sequence[str],
-    *,
-    types: Mapping[str, Any],
-    quoting: Quoting,
-    numbers: Collection[str],
-    header: bool = True,
+    stack: contextlib.ExitStack, path: Path, target: Path, columns: Sequence[str], style: Style, *, header: bool = True
 ) -> Writer:
     """A writer for the file ``path``, in the format of ``target``; what it opens is closed with the stack."""
     kind = kind_of_output(target)
     if kind == "parquet":
-        parquet = _Parquet(path, columns, types)
+        parquet = _Parquet(path, columns, style.types)
         stack.callback(parquet.abandon)
         return parquet
     if kind == "sqlite":
         database = _Sqlite(path, columns)
         stack.callback(database.connection.close)
         return database
-    stream = _text_file(stack, path, zipped=target.suffix.lower() == ".gz")
-    return _text_writer(kind, stream, columns, quoting=quoting, numbers=numbers, header=header)
+    file: Any = stack.enter_context(path.open("wb"))
+    if target.suffix.lower() == ".gz":
+        file = stack.enter_context(gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=6, mtime=0))
+    text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
+    return _text_writer(kind, stack.enter_context(text), columns, style, header=header)
 
 
-def _text_file(stack: contextlib.ExitStack, path: Path, *, zipped: bool) -> io.TextIOWrapper:
-    stream: Any = stack.enter_context(path.open("wb"))
-    if zipped:
-        stream = stack.enter_context(gzip.GzipFile(filename="", fileobj=stream, mode="wb", compresslevel=6, mtime=0))
-    return stack.enter_context(io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", newline=""))
-
-
-def _text_writer(
-    kind: str, stream: Any, columns: Sequence[str], *, quoting: Quoting, numbers: Collection[str], header: bool = True
-) -> Writer:
+def _text_writer(kind: str, stream: Any, columns: Sequence[str], style: Style, *, header: bool = True) -> Writer:
     if kind == "jsonl":
-        return _JsonLines(stream, numbers)
-    return _Delimited(
-        stream, columns, delimiter="," if kind == "csv" else "\t", quoted=quoting != "none", header=header
-    )
+        return _JsonLines(stream, style.numbers)
+    return _Delimited(stream, columns, kind, quoted=style.quoting != "none", header=header)
 
 
 class _Lines:
@@ -189,15 +180,12 @@ class _Lines:
 class _Delimited(Writer):
     """csv or tsv, with a header line unless it continues another file."""
 
-    def __init__(
-        self, stream: Any, columns: Sequence[str], *, delimiter: str, quoted: bool, header: bool = True
-    ) -> None:
-        self._columns = list(columns)
-        self._stream = stream
-        self._kind = "csv" if delimiter == "," else "tsv"
+    def __init__(self, stream: Any, columns: Sequence[str], kind: str, *, quoted: bool, header: bool = True) -> None:
+        self._columns, self._stream, self._kind = list(columns), stream, kind
         # Without a quote character, quotes are ordinary characters, as for the reader of unquoted files.
         style: dict[str, Any] = {} if quoted else {"quoting": csv.QUOTE_NONE, "quotechar": None}
         lines = _Lines(stream)
+        delimiter = "," if kind == "csv" else "\t"
         usual: dict[str, Any] = {"delimiter": delimiter, "lineterminator": _Lines.TERMINATOR}
         self._writer = csv.writer(lines, **usual, **style)
         if not header:
@@ -239,7 +227,9 @@ class _JsonLines(Writer):
         columns = [[*map(_number, rows[name])] if name in self._numbers else rows[name] for name in names]
         for values in zip(*columns, strict=True):
             record = {
-                name: _json_value(value) for name, value in zip(names, values, strict=True) if value is not MISSING
+                name: None if isinstance(value, float) and not math.isfinite(value) else value
+                for name, value in zip(names, values, strict=True)
+                if value is not MISSING
             }
             self._stream.write(json.dumps(record, ensure_ascii=self._ascii, default=_cell) + "\n")
 
@@ -376,10 +366,6 @@ def without_formula(value: Any) -> Any:
 def without_formulas(rows: Rows) -> Rows:
     """The same rows without formulas, in the names of columns too."""
     return {without_formula(name): [without_formula(value) for value in values] for name, values in rows.items()}
-
-
-def _json_value(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _sqlite_value(value: Any) -> Any:

@@ -99,13 +99,9 @@ def choose(device: str = "auto", precision: str = "auto") -> Compute:
 @functools.cache
 def _check_version(version: str) -> None:
     """Warn once of a torch that is older or newer than those tried."""
-    oldest, newest = (_minor(one) for one in TRIED)
-    if not oldest <= _minor(version) <= newest:
+    oldest, newest, ours = (tuple(map(int, one.split(".")[:2])) for one in (*TRIED, version))
+    if not oldest <= ours <= newest:
         log.warning("torch %s is untried: this program was tested with torch %s to %s", version, *TRIED)
-
-
-def _minor(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in version.split(".")[:2])
 
 
 def _refusal(device: torch.device, precision: str) -> str:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data.sources import open_source, open_stream, texts_of
-from sentiment_hybrid.data.writers import open_writer
+from sentiment_hybrid.data.writers import Style, open_writer
 from sentiment_hybrid.errors import SourceError
 
 
@@ -187,7 +187,7 @@ def test_nanoseconds_of_a_time_of_day_survive_in_every_format(tmp_path: Path) ->
     source = open_source(str(tmp_path / "in.parquet"), Data())
     (batch,) = source.batches(native=True)
     for name in ("out.csv", "out.parquet"):
-        with open_writer(tmp_path / name, source.columns, types=source.types) as writer:
+        with open_writer(tmp_path / name, source.columns, style=Style(source.types)) as writer:
             writer.write(batch.columns)
     assert pyarrow.parquet.read_table(tmp_path / "out.parquet")["at"].combine_chunks().equals(times)
     rows = (tmp_path / "out.csv").read_text().splitlines()

@@ -20,7 +20,7 @@ from sentiment_hybrid import console
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data import writers
 from sentiment_hybrid.data.sources import MISSING, open_source
-from sentiment_hybrid.data.writers import kind_of_output, open_writer, without_formulas
+from sentiment_hybrid.data.writers import Style, kind_of_output, open_writer, without_formulas
 from sentiment_hybrid.errors import OutputError, UsageError
 
 #: Characters that some reader or writer gives a meaning: separators of fields and lines of every kind, quotes, escapes.
@@ -241,7 +241,7 @@ def test_a_column_of_numbers_is_one_in_jsonl_if_every_value_is(
     source = open_source(str(path), Data(), offline=True)
     found = source.numbers(["a", "b"])
     assert found == (set() if numbers is None else {"a"})
-    with open_writer(tmp_path / "out.jsonl", ["a"], numbers=found) as writer:
+    with open_writer(tmp_path / "out.jsonl", ["a"], style=Style(numbers=found)) as writer:
         writer.write({"a": values})
     lines = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["a"] for line in lines] == (numbers or values)

@@ -108,11 +108,6 @@ class LoadedModel:
     info: ModelInfo
     directory: Path
 
-    @property
-    def tokenizer(self) -> Any:
-        """The tokenizer of the encoder."""
-        return self.encoder.tokenizer
-
 
 def save_model(
     directory: Path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.console import note
 from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.inference.onnx_runtime import is_export
-from sentiment_hybrid.engine.inference.predictor import Backend, Predictor, chosen_model
+from sentiment_hybrid.engine.inference.predictor import Backend, Predictor, mini, model_directory, newest, published
 from sentiment_hybrid.errors import LabelError, ModelError, UsageError
 from sentiment_hybrid.files import recover
 from sentiment_hybrid.heads import HEADS
@@ -18,16 +19,29 @@ from sentiment_hybrid.runtime import Runtime
 
 
 def find_model(models_dir: Path, given: Path | None, head: str | None, *, onnx: bool = False) -> Path:
-    """The directory of the model; prints a note if it was not given. With ``onnx``, an export.
+    """The given model, else the published one of a head, else the newest one, else mini; notes say which.
+
+    With ``onnx``, an export if none is given.
 
     Raises:
         ModelError: there is none.
     """
-    if not onnx or given is not None:
-        return chosen_model(models_dir, given, head)
-    directory = exported(models_dir, head)
-    note(f"using {directory}")
-    return directory
+    if given is not None:
+        return model_directory(given)
+    if onnx:
+        directory = exported(models_dir, head)
+        note(f"using {directory}")
+        return directory
+    if head is not None:
+        # A requested head is never replaced by another model, which may have other labels.
+        return published(models_dir, head)
+    if not (found := newest(models_dir)):
+        directory = mini()
+        note(f"no trained model in {models_dir}; using mini, the small {directory.name} model that ships with senthy")
+        return directory
+    others = ", ".join(shlex.quote(str(place)) for place in found[1:4])
+    note(f"using {found[0]}" + (f", the newest; others with --load-model-path: {others}" if others else ""))
+    return found[0]
 
 
 def exported(models_dir: Path, head: str | None) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ import numpy as np
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import MAX_TEXT_BYTES
-from sentiment_hybrid.console import note
 from sentiment_hybrid.data import columns, normalizers
 from sentiment_hybrid.data.sources.base import Limit
 from sentiment_hybrid.engine.batches import TokenizedTexts
@@ -147,7 +145,7 @@ class Predictor:
                 token_budget = min(token_budget, _CPU_TOKENS)
             loaded = load_model(directory, encoder=encoder, offline=offline)
             self._classifier = loaded.classifier.to(self._compute.device)
-            self.info, self._tokenizer = loaded.info, loaded.tokenizer
+            self.info, self._tokenizer = loaded.info, loaded.encoder.tokenizer
         self._answers = range(len(self.info.labels)) if labels is None else places_of(self.info.labels, labels)
         self._normalizer = normalizers.from_id(self.info.normalizer)
         self._normalizer.prepare(paths.cache_dir(cache_dir), offline=offline)
@@ -490,26 +488,6 @@ def published(models_dir: Path, head: str | None = None) -> Path:
         f"no trained model: there is no {looked_for} in {models_dir}",
         hint=f"Train one first (senthy train --model {heads[0]}), or use another model directory, or mini.",
     )
-
-
-def chosen_model(models_dir: Path, given: Path | None, head: str | None) -> Path:
-    """The given model, else the published one of a head, else the newest one, else mini; notes say which.
-
-    Raises:
-        ModelError: there is no published model of the head.
-    """
-    if given is not None:
-        return model_directory(given)
-    if head is not None:
-        # A requested head is never replaced by another model, which may have other labels.
-        return published(models_dir, head)
-    if not (found := newest(models_dir)):
-        directory = mini()
-        note(f"no trained model in {models_dir}; using mini, the small {directory.name} model that ships with senthy")
-        return directory
-    others = ", ".join(shlex.quote(str(place)) for place in found[1:4])
-    note(f"using {found[0]}" + (f", the newest; others with --load-model-path: {others}" if others else ""))
-    return found[0]
 
 
 def newest(models_dir: Path) -> list[Path]:

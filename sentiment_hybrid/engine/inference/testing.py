@@ -130,8 +130,21 @@ def evaluate(
         raise UsageError("--split and --data exclude each other", hint="Use only one of them.")
     loaded = open_model(config, model, load_model_path, encoder=runtime.encoder, offline=runtime.offline)
     if data_file is not None:
-        return _measured(config, loaded, _rows_of_file(config, loaded, data_file, runtime), runtime.device)
-    return _measured(config, loaded, _rows_of_split(config, loaded, split), runtime.device)
+        rows = _rows_of_file(config, loaded, data_file, runtime)
+    else:
+        rows = _rows_of_split(config, loaded, split)
+    slices = _slices(config, rows.split, rows.examples)
+    seen_by_mini = warn_if_seen_by_mini(loaded, rows.examples)
+    predicted = probabilities_of(config, loaded, rows.examples, split=rows.split, device=runtime.device)
+    before = _score_original(config, loaded, rows, predicted[0], runtime.device)
+    calibration = _calibrate(config, loaded, runtime.device) if rows.split == "test" else None
+    facts = {"before_corrections": before, "seen_by_mini": seen_by_mini}
+    result = _measured(config, loaded, rows, predicted, slices, calibration, facts)
+    if rows.split not in ("train", "valid"):  # figures on rows that the model knows say nothing about new texts
+        known = max((rows.overlap or {}).get("rows", 0), seen_by_mini or 0)
+        data, kind = (rows.data, "test") if rows.split == "test" else (Path(rows.data).name, "file")
+        add_to_card(config, loaded, [Tested(data, kind, result.scores, result.baseline, known=known)])
+    return result
 
 
 def add_to_card(config: Config, loaded: LoadedModel, tests: Sequence[Tested]) -> None:
@@ -445,14 +458,18 @@ def _baseline(config: Config, loaded: LoadedModel, store: Store, examples: Examp
     return fitted.predict_proba(examples.texts)
 
 
-def _measured(config: Config, loaded: LoadedModel, rows: _TestRows, device: str) -> TestResult:
-    """Predict, score and describe the rows; writes predictions and figures."""
+def _measured(
+    config: Config,
+    loaded: LoadedModel,
+    rows: _TestRows,
+    predicted: tuple[np.ndarray, int],
+    slices: Mapping[str, Sequence[str]],
+    calibration: Calibration | None,
+    facts: Mapping[str, Any],
+) -> TestResult:
+    """Score predictions, and write them and their figures; ``facts`` are further ones for the entry."""
     info, examples, baseline = loaded.info, rows.examples, rows.baseline
-    slices = _slices(config, rows.split, examples)
-    seen_by_mini = warn_if_seen_by_mini(loaded, examples)
-    probabilities, passes = probabilities_of(config, loaded, examples, split=rows.split, device=device)
-    before_corrections = _score_original(config, loaded, rows, probabilities, device)
-    calibration = _calibrate(config, loaded, device) if rows.split == "test" else None
+    probabilities, passes = predicted
     labels = tuple(info.labels[place] for place in rows.places)
     if labels != info.labels:
         examples = replace(examples, labels=np.searchsorted(rows.places, examples.labels))
@@ -480,20 +497,14 @@ def _measured(config: Config, loaded: LoadedModel, rows: _TestRows, device: str)
         "data_fingerprint": info.data_fingerprint,
         "test_config": config.test.model_dump(mode="json"),
         "test": scores.to_dict(),
-        "before_corrections": before_corrections,
+        **facts,
         **compared,
         "triage": _triage(examples.labels, probabilities, calibration),
         "overlap_with_training": rows.overlap,
-        "seen_by_mini": seen_by_mini,
         "predictions_sha256": sha256(files["predictions"]),
         "files": {name: str(path) for name, path in files.items()},
     }
-    result = TestResult.of(info.display_name, loaded.directory, entry, encoder_passes=passes)
-    if rows.split not in ("train", "valid"):  # figures on rows that the model knows say nothing about new texts
-        known = max((rows.overlap or {}).get("rows", 0), seen_by_mini or 0)
-        data, split = (rows.data, "test") if rows.split == "test" else (Path(rows.data).name, "file")
-        add_to_card(config, loaded, [Tested(data, split, scores, result.baseline, known=known)])
-    return result
+    return TestResult.of(info.display_name, loaded.directory, entry, encoder_passes=passes)
 
 
 def _triage(labels: np.ndarray, probabilities: np.ndarray, calibration: Calibration | None) -> dict[str, Any]:

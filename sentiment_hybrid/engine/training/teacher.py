@@ -202,7 +202,7 @@ class ModelTeacher:
         for start in range(0, len(missing), _CHUNK):
             rows = missing[start : start + _CHUNK]
             tokenized = tokenize(
-                [texts[row] for row in rows], loaded.tokenizer, max_length=self.info.max_length,
+                [texts[row] for row in rows], loaded.encoder.tokenizer, max_length=self.info.max_length,
                 max_windows=self.info.max_windows,
             )  # fmt: skip
             found = predict_probabilities(

@@ -161,9 +161,9 @@ def test_a_model_keeps_the_tokenizer_that_it_was_trained_with(make_session, tmp_
     (other / "tokenizer.json").write_text(json.dumps(document))
     loaded = load_model(tmp_path / "model", encoder=other)
     wanted = session.encoder.tokenizer
-    assert loaded.tokenizer.backend_tokenizer.to_str() == wanted.backend_tokenizer.to_str()
+    assert loaded.encoder.tokenizer.backend_tokenizer.to_str() == wanted.backend_tokenizer.to_str()
     text = "a good </s> day"
-    assert loaded.tokenizer(text)["input_ids"] == wanted(text)["input_ids"]
+    assert loaded.encoder.tokenizer(text)["input_ids"] == wanted(text)["input_ids"]
 
 
 def forget_checksums(directory: Path) -> None:
