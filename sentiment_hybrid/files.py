@@ -351,6 +351,18 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     path.chmod(mode)
 
 
+def size_of(folder: Path) -> int:
+    """Total size of a file, or of the files in a folder, except those removed meanwhile."""
+    if not folder.is_dir():
+        return folder.stat().st_size if folder.exists() else 0
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += (Path(parent) / name).stat().st_size
+    return total
+
+
 def digest_of(facts: object) -> str:
     """sha256 (hex) of JSON values; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

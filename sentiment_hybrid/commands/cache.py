@@ -19,7 +19,7 @@ from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine.states import shards
 from sentiment_hybrid.engine.training.teacher_cache import count_texts
 from sentiment_hybrid.errors import DatabaseError, UsageError
-from sentiment_hybrid.files import facts_of, leftovers, reason
+from sentiment_hybrid.files import facts_of, leftovers, reason, size_of
 
 #: What can be cleared.
 KINDS = ("states", "baselines", "finetune", "teachers", "leftovers")
@@ -88,7 +88,7 @@ def info(
     progress(0, total=sum(len([*shards.shard_folders(path)]) for path in paths.states_dir(cache).glob("[!.]*")))
     return CacheInfo(
         folder=cache,
-        states_bytes=shards.size_of(paths.states_dir(cache)),
+        states_bytes=size_of(paths.states_dir(cache)),
         max_gb=config.cache.max_gb,
         entries=tuple(_entries(config, KINDS, verify=verify, progress=progress)),
         verified=verify,
@@ -136,7 +136,7 @@ def _entries(
         "baselines": (paths.baselines_dir(cache).glob("[!.]*"), _baseline),
         "finetune": (paths.finetune_dir(cache).glob("[!.]*.db"), _texts),
         "teachers": (paths.teachers_dir(cache).glob("[!.]*"), _answers),
-        "leftovers": (_left(config, cache), lambda path: Entry("leftovers", path, _size(path), path.stat().st_mtime)),
+        "leftovers": (_left(config, cache), lambda path: Entry("leftovers", path, size_of(path), path.stat().st_mtime)),
     }
     for kind in kinds:
         places, look = looks[kind]
@@ -169,10 +169,6 @@ def _is_dead_run(run: Path) -> bool:
         return False
 
 
-def _size(path: Path) -> int:
-    return shards.size_of(path) if path.is_dir() else path.stat().st_size
-
-
 def _store(path: Path, *, verify: bool, progress: Callable[[int], object]) -> Entry:
     note = path / paths.STORE_JSON
     facts: dict[str, Any] = {"encoder": "unknown", **facts_of(note)}
@@ -193,13 +189,13 @@ def _store(path: Path, *, verify: bool, progress: Callable[[int], object]) -> En
             facts["tokens"] += shard.facts["tokens"]
             facts["shards"] += 1
         progress(1)
-    return Entry("states", path, shards.size_of(path), _last_used(note), facts, tuple(problems))
+    return Entry("states", path, size_of(path), _last_used(note), facts, tuple(problems))
 
 
 def _baseline(path: Path) -> Entry:
     meta = path / paths.BASELINE_JSON
     facts = {name: value for name, value in facts_of(meta).items() if name in {"fingerprint", "num_classes"}}
-    return Entry("baselines", path, shards.size_of(path), _last_used(meta), facts)
+    return Entry("baselines", path, size_of(path), _last_used(meta), facts)
 
 
 def _texts(path: Path) -> Entry:
@@ -221,7 +217,7 @@ def _answers(path: Path) -> Entry:
         facts["texts"] = count_texts(path)
     except (OSError, ValueError, EOFError) as error:
         problems = (f"{path}: {error}",)
-    return Entry("teachers", path, shards.size_of(path), _last_used(note), facts, problems)
+    return Entry("teachers", path, size_of(path), _last_used(note), facts, problems)
 
 
 def _last_used(note: Path) -> float:
@@ -254,8 +250,7 @@ def _remove(entry: Entry) -> tuple[int, str]:
             entry.path.unlink(missing_ok=True)
     except OSError as error:
         why = reason(error)
-    left = shards.size_of(entry.path) if entry.path.is_dir() else entry.bytes if entry.path.exists() else 0
-    return max(0, entry.bytes - left), why
+    return max(0, entry.bytes - size_of(entry.path)), why
 
 
 def _remove_store(store: Path) -> str:
@@ -272,7 +267,7 @@ def _remove_store(store: Path) -> str:
             (store / paths.STORE_JSON).unlink(missing_ok=True)
     except Timeout:
         return "it is being written"
-    return "some of it is in use, or may not be removed" if shards.size_of(store) else ""
+    return "some of it is in use, or may not be removed" if size_of(store) else ""
 
 
 def show(info: CacheInfo) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import tempfile
@@ -76,15 +77,15 @@ def run(
         table = read_table(store, splits)
         if not table.chosen.any():
             raise DataError(f"the {', '.join(splits)} split of {store.path} is empty", hint="Choose another --split.")
-        decided = _decided(output, table, store)
+        decided, places = _decided(output, table, store)
         found = examine(config, runtime, table, features)
-        lines = merged([one for one in found.findings if one.place not in decided.places])
-        _write_csv(output, decided.lines, table, lines, safe=safe_csv)
+        lines = merged([one for one in found.findings if one.place not in places])
+        _write_csv(output, decided, table, lines, safe=safe_csv)
         report = _report(store, table, found, lines, splits=splits, output=output)
         target = paths.check_json(config.paths.results_dir)
         replace_text(target, json.dumps(report, ensure_ascii=False, indent=1))
         return CheckResult(
-            output, target, data_file, int(table.chosen.sum()), len(lines), len(decided.lines), report["counts"],
+            output, target, data_file, int(table.chosen.sum()), len(lines), len(decided), report["counts"],
             found.artefacts, report,
         )  # fmt: skip
 
@@ -117,18 +118,13 @@ def _opened(config: Config, data_file: str | None, *, offline: bool) -> Iterator
 # --- the file that people correct ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Decided:
-    """Lines of an existing file that people have filled in, and the places of their rows in the table."""
+def _decided(output: Path, table: Table, store: Store) -> tuple[list[dict[str, str]], set[int]]:
+    """Lines of an existing file that people have filled in, and the places of their rows in the table.
 
-    lines: list[dict[str, str]]
-    places: set[int]
-
-
-def _decided(output: Path, table: Table, store: Store) -> _Decided:
-    """What is to stay of an existing file. Raises OutputError for a file of something else."""
+    Raises OutputError for a file of something else.
+    """
     if not output.exists():
-        return _Decided([], set())
+        return [], set()
     try:
         source = open_source(str(output), Config().data, offline=True)
         ours = set(COLUMNS) <= set(source.columns)
@@ -150,21 +146,17 @@ def _decided(output: Path, table: Table, store: Store) -> _Decided:
         raise OutputError(
             f"{output} contains {count(len(lines), 'correction')} of other data", hint="Choose another --output."
         )
-    return _Decided(lines, set(places))
+    return lines, set(places)
 
 
 def _write_csv(
     output: Path, decided: Sequence[dict[str, str]], table: Table, lines: Sequence[list[Finding]], *, safe: bool
 ) -> None:
     """Earlier decisions first, then the flagged rows, the most urgent first."""
+    rows = itertools.chain(decided, (_line(table, several) for several in lines))
     with open_writer(output, COLUMNS) as writer:
-        for start in range(0, len(decided), _BATCH):
-            some = decided[start : start + _BATCH]
-            columns = {name: [line[name] for line in some] for name in COLUMNS}
-            writer.write(without_formulas(columns) if safe else columns)
-        for start in range(0, len(lines), _BATCH):
-            flagged = [_line(table, several) for several in lines[start : start + _BATCH]]
-            columns = {name: [line[name] for line in flagged] for name in COLUMNS}
+        while some := list(itertools.islice(rows, _BATCH)):
+            columns = {name: [row[name] for row in some] for name in COLUMNS}
             writer.write(without_formulas(columns) if safe else columns)
 
 

@@ -13,12 +13,13 @@ from sentiment_hybrid import console, distributed, paths
 from sentiment_hybrid.config.schema import JOINT, Config, Hpo, Train
 from sentiment_hybrid.data.store import Split, Store, open_store
 from sentiment_hybrid.engine import device
-from sentiment_hybrid.engine.states.shards import size_of, stored_keys
+from sentiment_hybrid.engine.states.shards import stored_keys
 from sentiment_hybrid.engine.states.store import window_keys
 from sentiment_hybrid.engine.training import prepare
 from sentiment_hybrid.engine.training.probe import Probe, Rate
 from sentiment_hybrid.engine.training.publish import stays_with_its_name
 from sentiment_hybrid.engine.training.teacher import check_teacher
+from sentiment_hybrid.files import size_of
 from sentiment_hybrid.runtime import Runtime
 from sentiment_hybrid.tuning.space import check_space
 from sentiment_hybrid.tuning.study import trials_in_copy

@@ -25,7 +25,7 @@ from sentiment_hybrid.engine.inference.predictor import model_directory, publish
 from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.engine.training.runs import versions
 from sentiment_hybrid.errors import DatabaseError, ModelError, UsageError
-from sentiment_hybrid.files import atomic_dir, written
+from sentiment_hybrid.files import atomic_dir, size_of, written
 
 Quantize = Literal["int8"]
 
@@ -103,7 +103,7 @@ def run(
         facts |= {"check": {**asdict(check), "on": checked_on}, "tokens_per_second": speed}
         info = _describe(aside, loaded, facts)
         write_card(aside, info, Card(named(config), export=facts, original=directory))
-        size = sum(file.stat().st_size for file in aside.rglob("*") if file.is_file())
+        size = size_of(aside)
     return ExportResult(target, directory, kind, size, check, checked_on, speed)
 
 

@@ -211,10 +211,10 @@ class _Task:
         """Whether the output layer is new, for other labels."""
         return self.data.labels != self.info.labels
 
-    @property
-    def lineage(self) -> dict[str, Any]:
-        """The origin of the new model, for its model.json and its run."""
+    def lineage(self, rows: tuple[Examples, Examples] | None = None) -> dict[str, Any]:
+        """The origin of the new model; for its model.json and its run, with the numbers of its own rows."""
         info = self.info
+        own = {} if rows is None else {"new_train_rows": len(rows[0]), "new_valid_rows": len(rows[1])}
         return {
             "path": str(self.loaded.directory),
             "weights_sha256": info.weights_sha256,
@@ -224,6 +224,7 @@ class _Task:
             "data": info.data,
             "train_rows": info.train_rows,
             "parent": info.parent,
+            **own,
         }
 
     def fingerprint(self) -> str:
@@ -311,34 +312,26 @@ def _prepare(
 
 def _tune(task: _Task, store: Store) -> FinetuneResult:
     """Train, publish, evaluate and record the model; until the end of all this, the run can be resumed."""
-    started = time.perf_counter()
-    rows = _rows(task, store)
+    started, settings = time.perf_counter(), task.settings
+    train = store.read("train", settings.sample_size)
+    valid = read_at_most(store, "valid", settings.valid_sample_size)
+    check_rows(train, valid, store.labels, setting="finetune.sample_size")
+    weights_of_classes(settings.class_weights, train.labels, store.labels)  # report mistakes before encoding
     with Run.opened(task.config, f"{task.info.head}-finetune", task.fingerprint(), task.runtime) as run:
         if task.runtime.resume:
             task = replace(task, config=run.resumed_config(task.config, "paths", "cache", "test"))
-        result = _tune_in(task, store, rows, run)
-        result = replace(result, seconds=time.perf_counter() - started)
+        result = replace(_tune_in(task, store, (train, valid), run), seconds=time.perf_counter() - started)
         result = replace(result, entry=_entry(task, run, result))
         append_result(paths.results_json(task.config.paths.results_dir), result.entry)
         run.finish()
     return result
 
 
-def _rows(task: _Task, store: Store) -> tuple[Examples, Examples]:
-    """Training rows and validation rows. Raises DataError or TrainingError if there are too few."""
-    settings = task.settings
-    train = store.read("train", settings.sample_size)
-    valid = read_at_most(store, "valid", settings.valid_sample_size)
-    check_rows(train, valid, store.labels, setting="finetune.sample_size")
-    weights_of_classes(settings.class_weights, train.labels, store.labels)  # report mistakes before encoding
-    return train, valid
-
-
 def _tune_in(task: _Task, store: Store, rows: tuple[Examples, Examples], run: Run) -> FinetuneResult:
     config, settings = task.config, task.settings
     compute = compute_for(run, device=task.runtime.device, precision=settings.precision)
     run.settle(compute.describe(), encoder=task.loaded.encoder.fingerprint)
-    run.note(parent=_lineage(task, rows), data={"source": task.data.source, "fingerprint": store.fingerprint})
+    run.note(parent=task.lineage(rows), data={"source": task.data.source, "fingerprint": store.fingerprint})
     tests, missing = _tests(task, store)
     testing.warn_if_seen_by_mini(task.loaded, tests[_NEW])
     before = {} if task.renewed else {name: _probabilities(task, task.loaded, name, one) for name, one in tests.items()}
@@ -387,11 +380,6 @@ def _session(task: _Task, compute: Compute) -> Session:
     )
 
 
-def _lineage(task: _Task, rows: tuple[Examples, Examples]) -> dict[str, Any]:
-    train, valid = rows
-    return {**task.lineage, "new_train_rows": len(train), "new_valid_rows": len(valid)}
-
-
 def _publish(
     task: _Task, session: Session, store: Store, run: Run, rows: tuple[Examples, Examples], *, temperature: float
 ) -> Path:
@@ -406,7 +394,7 @@ def _publish(
         run_id=run.id,
         created=now(),
         versions=versions(),
-        parent=_lineage(task, rows),
+        parent=task.lineage(rows),
         temperature=temperature,
         label_coding={**(store.label_coding or {}), **({} if task.renewed else info.label_coding or {})},
         text_column=info.text_column or store.text_column,
@@ -534,7 +522,7 @@ def _entry(task: _Task, run: Run, result: FinetuneResult) -> dict[str, Any]:
         "created": now(),
         "run": run.id,
         "model_dir": str(result.model_dir),
-        "parent": task.lineage,
+        "parent": task.lineage(),
         "best_epoch": result.best_epoch,
         "epochs": result.epochs,
         "seconds": round(result.seconds, 3),

@@ -14,7 +14,7 @@ from sentiment_hybrid import console, paths
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.console import size
 from sentiment_hybrid.errors import SenthyError
-from sentiment_hybrid.files import recover
+from sentiment_hybrid.files import recover, size_of
 from sentiment_hybrid.heads import HEADS
 
 _PACKAGES = (
@@ -98,10 +98,7 @@ def _files(config: Config, config_file: str | None) -> dict[str, Any]:
 def _place(path: Path, *, sized: bool = True) -> str:
     if not path.exists():
         return f"{path} (does not exist yet)"
-    if not sized:
-        return str(path)
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return f"{path} ({size(sum(file.stat().st_size for file in files))})"
+    return f"{path} ({size(size_of(path))})" if sized else str(path)
 
 
 def show(facts: Mapping[str, Mapping[str, object]]) -> None:

@@ -16,7 +16,7 @@ from sentiment_hybrid.engine.inference.predictor import published
 from sentiment_hybrid.engine.inference.testing import trained_keys
 from sentiment_hybrid.engine.training.distill import extra_keys
 from sentiment_hybrid.errors import DatabaseError, UsageError
-from sentiment_hybrid.files import atomic_dir, written
+from sentiment_hybrid.files import atomic_dir, size_of, written
 from sentiment_hybrid.heads import HEADS
 
 
@@ -50,7 +50,7 @@ def run(config: Config, *, output: Path | None = None, offline: bool = False) ->
         seen = _seen(config, models)
         if seen is not None:
             seen.save(aside / paths.SEEN_TEXTS)
-        size = sum(file.stat().st_size for file in aside.rglob("*") if file.is_file())
+        size = size_of(aside)
     return PackResult(target, heads, size, 0 if seen is None else seen.count)
 
 

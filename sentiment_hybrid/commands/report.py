@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import itertools
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +16,6 @@ from sentiment_hybrid import __version__, console, paths
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.slice_column import marks_of, source_of, values_by_row
 from sentiment_hybrid.data.store import Split, open_store
-from sentiment_hybrid.engine.evaluation import metrics
-from sentiment_hybrid.engine.evaluation.metrics import Comparison
 from sentiment_hybrid.engine.evaluation.slices import LEAST_ROWS, Membership
 from sentiment_hybrid.engine.evaluation.triage import risk_coverage
 from sentiment_hybrid.engine.inference import testing
@@ -189,7 +186,9 @@ def _group(config: Config, tests: list[TestResult], notes: list[str], *, slice_b
             notes.append(f"{name}: {error.message}; no comparison, slices or mistakes of it")
     baseline = next((ModelFigures("TF-IDF baseline", test.baseline) for test in tests if test.baseline), None)
     first = tests[0]
-    return Group(_title(first), first.rows, first.labels, models, baseline, _pairs(config, tests, models, predictions))
+    tested = {model.name: test for model, test in zip(models, tests, strict=True)}
+    pairs: list[tuple[Any, str, str]] = [*testing.comparisons(config, predictions, tested, baseline="TF-IDF baseline")]
+    return Group(_title(first), first.rows, first.labels, models, baseline, pairs)
 
 
 def _title(test: TestResult) -> str:
@@ -267,26 +266,6 @@ def _column_or_note(
         note = f"{_title(test)}: no slices by {column}: {error.message} (senthy test --slice-by keeps them)"
         notes += [note] if note not in notes else []
         return {}
-
-
-def _pairs(
-    config: Config, tests: Sequence[TestResult], models: Sequence[ModelFigures], predictions: Mapping[str, Predictions]
-) -> list[tuple[Any, str, str]]:
-    """Each pair of models, and each model with its baseline, on the rows that both were tested on."""
-    import numpy as np
-
-    level = testing.bootstrap_settings(config)
-    compared: list[tuple[Comparison, str, str]] = []
-    for (first, one), (second, two) in itertools.combinations(predictions.items(), 2):
-        if np.array_equal(one.rows, two.rows) and np.array_equal(one.labels, two.labels):
-            compared.append((metrics.compare(one.labels, one.predicted, two.predicted, **level), first, second))
-    compared += [
-        (test.comparison, model.name, "TF-IDF baseline")
-        for test, model in zip(tests, models, strict=True)
-        if test.comparison
-    ]
-    corrected = metrics.holm([comparison for comparison, *_ in compared])
-    return [(one, first, second) for one, (_, first, second) in zip(corrected, compared, strict=True)]
 
 
 # --- explanations

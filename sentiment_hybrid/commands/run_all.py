@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +19,6 @@ from sentiment_hybrid.commands.optimize import OptimizeResult
 from sentiment_hybrid.commands.train import TrainResult
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.console import note, warn
-from sentiment_hybrid.engine.evaluation import metrics
 from sentiment_hybrid.engine.evaluation.metrics import Comparison
 from sentiment_hybrid.engine.inference import testing
 from sentiment_hybrid.engine.inference.model_directory import read_info
@@ -101,7 +99,11 @@ def run(
             logging.getLogger(__name__).debug("%s failed", name, exc_info=error)
     if result.tests:
         try:
-            result.comparisons.extend(_compare(config, result.tests))
+            predictions = {
+                name: read_predictions(test.files["predictions"], test.labels) for name, test in result.tests.items()
+            }
+            found = testing.comparisons(config, predictions, result.tests, baseline="the TF-IDF baseline")
+            result.comparisons.extend(found)
             result.files["comparison"] = _draw(config, result.tests)
         except SenthyError as error:
             result.failures["comparison"] = error
@@ -161,22 +163,6 @@ _DONE_BY: dict[Mode, Callable[[Config, str, _Options, RunAllResult], TestResult]
     "optimize": _optimize,
     "test": _test,
 }
-
-
-def _compare(config: Config, tests: dict[str, TestResult]) -> list[tuple[Comparison, str, str]]:
-    """Compare each pair of models, and each model with the baseline, on common test rows."""
-    import numpy as np
-
-    compared = []
-    predictions = {name: read_predictions(test.files["predictions"], test.labels) for name, test in tests.items()}
-    for first, second in itertools.combinations(predictions, 2):
-        one, two = predictions[first], predictions[second]
-        if np.array_equal(one.rows, two.rows):
-            pair = metrics.compare(one.labels, one.predicted, two.predicted, **testing.bootstrap_settings(config))
-            compared.append((pair, first, second))
-    compared += [(test.comparison, name, "the TF-IDF baseline") for name, test in tests.items() if test.comparison]
-    corrected = metrics.holm([comparison for comparison, _, _ in compared])
-    return [(one, first, second) for one, (_, first, second) in zip(corrected, compared, strict=True)]
 
 
 def _seeds(tests: dict[str, TestResult]) -> dict[str, Any]:

@@ -31,11 +31,11 @@ def append_result(path: Path, entry: Mapping[str, Any]) -> None:
     with a warning; the entries that can be read stay in the list. Raises OutputError if the directory cannot be
     written, or the lock is not acquired within LOCK_SECONDS.
     """
-    addition = _jsonable(entry)
+    addition = jsonable(entry)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path):
-            entries = _jsonable(_read_or_set_aside(path))
+            entries = jsonable(_read_or_set_aside(path))
             _replace(path, json.dumps([*entries, addition], indent=2, ensure_ascii=False, allow_nan=False))
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -136,14 +136,14 @@ def _replace(path: Path, text: str) -> None:
         aside.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
     """Plain JSON values: NaN is None, numpy scalars and arrays are numbers and lists, paths and dates are strings."""
     if isinstance(value, Mapping):
-        return {_text(key): _jsonable(item) for key, item in value.items()}
+        return {_text(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_jsonable(item) for item in value]
+        return [jsonable(item) for item in value]
     if hasattr(value, "tolist"):
-        return _jsonable(value.tolist())
+        return jsonable(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int):

@@ -21,6 +21,7 @@ from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.engine.evaluation import baseline
 from sentiment_hybrid.engine.states import shards
 from sentiment_hybrid.errors import UsageError
+from sentiment_hybrid.files import size_of
 from sentiment_hybrid.runtime import Runtime
 
 from .conftest import Project
@@ -141,10 +142,10 @@ def test_a_store_of_another_version_is_reported_without_verify() -> None:
 
 def test_clearing_removes_the_kinds_that_are_named_and_says_what_that_freed(project: Project) -> None:
     store, kept_baseline, texts = stored(ENCODER), fitted(), prepared(project)
-    size = shards.size_of(store)
+    size = size_of(store)
     cleared = clear("states")
     assert ([entry.path for entry in cleared.removed], cleared.bytes, cleared.kept) == ([store], size, ())
-    assert [shards.size_of(store), kept_baseline.exists(), texts.exists()] == [0, True, True]
+    assert [size_of(store), kept_baseline.exists(), texts.exists()] == [0, True, True]
     assert clear("baselines", "finetune").bytes > 0
     assert cache.info(Config()).entries == ()
 
@@ -204,7 +205,7 @@ def test_what_is_in_memory_outlives_clearing() -> None:
     before = states.copy()
     if os.name == "posix":  # elsewhere a file in use stays, and is told
         assert clear("states").kept == ()
-        assert shards.size_of(store) == 0
+        assert size_of(store) == 0
     assert np.array_equal(states, before)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentiment_hybrid.errors import ModelError, count
+from sentiment_hybrid.reporting.results import jsonable
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -89,7 +90,7 @@ class Scores:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and dicts for JSON; an undefined figure (NaN) is None."""
-        return cast(dict[str, Any], _plain(asdict(self)))
+        return cast(dict[str, Any], jsonable(asdict(self)))
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Scores:
@@ -139,7 +140,7 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and dicts for JSON."""
-        return cast(dict[str, Any], _plain(asdict(self)))
+        return cast(dict[str, Any], jsonable(asdict(self)))
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Comparison:
@@ -367,14 +368,6 @@ def _numbers(plain: Mapping[str, Any]) -> dict[str, Any]:
         if name != "label" and not isinstance(value, int | float | None):
             raise TypeError(f"{name} is {value!r}")
     return {name: math.nan if value is None else value for name, value in plain.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 # --- resampling

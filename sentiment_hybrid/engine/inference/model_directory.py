@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zlib
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from sentiment_hybrid.models.encoder.hub import LoadedEncoder
 
 FORMAT_VERSION = 1
-#: Fields that model.json of earlier versions lacks.
-_LATER_FIELDS = {"parent", "trained_on_valid", "temperature", "encoder_family", "label_coding", "text_column"}
-_LATER_FIELDS |= {"valid", "data", "name", "files", "valid_rows", "set_aside"}
 #: Files of a tokenizer or an encoder that decide what is computed; the weights have checksums of their own.
 _SMALL_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 #: The entry of model.json that is the checksum of all others.
@@ -207,8 +204,7 @@ def read_info(directory: Path) -> ModelInfo:
             f"{directory} has model format {version}, but this version of senthy reads up to {FORMAT_VERSION}",
             hint="Upgrade senthy.",
         )
-    missing = {f.name for f in fields(ModelInfo)} - document.keys() - _LATER_FIELDS
-    if missing:
+    if missing := {"weights_sha256", "versions"} - document.keys():  # what no earlier version lacks
         raise ModelError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}", hint="Train again.")
     info = _checked(document, path)
     if document.get(_CHECKSUM) not in (None, _checksum(document)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -41,7 +42,7 @@ from sentiment_hybrid.heads import HEADS
 from sentiment_hybrid.reporting import plots
 from sentiment_hybrid.reporting.canvas import titled
 from sentiment_hybrid.reporting.card import Tested
-from sentiment_hybrid.reporting.predictions import write_predictions
+from sentiment_hybrid.reporting.predictions import Predictions, write_predictions
 from sentiment_hybrid.reporting.results import read_results
 from sentiment_hybrid.runtime import Runtime
 
@@ -581,6 +582,20 @@ def bootstrap_settings(config: Config) -> dict[str, Any]:
         "resamples": config.test.resamples,
         "seed": config.project.seed,
     }
+
+
+def comparisons(
+    config: Config, predictions: Mapping[str, Predictions], tests: Mapping[str, TestResult], *, baseline: str
+) -> list[tuple[Comparison, str, str]]:
+    """Each pair of models that were tested on the same rows, and each model with its baseline, corrected for all."""
+    level = bootstrap_settings(config)
+    found: list[tuple[Comparison, str, str]] = []
+    for (first, one), (second, two) in itertools.combinations(predictions.items(), 2):
+        if np.array_equal(one.rows, two.rows) and np.array_equal(one.labels, two.labels):
+            found.append((metrics.compare(one.labels, one.predicted, two.predicted, **level), first, second))
+    found += [(test.comparison, name, baseline) for name, test in tests.items() if test.comparison]
+    corrected = metrics.holm([comparison for comparison, *_ in found])
+    return [(one, first, second) for one, (_, first, second) in zip(corrected, found, strict=True)]
 
 
 def probabilities_of(

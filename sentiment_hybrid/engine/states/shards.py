@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import uuid
 import zlib
@@ -218,16 +217,6 @@ def describe(store: Path, identity: StoreIdentity, *, encoder: str) -> None:
         if not note.is_file():
             replace_json(note, {"encoder": encoder, **asdict(identity)})
     mark_used(note)
-
-
-def size_of(folder: Path) -> int:
-    """Total size of the files in a folder, except those removed meanwhile."""
-    total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                total += (Path(parent) / name).stat().st_size
-    return total
 
 
 def _facts(folder: Path, identity: StoreIdentity | None) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.memory import in_batches
 from sentiment_hybrid.engine.states import shards
 from sentiment_hybrid.engine.states.shards import KEY_BYTES, PARTS, Shard, StoreIdentity, UnusableError
-from sentiment_hybrid.files import reason
+from sentiment_hybrid.files import reason, size_of
 from sentiment_hybrid.models.encoder.module import Encoder
 
 log = logging.getLogger(__name__)
@@ -240,7 +240,7 @@ class StateStore:
     def _check_room(self, needed: int) -> None:
         """Raise OSError if this number of bytes would exceed cache.max_gb or the free space of the disk."""
         if self.max_bytes is not None:
-            used = shards.size_of(self.root)
+            used = size_of(self.root)
             if used + needed > self.max_bytes:
                 taken = f"{used / 1e9:.3g} GB of the {self.max_bytes / 1e9:g} GB of cache.max_gb are taken"
                 raise _CannotStoreError(f"they need {needed / 1e9:.3g} GB, and {taken}")

@@ -22,6 +22,7 @@ from sentiment_hybrid.engine.batches import collate
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.states import shards, store
 from sentiment_hybrid.errors import TrainingError
+from sentiment_hybrid.files import size_of
 
 from ..conftest import toy_texts
 
@@ -265,7 +266,7 @@ def test_beyond_the_budget_nothing_is_stored_and_the_encoder_runs_live(make_sess
 def test_the_budget_is_of_all_stores_together_and_what_is_stored_already_is_used(make_session, caplog):
     other = make_session("lstm", precision="bf16")
     other.dataset(TEXTS, LABELS)
-    taken = shards.size_of(other.states.root)
+    taken = size_of(other.states.root)
     assert_live_instead(make_session("lstm", max_gb=taken * 1.01 / 1e9), caplog, "GB of cache.max_gb are taken")
     assert make_session("han", precision="bf16", max_gb=taken / 2e9).dataset(TEXTS, LABELS).states is not None
 
