@@ -387,7 +387,7 @@ def show_search(result: OptimizeResult) -> None:
             trial.number,
             console.metric_value(result.metric, sign * trial.value),
             trial.best_epoch,
-            *(_param(trial.params[name]) for name in names),
+            *(f"{value:.4g}" if isinstance(value := trial.params[name], float) else value for name in names),
         ]
         for trial in result.top
         if trial.value is not None
@@ -406,7 +406,3 @@ def show_search(result: OptimizeResult) -> None:
     else:
         console.say("hyperparameter importance is unknown: too few trials, or results that are too similar")
     tables.files(result.files)
-
-
-def _param(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

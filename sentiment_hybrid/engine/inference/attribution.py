@@ -133,7 +133,8 @@ class _Average:
         narrow = any(end - start < _NARROWEST for start, end in worst)  # a jump, which no points make smaller
         if narrow or points > _MOST or points * tokens > _MOST_TOKENS:
             return False
-        halved = {part for part in worst for part in _halves(*part)}
+        middles = {part: sum(part) / 2.0 for part in worst}
+        halved = {half for (start, end), at in middles.items() for half in ((start, at), (at, end))}
         self._parts = sorted({*self._parts} - {*worst} | halved)
         return True
 
@@ -159,11 +160,6 @@ class _Average:
     def error(self) -> float:
         """How much more the weights add than the logit changes."""
         return sum(self._error(*part) for part in self._parts)
-
-
-def _halves(start: float, end: float) -> tuple[tuple[float, float], tuple[float, float]]:
-    middle = (start + end) / 2.0
-    return (start, middle), (middle, end)
 
 
 @dataclass(frozen=True)

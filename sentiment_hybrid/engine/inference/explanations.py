@@ -207,11 +207,12 @@ class Explainer:
         offsets = every[: len(read)]
         weights = found.weights if method == "gradients" else found.attention
         labels = self._info.labels
+        shares = np.exp(found.logits[self._answers] - found.logits[self._answers].max())
         return Explanation(
             text,
             labels[int(self._predicted(found.logits[None])[0])],
             labels[found.target],
-            self._probability(found),
+            float(shares[self._answers.index(found.target)] / shares.sum()),
             method,
             words_of(text, offsets, weights[read], found.attention[read]),
             logit=float(found.logits[found.target]),
@@ -219,10 +220,6 @@ class Explainer:
             error=found.error,
             unread=len(text) - offsets[-1][1] if len(every) > len(offsets) else 0,
         )
-
-    def _probability(self, found: Attribution) -> float:
-        shares = np.exp(found.logits[self._answers] - found.logits[self._answers].max())
-        return float(shares[self._answers.index(found.target)] / shares.sum())
 
 
 def _chunks(values: list[Any]) -> list[list[Any]]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 
 from sentiment_hybrid.engine.evaluation.baseline import TOKEN_PATTERN
 
@@ -17,7 +18,7 @@ _SHOWN = 20
 _EXAMPLES = 3
 #: A token whose texts have one label, all but so few, is marked: the lower end of a Wilson interval of 95 %.
 GIVES_AWAY = 0.95
-_Z = 1.96
+_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,10 @@ def find_artefacts(
         holders = present.indices[present.indptr[at] : present.indptr[at + 1]]
         shown = holders[codes[holders] == most][:_EXAMPLES]
         total, share = int(counts[at].sum()), float(counts[at, most] / counts[at].sum())
+        least = binomtest(int(counts[at, most]), total).proportion_ci(_CONFIDENCE, method="wilson").low
         found.append(
             Artefact(
-                str(tokens[at]), names[int(classes[most])], total, share, _wilson(share, total), float(information[at]),
+                str(tokens[at]), names[int(classes[most])], total, share, float(least), float(information[at]),
                 tuple(texts[rows[place]] for place in shown),
             )
         )  # fmt: skip
@@ -100,10 +102,3 @@ def mutual_information(counts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
             terms = joint * np.log2(joint / expected)
         information += np.where(joint > 0, terms, 0.0).sum(axis=1)
     return np.maximum(information, 0.0)
-
-
-def _wilson(share: float, number: int) -> float:
-    """Lower end of the interval of a proportion (Wilson 1927)."""
-    centre = share + _Z**2 / (2 * number)
-    width = _Z * float(np.sqrt(share * (1 - share) / number + _Z**2 / (4 * number**2)))
-    return float((centre - width) / (1 + _Z**2 / number))

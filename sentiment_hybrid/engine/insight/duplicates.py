@@ -100,19 +100,15 @@ def _bands(texts: Sequence[str]) -> np.ndarray:
     for offset in range(NGRAM):
         grams = _mixed(grams * np.uint64(0x100000001B3) + codes[inside + offset])
     hashes = (grams >> np.uint64(32)).astype(np.uint32)
-    factors, shifts = _permutations()
+    random = np.random.default_rng(0)
+    factors, shifts = random.integers(0, 2**32, size=(2, BANDS * ROWS), dtype=np.uint32)
+    factors |= np.uint32(1)
     result = np.zeros((BANDS, len(texts)), dtype=np.uint64)
     for number, (factor, shift) in enumerate(zip(factors, shifts, strict=True)):
         least = np.minimum.reduceat(hashes * factor + shift, starts)
         band = number // ROWS
         result[band] = _mixed(result[band] * np.uint64(0x9E3779B97F4A7C15) + least)
     return result
-
-
-def _permutations() -> tuple[np.ndarray, np.ndarray]:
-    random = np.random.default_rng(0)
-    factors, shifts = random.integers(0, 2**32, size=(2, BANDS * ROWS), dtype=np.uint32)
-    return factors | np.uint32(1), shifts
 
 
 def _mixed(values: np.ndarray) -> np.ndarray:

@@ -25,19 +25,15 @@ def find_repeats(table: Table, duplicates: Duplicates) -> list[Finding]:
     a validation row, if one is in test. Of the others in a group, all but the first are repeats.
     """
     members: dict[int, list[int]] = defaultdict(list)
-    for place in np.flatnonzero(_grouped(duplicates.groups)).tolist():
-        members[int(duplicates.groups[place])].append(place)
+    groups = duplicates.groups
+    shared = np.bincount(groups, minlength=len(groups))[groups] > 1  # (N,) by others
+    for place in np.flatnonzero(shared).tolist():
+        members[int(groups[place])].append(place)
     found: list[Finding] = []
     for group in members.values():
         found += _conflicts(table, group)
         found += _copies(table, group)
     return found
-
-
-def _grouped(groups: np.ndarray) -> np.ndarray:
-    """Whether each one's group has another member, (N,)."""
-    shared: np.ndarray = np.bincount(groups, minlength=len(groups))[groups] > 1
-    return shared
 
 
 def _conflicts(table: Table, group: list[int]) -> list[Finding]:
