@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -122,12 +122,7 @@ def _grid(x: Axis, y: Axis, across: _Scale, upward: _Scale) -> Markup:
                 _LEFT, upward(tick), right, _LEFT - 6, upward(tick) + 4, y.label(tick)
             )
         )
-    for tick in across.ticks:
-        parts.append(
-            Markup('<path class="grid" d="M{:.1f} {}V{}"/><text x="{:.1f}" y="{}" class="below">{}</text>').format(
-                across(tick), _TOP, bottom, across(tick), bottom + 16, x.label(tick)
-            )
-        )
+    parts += _upright(x, across, bottom, bottom + 16)
     parts.append(
         Markup('<text x="{:.1f}" y="{}" class="below name">{}</text>').format((_LEFT + right) / 2, HEIGHT - 6, x.name)
     )
@@ -139,6 +134,12 @@ def _grid(x: Axis, y: Axis, across: _Scale, upward: _Scale) -> Markup:
     return Markup("").join(parts)
 
 
+def _upright(axis: Axis, scale: _Scale, bottom: int, label: int) -> list[Markup]:
+    """Grid lines from the top to the bottom, with the labels of their ticks at this height."""
+    line = Markup('<path class="grid" d="M{:.1f} {}V{}"/><text x="{:.1f}" y="{}" class="below">{}</text>')
+    return [line.format(scale(at), _TOP, bottom, scale(at), label, axis.label(at)) for at in scale.ticks]
+
+
 def _drawn(one: Series, points: Sequence[tuple[float, float]], style: int, *, once: bool = False) -> Markup:
     parts = []
     if one.line:
@@ -146,28 +147,24 @@ def _drawn(one: Series, points: Sequence[tuple[float, float]], style: int, *, on
         parts.append(Markup('<path class="line s{}" d="M{}"/>').format(style, path))
     if one.dots or len(points) == 1:
         marked = [(sum(a for a, _ in points) / len(points), points[0][1])] if once else points
-        parts += [_MARKERS[style % len(_MARKERS)](a, b, style) for a, b in marked]
+        parts += [_dot(a, b, style) for a, b in marked]
     return Markup("").join(parts)
 
 
-def _marker(shape: str) -> Callable[[float, float, int], Markup]:
-    return lambda a, b, style: Markup('<path class="dot s{}" d="M{:.1f} {:.1f}{}"/>').format(style, a, b, Markup(shape))
-
-
 #: Circle, square, triangle, diamond, cross and plus around a point.
-_MARKERS = tuple(
-    map(
-        _marker,
-        (
-            "m-3.5 0a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0 -7 0",
-            "m-3 -3h6v6h-6z",
-            "m0 -4l4 7h-8z",
-            "m0 -4.5l4.5 4.5l-4.5 4.5l-4.5 -4.5z",
-            "m-3 -3l6 6m0 -6l-6 6",
-            "m-4 0h8m-4 -4v8",
-        ),
-    )
+_MARKERS = (
+    "m-3.5 0a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0 -7 0",
+    "m-3 -3h6v6h-6z",
+    "m0 -4l4 7h-8z",
+    "m0 -4.5l4.5 4.5l-4.5 4.5l-4.5 -4.5z",
+    "m-3 -3l6 6m0 -6l-6 6",
+    "m-4 0h8m-4 -4v8",
 )
+
+
+def _dot(a: float, b: float, style: int) -> Markup:
+    shape = Markup(_MARKERS[style % len(_MARKERS)])
+    return Markup('<path class="dot s{}" d="M{:.1f} {:.1f}{}"/>').format(style, a, b, shape)
 
 
 def _ends(x: Axis, y: Axis, points: Sequence[tuple[float, float]]) -> str:
@@ -197,20 +194,14 @@ def intervals(title: str, bars: Sequence[Bar]) -> Markup:
     height = _TOP + row * len(shown) + 34
     axis = Axis("", percent=True)
     scale = _Scale.of(axis, itertools.chain.from_iterable((bar.low, bar.high) for bar in shown), left, WIDTH - 40)
-    parts = []
-    for tick in scale.ticks:
-        parts.append(
-            Markup('<path class="grid" d="M{:.1f} {}V{}"/><text x="{:.1f}" y="{}" class="below">{}</text>').format(
-                scale(tick), _TOP, height - 30, scale(tick), height - 12, axis.label(tick)
-            )
-        )
+    parts = _upright(axis, scale, height - 30, height - 12)
     for number, bar in enumerate(shown):
         y = _TOP + row * (number + 0.5)
         name = bar.name if len(bar.name) <= 24 else bar.name[:23] + "…"
         parts.append(
             Markup(
                 '<text x="{}" y="{:.1f}" class="left">{}</text><path class="line s0" d="M{:.1f} {:.1f}H{:.1f}"/>{}'
-            ).format(left - 10, y + 4, name, scale(bar.low), y, scale(bar.high), _MARKERS[0](scale(bar.value), y, 0))
+            ).format(left - 10, y + 4, name, scale(bar.low), y, scale(bar.high), _dot(scale(bar.value), y, 0))
         )
     says = "; ".join(
         f"{bar.name}: {100 * bar.value:.1f} % from {100 * bar.low:.1f} to {100 * bar.high:.1f}" for bar in shown

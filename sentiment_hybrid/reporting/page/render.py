@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from sentiment_hybrid.files import replace_text
 from sentiment_hybrid.reporting.page.charts import Axis, Bar, Series, chart, intervals
-from sentiment_hybrid.reporting.page.content import Curve, Group, ModelFigures, Report, Search
+from sentiment_hybrid.reporting.page.content import Curve, Group, Report, Search
 
 #: Columns of the table of models.
 METRICS = (
@@ -129,13 +129,16 @@ def _calibration(group: Group) -> Markup:
         "Calibration: accuracy by confidence",
         Axis("mean confidence", 0.0, 1.0),
         Axis("accuracy", 0.0, 1.0),
-        [Series(model.name, _reliable(model), dots=True) for model in group.models],
+        [
+            Series(
+                model.name,
+                [(part.confidence, part.accuracy) for part in model.scores.reliability if part.rows],
+                dots=True,
+            )
+            for model in group.models
+        ],
         diagonal=True,
     )
-
-
-def _reliable(model: ModelFigures) -> list[tuple[float, float]]:
-    return [(part.confidence, part.accuracy) for part in model.scores.reliability if part.rows]
 
 
 def _learning(curves: Sequence[Curve], metric: str, name: str) -> Markup:
