@@ -27,6 +27,11 @@ def fields(section: type[BaseModel] = ConfigFile, prefix: str = "") -> Iterator[
             yield from fields(inner, f"{prefix}{name}.")
 
 
+def test_defaults_are_valid_and_equal_those_that_are_read_back() -> None:
+    assert ConfigFile.model_validate(ConfigFile().model_dump()) == ConfigFile()
+    assert Config.model_validate(Config().model_dump(mode="json")) == Config()
+
+
 def test_every_setting_says_what_it_means() -> None:
     for setting in all_settings():
         assert setting.meaning.endswith((".", "}")) or setting.meaning, setting.key
