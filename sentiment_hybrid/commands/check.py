@@ -63,8 +63,6 @@ def run(
 
     Args:
         output: the flagged rows; what people have entered into an existing file stays in it.
-        features: what label errors and outliers are found by; ``auto`` is the encoder if it can be loaded.
-        safe_csv: put a ' before texts that a spreadsheet would compute.
 
     Raises:
         DataError: and its kinds: the texts cannot be used.

@@ -35,14 +35,10 @@ _TOGETHER = 64
 
 @dataclass(frozen=True)
 class Request:
-    """What to explain, and how.
+    """What to explain, and how: the options of `senthy explain`.
 
     Args:
-        model_dir: a model directory; otherwise the published model of ``head``, or the newest one of any head.
         corpus: a file of texts, of which ``rows`` chosen at random are explained together.
-        method: ``gradients`` or ``attention``.
-        top: words that are shown of a text, or of each label.
-        output: JSON Lines of the explanations of the corpus; it appears once it is complete.
         resume: continue the ``output`` of a stopped run.
     """
 

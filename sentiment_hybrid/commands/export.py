@@ -72,9 +72,6 @@ def run(
     """Write encoder and head as one graph with tokenizer and metadata; published once it agrees with the original.
 
     Args:
-        config: its ``paths``, and the ``data`` to check on.
-        output: the new directory; ``models/<model>_roberta_model_onnx[_int8]`` otherwise.
-        quantize: ``int8`` quantizes the weights of matrix products.
         rows: number of rows to check on, from the prepared test split, else from the sample in the package.
 
     Raises:

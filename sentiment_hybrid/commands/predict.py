@@ -31,38 +31,18 @@ REVIEW_ROWS = 200
 
 @dataclass(frozen=True)
 class Request:
-    """What to label, with which model, and where to write it.
+    """What to label, with which model, and where to write it: the options of `senthy predict`.
 
     Args:
         texts: the texts; ``-`` alone means standard input, as does an empty list if standard input is not a terminal.
-        config: for its ``paths``, how files are read (``data.encoding``, ``quoting``, ``bad_rows``), and
-            ``<model>.train.precision`` and ``token_budget``.
-        model_dir: a model directory; otherwise the published model of ``head``, or the newest one of any head.
         input_file: csv, tsv, jsonl, parquet, lines (.txt), each also gzipped, SQLite, or ``-``; for
             `predict_shards.run`, a folder, a pattern or a URL.
         output_file: its suffix sets the format, and it appears once complete; None means stdout, in the input's format.
             For `predict_shards.run`, a folder or a URL.
         file_format: format of a pipe (default: lines, or csv if the first line is the name of a text column), or of a
             file with an unknown suffix.
-        text_column: the column to label; None means the configured one if it exists, else detected by name.
-        table: table of an SQLite input.
-        precision: auto, fp32, bf16, fp16 or int8; None means ``<model>.train.precision``.
-        backend: ``onnx`` runs an export: without ``model_dir``, that of ``head`` or the first one found.
-        labels: choose among these labels of the model only, with renormalised probabilities; None means all.
-        prefix: of the added columns; None means none, or ``senthy_`` if the input has one of their names.
         resume: continue a stopped run of the same request after its last complete block.
-        safe_csv: in csv and tsv, put a ' before values that a spreadsheet would compute as formulas.
-        abstain_below: answers with a lower probability than this become ``unsure``; their score stays.
-        target_accuracy: the same below the threshold for which the model's validation rows promise this accuracy.
-        review: write rows for people here as well: the least sure ones, and a random sample of the others for control.
-        review_rows: how many of the least sure; a quarter as many are for control.
-        spread: choose these rows to be different too, among three times as many: what is worth labelling next.
-        explain: add a column ``explanation``: the words of the text with their weights for its label.
-        workers: processes that label several files; each gets its share of the cores, or a GPU. None is one, and with
-            ``ray`` one per four cores, or per GPU.
-        engine: what runs over several files: processes of our own (``local``), or ``ray`` (`predict_ray.run`).
         shard: (I, N): only every Nth file, from the Ith.
-        finish: only check that every file is labelled, and write the manifest.
         part: the input is one of several files: a stopped run is continued if it was of the same input.
     """
 

@@ -83,12 +83,6 @@ def run(
 ) -> ReportResult:
     """Write a report on the models in the results file.
 
-    Args:
-        output: the file; by default ``report.html`` in the results folder, and standard output for other formats.
-        style: ``html`` for the page, else a table of the models; None is that of the output's extension.
-        slice_by: a column of the tested data, each value of which is a slice; None takes those kept by the tests.
-        explain: explain the mistakes on the page by the words of their texts; needs the models themselves.
-
     Raises:
         OutputError: there are no results, the results file is damaged, or the output cannot be written.
         UsageError: a name is of nothing in the results.

@@ -72,8 +72,6 @@ def run(
     """Run every step whose inputs have changed (all with ``force``); if one model fails, the others continue.
 
     Args:
-        mode: ``train``, ``optimize`` (search, then train the best) or only ``test`` each model.
-        force: repeat training and tests even if nothing has changed; a search always continues.
         runtime: as for ``train``; ``resume`` continues unfinished trainings; a search always resumes.
 
     Raises:

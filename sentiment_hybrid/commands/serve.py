@@ -23,12 +23,7 @@ _PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
 
 @dataclass(frozen=True)
 class Request:
-    """Which model to serve.
-
-    Args:
-        precision: auto, fp32, bf16, fp16 or int8; None means ``<model>.train.precision``.
-        backend: ``onnx`` serves an export, without torch.
-    """
+    """Which model to serve."""
 
     config: Config
     _: KW_ONLY
