@@ -500,8 +500,8 @@ class _Builder:
         }
 
     def _of_labels(self, by_class: Mapping[str, Mapping[str, int]]) -> list[str]:
-        """Warnings about merged labels, the text column of a model, and splits with one class."""
-        found = [labelling.merged for labelling in self.labellings]
+        """Warnings about labels, the text column of a model, and splits with one class."""
+        found = [note for labelling in self.labellings for note in (labelling.merged, labelling.missing)]
         if self.demands is not None:
             found += [
                 text_note(item.part.source.columns, item.columns.text, self.demands.text_column,

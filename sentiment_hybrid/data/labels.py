@@ -16,6 +16,8 @@ _WHOLE = re.compile(r"[+-]?(?:0|[1-9][0-9]{0,14})(?:\.0*)?(?:[eE][+]?0+)?")
 _ZERO_WIDTH = re.compile("[\u200b-\u200f\u2060\ufeff]")
 _NAMES = {"neg": "negative", "negative": "negative", "neu": "neutral", "neutral": "neutral", "pos": "positive",
           "positive": "positive"}  # fmt: skip
+#: How programs write a missing value.
+_MISSING = {"nan", "none", "null", "na", "n/a", "<na>", "nat", "?", "-", "undefined"}
 _ORDER = ("negative", "neutral", "positive")
 #: Sets of integers with a known meaning; supersets come before subsets.
 _SCHEMES: dict[frozenset[int], tuple[str, ...]] = {
@@ -93,6 +95,19 @@ class Labelling:
         ]
         return f"labels that differ by case alone are read as one: {'; '.join(groups)}" if groups else ""
 
+    @property
+    def missing(self) -> str:
+        """A note about classes that are called as missing values are; empty if there are none."""
+        if not (found := [label for label in self.labels if label.casefold() in _MISSING]):
+            return ""
+        others = " ".join(
+            f"--label-map {shlex.quote(f'{label}={label}')}" for label in self.labels if label not in found
+        )
+        return (
+            f"{' and '.join(map(repr, found))} in the label column {'is a class' if len(found) == 1 else 'are classes'}"
+            f"; to leave such rows out, add --set data.unknown_labels=drop {others}"
+        )
+
 
 class LabelValues:
     """The distinct values of one source's label column, each with the row where it was first seen.
@@ -169,6 +184,8 @@ def labelling_of(
     strangers = [value for value in values.first_rows if value not in labelling.codes]
     if strangers and data.unknown_labels == "error":
         raise _not_of_model(strangers, values, labels)
+    if data.label_map is None:
+        _check_certain(strangers, values, labels)
     known = {*map(canonical, labels), *(coding or {}), *map(canonical, data.label_map or {})}
     for alike in case_variants(labelling.codes):
         if data.label_case == "error" and alike[0].casefold() not in _NAMES and not known.issuperset(alike):
@@ -220,20 +237,40 @@ def _usually_beside(
     return {item: guess[item] for item in others if item in guess}
 
 
+def _check_certain(strangers: Iterable[str], values: LabelValues, labels: Sequence[str]) -> None:
+    """Raises LabelError for a number with several usual meanings: its rows are no rows of other labels, to be dropped.
+
+    0 and 2 are negative and positive next to 1, but negative and neutral next to 4.
+    """
+    numbers = _numbers(map(canonical, values.first_rows))
+    possible = _by_schemes(numbers, {label.casefold() for label in labels})
+    for item in map(canonical, strangers):
+        if len(means := possible.get(item, [])) > 1:
+            raise _several_meanings(values, item, means)
+
+
 def _usually(items: Collection[str], labels: Collection[str]) -> dict[str, str]:
     """The usual meaning of names, and of numbers given a set of labels."""
     names = {item: _NAMES[item.casefold()] for item in items if item.casefold() in _NAMES}
-    numbers = {item: number for item in items if (number := _whole(item)) is not None}
+    numbers = _numbers(items)
     usual = _by_numbers({item: item for item in numbers}, numbers)
     if set(usual.labels) & set(labels):
         return names | {item: usual.labels[code] for item, code in usual.codes.items()}
+    return names | {item: means[0] for item, means in _by_schemes(numbers, labels).items() if len(means) == 1}
+
+
+def _numbers(items: Iterable[str]) -> dict[str, int]:
+    return {item: number for item in items if (number := _whole(item)) is not None}
+
+
+def _by_schemes(numbers: Mapping[str, int], labels: Collection[str]) -> dict[str, list[str]]:
+    """What each number means in the schemes that have all of them and exactly these labels."""
     fitting = [
         dict(zip(sorted(scheme), scheme_labels, strict=True))
         for scheme, scheme_labels in _SCHEMES.items()
         if scheme >= set(numbers.values()) and set(scheme_labels) == set(labels)
     ]
-    read = {item: {meaning[number] for meaning in fitting} for item, number in numbers.items()}
-    return names | {item: next(iter(means)) for item, means in read.items() if len(means) == 1}
+    return {item: sorted({meaning[number] for meaning in fitting}) for item, number in numbers.items()}
 
 
 def _complete(labelling: Labelling, values: Mapping[str, int]) -> bool:
@@ -251,7 +288,7 @@ def _read_values(first_rows: Mapping[str, int], data: Data) -> Labelling:
     named = {item: _NAMES[item.casefold()] for item in distinct if item.casefold() in _NAMES}
     if len(set(named.values())) >= 2:
         return _labelling(values, named, tuple(name for name in _ORDER if name in named.values()))
-    numbers = {item: number for item in distinct if (number := _whole(item)) is not None}
+    numbers = _numbers(distinct)
     if numbers and (len(numbers) >= 2 or len(numbers) == len(distinct)):
         return _by_numbers(values, numbers)
     if len(distinct) < 2 or numbers:
@@ -321,6 +358,14 @@ def _another_scheme(values: LabelValues, coding: Mapping[str, str]) -> LabelErro
     return LabelError(
         f"{values.source}: column {values.column!r} contains {_some(values.first_rows)}, whose usual meaning is not "
         f"that of the model's training, {described(coding)}",
+        hint="Say what each value means with --label-map VALUE=LABEL (data.label_map).",
+    )
+
+
+def _several_meanings(values: LabelValues, item: str, means: Sequence[str]) -> LabelError:
+    return LabelError(
+        f"{values.source}: column {values.column!r} contains {_some(values.first_rows)}, and {item} may stand for "
+        f"{' or '.join(means)}",
         hint="Say what each value means with --label-map VALUE=LABEL (data.label_map).",
     )
 

@@ -80,6 +80,15 @@ def test_a_value_that_is_no_label_of_the_model_is_an_error_with_its_row(tmp_path
     assert "--label-map" in caught.value.hint
 
 
+@pytest.mark.parametrize("values", [["0", "2"], ["1"], ["2.0", "negative"]])
+def test_rows_are_not_left_out_for_a_number_with_several_meanings(tmp_path, values):
+    with pytest.raises(LabelError, match="may stand for neutral or positive") as caught:
+        read(tmp_path, values, THREE, unknown_labels="drop")
+    assert "--label-map" in caught.value.hint
+    coding = {"0": "negative", "1": "neutral", "2": "positive"}
+    assert not read(tmp_path, values, THREE, unknown_labels="drop", label_map=coding | {"negative": "negative"}).unknown
+
+
 def test_an_empty_raw_text_is_replaced_by_the_text_beside_it(tmp_path):
     file = tmp_path / "own.csv"
     file.write_text("text,text_clean,label\n,good day,positive\nBAD day!,bad day,negative\n", encoding="utf-8")

@@ -556,6 +556,14 @@ def test_a_validation_split_of_one_class_is_warned_of(tmp_path: Path) -> None:
         assert store.report["warnings"] == ["the valid split has only one class, 'positive': figures on it say little"]
 
 
+def test_a_class_that_is_called_like_a_missing_value_is_warned_of(tmp_path: Path) -> None:
+    given = [(text, "NaN" if label == "negative" else label) for text, label in rows(60)]
+    with open_store(make(tmp_path, given)) as store:
+        (warning,) = store.report["warnings"]
+    assert warning.startswith("'NaN' in the label column is a class")
+    assert "data.unknown_labels=drop --label-map positive=positive" in warning
+
+
 def test_a_store_remembers_the_column_and_the_meaning_of_values(tmp_path: Path) -> None:
     numbers = [(text, {"negative": "0.0", "positive": "4"}[label]) for text, label in rows(60)]
     with open_store(make(tmp_path, numbers, header=("tweet", "label"))) as store:
