@@ -8,10 +8,13 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 MASK = "***"
 
 _NAME = re.compile(
-    r"(?:ssl|db|user|pg)?_?(?:password|passwd|passphrase|pass|pwd|secret)|(?:auth_?|access_?)?token|api_?key", re.I
+    r"(?:ssl|db|user|pg|client)?_?(?:password|passwd|passphrase|pass|pwd|secret)|"
+    r"(?:auth|access|session|security|sas)?[_-]?token|(?:api|account|access|(?:aws_)?secret_access)[_-]?key|"
+    r"(?:x-(?:amz|goog)-)?(?:sig|signature|credential|security-token)|sas",
+    re.I,
 )
-#: //user:PASSWORD@host; a password may contain @, and then ends at the last one, or spaces.
-_USER = re.compile(r"(?P<before>//[^\s:/@'\"]*:)(?P<secret>[^\s'\"]*(?=@)|[^\n'\"@]*)@")
+#: //user:PASSWORD@host; a password may contain @, and then ends at the last one, or spaces. A path has one slash.
+_USER = re.compile(r"(?P<before>(?:/|:)/[^\s:/@'\"]*:)(?P<secret>[^\s'\"]*(?=@)|[^\n'\"@]*)@")
 #: key=VALUE in a query or a keyword DSN, and 'key': VALUE in the text of a dictionary.
 _PAIR = re.compile(
     r"(?P<before>(?P<key>[\w%+.-]+)\s*=\s*|(?P<quote>['\"])(?P<name>\w+)(?P=quote)\s*:\s*)"

@@ -27,6 +27,7 @@ from sentiment_hybrid.data.sources.several import Shards
 from sentiment_hybrid.errors import ColumnError, DataError, OutputError, SenthyError, ShardError, UsageError, count
 from sentiment_hybrid.files import sha256
 from sentiment_hybrid.processes import Helpers, Parent
+from sentiment_hybrid.redaction import redact
 
 if TYPE_CHECKING:
     from sentiment_hybrid.engine.inference.predictor import Predictor
@@ -139,8 +140,8 @@ def _manifest(found: Shards, folder: Folder, request: Request) -> dict[str, Any]
     job = folder.read(JOB)
     if job is None:
         raise OutputError(f"{request.output_file} is no output of predict", hint="Label the files first.")
-    if job["input"] != found.root:
-        raise OutputError(f"{request.output_file} was made from {job['input']}, not from {found.root}")
+    if job["input"] != redact(found.root):
+        raise OutputError(f"{request.output_file} was made from {job['input']}, not from {redact(found.root)}")
     records = {shard.name: _record(folder, shard) for shard in found.shards}
     missing = [name for name, record in records.items() if record is None]
     if missing:
@@ -245,7 +246,7 @@ def open_labeller(request: Request, found: Shards, folder: Folder) -> Labeller:
     options |= {"safe_csv": request.safe_csv, "explain": request.explain, "abstain_below": below}
     options |= {"format": request.file_format, "text_column": request.text_column, "prefix": request.prefix}
     options["engine"] = request.engine
-    facts = {"senthy": __version__, "input": found.root, "model": identity, "options": options}
+    facts = {"senthy": __version__, "input": redact(found.root), "model": identity, "options": options}
     with folder.held(JOB):
         job = folder.read(JOB)
         if job is None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid.errors import OutputError, SenthyError, SourceError
 from sentiment_hybrid.files import has_no_room, reason
-from sentiment_hybrid.redaction import redact
+from sentiment_hybrid.redaction import redact, remember
 
 if TYPE_CHECKING:
     import fsspec
@@ -75,6 +75,7 @@ def is_pattern(spec: str) -> bool:
 @contextlib.contextmanager
 def _errors_as(kind: type[SenthyError], doing: str, url: str) -> Iterator[None]:
     """Raise what the library of a store raises, each in its own classes, as an error of ours."""
+    remember(url)  # these quote parts of it
     try:
         yield
     except SenthyError:

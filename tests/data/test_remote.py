@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sentiment_hybrid import redaction
 from sentiment_hybrid.data import remote, shards
 from sentiment_hybrid.data.sources import several
 from sentiment_hybrid.errors import OutputError, SourceError
@@ -107,6 +108,13 @@ def test_a_bucket_that_is_not_there_is_reported(url: str, store: fsspec.Abstract
         several.find_shards(url)
     with pytest.raises(OutputError, match=r"cannot write s3://no-such-bucket/out/a\.json"):
         shards.open_folder("s3://no-such-bucket/out").write("a.json", {})
+
+
+def test_a_password_is_not_quoted_from_the_message_of_a_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "_known", set())
+    with pytest.raises(SourceError, match="Invalid bucket name") as failure:
+        remote.listed("s3://key:geheim@tweets/in")
+    assert "geheim" not in redaction.redact(failure.value.message)
 
 
 def test_an_unreachable_server_is_reported_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -601,3 +601,10 @@ def test_a_file_on_standard_input_has_a_total(tmp_path: Path, live: bool) -> Non
         source = open_stream(LiveStream(file) if live else file, Data(), kind="csv")
         told = [source.total for _ in source.batches(size=4000)]
     assert all(isinstance(total, float) and abs(total - 20_000) < 3000 for total in told[:-1]), told
+
+
+@pytest.mark.parametrize("url", ["https://anna:geheim@host/a.csv", "https:/anna:geheim@host/a.csv", "s3://a/b.csv"])
+def test_a_url_is_called_one_without_its_password(url: str) -> None:
+    with pytest.raises(SourceError, match="is a URL, and only senthy predict reads URLs") as caught:
+        open_source(url, Data())
+    assert "geheim" not in caught.value.message

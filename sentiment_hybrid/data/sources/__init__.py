@@ -7,6 +7,7 @@ import difflib
 import importlib
 import io
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
@@ -15,7 +16,6 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.console import progress
 from sentiment_hybrid.data.kaggle import DEFAULT_HANDLE, download
-from sentiment_hybrid.data.remote import is_url
 from sentiment_hybrid.data.sources.base import MISSING, Batch, ExactTime, Limit, Source, opened, texts_of, value_text
 from sentiment_hybrid.data.sources.dialect import (
     DELIMITER_NAMES,
@@ -34,6 +34,7 @@ from sentiment_hybrid.data.sources.formats import FORMATS, SUFFIXES, kind_by_suf
 from sentiment_hybrid.data.sources.live import LiveStream
 from sentiment_hybrid.data.sources.several import SeveralFiles, check_one_kind, find_shards, is_several, rows_in
 from sentiment_hybrid.errors import SourceError
+from sentiment_hybrid.redaction import redact
 
 __all__ = [
     "FORMATS",
@@ -91,7 +92,12 @@ def _opened_source(spec: str, data: Data, *, offline: bool) -> Source:
         handle = spec.partition(":")[2] or DEFAULT_HANDLE
         path = download(handle, offline=offline)
         return _open_file(path, data, name=f"kaggle:{handle} ({path.name})")
-    if is_several(spec) and not is_url(spec):
+    # As a path, a URL has one slash.
+    if re.match(r"[a-z][a-z0-9+.-]+:/", spec) and not Path(spec).exists():
+        raise SourceError(
+            f"{redact(spec)} is a URL, and only senthy predict reads URLs", hint="Download the file, and name the copy."
+        )
+    if is_several(spec):
         found = find_shards(spec)
         check_one_kind(found)
         return SeveralFiles([_open_file(Path(one.place), data, name=one.name) for one in found.shards], name=spec)
