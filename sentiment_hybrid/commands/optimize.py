@@ -31,7 +31,7 @@ from sentiment_hybrid.tuning import study as studies
 from sentiment_hybrid.tuning.search import Search, StudyStatus
 from sentiment_hybrid.tuning.space import check_space, distributions, fragment, with_params
 from sentiment_hybrid.tuning.study import Storage, TrialFacts
-from sentiment_hybrid.tuning.trials import TrialTrainer
+from sentiment_hybrid.tuning.trials import TrialTrainer, settled
 from sentiment_hybrid.tuning.workers import open_runner
 
 if TYPE_CHECKING:
@@ -187,7 +187,8 @@ def _run_trials(
         if search.missing() > 0:
             trial_trainer.prepare(_encoding)
         try:
-            search.run()
+            with settled():
+                search.run()
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"interrupted; the study {study.study_name} is kept in {storage.shown}; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections import Counter
 from typing import Any
 
@@ -17,7 +18,7 @@ from sentiment_hybrid.engine.states.store import StateStore, window_keys
 from sentiment_hybrid.engine.training.tasks import Classification
 from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import ConfigError, DataError, EncoderError, TrainingError
-from sentiment_hybrid.tuning.trials import TrialTrainer
+from sentiment_hybrid.tuning.trials import TrialTrainer, settled
 
 
 def changed(config: Config, *keys: str, value: Any) -> Config:
@@ -118,6 +119,19 @@ def test_memory_returns_to_its_level_after_each_trial(config: Config) -> None:
     assert tensors() > before
     pruned.close()  # type: ignore[attr-defined]
     assert tensors() == before
+
+
+def test_garbage_of_a_search_is_collected_without_looking_at_what_was_there_before() -> None:
+    class Cycle:
+        def __init__(self) -> None:
+            self.own = self
+
+    with settled():
+        assert gc.get_freeze_count() > 1000
+        gone = weakref.ref(Cycle())
+        gc.collect()
+        assert gone() is None
+    assert gc.get_freeze_count() == 0
 
 
 def test_memory_returns_after_a_crash_too(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
