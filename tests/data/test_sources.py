@@ -608,3 +608,10 @@ def test_a_url_is_called_one_without_its_password(url: str) -> None:
     with pytest.raises(SourceError, match="is a URL, and only senthy predict reads URLs") as caught:
         open_source(url, Data())
     assert "geheim" not in caught.value.message
+
+
+def test_json_lines_that_are_one_array_name_the_suffix(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('[{"text": "fine"}]\n', encoding="utf-8")
+    with pytest.raises(SourceError, match="no JSON object") as caught:
+        list(open_source(str(tmp_path / "rows.jsonl"), Data()).batches())
+    assert ".json" in caught.value.hint

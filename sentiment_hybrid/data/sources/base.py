@@ -255,6 +255,8 @@ class Source(ABC):
         hint = "Skip such rows with --set data.bad_rows=skip."
         if problem.startswith("not text in"):
             hint = f"Name the file's encoding, e.g. --encoding cp1252, or: {hint}"
+        elif problem.startswith("no JSON object: ["):
+            hint = "Is it one JSON array? Then give it the suffix .json."
         return SourceError(f"{self.name}, {self.place(row)}: {problem}", hint=hint)
 
 
