@@ -23,6 +23,7 @@ import torch
 from sentiment_hybrid.engine.batches import TokenizedTexts, make_batches, plan_epoch
 from sentiment_hybrid.engine.states import shards
 from sentiment_hybrid.engine.states.store import StoredStates, _locate, window_keys
+from sentiment_hybrid.files import size_of
 
 Read = Callable[[np.ndarray, np.ndarray], torch.Tensor]
 BATCH = 64
@@ -53,7 +54,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, object]:
         "training": [batch for _, batches in plan for batch in batches],
         "testing": make_batches(lengths, np.arange(options.rows), BATCH * int(lengths.mean())),
     }
-    facts: dict[str, object] = {"checksums_gb_per_s": round(shards.size_of(folder) / 1e9 / seconds, 2)}
+    facts: dict[str, object] = {"checksums_gb_per_s": round(size_of(folder) / 1e9 / seconds, 2)}
     for name, batches in orders.items():
         check(ways, batches[:5], lengths)
         size = int(np.mean([len(batch) * int(lengths[batch].max()) * options.hidden * 2 for batch in batches]))
