@@ -38,7 +38,7 @@ def of_classes(figure: str, classes: Sequence[int]) -> Callable[[Rows, np.ndarra
 
     def value(rows: Rows, probabilities: np.ndarray) -> Interval:
         names = [LABELS[at] for at in classes]
-        scores = metrics.score(*restricted(rows, probabilities, classes), names, resamples=_RESAMPLES)
+        scores = metrics.score(*restricted(rows, probabilities, classes), names, metrics.Level(resamples=_RESAMPLES))
         found: Interval = getattr(scores, figure)
         return found
 

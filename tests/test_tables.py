@@ -24,7 +24,9 @@ def scored() -> dict[str, metrics.Scores]:
     for place, name in enumerate(MODELS):
         noise = rng.dirichlet((1.0, 1.0, 1.0), 400)
         probabilities = 0.1 * place * np.eye(3)[truth] + (1.0 - 0.1 * place) * noise
-        found[name] = metrics.score(truth, probabilities, ("negative", "neutral", "positive"), resamples=200)
+        found[name] = metrics.score(
+            truth, probabilities, ("negative", "neutral", "positive"), metrics.Level(resamples=200)
+        )
     return found
 
 

@@ -72,8 +72,8 @@ def run(config: Config, first: str, second: str) -> CompareResult:
             f"{first} and {second} were tested on different rows of {pairs[0][0].split}",
             hint="Test both again on the same data and with the same test.sample_size.",
         )
-    level = testing.bootstrap_settings(config)
-    comparison = metrics.compare(one.labels, one.predicted, two.predicted, **level)
+    level = testing.level_of(config)
+    comparison = metrics.compare(one.labels, one.predicted, two.predicted, level)
     names = tests[0].model, tests[1].model
     if names[0] == names[1]:
         names = identifier(tests[0]), identifier(tests[1])

@@ -503,15 +503,15 @@ def _result(
 
 
 def _measure(task: _Task, examples: Examples, after: np.ndarray, before: np.ndarray | None) -> Measured:
-    level = testing.bootstrap_settings(task.config)
-    scores = metrics.score(examples.labels, after, task.data.labels, **level)
+    level = testing.level_of(task.config)
+    scores = metrics.score(examples.labels, after, task.data.labels, level)
     if before is None:
         return Measured(len(examples), scores, None, None)
     return Measured(
         len(examples),
         scores,
-        metrics.score(examples.labels, before, task.data.labels, **level),
-        metrics.compare(examples.labels, after.argmax(1), before.argmax(1), **level),
+        metrics.score(examples.labels, before, task.data.labels, level),
+        metrics.compare(examples.labels, after.argmax(1), before.argmax(1), level),
     )
 
 

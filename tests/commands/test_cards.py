@@ -35,7 +35,7 @@ def card_in(directory: Path) -> str:
 def scores(rows: int = 40) -> metrics.Scores:
     truth = [row % 2 for row in range(rows)]
     chances = [[0.8, 0.2] if row % 4 else [0.3, 0.7] for row in range(rows)]
-    return metrics.score(truth, chances, ("no", "yes"), confidence=0.9, resamples=100, seed=0)
+    return metrics.score(truth, chances, ("no", "yes"), metrics.Level(confidence=0.9, resamples=100, seed=0))
 
 
 def test_a_card_tells_data_labels_settings_and_use_and_no_place_on_this_machine(trained: Project) -> None:

@@ -41,7 +41,7 @@ def model_figures(name: str, seed: int, *, rows: int = 200, errors: float = 0.2)
     probabilities = np.empty((rows, 2))
     predicted = np.where(wrong, 1 - labels, labels)
     probabilities[np.arange(rows), predicted], probabilities[np.arange(rows), 1 - predicted] = top, 1 - top
-    scores = metrics.score(labels, probabilities, LABELS, resamples=50)
+    scores = metrics.score(labels, probabilities, LABELS, metrics.Level(resamples=50))
     members = Membership()
     for row in range(rows):
         members.add("why?" if row % 3 else "a plain text", {"source": f"source {row % 10}"})
@@ -58,7 +58,7 @@ def report() -> Report:
     epochs = [{"epoch": number, "train_loss": 1 / number, "valid_macro_f1": 0.5 + number / 20} for number in (1, 2, 3)]
     curves = [Curve("run-1", "run-1", epochs, f"project: {HOSTILE}", {"seed": 1}), Curve("run-2", "run-2", [], "", {})]
     labels = np.arange(200) % 2
-    comparison = metrics.compare(labels, labels, 1 - labels, resamples=50)
+    comparison = metrics.compare(labels, labels, 1 - labels, metrics.Level(resamples=50))
     row = {"row": 3, "text": HOSTILE, "label": "a", "likely_label": "b", "why": "label error", "detail": "",
            "confidence": "0.9"}  # fmt: skip
     token = {"token": HOSTILE, "label": "a", "texts": 30, "share": 0.99}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sentiment_hybrid.engine.evaluation.metrics import Interval, ReliabilityBin, score
+from sentiment_hybrid.engine.evaluation.metrics import Interval, Level, ReliabilityBin, score
 from sentiment_hybrid.errors import OutputError
 from sentiment_hybrid.reporting import plots
 from sentiment_hybrid.reporting.canvas import titled
@@ -52,7 +52,7 @@ def bins() -> tuple[ReliabilityBin, ...]:
     positive = rng.uniform(size=200)
     labels = (rng.uniform(size=200) < positive).astype(int)
     table = np.stack([1 - positive, positive], axis=1)
-    return score(labels, table, ["a", "b"], confidence=0.95, resamples=100, seed=0).reliability
+    return score(labels, table, ["a", "b"], Level(confidence=0.95, resamples=100, seed=0)).reliability
 
 
 DRAWINGS: dict[str, Callable[[Path, str], None]] = {

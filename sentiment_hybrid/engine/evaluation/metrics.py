@@ -198,15 +198,35 @@ def too_few_to_calibrate(labels: npt.ArrayLike, probabilities: npt.ArrayLike) ->
     )
 
 
-def score(
-    labels: npt.ArrayLike,
-    probabilities: npt.ArrayLike,
-    names: Sequence[str],
-    *,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Scores:
+@dataclass(frozen=True)
+class Level:
+    """Settings of intervals and tests; each figure has its own random stream."""
+
+    confidence: float = 0.95
+    resamples: int = 2000
+    seed: int = 0
+
+    def draws(self, counts: npt.NDArray[Any], *, stream: int) -> Iterator[FloatArray]:
+        """Resampled counts (r, K) of K cells, in blocks of bounded size."""
+        total = int(counts.sum())
+        shares = counts / total
+        rng = np.random.default_rng([self.seed, stream])
+        block = max(1, _DRAWS_AT_ONCE // counts.size)
+        for start in range(0, self.resamples, block):
+            size = min(block, self.resamples - start)
+            yield rng.multinomial(total, shares, size=size).astype(np.float64)
+
+    def interval(self, value: float, resampled: FloatArray) -> Interval:
+        """Percentile interval, widened if necessary to contain the value."""
+        kept = resampled[~np.isnan(resampled)]
+        if math.isnan(value) or not kept.size:
+            return Interval(value, math.nan, math.nan)
+        tail = (1.0 - self.confidence) / 2.0
+        low, high = (float(bound) for bound in np.quantile(kept, [tail, 1.0 - tail]))
+        return Interval(value, min(low, value), max(high, value))
+
+
+def score(labels: npt.ArrayLike, probabilities: npt.ArrayLike, names: Sequence[str], level: Level = Level()) -> Scores:
     """Measure predictions: labels (N,) class indices, probabilities (N, C), names of the C classes.
 
     The prediction is the most probable class (the first of equals). Macro figures average over the classes that
@@ -222,7 +242,6 @@ def score(
     truth, scores = _checked(labels, probabilities)
     if len(names) != scores.shape[1]:
         raise ValueError(f"{len(names)} names for {scores.shape[1]} columns of probabilities")
-    level = _Level(confidence, resamples, seed)
     predicted = scores.argmax(axis=1)
     confusion = _confusion(truth, predicted, len(names))
     top = scores[np.arange(truth.size), predicted]
@@ -230,8 +249,8 @@ def score(
     return Scores(
         rows=int(truth.size),
         labels=tuple(names),
-        confidence=confidence,
-        resamples=resamples,
+        confidence=level.confidence,
+        resamples=level.resamples,
         **_confusion_intervals(confusion, level),
         roc_auc=_roc_auc(truth, scores, level),
         ece=_ece(top, predicted == truth, bins, level),
@@ -245,17 +264,14 @@ def compare(
     labels: npt.ArrayLike,
     predicted_a: npt.ArrayLike,
     predicted_b: npt.ArrayLike,
-    *,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    level: Level = Level(),
 ) -> Comparison:
     """Compare two models on the same rows: all three (N,) class indices.
 
     Differences (a - b) with percentile intervals of the paired bootstrap, made compatible with the tests: an interval
     contains 0 unless its test excludes it. The p-value of accuracy is that of the exact McNemar test, the two-sided
     binomial test on the rows that only one of them predicted correctly (1.0 without any). That of macro-F1 is from
-    ``resamples`` random swaps of the two models' predictions in each row (Noreen 1989).
+    ``level.resamples`` random swaps of the two models' predictions in each row (Noreen 1989).
     Raises ValueError for mismatched shapes.
     """
     from scipy.stats import binomtest
@@ -267,7 +283,7 @@ def compare(
         )
     right_a, right_b = first == truth, second == truth
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    cells, level = _Cells.of(truth, first, second), _Level(confidence, resamples, seed)
+    cells, confidence = _Cells.of(truth, first, second), level.confidence
     point = cells.differences(cells.counts[None].astype(np.float64))[:, 0]
     resampled = np.concatenate([cells.differences(drawn) for drawn in level.draws(cells.counts, stream=1)], axis=1)
     accuracy, macro_f1 = (level.interval(float(point[i]), resampled[i]) for i in range(2))
@@ -370,37 +386,6 @@ def _numbers(plain: Mapping[str, Any]) -> dict[str, Any]:
     return {name: math.nan if value is None else value for name, value in plain.items()}
 
 
-# --- resampling
-
-
-@dataclass(frozen=True)
-class _Level:
-    """Settings of the bootstrap; each figure has its own random stream."""
-
-    confidence: float
-    resamples: int
-    seed: int
-
-    def draws(self, counts: npt.NDArray[Any], *, stream: int) -> Iterator[FloatArray]:
-        """Resampled counts (r, K) of K cells, in blocks of bounded size."""
-        total = int(counts.sum())
-        shares = counts / total
-        rng = np.random.default_rng([self.seed, stream])
-        block = max(1, _DRAWS_AT_ONCE // counts.size)
-        for start in range(0, self.resamples, block):
-            size = min(block, self.resamples - start)
-            yield rng.multinomial(total, shares, size=size).astype(np.float64)
-
-    def interval(self, value: float, resampled: FloatArray) -> Interval:
-        """Percentile interval, widened if necessary to contain the value."""
-        kept = resampled[~np.isnan(resampled)]
-        if math.isnan(value) or not kept.size:
-            return Interval(value, math.nan, math.nan)
-        tail = (1.0 - self.confidence) / 2.0
-        low, high = (float(bound) for bound in np.quantile(kept, [tail, 1.0 - tail]))
-        return Interval(value, min(low, value), max(high, value))
-
-
 # --- figures of the confusion matrix, from its margins
 
 
@@ -466,7 +451,7 @@ def _figures(margins: _Margins) -> dict[str, FloatArray]:
     return {"accuracy": _ratio(hits, rows), **macro, "mcc": np.clip(_ratio(covariance, spread), -1.0, 1.0)}
 
 
-def _confusion_intervals(confusion: IntArray, level: _Level) -> dict[str, Any]:
+def _confusion_intervals(confusion: IntArray, level: Level) -> dict[str, Any]:
     truth, predicted = np.nonzero(confusion)
     blocks = [
         _figures(_cell_margins(counts, truth, predicted, len(confusion)))
@@ -511,7 +496,7 @@ class _Cells:
         return np.stack([a[name] - b[name] for name in ("accuracy", "macro_f1")])
 
 
-def _p_value_of_swaps(cells: _Cells, value: float, level: _Level) -> float:
+def _p_value_of_swaps(cells: _Cells, value: float, level: Level) -> float:
     """How often the macro-F1 difference is as large if each row's predictions are swapped with probability 1/2."""
     rng = np.random.default_rng([level.seed, 4])
     # Each cell, followed by each with the predictions swapped.
@@ -529,7 +514,7 @@ def _p_value_of_swaps(cells: _Cells, value: float, level: _Level) -> float:
 # --- ROC-AUC
 
 
-def _roc_auc(truth: IntArray, scores: FloatArray, level: _Level) -> Interval:
+def _roc_auc(truth: IntArray, scores: FloatArray, level: Level) -> Interval:
     present = np.unique(truth)
     if present.size < 2:
         return Interval(math.nan, math.nan, math.nan)
@@ -561,7 +546,7 @@ def _exact_auc(positives: FloatArray, negatives: FloatArray) -> float:
     return float(_auc(positives, negatives)[0])
 
 
-def _binary_auc(positive: npt.NDArray[np.bool_], scores: FloatArray, level: _Level) -> Interval:
+def _binary_auc(positive: npt.NDArray[np.bool_], scores: FloatArray, level: Level) -> Interval:
     tied = np.unique(scores, return_inverse=True)[1]
     value = _exact_auc(*_class_counts(positive, tied))
     ups, downs = _class_counts(positive, _score_bins(tied))
@@ -589,7 +574,7 @@ def _score_bins(tied: IntArray) -> IntArray:
 
 
 def _resampled_auc(
-    positives: list[npt.NDArray[np.bool_]], tied: list[IntArray], value: float, level: _Level
+    positives: list[npt.NDArray[np.bool_]], tied: list[IntArray], value: float, level: Level
 ) -> FloatArray:
     """Macro one-versus-rest AUC of resampled rows, (R,), to first order in the rows (DeLong et al. 1988).
 
@@ -642,7 +627,7 @@ def _reliability(top: FloatArray, right: npt.NDArray[np.bool_]) -> tuple[Reliabi
     )
 
 
-def _ece(top: FloatArray, right: npt.NDArray[np.bool_], bins: tuple[ReliabilityBin, ...], level: _Level) -> Interval:
+def _ece(top: FloatArray, right: npt.NDArray[np.bool_], bins: tuple[ReliabilityBin, ...], level: Level) -> Interval:
     value = sum(part.rows * abs(part.accuracy - part.confidence) for part in bins if part.rows) / top.size
     coarse = _fine_bins(top, RELIABILITY_BINS)
     slices = np.clip(((top * RELIABILITY_BINS - coarse) * _ECE_SLICES).astype(np.int64), 0, _ECE_SLICES - 1)
@@ -655,7 +640,7 @@ def _ece(top: FloatArray, right: npt.NDArray[np.bool_], bins: tuple[ReliabilityB
     return _ece_interval(float(value), (counts * gaps) @ bin_of, resampled, level)
 
 
-def _ece_interval(value: float, gaps: FloatArray, resampled: FloatArray, level: _Level) -> Interval:
+def _ece_interval(value: float, gaps: FloatArray, resampled: FloatArray, level: Level) -> Interval:
     """Basic bootstrap interval from the gaps of the bins (15,) and of their resamples (R, 15).
 
     A resample adds noise, and an absolute value makes every noise an error: the percentile interval is biased upwards,

@@ -26,7 +26,7 @@ from sentiment_hybrid.data.splits import hash_raw
 from sentiment_hybrid.data.store import Examples, Split, Store, open_store
 from sentiment_hybrid.engine.device import resolve
 from sentiment_hybrid.engine.evaluation import baseline, metrics
-from sentiment_hybrid.engine.evaluation.metrics import Comparison, Scores
+from sentiment_hybrid.engine.evaluation.metrics import Comparison, Level, Scores
 from sentiment_hybrid.engine.evaluation.seen import SeenTexts
 from sentiment_hybrid.engine.evaluation.triage import Calibration, binomial, risk_coverage
 from sentiment_hybrid.engine.inference.answers import among
@@ -476,12 +476,12 @@ def _measured(
         examples = replace(examples, labels=np.searchsorted(rows.places, examples.labels))
         probabilities = among(probabilities, rows.places)
         baseline = None if baseline is None else among(baseline, rows.places)
-    level = bootstrap_settings(config)
-    scores = metrics.score(examples.labels, probabilities, labels, **level)
+    level = level_of(config)
+    scores = metrics.score(examples.labels, probabilities, labels, level)
     compared: dict[str, Any] = {"baseline": None, "comparison_with_baseline": None}
     if baseline is not None:
-        comparison = metrics.compare(examples.labels, probabilities.argmax(1), baseline.argmax(1), **level)
-        compared["baseline"] = metrics.score(examples.labels, baseline, labels, **level).to_dict()
+        comparison = metrics.compare(examples.labels, probabilities.argmax(1), baseline.argmax(1), level)
+        compared["baseline"] = metrics.score(examples.labels, baseline, labels, level).to_dict()
         compared["comparison_with_baseline"] = comparison.to_dict()
     files = write_files(
         config, loaded, examples, probabilities, baseline, scores, name=_name_in_files(rows.split), data=rows.data,
@@ -537,7 +537,7 @@ def _score_original(
         more, _ = probabilities_of(config, loaded, dropped, split="dropped rows", device=device)
         labels = np.concatenate([labels, dropped.labels])
         probabilities = np.concatenate([probabilities, more])
-    scores = metrics.score(labels, probabilities, loaded.info.labels, **bootstrap_settings(config))
+    scores = metrics.score(labels, probabilities, loaded.info.labels, level_of(config))
     return {"changed": changed, "dropped": len(labels) - kept, "test": scores.to_dict()}
 
 
@@ -575,24 +575,20 @@ def _is_from_mini(loaded: LoadedModel) -> bool:
     return False
 
 
-def bootstrap_settings(config: Config) -> dict[str, Any]:
-    """The arguments of `metrics.score` and `metrics.compare` that configure intervals and tests."""
-    return {
-        "confidence": config.test.confidence,
-        "resamples": config.test.resamples,
-        "seed": config.project.seed,
-    }
+def level_of(config: Config) -> Level:
+    """The configured level of intervals and tests."""
+    return Level(config.test.confidence, config.test.resamples, config.project.seed)
 
 
 def comparisons(
     config: Config, predictions: Mapping[str, Predictions], tests: Mapping[str, TestResult], *, baseline: str
 ) -> list[tuple[Comparison, str, str]]:
     """Each pair of models that were tested on the same rows, and each model with its baseline, corrected for all."""
-    level = bootstrap_settings(config)
+    level = level_of(config)
     found: list[tuple[Comparison, str, str]] = []
     for (first, one), (second, two) in itertools.combinations(predictions.items(), 2):
         if np.array_equal(one.rows, two.rows) and np.array_equal(one.labels, two.labels):
-            found.append((metrics.compare(one.labels, one.predicted, two.predicted, **level), first, second))
+            found.append((metrics.compare(one.labels, one.predicted, two.predicted, level), first, second))
     found += [(test.comparison, name, baseline) for name, test in tests.items() if test.comparison]
     corrected = metrics.holm([comparison for comparison, *_ in found])
     return [(one, first, second) for one, (_, first, second) in zip(corrected, found, strict=True)]

@@ -37,7 +37,7 @@ def names(classes: int) -> list[str]:
 
 def measure(labels: np.ndarray, probabilities: np.ndarray, **options: float) -> metrics.Scores:
     options = {"confidence": 0.95, "resamples": 100, "seed": 0, **options}
-    return metrics.score(labels, probabilities, names(probabilities.shape[1]), **options)  # type: ignore[arg-type]
+    return metrics.score(labels, probabilities, names(probabilities.shape[1]), metrics.Level(**options))  # type: ignore[arg-type]
 
 
 @st.composite
@@ -328,7 +328,7 @@ def test_mcnemar_is_the_exact_binomial_test_written_out() -> None:
     truth = np.zeros(30, dtype=int)
     first, second = truth.copy(), truth.copy()
     first[:2], second[2:12] = 1, 1
-    result = metrics.compare(truth, first, second, confidence=0.95, resamples=500, seed=0)
+    result = metrics.compare(truth, first, second, metrics.Level(confidence=0.95, resamples=500, seed=0))
     expected = 2 * sum(math.comb(12, k) for k in range(3)) / 2**12
     assert (result.only_a, result.only_b) == (10, 2)
     assert result.accuracy.p_value == pytest.approx(expected)
@@ -354,7 +354,7 @@ def test_a_difference_is_beyond_chance_only_if_p_is_below_one_minus_the_confiden
     first, second = truth.copy(), truth.copy()
     first[:only_b], second[only_b : only_b + only_a] = 1, 1
     for confidence in (0.8, 0.9, 0.95, 0.99):
-        result = metrics.compare(truth, first, second, confidence=confidence, resamples=100, seed=0)
+        result = metrics.compare(truth, first, second, metrics.Level(confidence=confidence, resamples=100, seed=0))
         assert result.accuracy.p_value == pytest.approx(p_value)
         sign = 1 if only_a > only_b else -1
         assert result.better("accuracy") == (sign if confidence in differs_at else 0)
@@ -363,7 +363,7 @@ def test_a_difference_is_beyond_chance_only_if_p_is_below_one_minus_the_confiden
 def test_equal_predictions_do_not_differ() -> None:
     labels, probabilities = simulate(200, 3)
     predicted = probabilities.argmax(axis=1)
-    result = metrics.compare(labels, predicted, predicted, confidence=0.95, resamples=200, seed=0)
+    result = metrics.compare(labels, predicted, predicted, metrics.Level(confidence=0.95, resamples=200, seed=0))
     assert result.accuracy == result.macro_f1 == metrics.Difference(0.0, 0.0, 0.0, p_value=1.0)
     assert result.better("accuracy") == result.better("macro_f1") == 0
 
@@ -372,7 +372,7 @@ def test_the_paired_interval_agrees_with_resampling_row_pairs() -> None:
     labels, probabilities = simulate(800, 3, seed=2)
     a = probabilities.argmax(axis=1)
     b = (probabilities + np.random.default_rng(0).normal(size=probabilities.shape) * 0.2).argmax(axis=1)
-    result = metrics.compare(labels, a, b, confidence=0.95, resamples=4000, seed=0)
+    result = metrics.compare(labels, a, b, metrics.Level(confidence=0.95, resamples=4000, seed=0))
     rng, found = np.random.default_rng(1), []
     for _ in range(600):
         rows = rng.integers(0, 800, 800)
@@ -388,8 +388,8 @@ def test_the_paired_interval_agrees_with_resampling_row_pairs() -> None:
 def test_comparing_the_other_way_round_mirrors_the_result() -> None:
     labels, probabilities = simulate(300, 2)
     a, b = probabilities.argmax(axis=1), np.zeros(300, dtype=int)
-    forth = metrics.compare(labels, a, b, confidence=0.95, resamples=200, seed=0)
-    back = metrics.compare(labels, b, a, confidence=0.95, resamples=200, seed=0)
+    forth = metrics.compare(labels, a, b, metrics.Level(confidence=0.95, resamples=200, seed=0))
+    back = metrics.compare(labels, b, a, metrics.Level(confidence=0.95, resamples=200, seed=0))
     assert forth.accuracy.value == -back.accuracy.value
     assert (forth.only_a, forth.accuracy.p_value) == (back.only_b, back.accuracy.p_value)
     assert forth.better("macro_f1") == -back.better("macro_f1") == 1
@@ -406,12 +406,14 @@ def one_class_forgotten() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def test_models_of_one_accuracy_that_differ_in_macro_f1_are_told_apart() -> None:
-    result = metrics.compare(*one_class_forgotten(), resamples=2000)
+    result = metrics.compare(*one_class_forgotten(), metrics.Level(resamples=2000))
     assert result.accuracy.p_value > 0.5 and result.better("accuracy") == 0
     assert result.macro_f1.low > 0.0 and result.macro_f1.p_value < 0.01 and result.better("macro_f1") == 1
     said = tables.difference(result, "a", "b")
     assert said.startswith("A is better than b, beyond chance, in macro-F1, with no measurable difference in accuracy,")
-    assert tables.difference(metrics.compare(*one_class_forgotten(), resamples=200), "a", "b").startswith("A is better")
+    assert tables.difference(
+        metrics.compare(*one_class_forgotten(), metrics.Level(resamples=200)), "a", "b"
+    ).startswith("A is better")
 
 
 def test_the_p_value_of_macro_f1_is_that_of_swapping_the_predictions_of_rows() -> None:
@@ -424,7 +426,7 @@ def test_the_p_value_of_macro_f1_is_that_of_swapping_the_predictions_of_rows() -
 
     swaps = rng.random((1500, 120)) < 0.5
     as_large = [abs(gap(np.where(swap, b, a), np.where(swap, a, b))) >= abs(gap(a, b)) - 1e-12 for swap in swaps]
-    found = metrics.compare(truth, a, b, resamples=4000).macro_f1.p_value
+    found = metrics.compare(truth, a, b, metrics.Level(resamples=4000)).macro_f1.p_value
     assert 0.001 < found < 0.9
     assert found == pytest.approx(np.mean(as_large), abs=0.03)
 
@@ -435,7 +437,7 @@ def test_swapping_rows_finds_a_difference_no_more_often_than_its_level_where_the
     for _ in range(200):
         truth = rng.integers(0, 3, 90)
         a, b = (np.where(rng.random(90) < 0.6, truth, rng.integers(0, 3, 90)) for _ in range(2))
-        p_values.append(metrics.compare(truth, a, b, resamples=100).macro_f1.p_value)
+        p_values.append(metrics.compare(truth, a, b, metrics.Level(resamples=100)).macro_f1.p_value)
     assert np.mean(np.array(p_values) < 0.05) < 0.1
     assert 0.4 < np.mean(np.array(p_values) < 0.5) < 0.6
 
@@ -483,7 +485,7 @@ def test_verdict_and_interval_never_contradict_each_other(
     truth = rng.integers(0, classes, rows)
     models = [np.where(rng.random(rows) < right, truth, rng.integers(0, classes, rows)) for right in rights]
     pairs = [
-        metrics.compare(truth, a, b, confidence=confidence, resamples=100, seed=seed)
+        metrics.compare(truth, a, b, metrics.Level(confidence=confidence, resamples=100, seed=seed))
         for a, b in itertools.combinations(models, 2)
     ]
     table = metrics.holm(pairs)
@@ -525,5 +527,7 @@ def test_three_hundred_thousand_rows_cost_seconds_not_minutes() -> None:
     labels, probabilities = simulate(300_000, 3)
     started = time.perf_counter()
     measure(labels, probabilities, resamples=2000)
-    metrics.compare(labels, probabilities.argmax(axis=1), labels, confidence=0.95, resamples=2000, seed=0)
+    metrics.compare(
+        labels, probabilities.argmax(axis=1), labels, metrics.Level(confidence=0.95, resamples=2000, seed=0)
+    )
     assert time.perf_counter() - started < 20  # about 1.5 s; resampling rows would take many minutes
