@@ -111,6 +111,27 @@ def test_a_signal_while_a_line_is_logged_stops_the_service() -> None:
         lines.stop()
 
 
+def test_a_log_on_a_full_disk_loses_lines_and_goes_on_once_there_is_room(capsys: pytest.CaptureFixture[str]) -> None:
+    class Disk(io.StringIO):
+        full = True
+
+        def write(self, text: str) -> int:
+            if self.full:
+                raise OSError(28, "No space left on device")
+            return super().write(text)
+
+    disk = Disk()
+    lines = log.start(stream=disk)
+    log.event("lost")
+    lines.stop()  # once it is written
+    disk.full = False
+    lines.start()
+    log.event("kept")
+    lines.stop()
+    assert [json.loads(line)["event"] for line in disk.getvalue().splitlines()] == ["kept"]
+    assert capsys.readouterr().err == ""
+
+
 def test_a_port_that_is_in_use_is_reported_before_the_model_is_loaded() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
