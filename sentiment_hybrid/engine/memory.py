@@ -53,8 +53,8 @@ def keep_freed() -> bool:
 def return_freed() -> None:
     """Return freed memory to the system, unless the user has set how the C library is to keep it; takes milliseconds.
 
-    glibc returns only what is free at the end of its heap. Blocks of changing sizes leave gaps below, so a process that
-    computes batches of all sizes for weeks would come to hold twice the memory of its largest batch.
+    glibc returns only what is free at the end of its heap. Batches of changing sizes leave gaps below it, which grow
+    slowly over tens of thousands of them.
     """
     library = _c_library()
     if library is not None and not _user_decides():

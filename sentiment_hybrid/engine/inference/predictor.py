@@ -43,7 +43,8 @@ _CHUNK, _ONNX_CHUNK, _CPU_CHUNK = 16_384, 4096, 1024
 _CHUNK_WORK, _LEAST_CHUNK = 2**32, 128
 #: Maximum number of tokens per forward pass on a CPU: with more, activations exceed the caches and only cost memory.
 _CPU_TOKENS = 2048
-#: Tokens after which freed memory is returned to the system, on a CPU: a few seconds of work, for a thousandth of them.
+#: Tokens after which freed memory is returned to the system, on a CPU: a few seconds of work, and at most
+#: half a percent of them.
 _RETURN_AFTER = 2**16
 
 #: The head of mini with the best validation score.
