@@ -206,6 +206,8 @@ def load_or_build_encoder(
         if place is not None:
             name = "static.base" if settings.name == paths.STATIC else "name"
             settings = settings.changed({name: str(place), "revision": None})
+        if settings.name == paths.STATIC:
+            note(f"distilling token vectors from {settings.origin}")
         return load_encoder(settings, offline=offline)
     if place is not None:
         raise UsageError("--encoder cannot be combined with encoder.name scratch", hint="Omit one of them.")

@@ -102,7 +102,9 @@ def _static(base: LoadedEncoder, settings: StaticEncoder) -> LoadedEncoder:
             f"encoder.static.size is {settings.size}, but the states of {base.name} have {encoder.hidden_size} numbers",
             hint=f"Set encoder.static.size to {encoder.hidden_size} or less.",
         )
-    model = distilled(encoder, base.tokenizer, size=settings.size)
+    # More than the tokenizer's length, whose ids may have gaps.
+    entries = base.model.get_input_embeddings().num_embeddings
+    model = distilled(encoder, base.tokenizer, entries=entries, size=settings.size)
     return replace(base, model=model, name=paths.STATIC, fingerprint=encoder_fingerprint(model), source="static")
 
 

@@ -61,13 +61,13 @@ class TokenVectors(nn.Embedding):
 
 
 @torch.no_grad()
-def distilled(states: Callable[[Tensor, Tensor], Tensor], tokenizer: Any, *, size: int) -> Static:
-    """A static encoder with the vocabulary of a tokenizer: each token's mean state (D,), alone, reduced to ``size``.
+def distilled(states: Callable[[Tensor, Tensor], Tensor], tokenizer: Any, *, entries: int, size: int) -> Static:
+    """A static encoder of ``entries`` token ids: each token's mean state (D,), alone, reduced to ``size`` numbers.
 
     ``states`` computes the states (W, T, D) of ids and mask (W, T). Special tokens are zero.
     """
-    vectors = _alone(states, tokenizer).double()
-    ordinary = torch.ones(len(vectors), dtype=torch.bool)
+    vectors = _alone(states, tokenizer, entries).double()
+    ordinary = torch.ones(entries, dtype=torch.bool)
     ordinary[tokenizer.all_special_ids] = False
     vectors -= vectors[ordinary].mean(0)
     vectors[~ordinary] = 0.0
@@ -76,7 +76,7 @@ def distilled(states: Callable[[Tensor, Tensor], Tensor], tokenizer: Any, *, siz
     length = vectors[ordinary].square().sum(1).mean().sqrt()
     document = {
         "model_type": paths.STATIC,
-        "vocab_size": len(vectors),
+        "vocab_size": entries,
         "hidden_size": size,
         "num_hidden_layers": 0,
         "max_position_embeddings": -1,
@@ -87,11 +87,11 @@ def distilled(states: Callable[[Tensor, Tensor], Tensor], tokenizer: Any, *, siz
     return model
 
 
-def _alone(states: Callable[[Tensor, Tensor], Tensor], tokenizer: Any) -> Tensor:
-    """The mean state of a text that is a single token, for every token, (V, D)."""
+def _alone(states: Callable[[Tensor, Tensor], Tensor], tokenizer: Any, entries: int) -> Tensor:
+    """The mean state of a text that is a single token, for each of ``entries`` ids, (V, D)."""
     prefix, suffix = (torch.tensor(ids, dtype=torch.int64) for ids in special_tokens(tokenizer))
     found = []
-    for tokens in torch.arange(len(tokenizer)).split(_TOKENS):
+    for tokens in torch.arange(entries).split(_TOKENS):
         windows = torch.cat([prefix.expand(len(tokens), -1), tokens[:, None], suffix.expand(len(tokens), -1)], dim=1)
         found.append(states(windows, torch.ones_like(windows, dtype=torch.bool)).float().mean(1))
     return torch.cat(found)
