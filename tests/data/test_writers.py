@@ -157,7 +157,7 @@ def test_values_that_a_format_does_not_have_become_text(tmp_path: Path) -> None:
 @given(st.lists(st.sampled_from(["a", 'b"', "", None, 1, -2, 0.1, 1e-7, float("nan"), float("inf")]), min_size=1))
 def test_a_column_of_any_values_is_written_in_csv_as_each_alone(values: list[Any]) -> None:
     together = io.StringIO()
-    writers._Delimited(together, ["x", "y"], delimiter=",", quoted=True).write({"x": values, "y": ["z"] * len(values)})
+    writers._Delimited(together, ["x", "y"], "csv", quoted=True).write({"x": values, "y": ["z"] * len(values)})
     found = [row[0] for row in csv.reader(io.StringIO(together.getvalue()))][1:]
     assert found == ["" if value is None or value != value else str(value) for value in values]
 
