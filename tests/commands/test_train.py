@@ -491,7 +491,7 @@ def test_a_scratch_encoder_learns_its_vocabulary_and_weights_from_the_data(proje
     result = train.run(config, "linear")
     loaded = load_model(result.model_dir)
     assert loaded.info.encoder_inside
-    ids = loaded.tokenizer("lovely", add_special_tokens=False)["input_ids"]
+    ids = loaded.encoder.tokenizer("lovely", add_special_tokens=False)["input_ids"]
     assert len(ids) < len("lovely"), "frequent words are in the vocabulary"
     with pytest.raises(UsageError, match="--encoder"):
         train.run(config, "linear", runtime=Runtime(encoder=project.folder))

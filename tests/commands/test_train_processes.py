@@ -124,7 +124,7 @@ def test_two_processes_publish_one_model_speak_once_and_go_on_after_any_stop(mak
     assert done.stderr.count("state saved") == 1, done.stderr
     assert done.stderr.count("epoch 1, after 5 of") == 1, done.stderr
     run = Run(next((stopped.folder / "results" / "runs").iterdir()))
-    assert run.last_state().progress["global_step"] > 5
+    assert run.checkpoints.load("last").progress["global_step"] > 5
 
     script = 'codes.append(call(["train", "--model", "lstm", "--no-test", "--resume", "--config", sys.argv[1]]))'
     done = launch((stopped.folder, script), stopped.file)

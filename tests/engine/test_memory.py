@@ -207,6 +207,7 @@ def resident():
 #: A process whose memory has a real bound; what it trains would need several times that in one batch.
 BOUNDED = """
 import resource, sys
+from types import SimpleNamespace
 import numpy as np
 import torch
 from sentiment_hybrid.config.schema import Config, ScratchEncoder
@@ -225,7 +226,7 @@ settings = config.linear.train.model_copy(update={"token_budget": 10**9})
 offsets = np.arange(513) * 64
 texts = TokenizedTexts(np.ones(64 * 512, np.int32), offsets, np.arange(513), pad_id=0, truncated=0)
 class Table(torch.nn.Module):
-    frozen, hidden_size = False, 4096
+    frozen, hidden_size, model = False, 4096, SimpleNamespace(config=SimpleNamespace(num_hidden_layers=0))
     def __init__(self):
         super().__init__()
         self.table = torch.nn.Embedding(4, 4096)

@@ -278,7 +278,7 @@ def damage(directory: Path, kind: str) -> None:
         ("truncated weights", "damaged"),
         ("flipped weights", "not the file that was saved"),
         ("broken json", "damaged"),
-        ("missing field", "lacks labels"),
+        ("missing field", "labels: Field required"),
         ("newer format", "model format 99"),
         ('head="cnn"', "cnn"),
         ("labels=3", "labels"),
