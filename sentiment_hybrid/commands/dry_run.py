@@ -262,5 +262,7 @@ class Survey:
             notes.append(f"the space varies {', '.join(varied)}; estimated with the config's own values")
         further = self.model == JOINT and self.config.joint.further_source is not None
         if self.final and (further or self.config.distill.teacher is not None):
-            notes.append("not counted: further texts (joint.further_source, distill.source), and what a teacher reads")
+            notes.append(
+                "not in the estimate: further texts (joint.further_source, distill.source), and a teacher's predictions"
+            )
         return notes

@@ -190,9 +190,12 @@ def test_a_full_disk_costs_a_note_and_the_training_goes_on(
     assert list(paths.teachers_dir(taught.folder / "cache").rglob("*.npy")) == []
 
 
-def test_a_dry_run_says_that_the_teacher_is_not_counted(taught: Any) -> None:
+def test_a_dry_run_says_that_the_teacher_and_its_further_texts_are_not_in_the_estimate(taught: Any) -> None:
     (found,) = dry_run.run(config_of(taught), ["linear"], "train")
-    assert "what a teacher reads" in " ".join(found.notes)
+    (note,) = [line for line in found.notes if "a teacher's predictions" in line]
+    assert note.startswith("not in the estimate")
+    assert "distill.source" in note
+    assert not paths.teachers_dir(taught.folder / "cache").exists()
 
 
 # --- texts without labels
