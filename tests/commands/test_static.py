@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sentiment_hybrid import paths
 from sentiment_hybrid.commands import export, fetch, pretrain, train
-from sentiment_hybrid.engine.inference.model_directory import read_info
+from sentiment_hybrid.engine.inference import testing
+from sentiment_hybrid.engine.inference.model_directory import load_model, read_info
 from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.errors import ModelError, UsageError
 
@@ -42,6 +44,15 @@ def test_a_sequence_head_is_trained_with_its_vectors(static):
     done = train.run(static, "lstm", test=False)
     assert read_info(done.model_dir).trainable_layers == "all"
     assert len(Predictor(done.model_dir).predict(TEXTS)) == len(TEXTS)
+
+
+def test_a_model_on_vectors_from_mini_is_known_to_be_from_mini(static, monkeypatch):
+    base = static.encoder.static.base
+    loaded = load_model(train.run(static, "linear", test=False).model_dir)
+    assert loaded.encoder.model.config.distilled_from == base
+    assert not testing._is_from_mini(loaded)
+    monkeypatch.setattr(paths, "MINI", base)
+    assert testing._is_from_mini(loaded)
 
 
 def test_fetch_looks_for_the_base(static):

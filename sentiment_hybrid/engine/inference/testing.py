@@ -562,9 +562,10 @@ def warn_if_seen_by_mini(loaded: LoadedModel, examples: Examples) -> int | None:
 
 
 def _is_from_mini(loaded: LoadedModel) -> bool:
-    """Whether the model is part of mini, uses its encoder, or was fine-tuned from such a model."""
+    """Whether the model is part of mini, uses its encoder or vectors from it, or was fine-tuned from such a model."""
     own = paths.mini_dir()
-    if loaded.directory.parent == own or loaded.info.encoder_name == paths.MINI:
+    origins = (loaded.info.encoder_name, getattr(loaded.encoder.model.config, "distilled_from", None))
+    if loaded.directory.parent == own or paths.MINI in origins:
         return True
     heads = {read_info(own / head).weights_sha256 for head in HEADS if (own / head).is_dir()}
     parent = loaded.info.parent

@@ -61,10 +61,13 @@ class TokenVectors(nn.Embedding):
 
 
 @torch.no_grad()
-def distilled(states: Callable[[Tensor, Tensor], Tensor], tokenizer: Any, *, entries: int, size: int) -> Static:
+def distilled(
+    states: Callable[[Tensor, Tensor], Tensor], tokenizer: Any, *, base: str, entries: int, size: int
+) -> Static:
     """A static encoder of ``entries`` token ids: each token's mean state (D,), alone, reduced to ``size`` numbers.
 
-    ``states`` computes the states (W, T, D) of ids and mask (W, T). Special tokens are zero.
+    ``states`` computes the states (W, T, D) of ids and mask (W, T) by the encoder ``base``, whose name is kept. Special
+    tokens are zero.
     """
     vectors = _alone(states, tokenizer, entries).double()
     ordinary = torch.ones(entries, dtype=torch.bool)
@@ -76,6 +79,7 @@ def distilled(states: Callable[[Tensor, Tensor], Tensor], tokenizer: Any, *, ent
     length = vectors[ordinary].square().sum(1).mean().sqrt()
     document = {
         "model_type": paths.STATIC,
+        "distilled_from": base,
         "vocab_size": entries,
         "hidden_size": size,
         "num_hidden_layers": 0,
