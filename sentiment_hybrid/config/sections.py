@@ -47,7 +47,7 @@ def _license(name: str) -> str:
 
 def _host(name: str) -> str:
     if not re.fullmatch(r"[\w.:-]+", name):
-        raise ValueError(f"{name!r} is no host name; write it without http:// and path, such as tweets.example.org")
+        raise ValueError(f"{name!r} is not a host name; write it without http:// and path, such as tweets.example.org")
     return name
 
 

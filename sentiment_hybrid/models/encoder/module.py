@@ -90,7 +90,8 @@ class Encoder(nn.Module):
         before = self._cpu_encoder
         if kind == "int8" and not has_layout(self.model):
             raise EncoderError(
-                f"int8 supports RoBERTa, BERT and ModernBERT encoders only, not {self.model.config.model_type}",
+                "int8 supports RoBERTa, BERT and usual ModernBERT encoders only, not this "
+                f"{self.model.config.model_type}",
                 hint="Use --precision auto, or an exported model: senthy export.",
             )
         if has_layout(self.model) and self.model.device.type == "cpu" and (not before or before.kind != kind):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from sentiment_hybrid.errors import EncoderError
 from sentiment_hybrid.models.encoder import cpu_inference, modernbert
 from sentiment_hybrid.models.encoder.module import Encoder
 
@@ -62,5 +63,11 @@ def test_what_is_not_computed_here_is_left_to_transformers():
     usual = {"rope_type": "default", "rope_theta": 1e4}
     config = encoder(rope_parameters={"full_attention": scaled, "sliding_attention": usual}).model.config
     assert not modernbert.is_supported(config)
-    assert not modernbert.is_supported(encoder(hidden_activation="silu").model.config)
+    other = encoder(hidden_activation="silu")
+    assert not modernbert.is_supported(other.model.config)
+    with (
+        pytest.raises(EncoderError, match="usual ModernBERT encoders only, not this modernbert"),
+        other.prepared("int8"),
+    ):
+        pass
     assert modernbert.is_supported(encoder().model.config)
