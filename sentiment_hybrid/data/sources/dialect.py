@@ -148,7 +148,7 @@ def check_western(head: bytes, name: str) -> None:
     if high > _FEW_LETTERS * len(head) and together > _SIDE_BY_SIDE * high:
         raise SourceError(
             f"{name} is neither UTF-8 nor in a Western European encoding",
-            hint="Name its encoding: --encoding cp1250, cp1251, cp1252, shift_jis, gb18030, euc_kr ... Or save it as UTF-8.",
+            hint="Name its encoding: --encoding cp1251, cp1250, cp1252, shift_jis, gb18030 ... Or save it as UTF-8.",
         )
 
 
