@@ -335,7 +335,7 @@ def attend_ragged(
         part = slice(start, start + windows * length)
         shape = (windows, length)
         q, k, v = (t[part].unflatten(0, shape).transpose(1, 2) for t in (query, key, value))  # (W, heads, T, D)
-        near = _near(length, reach)
+        near = None if reach is None or reach >= length - 1 else _near(length, reach)
         if length >= _PLAIN_BELOW:
             seen = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, attn_mask=near, dropout_p=rate)
         else:
@@ -351,10 +351,8 @@ def attend_ragged(
     return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
 
 
-def _near(length: int, reach: int | None) -> Tensor | None:
-    """Which tokens (T, T) of a window are within reach of each other; None if all are."""
-    if reach is None or reach >= length - 1:
-        return None
+def _near(length: int, reach: int) -> Tensor:
+    """Which tokens (T, T) of a window are within reach of each other."""
     place = torch.arange(length)
     return (place[:, None] - place).abs() <= reach
 

@@ -129,7 +129,7 @@ def test_int8_of_another_family_is_refused():
     from transformers import DistilBertConfig, DistilBertModel
 
     distil = DistilBertModel(DistilBertConfig(vocab_size=50, dim=16, n_layers=1, n_heads=2, hidden_dim=16))
-    with pytest.raises(EncoderError, match="not distilbert"), Encoder(distil, 0).prepared("int8"):
+    with pytest.raises(EncoderError, match="not this distilbert"), Encoder(distil, 0).prepared("int8"):
         pass
 
 

@@ -138,7 +138,7 @@ def test_a_base_that_is_not_there_is_reported_by_its_name(tmp_path: Path):
 
 
 def test_int8_is_refused(loaded):
-    with pytest.raises(EncoderError, match=r"int8 .* not static"), Encoder(loaded.model).prepared("int8"):
+    with pytest.raises(EncoderError, match=r"int8 .* not this static"), Encoder(loaded.model).prepared("int8"):
         pass
 
 
