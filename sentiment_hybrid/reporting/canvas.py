@@ -115,10 +115,10 @@ def wrapped(text: str, *, width: int = 18, lines: int = 2) -> str:
 
 
 def percent() -> Any:
-    """Formats tick labels of fractions as whole percents."""
-    from matplotlib.ticker import PercentFormatter
+    """Formats tick labels of fractions in percent, with the decimals that they need."""
+    from matplotlib.ticker import FuncFormatter
 
-    return PercentFormatter(1.0, decimals=0, symbol=" %")
+    return FuncFormatter(lambda value, _: f"{100 * value:.4g} %")  # ticks may be 2.5 points apart
 
 
 def number(value: float) -> str:

@@ -16,7 +16,7 @@ import pytest
 from sentiment_hybrid.engine.evaluation.metrics import Interval, Level, ReliabilityBin, score
 from sentiment_hybrid.errors import OutputError
 from sentiment_hybrid.reporting import plots
-from sentiment_hybrid.reporting.canvas import titled
+from sentiment_hybrid.reporting.canvas import percent, titled
 
 NASTY = [
     "a_b_c",
@@ -180,3 +180,13 @@ def test_drawing_touches_neither_pyplot_nor_torch(tmp_path: Path) -> None:
         "assert not {'matplotlib.pyplot', 'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "figure.png")], check=True)
+
+
+def test_ticks_between_whole_percents_keep_their_decimals() -> None:
+    assert [percent()(value, None) for value in (0.0, 0.875, 0.9, 0.925, 1.0)] == [
+        "0 %",
+        "87.5 %",
+        "90 %",
+        "92.5 %",
+        "100 %",
+    ]
