@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,18 @@ from sentiment_hybrid.data.columns import Columns, choose, text_note
 from sentiment_hybrid.data.corrections import Applied, Corrections
 from sentiment_hybrid.data.labels import Labelling, LabelValues, all_mean, labelling_of, resolve
 from sentiment_hybrid.data.normalizers import Normalizer
-from sentiment_hybrid.data.ordering import CONFLICT, OTHER_SPLIT, REPEAT, Rows, class_counts, find_drops, positions
+from sentiment_hybrid.data.ordering import (
+    KEEP,
+    REASONS,
+    TESTED,
+    TRAINED,
+    UNKNOWN,
+    Rows,
+    find_drops,
+    positions,
+)
 from sentiment_hybrid.data.partitions import Partitions
-from sentiment_hybrid.data.preparation import Preparation, Prepared, Recipe
+from sentiment_hybrid.data.preparation import Facts, Preparation, Prepared, Recipe
 from sentiment_hybrid.data.sources import Batch, Source
 from sentiment_hybrid.data.store import APPLICATION_ID, CHECKED, FORMAT_VERSION, Checksums, check_ours
 from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, OutputError
@@ -37,13 +45,8 @@ from sentiment_hybrid.files import atomic_file, reason, remedy
 
 Int64s = npt.NDArray[np.int64]
 
-#: Reasons for leaving a row out, in the order in which they are shown.
-UNREADABLE, UNKNOWN, EMPTY, CLEANED_AWAY = "unreadable", "unknown label", "empty text", "empty after cleaning"
-UNLABELLED = "no label yet"
-TESTED, TRAINED = "text that the model is tested on", "text that the model was trained on"
-CORRECTED = "dropped by a correction"
-_LATE = {OTHER_SPLIT: "text of another split", CONFLICT: "conflicting labels", REPEAT: "repeated text"}
-REASONS = (UNREADABLE, UNLABELLED, UNKNOWN, EMPTY, CLEANED_AWAY, TESTED, TRAINED, CORRECTED, *_LATE.values())
+#: Rows that were read but are not among those with a reason of `ordering.REASONS`.
+UNREADABLE, UNLABELLED = "unreadable", "no label yet"
 
 _READ_AT_ONCE = 10_000
 _CACHE_KIB = 32 * 1024
@@ -54,8 +57,6 @@ _NEGATION_ROWS = 500
 _SAMPLED = 200
 #: Rows per statement: old versions of SQLite take at most 999 values.
 _INSERTED_AT_ONCE = 199
-#: The label value of a row that is left out because of a model's demands: the last one of all.
-_LEFT_OUT = -1
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,12 @@ class Demands:
     coding: Mapping[str, str] | None = None
     text_column: str | None = None
 
+    @property
+    def bars(self) -> list[tuple[int, tuple[int, ...], split.UInt64s]]:
+        """What the model keeps out: reason, split codes, and order hashes of the texts."""
+        bars = ((TESTED, (split.TRAIN, split.VALID), self.tested), (TRAINED, (split.TEST,), self.trained))
+        return [(why, codes, keys) for why, codes, keys in bars if keys is not None and len(keys)]
+
     def facts(self) -> list[Any]:
         """The part of a database's fingerprint that depends on the model."""
         digests = [
@@ -94,38 +101,12 @@ class Demands:
 
 @dataclass
 class _Intake:
-    """A source and its label values so far; ``ids`` numbers the values of all sources."""
+    """A source, and its label values so far with their numbers among those of all sources."""
 
     part: Part
     columns: Columns
     values: LabelValues
-    ids: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass
-class _Tally:
-    """Counts by label value: which label a value means is only known when all values are."""
-
-    rows: int = 0
-    unreadable: Counter[str] = field(default_factory=Counter)
-    unlabelled: int = 0
-    seen: Counter[int] = field(default_factory=Counter)
-    empty: Counter[int] = field(default_factory=Counter)
-    cleaned_away: Counter[int] = field(default_factory=Counter)
-    known: dict[str, Counter[int]] = field(default_factory=dict)
-    sums: dict[tuple[int, int], tuple[int, int, int]] = field(default_factory=dict)
-    sampled: int = 0
-    negated: int = 0
-
-    def add_sums(self, values: Int64s, splits: Int64s, first: split.UInt64s, second: split.UInt64s) -> None:
-        """Add to the order-independent sums behind the split fingerprint."""
-        both = values * len(split.SPLITS) + splits
-        for combined in np.unique(both):
-            mask = both == combined
-            key = divmod(int(combined), len(split.SPLITS))
-            old = self.sums.get(key, (0, 0, 0))
-            new = (int(mask.sum()), int(first[mask].sum()), int(second[mask].sum()))
-            self.sums[key] = (old[0] + new[0], (old[1] + new[1]) % 2**64, (old[2] + new[2]) % 2**64)
+    numbers: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -219,17 +200,17 @@ class _Builder:
         self.data, self.demands = plan.data, plan.demands
         codes = [part.split for part in plan.parts]
         self.applied = None if plan.corrections is None else Applied(plan.corrections, codes)
-        self.bars = _bars(plan.demands)
         self.official = codes[0] is not None
         self.has_valid = split.VALID in codes
-        self.tally = _Tally()
         self.checksums = Checksums()
-        self.no_text = np.uint64(split.key_hash("", self.data.split_seed)[1])
         self.intakes = [self._intake(part) for part in plan.parts]
-        self.value_names: list[tuple[int, str]] = []
-        #: Per batch, of the rows with a text: split code, label value, source row, order hash, hash of the text.
+        #: Of each batch: `Facts`, source rows and numbers of label values.
         self.facts: list[tuple[npt.NDArray[Any], ...]] = []
-        self.taken = 0
+        #: Rows that were read as such, and those that were not.
+        self.rows = self.unlabelled = 0
+        self.unreadable: Counter[str] = Counter()
+        #: Texts that were searched for a negation, and those that have one.
+        self.sampled = self.negated = 0
 
     def _intake(self, part: Part) -> _Intake:
         source, trained_on = part.source, None if self.demands is None else self.demands.text_column
@@ -241,19 +222,19 @@ class _Builder:
         """Read every source into the partitions. Raises DataError if a source has no rows."""
         with Preparation() as preparation:
             for index, intake in enumerate(self.intakes):
-                before, unlabelled = self.tally.rows, self.tally.unlabelled
-                recipe = self._recipe(intake.part)
-                for (batch, texts), prepared in preparation.each(self._batches(intake), recipe):
-                    self._take(batch, texts, prepared, recipe=recipe, index=index)
+                source, before, unlabelled = intake.part.source, self.rows_read, self.unlabelled
+                for (batch, texts), prepared in preparation.each(self._batches(intake), self._recipe(intake.part)):
+                    self._take(batch, texts, prepared, index=index)
                     on_rows(len(batch) + sum(batch.skipped.values()))
-                if self.tally.rows == before and self.tally.unlabelled > unlabelled:
-                    raise DataError(
-                        f"no row of {intake.part.source.name} has a label yet", hint="Fill in its column label."
-                    )
-                if self.tally.rows == before:
-                    raise DataError(
-                        f"{intake.part.source.name} has no rows", hint="A file needs rows below its header."
-                    )
+                if self.rows_read == before and self.unlabelled > unlabelled:
+                    raise DataError(f"no row of {source.name} has a label yet", hint="Fill in its column label.")
+                if self.rows_read == before:
+                    raise DataError(f"{source.name} has no rows", hint="A file needs rows below its header.")
+
+    @property
+    def rows_read(self) -> int:
+        """The rows so far, those without a label that people are still giving excepted."""
+        return self.rows + self.unreadable.total()
 
     def _batches(self, intake: _Intake) -> Iterator[tuple[tuple[Batch, list[str]], list[str], list[str]]]:
         """((batch, texts), texts, raw texts) of each batch, as `Preparation.each` takes them."""
@@ -272,43 +253,30 @@ class _Builder:
     def _labelled(self, batch: Batch, column: str) -> Batch:
         """The rows that somebody has labelled; the others are counted."""
         rows = [at for at, label in enumerate(batch.columns[column]) if (label or "").strip()]
-        self.tally.unlabelled += len(batch) - len(rows)
+        self.unlabelled += len(batch) - len(rows)
         values = {name: [some[at] for at in rows] for name, some in batch.columns.items()}
         return replace(batch, rows=[batch.rows[at] for at in rows], columns=values)
 
-    def _take(self, batch: Batch, texts: list[str], prepared: Prepared, *, recipe: Recipe, index: int) -> None:
-        """Keep the rows of a batch whose texts are not empty."""
-        self.tally.unreadable.update(batch.skipped)
-        self.tally.rows += len(batch) + sum(batch.skipped.values())
+    def _take(self, batch: Batch, texts: list[str], prepared: Prepared, *, index: int) -> None:
+        """Keep the rows of a batch: facts in memory, texts in the partitions."""
+        intake = self.intakes[index]
         self._look_for_negation(texts)
-        values = self._value_ids(batch, self.intakes[index], index)
-        first, keys = split.from_digests(prepared.digests)
-        splits = recipe.splits(first)
-        has_text = keys != self.no_text
-        self.tally.add_sums(values[has_text], splits[has_text], first[has_text], keys[has_text])
-        kept = prepared.kept
-        self._count_empty(values[~kept], list(compress(texts, ~kept)))
-        if self.bars:
-            values = np.where(self._known_to_the_model(splits, values, keys, kept), _LEFT_OUT, values)
         if self.applied is not None:
-            raws = batch.columns[self.intakes[index].columns.raw]
-            self.applied.find(index, batch.rows, lambda at: (raws[at] or texts[at], texts[at]), kept, self.taken)
-        splits, values, keys = splits[kept].astype(np.uint8), values[kept].astype(np.int32), keys[kept]
-        self.facts.append((splits, values, np.asarray(batch.rows)[kept], keys, prepared.identities))
-        self.partitions.add(prepared.pieces, self.taken)
-        self.taken += len(keys)
+            self.applied.find(index, batch.rows, batch.columns[intake.columns.raw], texts, first=self.rows)
+        rows = np.asarray(batch.rows, dtype=np.int64)
+        self.facts.append((*prepared.facts, rows, self._value_numbers(batch, intake)))
+        self.partitions.add(prepared.pieces, self.rows)
+        self.rows += len(batch)
+        self.unreadable.update(batch.skipped)
 
-    def _value_ids(self, batch: Batch, intake: _Intake, index: int) -> Int64s:
+    def _value_numbers(self, batch: Batch, intake: _Intake) -> npt.NDArray[np.int32]:
         """Label values as numbers (N,); which label each value means is decided when all are known."""
         given = [value or "" for value in batch.columns[intake.columns.label]]
         for value in dict.fromkeys(given):
-            if value not in intake.ids:
+            if value not in intake.numbers:
                 intake.values.add(value, batch.rows[given.index(value)])
-                intake.ids[value] = len(self.value_names)
-                self.value_names.append((index, value))
-        values = np.fromiter(map(intake.ids.__getitem__, given), dtype=np.int64, count=len(given))
-        self.tally.seen.update(_counted(values))
-        return values
+                intake.numbers[value] = sum(len(one.numbers) for one in self.intakes)
+        return np.fromiter(map(intake.numbers.__getitem__, given), dtype=np.int32, count=len(given))
 
     def _recipe(self, part: Part) -> Recipe:
         """How to prepare the rows of a source; a missing official validation split is drawn from training."""
@@ -319,67 +287,60 @@ class _Builder:
             split=None if drawn else part.split,
         )  # fmt: skip
 
-    def _count_empty(self, values: Int64s, texts: list[str]) -> None:
-        for value, text in zip(values.tolist(), texts, strict=True):
-            counter = self.tally.cleaned_away if text.strip() else self.tally.empty
-            counter[value] += 1
-
-    def _known_to_the_model(
-        self, splits: Int64s, values: Int64s, keys: split.UInt64s, among: npt.NDArray[np.bool_]
-    ) -> npt.NDArray[np.bool_]:
-        """Of the rows in ``among``, those kept out because the model was tested or trained on their text; (N,)."""
-        known = np.zeros(len(keys), dtype=bool)
-        for why, codes, barred in self.bars:
-            there = np.flatnonzero(among & np.isin(splits, codes))
-            places = np.searchsorted(barred, keys[there]).clip(max=len(barred) - 1)
-            there = there[barred[places] == keys[there]]
-            known[there] = True
-            self.tally.known.setdefault(why, Counter()).update(_counted(values[there]))
-        return known
-
     def _look_for_negation(self, texts: list[str]) -> None:
-        few = _SAMPLED if self.tally.sampled >= 10 * _SAMPLED else 10 * _SAMPLED
+        few = _SAMPLED if self.sampled >= 10 * _SAMPLED else 10 * _SAMPLED
         some = [text for text in texts[:few] if text]
-        self.tally.sampled += len(some)
-        self.tally.negated += sum(_NEGATION.search(text) is not None for text in some)
+        self.sampled += len(some)
+        self.negated += sum(_NEGATION.search(text) is not None for text in some)
 
     def finish(self) -> dict[str, Any]:
         """Determine labels, dropped rows and order, and write the table. Raises LabelError or DataError."""
-        self.labellings = labellings = self._labellings()
-        labels = labellings[0].labels
-        codes = [labellings[owner].codes.get(name, -1) for owner, name in self.value_names]
-        label_of = np.array([*codes, -1], dtype=np.int64)  # the last is for _LEFT_OUT
-        self.known_values = set(np.flatnonzero(label_of >= 0).tolist())
-        rows = self._rows(label_of)
+        self.labellings = self._labellings()
+        labels = self.labellings[0].labels
+        *parts, source_rows, values = map(np.concatenate, zip(*self.facts, strict=True))
+        self.facts.clear()
+        facts = Facts(*parts)
+        rows = self._rows(facts, values)
+        fingerprint = self._split_fingerprint(facts, rows)
         if self.applied is not None:
             self.applied.apply(rows, labels, copies=self.data.repeats == "drop")
-        reasons = find_drops(
+        find_drops(
             rows,
             official=self.official,
             drop_conflicts=self.data.conflicts == "drop",
             drop_repeats=self.data.repeats == "drop",
         )
-        dropped = self._dropped_while_reading()
-        if self.applied is not None:
-            dropped[CORRECTED] = self.applied.left_out
-        dropped |= {name: int((reasons == code).sum()) for code, name in _LATE.items()}
-        counts = class_counts(rows, reasons, len(labels))
+        counts, dropped = rows.counts(len(labels)), self._dropped(rows)
         self._check_enough(counts, labels, dropped)
-        places = positions(rows, reasons)
-        self._write(rows, places)
-        info = self._info(labels, counts, dropped)
+        places = positions(rows)
+        self._write(rows, source_rows, places)
+        info = self._info(labels, counts, dropped, fingerprint)
         if self.applied is not None:
             info["corrections"] = self.applied.facts(rows, places, self.plan.normalizer)
         return info
 
-    def _rows(self, label_of: Int64s) -> Rows:
-        splits, values, source_rows, keys, texts = map(np.concatenate, zip(*self.facts, strict=True))
-        self.facts.clear()
-        return Rows(splits, label_of[values], source_rows, keys, texts)
+    def _rows(self, facts: Facts, values: npt.NDArray[np.int32]) -> Rows:
+        """The rows with their labels, and the reasons for dropping that depend on a row alone."""
+        pairs = zip(self.intakes, self.labellings, strict=True)
+        codes = [labelling.codes.get(value, -1) for intake, labelling in pairs for value in intake.numbers]
+        labels = np.array(codes, dtype=np.int64)[values]
+        reasons = facts.reasons
+        if self.demands is not None:
+            for why, splits, barred in self.demands.bars:
+                known = (reasons == KEEP) & np.isin(facts.splits, splits) & np.isin(facts.keys, barred)
+                reasons[known] = why
+        reasons[labels < 0] = UNKNOWN
+        return Rows(facts.splits, labels, facts.keys, facts.identities, reasons)
 
-    def _write(self, rows: Rows, places: Int64s) -> None:
+    def _dropped(self, rows: Rows) -> dict[str, int]:
+        """Rows that were dropped by reason."""
+        sizes = np.bincount(rows.reasons, minlength=len(REASONS)).tolist()
+        late = {name: size for name, size in zip(REASONS, sizes, strict=True) if name != REASONS[KEEP]}
+        return {UNREADABLE: self.unreadable.total(), UNLABELLED: self.unlabelled} | late
+
+    def _write(self, rows: Rows, source_rows: Int64s, places: Int64s) -> None:
         """Insert the rows in order, in a thread, so that SQLite works while the next partition is sorted."""
-        facts = (rows.labels, rows.source_rows, rows.keys.view(np.int64))  # SQLite has no unsigned numbers
+        facts = (rows.labels, source_rows, rows.keys.view(np.int64))  # SQLite has no unsigned numbers
         with ThreadPoolExecutor(1) as writer:
             before = writer.submit(_insert, self.connection, ())
             for numbers, texts, raws in self.partitions.in_order(places):
@@ -397,23 +358,13 @@ class _Builder:
             return resolve(values, self.data)
         return tuple(labelling_of(one, self.data, demands.labels, coding=demands.coding) for one in values)
 
-    def _dropped_while_reading(self) -> dict[str, int]:
-        tally, known = self.tally, self.known_values
-        counters = {EMPTY: tally.empty, CLEANED_AWAY: tally.cleaned_away, **tally.known}
-        return {
-            UNREADABLE: sum(tally.unreadable.values()),
-            UNLABELLED: tally.unlabelled,
-            UNKNOWN: sum(count for value, count in tally.seen.items() if value not in known),
-            **{name: sum(n for value, n in counter.items() if value in known) for name, counter in counters.items()},
-        }
-
     def _check_enough(self, counts: Int64s, labels: tuple[str, ...], dropped: dict[str, int]) -> None:
         kept = int(counts.sum())
         lost = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items() if count)
         if self.demands is not None:
             self._check_demands(counts, labels, dropped)
         if kept == 0:
-            raise DataError(f"no row is left of {self.tally.rows:,} ({lost})", hint="Is it the right text column?")
+            raise DataError(f"no row is left of {self.rows_read:,} ({lost})", hint="Is it the right text column?")
         if kept < len(labels):
             raise DataError(f"{kept} usable rows are fewer than the {len(labels)} classes ({lost or 'none left out'})")
         for label, name in enumerate(labels):
@@ -430,10 +381,10 @@ class _Builder:
                 )
 
     def _check_demands(self, counts: Int64s, labels: tuple[str, ...], dropped: dict[str, int]) -> None:
-        if dropped.get(TESTED) and not counts[split.TRAIN].any():
+        if dropped[REASONS[TESTED]] and not counts[split.TRAIN].any():
             raise DataError(
-                f"nothing is left to train on: {dropped[TESTED]:,} of {self.tally.rows:,} rows contain texts that the "
-                "model is tested on",
+                f"nothing is left to train on: {dropped[REASONS[TESTED]]:,} of {self.rows_read:,} rows contain texts "
+                "that the model is tested on",
                 hint="Add texts that are not in the test split of paths.data_db.",
             )
         sizes = counts.sum(axis=0)
@@ -446,7 +397,9 @@ class _Builder:
                 "that the model was trained on.",
             )
 
-    def _info(self, labels: tuple[str, ...], counts: Int64s, dropped: dict[str, int]) -> dict[str, Any]:
+    def _info(
+        self, labels: tuple[str, ...], counts: Int64s, dropped: dict[str, int], fingerprint: str
+    ) -> dict[str, Any]:
         splits: dict[str, Any] = {}
         first = 1
         for code, name in enumerate(split.SPLITS):
@@ -457,7 +410,7 @@ class _Builder:
         return {
             "labels": list(labels),
             "normalizer": self.plan.normalizer.id,
-            "split_fingerprint": self._split_fingerprint(),
+            "split_fingerprint": fingerprint,
             "split_seed": self.data.split_seed,
             "split_key_version": self.data.split_key_version,
             "source": self.plan.name,
@@ -467,18 +420,16 @@ class _Builder:
             "report": self._report(splits, dropped),
         }
 
-    def _split_fingerprint(self) -> str:
-        sums: dict[int, tuple[int, int, int]] = {}
-        for (value, code), new in self.tally.sums.items():
-            if value in self.known_values:
-                old = sums.get(code, (0, 0, 0))
-                sums[code] = (old[0] + new[0], old[1] + new[1], old[2] + new[2])
-        sizes = f"{self.data.test_size!r}/{self.data.valid_size!r}"
+    def _split_fingerprint(self, facts: Facts, rows: Rows) -> str:
+        data, sizes = self.data, f"{self.data.test_size!r}/{self.data.valid_size!r}"
         if self.official:
-            sizes = "official" if self.has_valid else f"official/{self.data.valid_size!r}"
+            sizes = "official" if self.has_valid else f"official/{data.valid_size!r}"
+        no_text = split.hash_raw([""], data.split_seed, version=data.split_key_version)[1]
+        used = (rows.labels >= 0) & (rows.keys != no_text)
         return split.fingerprint(
-            sums, split_seed=self.data.split_seed, sizes=sizes, version=self.data.split_key_version
-        )
+            rows.splits[used], facts.split_hashes[used], rows.keys[used],
+            split_seed=data.split_seed, sizes=sizes, version=data.split_key_version,
+        )  # fmt: skip
 
     def _report(self, splits: dict[str, Any], dropped: dict[str, int]) -> dict[str, Any]:
         kept = sum(item["rows"] for item in splits.values())
@@ -490,10 +441,10 @@ class _Builder:
                 {"text": item.columns.text, "label": item.columns.label, "raw": item.columns.raw}
                 for item in self.intakes
             ],
-            "rows_read": self.tally.rows,
+            "rows_read": self.rows_read,
             "rows_kept": kept,
-            "dropped": {reason: dropped[reason] for reason in REASONS if reason in dropped},
-            "unreadable": dict(self.tally.unreadable),
+            "dropped": dropped,
+            "unreadable": dict(self.unreadable),
             "splits": by_class,
             "shares": shares,
             "warnings": [*self._warnings(), *self._of_labels(by_class)],
@@ -514,24 +465,16 @@ class _Builder:
         return list(dict.fromkeys(filter(None, found)))
 
     def _warnings(self) -> list[str]:
-        tally, columns = self.tally, self.intakes[0].columns
-        if tally.sampled < _NEGATION_ROWS or tally.negated >= _LEAST_NEGATION * tally.sampled:
+        columns = self.intakes[0].columns
+        if self.sampled < _NEGATION_ROWS or self.negated >= _LEAST_NEGATION * self.sampled:
             return []
-        share = f"{tally.negated / tally.sampled:.1%}"
+        share = f"{self.negated / self.sampled:.1%}"
         advice = f" Train on the raw column: --text-column {shlex.quote(columns.raw)}."
         return [
             f"column {columns.text!r} has almost no negation: only {share} of the checked texts contain 'no' or "
             "'not'. Stopwords seem to have been removed, and with them the words that reverse a sentiment (unless the "
             f"texts are not English).{advice if columns.raw != columns.text else ''}"
         ]
-
-
-def _bars(demands: Demands | None) -> list[tuple[str, tuple[int, ...], split.UInt64s]]:
-    """What a model keeps out: reason, split codes, and sorted order hashes of the texts."""
-    if demands is None:
-        return []
-    bars = ((TESTED, (split.TRAIN, split.VALID), demands.tested), (TRAINED, (split.TEST,), demands.trained))
-    return [(why, codes, np.unique(keys)) for why, codes, keys in bars if keys is not None and len(keys)]
 
 
 def _insert(connection: sqlite3.Connection, columns: Sequence[npt.NDArray[Any]]) -> None:
@@ -544,11 +487,6 @@ def _insert(connection: sqlite3.Connection, columns: Sequence[npt.NDArray[Any]])
         some = table[start : start + _INSERTED_AT_ONCE]
         values = ", ".join([marks] * len(some))
         connection.execute(f"INSERT INTO examples VALUES {values}", some.ravel().tolist())
-
-
-def _counted(values: Int64s) -> dict[int, int]:
-    counts = np.bincount(values)
-    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
 
 
 _SCHEMA = f"""

@@ -11,27 +11,38 @@ from sentiment_hybrid.data import splits as split
 
 Int64s = npt.NDArray[np.int64]
 
-#: Whether a row is kept, or why it is dropped.
-KEEP, UNLABELLED, OTHER_SPLIT, CONFLICT, REPEAT = range(5)
+#: Whether a row is kept, or why it is dropped: its index in `REASONS`.
+KEEP, UNKNOWN, EMPTY, CLEANED_AWAY, TESTED, TRAINED, CORRECTED, OTHER_SPLIT, CONFLICT, REPEAT = range(10)
+REASONS = (
+    "kept", "unknown label", "empty text", "empty after cleaning", "text that the model is tested on",
+    "text that the model was trained on", "dropped by a correction", "text of another split", "conflicting labels",
+    "repeated text",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Rows:
     """What determines whether and where each row is stored, in reading order; every array is (N,).
 
-    ``splits`` are split codes, ``labels`` class indices (-1: the row is dropped), ``source_rows`` numbers in the
-    source, ``keys`` order hashes of the raw texts, ``texts`` hashes of the cleaned ones.
+    ``splits`` are split codes, ``labels`` class indices (-1: the row is dropped), ``keys`` order hashes of the raw
+    texts, ``texts`` hashes of the cleaned ones, ``reasons`` why a row is dropped, or KEEP.
     """
 
     splits: npt.NDArray[np.uint8]
     labels: Int64s
-    source_rows: Int64s
     keys: split.UInt64s
     texts: Int64s
+    reasons: npt.NDArray[np.uint8]
+
+    def counts(self, classes: int) -> Int64s:
+        """Rows kept by split and label, (3, classes)."""
+        kept = self.reasons == KEEP
+        cells = self.splits[kept].astype(np.int64) * classes + self.labels[kept]
+        return np.bincount(cells, minlength=len(split.SPLITS) * classes).reshape(-1, classes)
 
 
-def find_drops(rows: Rows, *, official: bool, drop_conflicts: bool, drop_repeats: bool) -> npt.NDArray[np.uint8]:
-    """Why each row is dropped, (N,): KEEP, UNLABELLED, OTHER_SPLIT, CONFLICT or REPEAT.
+def find_drops(rows: Rows, *, official: bool, drop_conflicts: bool, drop_repeats: bool) -> None:
+    """Set the reasons of kept rows that are dropped because of others: OTHER_SPLIT, CONFLICT or REPEAT.
 
     Rows are equal if their cleaned texts are, with official splits also if their split keys are. A text that occurs
     in several splits belongs to the test split first, then to the validation split.
@@ -40,10 +51,10 @@ def find_drops(rows: Rows, *, official: bool, drop_conflicts: bool, drop_repeats
         drop_conflicts: drop all rows of a text that has several labels.
         drop_repeats: of the rows with the same text and label, keep the one with the smallest order hash.
     """
-    reasons = np.where(rows.labels < 0, UNLABELLED, KEEP).astype(np.uint8)
+    reasons = rows.reasons
     if official:
-        _drop_from_later_splits(rows, rows.keys, reasons)
-        _drop_from_later_splits(rows, rows.texts, reasons)
+        _drop_from_later_splits(rows, rows.keys)
+        _drop_from_later_splits(rows, rows.texts)
     shared = _shared(rows.texts, reasons)
     texts, labels = rows.texts[shared], rows.labels[shared]
     if drop_conflicts:
@@ -55,14 +66,13 @@ def find_drops(rows: Rows, *, official: bool, drop_conflicts: bool, drop_repeats
         repeated = (texts[order][1:] == texts[order][:-1]) & (labels[order][1:] == labels[order][:-1])
         reasons[shared[order[1:][repeated]]] = REPEAT
     if not (drop_conflicts and drop_repeats):
-        _drop_from_later_splits(rows, rows.texts, reasons)
-    return reasons
+        _drop_from_later_splits(rows, rows.texts)
 
 
-def _drop_from_later_splits(rows: Rows, identity: npt.NDArray[np.generic], reasons: npt.NDArray[np.uint8]) -> None:
-    shared = _shared(identity, reasons)
+def _drop_from_later_splits(rows: Rows, identity: npt.NDArray[np.generic]) -> None:
+    shared = _shared(identity, rows.reasons)
     splits = rows.splits[shared]
-    reasons[shared[splits > _least(identity[shared], splits)]] = OTHER_SPLIT
+    rows.reasons[shared[splits > _least(identity[shared], splits)]] = OTHER_SPLIT
 
 
 def _shared(identity: npt.NDArray[np.generic], reasons: npt.NDArray[np.uint8]) -> Int64s:
@@ -83,19 +93,18 @@ def _least(identity: npt.NDArray[np.generic], values: npt.NDArray[np.integer]) -
 
 def in_proportion(labels: Int64s, keys: split.UInt64s) -> Int64s:
     """Indices of rows in the order of `positions`, (N,): every prefix keeps the class shares to within a row."""
-    nothing = np.zeros(len(labels), dtype=np.int64)
-    rows = Rows(nothing.astype(np.uint8), labels, nothing, keys, nothing)
-    return np.argsort(positions(rows, nothing.astype(np.uint8)))
+    zeros = np.zeros(len(labels), dtype=np.uint8)
+    return np.argsort(positions(Rows(zeros, labels, keys, labels, reasons=zeros)))
 
 
-def positions(rows: Rows, reasons: npt.NDArray[np.uint8]) -> Int64s:
+def positions(rows: Rows) -> Int64s:
     """Position of each row in the database, (N,), counted from 1; 0 for a dropped row.
 
     The splits follow each other. Within a split, rows are sorted by (rank in their class by order hash - 1/2) / class
     size, ties by label, so that every prefix keeps the class shares. (All fractions are distinct in float64 as long as
     no class has more than 40 million rows.)
     """
-    kept = np.flatnonzero(reasons == KEEP)
+    kept = np.flatnonzero(rows.reasons == KEEP)
     kept = kept[_stable_order(rows.keys[kept])]
     cells = rows.splits[kept].astype(np.int64) * (rows.labels.max(initial=0) + 1) + rows.labels[kept]
     kind = np.uint16 if cells.max(initial=0) < 2**16 else np.int64  # a radix sort, for numbers this small
@@ -103,7 +112,7 @@ def positions(rows: Rows, reasons: npt.NDArray[np.uint8]) -> Int64s:
     sizes = np.bincount(cells)
     starts, sizes = (np.repeat(values, sizes) for values in (np.cumsum(sizes) - sizes, sizes))
     fractions = (np.arange(len(kept)) - starts + 0.5) / sizes
-    result = np.zeros(len(reasons), dtype=np.int64)
+    result = np.zeros(len(rows.reasons), dtype=np.int64)
     first = 0
     for size in np.bincount(rows.splits[kept], minlength=len(split.SPLITS)).tolist():
         # Ascending within each class: a merge sort takes next to no time.
@@ -121,10 +130,3 @@ def _stable_order(values: npt.NDArray[np.integer]) -> Int64s:
     tied = order[places]
     order[places] = tied[np.lexsort((tied, values[tied]))]
     return order
-
-
-def class_counts(rows: Rows, reasons: npt.NDArray[np.uint8], classes: int) -> Int64s:
-    """Rows kept by split and label, (3, classes)."""
-    kept = reasons == KEEP
-    cells = rows.splits[kept].astype(np.int64) * classes + rows.labels[kept]
-    return np.bincount(cells, minlength=len(split.SPLITS) * classes).reshape(-1, classes)

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,23 +29,22 @@ def pack(
     texts: Sequence[str],
     raws: Sequence[str | None],
     *,
+    rows: Int64s,
     splits: npt.NDArray[np.integer],
     keys: split.UInt64s,
     count: int = COUNT,
 ) -> list[Piece]:
-    """Rows of a batch by partition: cleaned text, raw text (or None), split code and order hash of each, (N,)."""
+    """Some rows (K,) of a batch by partition: cleaned text, raw text (or None), split code and order hash, (N,)."""
     partition = splits.astype(np.int64) * count + ((keys >> np.uint64(32)).astype(np.int64) * count >> 32)
-    order = np.argsort(partition.astype(np.int16), kind="stable")  # a radix sort, for numbers this small
+    order = rows[np.argsort(partition[rows].astype(np.int16), kind="stable")]  # a radix sort, for numbers this small
     starts = np.flatnonzero(np.diff(partition[order], prepend=-1, append=-1))
     # Arrays of objects are the fastest way to reorder a list.
-    columns: list[Any] = [np.array(values, dtype=object)[order].tolist() for values in (texts, raws)]
-    return [
-        (
-            number,
-            marshal.dumps((order[start:end].tobytes(), *(values[start:end] for values in columns)), MARSHAL_VERSION),
-        )
-        for number, (start, end) in zip(partition[order[starts[:-1]]].tolist(), pairwise(starts.tolist()), strict=True)
-    ]
+    columns = [np.array(values, dtype=object)[order].tolist() for values in (texts, raws)]
+    pieces = []
+    for start, end in pairwise(starts.tolist()):
+        piece = (order[start:end].tobytes(), *(values[start:end] for values in columns))
+        pieces.append((int(partition[order[start]]), marshal.dumps(piece, MARSHAL_VERSION)))
+    return pieces
 
 
 class Partitions:

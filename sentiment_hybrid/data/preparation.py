@@ -9,8 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass
-from itertools import compress
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import joblib
 import numpy as np
@@ -19,6 +18,7 @@ from joblib.externals.loky import ProcessPoolExecutor
 
 from sentiment_hybrid.data import splits
 from sentiment_hybrid.data.normalizers import from_id
+from sentiment_hybrid.data.ordering import CLEANED_AWAY, EMPTY, KEEP
 from sentiment_hybrid.data.partitions import MARSHAL_VERSION, Piece, pack
 
 T = TypeVar("T")
@@ -48,39 +48,46 @@ class Recipe:
     valid_size: float
     split: int | None = None
 
-    def splits(self, split_hashes: splits.UInt64s) -> npt.NDArray[np.int64]:
+    def splits(self, split_hashes: splits.UInt64s) -> npt.NDArray[np.uint8]:
         """Split code of each row, (N,)."""
         if self.split is not None:
-            return np.full(len(split_hashes), self.split, dtype=np.int64)
+            return np.full(len(split_hashes), self.split, dtype=np.uint8)
         return splits.assign(split_hashes, test_size=self.test_size, valid_size=self.valid_size)
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A batch of N texts, of which K are not empty once cleaned.
+class Facts(NamedTuple):
+    """What N texts are recognised by.
 
-    ``digests`` are of the raw texts (``splits.from_digests``), ``kept`` marks the texts that are not empty, (N,),
-    ``identities`` are hashes of the cleaned ones, (K,), and ``pieces`` hold their rows, numbered from 0 to K - 1.
+    ``split_hashes`` and ``keys`` are the hashes of the raw texts (`splits.hash_raw`), ``identities`` those of the
+    cleaned ones, and ``reasons`` (KEEP, EMPTY or CLEANED_AWAY) mark those that are empty, each (N,).
     """
 
-    digests: bytes
-    kept: npt.NDArray[np.bool_]
+    splits: npt.NDArray[np.uint8]
+    split_hashes: splits.UInt64s
+    keys: splits.UInt64s
     identities: npt.NDArray[np.int64]
+    reasons: npt.NDArray[np.uint8]
+
+
+class Prepared(NamedTuple):
+    """A batch of texts; ``pieces`` hold the rows of those that are not empty, numbered as in the batch."""
+
+    facts: Facts
     pieces: list[Piece]
 
 
 def prepare(recipe: Recipe, texts: list[str], raws: list[str]) -> Prepared:
     """Clean and hash texts and raw texts, and pack both by partition; a raw text that equals its text is None."""
     cleaned = from_id(recipe.normalizer).many(texts)
-    digests = splits.digests(raws, recipe.split_seed, version=recipe.version)
-    split_hashes, keys = splits.from_digests(digests)
+    split_hashes, keys = splits.hash_raw(raws, recipe.split_seed, version=recipe.version)
     codes = recipe.splits(split_hashes)
-    kept = np.fromiter(map(bool, cleaned), dtype=bool, count=len(cleaned))
-    if not kept.all():
-        cleaned, raws, codes, keys = list(compress(cleaned, kept)), list(compress(raws, kept)), codes[kept], keys[kept]
+    reasons = np.full(len(texts), KEEP, dtype=np.uint8)
+    for at, text in enumerate(cleaned):
+        if not text:
+            reasons[at] = CLEANED_AWAY if texts[at].strip() else EMPTY
     others = [None if raw == text else raw for raw, text in zip(raws, cleaned, strict=True)]
-    pieces = pack(cleaned, others, splits=codes, keys=keys)
-    return Prepared(digests, kept, splits.identities(cleaned), pieces)
+    pieces = pack(cleaned, others, rows=np.flatnonzero(reasons == KEEP), splits=codes, keys=keys)
+    return Prepared(Facts(codes, split_hashes, keys, splits.identities(cleaned), reasons), pieces)
 
 
 def _prepare_packed(recipe: Recipe, packed: bytes) -> Prepared:

@@ -67,23 +67,14 @@ def _keys(raws: Sequence[str], masks: Masks) -> list[bytes]:
     return [key or _key(raw, masks) for raw, key in zip(raws, keys, strict=True)] if b"" in keys else keys
 
 
-def key_hash(key: str, split_seed: int) -> tuple[int, int]:
-    """(split hash, order hash) of one key, two independent unsigned 64-bit numbers."""
-    digest = hashlib.blake2b(_bytes(key), digest_size=16, salt=_salt(split_seed)).digest()
-    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
-
-
 def hash_raw(raws: Sequence[str], split_seed: int, *, version: int) -> tuple[UInt64s, UInt64s]:
-    """``key_hash`` of the split keys of many raw texts: (split hashes (N,), order hashes (N,)).
+    """Hashes of the split keys of raw texts: (split hashes (N,), order hashes (N,)), independent of each other.
 
     ``version`` is one of `KNOWN_VERSIONS`: that of the database or filter to compare the hashes with.
     """
-    return from_digests(digests(raws, split_seed, version=version))
-
-
-def digests(raws: Sequence[str], split_seed: int, *, version: int) -> bytes:
-    """16 bytes per raw text: its split hash and its order hash."""
-    return _hashes(_keys(raws, _MASKS[version]), hashlib.blake2b(digest_size=16, salt=_salt(split_seed)))
+    base = hashlib.blake2b(digest_size=16, salt=split_seed.to_bytes(16, "little"))
+    pairs = np.frombuffer(_hashes(_keys(raws, _MASKS[version]), base), dtype="<u8").reshape(-1, 2)
+    return np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
 
 
 def identities(texts: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -105,37 +96,30 @@ def _hashes(values: Sequence[bytes], base: hashlib.blake2b) -> bytes:
     return b"".join(found)
 
 
-def from_digests(packed: bytes) -> tuple[UInt64s, UInt64s]:
-    """(split hashes (N,), order hashes (N,)) from the bytes of ``digests``."""
-    pairs = np.frombuffer(packed, dtype="<u8").reshape(-1, 2)
-    return np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
-
-
-def assign(split_hashes: UInt64s, *, test_size: float, valid_size: float) -> npt.NDArray[np.int64]:
+def assign(split_hashes: UInt64s, *, test_size: float, valid_size: float) -> npt.NDArray[np.uint8]:
     """Split code of each row: test below ``test_size`` of the hash range, then valid, then train."""
     share = split_hashes.astype(np.float64) / 2.0**64
-    codes = np.full(len(split_hashes), TRAIN, dtype=np.int64)
+    codes = np.full(len(split_hashes), TRAIN, dtype=np.uint8)
     codes[share < test_size + valid_size] = VALID
     codes[share < test_size] = TEST
     return codes
 
 
-def fingerprint(sums: dict[int, tuple[int, int, int]], *, split_seed: int, sizes: str, version: int) -> str:
+def fingerprint(
+    splits: npt.NDArray[np.uint8], split_hashes: UInt64s, keys: UInt64s, *, split_seed: int, sizes: str, version: int
+) -> str:
     """Hash of a split that does not depend on the order of rows, the normaliser or the trained column.
 
     Args:
-        sums: split code -> (rows, sum of split hashes, sum of order hashes), over all rows with a label and raw text.
+        splits: split codes (N,) of all rows with a label and raw text, and their hashes as of `hash_raw`.
         sizes: how the rows were assigned: the two sizes, or ``official``.
     """
     parts = [f"v{version}", str(split_seed), sizes]
-    for code in sorted(sums):
-        rows, first, second = sums[code]
-        parts.append(f"{SPLITS[code]}:{rows}:{first % 2**64}:{second % 2**64}")
+    for code in np.unique(splits).tolist():
+        rows = splits == code
+        sums = ":".join(str(hashes[rows].sum()) for hashes in (split_hashes, keys))  # modulo 2**64
+        parts.append(f"{SPLITS[code]}:{rows.sum()}:{sums}")
     return hashlib.sha256("|".join(parts).encode()).hexdigest()
-
-
-def _salt(split_seed: int) -> bytes:
-    return split_seed.to_bytes(16, "little")
 
 
 def _bytes(text: str) -> bytes:

@@ -172,6 +172,13 @@ def test_two_decisions_about_a_row_are_refused_whatever_their_split(bare: Projec
     assert corrected(bare, path).corrections is not None
 
 
+def test_two_decisions_about_a_row_of_a_split_are_refused(bare: Project, tmp_path: Path) -> None:
+    lines = lines_of(bare, ["drop"])
+    path = decide(tmp_path / "c.csv", [*lines, (*lines[0][:3], "keep")])
+    with pytest.raises(DataError, match=f"two different corrections of row {lines[0][0]}"):
+        corrected(bare, path)
+
+
 @pytest.mark.parametrize(
     ("decisions", "contradict"),
     [(("positive", "drop"), True), (("keep", "drop"), True), (("keep", "negative"), False), (("drop", "drop"), False)],
@@ -251,7 +258,6 @@ def test_labels_of_other_case_and_semicolons_of_spreadsheets_are_read(bare: Proj
         ("", "is empty"),
         ("text,label\nfine,positive\n", "no column 'row', 'correction', 'split', 'id'"),
         ("row,label,correction,split,id\nx,a,drop,train,t0\n", "'x' is not a row number"),
-        ("row,label,correction,split,id\n1,a,drop,train,t0\n1,a,keep,train,t0\n", "two different corrections of row 1"),
     ],
 )
 def test_a_file_that_is_none_is_refused(content: str, message: str, tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from sentiment_hybrid.data.ordering import (
     KEEP,
     OTHER_SPLIT,
     REPEAT,
-    UNLABELLED,
+    UNKNOWN,
     Rows,
-    class_counts,
     find_drops,
+    in_proportion,
     positions,
 )
 
@@ -31,13 +31,13 @@ def rows_of(drawn: list[tuple[int, int, int, int]]) -> Rows:
     splits, labels, keys, texts = zip(*drawn, strict=True) if drawn else ((), (), (), ())
     return Rows(
         splits=np.array(splits, dtype=np.uint8), labels=np.array(labels, dtype=np.int64),
-        source_rows=np.arange(len(drawn)), keys=np.array(keys, dtype=np.uint64),
-        texts=np.array(texts, dtype=np.int64),
+        keys=np.array(keys, dtype=np.uint64), texts=np.array(texts, dtype=np.int64),
+        reasons=np.where(np.array(labels) < 0, UNKNOWN, KEEP).astype(np.uint8),
     )  # fmt: skip
 
 
 def expected_drops(drawn: list[tuple[int, int, int, int]], official: bool, conflicts: bool, repeats: bool) -> list[int]:
-    reasons = [UNLABELLED if label < 0 else KEEP for _, label, _, _ in drawn]
+    reasons = [UNKNOWN if label < 0 else KEEP for _, label, _, _ in drawn]
 
     def groups(*columns: int) -> list[list[int]]:
         found: dict[Any, list[int]] = defaultdict(list)
@@ -75,8 +75,9 @@ def expected_drops(drawn: list[tuple[int, int, int, int]], official: bool, confl
 def test_drops_follow_the_rules(
     drawn: list[tuple[int, int, int, int]], official: bool, conflicts: bool, repeats: bool
 ) -> None:
-    found = find_drops(rows_of(drawn), official=official, drop_conflicts=conflicts, drop_repeats=repeats)
-    assert found.tolist() == expected_drops(drawn, official, conflicts, repeats)
+    rows = rows_of(drawn)
+    find_drops(rows, official=official, drop_conflicts=conflicts, drop_repeats=repeats)
+    assert rows.reasons.tolist() == expected_drops(drawn, official, conflicts, repeats)
 
 
 @settings(max_examples=200, deadline=None)
@@ -85,10 +86,10 @@ def test_positions_spread_each_class_evenly_over_its_split(
     drawn: list[tuple[int, int, int, int]], dropped: Any
 ) -> None:
     rows = rows_of(drawn)
-    reasons = np.array([UNLABELLED if row[1] < 0 else dropped.choice([KEEP, KEEP, REPEAT]) for row in drawn], np.uint8)
+    rows.reasons[:] = [UNKNOWN if row[1] < 0 else dropped.choice([KEEP, KEEP, REPEAT]) for row in drawn]
     cells = defaultdict(list)
     for place, (split, label, key, _) in enumerate(drawn):
-        if reasons[place] == KEEP:
+        if rows.reasons[place] == KEEP:
             cells[split, label].append((key, place))
     order = sorted(
         (split, Fraction(2 * rank - 1, 2 * len(cell)), label, place)
@@ -98,8 +99,8 @@ def test_positions_spread_each_class_evenly_over_its_split(
     expected = [0] * len(drawn)
     for position, (*_, place) in enumerate(order, 1):
         expected[place] = position
-    assert positions(rows, reasons).tolist() == expected
-    counts = class_counts(rows, reasons, 3)
+    assert positions(rows).tolist() == expected
+    counts = rows.counts(3)
     assert {(s, c): n for (s, c), n in np.ndenumerate(counts) if n} == {key: len(cell) for key, cell in cells.items()}
 
 
@@ -110,8 +111,7 @@ def test_samples_are_nested_and_keep_the_class_shares(sizes: list[int], seed: in
     labels = draw.permutation(np.repeat(np.arange(len(sizes)), sizes))
     count = len(labels)
     keys = draw.integers(0, 2**64, count, dtype=np.uint64)
-    rows = Rows(np.full(count, 2, dtype=np.uint8), labels, np.arange(count), keys, np.arange(count))
-    order = np.argsort(positions(rows, np.zeros(count, dtype=np.uint8)))
+    order = in_proportion(labels, keys)
     taken = np.zeros(len(sizes))
     for number, label in enumerate(labels[order], 1):
         taken[label] += 1

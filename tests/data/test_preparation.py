@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from sentiment_hybrid.data import splits
 from sentiment_hybrid.data.normalizers import from_id
+from sentiment_hybrid.data.ordering import CLEANED_AWAY, EMPTY, KEEP
 from sentiment_hybrid.data.preparation import Preparation, Prepared, Recipe, prepare
 
 RECIPE = Recipe("tweet@2", 3, 2, test_size=0.2, valid_size=0.1)
@@ -21,7 +23,7 @@ def batches() -> Iterator[tuple[int, list[str], list[str]]]:
 
 
 def shown(prepared: Prepared) -> tuple[object, ...]:
-    return prepared.digests, prepared.kept.tolist(), prepared.identities.tolist(), prepared.pieces
+    return [fact.tolist() for fact in prepared.facts], prepared.pieces
 
 
 EXPECTED = [(number, shown(prepare(RECIPE, texts, raws))) for number, texts, raws in batches()]
@@ -35,12 +37,13 @@ def test_batches_come_back_in_order_as_without_helpers(alone: int | None) -> Non
 
 
 def test_a_batch_has_the_hashes_of_its_raw_texts_and_leaves_out_empty_ones() -> None:
-    texts = [" ", "Good @anna", "good  @anna", "bad &amp; worse"]
-    done = prepare(RECIPE, texts, texts)
+    texts = [" ", "Good @anna", "good  @anna", "bad &amp; worse", "&nbsp;"]
+    done, pieces = prepare(RECIPE, texts, texts)
     cleaned = from_id("tweet@2").many(texts)
-    assert done.kept.tolist() == [False, True, True, True]
-    assert np.array_equal(splits.from_digests(done.digests), splits.hash_raw(texts, 3, version=2))
-    assert done.identities.tolist() == splits.identities(cleaned[1:]).tolist()
+    assert done.reasons.tolist() == [EMPTY, KEEP, KEEP, KEEP, CLEANED_AWAY]
+    assert np.array_equal((done.split_hashes, done.keys), splits.hash_raw(texts, 3, version=2))
+    assert done.identities.tolist() == splits.identities(cleaned).tolist()
+    assert sum(len(marshal.loads(packed)[1]) for _, packed in pieces) == 3
 
 
 def test_helpers_that_die_are_done_without() -> None:
