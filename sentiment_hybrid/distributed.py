@@ -228,20 +228,10 @@ def from_main(work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> 
         return work(*arguments, **options)
     import torch
 
-    outcome: list[Any] = [None, None]
-    own = None
-    if is_main():
-        try:
-            outcome[0] = work(*arguments, **options)
-        except Exception as error:  # noqa: BLE001 - after any error, the others must not wait for it
-            own, outcome[1] = error, _Failure.of(error)
+    value: list[Any] = [together(lambda: work(*arguments, **options) if is_main() else None)]
     with watched():
-        torch.distributed.broadcast_object_list(outcome, src=0, group=_control[0])
-    if own is not None:
-        raise own
-    if outcome[1] is not None:
-        raise outcome[1].error()
-    return cast(T, outcome[0])
+        torch.distributed.broadcast_object_list(value, src=0, group=_control[0])
+    return cast(T, value[0])
 
 
 def on_main(work: Callable[P, T]) -> Callable[P, T]:

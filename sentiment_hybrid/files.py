@@ -78,14 +78,20 @@ def holds_any_text(stream: Any) -> bool:
 
 
 @contextmanager
-def written(target: Path | str, *, hint: str = "") -> Iterator[None]:
-    """Turn a failed write of ``target`` into an OutputError, also if safetensors has wrapped the system's error."""
+def written(target: Path | str, *, hint: str = "", other: str = "another directory") -> Iterator[None]:
+    """Turn a failed write of ``target`` by the system, SQLite or safetensors into an OutputError.
+
+    The hint is ``hint``, else the `remedy`. A broken pipe is handled elsewhere.
+    """
     try:
         yield
+    except BrokenPipeError:
+        raise
     except Exception as error:
-        if not isinstance(error, OSError) and type(error).__name__ != "SafetensorError":
+        kind = type(error)
+        if not isinstance(error, OSError) and kind.__module__ != "sqlite3" and kind.__name__ != "SafetensorError":
             raise
-        raise OutputError(f"cannot write {target}: {reason(error)}", hint=hint or remedy(error)) from error
+        raise OutputError(f"cannot write {target}: {reason(error)}", hint=hint or remedy(error, other)) from error
 
 
 @contextmanager

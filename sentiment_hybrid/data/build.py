@@ -40,8 +40,8 @@ from sentiment_hybrid.data.partitions import Partitions
 from sentiment_hybrid.data.preparation import Facts, Preparation, Prepared, Recipe
 from sentiment_hybrid.data.sources import Batch, Source
 from sentiment_hybrid.data.store import APPLICATION_ID, CHECKED, FORMAT_VERSION, Checksums, check_ours
-from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, OutputError
-from sentiment_hybrid.files import atomic_file, reason, remedy
+from sentiment_hybrid.errors import DatabaseError, DataError, LabelError
+from sentiment_hybrid.files import atomic_file, written
 
 Int64s = npt.NDArray[np.int64]
 
@@ -55,6 +55,8 @@ _NEGATION = re.compile(r"\b(?:no|not|nor)\b|n['’´`]t\b", re.IGNORECASE)
 _LEAST_NEGATION = 0.02
 _NEGATION_ROWS = 500
 _SAMPLED = 200
+#: What a hint suggests where the database cannot be written.
+_ANOTHER = "another one with --set paths.data_db=FILE"
 #: Rows per statement: old versions of SQLite take at most 999 values.
 _INSERTED_AT_ONCE = 199
 
@@ -511,22 +513,19 @@ def check_writable(target: Path) -> None:
         OutputError: its folder cannot be created.
     """
     check_ours(target)
-    try:
+    with written(target, other=_ANOTHER):
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists() and not target.stat().st_mode & stat.S_IWUSR:
             raise DatabaseError(
                 f"{target} is read-only, so it is not replaced", hint="chmod u+w it, or name another paths.data_db."
             )
-    except OSError as error:
-        hint = remedy(error, "another one with --set paths.data_db=FILE")
-        raise OutputError(f"cannot write into {target.parent}: {reason(error)}", hint=hint) from error
 
 
 @contextlib.contextmanager
 def _aside(target: Path) -> Iterator[sqlite3.Connection]:
     """A new database, put in place of the target if the block ends well; another run that builds it waits."""
     with (
-        _told_as_output(target),
+        written(target, other=_ANOTHER),
         atomic_file(target, flush=True) as new,
         contextlib.closing(_open_aside(new)) as connection,
     ):
@@ -546,21 +545,3 @@ def _open_aside(new: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-@contextlib.contextmanager
-def _told_as_output(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        full = "full" in str(error) or "disk I/O" in str(error)
-        raise OutputError(
-            f"cannot write the database beside {target}: {error}",
-            hint="The old database, if any, is untouched. "
-            + ("Is the disk full?" if full else f"May you write into {target.parent}?"),
-        ) from error
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {target}: {reason(error)}",
-            hint=f"{remedy(error)} The old database, if any, is untouched.",
-        ) from error

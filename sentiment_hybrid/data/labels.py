@@ -124,6 +124,18 @@ class LabelValues:
         self.most = most
         self.first_rows: dict[str, int] = {}
 
+    @property
+    def shown(self) -> str:
+        """What the column contains, for messages."""
+        return _some(sorted({canonical(value)[:40] for value in self.first_rows} - {""})) or "nothing"
+
+    def unclear(self, problem: str) -> LabelError:
+        """The error for a column whose values may mean several things."""
+        return LabelError(
+            f"{self.source}: column {self.column!r} contains {self.shown}, {problem}",
+            hint="Say what each value means with --label-map VALUE=LABEL (data.label_map).",
+        )
+
     def add(self, value: str, row: int) -> None:
         """Record a new value. Raises LabelError if there are too many for a label column."""
         self.first_rows[value] = row
@@ -159,9 +171,9 @@ def resolve(sources: Sequence[LabelValues], data: Data) -> tuple[Labelling, ...]
         if complete or data.unknown_labels == "drop":
             return apart
     if data.unknown_labels == "error":
-        _raise_unknown(sources, labelling)
+        raise _unresolved(sources, labelling)
     if len(labelling.labels) < 2:
-        raise _one_class(list(union), sources[0])
+        raise _one_class(sources[0])
     return (labelling,) * len(sources)
 
 
@@ -183,7 +195,10 @@ def labelling_of(
     labelling = Labelling(tuple(labels), _codes(values, data, labels, coding or {}))
     strangers = [value for value in values.first_rows if value not in labelling.codes]
     if strangers and data.unknown_labels == "error":
-        raise _not_of_model(strangers, values, labels)
+        raise _unknown(
+            [(value, values) for value in strangers],
+            f"it is not one of the labels of the model: {', '.join(labels)}; the column contains {values.shown}",
+        )
     if data.label_map is None:
         _check_certain(strangers, values, labels)
     known = {*map(canonical, labels), *(coding or {}), *map(canonical, data.label_map or {})}
@@ -233,7 +248,7 @@ def _usually_beside(
     if any(_whole(item) is not None for item in others):
         for item, label in trained.items():
             if _whole(item) is not None and guess.get(item, label).casefold() != label.casefold():
-                raise _another_scheme(values, coding)
+                raise values.unclear(f"whose usual meaning is not that of the model's training, {described(coding)}")
     return {item: guess[item] for item in others if item in guess}
 
 
@@ -246,7 +261,7 @@ def _check_certain(strangers: Iterable[str], values: LabelValues, labels: Sequen
     possible = _by_schemes(numbers, {label.casefold() for label in labels})
     for item in map(canonical, strangers):
         if len(means := possible.get(item, [])) > 1:
-            raise _several_meanings(values, item, means)
+            raise values.unclear(f"and {item} may stand for {' or '.join(means)}")
 
 
 def _usually(items: Collection[str], labels: Collection[str]) -> dict[str, str]:
@@ -300,12 +315,9 @@ def _read_values(first_rows: Mapping[str, int], data: Data) -> Labelling:
 
 
 def _by_map(values: Mapping[str, str], label_map: Mapping[str, str]) -> Labelling:
-    labels = tuple(dict.fromkeys(map(canonical, label_map.values())))
     find, meanings = finder(label_map), list(map(canonical, label_map.values()))
-    places = {value: find(item) for value, item in values.items()}
-    return Labelling(
-        labels, {value: labels.index(meanings[place]) for value, place in places.items() if place is not None}
-    )
+    meaning = {item: meanings[place] for item in values.values() if (place := find(item)) is not None}
+    return _labelling(values, meaning, tuple(dict.fromkeys(meanings)))
 
 
 def _by_numbers(values: Mapping[str, str], numbers: Mapping[str, int]) -> Labelling:
@@ -329,51 +341,27 @@ def _labelling(values: Mapping[str, str], meaning: Mapping[str, str], labels: tu
 
 # --- errors ----------------------------------------------------------------------------------------------------------
 
-_MAP_OR_DROP = (
-    "Map values with --label-map VALUE=LABEL (data.label_map), or drop such rows with --set data.unknown_labels=drop."
-)
 
-
-def _unknown(values: Sequence[str]) -> str:
-    """A description of unknown values, naming the first."""
-    more = f" (and {len(values) - 1} more unknown values)" if len(values) > 1 else ""
-    return f"{f'unknown label {values[0][:60]!r}' if canonical(values[0]) else 'empty label'}{more}"
-
-
-def _some(values: Iterable[str]) -> str:
-    given = sorted({canonical(value)[:40] for value in values} - {""})
-    return ", ".join(given[:12]) + (f" and {len(given) - 12} more" if len(given) > 12 else "")
-
-
-def _not_of_model(strangers: Sequence[str], values: LabelValues, labels: Sequence[str]) -> LabelError:
-    row = values.first_rows[strangers[0]]
+def _unknown(strangers: Sequence[tuple[str, LabelValues]], known: str) -> LabelError:
+    """The error for unknown values, which names the first."""
+    value, source = strangers[0]
+    more = f" (and {len(strangers) - 1} more unknown values)" if len(strangers) > 1 else ""
     return LabelError(
-        f"{values.source}, {values.place(row)}: {_unknown(strangers)} in column {values.column!r}; it is not one of "
-        f"the labels of the model: {', '.join(labels)}; the column contains {_some(values.first_rows)}",
-        hint=_MAP_OR_DROP,
+        f"{source.source}, {source.place(source.first_rows[value])}: "
+        f"{f'unknown label {value[:60]!r}' if canonical(value) else 'empty label'}{more} in column {source.column!r}; "
+        f"{known}",
+        hint="Map values with --label-map VALUE=LABEL (data.label_map), or drop such rows with "
+        "--set data.unknown_labels=drop.",
     )
 
 
-def _another_scheme(values: LabelValues, coding: Mapping[str, str]) -> LabelError:
-    return LabelError(
-        f"{values.source}: column {values.column!r} contains {_some(values.first_rows)}, whose usual meaning is not "
-        f"that of the model's training, {described(coding)}",
-        hint="Say what each value means with --label-map VALUE=LABEL (data.label_map).",
-    )
-
-
-def _several_meanings(values: LabelValues, item: str, means: Sequence[str]) -> LabelError:
-    return LabelError(
-        f"{values.source}: column {values.column!r} contains {_some(values.first_rows)}, and {item} may stand for "
-        f"{' or '.join(means)}",
-        hint="Say what each value means with --label-map VALUE=LABEL (data.label_map).",
-    )
+def _some(words: Sequence[str]) -> str:
+    return ", ".join(words[:12]) + (f" and {len(words) - 12} more" if len(words) > 12 else "")
 
 
 def described(coding: Mapping[str, str]) -> str:
     """``0 = negative, 1 = positive``: values that are spelled otherwise than their labels."""
-    others = [f"{value} = {label}" for value, label in sorted(coding.items()) if value != label]
-    return ", ".join(others[:12]) + (f" and {len(others) - 12} more" if len(others) > 12 else "")
+    return _some([f"{value} = {label}" for value, label in sorted(coding.items()) if value != label])
 
 
 def _differ_by_case(alike: Sequence[str], sources: Sequence[LabelValues]) -> LabelError:
@@ -391,27 +379,21 @@ def _differ_by_case(alike: Sequence[str], sources: Sequence[LabelValues]) -> Lab
     )
 
 
-def _raise_unknown(sources: Sequence[LabelValues], labelling: Labelling) -> None:
-    unknown = [
-        (row, value, item) for item in sources for value, row in item.first_rows.items() if value not in labelling.codes
-    ]
-    given = {canonical(value) for item in sources for value in item.first_rows} - {""}
+def _unresolved(sources: Sequence[LabelValues], labelling: Labelling) -> LabelError:
+    """Why the values of the sources have no labels."""
+    given = sorted({canonical(value) for item in sources for value in item.first_rows} - {""})
+    unknown = [(value, item) for item in sources for value in item.first_rows if value not in labelling.codes]
     if len(given) == 1:
-        raise _one_class(list(given), sources[0])
+        return _one_class(sources[0])
     if not unknown or not labelling.labels:
-        raise _no_scheme(sorted(given), sources[0])
-    row, _, item = unknown[0]
-    raise LabelError(
-        f"{item.source}, {item.place(row)}: {_unknown([value for _, value, _ in unknown])} in column {item.column!r}; "
-        f"the labels are {', '.join(labelling.labels)}",
-        hint=_MAP_OR_DROP,
-    )
+        return _no_scheme(given, sources[0])
+    return _unknown(unknown, f"the labels are {', '.join(labelling.labels)}")
 
 
-def _one_class(values: Sequence[str], source: LabelValues) -> LabelError:
-    shown = ", ".join(repr(value[:40]) for value in values) or "nothing"
+def _one_class(source: LabelValues) -> LabelError:
     return LabelError(
-        f"{source.source}: only one class: column {source.column!r} contains {shown}, but two or more are required",
+        f"{source.source}: only one class: column {source.column!r} contains {source.shown}, but two or more are "
+        "required",
         hint="Is it the right column (--label-column), and does the file contain all classes?",
     )
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from sentiment_hybrid.console import note
-from sentiment_hybrid.data.writers import Rows, Style, as_output_error, check_target, file_writer, kind_of_output
+from sentiment_hybrid.data.writers import ANOTHER_FILE, Rows, Style, check_target, file_writer, kind_of_output
 from sentiment_hybrid.errors import OutputError, count
-from sentiment_hybrid.files import flush_file, locked, replace_json
+from sentiment_hybrid.files import flush_file, locked, replace_json, written
 
 _PROGRESS = "progress.json"
 #: Rows of a row group of parquet, made of several parts.
@@ -132,7 +132,7 @@ def open_parts(target: Path, columns: Sequence[str], style: Style = Style()) -> 
         KeyboardInterrupt: interrupted; says how to resume.
     """
     target = target.expanduser().resolve()
-    with as_output_error(target):
+    with written(target, other=ANOTHER_FILE):
         check_target(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         with locked(target, wait=False):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid.errors import OutputError, SenthyError, SourceError
-from sentiment_hybrid.files import has_no_room, reason
+from sentiment_hybrid.files import has_no_room, reason, write_json
 from sentiment_hybrid.redaction import redact, remember
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def downloaded(url: str) -> Iterator[Path]:
 
 
 class RemoteFolder:
-    """A folder that fsspec can write to."""
+    """A folder that fsspec can write to, with the methods of `shards.LocalFolder`."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -179,7 +179,7 @@ class RemoteFolder:
     def write(self, name: str, document: dict[str, Any]) -> None:
         """Write a JSON document as a whole."""
         with self.new(name) as path:
-            path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            write_json(path, document)
 
     def remove(self, name: str) -> None:
         """Remove a file, if there is one."""

@@ -4,43 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from sentiment_hybrid.data.remote import RemoteFolder, Shard, is_url
-from sentiment_hybrid.data.writers import as_output_error, kind_of_output
+from sentiment_hybrid.data.writers import ANOTHER_FILE, kind_of_output
 from sentiment_hybrid.errors import OutputError, UsageError
-from sentiment_hybrid.files import locked, read_json, replace_json
+from sentiment_hybrid.files import locked, read_json, replace_json, written
 
 #: The folder, among the outputs, of what describes them; readers of datasets skip names that begin with _ or a dot.
 OWN = "_senthy"
-
-
-class Folder(Protocol):
-    """A folder of outputs; names are relative, with / between their parts."""
-
-    def read(self, name: str) -> dict[str, Any] | None:
-        """A JSON document; None if there is none."""
-
-    def write(self, name: str, document: dict[str, Any]) -> None:
-        """Write a JSON document as a whole."""
-
-    def remove(self, name: str) -> None:
-        """Remove a file, if there is one."""
-
-    def names(self) -> Sequence[str]:
-        """Every file but those whose name, or that of a folder on the way, begins with a dot."""
-
-    def size(self, name: str) -> int | None:
-        """Bytes of a file; None if there is none."""
-
-    def held(self, name: str) -> AbstractContextManager[object]:
-        """Wait until no other process of this machine is at ``name``, and keep the others out."""
-
-    def new(self, name: str) -> AbstractContextManager[Path]:
-        """A local path to write a file to completely; it is in its place after the block."""
 
 
 def output_name(shard: Shard, kind: str | None = None) -> str:
@@ -52,18 +26,8 @@ def output_name(shard: Shard, kind: str | None = None) -> str:
     return shard.name
 
 
-# --- outputs ---------------------------------------------------------------------------------------------------------
-
-
-def open_folder(spec: str | Path) -> Folder:
-    """The folder of the outputs. Raises OutputError where it cannot be one."""
-    if is_url(spec):
-        return RemoteFolder(str(spec))
-    return LocalFolder(Path(spec).expanduser())
-
-
 class LocalFolder:
-    """A folder on this machine, or one that is mounted."""
+    """A folder of outputs on this machine, or one that is mounted; names are relative, with / between their parts."""
 
     def __init__(self, root: Path) -> None:
         if root.exists() and not root.is_dir():
@@ -82,12 +46,12 @@ class LocalFolder:
 
     def write(self, name: str, document: dict[str, Any]) -> None:
         """Write a JSON document as a whole, flushed to the disk."""
-        with as_output_error(self.root / name):
+        with written(self.root / name, other=ANOTHER_FILE):
             replace_json(self.root / name, document)
 
     def remove(self, name: str) -> None:
         """Remove a file, if there is one."""
-        with as_output_error(self.root / name):
+        with written(self.root / name, other=ANOTHER_FILE):
             (self.root / name).unlink(missing_ok=True)
 
     def names(self) -> list[str]:
@@ -107,7 +71,7 @@ class LocalFolder:
     def held(self, name: str) -> Iterator[None]:
         """A lock, which the system frees when its process dies. That of writing ``name`` is another one."""
         path = self.root / f"{name}.held"
-        with as_output_error(path):
+        with written(path, other=ANOTHER_FILE):
             path.parent.mkdir(parents=True, exist_ok=True)
             with locked(path):
                 yield
@@ -116,3 +80,13 @@ class LocalFolder:
     def new(self, name: str) -> Iterator[Path]:
         """The path itself: whoever writes it does so as a whole."""
         yield self.root / name
+
+
+Folder = LocalFolder | RemoteFolder
+
+
+def open_folder(spec: str | Path) -> Folder:
+    """The folder of the outputs. Raises OutputError where it cannot be one."""
+    if is_url(spec):
+        return RemoteFolder(str(spec))
+    return LocalFolder(Path(spec).expanduser())

@@ -19,8 +19,10 @@ from typing import Any, Literal
 from sentiment_hybrid.console import rows_stream
 from sentiment_hybrid.data.sources import MISSING, ExactTime, kind_by_suffix
 from sentiment_hybrid.errors import OutputError, UsageError
-from sentiment_hybrid.files import atomic_file, holds_any_text, reason, remedy
+from sentiment_hybrid.files import atomic_file, holds_any_text, written
 
+#: What a hint suggests where a file cannot be written.
+ANOTHER_FILE = "another output file"
 #: The table of an SQLite output.
 TABLE = "predictions"
 
@@ -97,7 +99,7 @@ def open_writer(
         return
     kind = kind_of_output(target)
     target = target.expanduser().resolve()
-    with as_output_error(target):
+    with written(target, other=ANOTHER_FILE):
         check_target(target)
         with atomic_file(target, wait=False) as aside, contextlib.ExitStack() as stack:
             writer = file_writer(stack, aside, target, columns, style)
@@ -380,16 +382,3 @@ def _sqlite_value(value: Any) -> Any:
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-@contextlib.contextmanager
-def as_output_error(target: Path) -> Iterator[None]:
-    """Turn a failed write into an OutputError; broken pipes are handled elsewhere."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except (OSError, sqlite3.Error) as error:
-        raise OutputError(
-            f"cannot write {target}: {reason(error)}", hint=remedy(error, "another output file")
-        ) from error
