@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import marshal
+import mmap
 import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -77,8 +78,11 @@ class Partitions:
         """
         rows, texts, raws = np.empty(0, dtype=np.int64), np.empty(0, dtype=object), np.empty(0, dtype=object)
         done = 0
+        self._file.flush()
+        # Of an empty file, there is no map.
+        memory = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) if any(self._pieces) else b""
         for pieces in self._pieces:
-            parts = zip((rows, texts, raws), self._read(pieces), strict=True)
+            parts = zip((rows, texts, raws), _read(memory, pieces), strict=True)
             rows, texts, raws = map(np.concatenate, parts)
             places = positions[rows]
             order = np.argsort(places)[np.count_nonzero(places == 0) :]
@@ -90,12 +94,12 @@ class Partitions:
             rows, texts, raws = rows[rest], texts[rest], raws[rest]
             done += ready
 
-    def _read(self, pieces: Sequence[tuple[int, int, int]]) -> tuple[Int64s, Objects, Objects]:
-        rows, texts, raws = [np.empty(0, dtype=np.int64)], list[str](), list[str | None]()
-        for offset, length, first in pieces:
-            self._file.seek(offset)
-            places, some_texts, some_raws = marshal.loads(self._file.read(length))
-            rows.append(first + np.frombuffer(places, dtype=np.int64))
-            texts += some_texts
-            raws += some_raws
-        return np.concatenate(rows), np.array(texts, dtype=object), np.array(raws, dtype=object)
+
+def _read(memory: mmap.mmap | bytes, pieces: Sequence[tuple[int, int, int]]) -> tuple[Int64s, Objects, Objects]:
+    rows, texts, raws = [np.empty(0, dtype=np.int64)], list[str](), list[str | None]()
+    for offset, length, first in pieces:
+        places, some_texts, some_raws = marshal.loads(memory[offset : offset + length])
+        rows.append(first + np.frombuffer(places, dtype=np.int64))
+        texts += some_texts
+        raws += some_raws
+    return np.concatenate(rows), np.array(texts, dtype=object), np.array(raws, dtype=object)

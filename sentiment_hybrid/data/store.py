@@ -142,10 +142,6 @@ class Store:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Release the file."""
         self._connection.close()
 
     def count(self, split: Split, most: int | None = None) -> int:
@@ -245,8 +241,7 @@ def open_store(path: Path) -> Store:
         DatabaseError: it is missing, locked, damaged, foreign, or of another version; the hint says what to type.
     """
     path = Path(path)
-    check_ours(path, must_exist=True)
-    _check_whole(path)
+    _check_whole(path, check_ours(path, must_exist=True))
     with _told(path):
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=LOCK_SECONDS)
     try:
@@ -270,8 +265,8 @@ def open_store(path: Path) -> Store:
         raise
 
 
-def check_ours(path: Path, *, must_exist: bool = False) -> None:
-    """Refuse a file that is not a prepared database, or (with ``must_exist``) a missing one.
+def check_ours(path: Path, *, must_exist: bool = False) -> bytes:
+    """Refuse a file that is not a prepared database, or (with ``must_exist``) a missing one; returns its header.
 
     Raises DatabaseError.
     """
@@ -281,7 +276,7 @@ def check_ours(path: Path, *, must_exist: bool = False) -> None:
     except FileNotFoundError as error:
         if must_exist:
             raise DatabaseError(f"there is no prepared database {path}", hint="Run `senthy data` first.") from error
-        return
+        return b""
     except OSError as error:
         what = "it is a directory" if path.is_dir() else str(error.strerror)
         raise DatabaseError(f"cannot read the database {path}: {what}", hint="See paths.data_db.") from error
@@ -290,12 +285,11 @@ def check_ours(path: Path, *, must_exist: bool = False) -> None:
             f"{path} is not a database prepared by senthy",
             hint="Choose another file with --set paths.data_db=FILE, or move this one away and run `senthy data`.",
         )
+    return header
 
 
-def _check_whole(path: Path) -> None:
+def _check_whole(path: Path, header: bytes) -> None:
     """Raise DatabaseError for a truncated file, which is shorter than its header says."""
-    with path.open("rb") as file:
-        header = file.read(32)
     page = int.from_bytes(header[16:18], "big")
     expected = (65_536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
     actual = path.stat().st_size

@@ -340,6 +340,17 @@ def without_repeats(names: list[str], source: str) -> list[str]:
     return names
 
 
+def chosen(names: Sequence[str], wanted: str | None, *, kind: str, source: str) -> str:
+    """The sheet or table that is wanted, else the only one. Raises SourceError."""
+    if wanted is not None and wanted in names:
+        return wanted
+    if wanted is None and len(names) == 1:
+        return names[0]
+    shown = f"the {kind}s {', '.join(names)}" if names else f"no {kind}"
+    problem = f"holds {shown}" if wanted is None else f"has no {kind} {wanted!r}; it has {shown}"
+    raise SourceError(f"{source} {problem}", hint="Name one with --set data.table=NAME (predict: --table NAME).")
+
+
 # --- files ---------------------------------------------------------------------------------------------------------
 
 
@@ -457,11 +468,6 @@ class FileSource(Source):
                 hint="Wait until whatever writes to it is done, or copy it, and run the command again.",
             ) from cause
 
-    @contextlib.contextmanager
-    def _binary(self) -> Iterator[BinaryIO]:
-        with opened(self.path) as file:
-            yield file
-
 
 class TextSource(FileSource):
     """Base of sources that are lines of text, from a file or a stream."""
@@ -505,11 +511,8 @@ class TextSource(FileSource):
     @contextlib.contextmanager
     def _text(self) -> Iterator[TextIO]:
         with contextlib.ExitStack() as stack:
-            if self._stream is not None:
-                stack.enter_context(reading(self.path))
-                binary = self._stream
-            else:
-                binary = stack.enter_context(self._binary())
+            stack.enter_context(reading(self.path))
+            binary = self._stream or stack.enter_context(opened(self.path))
             self._bytes = _Bounded(binary, self.name)
             buffered = io.BufferedReader(self._bytes, 1 << 18)
             self._position = partial(_position, binary, buffered)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sentiment_hybrid.data.sources.base import BadRows, Batch, FileSource, reading, without_repeats
+from sentiment_hybrid.data.sources.base import BadRows, Batch, FileSource, chosen, reading, without_repeats
 from sentiment_hybrid.data.sources.dialect import column_names
 from sentiment_hybrid.errors import SourceError
 
@@ -56,13 +56,7 @@ class ExcelSource(FileSource):
             names = list(workbook.sheet_names)
             if wanted is None:
                 names = [name for name in names if next(_filled(workbook.get_sheet_by_name(name)), None)] or names[:1]
-        if wanted is None and len(names) == 1:
-            return str(names[0])
-        if wanted in names:
-            return str(wanted)
-        shown = f"the sheets {', '.join(names)}" if names else "no sheet"
-        problem = f"holds {shown}" if wanted is None else f"has no sheet {wanted!r}; it has {shown}"
-        raise SourceError(f"{self.name} {problem}", hint="Name one with --set data.table=NAME (predict: --table NAME).")
+        return chosen(names, wanted, kind="sheet", source=self.name)
 
     @property
     def columns(self) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from sentiment_hybrid.data.sources.base import BATCH_SIZE, LONGEST_LINE, MISSING, Batch, FileSource, unsound
+from sentiment_hybrid.data.sources.base import BATCH_SIZE, LONGEST_LINE, MISSING, Batch, FileSource, opened, unsound
 from sentiment_hybrid.data.sources.jsonl import keys_of, without_half_characters
 from sentiment_hybrid.errors import SourceError
 
@@ -79,7 +79,7 @@ class JsonSource(FileSource):
         """The elements of the array. Raises SourceError where it is none, or is damaged or cut off."""
         decoder, text, read = codecs.getincrementaldecoder("utf-8-sig")(), "", True
         parser, at, first = json.JSONDecoder(), 0, True
-        with self._binary() as binary:
+        with opened(self.path) as binary:
             while True:
                 while at < len(text) and text[at] in " \t\r\n,":
                     at += 1

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from sentiment_hybrid.data.sources.base import Batch, ExactTime, FileSource, without_repeats
+from sentiment_hybrid.data.sources.base import Batch, ExactTime, FileSource, opened, without_repeats
 from sentiment_hybrid.errors import SourceError, count
 
 
@@ -48,7 +48,7 @@ class ParquetSource(FileSource):
     @contextlib.contextmanager
     def _unpacked(self) -> Iterator[Path]:
         """The file, decompressed if it is gzip: parquet is read from its end."""
-        with self._binary() as binary, contextlib.ExitStack() as stack:
+        with opened(self.path) as binary, contextlib.ExitStack() as stack:
             path = self.path
             if isinstance(binary, io.BufferedReader) and not isinstance(binary.raw, io.FileIO):
                 path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "unpacked.parquet"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sentiment_hybrid.data.sources.base import LONGEST_LINE, BadRows, Batch, FileSource, some
+from sentiment_hybrid.data.sources.base import LONGEST_LINE, BadRows, Batch, FileSource, chosen, some
 from sentiment_hybrid.errors import SourceError
 
 LOCK_SECONDS = 5.0
@@ -55,7 +55,8 @@ class SqliteSource(FileSource):
     def _find(self, wanted: str | None) -> str:
         with self._connected() as connection:
             query = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite_%'"
-            table = self._chosen([str(row[0]) for row in connection.execute(f"{query} ORDER BY name")], wanted)
+            names = [str(row[0]) for row in connection.execute(f"{query} ORDER BY name")]
+            table = chosen(names, wanted, kind="table", source=str(self.path))
             plan = connection.execute(f"EXPLAIN QUERY PLAN SELECT * FROM {_quoted(table)}").fetchall()
         if any("RECURSIVE" in str(step[-1]) for step in plan):
             raise SourceError(
@@ -63,18 +64,6 @@ class SqliteSource(FileSource):
                 hint=f"Store its rows first: CREATE TABLE rows AS SELECT * FROM {_quoted(table)} LIMIT 1000000",
             )
         return table
-
-    def _chosen(self, tables: list[str], wanted: str | None) -> str:
-        shown = ", ".join(tables) or "no tables"
-        if wanted is not None:
-            if wanted not in tables:
-                raise SourceError(f"{self.path} has no table {wanted!r}; it has {shown}", hint="Set data.table to one.")
-            return wanted
-        if len(tables) != 1:
-            raise SourceError(
-                f"{self.path} holds {shown}", hint="Name one with --set data.table=NAME (predict: --table NAME)."
-            )
-        return tables[0]
 
     def bad_row(self, row: int, problem: str) -> SourceError:
         """As for any source, but SQLite stores UTF-8, so no option sets another encoding."""
