@@ -59,9 +59,8 @@ class TokenizedTexts:
         """Tokens of each text, all its windows together, (N,)."""
         return np.diff(self.window_offsets[self.text_offsets])
 
-    def window_lengths_of(self, rows: np.ndarray) -> np.ndarray:
-        """Tokens of each window of these texts."""
-        windows, _ = self.windows_of(rows)
+    def lengths_of(self, windows: np.ndarray) -> np.ndarray:
+        """Tokens of each of these windows."""
         return self.window_offsets[windows + 1] - self.window_offsets[windows]
 
     def windows_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -144,25 +143,30 @@ def collate(tokenized: TokenizedTexts, rows: np.ndarray, states: WindowStates | 
     from sentiment_hybrid.models.classifier import TokenCounts
 
     windows, text_index = tokenized.windows_of(rows)
-    lengths = tokenized.window_offsets[windows + 1] - tokenized.window_offsets[windows]
-    mask = np.arange(int(lengths.max()))[None, :] < lengths[:, None]  # (W, T)
+    lengths = tokenized.lengths_of(windows)
     # Sizes of the texts in tokens and in windows, known here without asking the device.
     tokens, nonempty = (np.bincount(text_index, of, minlength=len(rows)).astype(int) for of in (lengths, lengths > 0))
     common: dict[str, Any] = {
-        "attention_mask": torch.from_numpy(mask),
         "text_index": torch.from_numpy(text_index),
         "num_texts": len(rows),
         "counts": TokenCounts(*map(torch.from_numpy, (lengths, tokens, nonempty))),
     }
     if states is not None:
-        return Batch(states=states.gather(windows, lengths), **common)
-    return Batch(input_ids=torch.from_numpy(padded_ids(tokenized, windows, mask)), **common)
+        mask = torch.from_numpy(padding_mask(lengths))
+        return Batch(attention_mask=mask, states=states.gather(windows, lengths), **common)
+    ids, mask = map(torch.from_numpy, padded(tokenized, windows))
+    return Batch(attention_mask=mask, input_ids=ids, **common)
 
 
-def padded_ids(tokenized: TokenizedTexts, windows: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Token ids of windows as (W, T) int64, padded with the tokenizer's own padding id."""
-    starts = tokenized.window_offsets[windows]
+def padding_mask(lengths: np.ndarray) -> np.ndarray:
+    """(W, T) bool, True for the tokens of windows of these lengths (W,)."""
+    return np.arange(int(lengths.max()))[None, :] < lengths[:, None]
+
+
+def padded(tokenized: TokenizedTexts, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids of windows, (W, T) int64, padded with the tokenizer's own padding id, and their mask (W, T) bool."""
+    mask = padding_mask(tokenized.lengths_of(windows))
     ids = np.full(mask.shape, tokenized.pad_id, dtype=np.int64)
     rows, columns = np.nonzero(mask)
-    ids[rows, columns] = tokenized.ids[starts[rows] + columns]
-    return ids
+    ids[rows, columns] = tokenized.ids[tokenized.window_offsets[windows][rows] + columns]
+    return ids, mask

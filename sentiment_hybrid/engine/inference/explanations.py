@@ -229,7 +229,8 @@ def _chunks(values: list[Any]) -> list[list[Any]]:
 def _read(tokenized: TokenizedTexts, row: int, around: tuple[list[int], list[int]]) -> np.ndarray:
     """Which tokens of a text are not special, as places in its windows, one after the other."""
     before, after = map(len, around)
-    lengths = tokenized.window_lengths_of(np.array([row])).tolist()
+    windows, _ = tokenized.windows_of(np.array([row]))
+    lengths = tokenized.lengths_of(windows).tolist()
     starts = accumulate(lengths[:-1], initial=0)
     return np.concatenate(
         [np.arange(start + before, start + length - after) for start, length in zip(starts, lengths, strict=True)]

@@ -18,7 +18,7 @@ import torch
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.engine import device as devices
-from sentiment_hybrid.engine.batches import TokenizedTexts, collate, make_batches
+from sentiment_hybrid.engine.batches import TokenizedTexts
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.onnx_runtime import softmax
 from sentiment_hybrid.errors import ModelError, SenthyError
@@ -134,7 +134,10 @@ def compare(
     progress: Callable[[int], object] = lambda rows: None,
 ) -> tuple[Check, str | None]:
     """Compare both on the same texts, on the CPU, the original in float32; and why the export is refused, or None."""
-    expected = _logits(classifier, tokenized, token_budget, progress)
+    plain = devices.Compute(torch.device("cpu"), "fp32")
+    expected = predict_probabilities(
+        classifier, tokenized, compute=plain, token_budget=token_budget, progress=progress, take=lambda out: out.logits
+    )
     found = backend.logits(tokenized, token_budget=token_budget, progress=progress)
     check = Check(
         rows=len(tokenized),
@@ -183,22 +186,6 @@ def _seconds(work: Callable[[], object]) -> float:
         work()
         taken.append(time.perf_counter() - started)
     return statistics.median(taken[1:])
-
-
-def _logits(
-    classifier: Classifier, tokenized: TokenizedTexts, token_budget: int, progress: Callable[[int], object]
-) -> np.ndarray:
-    parts: list[np.ndarray] = []
-    batches = make_batches(tokenized.lengths, np.arange(len(tokenized)), token_budget)
-    with torch.inference_mode():
-        for rows in batches:
-            batch = collate(tokenized, rows)
-            parts.append(classifier(**batch.inputs(torch.device("cpu"))).logits.float().numpy())
-            progress(len(rows))
-    logits = np.concatenate(parts)
-    result = np.empty_like(logits)
-    result[np.concatenate(batches)] = logits
-    return result
 
 
 def _example(length: int) -> tuple[Any, ...]:

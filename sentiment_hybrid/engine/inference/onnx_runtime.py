@@ -13,7 +13,7 @@ import numpy as np
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.borrowed import Borrowed
-from sentiment_hybrid.engine.batches import TokenizedTexts, make_batches, padded_ids
+from sentiment_hybrid.engine.batches import TokenizedTexts, make_batches, padded
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo, check_files, read_info
 from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.errors import ModelError
@@ -129,10 +129,9 @@ def digests(directory: Path) -> dict[str, str]:
 def graph_inputs(tokenized: TokenizedTexts, rows: np.ndarray) -> dict[str, np.ndarray]:
     """The inputs of an exported graph for these texts: three int64 arrays, described in model.json."""
     windows, text_index = tokenized.windows_of(rows)
-    lengths = tokenized.window_lengths[windows]
-    mask = np.arange(int(lengths.max()))[None, :] < lengths[:, None]  # (W, T)
+    ids, mask = padded(tokenized, windows)
     return {
-        "input_ids": padded_ids(tokenized, windows, mask),
+        "input_ids": ids,
         "attention_mask": mask.astype(np.int64),
         "text_index": text_index.astype(np.int64),
     }

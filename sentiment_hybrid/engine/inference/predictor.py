@@ -397,12 +397,16 @@ class Predictor:
             DataError: as `predict`.
         """
         self.check_states()
-        from sentiment_hybrid.engine.inference.evaluate import mean_states
+        from sentiment_hybrid.engine.inference.evaluate import pooled, pooling, predict_probabilities
 
         prepared = self.prepare(texts)
-        with self._compute.borrowed():
-            found = mean_states(
-                self._classifier, prepared.tokenized, compute=self._compute, token_budget=self._token_budget
+        with self._compute.borrowed(), pooling(self._classifier):
+            found = predict_probabilities(
+                self._classifier,
+                prepared.tokenized,
+                compute=self._compute,
+                token_budget=self._token_budget,
+                take=pooled,
             )
         result = np.full((prepared.size, found.shape[1]), np.nan, dtype=np.float32)
         result[prepared.rows] = found[prepared.places]

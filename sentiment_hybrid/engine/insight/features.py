@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from sentiment_hybrid.engine.batches import collate, make_batches
 from sentiment_hybrid.engine.evaluation import baseline
+from sentiment_hybrid.engine.inference.evaluate import pooled, pooling, predict_probabilities
 from sentiment_hybrid.engine.inference.session import EncodedDataset, Session
-from sentiment_hybrid.engine.memory import in_batches
 
 #: Rows that are held as float32 at once.
 _CHUNK = 50_000
@@ -49,28 +47,21 @@ def mean_states(
     Raises:
         TrainingError: there is no memory for a single text.
     """
-    single, tokenized = session.single, dataset.tokenized
-    assert single.encoder is not None
-    single.eval()
-    projection, single.projection = single.projection, torch.nn.Identity()
+    encoder = session.single.encoder
+    assert encoder is not None
     with tempfile.TemporaryFile(dir=folder) as file:
-        values = np.memmap(file, dtype=np.float16, mode="w+", shape=(len(dataset), single.encoder.hidden_size))
-    batches = make_batches(tokenized.lengths, np.arange(len(dataset)), session.token_budget)
-
-    def pooled(rows: np.ndarray) -> np.ndarray:
-        batch = collate(tokenized, rows, dataset.states)
-        with session.compute.autocast():
-            states = single(**batch.inputs(session.compute.device)).pooled
-        return np.asarray(states.clamp(-65_000, 65_000).half().cpu().numpy())
-
-    tokens = 0 if dataset.states is not None else tokenized.ids.size
-    with torch.inference_mode(), session.compute.layout(single.encoder, tokens=tokens):
-        for rows, part in in_batches(
-            batches, tokenized.lengths, pooled, token_budget=session.token_budget, device=session.compute.device
-        ):
-            values[rows] = part
-            progress(len(rows))
-    single.projection = projection
+        values = np.memmap(file, dtype=np.float16, mode="w+", shape=(len(dataset), encoder.hidden_size))
+    with pooling(session.single):
+        predict_probabilities(
+            session.single,
+            dataset.tokenized,
+            compute=session.compute,
+            token_budget=session.token_budget,
+            states=dataset.states,
+            progress=progress,
+            take=lambda output: pooled(output).clamp(-65_000, 65_000).half(),
+            out=values,
+        )
     return States(values, *_moments(values))
 
 

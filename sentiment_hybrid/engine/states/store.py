@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sentiment_hybrid.engine.batches import TokenizedTexts, make_batches, padded_ids
+from sentiment_hybrid.engine.batches import TokenizedTexts, make_batches, padded
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.memory import in_batches
 from sentiment_hybrid.engine.states import shards
@@ -163,7 +163,7 @@ class StateStore:
 
     def _bytes(self, tokenized: TokenizedTexts, windows: np.ndarray) -> int:
         """Disk space of the states of these windows."""
-        tokens = int(tokenized.window_lengths[windows].sum())
+        tokens = int(tokenized.lengths_of(windows).sum())
         return tokens * self.identity.token_bytes + len(windows) * _WINDOW_BYTES
 
     def _refuse(self, why: str) -> None:
@@ -223,14 +223,10 @@ class StateStore:
 
     def _encode(self, tokenized: TokenizedTexts, windows: np.ndarray) -> np.ndarray:
         """States of the real tokens of some windows, concatenated: (tokens, H) float16."""
-        lengths = tokenized.window_lengths[windows]
-        mask = np.arange(int(lengths.max()))[None, :] < lengths[:, None]
-        device = self.compute.device
-        on_device = torch.from_numpy(mask).to(device)
-        ids = torch.from_numpy(padded_ids(tokenized, windows, mask)).to(device)
+        ids, mask = (torch.from_numpy(array).to(self.compute.device) for array in padded(tokenized, windows))
         with torch.no_grad(), self.compute.autocast():
-            states = self.encoder.below(ids, on_device)  # (W, T, H)
-        half = states[on_device].to(torch.float16)
+            states = self.encoder.below(ids, mask)  # (W, T, H)
+        half = states[mask].to(torch.float16)
         if not torch.isfinite(half).all():
             raise _CannotStoreError("they exceed the range of half precision")
         array: np.ndarray = half.cpu().numpy()

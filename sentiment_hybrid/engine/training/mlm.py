@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sentiment_hybrid.engine.batches import TokenizedTexts, make_batches, padded_ids
+from sentiment_hybrid.engine.batches import TokenizedTexts, make_batches, padded
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.memory import in_batches
 from sentiment_hybrid.errors import EncoderError
@@ -181,19 +181,15 @@ def _inputs(part: MaskedBatch, device: torch.device) -> Sequence[torch.Tensor]:
 def _places(texts: TokenizedTexts, rows: np.ndarray) -> np.ndarray:
     """The positions of the tokens of these rows among all tokens, in the order of the rows."""
     windows, _ = texts.windows_of(rows)
-    starts = texts.window_offsets[windows]
-    lengths = texts.window_offsets[windows + 1] - starts
+    lengths = texts.lengths_of(windows)
     before = np.cumsum(lengths) - lengths
-    places: np.ndarray = np.repeat(starts - before, lengths) + np.arange(int(lengths.sum()))
+    places: np.ndarray = np.repeat(texts.window_offsets[windows] - before, lengths) + np.arange(int(lengths.sum()))
     return places
 
 
 def _masked(texts: TokenizedTexts, rows: np.ndarray, masking: Masking, epoch: int) -> MaskedBatch:
     windows, _ = texts.windows_of(rows)
-    starts = texts.window_offsets[windows]
-    lengths = texts.window_offsets[windows + 1] - starts
-    mask = np.arange(int(lengths.max()))[None, :] < lengths[:, None]  # (W, T)
-    ids = padded_ids(texts, windows, mask)
+    ids, mask = padded(texts, windows)
     flat = np.flatnonzero(mask)  # (tokens,)
     places = _places(texts, rows)  # (tokens,), in the same order
     chosen = masking.chosen(texts.ids[places], places, epoch)

@@ -20,7 +20,7 @@ from sentiment_hybrid.data.probabilities import read_probabilities
 from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.store import Examples
 from sentiment_hybrid.engine.device import Compute
-from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
+from sentiment_hybrid.engine.inference.evaluate import pooled, predict_probabilities, softmax
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo, load_model, read_info
 from sentiment_hybrid.engine.inference.onnx_runtime import is_export
 from sentiment_hybrid.engine.inference.predictor import model_directory
@@ -198,6 +198,7 @@ class ModelTeacher:
         classifier = loaded.classifier.to(self._compute.device)
         if self._states:
             classifier.projection = torch.nn.Identity()
+        take = _with_states if self._states else softmax
         keeps = True
         for start in range(0, len(missing), _CHUNK):
             rows = missing[start : start + _CHUNK]
@@ -207,7 +208,7 @@ class ModelTeacher:
             )  # fmt: skip
             found = predict_probabilities(
                 classifier, tokenized, compute=self._compute, token_budget=self._token_budget, progress=progress,
-                take=_with_states if self._states else None,
+                take=take,
             )  # fmt: skip
             count = len(self._columns)
             probabilities = found[:, :count]
@@ -229,8 +230,7 @@ class ModelTeacher:
 
 def _with_states(output: HeadOutput) -> torch.Tensor:
     """Probabilities and pooled states side by side, (B, C + H)."""
-    assert output.pooled is not None
-    return torch.cat([torch.softmax(output.logits.float(), dim=-1), output.pooled.float()], dim=-1)
+    return torch.cat([softmax(output), pooled(output)], dim=-1)
 
 
 def _digest(info: ModelInfo) -> str:
