@@ -80,6 +80,12 @@ def count(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, or its class if it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def promised_by(rows: int, fresh: bool | None) -> str:
     """Which validation rows promise an accuracy, for messages; ``fresh`` as of `triage.Calibration`."""
     what = count(rows, "validation row")

@@ -53,10 +53,7 @@ def build_head(name: str, head_config: Section, *, input_size: int, num_classes:
 
     Raises:
         ConfigError: the name is unknown.
-        ValueError: fewer than two classes.
     """
-    if num_classes < 2:
-        raise ValueError(f"a classifier needs at least 2 classes, not {num_classes}")
     return head_class(name)(head_config, input_size=input_size, num_classes=num_classes)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +45,7 @@ class _OnEncoder(nn.Module):
     at least one window.
     """
 
-    def __init__(self, encoder: Encoder | None, heads: Iterable[nn.Module]) -> None:
+    def __init__(self, encoder: Encoder, heads: Iterable[nn.Module]) -> None:
         super().__init__()
         self.encoder = encoder
         self._heads = tuple(heads)  # in a tuple, so that each class registers them under its own names
@@ -67,24 +67,14 @@ class _OnEncoder(nn.Module):
             attention_mask: (W, T), 1 or True for real tokens.
             text_index: (W,) int64, non-decreasing: the text that each window belongs to.
             num_texts: B.
-            input_ids: (W, T), needs an encoder.
-            states: (W, T, H) of any floating type, from `Encoder.below`; only the trained layers run.
+            input_ids: (W, T).
+            states: (W, T, H) of any floating type, from `Encoder.below`, instead of ids; only the trained layers run.
             counts: sizes of the batch; computed on the device if None.
-
-        Raises:
-            ValueError: neither or both of ids and states, or ids without an encoder.
         """
-        if (input_ids is None) == (states is None):
-            raise ValueError("give either input_ids or states")
         mask = attention_mask.bool()  # (W, T)
-        if input_ids is not None:
-            if self.encoder is None:
-                raise ValueError("input_ids need an encoder; this classifier has only a head")
-            states = self.encoder(input_ids, mask)  # (W, T, H)
-        elif self.encoder is not None:
-            states = self.encoder.above(cast(Tensor, states).float(), mask)  # (W, T, H)
+        found: Tensor = self.encoder(input_ids, mask) if states is None else self.encoder.above(states.float(), mask)
         # An encoder's states on padding are arbitrary, even NaN in a window of only padding, and 0 x NaN is NaN.
-        states = cast(Tensor, states).float().masked_fill(~mask.unsqueeze(-1), 0.0)
+        states = found.float().masked_fill(~mask.unsqueeze(-1), 0.0)  # (W, T, H)
         # With bfloat16 instructions, a CPU trains lstm and han 1.3 to 3 times as fast. But the composition of a batch
         # then changes a probability by up to 0.006, so evaluation and prediction use float32. CUDA uses autocast.
         device = states.device.type
@@ -104,7 +94,7 @@ class Classifier(_OnEncoder):
     In eval mode logits are divided by ``temperature`` (Guo et al. 2017, section 4.2), which changes no label.
     """
 
-    def __init__(self, encoder: Encoder | None, head: nn.Module, *, temperature: float = 1.0) -> None:
+    def __init__(self, encoder: Encoder, head: nn.Module, *, temperature: float = 1.0) -> None:
         super().__init__(encoder, [head])
         self.head = head
         self.temperature = temperature

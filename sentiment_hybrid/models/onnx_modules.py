@@ -26,13 +26,11 @@ class OnnxClassifier(nn.Module):
     """Token ids -> logits, with the weights of ``classifier``; for ``torch.onnx.export``.
 
     Raises:
-        ModelError: it has no encoder, or a head without an export.
+        ModelError: there is no export for its head.
     """
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
-        if classifier.encoder is None:
-            raise ModelError("this classifier has no encoder", hint="Export a model that was loaded with its encoder.")
         if not isinstance(classifier.head, LstmHead | HanHead | LinearHead):
             raise ModelError(f"there is no export for a {type(classifier.head).__name__}")
         self.encoder = classifier.encoder

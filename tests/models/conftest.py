@@ -60,9 +60,17 @@ def small_config(name: str, **changes: Any) -> Section:
     return section
 
 
+class NoEncoder(torch.nn.Module):
+    """States stand for themselves, as those of a frozen encoder."""
+
+    def above(self, states: Tensor, attention_mask: Tensor) -> Tensor:
+        return states
+
+
 def make_classifier(name: str, *, num_classes: int = 3, **changes: Any) -> Classifier:
     torch.manual_seed(7)
-    return Classifier(None, build_head(name, small_config(name, **changes), input_size=SIZE, num_classes=num_classes))
+    head = build_head(name, small_config(name, **changes), input_size=SIZE, num_classes=num_classes)
+    return Classifier(NoEncoder(), head)
 
 
 @pytest.fixture(autouse=True)

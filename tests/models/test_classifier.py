@@ -94,23 +94,11 @@ def test_stored_states_give_the_logits_of_the_ids(tiny):
     row = torch.tensor([ids[1]])
     mask, index = torch.ones_like(row), torch.zeros(1, dtype=torch.long)
     states = classifier.encoder(row, mask)
-    from_states = Classifier(None, classifier.head)(states=states, attention_mask=mask, text_index=index, num_texts=1)
+    from_states = classifier(states=states, attention_mask=mask, text_index=index, num_texts=1)
     from_ids = classifier(input_ids=row, attention_mask=mask, text_index=index, num_texts=1)
     assert torch.equal(from_states.logits, from_ids.logits)
     half = classifier(states=states.half(), attention_mask=mask, text_index=index, num_texts=1)
     torch.testing.assert_close(half.logits, from_ids.logits, atol=5e-3, rtol=0)
-
-
-def test_ids_or_states_but_not_both_or_neither(make):
-    classifier = make.classifier("linear")
-    windows = make.windows([[3]])
-    rest = {"attention_mask": windows.mask, "text_index": windows.text_index, "num_texts": 1}
-    with pytest.raises(ValueError, match="either"):
-        classifier(**rest)
-    with pytest.raises(ValueError, match="either"):
-        classifier(**rest, states=windows.states, input_ids=torch.ones(1, 3, dtype=torch.long))
-    with pytest.raises(ValueError, match="encoder"):
-        classifier(**rest, input_ids=torch.ones(1, 3, dtype=torch.long))
 
 
 def test_a_temperature_divides_logits_in_eval_mode_alone_and_changes_no_label(make, head_name):

@@ -114,12 +114,6 @@ def test_weights_that_lie_apart_are_in_one_file(
     onnxruntime.InferenceSession(str(quantized / "model.onnx"))
 
 
-def test_a_classifier_without_an_encoder_is_refused(tiny_encoder_dir: Path) -> None:
-    whole = classifier_of(load_encoder_dir(tiny_encoder_dir).model, "linear", {})
-    with pytest.raises(ModelError, match="no encoder"):
-        OnnxClassifier(Classifier(None, whole.head))
-
-
 def test_an_unknown_head_is_refused(tiny_encoder_dir: Path) -> None:
     whole = classifier_of(load_encoder_dir(tiny_encoder_dir).model, "linear", {})
     with pytest.raises(ModelError, match="no export for a Identity"):

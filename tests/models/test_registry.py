@@ -11,7 +11,7 @@ from torch import nn
 from sentiment_hybrid.config.schema import MODEL_NAMES, Config, Section
 from sentiment_hybrid.errors import ConfigError, ModelError
 from sentiment_hybrid.heads import HEADS, display_name, encoder_family
-from sentiment_hybrid.models import build_head, head_class, head_config
+from sentiment_hybrid.models import head_class, head_config
 
 
 def test_every_head_has_all_its_parts():
@@ -78,11 +78,6 @@ def test_an_unknown_head_is_answered_with_the_near_one():
     assert "lstmm" in caught.value.message
     assert "Did you mean `lstm`" in caught.value.hint
     assert "linear" in caught.value.hint
-
-
-def test_one_class_is_no_classification():
-    with pytest.raises(ValueError, match="at least 2"):
-        build_head("linear", Config().linear.head, input_size=4, num_classes=1)
 
 
 def test_stored_settings_become_the_section_that_they_were(head_name):

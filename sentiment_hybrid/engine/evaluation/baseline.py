@@ -78,15 +78,9 @@ def fit(texts: Sequence[str], labels: npt.ArrayLike, *, num_classes: int) -> Bas
     """Train on cleaned texts and their class indices (N,). Deterministic.
 
     Word 1- and 2-grams, lower-cased, sublinear TF x IDF, L2-regularised logistic regression (multinomial for more than
-    two classes). If no text has a usable token, it predicts the class frequencies. Raises ValueError for different
-    lengths.
+    two classes). If no text has a usable token, it predicts the class frequencies.
     """
-    target = np.asarray(labels, dtype=np.int64)
-    if len(texts) != target.size or not target.size:
-        raise ValueError(f"{len(texts)} texts and {target.size} labels")
-    if target.min() < 0 or target.max() >= num_classes:
-        raise ValueError(f"labels from {target.min()} to {target.max()} for {num_classes} classes")
-    return Baseline(_fit_weights(texts, target), num_classes=num_classes)
+    return Baseline(_fit_weights(texts, np.asarray(labels, dtype=np.int64)), num_classes=num_classes)
 
 
 def load(folder: Path, fingerprint: str, *, num_classes: int) -> Baseline | None:

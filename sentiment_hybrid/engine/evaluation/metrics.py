@@ -11,16 +11,19 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BeforeValidator, TypeAdapter
 
 from sentiment_hybrid.errors import ModelError, count
 from sentiment_hybrid.reporting.results import jsonable
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
+#: A figure, NaN if it is undefined, which is null in JSON.
+Figure = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 
 #: Minimum number of validation rows, and of errors among them, to fit the temperature.
 LEAST_ROWS, LEAST_ERRORS = 100, 10
@@ -42,9 +45,9 @@ _DRAWS_AT_ONCE = 4_000_000
 class Interval:
     """A figure and its bootstrap interval; all NaN if the figure is undefined."""
 
-    value: float
-    low: float
-    high: float
+    value: Figure
+    low: Figure
+    high: Figure
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,9 @@ class ClassScores:
     """Figures of one class; NaN if the class is neither a true nor a predicted label of any row."""
 
     label: str
-    precision: float
-    recall: float
-    f1: float
+    precision: Figure
+    recall: Figure
+    f1: Figure
     support: int
 
 
@@ -65,8 +68,8 @@ class ReliabilityBin:
     low: float
     high: float
     rows: int
-    confidence: float
-    accuracy: float
+    confidence: Figure
+    accuracy: Figure
 
 
 @dataclass(frozen=True)
@@ -94,23 +97,15 @@ class Scores:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Scores:
-        """The inverse of ``to_dict``."""
-        intervals = ("accuracy", "macro_precision", "macro_recall", "macro_f1", "mcc", "roc_auc", "ece")
-        return cls(
-            **{name: plain[name] for name in ("rows", "confidence", "resamples")},
-            **cast(dict[str, Any], {name: Interval(**_numbers(plain[name])) for name in intervals}),
-            labels=tuple(plain["labels"]),
-            per_class=tuple(ClassScores(**_numbers(one)) for one in plain["per_class"]),
-            confusion=tuple(tuple(row) for row in plain["confusion"]),
-            reliability=tuple(ReliabilityBin(**_numbers(one)) for one in plain["reliability"]),
-        )
+        """The inverse of ``to_dict``. Raises ValueError."""
+        return TypeAdapter(cls).validate_python(plain)
 
 
 @dataclass(frozen=True)
 class Difference(Interval):
     """A difference between two models with its interval, and the p-value of the hypothesis of no difference."""
 
-    p_value: float
+    p_value: Figure
 
 
 #: Metrics in which two models are compared; the first selects the best epoch by default.
@@ -144,15 +139,14 @@ class Comparison:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Comparison:
-        """The inverse of ``to_dict``."""
-        return cls(**{**plain, **{metric: Difference(**_numbers(plain[metric])) for metric in COMPARED}})
+        """The inverse of ``to_dict``. Raises ValueError."""
+        return TypeAdapter(cls).validate_python(plain)
 
 
 def quick(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> dict[str, float]:
     """Point figures for validation: accuracy, macro_f1, loss (mean negative log likelihood, in nats).
 
-    Shapes: labels (N,) class indices, probabilities (N, C).
-    Raises ValueError for mismatched shapes and ModelError for probabilities that are not numbers.
+    Shapes: labels (N,) class indices, probabilities (N, C). Raises ModelError for probabilities that are not numbers.
     """
     truth, scores = _checked(labels, probabilities)
     figures = _figures(_margins(_confusion(truth, scores.argmax(axis=1), scores.shape[1])))
@@ -165,8 +159,7 @@ def temperature(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
 
     A normal prior on log T with mean 0 and standard deviation 0.5 keeps T near 1 unless there is evidence against it.
     Shapes: labels (N,) class indices, probabilities (N, C) at T = 1; the logarithm of these is logits but for a
-    constant. The posterior has one maximum.
-    Raises ValueError for mismatched shapes and ModelError for probabilities that are not numbers.
+    constant. The posterior has one maximum. Raises ModelError for probabilities that are not numbers.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
@@ -236,12 +229,9 @@ def score(labels: npt.ArrayLike, probabilities: npt.ArrayLike, names: Sequence[s
     al. 2017, eq. 3, with 15 equal-width bins.
 
     Intervals are percentile bootstrap, ECE's the basic bootstrap (see ``_ece_interval``); each contains its point.
-    Deterministic for a seed.
-    Raises ValueError for mismatched shapes and ModelError for probabilities that are not numbers.
+    Deterministic for a seed. Raises ModelError for probabilities that are not numbers.
     """
     truth, scores = _checked(labels, probabilities)
-    if len(names) != scores.shape[1]:
-        raise ValueError(f"{len(names)} names for {scores.shape[1]} columns of probabilities")
     predicted = scores.argmax(axis=1)
     confusion = _confusion(truth, predicted, len(names))
     top = scores[np.arange(truth.size), predicted]
@@ -272,15 +262,10 @@ def compare(
     contains 0 unless its test excludes it. The p-value of accuracy is that of the exact McNemar test, the two-sided
     binomial test on the rows that only one of them predicted correctly (1.0 without any). That of macro-F1 is from
     ``level.resamples`` random swaps of the two models' predictions in each row (Noreen 1989).
-    Raises ValueError for mismatched shapes.
     """
     from scipy.stats import binomtest
 
-    truth, first, second = (_class_indices(values) for values in (labels, predicted_a, predicted_b))
-    if not truth.shape == first.shape == second.shape:
-        raise ValueError(
-            f"labels {truth.shape}, predictions {first.shape} and {second.shape} must have the same length"
-        )
+    truth, first, second = (np.asarray(values, dtype=np.int64) for values in (labels, predicted_a, predicted_b))
     right_a, right_b = first == truth, second == truth
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     cells, confidence = _Cells.of(truth, first, second), level.confidence
@@ -351,24 +336,8 @@ def holm_p_values(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-# --- checks and plain values
-
-
-def _class_indices(values: npt.ArrayLike) -> IntArray:
-    array = np.asarray(values)
-    if array.ndim != 1 or array.size == 0:
-        raise ValueError(f"class indices must be a non-empty (N,) array, not of shape {array.shape}")
-    if not np.issubdtype(array.dtype, np.integer) or array.min() < 0:
-        raise ValueError("class indices must be whole numbers from 0")
-    return array.astype(np.int64)
-
-
 def _checked(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[IntArray, FloatArray]:
-    truth, scores = _class_indices(labels), np.asarray(probabilities, dtype=np.float64)
-    if scores.ndim != 2 or scores.shape[0] != truth.size or scores.shape[1] < 2:
-        raise ValueError(f"probabilities must be ({truth.size}, C >= 2), not {scores.shape}")
-    if truth.max() >= scores.shape[1]:
-        raise ValueError(f"label index {truth.max()} for {scores.shape[1]} classes")
+    truth, scores = np.asarray(labels, dtype=np.int64), np.asarray(probabilities, dtype=np.float64)
     broken = int((~np.isfinite(scores)).any(axis=1).sum())
     if broken:
         raise ModelError(
@@ -376,14 +345,6 @@ def _checked(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> tuple[IntAr
             hint="its weights are damaged or its training diverged; train again with a lower learning_rate",
         )
     return truth, scores
-
-
-def _numbers(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn None, an undefined figure in JSON, back into NaN. Raises TypeError for a figure that is no number."""
-    for name, value in plain.items():
-        if name != "label" and not isinstance(value, int | float | None):
-            raise TypeError(f"{name} is {value!r}")
-    return {name: math.nan if value is None else value for name, value in plain.items()}
 
 
 # --- figures of the confusion matrix, from its margins
@@ -400,7 +361,7 @@ class _Margins:
 
 def _confusion(truth: IntArray, predicted: IntArray, classes: int) -> IntArray:
     counts = np.bincount(truth * classes + predicted, minlength=classes * classes)
-    return counts.reshape(classes, classes).astype(np.int64)
+    return counts.reshape(classes, classes)
 
 
 def _margins(confusion: IntArray) -> _Margins:
@@ -416,8 +377,7 @@ def _cell_margins(counts: FloatArray, truth: IntArray, predicted: IntArray, clas
 
     def per_class(classes_of: IntArray, where: npt.NDArray[np.bool_]) -> FloatArray:
         members = csr_array((where.astype(np.float64), (cells, classes_of)), shape=(truth.size, classes))
-        totals: FloatArray = (members.T @ counts.T).T
-        return totals
+        return cast(FloatArray, (members.T @ counts.T).T)
 
     every = np.ones(truth.size, dtype=np.bool_)
     return _Margins(per_class(truth, truth == predicted), per_class(truth, every), per_class(predicted, every))

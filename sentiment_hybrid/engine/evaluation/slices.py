@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -96,19 +96,12 @@ class Membership:
             self._rows.append([])
         self._rows[place].append(self._count)
 
-    def slices(self, right: npt.ArrayLike, *, confidence: float = 0.95) -> list[Slice]:
-        """Slices of at least LEAST_ROWS rows, with rows outside, the least accurate first.
-
-        Raises:
-            ValueError: N is not the number of rows that were added.
-        """
+    def slices(self, right: npt.ArrayLike) -> list[Slice]:
+        """Slices of at least LEAST_ROWS rows, with rows outside, the least accurate first; ``right`` (N,) bool."""
         hits = np.asarray(right, dtype=np.bool_)
-        if hits.shape != (self._count,):
-            raise ValueError(f"right must be ({self._count},), not {hits.shape}")
-        kept = self._large_enough()
-        found = [_tested(kind, name, hits[self._rows[place]], hits, confidence) for kind, name, place in kept]
+        found = [_tested(kind, name, hits[self._rows[place]], hits) for kind, name, place in self._large_enough()]
         corrected = holm_p_values([one.p_value for one in found])
-        slices = [Slice(**{**vars(one), "p_value": p}) for one, p in zip(found, corrected, strict=True)]
+        slices = [replace(one, p_value=p) for one, p in zip(found, corrected, strict=True)]
         return sorted(slices, key=lambda one: (one.accuracy.value, one.kind, one.name))
 
     def _large_enough(self) -> list[tuple[str, str, int]]:
@@ -123,14 +116,12 @@ class Membership:
         ]
 
 
-def _tested(
-    kind: str, name: str, inside: npt.NDArray[np.bool_], every: npt.NDArray[np.bool_], confidence: float
-) -> Slice:
+def _tested(kind: str, name: str, inside: npt.NDArray[np.bool_], every: npt.NDArray[np.bool_]) -> Slice:
     from scipy.stats import binomtest, fisher_exact
 
     hits, rows = int(inside.sum()), inside.size
     other_hits, others = int(every.sum()) - hits, every.size - rows
-    bounds = binomtest(hits, rows).proportion_ci(confidence, method="wilson")
+    bounds = binomtest(hits, rows).proportion_ci(0.95, method="wilson")
     p_value = float(fisher_exact([[hits, rows - hits], [other_hits, others - other_hits]]).pvalue)
     interval = Interval(hits / rows, float(bounds.low), float(bounds.high))
     return Slice(kind, name, rows, interval, other_hits / others, p_value)

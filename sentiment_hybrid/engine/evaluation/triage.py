@@ -41,14 +41,8 @@ class RiskCoverage:
 
 
 def risk_coverage(confidence: npt.ArrayLike, right: npt.ArrayLike) -> RiskCoverage:
-    """The curve of rows with this confidence (N,), of which these are ``right`` (N,) bool.
-
-    Raises:
-        ValueError: there are no rows, or the two have different lengths.
-    """
+    """The curve of rows with this confidence (N,), N > 0, of which these are ``right`` (N,) bool."""
     scores, hits = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=np.bool_)
-    if scores.ndim != 1 or scores.shape != hits.shape or not scores.size:
-        raise ValueError(f"confidence {scores.shape} and right {hits.shape} must be (N,), with N > 0")
     order = np.argsort(-scores, kind="stable")
     scores, total = scores[order], np.cumsum(hits[order])
     last = np.flatnonzero(np.r_[scores[1:] != scores[:-1], True])  # of each group of equal confidence
@@ -56,10 +50,10 @@ def risk_coverage(confidence: npt.ArrayLike, right: npt.ArrayLike) -> RiskCovera
     return RiskCoverage(scores[last], kept / scores.size, total[last] / kept)
 
 
-def binomial(right: int, rows: int, *, risk: float = RISK) -> list[float]:
+def binomial(right: int, rows: int) -> list[float]:
     """An accuracy with its exact interval (Clopper and Pearson 1934): value, low, high."""
-    low = betaincinv(right, rows - right + 1, risk / 2.0) if right else 0.0
-    high = betaincinv(right + 1, rows - right, 1.0 - risk / 2.0) if right < rows else 1.0
+    low = betaincinv(right, rows - right + 1, RISK / 2.0) if right else 0.0
+    high = betaincinv(right + 1, rows - right, 1.0 - RISK / 2.0) if right < rows else 1.0
     return [right / rows, float(low), float(high)]
 
 

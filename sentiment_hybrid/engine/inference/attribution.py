@@ -216,7 +216,6 @@ class _Way:
     def _gradients(self, rows: np.ndarray, places: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, list[float]]:
         """The same of one batch: the tokens of all points in a row, and the logits."""
         device, encoder = self.compute.device, self.classifier.encoder
-        assert encoder is not None
         inputs = collate(self.tokenized, rows).inputs(device)
         ids, mask = inputs.pop("input_ids"), inputs["attention_mask"]
         text = encoder.word_embeddings(ids)  # (W, T, E)

@@ -198,14 +198,14 @@ def read_info(directory: Path) -> ModelInfo:
         document = read_json(path)
         version = document["format_version"]
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{path} is damaged: {error}", hint="Train again, or restore the directory.") from error
+        raise _damaged(path, str(error)) from error
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise ModelError(
             f"{directory} has model format {version}, but this version of senthy reads up to {FORMAT_VERSION}",
             hint="Upgrade senthy.",
         )
     if missing := {"weights_sha256", "versions"} - document.keys():  # what no earlier version lacks
-        raise ModelError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}", hint="Train again.")
+        raise _damaged(path, f"it lacks {', '.join(sorted(missing))}")
     info = _checked(document, path)
     if document.get(_CHECKSUM) not in (None, _checksum(document)):
         raise ModelError(
@@ -215,18 +215,19 @@ def read_info(directory: Path) -> ModelInfo:
     return info
 
 
+def _damaged(file: Path, why: str) -> ModelError:
+    return ModelError(f"{file} is damaged: {why}", hint="Train again, or restore the directory.")
+
+
 def _checked(document: dict[str, Any], path: Path) -> ModelInfo:
     """Metadata with valid types and values. Raises ModelError."""
     try:
         info = TypeAdapter(ModelInfo).validate_json(json.dumps(document), strict=True)
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise ModelError(f"{path} is damaged: {wrong}", hint="Train again, or restore the directory.") from error
+        raise _damaged(path, wrong) from error
     if len(set(info.labels)) < max(2, len(info.labels)):
-        raise ModelError(
-            f"{path} is damaged: its labels are {', '.join(info.labels) or 'none'}, but two or more are required",
-            hint="Train again, or restore the directory.",
-        )
+        raise _damaged(path, f"its labels are {', '.join(info.labels) or 'none'}, but two or more are required")
     if info.head not in HEADS:
         raise ModelError(
             f"{path} names an unknown head: {info.head}",
@@ -261,7 +262,7 @@ def load_model(directory: Path, *, encoder: str | Path | None = None, offline: b
     try:
         weights = load_file(weights_path)
     except Exception as error:  # safetensors raises its own type for any damage
-        raise ModelError(f"{weights_path} is damaged: {error}", hint="Train again.") from error
+        raise _damaged(weights_path, str(error)) from error
     if info.weights_sha256 and sha256(weights_path) != info.weights_sha256:
         raise ModelError(f"{weights_path} is not the file that was saved with this model", hint="Train again.")
     if not all(value.isfinite().all() for value in weights.values()):
@@ -303,11 +304,8 @@ def _load_encoder(directory: Path, info: ModelInfo, given: str | Path | None, of
         raise EncoderError(f"the encoder at {loaded.name} is not the one that {directory} was trained on", hint=hint)
     most = max_positions(loaded.model)
     if most is not None and info.max_length > most:
-        raise ModelError(
-            f"{directory / paths.MODEL_JSON} is damaged: max_length is {info.max_length}, but its encoder reads at "
-            f"most {most} tokens",
-            hint="Train again, or restore the directory.",
-        )
+        why = f"max_length is {info.max_length}, but its encoder reads at most {most} tokens"
+        raise _damaged(directory / paths.MODEL_JSON, why)
     kept = directory / paths.TOKENIZER_DIR
     if not info.encoder_inside and kept.is_dir():
         # Copies of the same weights may have other tokenizer settings; the model needs its own tokenizer.
@@ -325,39 +323,23 @@ def _beside(directory: Path) -> str:
 
 
 def _no_model(directory: Path) -> ModelError:
+    why = f"{directory} is not a model directory: it lacks {paths.MODEL_JSON} or {paths.MODEL_WEIGHTS}"
+    hint = "Use a directory written by `senthy train`."
     if not directory.exists():
-        return ModelError(
-            f"there is no model at {directory}",
-            hint=f"{_beside(directory)}Train one first (senthy train), or use another directory, or mini, mini-lstm, "
-            "mini-han.",
-        )
-    if not directory.is_dir():
-        return ModelError(
-            f"{directory} is a file, not a model directory", hint="Use a directory written by `senthy train`."
-        )
-    heads = sorted(head for head in HEADS if (directory / head / paths.MODEL_JSON).is_file())
-    if heads:
-        return ModelError(
-            f"{directory} is a pack of several models",
-            hint=f"Use one of them: {', '.join(str(directory / head) for head in heads)}",
-        )
-    pickles = sorted(p.name for p in directory.iterdir() if p.suffix in _PICKLES)
-    if pickles:
-        return ModelError(
-            f"{directory} has {', '.join(pickles)}, which can run code when loaded, but no "
-            f"{paths.MODEL_WEIGHTS}; senthy never loads pickles",
-            hint="Use a directory written by `senthy train`.",
-        )
-    if (directory / paths.ONNX_MODEL).is_file() and not (directory / paths.MODEL_JSON).is_file():
-        return ModelError(
-            f"{directory} is a damaged ONNX export: it lacks {paths.MODEL_JSON}", hint="Export the model again."
-        )
-    if (directory / paths.ONNX_MODEL).is_file():
-        return ModelError(
-            f"{directory} is an ONNX export, which can only be used for prediction",
-            hint="Use it with senthy predict or Predictor, or use the original model directory.",
-        )
-    return ModelError(
-        f"{directory} is not a model directory: it lacks {paths.MODEL_JSON} or {paths.MODEL_WEIGHTS}",
-        hint="Use a directory written by `senthy train`.",
-    )
+        why = f"there is no model at {directory}"
+        hint = f"{_beside(directory)}Train one first (senthy train), or use another directory, or mini, mini-lstm, "
+        hint += "mini-han."
+    elif not directory.is_dir():
+        why = f"{directory} is a file, not a model directory"
+    elif heads := sorted(head for head in HEADS if (directory / head / paths.MODEL_JSON).is_file()):
+        why = f"{directory} is a pack of several models"
+        hint = f"Use one of them: {', '.join(str(directory / head) for head in heads)}"
+    elif pickles := sorted(file.name for file in directory.iterdir() if file.suffix in _PICKLES):
+        why = f"{directory} has {', '.join(pickles)}, which can run code when loaded, but no "
+        why += f"{paths.MODEL_WEIGHTS}; senthy never loads pickles"
+    elif (directory / paths.ONNX_MODEL).is_file() and not (directory / paths.MODEL_JSON).is_file():
+        why, hint = f"{directory} is a damaged ONNX export: it lacks {paths.MODEL_JSON}", "Export the model again."
+    elif (directory / paths.ONNX_MODEL).is_file():
+        why = f"{directory} is an ONNX export, which can only be used for prediction"
+        hint = "Use it with senthy predict or Predictor, or use the original model directory."
+    return ModelError(why, hint=hint)

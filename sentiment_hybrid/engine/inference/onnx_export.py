@@ -21,7 +21,7 @@ from sentiment_hybrid.engine import device as devices
 from sentiment_hybrid.engine.batches import TokenizedTexts
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.onnx_runtime import softmax
-from sentiment_hybrid.errors import ModelError, SenthyError
+from sentiment_hybrid.errors import ModelError, SenthyError, first_line
 from sentiment_hybrid.models.onnx_modules import OnnxClassifier
 
 if TYPE_CHECKING:
@@ -96,9 +96,8 @@ def write_graph(classifier: Classifier, path: Path, *, max_length: int) -> None:
             )
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
             # Export errors of torch are RuntimeErrors.
-            lines = str(error).strip().splitlines()
             raise ModelError(
-                f"this encoder cannot be exported to ONNX: {lines[0] if lines else type(error).__name__}",
+                f"this encoder cannot be exported to ONNX: {first_line(error)}",
                 hint="Use a RoBERTa- or BERT-like encoder.",
             ) from error
     _one_data_file(path)

@@ -16,7 +16,7 @@ from sentiment_hybrid.borrowed import Borrowed
 from sentiment_hybrid.engine.batches import TokenizedTexts, make_batches, padded
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo, check_files, read_info
 from sentiment_hybrid.engine.tokenization import tokenize
-from sentiment_hybrid.errors import ModelError
+from sentiment_hybrid.errors import ModelError, first_line
 from sentiment_hybrid.files import read_json, sha256
 from sentiment_hybrid.models.tokenizer import Tokenizer
 
@@ -105,7 +105,7 @@ class OnnxBackend:
             logits: np.ndarray = self._session.run(["logits"], inputs)[0]
         except Exception as error:  # as for the session
             raise ModelError(
-                f"onnxruntime failed in {self.directory}: {_first_line(error)}", hint="Lower token_budget with --set."
+                f"onnxruntime failed in {self.directory}: {first_line(error)}", hint="Lower token_budget with --set."
             ) from error
         return logits
 
@@ -198,14 +198,9 @@ def _session(graph: Path, providers: list[str]) -> Any:
         return onnxruntime.InferenceSession(str(graph), options, providers=providers)
     except Exception as error:  # onnxruntime's exceptions have no public base class
         raise ModelError(
-            f"onnxruntime cannot use {graph}: {_first_line(error)}",
+            f"onnxruntime cannot use {graph}: {first_line(error)}",
             hint="Export the model again with this version of onnxruntime.",
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _no_export(directory: Path) -> ModelError:

@@ -74,7 +74,7 @@ class Session:
         self.states: StateStore | None = None
         shared = classifier.encoder
         # If all layers are trained, only the embeddings could be stored, which are cheap to compute.
-        if keep_states and shared is not None and shared.stored_layer:
+        if keep_states and shared.stored_layer:
             self.states = StateStore(
                 paths.states_dir(cache),
                 shared,

@@ -15,6 +15,7 @@ import numpy as np
 
 NGRAM = 4
 BANDS, ROWS = 16, 6
+#: The least Jaccard similarity of the n-grams of a pair.
 SIMILARITY = 0.8
 #: Characters of a text that are compared, and those of all texts that are hashed at once.
 _MOST = 4000
@@ -34,17 +35,8 @@ class Duplicates:
     groups: np.ndarray
 
 
-def find_duplicates(
-    texts: Sequence[str],
-    *,
-    similarity: float = SIMILARITY,
-    progress: Callable[[int], object] = lambda texts: None,
-) -> Duplicates:
-    """Near-duplicates among texts; pairs connect the texts of each group, not all pairs of it are given.
-
-    Args:
-        similarity: the least Jaccard similarity of the n-grams of a pair.
-    """
+def find_duplicates(texts: Sequence[str], *, progress: Callable[[int], object] = lambda texts: None) -> Duplicates:
+    """Near-duplicates among texts; pairs connect the texts of each group, not all pairs of it are given."""
     bands = np.empty((BANDS, len(texts)), dtype=np.uint64)
     start, some, characters = 0, list[str](), 0
     for text in texts:
@@ -60,7 +52,7 @@ def find_duplicates(
         for left, right in _neighbours(bands[number]):
             if groups.root(left) != groups.root(right):
                 alike = jaccard(texts[left], texts[right])
-                if alike >= similarity:
+                if alike >= SIMILARITY:
                     groups.join(left, right)
                     found.append((min(left, right), max(left, right), alike))
     found.sort()

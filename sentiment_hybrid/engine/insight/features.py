@@ -47,10 +47,9 @@ def mean_states(
     Raises:
         TrainingError: there is no memory for a single text.
     """
-    encoder = session.single.encoder
-    assert encoder is not None
     with tempfile.TemporaryFile(dir=folder) as file:
-        values = np.memmap(file, dtype=np.float16, mode="w+", shape=(len(dataset), encoder.hidden_size))
+        shape = (len(dataset), session.classifier.encoder.hidden_size)
+        values = np.memmap(file, dtype=np.float16, mode="w+", shape=shape)
     with pooling(session.single):
         predict_probabilities(
             session.single,

@@ -20,13 +20,9 @@ def choose(states: npt.ArrayLike, probabilities: npt.ArrayLike, rows: int, *, se
     Args:
         states: (N, H) mean token states; they are standardised here.
         probabilities: (N, C).
-
-    Raises:
-        ValueError: the shapes do not fit, or there are fewer rows.
+        rows: at most N.
     """
     hidden, residuals = np.array(states, dtype=np.float64), np.array(probabilities, dtype=np.float64)
-    if hidden.ndim != 2 or residuals.ndim != 2 or len(hidden) != len(residuals) or not 0 <= rows <= len(hidden):
-        raise ValueError(f"states {hidden.shape}, probabilities {residuals.shape} and {rows} rows do not fit")
     if not rows:
         return np.empty(0, dtype=np.int64)
     hidden = (hidden - hidden.mean(0)) / np.maximum(hidden.std(0), 1e-6)

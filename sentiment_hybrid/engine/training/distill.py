@@ -42,9 +42,7 @@ class TeacherTargets:
         For states, the session's classifier gets a linear projection to the teacher's size, which is not saved.
         """
         if self.states is not None:
-            encoder = session.classifier.encoder
-            assert encoder is not None
-            projection = torch.nn.Linear(encoder.hidden_size, self.states.shape[1])
+            projection = torch.nn.Linear(session.classifier.encoder.hidden_size, self.states.shape[1])
             session.classifier.projection = projection.to(session.compute.device)
         return replace(dataset, soft=self.soften(temperature), pooled=self.states)
 

@@ -41,9 +41,9 @@ def build_optimizer(
         EncoderError: ``layer_decay`` is given, and the layers of the encoder cannot be separated.
     """
     encoder = cast(Classifier, classifier).encoder
-    layers = 0 if encoder is None else int(encoder.model.config.num_hidden_layers)
+    layers = int(encoder.model.config.num_hidden_layers)
     depth: dict[str, int] = {}
-    if layer_decay is not None and encoder is not None and not encoder.frozen:
+    if layer_decay is not None and not encoder.frozen:
         depth = {f"encoder.model.{name}": above for name, above in depths(encoder.model).items()}
     decay = 1.0 if layer_decay is None else layer_decay
     # By (encoder layers above it, whether weight decay applies); -1 is the head, and an encoder without layers.

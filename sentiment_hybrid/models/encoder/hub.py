@@ -19,7 +19,7 @@ import torch
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Encoder as EncoderConfig
 from sentiment_hybrid.config.schema import ScratchEncoder, StaticEncoder
-from sentiment_hybrid.errors import ConfigError, EncoderError
+from sentiment_hybrid.errors import ConfigError, EncoderError, first_line
 from sentiment_hybrid.files import recover, written
 from sentiment_hybrid.models.encoder.module import OWN, Encoder, check_max_length, encoder_fingerprint, max_positions
 from sentiment_hybrid.models.encoder.roberta import (
@@ -133,7 +133,7 @@ def load_tokenizer(directory: Path, model: Model) -> AnyTokenizer:
     # The exceptions of transformers have no common base, and tokenizers raises Exception itself.
     except Exception as error:
         raise EncoderError(
-            f"the tokenizer in {directory} cannot be loaded: {_first_line(error)}", hint="Restore it, or train again."
+            f"the tokenizer in {directory} cannot be loaded: {first_line(error)}", hint="Restore it, or train again."
         ) from error
     _check_tokenizer(str(directory), model, tokenizer)
     return tokenizer
@@ -463,7 +463,7 @@ def _check_directory(directory: Path) -> None:
 
 
 def _unavailable(name: str, revision: str | None, error: Exception, *, local_only: bool) -> EncoderError:
-    reason = _first_line(error)
+    reason = first_line(error)
     if find_spec("sentencepiece") is None and re.search("sentencepiece|tiktoken|protobuf", reason, re.IGNORECASE):
         # transformers tries one package after the other, and names the last.
         return EncoderError(
@@ -488,11 +488,6 @@ def _unavailable(name: str, revision: str | None, error: Exception, *, local_onl
         f"the encoder {name}{at} cannot be loaded from the Hugging Face hub: {reason}",
         hint=f"Check the name and the network, {local}; encoder.name: scratch needs no download.",
     )
-
-
-def _first_line(error: Exception) -> str:
-    said = str(error).strip().splitlines()
-    return said[0] if said else type(error).__name__
 
 
 def _offline_environment() -> bool:

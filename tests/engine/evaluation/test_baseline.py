@@ -201,12 +201,6 @@ def test_no_texts_give_no_rows() -> None:
     assert fit(TEXTS, LABELS, num_classes=2).predict_proba([]).shape == (0, 2)
 
 
-@pytest.mark.parametrize("labels", [[0], [0, 2], [0, -1], []])
-def test_labels_that_do_not_fit_are_refused(labels: list[int]) -> None:
-    with pytest.raises(ValueError, match="labels"):
-        fit(["a", "b"], labels, num_classes=2)
-
-
 def test_real_tweets_give_the_accuracy_that_is_known_for_them(shared: Path) -> None:
     import pandas as pd
 

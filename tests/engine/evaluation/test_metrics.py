@@ -221,21 +221,6 @@ def test_probabilities_that_are_not_numbers_are_an_error_with_their_count() -> N
         measure(np.array([0, 1]), np.array([[0.5, 0.5], [math.nan, 0.5]]))
 
 
-@pytest.mark.parametrize(
-    ("labels", "probabilities"),
-    [
-        (np.array([], dtype=int), np.zeros((0, 2))),
-        (np.array([0, 1, 1]), np.full((2, 2), 0.5)),
-        (np.array([0, 2]), np.full((2, 2), 0.5)),
-        (np.array([0, -1]), np.full((2, 2), 0.5)),
-        (np.array([0.0, 1.0]), np.full((2, 2), 0.5)),
-    ],
-)
-def test_shapes_that_do_not_fit_are_refused(labels: np.ndarray, probabilities: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"must be|label index|whole numbers"):
-        measure(labels, probabilities)
-
-
 def test_quick_agrees_with_score_and_the_log_loss() -> None:
     labels, probabilities = simulate(500, 3)
     facts = metrics.quick(labels, probabilities)
@@ -320,8 +305,6 @@ def test_few_rows_or_errors_are_too_few_to_calibrate(rows: int, errors: int, rea
 def test_no_temperature_is_made_of_what_is_no_probability() -> None:
     with pytest.raises(ModelError, match="not numbers"):
         metrics.temperature([0, 1], [[0.5, 0.5], [math.nan, 0.1]])
-    with pytest.raises(ValueError, match="probabilities must be"):
-        metrics.temperature([0, 1, 1], [[0.5, 0.5], [0.4, 0.6]])
 
 
 def test_mcnemar_is_the_exact_binomial_test_written_out() -> None:

@@ -81,8 +81,3 @@ def test_of_a_column_with_very_many_values_the_most_frequent_are_shown() -> None
     values = [str(value) for value in range(MOST_VALUES + 10) for _ in range(LEAST_ROWS + (value < MOST_VALUES))]
     found = membership(["fine"] * len(values), values).slices(np.arange(len(values)) % 3 > 0)
     assert {one.name for one in found} == {str(value) for value in range(MOST_VALUES)}
-
-
-def test_rows_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"right must be \(1,\)"):
-        membership(["fine"]).slices([True, False])

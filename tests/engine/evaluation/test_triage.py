@@ -36,9 +36,3 @@ def test_a_thinned_curve_has_few_points_and_ends_at_all_rows() -> None:
     assert len(coverage) == len(accuracy) <= 50
     assert coverage[-1] == 1.0
     assert accuracy[-1] == pytest.approx((confidence > 0.3).mean())
-
-
-@pytest.mark.parametrize(("confidence", "right"), [([], []), ([0.5], [True, False])])
-def test_rows_that_do_not_fit_are_refused(confidence: list[float], right: list[bool]) -> None:
-    with pytest.raises(ValueError, match=r"must be \(N,\)"):
-        risk_coverage(confidence, right)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,10 +37,3 @@ def test_as_many_as_wanted_none_twice_and_the_same_again(total: int, seed: int, 
         found = choose(states, sure, rows, seed=seed)
         assert len(set(found.tolist())) == len(found) == rows
         assert np.array_equal(found, choose(states, sure, rows, seed=seed))
-
-
-def test_shapes_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match="do not fit"):
-        choose(np.ones((3, 2)), np.ones((2, 2)), 1)
-    with pytest.raises(ValueError, match="do not fit"):
-        choose(np.ones((3, 2)), np.ones((3, 2)), 4)
