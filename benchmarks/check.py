@@ -46,7 +46,7 @@ from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.engine.insight import examine
 from sentiment_hybrid.engine.insight.artefacts import find_artefacts
 from sentiment_hybrid.engine.insight.duplicates import find_duplicates
-from sentiment_hybrid.engine.insight.features import LinearHead, States, WordBaseline, mean_states
+from sentiment_hybrid.engine.insight.features import States, fit_states, fit_words, mean_states
 from sentiment_hybrid.engine.insight.label_errors import find_label_errors, out_of_fold
 from sentiment_hybrid.engine.insight.languages import find_other_languages
 from sentiment_hybrid.engine.insight.outliers import find_outliers
@@ -122,7 +122,7 @@ def noise(given: argparse.Namespace, config: Config) -> None:
     states = encoded(config, table)
     rows, held_out = np.arange(given.rows), np.arange(given.rows, len(texts))
     groups = find_duplicates(texts).groups
-    fits = {"mini": partial(LinearHead, states), "TF-IDF": partial(WordBaseline, texts)}
+    fits = {"mini": partial(fit_states, states), "TF-IDF": partial(fit_words, texts)}
     print(f"{given.rows:,} rows, {given.noise:.0%} flipped; accuracy on {len(held_out):,} others", flush=True)
     for name in given.ways:
         flags, trains = name.split("+") if "+" in name else (name, name)
@@ -169,7 +169,7 @@ def measured(flagged, flipped, noisy, true, fit, rows, held_out) -> dict[str, fl
     }
     right = {}
     for what, (train, given) in versions.items():
-        right[what] = fit(train, given[train]).predict_proba(held_out).argmax(1) == true[held_out]
+        right[what] = fit(train, given[train])(held_out).argmax(1) == true[held_out]
         result[f"accuracy, {what}"] = right[what].mean()
     before = right["with the noise"].astype(float)
     for what in list(versions)[1:]:
@@ -205,7 +205,7 @@ def cost(given: argparse.Namespace, config: Config) -> None:
     with timed("encoding, mean states", len(texts)):
         states = encoded(config, table)
     with timed("label errors", len(texts)):
-        answers = out_of_fold(partial(LinearHead, states), rows, table.labels, duplicates.groups)
+        answers = out_of_fold(partial(fit_states, states), rows, table.labels, duplicates.groups)
         assert answers is not None
         find_label_errors(answers)
     with timed("outliers", len(texts)):

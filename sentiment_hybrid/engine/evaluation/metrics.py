@@ -7,6 +7,7 @@ at a cost that does not grow with N.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -98,7 +99,7 @@ class Scores:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Scores:
         """The inverse of ``to_dict``. Raises ValueError."""
-        return TypeAdapter(cls).validate_python(plain)
+        return _adapters()[0].validate_python(plain)
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,12 @@ class Comparison:
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Comparison:
         """The inverse of ``to_dict``. Raises ValueError."""
-        return TypeAdapter(cls).validate_python(plain)
+        return _adapters()[1].validate_python(plain)
+
+
+@functools.cache
+def _adapters() -> tuple[TypeAdapter[Scores], TypeAdapter[Comparison]]:
+    return TypeAdapter(Scores), TypeAdapter(Comparison)
 
 
 def quick(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> dict[str, float]:

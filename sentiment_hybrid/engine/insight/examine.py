@@ -16,7 +16,7 @@ from sentiment_hybrid.engine.device import resolve
 from sentiment_hybrid.engine.inference.session import Session
 from sentiment_hybrid.engine.insight.artefacts import Artefact, find_artefacts
 from sentiment_hybrid.engine.insight.duplicates import find_duplicates
-from sentiment_hybrid.engine.insight.features import LinearHead, States, WordBaseline, mean_states, reduced_tfidf
+from sentiment_hybrid.engine.insight.features import States, fit_states, fit_words, mean_states, reduced_tfidf
 from sentiment_hybrid.engine.insight.label_errors import FOLDS, find_label_errors, out_of_fold
 from sentiment_hybrid.engine.insight.languages import find_other_languages
 from sentiment_hybrid.engine.insight.outliers import find_outliers
@@ -82,7 +82,7 @@ def _by_model(
         states, tokens = _encoded(session, table, cache, found)
     learned, chosen = np.flatnonzero(table.learned), np.flatnonzero(table.chosen)
     found.facts["features"] = "TF-IDF" if session is None else session.encoder.name
-    fit = partial(WordBaseline, table.texts) if session is None or states is None else partial(LinearHead, states)
+    fit = partial(fit_words, table.texts) if session is None or states is None else partial(fit_states, states)
     with progress("cross-validating", total=FOLDS, unit="folds") as bar:
         answers = out_of_fold(fit, learned, table.labels[learned], groups[learned], seed=seed, progress=bar.advance)
     if answers is None:

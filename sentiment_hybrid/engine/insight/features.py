@@ -97,41 +97,20 @@ def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), np.where(deviation > 1e-6, deviation, 1.0).astype(np.float32)
 
 
-class LinearHead:
-    """Logistic regression on mean token states.
+def fit_states(states: States, rows: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Logistic regression on mean token states, as `label_errors.Fit`."""
+    from sklearn.linear_model import LogisticRegression
 
-    Args:
-        labels: (K,) their classes, 0 to C - 1, each of which occurs.
-    """
+    model: Any = LogisticRegression(C=0.1, max_iter=200, tol=1e-3).fit(states[rows], labels)
 
-    def __init__(self, states: States, rows: np.ndarray, labels: np.ndarray) -> None:
-        from sklearn.linear_model import LogisticRegression
+    def probabilities(rows: np.ndarray) -> np.ndarray:
+        chunks = np.split(rows, range(_CHUNK, len(rows), _CHUNK))
+        return np.concatenate([model.predict_proba(states[chunk]).astype(np.float32) for chunk in chunks])
 
-        self._states = states
-        self._model: Any = LogisticRegression(C=0.1, max_iter=200, tol=1e-3)
-        self._model.fit(states[rows], labels)
-
-    def predict_proba(self, rows: np.ndarray) -> np.ndarray:
-        """Probabilities of some rows, (K, C) float32."""
-        parts = [
-            self._model.predict_proba(self._states[rows[start : start + _CHUNK]]).astype(np.float32)
-            for start in range(0, len(rows), _CHUNK)
-        ]
-        return np.concatenate(parts)
+    return probabilities
 
 
-class WordBaseline:
-    """TF-IDF and logistic regression, as beside every test.
-
-    Args:
-        labels: (K,) their classes, 0 to C - 1, each of which occurs.
-    """
-
-    def __init__(self, texts: Sequence[str], rows: np.ndarray, labels: np.ndarray) -> None:
-        self._texts = texts
-        some = [texts[at] for at in rows.tolist()]
-        self._model = baseline.fit(some, labels, num_classes=int(labels.max()) + 1)
-
-    def predict_proba(self, rows: np.ndarray) -> np.ndarray:
-        """Probabilities of some rows, (K, C)."""
-        return self._model.predict_proba([self._texts[at] for at in rows.tolist()])
+def fit_words(texts: Sequence[str], rows: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """TF-IDF and logistic regression, as beside every test, as `label_errors.Fit`."""
+    model = baseline.fit([texts[at] for at in rows.tolist()], labels, num_classes=int(labels.max()) + 1)
+    return lambda rows: model.predict_proba([texts[at] for at in rows.tolist()])

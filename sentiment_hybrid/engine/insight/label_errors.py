@@ -6,7 +6,6 @@ import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -21,15 +20,8 @@ MOST_ROWS = 200_000
 LEAST_ROWS = 20
 
 
-class Model(Protocol):
-    """A fitted classifier of rows."""
-
-    def predict_proba(self, rows: np.ndarray) -> np.ndarray:
-        """Probabilities of some rows, (K, C)."""
-
-
-#: Fits a model to rows and their classes (K,).
-Fit = Callable[[np.ndarray, np.ndarray], Model]
+#: Fits a model to rows and their classes (K,), 0 to C - 1, each of which occurs; it gives probabilities (K, C) of rows.
+Fit = Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray], np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -48,7 +40,6 @@ def out_of_fold(
     labels: np.ndarray,
     groups: np.ndarray,
     *,
-    folds: int = FOLDS,
     seed: int = 0,
     progress: Callable[[int], object] = lambda folds: None,
 ) -> OutOfFold | None:
@@ -65,7 +56,7 @@ def out_of_fold(
     if len(classes) < 2 or kept.sum() < LEAST_ROWS:
         return None
     rows, groups, codes = rows[kept], groups[kept], np.searchsorted(classes, labels[kept])
-    folds = min(folds, int(np.bincount(codes).min()))
+    folds = min(FOLDS, int(np.bincount(codes).min()))
     random = np.random.default_rng(seed)
     fold_of = _folds(codes, groups, folds, random)
     result = np.zeros((len(rows), len(classes)), dtype=np.float32)
@@ -76,7 +67,7 @@ def out_of_fold(
         seen = np.unique(codes[train])
         if len(held_out) and len(seen) > 1:
             model = fit(rows[train], np.searchsorted(seen, codes[train]))
-            result[np.ix_(held_out, seen)] = model.predict_proba(rows[held_out])
+            result[np.ix_(held_out, seen)] = model(rows[held_out])
         elif len(held_out):
             result[held_out] = 1.0 / len(classes)
         progress(1)
