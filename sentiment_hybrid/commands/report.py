@@ -24,6 +24,7 @@ from sentiment_hybrid.engine.inference.tested import identifier, latest_tests, p
 from sentiment_hybrid.engine.inference.testing import TestResult
 from sentiment_hybrid.engine.training.runs import Run, flat
 from sentiment_hybrid.errors import DatabaseError, DataError, ModelError, SenthyError, UsageError, count
+from sentiment_hybrid.files import replace_text
 from sentiment_hybrid.heads import HEADS
 from sentiment_hybrid.redaction import redact
 from sentiment_hybrid.reporting import paper
@@ -97,7 +98,7 @@ def run(
         return ReportResult(report, path)
     table = paper.FORMATS[style](report.groups)
     if output is not None:
-        paper.write(output, table)
+        replace_text(output, table, hint="Choose another file: --output FILE")
     return ReportResult(report, output, table)
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sentiment_hybrid.errors import count
+from sentiment_hybrid.reporting.rendering import environment
 
 #: Metrics of a table: field of Scores, name, and the Hub's type.
 _METRICS = (("accuracy", "accuracy", "accuracy"), ("macro_f1", "macro-F1", "f1"), ("ece", "calibration error", "ece"))
@@ -54,17 +54,8 @@ def plain(text: object) -> str:
 
 def new_card(header: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """A card without figures; ``facts`` are the variables of the template."""
-    environment = Environment(
-        loader=PackageLoader("sentiment_hybrid.reporting"),
-        autoescape=False,  # of HTML; `plain` escapes Markdown
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"md": plain, "rows": count}
-    body = environment.get_template("card.md").render(source=_source, **facts)
-    return joined(header, body)
+    template = environment("sentiment_hybrid.reporting", html=False, md=plain, rows=count).get_template("card.md")
+    return joined(header, template.render(source=_source, **facts))
 
 
 def _source(name: str) -> str:

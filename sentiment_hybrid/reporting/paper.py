@@ -7,10 +7,8 @@ import io
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from sentiment_hybrid.files import replace_text
 from sentiment_hybrid.reporting.page.content import Group, ModelFigures
 
 _COLUMNS = (("macro_f1", "macro-F1"), ("accuracy", "accuracy"), ("mcc", "MCC"), ("roc_auc", "ROC-AUC"), ("ece", "ECE"))
@@ -20,13 +18,9 @@ _LATEX = {
 }  # fmt: skip
 
 
-def _models(group: Group) -> list[ModelFigures]:
-    return [*group.models, *([group.baseline] if group.baseline else [])]
-
-
 def _best(group: Group, field: str) -> float:
     """The best figure of a column; of the calibration error, the lowest."""
-    values = [value for model in _models(group) if not math.isnan(value := getattr(model.scores, field).value)]
+    values = [value for model in group.rivals if not math.isnan(value := getattr(model.scores, field).value)]
     return (min if field == "ece" else max)(values, default=math.nan)
 
 
@@ -38,7 +32,7 @@ def _cells(group: Group, model: ModelFigures, bold: Callable[[str], str], dash: 
             cells.append(dash)
             continue
         shown = f"{100 * figure.value:.1f}"
-        value = bold(shown) if len(_models(group)) > 1 and figure.value == _best(group, field) else shown
+        value = bold(shown) if len(group.rivals) > 1 and figure.value == _best(group, field) else shown
         cells.append(f"{value} [{100 * figure.low:.1f}, {100 * figure.high:.1f}]")
     return cells
 
@@ -55,7 +49,7 @@ def markdown(groups: Sequence[Group]) -> str:
         lines = [f"{_caption(group)}:", ""]
         lines.append("| model | " + " | ".join(name for _, name in _COLUMNS) + " |")
         lines.append("|---|" + "---|" * len(_COLUMNS))
-        for model in _models(group):
+        for model in group.rivals:
             name = re.sub(r"([\\|*_`<>\[\]])", r"\\\1", model.name)
             lines.append(f"| {name} | " + " | ".join(_cells(group, model, "**{}**".format, "–")) + " |")
         parts.append("\n".join(lines))
@@ -76,7 +70,7 @@ def latex(groups: Sequence[Group]) -> str:
             "    Model & " + " & ".join(name for _, name in _COLUMNS) + " \\\\",
             "    \\midrule",
         ]
-        for model in _models(group):
+        for model in group.rivals:
             cells = _cells(group, model, "\\textbf{{{}}}".format, "--")
             lines.append(f"    {_escaped(model.name)} & " + " & ".join(cells) + " \\\\")
         parts.append("\n".join([*lines, "    \\bottomrule", "  \\end{tabular}", "\\end{table}"]))
@@ -94,7 +88,7 @@ def comma_separated(groups: Sequence[Group]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["data", "rows", "model", "run", *(f"{field}{end}" for field, _ in _COLUMNS for end in ends)])
     for group in groups:
-        for model in _models(group):
+        for model in group.rivals:
             figures = [getattr(model.scores, field) for field, _ in _COLUMNS]
             values = [value for one in figures for value in (one.value, one.low, one.high)]
             shown = ["" if math.isnan(value) else f"{value:.6f}" for value in values]
@@ -103,13 +97,4 @@ def comma_separated(groups: Sequence[Group]) -> str:
 
 
 #: By what people call them.
-FORMATS: Mapping[str, Callable[[Sequence[Group]], str]] = {
-    "md": markdown,
-    "latex": latex,
-    "csv": comma_separated,
-}
-
-
-def write(path: Path, table: str) -> None:
-    """Write a table. Raises OutputError."""
-    replace_text(path, table, hint="Choose another file: --output FILE")
+FORMATS: Mapping[str, Callable[[Sequence[Group]], str]] = {"md": markdown, "latex": latex, "csv": comma_separated}

@@ -13,7 +13,7 @@ import pytest
 
 from sentiment_hybrid.engine.evaluation import metrics
 from sentiment_hybrid.engine.evaluation.slices import Membership
-from sentiment_hybrid.reporting.page.charts import Axis, Bar, Series, chart, intervals
+from sentiment_hybrid.reporting.page.charts import Axis, Series, chart, intervals
 from sentiment_hybrid.reporting.page.content import (
     Check,
     Coverage,
@@ -159,7 +159,7 @@ def test_ticks_are_round_numbers_around_the_data(low: float, high: float, wanted
 def test_points_that_are_not_numbers_are_left_out_and_a_chart_of_none_is_nothing() -> None:
     x, y = Axis("x", percent=False), Axis("y")
     assert chart("t", x, y, [Series("s", [(1, float("nan"))]), Series("s", [])]) == ""
-    assert intervals("t", [Bar("a", float("nan"), 0.1, 0.2)]) == ""
+    assert intervals("t", [("a", float("nan"), 0.1, 0.2)]) == ""
     drawn = chart("t", x, y, [Series("s", [(1, 0.5), (2, float("nan")), (3, 0.6)])])
     assert "nan" not in drawn
     assert "50 % at 1 to 60 % at 3" in drawn

@@ -5,7 +5,6 @@ Series differ in dash and marker as well as in colour. Each chart has a title an
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -41,9 +40,7 @@ class Axis:
 
     def label(self, value: float) -> str:
         """A tick label."""
-        if self.percent:
-            return f"{100 * value:.4g} %"
-        return f"{value:.4g}"
+        return f"{100 * value:.4g} %" if self.percent else f"{value:.4g}"
 
 
 def chart(title: str, x: Axis, y: Axis, series: Sequence[Series], *, diagonal: bool = False) -> Markup:
@@ -115,22 +112,13 @@ def _step(span: float, *, whole: bool) -> float:
 
 def _grid(x: Axis, y: Axis, across: _Scale, upward: _Scale) -> Markup:
     bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
-    parts = []
-    for tick in upward.ticks:
-        parts.append(
-            Markup('<path class="grid" d="M{} {:.1f}H{}"/><text x="{}" y="{:.1f}" class="left">{}</text>').format(
-                _LEFT, upward(tick), right, _LEFT - 6, upward(tick) + 4, y.label(tick)
-            )
-        )
+    line = Markup('<path class="grid" d="M{} {:.1f}H{}"/><text x="{}" y="{:.1f}" class="left">{}</text>')
+    below = Markup('<text x="{:.1f}" y="{}" class="below name">{}</text>')
+    beside = Markup('<text class="below name" transform="translate(12 {:.1f}) rotate(-90)">{}</text>')
+    parts = [line.format(_LEFT, upward(at), right, _LEFT - 6, upward(at) + 4, y.label(at)) for at in upward.ticks]
     parts += _upright(x, across, bottom, bottom + 16)
-    parts.append(
-        Markup('<text x="{:.1f}" y="{}" class="below name">{}</text>').format((_LEFT + right) / 2, HEIGHT - 6, x.name)
-    )
-    parts.append(
-        Markup('<text class="below name" transform="translate(12 {:.1f}) rotate(-90)">{}</text>').format(
-            (_TOP + bottom) / 2, y.name
-        )
-    )
+    parts.append(below.format((_LEFT + right) / 2, HEIGHT - 6, x.name))
+    parts.append(beside.format((_TOP + bottom) / 2, y.name))
     return Markup("").join(parts)
 
 
@@ -168,43 +156,30 @@ def _dot(a: float, b: float, style: int) -> Markup:
 
 
 def _ends(x: Axis, y: Axis, points: Sequence[tuple[float, float]]) -> str:
-    first, last = points[0], points[-1]
-    named = [
-        f"{y.label(value)} at {x.label(place)}" for place, value in ([first, last] if len(points) > 1 else [first])
-    ]
-    return " to ".join(named)
+    ends = dict.fromkeys((points[0], points[-1]))
+    return " to ".join(f"{y.label(value)} at {x.label(place)}" for place, value in ends)
 
 
-@dataclass(frozen=True)
-class Bar:
-    """A figure with its interval on a scale."""
-
-    name: str
-    value: float
-    low: float
-    high: float
-
-
-def intervals(title: str, bars: Sequence[Bar]) -> Markup:
-    """Figures in percent as dots with their intervals, one row each; empty without any that is a number."""
-    shown = [bar for bar in bars if all(map(math.isfinite, (bar.value, bar.low, bar.high)))]
+def intervals(title: str, figures: Sequence[tuple[str, float, float, float]]) -> Markup:
+    """Figures (name, value, low, high) in percent, one row each; empty without any that is a number."""
+    shown = [figure for figure in figures if all(map(math.isfinite, figure[1:]))]
     if not shown:
         return Markup("")
     row, left = 30, 170
     height = _TOP + row * len(shown) + 34
     axis = Axis("", percent=True)
-    scale = _Scale.of(axis, itertools.chain.from_iterable((bar.low, bar.high) for bar in shown), left, WIDTH - 40)
+    scale = _Scale.of(axis, (end for _, _, *ends in shown for end in ends), left, WIDTH - 40)
     parts = _upright(axis, scale, height - 30, height - 12)
-    for number, bar in enumerate(shown):
+    for number, (name, value, low, high) in enumerate(shown):
         y = _TOP + row * (number + 0.5)
-        name = bar.name if len(bar.name) <= 24 else bar.name[:23] + "…"
+        name = name if len(name) <= 24 else name[:23] + "…"
         parts.append(
             Markup(
                 '<text x="{}" y="{:.1f}" class="left">{}</text><path class="line s0" d="M{:.1f} {:.1f}H{:.1f}"/>{}'
-            ).format(left - 10, y + 4, name, scale(bar.low), y, scale(bar.high), _dot(scale(bar.value), y, 0))
+            ).format(left - 10, y + 4, name, scale(low), y, scale(high), _dot(scale(value), y, 0))
         )
     says = "; ".join(
-        f"{bar.name}: {100 * bar.value:.1f} % from {100 * bar.low:.1f} to {100 * bar.high:.1f}" for bar in shown
+        f"{name}: {100 * value:.1f} % from {100 * low:.1f} to {100 * high:.1f}" for name, value, low, high in shown
     )
     return Markup(
         '<figure class="chart"><figcaption>{}</figcaption><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'

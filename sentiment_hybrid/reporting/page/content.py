@@ -68,6 +68,11 @@ class Group:
     baseline: ModelFigures | None = None
     pairs: Sequence[tuple[Any, str, str]] = ()
 
+    @property
+    def rivals(self) -> list[ModelFigures]:
+        """The models, and the baseline if there is one."""
+        return [*self.models, *([self.baseline] if self.baseline else [])]
+
 
 @dataclass(frozen=True)
 class Curve:

@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from sentiment_hybrid.files import replace_text
-from sentiment_hybrid.reporting.page.charts import Axis, Bar, Series, chart, intervals
+from sentiment_hybrid.reporting.page.charts import Axis, Series, chart, intervals
 from sentiment_hybrid.reporting.page.content import Curve, Group, Report, Search
+from sentiment_hybrid.reporting.rendering import environment
 
 #: Columns of the table of models.
 METRICS = (
@@ -36,26 +36,17 @@ def write_page(path: Path, report: Report) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    html = render(report)
-    replace_text(path, html, hint="Choose another file: --output FILE")
+    replace_text(path, render(report), hint="Choose another file: --output FILE")
 
 
 def render(report: Report) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=PackageLoader("sentiment_hybrid.reporting.page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    filters: dict[str, Callable[..., str]] = {
-        "points": points, "share": share, "plain": plain, "p": p_value, "interval": interval, "difference": difference,
-        "date": date,
-    }  # fmt: skip
-    environment.filters |= filters
-    script = environment.loader.get_source(environment, "report.js")[0]  # type: ignore[union-attr]
-    return environment.get_template("report.html").render(
+    templates = environment(
+        "sentiment_hybrid.reporting.page", points=points, share=share, plain=plain, p=p_value, interval=interval,
+        difference=difference, date=date,
+    )  # fmt: skip
+    script = (Path(__file__).parent / "templates" / "report.js").read_text(encoding="utf-8")
+    return templates.get_template("report.html").render(
         report=report,
         metrics=METRICS,
         charts=_CHARTS,
@@ -111,12 +102,8 @@ def date(moment: str) -> str:
 
 
 def _figures(group: Group) -> Markup:
-    models = [*group.models, *([group.baseline] if group.baseline else [])]
-    bars = [
-        Bar(model.name, model.scores.macro_f1.value, model.scores.macro_f1.low, model.scores.macro_f1.high)
-        for model in models
-    ]
-    return intervals("Macro-F1 with intervals", bars)
+    figures = [(one.name, *vars(one.scores.macro_f1).values()) for one in group.rivals]
+    return intervals("Macro-F1 with intervals", figures)
 
 
 def _coverage(group: Group) -> Markup:
@@ -142,15 +129,11 @@ def _calibration(group: Group) -> Markup:
 
 
 def _learning(curves: Sequence[Curve], metric: str, name: str) -> Markup:
-    series = [
-        Series(
-            curve.name,
-            [(one["epoch"], value) for one in curve.epochs if isinstance(value := one.get(metric), int | float)],
-        )
-        for curve in curves
-    ]
-    dotted = [Series(one.name, one.points, dots=True) for one in series]
-    return chart(name, Axis("epoch", percent=False, whole=True), Axis(name, percent="loss" not in metric), dotted)
+    series = []
+    for curve in curves:
+        measured = [(one["epoch"], one[metric]) for one in curve.epochs if isinstance(one.get(metric), int | float)]
+        series.append(Series(curve.name, measured, dots=True))
+    return chart(name, Axis("epoch", percent=False, whole=True), Axis(name, percent="loss" not in metric), series)
 
 
 def _search(search: Search) -> Markup:

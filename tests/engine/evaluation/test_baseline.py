@@ -29,7 +29,7 @@ def no_fitting(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("fitted again")
 
-    monkeypatch.setattr(baseline, "_fit_weights", refuse)
+    monkeypatch.setattr(baseline, "_logistic_regression", refuse)
 
 
 def stored(folder: Path) -> Path:
