@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,18 @@ class Runtime:
     bundle_encoder: bool = False
     resume: bool = False
     name: str = ""
+
+
+@contextmanager
+def stopping_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Within, the `stop_signals` call this handler; without effect outside of the main thread, which alone has any."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handler) for number in (stop_signals() if in_main_thread else ())}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def stop_signals() -> list[signal.Signals]:

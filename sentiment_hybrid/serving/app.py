@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from sentiment_hybrid.config.schema import Serve
-from sentiment_hybrid.serving.batching import Batcher, Job, Observer
+from sentiment_hybrid.serving.batching import Batcher, Job
 from sentiment_hybrid.serving.gate import CLIENT_GONE, Application, ClientGone, Gate
 from sentiment_hybrid.serving.metrics import CONTENT_TYPE, Metrics
 from sentiment_hybrid.serving.model import Options, ServedModel
@@ -75,17 +75,16 @@ class Service:
         model: what answers.
         settings: limits.
         token: what requests must carry; None is nothing.
-        observer: its ``failed`` receives errors of the model.
     """
 
-    def __init__(self, model: ServedModel, settings: Serve, *, token: str | None = None, observer: Observer) -> None:
+    def __init__(self, model: ServedModel, settings: Serve, *, token: str | None = None) -> None:
         self.settings = settings
         self.metrics = Metrics(lambda: self.batcher.waiting)
         self.batcher = Batcher(
             model,
             wait=settings.batch_wait_ms / 1000.0,
             limit=settings.max_waiting,
-            observer=Observer(self.metrics.batch, observer.failed),
+            computed=self.metrics.batch,
         )
         self.metrics.model(model.id, model.predictor.info.head)
         self.application: Application = Gate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from sentiment_hybrid.errors import SenthyError
+from sentiment_hybrid.serving import log
 from sentiment_hybrid.serving.model import Options, ServedModel
 from sentiment_hybrid.serving.problems import Problem
 
@@ -66,12 +68,7 @@ class Job:
         return self.texts[start : self.taken], weight
 
 
-@dataclass(frozen=True)
-class Observer:
-    """Callbacks: ``round`` receives texts and seconds of each round, ``failed`` errors that no client has caused."""
-
-    round: Callable[[int, float], object] = lambda texts, seconds: None
-    failed: Callable[[BaseException], object] = lambda error: None
+Piece = tuple[Job, Sequence[str | None], float]  # a request, some of its texts, and their weight
 
 
 class Batcher:
@@ -84,14 +81,16 @@ class Batcher:
         model: answers; assign another one to replace it.
         wait: seconds that a round waits for more requests, if the last one had several.
         limit: texts that may wait.
-        observer: its callbacks are called by the thread.
+        computed: called by the thread with texts and seconds of each round.
     """
 
-    def __init__(self, model: ServedModel, *, wait: float, limit: int, observer: Observer = Observer()) -> None:
+    def __init__(
+        self, model: ServedModel, *, wait: float, limit: int, computed: Callable[[int, float], object]
+    ) -> None:
         self.model = model
         #: Texts that wait for their answer; changed by the event loop alone.
         self.waiting = 0
-        self._wait, self._limit, self._observer = wait, limit, observer
+        self._wait, self._limit, self._computed = wait, limit, computed
         self._jobs: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closing = False
@@ -170,7 +169,7 @@ class Batcher:
             if (left := until - time.monotonic()) <= 0 or not self._changed.wait(left):
                 return
 
-    def _take(self) -> list[tuple[Job, Sequence[str | None], float]]:
+    def _take(self) -> list[Piece]:
         """The texts of the next round with their requests, which leave the queue.
 
         A text that is explained has a round of its own, after which it is the turn of others.
@@ -184,10 +183,10 @@ class Batcher:
             return [(self._jobs.popleft(), (), 0.0)]
         return self._shared(label)
 
-    def _shared(self, jobs: Sequence[Job]) -> list[tuple[Job, Sequence[str | None], float]]:
+    def _shared(self, jobs: Sequence[Job]) -> list[Piece]:
         """Texts of requests for one model, each with its share of what fits into a round, but one text at least."""
         budget = round_ = max(_LEAST, self._rate * _ROUND)
-        pieces: list[tuple[Job, Sequence[str | None], float]] = []
+        pieces: list[Piece] = []
         for job in jobs:
             if budget <= 0:
                 break
@@ -200,7 +199,7 @@ class Batcher:
         self._last = len(pieces)
         return pieces
 
-    def _round(self, pieces: list[tuple[Job, Sequence[str | None], float]]) -> None:
+    def _round(self, pieces: list[Piece]) -> None:
         """Compute texts, and answer the requests that are complete; the others return to the queue."""
         started = time.perf_counter()
         pieces = [piece for piece in pieces if self._accepted(piece[0])]
@@ -210,7 +209,7 @@ class Batcher:
         seconds = time.perf_counter() - started
         if weight := sum(weight for _, _, weight in pieces):
             self._rate += _NEW * (weight / seconds - self._rate)
-            self._observer.round(sum(len(texts) for _, texts, _ in pieces), seconds)
+            self._computed(sum(len(texts) for _, texts, _ in pieces), seconds)
         open_ = [job for job, _, _ in pieces if not job.dropped]
         self._deliver([(job, self._body(job)) for job in open_ if job.complete])
         with self._changed:
@@ -232,7 +231,7 @@ class Batcher:
         job.dropped = True
         self._deliver([(job, problem)])
 
-    def _guarded(self, work: Callable[[list[Any]], None], pieces: list[Any]) -> None:
+    def _guarded(self, work: Callable[[list[Piece]], None], pieces: list[Piece]) -> None:
         """Do the work; if it fails for several requests together, for each alone, so that one cannot fail others."""
         try:
             work(pieces)
@@ -244,12 +243,12 @@ class Batcher:
             self._refuse(pieces[0][0], self._problem(error))
 
     def _problem(self, error: Exception) -> Problem:
-        self._observer.failed(error)
+        log.event("failed", level=logging.ERROR, error=error)
         if isinstance(error, MemoryError):
             return Problem(503, "out of memory", hint="Send fewer or shorter texts.", retry_after=5)
         return Problem(500, "the model failed on this request", hint="The log of the service has the details.")
 
-    def _label(self, pieces: list[tuple[Job, Sequence[str | None], float]]) -> None:
+    def _label(self, pieces: list[Piece]) -> None:
         model = pieces[0][0].model
         assert model is not None
         rows, cut = model.probabilities([text for _, texts, _ in pieces for text in texts])
@@ -259,7 +258,7 @@ class Batcher:
             job.cut.append(cut[start : start + len(texts)])
             start += len(texts)
 
-    def _explain(self, pieces: list[tuple[Job, Sequence[str | None], float]]) -> None:
+    def _explain(self, pieces: list[Piece]) -> None:
         job = pieces[0][0]
         assert job.model is not None
         at = len(job.explanations)

@@ -20,10 +20,9 @@ from sentiment_hybrid.config.schema import Serve
 from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.errors import UsageError
 from sentiment_hybrid.files import reason
-from sentiment_hybrid.runtime import stop_signals
+from sentiment_hybrid.runtime import stopping_by
 from sentiment_hybrid.serving import log
 from sentiment_hybrid.serving.app import Service
-from sentiment_hybrid.serving.batching import Observer
 from sentiment_hybrid.serving.model import ServedModel, Watcher, load_served
 
 #: Environment variable with the token.
@@ -105,12 +104,8 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Stop at the first signal, at once at the second."""
-        before = {number: signal.signal(number, self.handle_exit) for number in stop_signals()}
-        try:
+        with stopping_by(self.handle_exit):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Handle a signal. It may come while a line is logged, whose lock it would wait for: nothing is logged here."""
@@ -170,8 +165,7 @@ def _run(
 ) -> None:
     sys.setswitchinterval(_SWITCH)
     gc.freeze()  # what libraries have made stays; a collection need not look at it
-    failed = lambda error: log.event("failed", level=logging.ERROR, error=error)  # noqa: E731
-    service = Service(model, settings, token=token, observer=Observer(failed=failed))
+    service = Service(model, settings, token=token)
     watcher = _watcher(service, open_model)
     server = _Server(_uvicorn(service, settings))
     service.batcher.start()

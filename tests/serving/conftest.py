@@ -17,7 +17,6 @@ import pytest
 from sentiment_hybrid.config.schema import Serve
 from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.serving.app import Service
-from sentiment_hybrid.serving.batching import Observer
 from sentiment_hybrid.serving.model import ServedModel, load_served
 
 Asked = list[httpx.Response]
@@ -101,7 +100,7 @@ def make_service() -> Iterator[Callable[..., Service]]:
 
     def make(model: Stub | ServedModel, token: str | None = None, **settings: Any) -> Service:
         served = model.served() if isinstance(model, Stub) else model
-        service = Service(served, Serve(**settings), token=token, observer=Observer())
+        service = Service(served, Serve(**settings), token=token)
         service.batcher.start()
         running.append((service, model if isinstance(model, Stub) else None))
         return service

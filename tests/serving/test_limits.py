@@ -254,9 +254,7 @@ def test_every_response_forbids_scripts_of_others_and_caches(make_service: Calla
 
 @pytest.fixture(scope="module")
 def fuzzed() -> Any:
-    from sentiment_hybrid.serving.batching import Observer
-
-    service = Service(Stub().served(), Serve(), observer=Observer())
+    service = Service(Stub().served(), Serve())
     service.batcher.start()
     yield service
     service.batcher.close()

@@ -13,7 +13,6 @@ import uvicorn
 
 from sentiment_hybrid.config.schema import Serve
 from sentiment_hybrid.serving.app import Service
-from sentiment_hybrid.serving.batching import Observer
 from sentiment_hybrid.serving.model import ServedModel
 from sentiment_hybrid.serving.server import address_of, bind
 
@@ -27,7 +26,7 @@ def services(mini: ServedModel) -> Iterator[dict[str, str]]:
     urls, stops = {}, []
     for name, token in (("open", None), ("closed", TOKEN)):
         settings = Serve(port=0)
-        service = Service(mini, settings, token=token, observer=Observer())
+        service = Service(mini, settings, token=token)
         service.batcher.start()
         bound = bind(settings)
         bound.listen()

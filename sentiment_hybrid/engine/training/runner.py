@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +15,7 @@ from sentiment_hybrid.console import metric_name, metric_value, metric_values, n
 from sentiment_hybrid.engine.training.events import BudgetEvent, EpochEvent, StepEvent, selection_score
 from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.engine.training.trainer import Trainer
-from sentiment_hybrid.runtime import stop_signals
+from sentiment_hybrid.runtime import stopping_by
 
 #: A smaller gain in the last epoch, in macro-F1, accuracy or loss, is no reason for more epochs.
 _CLEARLY_BETTER = 0.001
@@ -158,10 +156,5 @@ def _interruptible(run: Run) -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt(run.stopped_at_once())
         received.append(number)
 
-    in_main_thread = threading.current_thread() is threading.main_thread()  # others cannot handle signals
-    before = {number: signal.signal(number, receive) for number in (stop_signals() if in_main_thread else ())}
-    try:
+    with stopping_by(receive):
         yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
