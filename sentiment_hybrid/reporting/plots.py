@@ -61,9 +61,7 @@ def risk_coverage(path: Path, coverage: Any, accuracy: Any, *, title: str) -> No
         axes = drawing.subplots()
         axes.plot(coverage, accuracy, color=BLUE, linewidth=1.6, label=f"all answers {100 * accuracy[-1]:.1f} %")
         for target, style in ((0.95, "--"), (0.98, ":")):
-            share = max(
-                (float(at) for at, value in zip(coverage, accuracy, strict=True) if value >= target), default=0.0
-            )
+            share = max((at for at, value in zip(coverage, accuracy, strict=True) if value >= target), default=0.0)
             label = f"{100 * target:.0f} % for {100 * share:.0f} % of the texts"
             axes.axhline(target, color=MUTED, linewidth=1.2, linestyle=style, label=label)
         axes.set(
@@ -93,32 +91,19 @@ def reliability(path: Path, bins: Sequence[Any], *, title: str) -> None:
         for part in filled:
             ends = sorted((part.confidence, part.accuracy))
             curve.vlines(part.confidence, *ends, color=ORANGE, linewidth=3, alpha=0.45, zorder=2)
-        curve.plot(
-            [part.confidence for part in filled],
-            [part.accuracy for part in filled],
-            color=BLUE,
-            linewidth=1.6,
-            zorder=3,
-            label=f"model (calibration error {100 * ece:.2f} %)",
-        )
+        points = [part.confidence for part in filled], [part.accuracy for part in filled]
+        curve.plot(*points, color=BLUE, linewidth=1.6, zorder=3, label=f"model (calibration error {100 * ece:.2f} %)")
         largest = max((part.rows for part in filled), default=1)
-        curve.scatter(
-            [part.confidence for part in filled],
-            [part.accuracy for part in filled],
-            s=[18 + 90 * part.rows / largest for part in filled],
-            color=BLUE,
-            edgecolor="white",
-            zorder=4,
-        )
+        sizes = [18 + 90 * part.rows / largest for part in filled]
+        curve.scatter(*points, s=sizes, color=BLUE, edgecolor="white", zorder=4)
         curve.set(ylabel="accuracy", ylim=(0, 1.02), xlim=(0, 1))
         curve.yaxis.set_major_formatter(percent())
         curve.grid(True)
         curve.legend(loc="upper left")
         title_of(drawing, title)
         for part in filled:
-            counts.bar(
-                (part.low + part.high) / 2, part.rows, width=0.9 * (part.high - part.low), color=BLUE, alpha=0.75
-            )
+            middle, width = (part.low + part.high) / 2, 0.9 * (part.high - part.low)
+            counts.bar(middle, part.rows, width=width, color=BLUE, alpha=0.75)
         counts.set(xlabel="confidence in the predicted label", ylabel="texts")
         counts.xaxis.set_major_formatter(percent())
         counts.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
@@ -127,16 +112,14 @@ def reliability(path: Path, bins: Sequence[Any], *, title: str) -> None:
         counts.set_axisbelow(True)
 
 
-def learning_curves(path: Path, epochs: Sequence[Mapping[str, Any]], *, title: str, best: int | None = None) -> None:
+def learning_curves(path: Path, epochs: Sequence[Mapping[str, Any]], *, title: str, best: int) -> None:
     """Draw loss, validation accuracy and macro-F1, and learning rate per epoch.
 
     Each of ``epochs`` has epoch, train_loss, valid_loss, valid_accuracy, valid_macro_f1, learning_rate; values that
-    are missing or not finite are skipped. ``best`` is the epoch to mark, by default that with the highest
-    valid_macro_f1.
+    are missing or not finite are skipped. ``best`` is the epoch to mark.
     Raises OutputError if the file cannot be written.
     """
     numbers = [int(facts["epoch"]) for facts in epochs]
-    chosen = _best_epoch(epochs) if best is None else best
     with figure(path, (11.0, 3.9)) as drawing:
         loss, quality, rate = drawing.subplots(1, 3, width_ratios=[1.2, 1.2, 0.8])
         _curve(loss, numbers, _values(epochs, "train_loss"), color=ORANGE, label="training", style="--s")
@@ -155,14 +138,14 @@ def learning_curves(path: Path, epochs: Sequence[Mapping[str, Any]], *, title: s
             if len(numbers) == 1:
                 axes.set_xlim(numbers[0] - 1, numbers[0] + 1)
             axes.grid(True)
-            if chosen is not None and axes is not rate:
-                axes.axvline(chosen, color=INK, linewidth=1.6, linestyle=":", label=f"best: epoch {chosen}", zorder=1)
+            if axes is not rate:
+                axes.axvline(best, color=INK, linewidth=1.6, linestyle=":", label=f"best: epoch {best}", zorder=1)
             if axes.get_legend_handles_labels()[0]:
                 axes.legend(loc="best")
         title_of(drawing, title)
 
 
-def comparison(path: Path, rows: Sequence[Mapping[str, Any]], *, title: str = "Model comparison") -> None:
+def comparison(path: Path, rows: Sequence[Mapping[str, Any]], *, title: str) -> None:
     """Draw each model's scores; ``rows`` have name, and accuracy and macro_f1, each with value, low and high.
 
     ``seeds`` of a row, if not None, summarizes several seeds: each is drawn beside the published one, with mean and
@@ -205,9 +188,8 @@ def _write_cells(axes: Axes, confusion: Sequence[Sequence[int]], shares: list[li
     for i, row in enumerate(confusion):
         for j, count in enumerate(row):
             ink = "white" if shares[i][j] > 0.55 else INK
-            axes.text(
-                j, i, f"{count:,}\n{100 * shares[i][j]:.1f} %", ha="center", va="center", color=ink, fontsize=font
-            )
+            words = f"{count:,}\n{100 * shares[i][j]:.1f} %"
+            axes.text(j, i, words, ha="center", va="center", color=ink, fontsize=font)
 
 
 def _name_classes(axes: Axes, labels: Sequence[str]) -> None:
@@ -226,15 +208,8 @@ def _dots(axes: Axes, places: list[tuple[float, Any]], *, label: str, color: str
     axes.hlines(heights, lows, highs, color=color, linestyle=style, linewidth=2.4, alpha=0.55)
     axes.scatter(values, heights, color=color, marker=marker, s=42, edgecolor="white", zorder=3, label=label)
     for place, part in places:
-        axes.annotate(
-            f"{100 * part.value:.1f} %",
-            (part.high, place),
-            xytext=(7, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8.5,
-            color=color,
-        )
+        mark = axes.annotate(f"{100 * part.value:.1f} %", (part.high, place), (7, 0), textcoords="offset points")
+        mark.set(color=color, fontsize=8.5, va="center")
 
 
 def _named(row: Mapping[str, Any]) -> str:
@@ -251,11 +226,6 @@ def _seeds(axes: Axes, place: float, of: Mapping[str, Any], *, color: str, marke
 
 def _values(epochs: Sequence[Mapping[str, Any]], key: str) -> list[float]:
     return [float(facts[key]) if finite(facts.get(key)) else math.nan for facts in epochs]
-
-
-def _best_epoch(epochs: Sequence[Mapping[str, Any]]) -> int | None:
-    scored = [(facts["valid_macro_f1"], facts) for facts in epochs if finite(facts.get("valid_macro_f1"))]
-    return int(max(scored, key=lambda pair: pair[0])[1]["epoch"]) if scored else None
 
 
 def _curve(

@@ -58,7 +58,7 @@ def bins() -> tuple[ReliabilityBin, ...]:
 DRAWINGS: dict[str, Callable[[Path, str], None]] = {
     "confusion": lambda path, title: plots.confusion_matrix(path, [[5, 1], [2, 0]], ["a", "b"], title=title),
     "reliability": lambda path, title: plots.reliability(path, bins(), title=title),
-    "curves": lambda path, title: plots.learning_curves(path, EPOCHS, title=title),
+    "curves": lambda path, title: plots.learning_curves(path, EPOCHS, title=title, best=2),
     "comparison": lambda path, title: plots.comparison(path, ROWS, title=title),
 }
 
@@ -107,16 +107,12 @@ def test_no_label_breaks_the_confusion_matrix_and_many_classes_fit(tmp_path: Pat
 def test_empty_rows_and_absent_figures_are_drawn_as_nothing(tmp_path: Path) -> None:
     plots.confusion_matrix(tmp_path / "a.png", [[0, 0], [0, 0]], ["a", "b"], title="no rows")
     plots.reliability(tmp_path / "b.png", [ReliabilityBin(0.0, 1.0, 0, math.nan, math.nan)], title="no rows")
-    plots.learning_curves(tmp_path / "c.png", [], title="no epoch")
-    plots.learning_curves(tmp_path / "d.png", [{"epoch": 1, "train_loss": math.nan, "valid_loss": None}], title="nan")
+    plots.learning_curves(tmp_path / "c.png", [], title="no epoch", best=1)
+    plots.learning_curves(
+        tmp_path / "d.png", [{"epoch": 1, "train_loss": math.nan, "valid_loss": None}], title="nan", best=1
+    )
     plots.comparison(tmp_path / "e.png", [], title="no model")
     assert len(list(tmp_path.glob("*.png"))) == 5
-
-
-def test_the_best_epoch_is_the_first_of_the_highest_macro_f1() -> None:
-    scored = [{"epoch": 1, "valid_macro_f1": 0.7}, {"epoch": 2, "valid_macro_f1": 0.8}, {"epoch": 3}]
-    assert plots._best_epoch([*scored, {"epoch": 4, "valid_macro_f1": 0.8}]) == 2
-    assert plots._best_epoch([{"epoch": 1, "valid_macro_f1": math.nan}]) is None
 
 
 @pytest.mark.parametrize("name", DRAWINGS)

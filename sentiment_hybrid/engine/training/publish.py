@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -56,27 +55,18 @@ def publish(
         train_rows = max(train_rows, rows_before(config, store))
     keys = extra_keys(config, model, store)
     seen = SeenTexts.of(keys, **store.split_keys) if len(keys) else None
+    valid = _validation(config.training(model), store, cast(Classification, trainer.task).valid is None, searched)
     models: dict[str, tuple[Classifier, ModelInfo]] = {}
     for head in targets:
         classifier = whole if isinstance(whole, Classifier) else whole.classifier(head)
-        info = _describe(config, head, session, store, run, train_rows=train_rows)
-        trained_on_valid = cast(Classification, trainer.task).valid is None
-        calibrated = temperature(session, classifier, trainer)
-        info = replace(info, trained_on_valid=trained_on_valid, temperature=calibrated)
-        models[head] = (
-            classifier,
-            replace(info, **_validation(config.training(model), store, trained_on_valid, searched)),
-        )
+        facts = {"train_rows": train_rows, "temperature": temperature(session, classifier, trainer), **valid}
+        models[head] = classifier, _describe(config, head, session, store, run, facts)
     bundle = bundle or not stays_with_its_name(config, session.encoder)
     folders: dict[str, Path] = {}
     with publishing(config) as put:
         for head, (classifier, info) in models.items():
             folder = folders[head] = own_folder(config, info)
-            card = (
-                card_of(config, head)
-                if model == head
-                else card_of(config, head, joint=config.joint.model_dump(mode="json"))
-            )
+            card = card_of(config, head, **({} if model == head else {"joint": config.joint.model_dump(mode="json")}))
             save_model(
                 folder, classifier=classifier, encoder=session.encoder, info=info, bundle=bundle, seen=seen, card=card
             )
@@ -89,13 +79,10 @@ def publish(
 
 def _validation(settings: Train, store: Store, trained_on: bool, searched: int | None) -> dict[str, Any]:
     """How many validation rows had a part in the model, and how many were set aside."""
-    kept = selecting_rows(store, settings)
-    used = (
-        kept
-        if trained_on
-        else max(selecting_rows(store, settings, size) for size in (settings.valid_sample_size, searched))
-    )
-    return {"valid_rows": used, "set_aside": store.count("valid") - kept}
+    used = kept = selecting_rows(store, settings)
+    if not trained_on:
+        used = max(selecting_rows(store, settings, size) for size in (settings.valid_sample_size, searched))
+    return {"trained_on_valid": trained_on, "valid_rows": used, "set_aside": store.count("valid") - kept}
 
 
 def draw_curves(config: Config, run: Run, name: str, *, data: str, train_rows: int, encoder: str) -> None:
@@ -114,11 +101,7 @@ def temperature(session: Session, classifier: Classifier, trainer: Trainer, *, o
     if valid is None:
         return otherwise
     found = predict_probabilities(
-        classifier,
-        valid.tokenized,
-        compute=session.compute,
-        token_budget=trainer.token_budget,
-        states=valid.states,
+        classifier, valid.tokenized, compute=session.compute, token_budget=trainer.token_budget, states=valid.states
     )
     if few := metrics.too_few_to_calibrate(valid.labels, found):
         note(f"calibration is skipped, and the temperature is {otherwise:g}: there are {few}")
@@ -127,13 +110,7 @@ def temperature(session: Session, classifier: Classifier, trainer: Trainer, *, o
 
 
 def _describe(
-    config: Config,
-    model: str,
-    session: Session,
-    store: Store,
-    run: Run,
-    *,
-    train_rows: int,
+    config: Config, model: str, session: Session, store: Store, run: Run, facts: Mapping[str, Any]
 ) -> ModelInfo:
     encoder = session.encoder
     trained = config.encoder.trainable_layers != 0
@@ -158,10 +135,10 @@ def _describe(
         data=store.source,
         name=run.meta().get("name", ""),
         created=now(),
-        train_rows=train_rows,
         versions=versions(),
         label_coding=store.label_coding,
         text_column=store.text_column,
+        **facts,
     )
 
 

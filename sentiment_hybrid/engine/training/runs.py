@@ -30,7 +30,7 @@ from sentiment_hybrid.config.sections import METRICS
 from sentiment_hybrid.config.syntax import parse
 from sentiment_hybrid.engine.training.checkpoints import RunCheckpoints, check_present, load_trainable
 from sentiment_hybrid.errors import ConfigError, SenthyError, TrainingError, UsageError
-from sentiment_hybrid.files import atomic_file, write_json, written
+from sentiment_hybrid.files import atomic_file, facts_of, replace_text, write_json, written
 from sentiment_hybrid.runtime import Runtime
 
 #: Valid names of models; a run's folder starts with it.
@@ -169,16 +169,11 @@ class Run:
         config, model = self.config(), self.meta()["model"].partition("-")[0]  # a fine-tuning adds to its head's name
         section = f"{model}.train" if model in (*MODEL_NAMES, JOINT) else model
         changed = config.changed({f"{section}.token_budget": max(token_budget, _LEAST_BUDGET)})
-        with atomic_file(self.folder / paths.RUN_CONFIG) as aside:
-            aside.write_text(to_yaml(changed), encoding="utf-8")
+        replace_text(self.folder / paths.RUN_CONFIG, to_yaml(changed))
 
     def meta(self) -> dict[str, Any]:
         """The content of meta.json; empty if there is none yet."""
-        try:
-            meta = json.loads((self.folder / paths.RUN_META).read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            return {}
-        return meta if isinstance(meta, dict) else {}
+        return facts_of(self.folder / paths.RUN_META)
 
     def note(self, **facts: Any) -> None:
         """Add facts to meta.json."""
@@ -244,9 +239,8 @@ class Run:
 
     def keep_epochs_before(self, epoch: int) -> None:
         """Remove the lines of epochs that will be trained again, because a kill prevented their checkpoint."""
-        kept = [facts for facts in self.epochs() if facts["epoch"] < epoch]
-        with atomic_file(self.folder / paths.RUN_METRICS) as aside:
-            aside.write_text("".join(json.dumps(facts) + "\n" for facts in kept), encoding="utf-8")
+        kept = [json.dumps(facts) + "\n" for facts in self.epochs() if facts["epoch"] < epoch]
+        replace_text(self.folder / paths.RUN_METRICS, "".join(kept))
 
     def finish(self, **facts: Any) -> None:
         """Mark the run as finished, after its model has been published, and remove its checkpoints."""

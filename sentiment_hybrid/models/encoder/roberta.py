@@ -8,7 +8,7 @@ not import transformers, which takes several times as long to import as torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -195,28 +195,25 @@ class Roberta(nn.Module):
 
     def states(self, input_ids: Tensor, attention_mask: Tensor, *, last: int) -> Tensor:
         """The output of the first ``last`` layers, (W, T, H)."""
-        # A traced graph must work for other lengths than those of its example.
-        if attention_mask.device.type == "cpu" and not torch.jit.is_tracing():
-            ragged = Ragged.of(attention_mask)
-            flat = self.embeddings(ragged.take(input_ids), ragged.position)
-            for layer in self.encoder.layer[:last]:
-                flat = layer(flat, partial(attend_ragged, ragged.groups))
-            return ragged.put(flat, attention_mask)
-        position = torch.arange(input_ids.shape[1], device=input_ids.device).expand(input_ids.shape[:2])
-        return self._padded(self.embeddings(input_ids, position), attention_mask, 0, last)
+        return self._run(input_ids, attention_mask, self.encoder.layer[:last], embed=True)
 
     def above(self, states: Tensor, attention_mask: Tensor, *, first: int) -> Tensor:
         """The output of the layers from ``first`` on for the states (W, T, H) below them."""
-        last = len(self.encoder.layer)
-        if attention_mask.device.type == "cpu":
-            ragged = Ragged.of(attention_mask)
-            flat = ragged.take(states)
-            for layer in self.encoder.layer[first:]:
-                flat = layer(flat, partial(attend_ragged, ragged.groups))
-            return ragged.put(flat, attention_mask)
-        return self._padded(states, attention_mask, first, last)
+        return self._run(states, attention_mask, self.encoder.layer[first:], embed=False)
 
-    def _padded(self, states: Tensor, mask: Tensor, first: int, last: int) -> Tensor:
+    def _run(self, states: Tensor, mask: Tensor, layers: Iterable[Any], *, embed: bool) -> Tensor:
+        # A traced graph must work for other lengths than those of its example.
+        if mask.device.type == "cpu" and not torch.jit.is_tracing():
+            ragged = Ragged.of(mask)
+            flat = ragged.take(states)
+            if embed:
+                flat = self.embeddings(flat, ragged.position)
+            for layer in layers:
+                flat = layer(flat, partial(attend_ragged, ragged.groups))
+            return ragged.put(flat, mask)
+        if embed:
+            position = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
+            states = self.embeddings(states, position)
         # Avoids 0 / 0 in windows without real tokens.
         allowed = mask.clone()
         allowed[:, 0] = True
@@ -227,7 +224,7 @@ class Roberta(nn.Module):
             mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, dropout_p=rate)
             return mixed.transpose(1, 2).flatten(2)
 
-        for layer in self.encoder.layer[first:last]:
+        for layer in layers:
             states = layer(states, attend)
         return states
 
