@@ -220,16 +220,7 @@ def _write_page(path: Path, result: ExplainResult) -> None:
     name = f"{paths.MINI}-{directory.name}" if directory.parent == paths.mini_dir() else directory.name
     about = f"Model {name}; {_MEANING[result.method]}"
     if result.words is None:
-        texts = [
-            {
-                **one.to_dict(),
-                "words": [
-                    {**cell, "start": word.start, "end": word.end}
-                    for cell, word in zip(one.cells(), one.words, strict=True)
-                ],
-            }
-            for one in result.explanations
-        ]
+        texts = [one.to_dict(places=True) for one in result.explanations]
         write_explanations(path, texts, title="Explanations", about=about)
         return
     tables = {label: [_row(word) for word in words] for label, words in result.words.items()}

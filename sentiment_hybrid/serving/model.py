@@ -81,11 +81,7 @@ class ServedModel:
         places = self._places(options)
         label = self.predictor.labels[max(places, key=lambda place: row[place])]
         found = self.predictor.explain([text], label=label)[0]
-        words = [
-            {**cell, "start": word.start, "end": word.end}
-            for cell, word in zip(found.cells(), found.words, strict=True)
-        ]
-        return {"text": found.text, "label": label, "unread": found.unread, "words": words}
+        return {"text": found.text, "label": label, "unread": found.unread, "words": found.cells(places=True)}
 
     def _places(self, options: Options) -> Sequence[int]:
         labels = self.predictor.labels

@@ -113,10 +113,10 @@ def test_labels_in_another_order_are_mapped(taught: Any) -> None:
 def _answers(config: Config, labels: tuple[str, ...], normalizer: str, rows: Any) -> np.ndarray:
     from sentiment_hybrid.engine.device import resolve
 
-    one = teacher.open_teacher(
-        config, labels, normalizer, compute=resolve("cpu", "fp32"), token_budget=1000, offline=True
-    )
-    return one.predict(rows, progress=lambda texts, total=None: None)[0]
+    return teacher.predictions_of_teacher(
+        config, labels, normalizer, rows, compute=resolve("cpu", "fp32"), token_budget=1000, offline=True,
+        progress=lambda texts, total=None: None,
+    )[0]  # fmt: skip
 
 
 def test_a_teacher_with_another_normaliser_reads_the_raw_texts(taught: Any) -> None:

@@ -10,7 +10,7 @@ costs too much for a long text. All points are used again.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -69,7 +69,7 @@ def attribute(
     gradients: bool = True,
     progress: Callable[[int], object] = lambda texts: None,
 ) -> list[Attribution]:
-    """Explain each of N texts, in float32, whatever the precision of predictions is.
+    """Explain each of N > 0 texts, in float32, whatever the precision of predictions is.
 
     Args:
         classifier: with an encoder, in eval mode and on the device of ``compute``.
@@ -82,8 +82,8 @@ def attribute(
         TrainingError: there is no memory for a single text.
     """
     way = _Way(classifier, tokenized, compute, torch.from_numpy(special), baseline_id)
-    logits, attention = way.ends()
-    chosen = targets(logits)
+    logits, attention = zip(*way.ends(), strict=True)
+    chosen = targets(np.array(logits))
     if not gradients:
         nothing = [np.zeros(len(weights)) for weights in attention]
         return [Attribution(*each) for each in zip(logits, attention, chosen.tolist(), nothing, strict=True)]
@@ -152,14 +152,14 @@ class _Average:
         return np.sum([self._weights(*part) for part in self._parts], axis=0)
 
     @property
-    def baseline(self) -> float:
-        """The logit of the baseline."""
-        return self._points[0.0][1]
-
-    @property
     def error(self) -> float:
         """How much more the weights add than the logit changes."""
         return sum(self._error(*part) for part in self._parts)
+
+    @property
+    def baseline(self) -> float:
+        """The logit of the baseline."""
+        return self._points[0.0][1]
 
 
 @dataclass(frozen=True)
@@ -172,24 +172,17 @@ class _Way:
     special: Tensor
     baseline_id: int | None
 
-    def ends(self) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Logits (N, C) and attention (T,) of the texts themselves."""
-        rows = np.arange(len(self.tokenized))
+    def ends(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Logits (C,) and attention (T,) of each text itself."""
         lengths = self.tokenized.lengths
 
-        def work(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def work(batch: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
             with torch.no_grad():
                 output = self.classifier(**collate(self.tokenized, batch).inputs(self.compute.device))
-            return output.logits.cpu().numpy(), output.attention.cpu().numpy()
+            logits, attention = output.logits.cpu().numpy(), output.attention.cpu().numpy()
+            return [(logits[at], attention[at, : lengths[row]]) for at, row in enumerate(batch)]
 
-        logits: dict[int, np.ndarray] = {}
-        attention: dict[int, np.ndarray] = {}
-        for batch, (some, weights) in self._in_batches(rows, lengths, work):
-            for at, row in enumerate(batch.tolist()):
-                logits[row], attention[row] = some[at], weights[at, : lengths[row]]
-        shape = (len(rows), len(logits[0]) if logits else 0)
-        order = range(len(rows))
-        return np.array([logits[row] for row in order]).reshape(shape), [attention[row] for row in order]
+        return self._each(lengths, work)
 
     def points(self, rows: np.ndarray, places: np.ndarray, targets: np.ndarray) -> list[tuple[np.ndarray, float]]:
         """Of each point: gradient of the target's logit times the way (T,), and that logit.
@@ -202,16 +195,15 @@ class _Way:
             gradients, logits = self._gradients(rows[batch], places[batch], targets[batch])
             return list(zip(np.split(gradients, np.cumsum(lengths[batch])[:-1]), logits, strict=True))
 
-        found: dict[int, tuple[np.ndarray, float]] = {}
-        for batch, parts in self._in_batches(np.arange(len(rows)), lengths, work):
-            found.update(zip(batch.tolist(), parts, strict=True))
-        return [found[at] for at in range(len(rows))]
+        return self._each(lengths, work)
 
-    def _in_batches(
-        self, rows: np.ndarray, lengths: np.ndarray, work: Callable[[np.ndarray], T]
-    ) -> Iterator[tuple[np.ndarray, T]]:
-        batches = make_batches(lengths, rows, _TOKEN_BUDGET)
-        return in_batches(batches, lengths, work, token_budget=_TOKEN_BUDGET, device=self.compute.device)
+    def _each(self, lengths: np.ndarray, work: Callable[[np.ndarray], list[T]]) -> list[T]:
+        """What ``work`` gives for each of these lengths, in batches, in input order."""
+        batches = make_batches(lengths, np.arange(len(lengths)), _TOKEN_BUDGET)
+        found: dict[int, T] = {}
+        for batch, parts in in_batches(batches, lengths, work, token_budget=_TOKEN_BUDGET, device=self.compute.device):
+            found.update(zip(batch.tolist(), parts, strict=True))
+        return [found[at] for at in range(len(lengths))]
 
     def _gradients(self, rows: np.ndarray, places: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, list[float]]:
         """The same of one batch: the tokens of all points in a row, and the logits."""

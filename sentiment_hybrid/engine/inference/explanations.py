@@ -16,6 +16,7 @@ from sentiment_hybrid.engine.batches import TokenizedTexts
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.inference.attribution import Attribution, attribute
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo
+from sentiment_hybrid.engine.inference.onnx_runtime import softmax
 from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.errors import LabelError, ModelError
 from sentiment_hybrid.models.classifier import Classifier
@@ -85,21 +86,22 @@ class Explanation:
         """The words by size of weight, the largest first."""
         return sorted(self.words, key=lambda word: -abs(word.weight))[:most]
 
-    def cells(self) -> list[dict[str, Any]]:
-        """The words as plain values: word, weight, attention."""
+    def cells(self, *, places: bool = False) -> list[dict[str, Any]]:
+        """The words as plain values: word, weight, attention, and with ``places`` start and end."""
         return [
             {"word": word.text, "weight": round(word.weight, _DIGITS), "attention": round(word.attention, _DIGITS)}
+            | ({"start": word.start, "end": word.end} if places else {})
             for word in self.words
         ]
 
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values, for JSON."""
+    def to_dict(self, *, places: bool = False) -> dict[str, Any]:
+        """As plain values, for JSON; ``places`` as of `cells`."""
         facts = {name: getattr(self, name) for name in ("text", "prediction", "label", "score", "method")}
         figures: dict[str, float | None]
         figures = {name: round(getattr(self, name), _DIGITS) for name in ("logit", "baseline", "error")}
         if self.method == "attention":  # sums to 1, whatever the logit is
             figures |= {"baseline": None, "error": None}
-        return {**facts, **figures, "unread": self.unread, "words": self.cells()}
+        return {**facts, **figures, "unread": self.unread, "words": self.cells(places=places)}
 
     @classmethod
     def of_dict(cls, values: Mapping[str, Any]) -> Explanation:
@@ -155,8 +157,9 @@ class Explainer:
         """
         targets = self._places(labels)
         done: dict[tuple[str, int], Explanation] = {}
-        asked = dict.fromkeys((text, target) for text, target in zip(texts, targets, strict=True) if text)
-        for part in _chunks(list(asked)):
+        asked = list(dict.fromkeys((text, target) for text, target in zip(texts, targets, strict=True) if text))
+        for start in range(0, len(asked), _CHUNK):
+            part = asked[start : start + _CHUNK]
             done.update(zip(part, self._part(part, method, progress), strict=True))
         nothing = Explanation("", method=method)
         return [done.get(one, nothing) for one in zip(texts, targets, strict=True)]
@@ -207,12 +210,12 @@ class Explainer:
         offsets = every[: len(read)]
         weights = found.weights if method == "gradients" else found.attention
         labels = self._info.labels
-        shares = np.exp(found.logits[self._answers] - found.logits[self._answers].max())
+        shares = softmax(found.logits[self._answers])
         return Explanation(
             text,
             labels[int(self._predicted(found.logits[None])[0])],
             labels[found.target],
-            float(shares[self._answers.index(found.target)] / shares.sum()),
+            float(shares[self._answers.index(found.target)]),
             method,
             words_of(text, offsets, weights[read], found.attention[read]),
             logit=float(found.logits[found.target]),
@@ -220,10 +223,6 @@ class Explainer:
             error=found.error,
             unread=len(text) - offsets[-1][1] if len(every) > len(offsets) else 0,
         )
-
-
-def _chunks(values: list[Any]) -> list[list[Any]]:
-    return [values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK)]
 
 
 def _read(tokenized: TokenizedTexts, row: int, around: tuple[list[int], list[int]]) -> np.ndarray:

@@ -143,12 +143,9 @@ def remove_old(config: Config, like: ModelInfo) -> None:
 
 def _best(models: list[KeptModel], metric: str) -> set[str]:
     """The best one on each split, by its ID."""
-    best: dict[str, KeptModel] = {}
-    for model in models:
-        score, split = model.score(metric), model.info.split_fingerprint
-        if score is not None and (split not in best or score >= (best[split].score(metric) or 0.0)):
-            best[split] = model
-    return {model.id for model in best.values()}
+    scored = [(score, model) for model in models if (score := model.score(metric)) is not None]
+    scored.sort(key=lambda pair: pair[0])
+    return set({model.info.split_fingerprint: model.id for _, model in scored}.values())
 
 
 def _is_needed(config: Config, info: ModelInfo) -> bool:

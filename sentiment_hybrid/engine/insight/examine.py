@@ -113,9 +113,7 @@ def _session(config: Config, runtime: Runtime, table: Table, features: Features)
         )
         return None
     compute = resolve(runtime.device, config.training("linear").precision)
-    cache = config.paths.cache
-    classes = max(2, len(table.names))
-    return open_session(config, "linear", loaded, num_classes=classes, compute=compute, cache=cache)
+    return open_session(config, "linear", loaded, num_classes=max(2, len(table.names)), compute=compute)
 
 
 def _encoded(session: Session, table: Table, cache: Path, found: Found) -> tuple[States, np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +16,7 @@ from sentiment_hybrid.data.store import Examples, Store
 from sentiment_hybrid.data.unlabelled import read_unlabelled
 from sentiment_hybrid.engine.inference.session import EncodedDataset, Session
 from sentiment_hybrid.engine.training.joint import further_keys
-from sentiment_hybrid.engine.training.teacher import Teacher, own_columns
+from sentiment_hybrid.engine.training.teacher import Predictions, own_columns
 from sentiment_hybrid.errors import DataError
 
 
@@ -98,17 +97,17 @@ def extra_keys(config: Config, model: str, store: Store) -> UInt64s:
     return np.concatenate(keys)
 
 
-def targets_from(teacher: Teacher, examples: Examples, *, progress: Callable[..., object]) -> TeacherTargets:
-    """The teacher's predictions for all rows; rows with neither a label nor a prediction are left out.
+def targets_from(teacher: str, predictions: Predictions, examples: Examples) -> TeacherTargets:
+    """What a teacher predicts for all rows; rows with neither a label nor a prediction are left out.
 
     Raises:
         DataError: it has no prediction for any of them.
     """
-    probabilities, states = teacher.predict(examples, progress=progress)
+    probabilities, states = predictions
     answered = ~np.isnan(probabilities[:, 0])
     if not answered.any():
         raise DataError(
-            f"{teacher.name} has no probabilities for any of the {len(examples):,} training texts",
+            f"{teacher} has no probabilities for any of the {len(examples):,} training texts",
             hint="Rows are matched by their text, cleaned as in the prepared data.",
         )
     kept = np.flatnonzero(answered | (examples.labels >= 0))

@@ -83,21 +83,16 @@ class MaskedLanguage:
     """The task: mean cross-entropy of the tokens to predict."""
 
     def __init__(self, train: TokenizedTexts, valid: TokenizedTexts | None, masking: Masking) -> None:
-        self._train, self.valid, self.masking = train, valid, masking
-
-    @property
-    def tokenized(self) -> TokenizedTexts:
-        """The training texts."""
-        return self._train
+        self.tokenized, self.valid, self.masking = train, valid, masking
 
     def weight(self, rows: np.ndarray, epoch: int) -> float:
         """The number of tokens to predict in these rows, at least 1."""
-        places = _places(self._train, rows)
-        return float(max(1, self.masking.chosen(self._train.ids[places], places, epoch).sum()))
+        places = _places(self.tokenized, rows)
+        return float(max(1, self.masking.chosen(self.tokenized.ids[places], places, epoch).sum()))
 
     def micro_batch(self, rows: np.ndarray, epoch: int) -> MaskedBatch:
         """The masked windows of these rows in an epoch."""
-        return _masked(self._train, rows, self.masking, epoch)
+        return _masked(self.tokenized, rows, self.masking, epoch)
 
     def summed_loss(
         self, model: torch.nn.Module, part: MaskedBatch, device: torch.device, accelerator: Accelerator

@@ -22,7 +22,7 @@ from sentiment_hybrid.engine.training.distill import TeacherTargets, targets_fro
 from sentiment_hybrid.engine.training.joint import load_heads, with_further
 from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.engine.training.tasks import Classification, weights_of_classes
-from sentiment_hybrid.engine.training.teacher import open_teacher
+from sentiment_hybrid.engine.training.teacher import predictions_of_teacher
 from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import TrainingError, UsageError, count
 from sentiment_hybrid.models import build_head
@@ -137,18 +137,19 @@ def teacher_targets(
 ) -> TeacherTargets | None:
     """The teacher's predictions for the training rows, made by the main process; None without a teacher.
 
-    Raises as `open_teacher` and `targets_from`.
+    Raises as `predictions_of_teacher` and `targets_from`.
     """
     if config.distill.teacher is None:
         return None
     budget = config.training(model).token_budget
 
     def predict() -> TeacherTargets:
-        teacher = open_teacher(
-            config, store.labels, store.normalizer, compute=compute, token_budget=budget, offline=offline
-        )
         with progress("predicting with the teacher", unit="texts") as bar:
-            return targets_from(teacher, examples, progress=bar.advance)
+            found = predictions_of_teacher(
+                config, store.labels, store.normalizer, examples, compute=compute, token_budget=budget,
+                offline=offline, progress=bar.advance,
+            )  # fmt: skip
+        return targets_from(str(config.distill.teacher), found, examples)
 
     targets = distributed.from_main(predict)
     note(f"{targets.answered:,} of {len(targets.kept):,} training texts have predictions of {config.distill.teacher}")

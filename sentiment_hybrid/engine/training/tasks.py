@@ -94,14 +94,10 @@ class Classification:
         distillation: Distill | None = None,
     ) -> None:
         self.train, self.valid = train, valid
+        self.tokenized = train.tokenized
         self.distillation = distillation or Distill()
         self.class_weights = class_weights.astype(np.float32)
         self.label_smoothing = label_smoothing
-
-    @property
-    def tokenized(self) -> TokenizedTexts:
-        """The training texts."""
-        return self.train.tokenized
 
     def weight(self, rows: np.ndarray, epoch: int) -> float:
         """The sum of the class weights of these rows."""

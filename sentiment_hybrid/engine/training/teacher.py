@@ -6,8 +6,8 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -39,31 +39,50 @@ _CHUNK = 32_768
 Predictions = tuple[np.ndarray, np.ndarray | None]  # probabilities (N, C) float32, NaN for none; states (N, H) or None
 
 
-class Teacher(Protocol):
-    """Predicts probabilities for the labels of its student."""
+def predictions_of_teacher(
+    config: Config,
+    labels: tuple[str, ...],
+    normalizer: str,
+    examples: Examples,
+    *,
+    compute: Compute,
+    token_budget: int,
+    offline: bool,
+    progress: Callable[..., object],
+) -> Predictions:
+    """What ``distill.teacher`` predicts for these texts of a student with these labels and this normaliser.
 
-    name: str
-
-    def predict(self, examples: Examples, *, progress: Callable[..., object]) -> Predictions:
-        """Its predictions for these texts."""
-
-
-def open_teacher(
-    config: Config, labels: tuple[str, ...], normalizer: str, *, compute: Compute, token_budget: int, offline: bool
-) -> Teacher:
-    """The teacher in ``distill.teacher``, for a student with these labels and this normaliser.
-
-    Raises as `check_teacher`.
+    Raises as `check_teacher`; SourceError, ColumnError, DataError: a file cannot be read.
     """
     check_teacher(config, labels)
     place, settings, cache = str(config.distill.teacher), config.distill, config.paths.cache
     if is_file(place):
-        normalizers.from_id(normalizer).prepare(cache, offline=offline)
-        return FileTeacher(place, own_columns(config.data), labels, normalizer)
-    return ModelTeacher(
-        model_directory(place), labels, normalizer, compute=compute, token_budget=token_budget, offline=offline,
-        states=settings.states > 0, cache=cache,
-    )  # fmt: skip
+        own = normalizers.from_id(normalizer)
+        own.prepare(cache, offline=offline)
+        data = own_columns(config.data)
+        texts, found = read_probabilities(open_source(place, data), data, labels=labels, normalizer=own)
+        return _of_rows(found, _places(examples.texts, texts)), None
+    directory = model_directory(place)
+    info = read_info(directory)
+    own = normalizers.from_id(info.normalizer)
+    own.prepare(cache, offline=offline)
+    same = info.normalizer == normalizer or examples.raw is None
+    columns = _columns(str(directory), info.labels, labels)
+    folder = paths.teachers_dir(cache) / f"{_digest(info)[:20]}-{compute.precision}"
+    states, kept = settings.states > 0, TeacherCache(folder, len(labels))
+    teacher = _ModelTeacher(directory, info, columns, compute, token_budget, offline, states, kept)
+    return teacher.predict(examples.texts if same else own.many(examples.raw or ()), progress)
+
+
+def _places(texts: Sequence[str], known: Sequence[str]) -> np.ndarray:
+    """The place of each text among those that are known, (N,); -1 for others."""
+    places = {text: place for place, text in enumerate(known)}
+    return np.array([places.get(text, -1) for text in texts])
+
+
+def _of_rows(found: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """These rows (N,) of what was found; NaN for -1."""
+    return np.where((rows >= 0)[:, None], found[rows], np.float32(np.nan))
 
 
 def check_teacher(config: Config, labels: tuple[str, ...]) -> None:
@@ -120,54 +139,30 @@ def own_columns(data: Data) -> Data:
     return data.changed(dict.fromkeys(("text_column", "raw_text_column", "label_column")))
 
 
-class FileTeacher:
-    """Probabilities in a file, matched by the cleaned text."""
+@dataclass(frozen=True)
+class _ModelTeacher:
+    """A model directory; each distinct text is predicted once, and the predictions are cached on disk.
 
-    def __init__(self, place: str, data: Data, labels: tuple[str, ...], normalizer: str) -> None:
-        self.name, self._data, self._labels, self._normalizer = place, data, labels, normalizer
+    ``columns`` are the places of the student's labels among its own.
+    """
 
-    def predict(self, examples: Examples, *, progress: Callable[..., object]) -> Predictions:
-        """The probabilities, NaN for texts that are not in the file. Raises SourceError, ColumnError, DataError."""
-        source = open_source(self.name, self._data)
-        normalizer = normalizers.from_id(self._normalizer)
-        texts, found = read_probabilities(source, self._data, labels=self._labels, normalizer=normalizer)
-        places = {text: place for place, text in enumerate(texts)}
-        rows = np.array([places.get(text, -1) for text in examples.texts])
-        return np.where((rows >= 0)[:, None], found[rows], np.float32(np.nan)), None
+    directory: Path
+    info: ModelInfo
+    columns: list[int]
+    compute: Compute
+    token_budget: int
+    offline: bool
+    states: bool
+    kept: TeacherCache
 
-
-class ModelTeacher:
-    """A model directory; each distinct text is predicted once, and the predictions are cached on disk."""
-
-    def __init__(
-        self,
-        directory: Path,
-        labels: tuple[str, ...],
-        normalizer: str,
-        *,
-        compute: Compute,
-        token_budget: int,
-        offline: bool,
-        states: bool,
-        cache: Path,
-    ) -> None:
-        self.name, self.directory, self.info = str(directory), directory, read_info(directory)
-        self._columns = _columns(self.name, self.info.labels, labels)
-        normalizers.from_id(self.info.normalizer).prepare(cache, offline=offline)
-        self._student_normalizer, self._states = normalizer, states
-        self._compute, self._token_budget, self._offline = compute, token_budget, offline
-        folder = f"{_digest(self.info)[:20]}-{compute.precision}"
-        self._kept = TeacherCache(paths.teachers_dir(cache) / folder, len(labels))
-
-    def predict(self, examples: Examples, *, progress: Callable[..., object]) -> Predictions:
-        """Cached predictions, and new ones for the other texts; NaN for texts that are empty after normalisation.
+    def predict(self, texts: Sequence[str], progress: Callable[..., object]) -> Predictions:
+        """Cached predictions, and new ones for the other texts; NaN for empty texts.
 
         A failure to cache them is logged.
         """
-        texts = self._texts(examples)
         distinct = list(dict.fromkeys(text for text in texts if text))
         keys = text_keys(distinct)
-        probabilities, states = self._kept.find(keys, states=self._states)
+        probabilities, states = self.kept.find(keys, states=self.states)
         missing = np.flatnonzero(np.isnan(probabilities[:, 0]))
         if len(missing):
             progress(0, total=len(missing))
@@ -177,28 +172,20 @@ class ModelTeacher:
                     if states is None:
                         states = np.zeros((len(distinct), new_states.shape[1]), dtype=np.float16)
                     states[rows] = new_states
-            release(self._compute.device)
-        self._kept.mark_used()
-        places = {text: place for place, text in enumerate(distinct)}
-        rows = np.array([places.get(text, -1) for text in texts])
-        found = np.where((rows >= 0)[:, None], probabilities[rows][:, self._columns], np.float32(np.nan))
-        return found, None if states is None else states[rows]
-
-    def _texts(self, examples: Examples) -> list[str]:
-        """The texts, cleaned by its own normaliser."""
-        if self.info.normalizer == self._student_normalizer or examples.raw is None:
-            return examples.texts
-        return normalizers.from_id(self.info.normalizer).many(examples.raw)
+            release(self.compute.device)
+        self.kept.mark_used()
+        rows = _places(texts, distinct)
+        return _of_rows(probabilities[:, self.columns], rows), None if states is None else states[rows]
 
     def _read(
         self, texts: Sequence[str], missing: np.ndarray, keys: np.ndarray, progress: Callable[..., object]
     ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
         """Chunks of the missing rows, with probabilities in the order of the teacher's labels, and pooled states."""
-        loaded = load_model(self.directory, offline=self._offline)
-        classifier = loaded.classifier.to(self._compute.device)
-        if self._states:
+        loaded = load_model(self.directory, offline=self.offline)
+        classifier = loaded.classifier.to(self.compute.device)
+        if self.states:
             classifier.projection = torch.nn.Identity()
-        take = _with_states if self._states else softmax
+        take = _with_states if self.states else softmax
         keeps = True
         for start in range(0, len(missing), _CHUNK):
             rows = missing[start : start + _CHUNK]
@@ -207,22 +194,22 @@ class ModelTeacher:
                 max_windows=self.info.max_windows,
             )  # fmt: skip
             found = predict_probabilities(
-                classifier, tokenized, compute=self._compute, token_budget=self._token_budget, progress=progress,
+                classifier, tokenized, compute=self.compute, token_budget=self.token_budget, progress=progress,
                 take=take,
             )  # fmt: skip
-            count = len(self._columns)
+            count = len(self.columns)
             probabilities = found[:, :count]
-            states = found[:, count:].astype(np.float16) if self._states else None
+            states = found[:, count:].astype(np.float16) if self.states else None
             keeps = keeps and self._keep(keys[rows], probabilities, states)
             yield rows, probabilities, states
 
     def _keep(self, keys: np.ndarray, probabilities: np.ndarray, states: np.ndarray | None) -> bool:
         try:
-            self._kept.add(keys, probabilities, states, teacher=self.name)
+            self.kept.add(keys, probabilities, states, teacher=str(self.directory))
         except OSError as error:
             log.warning(
                 "the teacher's predictions cannot be cached in %s: %s; they are computed again next time",
-                self._kept.folder, reason(error),
+                self.kept.folder, reason(error),
             )  # fmt: skip
             return False
         return True

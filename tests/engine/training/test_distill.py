@@ -67,16 +67,11 @@ def test_states_cost_their_mean_squared_distance() -> None:
 
 
 def test_rows_without_label_and_prediction_are_left_out() -> None:
-    class Half:
-        name = "half"
-
-        def predict(self, examples, *, progress):  # type: ignore[no-untyped-def]
-            return np.array([[0.5, 0.5], [np.nan] * 2, [np.nan] * 2], dtype=np.float32), None
-
     class Rows:
         labels = np.array([-1, -1, 1])
 
-    assert targets_from(Half(), Rows(), progress=lambda texts: None).kept.tolist() == [0, 2]  # type: ignore[arg-type]
+    half = np.array([[0.5, 0.5], [np.nan] * 2, [np.nan] * 2], dtype=np.float32)
+    assert targets_from("half", (half, None), Rows()).kept.tolist() == [0, 2]  # type: ignore[arg-type]
 
 
 # --- on the disk
