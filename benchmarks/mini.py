@@ -396,7 +396,8 @@ def interval(figure: Mapping[str, float]) -> str:
 def draw(path: Path, report: Mapping[str, Any]) -> None:
     """Macro-F1 on the airline tweets, two classes, over tweets a second, with intervals."""
     values = next(one["values"] for one in report["figures"] if one["name"] == "airline, 2 classes: macro-F1")
-    with canvas.figure(path, (8.2, 5.2)) as drawing:
+    title = f"Macro-F1 over speed, {report['machine']['threads']} CPU threads, 95 % intervals"
+    with canvas.figure(path, (8.2, 5.2), title) as drawing:
         axes = drawing.subplots()
         for at, one in enumerate(report["contestants"]):
             figure = values[one["name"]]
@@ -408,7 +409,6 @@ def draw(path: Path, report: Mapping[str, Any]) -> None:
         axes.set(xlabel="tweets a second, strings in and labels out (log scale)", ylabel="macro-F1, airline tweets")
         axes.grid(True)
         axes.legend()
-        canvas.title_of(drawing, f"Macro-F1 over speed, {report['machine']['threads']} CPU threads, 95 % intervals")
 
 
 if __name__ == "__main__":

@@ -61,8 +61,11 @@ _STYLE: dict[str, Any] = {
 
 
 @contextmanager
-def figure(path: Path, inches: tuple[float, float]) -> Iterator[Figure]:
-    """A figure in the common style, saved when the block ends without an error, as PNG, PDF or SVG by its suffix."""
+def figure(path: Path, inches: tuple[float, float], title: str) -> Iterator[Figure]:
+    """A figure in the common style, saved when the block ends without an error, as PNG, PDF or SVG by its suffix.
+
+    Each line of its title is wrapped to its width.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -70,6 +73,7 @@ def figure(path: Path, inches: tuple[float, float]) -> Iterator[Figure]:
         # A character that no installed font has is drawn as a box; a warning would not help the user.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         drawing = Figure(figsize=inches, dpi=_DPI, layout="constrained")
+        _set_title(drawing, title)
         yield drawing
         _save(path, drawing)
 
@@ -91,8 +95,7 @@ def _save(path: Path, drawing: Figure) -> None:
         drawing.savefig(aside, format=path.suffix[1:], metadata=_UNDATED[path.suffix[1:]])
 
 
-def title_of(drawing: Figure, title: str) -> None:
-    """Set a title above the whole figure, each of its lines wrapped to the width."""
+def _set_title(drawing: Figure, title: str) -> None:
     width = max(24, int(drawing.get_figwidth() * 9))
     lines = [wrapped(line, width=width, lines=3) for line in title.split("\n")]
     drawing.suptitle("\n".join(lines), x=0.012, ha="left", fontsize=12, fontweight="bold")

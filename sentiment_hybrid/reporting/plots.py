@@ -17,7 +17,6 @@ from sentiment_hybrid.reporting.canvas import (
     finite,
     number,
     percent,
-    title_of,
     wrapped,
 )
 
@@ -36,7 +35,7 @@ def confusion_matrix(path: Path, confusion: Sequence[Sequence[int]], labels: Seq
     """
     size = len(labels)
     side = min(24.0, max(4.2, 0.85 * size + 1.6))
-    with figure(path, (side + 1.6, side)) as drawing:
+    with figure(path, (side + 1.6, side), title) as drawing:
         axes = drawing.subplots()
         shares = [[count / max(1, sum(row)) for count in row] for row in confusion]
         image = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
@@ -46,7 +45,6 @@ def confusion_matrix(path: Path, confusion: Sequence[Sequence[int]], labels: Seq
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         axes.set(xlabel="predicted", ylabel="true")
-        title_of(drawing, title)
         bar = drawing.colorbar(image, ax=axes, fraction=0.046, pad=0.03, format=percent())
         bar.set_label("fraction of the true class")
         bar.outline.set_visible(False)
@@ -57,7 +55,7 @@ def risk_coverage(path: Path, coverage: Any, accuracy: Any, *, title: str) -> No
 
     Raises OutputError if the file cannot be written.
     """
-    with figure(path, (6.0, 4.4)) as drawing:
+    with figure(path, (6.0, 4.4), title) as drawing:
         axes = drawing.subplots()
         axes.plot(coverage, accuracy, color=BLUE, linewidth=1.6, label=f"all answers {100 * accuracy[-1]:.1f} %")
         for target, style in ((0.95, "--"), (0.98, ":")):
@@ -72,7 +70,6 @@ def risk_coverage(path: Path, coverage: Any, accuracy: Any, *, title: str) -> No
         axes.yaxis.set_major_formatter(percent())
         axes.grid(True)
         axes.legend(loc="lower left")
-        title_of(drawing, title)
 
 
 def reliability(path: Path, bins: Sequence[Any], *, title: str) -> None:
@@ -85,7 +82,7 @@ def reliability(path: Path, bins: Sequence[Any], *, title: str) -> None:
     filled = [part for part in bins if part.rows]
     total = sum(part.rows for part in filled)
     ece = sum(part.rows * abs(part.accuracy - part.confidence) for part in filled) / max(1, total)
-    with figure(path, (6.0, 6.6)) as drawing:
+    with figure(path, (6.0, 6.6), title) as drawing:
         curve, counts = drawing.subplots(2, 1, sharex=True, height_ratios=[3.2, 1.0])
         curve.plot([0, 1], [0, 1], color=MUTED, linewidth=1.2, linestyle="--", label="perfectly calibrated", zorder=2)
         for part in filled:
@@ -100,7 +97,6 @@ def reliability(path: Path, bins: Sequence[Any], *, title: str) -> None:
         curve.yaxis.set_major_formatter(percent())
         curve.grid(True)
         curve.legend(loc="upper left")
-        title_of(drawing, title)
         for part in filled:
             middle, width = (part.low + part.high) / 2, 0.9 * (part.high - part.low)
             counts.bar(middle, part.rows, width=width, color=BLUE, alpha=0.75)
@@ -120,7 +116,7 @@ def learning_curves(path: Path, epochs: Sequence[Mapping[str, Any]], *, title: s
     Raises OutputError if the file cannot be written.
     """
     numbers = [int(facts["epoch"]) for facts in epochs]
-    with figure(path, (11.0, 3.9)) as drawing:
+    with figure(path, (11.0, 3.9), title) as drawing:
         loss, quality, rate = drawing.subplots(1, 3, width_ratios=[1.2, 1.2, 0.8])
         _curve(loss, numbers, _values(epochs, "train_loss"), color=ORANGE, label="training", style="--s")
         _curve(loss, numbers, _values(epochs, "valid_loss"), color=BLUE, label="validation")
@@ -142,7 +138,6 @@ def learning_curves(path: Path, epochs: Sequence[Mapping[str, Any]], *, title: s
                 axes.axvline(best, color=INK, linewidth=1.6, linestyle=":", label=f"best: epoch {best}", zorder=1)
             if axes.get_legend_handles_labels()[0]:
                 axes.legend(loc="best")
-        title_of(drawing, title)
 
 
 def comparison(path: Path, rows: Sequence[Mapping[str, Any]], *, title: str) -> None:
@@ -153,7 +148,7 @@ def comparison(path: Path, rows: Sequence[Mapping[str, Any]], *, title: str) -> 
 
     Raises OutputError if the file cannot be written.
     """
-    with figure(path, (8.6, 1.6 + 0.72 * max(1, len(rows)))) as drawing:
+    with figure(path, (8.6, 1.6 + 0.72 * max(1, len(rows))), title) as drawing:
         axes = drawing.subplots()
         for offset, key, label, color, marker, style in (
             (-0.14, "accuracy", "accuracy", BLUE, "o", "-"),
@@ -177,7 +172,6 @@ def comparison(path: Path, rows: Sequence[Mapping[str, Any]], *, title: str) -> 
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         drawing.legend(loc="outside lower center", ncols=4)
-        title_of(drawing, title)
 
 
 # --- parts

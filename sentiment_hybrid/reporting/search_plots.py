@@ -6,12 +6,13 @@ They are drawn from plain mappings rather than from a study, so that reporting d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentiment_hybrid.reporting.canvas import BLUE, GRID, INK, MUTED, ORANGE, figure, finite, number, title_of, wrapped
+from sentiment_hybrid.reporting.canvas import BLUE, GRID, INK, MUTED, ORANGE, figure, finite, number, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,34 +77,20 @@ def draw(
 
 def history(path: Path, trials: Sequence[Trial], *, metric: str, title: str) -> None:
     """Value of each trial, and the best so far. Raises OutputError if the file cannot be written."""
-    with figure(path, (8.6, 4.2)) as drawing:
-        axes = drawing.subplots()
+    with _values_over("trial", path, metric, title) as axes:
         _scatter_states(axes, trials, lambda trial: trial["number"])
         _best_so_far(axes, trials)
         failed = [trial["number"] for trial in trials if trial["state"] == "failed"]
         if failed:
             # At the bottom edge: a failed trial has no value.
-            axes.scatter(
-                failed,
-                [0.02] * len(failed),
-                marker="x",
-                color=MUTED,
-                transform=axes.get_xaxis_transform(),
-                label="failed",
-            )
-        axes.set_xlabel("trial")
-        _name_values(axes, metric)
-        _whole_numbers(axes)
-        axes.grid(True)
-        drawing.legend(loc="outside lower center", ncols=4)
-        title_of(drawing, title)
+            bottom, edge = [0.02] * len(failed), axes.get_xaxis_transform()
+            axes.scatter(failed, bottom, marker="x", color=MUTED, transform=edge, label="failed")
 
 
 def epochs(path: Path, trials: Sequence[Trial], *, metric: str, title: str) -> None:
     """Value of each trial after each epoch; pruned trials end early. Raises OutputError."""
     best = _best(trials)
-    with figure(path, (8.6, 4.2)) as drawing:
-        axes = drawing.subplots()
+    with _values_over("epoch", path, metric, title) as axes:
         for trial in trials:
             values = trial["epochs"]
             if not values or trial["state"] not in _LOOKS or trial is best:
@@ -118,18 +105,12 @@ def epochs(path: Path, trials: Sequence[Trial], *, metric: str, title: str) -> N
             axes.plot(numbers, best["epochs"], color=INK, linewidth=2.2, label=f"best: trial {best['number']}")
         axes.plot([], [], color=BLUE, linewidth=1.2, label="finished")
         axes.plot([], [], "--D", color=ORANGE, linewidth=1.2, markersize=4, label="pruned")
-        axes.set_xlabel("epoch")
-        _name_values(axes, metric)
-        _whole_numbers(axes)
-        axes.grid(True)
-        drawing.legend(loc="outside lower center", ncols=3)
-        title_of(drawing, title)
 
 
 def show_importances(path: Path, importances: Mapping[str, float], *, metric: str, title: str) -> None:
     """Fraction of the variance that each hyperparameter explains. Raises OutputError."""
     names = sorted(importances, key=importances.__getitem__)
-    with figure(path, (7.6, 1.5 + 0.42 * max(2, len(names)))) as drawing:
+    with figure(path, (7.6, 1.5 + 0.42 * max(2, len(names))), title) as drawing:
         axes = drawing.subplots()
         bars = axes.barh(range(len(names)), [importances[name] for name in names], color=BLUE, height=0.62)
         axes.bar_label(bars, [f"{importances[name]:.0%}" for name in names], padding=5, color=INK, fontsize=9)
@@ -140,7 +121,6 @@ def show_importances(path: Path, importances: Mapping[str, float], *, metric: st
         axes.tick_params(axis="y", length=0)
         axes.grid(True, axis="x")
         axes.set_axisbelow(True)
-        title_of(drawing, title)
 
 
 def slices(path: Path, trials: Sequence[Trial], *, metric: str, space: Space, title: str) -> None:
@@ -148,7 +128,7 @@ def slices(path: Path, trials: Sequence[Trial], *, metric: str, space: Space, ti
     names = _names(trials)
     rows = max(1, -(-len(names) // _SLICES_PER_ROW))
     columns = min(_SLICES_PER_ROW, max(1, len(names)))
-    with figure(path, (0.6 + 3.4 * columns, 0.7 + 2.9 * rows)) as drawing:
+    with figure(path, (0.6 + 3.4 * columns, 0.7 + 2.9 * rows), title) as drawing:
         panels = drawing.subplots(rows, columns, squeeze=False, sharey=True)
         for number, axes in enumerate(panels.flat):
             if number >= len(names):
@@ -165,7 +145,6 @@ def slices(path: Path, trials: Sequence[Trial], *, metric: str, space: Space, ti
                 _name_values(axes, metric)
         handles, labels = panels[0, 0].get_legend_handles_labels()
         drawing.legend(handles, labels, loc="outside lower center", ncols=2)
-        title_of(drawing, title)
 
 
 def parallel_coordinates(path: Path, trials: Sequence[Trial], *, metric: str, space: Space, title: str) -> None:
@@ -180,7 +159,7 @@ def parallel_coordinates(path: Path, trials: Sequence[Trial], *, metric: str, sp
     heights = [_heights(scale, shown) for scale in scales]
     norm = _normalised([trial["value"] for trial in shown])
     shades = colormaps["YlGnBu"]
-    with figure(path, (2.4 + 1.5 * max(2, len(names)), 4.6)) as drawing:
+    with figure(path, (2.4 + 1.5 * max(2, len(names)), 4.6), title) as drawing:
         axes = drawing.subplots()
         for trial in shown:
             points = [(place, of[id(trial)]) for place, of in enumerate(heights) if id(trial) in of]
@@ -205,10 +184,24 @@ def parallel_coordinates(path: Path, trials: Sequence[Trial], *, metric: str, sp
             ScalarMappable(norm, shades), ax=axes, label=metric, format=_percent(metric), pad=0.01, fraction=0.05
         )
         bar.outline.set_visible(False)
-        title_of(drawing, title)
 
 
 # --- parts
+
+
+@contextmanager
+def _values_over(name: str, path: Path, metric: str, title: str) -> Iterator[Axes]:
+    """A figure of values over whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    with figure(path, (8.6, 4.2), title) as drawing:
+        axes = drawing.subplots()
+        yield axes
+        axes.set_xlabel(name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _name_values(axes, metric)
+        axes.grid(True)
+        drawing.legend(loc="outside lower center", ncols=4)
 
 
 #: Height of the band over which the lines of one choice are spread.
@@ -328,12 +321,6 @@ def _name_values(axes: Axes, metric: str) -> None:
         axes.yaxis.set_major_formatter(formatter)
 
 
-def _whole_numbers(axes: Axes) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
 def _names(trials: Sequence[Trial]) -> list[str]:
     return list(dict.fromkeys(name for trial in trials for name in trial["params"]))
 
@@ -346,17 +333,9 @@ def _best(trials: Sequence[Trial]) -> Trial | None:
 def _scatter_states(axes: Axes, trials: Sequence[Trial], place: Callable[[Trial], float]) -> None:
     for state, (marker, color, alpha) in _LOOKS.items():
         some = [trial for trial in trials if trial["state"] == state and finite(trial["value"])]
-        axes.scatter(
-            [place(trial) for trial in some],
-            [trial["value"] for trial in some],
-            marker=marker,
-            color=color,
-            alpha=alpha,
-            s=30,
-            edgecolor="white",
-            label="finished" if state == "complete" else state,
-            zorder=3,
-        )
+        points = [place(trial) for trial in some], [trial["value"] for trial in some]
+        label = "finished" if state == "complete" else state
+        axes.scatter(*points, s=30, marker=marker, color=color, alpha=alpha, edgecolor="white", label=label, zorder=3)
 
 
 def _best_so_far(axes: Axes, trials: Sequence[Trial]) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from sentiment_hybrid.engine.evaluation.metrics import Interval, Level, ReliabilityBin, score
 from sentiment_hybrid.errors import OutputError
-from sentiment_hybrid.reporting import plots
+from sentiment_hybrid.reporting import canvas, plots
 from sentiment_hybrid.reporting.canvas import percent, titled
 
 NASTY = [
@@ -131,7 +131,7 @@ def test_the_same_input_gives_the_same_bytes_in_each_format(
 
 def test_lines_of_one_panel_are_told_apart_without_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    monkeypatch.setattr(plots, "title_of", lambda drawing, title: drawn.append(drawing))
+    monkeypatch.setattr(canvas, "_set_title", lambda drawing, title: drawn.append(drawing))
     DRAWINGS["curves"](tmp_path / "figure.png", "")
     for axes in drawn[0].axes:
         looks = [(line.get_linestyle(), line.get_marker()) for line in axes.get_lines()]
@@ -142,7 +142,7 @@ def test_the_seeds_of_a_model_are_drawn_beside_the_published_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = []
-    monkeypatch.setattr(plots, "title_of", lambda drawing, title: drawn.append(drawing))
+    monkeypatch.setattr(canvas, "_set_title", lambda drawing, title: drawn.append(drawing))
     of = {"mean": 0.83, "std": 0.02, "values": [0.81, 0.85]}
     seeds = {"seeds": [1, 2], "published": 2, "figures": {"test_accuracy": of, "test_macro_f1": of}}
     plots.comparison(tmp_path / "figure.png", [{**ROWS[0], "seeds": seeds}, ROWS[1]], title="")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from sentiment_hybrid.errors import OutputError
-from sentiment_hybrid.reporting import search_plots
+from sentiment_hybrid.reporting import canvas, search_plots
 
 
 def trials(count: int = 20, *, seed: int = 0) -> list[dict[str, Any]]:
@@ -79,7 +79,7 @@ def test_every_figure_is_drawn_and_holds_more_than_paper(tmp_path):
 
 def test_each_figure_says_in_its_title_which_one_it_is(tmp_path, monkeypatch):
     titles = []
-    monkeypatch.setattr(search_plots, "title_of", lambda drawing, title: titles.append(title))
+    monkeypatch.setattr(canvas, "_set_title", lambda drawing, title: titles.append(title))
     files = draw(tmp_path, trials(), {"learning_rate": 0.8, "dropout": 0.2})
     assert len(set(titles)) == len(files)
     assert all(title.startswith("A search: ") for title in titles)

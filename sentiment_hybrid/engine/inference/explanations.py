@@ -116,6 +116,7 @@ class Explanation:
         return cls(**facts, words=tuple(words), **figures)
 
 
+@dataclass(frozen=True)
 class Explainer:
     """Explains what a classifier answers; `Predictor.explain` is its public face.
 
@@ -128,19 +129,19 @@ class Explainer:
         ModelError: the tokenizer does not say where in a text a token is.
     """
 
-    def __init__(
-        self, classifier: Classifier, tokenizer: Any, info: ModelInfo, *, answers: Sequence[int], compute: Compute
-    ) -> None:
-        if getattr(tokenizer, "backend_tokenizer", None) is None:
+    classifier: Classifier
+    tokenizer: Any
+    info: ModelInfo
+    answers: list[int]
+    compute: Compute
+
+    def __post_init__(self) -> None:
+        if getattr(self.tokenizer, "backend_tokenizer", None) is None:
             raise ModelError(
-                f"the tokenizer of {info.encoder_name} does not say where in a text a token is, so its words cannot be "
-                "told apart",
+                f"the tokenizer of {self.info.encoder_name} does not say where in a text a token is, so its words "
+                "cannot be told apart",
                 hint="Explanations need an encoder with a tokenizer.json.",
             )
-        self._classifier, self._tokenizer, self._info = classifier, tokenizer, info
-        self._answers, self._compute = list(answers), compute
-        self._backend = tokenizer.backend_tokenizer
-        self._around = special_tokens(tokenizer)
 
     def explain(
         self,
@@ -166,56 +167,56 @@ class Explainer:
 
     def _places(self, labels: Sequence[str | None]) -> list[int]:
         """Places of labels among the model's; -1 for None."""
-        own = self._info.labels
+        own = self.info.labels
         find = finder(own)
         known = {label: -1 if label is None else find(label) for label in set(labels)}
-        strangers = sorted(repr(label) for label, place in known.items() if place not in (-1, *self._answers))
+        strangers = sorted(repr(label) for label, place in known.items() if place not in (-1, *self.answers))
         if strangers:
             raise LabelError(
                 f"the model does not answer with {', '.join(strangers)}",
-                hint=f"It answers with {', '.join(own[place] for place in self._answers)}.",
+                hint=f"It answers with {', '.join(own[place] for place in self.answers)}.",
             )
         return [known[label] for label in labels]  # type: ignore[misc]  # checked above
 
     def _part(
         self, part: list[tuple[str, int]], method: Method, progress: Callable[[int], object]
     ) -> list[Explanation]:
-        wanted = np.array([target for _, target in part])
+        wanted, (before, after) = np.array([target for _, target in part]), special_tokens(self.tokenizer)
         tokenized = tokenize(
             [text for text, _ in part],
-            self._tokenizer,
-            max_length=self._info.max_length,
-            max_windows=self._info.max_windows,
+            self.tokenizer,
+            max_length=self.info.max_length,
+            max_windows=self.info.max_windows,
         )
         attributions = attribute(
-            self._classifier,
+            self.classifier,
             tokenized,
             lambda logits: np.where(wanted < 0, self._predicted(logits), wanted),
-            compute=self._compute,
-            special=np.array([*self._around[0], *self._around[1]], dtype=np.int64),
-            baseline_id=self._tokenizer.mask_token_id,
+            compute=self.compute,
+            special=np.array([*before, *after], dtype=np.int64),
+            baseline_id=self.tokenizer.mask_token_id,
             gradients=method == "gradients",
             progress=progress,
         )
         return [
-            self._explanation(text, found, _read(tokenized, row, self._around), method)
+            self._explanation(text, found, _read(tokenized, row, len(before), len(after)), method)
             for row, ((text, _), found) in enumerate(zip(part, attributions, strict=True))
         ]
 
     def _predicted(self, logits: np.ndarray) -> np.ndarray:
-        return np.asarray(np.array(self._answers)[logits[:, self._answers].argmax(1)])
+        return np.asarray(np.array(self.answers)[logits[:, self.answers].argmax(1)])
 
     def _explanation(self, text: str, found: Attribution, read: np.ndarray, method: Method) -> Explanation:
-        every = self._backend.encode(text, add_special_tokens=False).offsets
+        every = self.tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).offsets
         offsets = every[: len(read)]
         weights = found.weights if method == "gradients" else found.attention
-        labels = self._info.labels
-        shares = softmax(found.logits[self._answers])
+        labels = self.info.labels
+        shares = softmax(found.logits[self.answers])
         return Explanation(
             text,
             labels[int(self._predicted(found.logits[None])[0])],
             labels[found.target],
-            float(shares[self._answers.index(found.target)]),
+            float(shares[self.answers.index(found.target)]),
             method,
             words_of(text, offsets, weights[read], found.attention[read]),
             logit=float(found.logits[found.target]),
@@ -225,9 +226,8 @@ class Explainer:
         )
 
 
-def _read(tokenized: TokenizedTexts, row: int, around: tuple[list[int], list[int]]) -> np.ndarray:
+def _read(tokenized: TokenizedTexts, row: int, before: int, after: int) -> np.ndarray:
     """Which tokens of a text are not special, as places in its windows, one after the other."""
-    before, after = map(len, around)
     windows, _ = tokenized.windows_of(np.array([row]))
     lengths = tokenized.lengths_of(windows).tolist()
     starts = accumulate(lengths[:-1], initial=0)

@@ -109,16 +109,6 @@ class OnnxBackend:
             ) from error
         return logits
 
-    def probabilities(
-        self,
-        tokenized: TokenizedTexts,
-        *,
-        token_budget: int,
-        progress: Callable[[int], object] = lambda rows: None,
-    ) -> np.ndarray:
-        """Softmax probabilities (N, C) float32 in input order."""
-        return softmax(self.logits(tokenized, token_budget=token_budget, progress=progress))
-
 
 def digests(directory: Path) -> dict[str, str]:
     """sha256 of the graph and of its external weights, if any, by file name."""

@@ -23,7 +23,7 @@ from sentiment_hybrid.data.sources.base import Limit
 from sentiment_hybrid.engine.batches import TokenizedTexts
 from sentiment_hybrid.engine.inference.answers import among, places_of
 from sentiment_hybrid.engine.inference.model_directory import load_model
-from sentiment_hybrid.engine.inference.onnx_runtime import OnnxBackend, is_export
+from sentiment_hybrid.engine.inference.onnx_runtime import OnnxBackend, is_export, softmax
 from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.errors import ColumnError, DataError, ModelError
 from sentiment_hybrid.files import recover
@@ -308,9 +308,7 @@ class Predictor:
         self._continue_after_fork()
         cleaned = [self._normalizer(_text(value, at)) for at, value in enumerate(texts)]
         labels = [label] * len(cleaned) if label is None or isinstance(label, str) else label
-        explainer = Explainer(
-            self._classifier, self._tokenizer, self.info, answers=self._answers, compute=self._compute
-        )
+        explainer = Explainer(self._classifier, self._tokenizer, self.info, list(self._answers), self._compute)
         with self._compute.borrowed():
             return explainer.explain(cleaned, labels, method=method, progress=progress)
 
@@ -344,7 +342,7 @@ class Predictor:
         if not len(tokenized):
             return result
         if self._onnx is not None:
-            found = self._onnx.probabilities(tokenized, token_budget=self._token_budget, progress=progress)
+            found = softmax(self._onnx.logits(tokenized, token_budget=self._token_budget, progress=progress))
         else:
             from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 
