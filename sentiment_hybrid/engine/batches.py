@@ -24,13 +24,10 @@ class WindowStates(Protocol):
 
 
 class MicroBatch(Protocol):
-    """Rows for one forward and backward pass, with everything that their loss needs."""
+    """Rows for one forward and backward pass, a dataclass with everything that their loss needs."""
 
     @property
     def rows(self) -> np.ndarray: ...  # noqa: D102
-
-    def pinned(self) -> MicroBatch:
-        """The same in pinned memory, which is copied to a GPU asynchronously."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +86,15 @@ class Batch:
             for name, value in vars(self).items()
         }
 
-    def pinned(self) -> Batch:
-        """The same in pinned memory, which is copied to a GPU asynchronously."""
-        tensors = {name: value.pin_memory() for name, value in vars(self).items() if hasattr(value, "pin_memory")}
-        return replace(self, **tensors)
+
+def pinned(batch: Any) -> Any:
+    """A batch, or a `MicroBatch`, with its tensors in pinned memory, which is copied to a GPU asynchronously."""
+    changed = {
+        name: pinned(value) if isinstance(value, Batch) else value.pin_memory()
+        for name, value in vars(batch).items()
+        if isinstance(value, Batch) or hasattr(value, "pin_memory")
+    }
+    return replace(batch, **changed)
 
 
 def plan_epoch(
@@ -170,3 +172,11 @@ def padded(tokenized: TokenizedTexts, windows: np.ndarray) -> tuple[np.ndarray, 
     rows, columns = np.nonzero(mask)
     ids[rows, columns] = tokenized.ids[tokenized.window_offsets[windows][rows] + columns]
     return ids, mask
+
+
+def mixed(bits: np.ndarray) -> np.ndarray:
+    """The finalizer of SplitMix64 (Steele, Lea and Flood 2014) for uint64: every bit changes half of the bits."""
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    result: np.ndarray = bits ^ (bits >> np.uint64(31))
+    return result

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid.config.schema import ScratchEncoder
 from sentiment_hybrid.errors import DataError, SourceError
@@ -83,14 +83,6 @@ class Tokenizer:
     def get_vocab(self) -> dict[str, int]:
         """Token -> id."""
         return dict(self.backend_tokenizer.get_vocab())
-
-    @overload
-    def __call__(self, texts: str, *, add_special_tokens: bool = True, **unused: Any) -> dict[str, list[int]]: ...
-
-    @overload
-    def __call__(
-        self, texts: Sequence[str], *, add_special_tokens: bool = True, **unused: Any
-    ) -> dict[str, list[list[int]]]: ...
 
     def __call__(self, texts: str | Sequence[str], *, add_special_tokens: bool = True, **unused: Any) -> dict[str, Any]:
         """``input_ids`` of one or several texts, without truncation and padding; several are processed in parallel."""

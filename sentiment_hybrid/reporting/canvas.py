@@ -58,6 +58,9 @@ _STYLE: dict[str, Any] = {
     "pdf.fonttype": 42,  # text that other programs can search and edit
     "svg.hashsalt": "senthy",  # the same input gives the same file
 }
+#: Metadata to omit (time, program), so that equal figures are equal files.
+_UNDATED = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+_HINT = "check permissions and free space, or choose another directory with --set paths.results_dir=DIR"
 
 
 @contextmanager
@@ -75,7 +78,8 @@ def figure(path: Path, inches: tuple[float, float], title: str) -> Iterator[Figu
         drawing = Figure(figsize=inches, dpi=_DPI, layout="constrained")
         _set_title(drawing, title)
         yield drawing
-        _save(path, drawing)
+        with written(f"figure {path}", hint=_HINT), atomic_file(path) as aside:
+            drawing.savefig(aside, format=path.suffix[1:], metadata=_UNDATED[path.suffix[1:]])
 
 
 def _fonts() -> list[str]:
@@ -83,16 +87,6 @@ def _fonts() -> list[str]:
 
     installed = set(fontManager.get_font_names())
     return ["DejaVu Sans", *(name for name in _FALLBACK_FONTS if name in installed)]
-
-
-#: Metadata to omit (time, program), so that equal figures are equal files.
-_UNDATED = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
-
-
-def _save(path: Path, drawing: Figure) -> None:
-    hint = "check permissions and free space, or choose another directory with --set paths.results_dir=DIR"
-    with written(f"figure {path}", hint=hint), atomic_file(path) as aside:
-        drawing.savefig(aside, format=path.suffix[1:], metadata=_UNDATED[path.suffix[1:]])
 
 
 def _set_title(drawing: Figure, title: str) -> None:

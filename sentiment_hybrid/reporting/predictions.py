@@ -32,7 +32,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class PredictedRow:
-    """One line of the file; ``slices``: its values in columns of the source, by name."""
+    """One line of the file; ``slices``: its values in columns of the source, by name; ``baseline``: its prediction."""
 
     row: int
     text: str
@@ -40,6 +40,7 @@ class PredictedRow:
     prediction: str
     score: float
     slices: Mapping[str, str] = field(default_factory=dict)
+    baseline: str | None = None
 
 
 def write_predictions(
@@ -83,20 +84,15 @@ def read_predictions(path: Path, names: Sequence[str]) -> Predictions:
         DataError: the file is missing or damaged, or has other labels.
     """
     place = {name: index for index, name in enumerate(names)}
-    columns: dict[str, list[int]] = {"row": [], "label": [], "prediction": [], _BASELINE: []}
+    found: list[tuple[int, int, int, int]] = []
     try:
-        with LONG_FIELDS, path.open(encoding="utf-8", newline="") as file:
-            for line in csv.DictReader(file):
-                columns["row"].append(int(line["row"]))
-                columns["label"].append(place[line["label"]])
-                columns["prediction"].append(place[line["prediction"]])
-                if _BASELINE in line:
-                    columns[_BASELINE].append(place[line[_BASELINE]])
-    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+        for one in stream_predictions(path):
+            baseline = -1 if one.baseline is None else place[one.baseline]
+            found.append((one.row, place[one.label], place[one.prediction], baseline))
+    except KeyError as error:
         raise DataError(f"{path} cannot be read: {error}", hint="Run `senthy test` again.") from error
-    arrays = {name: np.asarray(values, dtype=np.int64) for name, values in columns.items()}
-    baseline = arrays[_BASELINE] if columns[_BASELINE] else None
-    return Predictions(arrays["row"], arrays["label"], arrays["prediction"], baseline)
+    rows, labels, predicted, of_baseline = np.array(found, dtype=np.int64).reshape(-1, 4).T
+    return Predictions(rows, labels, predicted, of_baseline if (of_baseline >= 0).any() else None)
 
 
 def stream_predictions(path: Path) -> Iterator[PredictedRow]:
@@ -112,9 +108,11 @@ def stream_predictions(path: Path) -> Iterator[PredictedRow]:
             if header[: len(_FIXED)] != list(_FIXED):
                 raise ValueError(f"its columns are not {', '.join(_FIXED)}")
             places = {at: name.removeprefix(_SLICE) for at, name in enumerate(header) if name.startswith(_SLICE)}
+            baseline_at = header.index(_BASELINE) if _BASELINE in header else None
             for line in lines:
                 row, text, label, prediction, score = line[: len(_FIXED)]
                 slices = {name: line[at] for at, name in places.items() if line[at]}
-                yield PredictedRow(int(row), text, label, prediction, float(score), slices)
+                baseline = None if baseline_at is None else line[baseline_at]
+                yield PredictedRow(int(row), text, label, prediction, float(score), slices, baseline)
     except (OSError, ValueError, IndexError, csv.Error) as error:
         raise DataError(f"{path} cannot be read: {error}", hint="Run `senthy test` again.") from error

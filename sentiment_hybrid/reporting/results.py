@@ -35,10 +35,15 @@ def append_result(path: Path, entry: Mapping[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path):
-            entries = jsonable(_read_or_set_aside(path))
-            _replace(path, json.dumps([*entries, addition], indent=2, ensure_ascii=False, allow_nan=False))
+            entries = [*jsonable(_read_or_set_aside(path)), addition]
+            text = json.dumps(entries, indent=2, ensure_ascii=False, allow_nan=False)
+            with atomic_file(path, flush=True) as aside:
+                aside.write_text(text + "\n", encoding="utf-8", newline="\n")
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise OutputError(
+            f"results file {path} cannot be written: {reason(error)}",
+            hint=remedy(error, "another directory with --set paths.results_dir=DIR"),
+        ) from error
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
@@ -131,11 +136,6 @@ def _locked(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _replace(path: Path, text: str) -> None:
-    with atomic_file(path, flush=True) as aside:
-        aside.write_text(text + "\n", encoding="utf-8", newline="\n")
-
-
 def jsonable(value: Any) -> Any:
     """Plain JSON values: NaN is None, numpy scalars and arrays are numbers and lists, paths and dates are strings."""
     if isinstance(value, Mapping):
@@ -154,10 +154,3 @@ def jsonable(value: Any) -> Any:
 def _text(value: Any) -> str:
     """As text; lone surrogates, which UTF-8 cannot encode, are escaped."""
     return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _unwritable(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"results file {path} cannot be written: {reason(error)}",
-        hint=remedy(error, "another directory with --set paths.results_dir=DIR"),
-    )

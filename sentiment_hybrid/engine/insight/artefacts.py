@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import rel_entr
 from scipy.stats import binomtest
 
 from sentiment_hybrid.engine.evaluation.baseline import TOKEN_PATTERN
@@ -98,7 +99,5 @@ def mutual_information(counts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     information = np.zeros(len(counts))
     for joint in (counts / total, (sizes - counts) / total):
         expected = joint.sum(axis=1, keepdims=True) * (sizes / total)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            terms = joint * np.log2(joint / expected)
-        information += np.where(joint > 0, terms, 0.0).sum(axis=1)
+        information += rel_entr(joint, expected).sum(axis=1) / np.log(2.0)
     return np.maximum(information, 0.0)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sentiment_hybrid.engine.batches import mixed
+
 NGRAM = 4
 BANDS, ROWS = 16, 6
 #: The least Jaccard similarity of the n-grams of a pair.
@@ -90,7 +92,7 @@ def _bands(texts: Sequence[str]) -> np.ndarray:
     inside = np.arange(int(lengths.sum())) + np.repeat(np.arange(len(texts)) * (NGRAM - 1), lengths)
     grams = np.zeros(len(inside), dtype=np.uint64)
     for offset in range(NGRAM):
-        grams = _mixed(grams * np.uint64(0x100000001B3) + codes[inside + offset])
+        grams = mixed(grams * np.uint64(0x100000001B3) + codes[inside + offset])
     hashes = (grams >> np.uint64(32)).astype(np.uint32)
     random = np.random.default_rng(0)
     factors, shifts = random.integers(0, 2**32, size=(2, BANDS * ROWS), dtype=np.uint32)
@@ -99,16 +101,8 @@ def _bands(texts: Sequence[str]) -> np.ndarray:
     for number, (factor, shift) in enumerate(zip(factors, shifts, strict=True)):
         least = np.minimum.reduceat(hashes * factor + shift, starts)
         band = number // ROWS
-        result[band] = _mixed(result[band] * np.uint64(0x9E3779B97F4A7C15) + least)
+        result[band] = mixed(result[band] * np.uint64(0x9E3779B97F4A7C15) + least)
     return result
-
-
-def _mixed(values: np.ndarray) -> np.ndarray:
-    """The finalizer of splitmix64: every bit of the input changes half of the bits."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: np.ndarray = values ^ (values >> np.uint64(31))
-    return mixed
 
 
 def _neighbours(keys: np.ndarray) -> list[tuple[int, int]]:

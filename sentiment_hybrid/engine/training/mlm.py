@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sentiment_hybrid.engine.batches import TokenizedTexts, make_batches, padded
+from sentiment_hybrid.engine.batches import TokenizedTexts, make_batches, mixed, padded
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.memory import in_batches
 from sentiment_hybrid.errors import EncoderError
@@ -34,11 +34,6 @@ class MaskedBatch:
     attention_mask: torch.Tensor  # (W, T) bool
     masked: torch.Tensor  # (M,) int64, positions in the flattened ids
     targets: torch.Tensor  # (M,) int64
-
-    def pinned(self) -> MaskedBatch:
-        """The same in pinned memory, which is copied to a GPU asynchronously."""
-        names = ("input_ids", "attention_mask", "masked", "targets")
-        return replace(self, **{name: getattr(self, name).pin_memory() for name in names})
 
 
 class Masking:
@@ -198,8 +193,4 @@ def _masked(texts: TokenizedTexts, rows: np.ndarray, masking: Masking, epoch: in
 def _noise(places: np.ndarray, key: tuple[int, ...]) -> np.ndarray:
     """64 random bits for each position: SplitMix64 (Steele, Lea and Flood 2014), seeded by the key."""
     start = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
-    bits = places.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + start
-    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: np.ndarray = bits ^ (bits >> np.uint64(31))
-    return mixed
+    return mixed(places.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + start)

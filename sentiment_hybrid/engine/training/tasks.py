@@ -5,7 +5,7 @@ The trainer handles steps, memory and checkpoints; a task handles texts and thei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -63,18 +63,13 @@ class LabelledBatch:
     soft: torch.Tensor | None = None  # (B, C) float32, NaN for none
     pooled: torch.Tensor | None = None  # (B, H) float16
 
-    def pinned(self) -> LabelledBatch:
-        """The same in pinned memory, which is copied to a GPU asynchronously."""
-        return replace(self._map(torch.Tensor.pin_memory), batch=self.batch.pinned())
-
     def to(self, device: torch.device) -> LabelledBatch:
         """Everything but the texts on a device; `Batch.inputs` moves those."""
-        return self if device.type == "cpu" else self._map(lambda value: value.to(device, non_blocking=True))
-
-    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> LabelledBatch:
+        if device.type == "cpu":
+            return self
         tensors = ((name, value) for name, value in vars(self).items() if isinstance(value, torch.Tensor))
-        changed: dict[str, Any] = {name: change(value) for name, value in tensors}
-        return replace(self, **changed)
+        moved: dict[str, Any] = {name: value.to(device, non_blocking=True) for name, value in tensors}
+        return replace(self, **moved)
 
 
 class Classification:

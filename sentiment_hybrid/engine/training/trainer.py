@@ -17,7 +17,7 @@ import torch
 
 from sentiment_hybrid import distributed
 from sentiment_hybrid.config.schema import Train
-from sentiment_hybrid.engine.batches import MicroBatch, plan_epoch, steps_per_epoch
+from sentiment_hybrid.engine.batches import MicroBatch, pinned, plan_epoch, steps_per_epoch
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.memory import TokenBudget, keep_freed, out_of_memory, ran_out
 from sentiment_hybrid.engine.prefetch import one_ahead
@@ -131,11 +131,11 @@ class Trainer:
             return ((rows, [self._micro_batch(part) for part in parts]) for rows, parts in steps)
         gpu = torch.cuda.current_device()
 
-        def pinned(step: tuple[np.ndarray, list[np.ndarray]]) -> tuple[np.ndarray, list[MicroBatch]]:
+        def prepared(step: tuple[np.ndarray, list[np.ndarray]]) -> tuple[np.ndarray, list[MicroBatch]]:
             torch.cuda.set_device(gpu)  # a new thread starts on the first GPU, and pinning would open a context there
-            return step[0], [self._micro_batch(part).pinned() for part in step[1]]
+            return step[0], [pinned(self._micro_batch(part)) for part in step[1]]
 
-        return one_ahead(pinned, steps)
+        return one_ahead(prepared, steps)
 
     def _micro_batch(self, rows: np.ndarray) -> MicroBatch:
         batch: MicroBatch = self.task.micro_batch(rows, self.progress.epoch)
