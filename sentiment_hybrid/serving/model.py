@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -147,63 +146,3 @@ def _explains(predictor: Predictor) -> bool:
     except ModelError:
         return False
     return True
-
-
-class Watcher:
-    """Loads what is newly published beside the model in use, and hands it over.
-
-    Args:
-        model: the one in use.
-        open_model: loads the model of a directory.
-        seconds: between two checks.
-        loaded: called with a new model.
-        failed: called with what kept the new one from being loaded, once for each; the old one stays in use.
-        gone: called when the directory no longer holds a model.
-    """
-
-    def __init__(
-        self,
-        model: ServedModel,
-        open_model: Callable[[Path], Predictor],
-        *,
-        seconds: float,
-        loaded: Callable[[ServedModel], object],
-        failed: Callable[[Exception], object],
-        gone: Callable[[], object],
-    ) -> None:
-        self._directory, self._seen = model.directory, model.stamp
-        self._open, self._seconds = open_model, seconds
-        self._loaded, self._failed, self._gone = loaded, failed, gone
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="senthy-reload", daemon=True)
-
-    def start(self) -> None:
-        """Start checking."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop checking, after a load in progress."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._seconds):
-            self.look()
-
-    def look(self) -> None:
-        """Load the model if it has changed since the last check."""
-        stamp = stamp_of(self._directory)
-        if stamp == self._seen:
-            return
-        self._seen = stamp
-        if stamp[0] is None:
-            self._gone()
-            return
-        try:
-            found = load_served(self._directory, self._open)
-        except Exception as error:  # noqa: BLE001 - of any library that reads the files; the thread goes on
-            self._failed(error)
-            return
-        self._seen = found.stamp
-        self._loaded(found)

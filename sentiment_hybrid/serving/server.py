@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -23,7 +24,7 @@ from sentiment_hybrid.files import reason
 from sentiment_hybrid.runtime import stopping_by
 from sentiment_hybrid.serving import log
 from sentiment_hybrid.serving.app import Service
-from sentiment_hybrid.serving.model import ServedModel, Watcher, load_served
+from sentiment_hybrid.serving.model import ServedModel, load_served, stamp_of
 
 #: Environment variable with the token.
 TOKEN_VARIABLE = "SENTHY_TOKEN"
@@ -166,7 +167,7 @@ def _run(
     sys.setswitchinterval(_SWITCH)
     gc.freeze()  # what libraries have made stays; a collection need not look at it
     service = Service(model, settings, token=token)
-    watcher = _watcher(service, open_model)
+    watcher = Watcher(service, open_model)
     server = _Server(_uvicorn(service, settings))
     service.batcher.start()
     if settings.reload_seconds is not None:
@@ -211,23 +212,51 @@ def _connections() -> int:
     return max(1, wanted - _OTHER_FILES)
 
 
-def _watcher(service: Service, open_model: Callable[[Path], Predictor]) -> Watcher:
-    model = service.batcher.model
+class Watcher:
+    """Loads what is newly published beside the model in use, and gives it to the service.
 
-    def loaded(new: ServedModel) -> None:
-        service.replace(new)
+    If it cannot be loaded, or the directory no longer holds a model, that is logged once, and the old one stays in use.
+    """
+
+    def __init__(self, service: Service, open_model: Callable[[Path], Predictor]) -> None:
+        model = service.batcher.model
+        self._service, self._open = service, open_model
+        self._directory, self._seen = model.directory, model.stamp
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="senthy-reload", daemon=True)
+
+    def start(self) -> None:
+        """Start checking."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop checking, after a load in progress."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._service.settings.reload_seconds):
+            self.look()
+
+    def look(self) -> None:
+        """Load the model if it has changed since the last check."""
+        stamp, count, in_use = stamp_of(self._directory), self._service.metrics.reload, self._service.batcher.model.id
+        if stamp == self._seen:
+            return
+        self._seen = stamp
+        if stamp[0] is None:
+            count("gone")
+            log.event("model_gone", level=logging.WARNING, directory=str(self._directory), in_use=in_use)
+            return
+        try:
+            new = load_served(self._directory, self._open)
+        except Exception as error:  # noqa: BLE001 - of any library that reads the files; the thread goes on
+            count("failed")
+            log.event("reload_failed", level=logging.ERROR, reason=str(error), in_use=in_use)
+            return
+        self._seen = new.stamp
+        self._service.replace(new)
         gc.collect()  # the one before, once its last request is answered
-        service.metrics.reload("loaded")
+        count("loaded")
         log.event("reloaded", model=new.id, directory=str(new.directory))
-
-    def failed(error: Exception) -> None:
-        service.metrics.reload("failed")
-        log.event("reload_failed", level=logging.ERROR, reason=str(error), in_use=service.batcher.model.id)
-
-    def gone() -> None:
-        service.metrics.reload("gone")
-        log.event("model_gone", level=logging.WARNING, directory=str(model.directory), in_use=service.batcher.model.id)
-
-    return Watcher(
-        model, open_model, seconds=service.settings.reload_seconds or 0.0, loaded=loaded, failed=failed, gone=gone
-    )

@@ -28,7 +28,7 @@ from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.errors import ModelError, UsageError
 from sentiment_hybrid.serving import log, server
 from sentiment_hybrid.serving.app import Service
-from sentiment_hybrid.serving.model import ServedModel, Watcher, load_served
+from sentiment_hybrid.serving.model import load_served
 
 from .conftest import Stub, ask, predict
 
@@ -202,10 +202,7 @@ class Watched:
         self.stub = Stub(name="first")
         model = load_served(folder, self.load)
         self.service = make_service(model)
-        self.watcher = Watcher(
-            model, self.load, seconds=60, loaded=self.loaded, failed=self.events.append,
-            gone=lambda: self.events.append("gone"),
-        )  # fmt: skip
+        self.watcher = server.Watcher(self.service, self.load)
 
     def load(self, place: Path) -> Any:
         text = (place / paths.MODEL_JSON).read_text(encoding="utf-8")
@@ -215,14 +212,16 @@ class Watched:
             raise ValueError("expected value at line 1")
         return self.stub if text == "first" else Stub(name=text)
 
-    def loaded(self, model: ServedModel) -> None:
-        self.events.append(model.id)
-        self.service.replace(model)
+    def log(self, name: str, **facts: Any) -> None:
+        if name in ("reloaded", "reload_failed", "model_gone"):
+            self.events.append(facts.get("reason") or facts.get("model") or name)
 
 
 @pytest.fixture
-def watched(tmp_path: Path, make_service: Callable[..., Service]) -> Watched:
-    return Watched(tmp_path / "model", make_service)
+def watched(tmp_path: Path, make_service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch) -> Watched:
+    made = Watched(tmp_path / "model", make_service)
+    monkeypatch.setattr(log, "event", made.log)
+    return made
 
 
 def test_a_newly_published_model_answers_new_requests_and_the_old_one_those_it_has_begun(
@@ -253,7 +252,7 @@ def test_a_damaged_or_removed_model_leaves_the_one_in_use(watched: Watched, tmp_
     watched.watcher.look()
     put_model(tmp_path / "model", "half")
     watched.watcher.look()
-    assert [str(event) for event in watched.events] == ["model.json is damaged", "gone", "expected value at line 1"]
+    assert watched.events == ["model.json is damaged", "model_gone", "expected value at line 1"]
     shutil.rmtree(tmp_path / "model")
     (response,) = predict(watched.service, {"texts": ["a"]})
     assert (response.status_code, response.json()["model"]) == (200, "first0000000")
