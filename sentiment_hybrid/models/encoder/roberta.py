@@ -214,6 +214,9 @@ class Roberta(nn.Module):
         if embed:
             position = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
             states = self.embeddings(states, position)
+        return self._padded(states, mask, layers)
+
+    def _padded(self, states: Tensor, mask: Tensor, layers: Iterable[Any]) -> Tensor:
         # Avoids 0 / 0 in windows without real tokens.
         allowed = mask.clone()
         allowed[:, 0] = True

@@ -88,7 +88,7 @@ def test_the_padded_way_of_other_devices_gives_the_same_states(family):
     own = ours(theirs(family))
     ids, mask = batch([7, 3, 18, 3, 1])
     position = torch.arange(18).expand_as(ids)
-    padded = own._padded(own.embeddings(ids, position), mask, 0, 3)
+    padded = own._padded(own.embeddings(ids, position), mask, own.encoder.layer)
     torch.testing.assert_close(padded[mask], own(ids, mask)[mask], atol=2e-5, rtol=1e-4)
 
 
@@ -97,7 +97,7 @@ def test_an_empty_window_is_no_nan():
     ids, mask = batch([4, 0])
     assert torch.isfinite(own(ids, mask)).all()
     position = torch.arange(4).expand_as(ids)
-    assert torch.isfinite(own._padded(own.embeddings(ids, position), mask, 0, 3)).all()
+    assert torch.isfinite(own._padded(own.embeddings(ids, position), mask, own.encoder.layer)).all()
     assert own(ids[1:], mask[1:]).abs().sum() == 0
 
 
