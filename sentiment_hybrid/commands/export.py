@@ -18,7 +18,14 @@ from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine.batches import TokenizedTexts
 from sentiment_hybrid.engine.inference import onnx_export
 from sentiment_hybrid.engine.inference.model_card import Card, named, write_card
-from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo, checksums, load_model, write_info
+from sentiment_hybrid.engine.inference.model_directory import (
+    LoadedModel,
+    ModelInfo,
+    checksums,
+    head_of,
+    load_model,
+    write_info,
+)
 from sentiment_hybrid.engine.inference.onnx_export import Check
 from sentiment_hybrid.engine.inference.onnx_runtime import PACKAGES, OnnxBackend, digests, is_export, require
 from sentiment_hybrid.engine.inference.predictor import model_directory, published
@@ -84,9 +91,8 @@ def run(
         directory = model_directory(load_model_path)
     else:
         directory = published(config.paths.models_dir, model)
+    head_of(directory, model)
     loaded = load_model(directory, encoder=encoder, offline=offline)
-    if model is not None and loaded.info.head != model:
-        raise ModelError(f"{directory} is a {loaded.info.head} model, not {model}", hint=f"Use -m {loaded.info.head}.")
     if quantize and loaded.encoder.model.config.model_type == paths.STATIC:
         raise ModelError("a static encoder has no matrix products to quantize", hint="Leave out --quantize.")
     target = output or paths.exported_model(config.paths.models_dir, loaded.info.head, quantize)

@@ -280,12 +280,9 @@ def _reason(error: Any) -> str:
 
 def _place(error: Any) -> str:
     """Where in a request an error is: ``texts.0``."""
-    return ".".join(str(part) for part in error["loc"][1:] if not _is_branch(part)) or "the body"
-
-
-def _is_branch(part: object) -> bool:
-    """Whether a part of a location names a branch of a union, which is no part of the request."""
-    return isinstance(part, str) and (part == "str" or "[" in part)
+    # "str" and "list[...]" name branches of a union, which are no part of the request.
+    parts = [str(part) for part in error["loc"][1:]]
+    return ".".join(part for part in parts if part != "str" and "[" not in part) or "the body"
 
 
 def _declare_token(app: FastAPI) -> None:

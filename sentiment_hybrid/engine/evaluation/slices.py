@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -77,43 +77,32 @@ class Membership:
     """Which rows are in which slice, collected text by text."""
 
     def __init__(self) -> None:
-        self._names: dict[tuple[str, str], int] = {}
-        self._rows: list[list[int]] = []
+        self._rows: dict[tuple[str, str], list[int]] = defaultdict(list)
         self._count = 0
 
     def add(self, text: str, values: Mapping[str, str] | None = None) -> None:
         """The next row: its text, and its values in further columns."""
         for kind, name_of in KINDS.items():
             if (name := name_of(text)) is not None:
-                self._add(kind, name)
-        for kind, value in (values or {}).items():
-            self._add(kind, value)
+                self._rows[kind, name].append(self._count)
+        for column in (values or {}).items():
+            self._rows[column].append(self._count)
         self._count += 1
-
-    def _add(self, kind: str, name: str) -> None:
-        place = self._names.setdefault((kind, name), len(self._rows))
-        if place == len(self._rows):
-            self._rows.append([])
-        self._rows[place].append(self._count)
 
     def slices(self, right: npt.ArrayLike) -> list[Slice]:
         """Slices of at least LEAST_ROWS rows, with rows outside, the least accurate first; ``right`` (N,) bool."""
         hits = np.asarray(right, dtype=np.bool_)
-        found = [_tested(kind, name, hits[self._rows[place]], hits) for kind, name, place in self._large_enough()]
+        found = [_tested(*key, hits[self._rows[key]], hits) for key in self._large_enough()]
         corrected = holm_p_values([one.p_value for one in found])
         slices = [replace(one, p_value=p) for one, p in zip(found, corrected, strict=True)]
         return sorted(slices, key=lambda one: (one.accuracy.value, one.kind, one.name))
 
-    def _large_enough(self) -> list[tuple[str, str, int]]:
-        by_kind: dict[str, Counter[tuple[str, int]]] = {}
-        for (kind, name), place in self._names.items():
-            if LEAST_ROWS <= (rows := len(self._rows[place])) < self._count:
-                by_kind.setdefault(kind, Counter())[name, place] = rows
-        return [
-            (kind, name, place)
-            for kind, names in by_kind.items()
-            for (name, place), _ in names.most_common(MOST_VALUES)
-        ]
+    def _large_enough(self) -> list[tuple[str, str]]:
+        by_kind: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
+        for key, rows in self._rows.items():
+            if LEAST_ROWS <= len(rows) < self._count:
+                by_kind[key[0]][key] = len(rows)
+        return [key for sizes in by_kind.values() for key, _ in sizes.most_common(MOST_VALUES)]
 
 
 def _tested(kind: str, name: str, inside: npt.NDArray[np.bool_], every: npt.NDArray[np.bool_]) -> Slice:

@@ -215,6 +215,14 @@ def read_info(directory: Path) -> ModelInfo:
     return info
 
 
+def head_of(directory: Path, wanted: str | None = None) -> str:
+    """The head of a model. Raises ModelError, as `read_info`, or if another one is wanted."""
+    head = read_info(directory).head
+    if wanted not in (None, head):
+        raise ModelError(f"{directory} is a {head} model, not {wanted}", hint=f"Use --model {head}.")
+    return head
+
+
 def _damaged(file: Path, why: str) -> ModelError:
     return ModelError(f"{file} is damaged: {why}", hint="Train again, or restore the directory.")
 

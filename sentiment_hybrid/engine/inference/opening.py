@@ -9,7 +9,7 @@ from pathlib import Path
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.console import note
-from sentiment_hybrid.engine.inference.model_directory import read_info
+from sentiment_hybrid.engine.inference.model_directory import head_of
 from sentiment_hybrid.engine.inference.onnx_runtime import is_export
 from sentiment_hybrid.engine.inference.predictor import Backend, Predictor, mini, model_directory, newest, published
 from sentiment_hybrid.errors import LabelError, ModelError, UsageError
@@ -74,10 +74,7 @@ def open_model(
         ModelError, EncoderError: the model or its encoder cannot be loaded, or it is of another head.
         TrainingError: the device is unavailable, or does not support the precision.
     """
-    known = read_info(directory).head
-    if head is not None and known != head:
-        raise ModelError(f"{directory} is a {known} model, not {head}", hint=f"Use --model {known}.")
-    settings = config.model(known).train
+    settings = config.model(head_of(directory, head)).train
     try:
         return Predictor(
             directory,

@@ -32,11 +32,11 @@ from sentiment_hybrid.engine.evaluation.triage import Calibration, binomial, ris
 from sentiment_hybrid.engine.inference.answers import among
 from sentiment_hybrid.engine.inference.kept_models import copies, has_published_copy, model_id
 from sentiment_hybrid.engine.inference.model_card import add_figures
-from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo, load_model, read_info
+from sentiment_hybrid.engine.inference.model_directory import LoadedModel, ModelInfo, head_of, load_model, read_info
 from sentiment_hybrid.engine.inference.predictor import model_directory
 from sentiment_hybrid.engine.inference.session import Session
 from sentiment_hybrid.engine.inference.thresholds import save_calibration
-from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, ModelError, OutputError, UsageError, count
+from sentiment_hybrid.errors import DatabaseError, DataError, LabelError, OutputError, UsageError, count
 from sentiment_hybrid.files import atomic_file, link_or_copy, sha256, written
 from sentiment_hybrid.heads import HEADS
 from sentiment_hybrid.reporting import plots
@@ -219,8 +219,7 @@ def open_model(
         if load_model_path
         else paths.published_model(config.paths.models_dir, model or "lstm")
     )
-    if model is not None and (head := read_info(directory).head) != model:
-        raise ModelError(f"{directory} is a {head} model, not {model}", hint=f"Use --model {head}.")
+    head_of(directory, model)
     return load_model(directory, encoder=encoder, offline=offline)
 
 

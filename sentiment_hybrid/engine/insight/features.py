@@ -47,9 +47,7 @@ def mean_states(
     Raises:
         TrainingError: there is no memory for a single text.
     """
-    with tempfile.TemporaryFile(dir=folder) as file:
-        shape = (len(dataset), session.classifier.encoder.hidden_size)
-        values = np.memmap(file, dtype=np.float16, mode="w+", shape=shape)
+    values = _in_file(folder, (len(dataset), session.classifier.encoder.hidden_size))
     with pooling(session.single):
         predict_probabilities(
             session.single,
@@ -78,11 +76,15 @@ def reduced_tfidf(texts: Sequence[str], folder: Path, *, seed: int = 0) -> State
     if min(vectors.shape) <= _DIMENSIONS:
         return None
     analysis = TruncatedSVD(_DIMENSIONS, random_state=seed).fit(vectors)
-    with tempfile.TemporaryFile(dir=folder) as file:
-        values = np.memmap(file, dtype=np.float16, mode="w+", shape=(len(texts), _DIMENSIONS))
+    values = _in_file(folder, (len(texts), _DIMENSIONS))
     for start in range(0, len(texts), _CHUNK):
         values[start : start + _CHUNK] = analysis.transform(vectorizer.transform(texts[start : start + _CHUNK]))
     return States(values, *_moments(values))
+
+
+def _in_file(folder: Path, shape: tuple[int, int]) -> np.ndarray:
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return np.memmap(file, dtype=np.float16, mode="w+", shape=shape)
 
 
 def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

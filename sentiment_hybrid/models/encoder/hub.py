@@ -152,13 +152,12 @@ def _slow_tokenizer(directory: Path, model: Model) -> Any:
         )
 
 
-def save_encoder(encoder: Encoder | Model, tokenizer: AnyTokenizer, directory: Path) -> None:
+def save_encoder(model: Model, tokenizer: AnyTokenizer, directory: Path) -> None:
     """Write the weights (safetensors), the config and the tokenizer to ``directory``, which is created.
 
     Raises:
         OutputError: it cannot be written.
     """
-    model = encoder.model if isinstance(encoder, Encoder) else encoder
     hint = "Check that the directory is writable and the disk has free space."
     quiet = contextlib.nullcontext() if isinstance(model, OWN) else _quiet()
     with written(f"the encoder to {directory}", hint=hint), quiet:

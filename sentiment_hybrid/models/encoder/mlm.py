@@ -59,7 +59,7 @@ class MaskedLanguageModel(nn.Module):
 
     def load_head(self, weights: Mapping[str, Tensor]) -> bool:
         """Load the LM head from a checkpoint's weights; returns whether they contain one of this size."""
-        own = {name: value for name, value in self.state_dict().items() if not name.startswith("encoder.")}
+        own = self._head()
         for alias in ({part: part for part in ("dense", "norm", "bias")}, *_ALIASES):
             found = {name: weights.get(_renamed(name, alias)) for name in own}
             if all(value is not None and value.shape == own[name].shape for name, value in found.items()):
@@ -74,8 +74,10 @@ class MaskedLanguageModel(nn.Module):
 
     def save_head(self, directory: Path) -> None:
         """Write the LM head to the directory of the encoder. Raises OSError."""
-        own = {name: value for name, value in self.state_dict().items() if not name.startswith("encoder.")}
-        save_tensors(directory / HEAD_FILE, {name: value.detach().cpu() for name, value in own.items()})
+        save_tensors(directory / HEAD_FILE, {name: value.detach().cpu() for name, value in self._head().items()})
+
+    def _head(self) -> dict[str, Tensor]:
+        return {name: value for name, value in self.state_dict().items() if not name.startswith("encoder.")}
 
 
 def head_weights(directory: Path) -> dict[str, Tensor]:

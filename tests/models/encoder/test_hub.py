@@ -147,7 +147,7 @@ def test_loading_checks_the_length_against_the_encoder(tiny_encoder_dir):
 
 
 def test_a_saved_encoder_loads_as_the_same(scratch, tokenizer, tmp_path: Path):
-    save_encoder(Encoder(scratch.model, 0), tokenizer, tmp_path / "a" / "b")
+    save_encoder(scratch.model, tokenizer, tmp_path / "a" / "b")
     loaded = load_encoder(named(tmp_path / "a" / "b"))
     assert loaded.fingerprint == scratch.fingerprint == encoder_fingerprint(loaded.model)
     assert (loaded.source, scratch.source) == ("local", "scratch")
