@@ -9,10 +9,12 @@ from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Route
 
 from sentiment_hybrid.config.schema import Serve
 from sentiment_hybrid.serving.batching import Batcher, Job
@@ -104,7 +106,7 @@ class Service:
     # --- /predict
 
     async def predict(self, asked: PredictRequest, request: Request) -> Response:
-        """Check the limits, wait for the answer, and notice when the client has gone or the time is over."""
+        """The predictions for one text or several, in their order."""  # also in the OpenAPI document
         texts = [asked.texts] if isinstance(asked.texts, str) else asked.texts
         request.scope["facts"]["texts"] = len(texts)
         options = Options(None if asked.labels is None else tuple(asked.labels), asked.abstain_below, asked.explain)
@@ -160,13 +162,23 @@ def _routes(service: Service, needs_token: bool) -> FastAPI:
         docs_url=None,  # these pages load scripts from elsewhere
         redoc_url=None,
     )
-    _add_predict(app, service)
-    _add_state(app, service)
+    # The gate checks the token; this declares it in the OpenAPI document.
+    secured = [Security(HTTPBearer(scheme_name="token", auto_error=False))] if needs_token else []
+    app.add_api_route(
+        "/predict",
+        service.predict,
+        methods=["POST"],
+        summary="Label one text or several",
+        response_model=None,
+        dependencies=secured,
+        responses={200: {"model": PredictResponse}, **responses(400, 401, 408, 413, 415, 421, 422, 429, 503)},
+    )
+    _add_state(app, service, secured)
+    folder = files("sentiment_hybrid.serving") / "page"
     for path, (name, kind) in _PAGE.items():
-        _add_file(app, path, files("sentiment_hybrid.serving").joinpath("page", name).read_bytes(), kind)
+        page = Response((folder / name).read_bytes(), media_type=kind)
+        app.router.routes.append(Route(path, page, methods=["GET"]))
     _add_errors(app)
-    if needs_token:
-        _declare_token(app)
     return app
 
 
@@ -179,19 +191,8 @@ def _description(settings: Serve) -> str:
     )
 
 
-def _add_predict(app: FastAPI, service: Service) -> None:
-    @app.post(
-        "/predict",
-        summary="Label one text or several",
-        response_model=None,
-        responses={200: {"model": PredictResponse}, **responses(400, 401, 408, 413, 415, 421, 422, 429, 503)},
-    )
-    async def predict(asked: PredictRequest, request: Request) -> Response:
-        return await service.predict(asked, request)
-
-
-def _add_state(app: FastAPI, service: Service) -> None:
-    @app.get("/models", summary="The model in use", responses=responses(401, 421))
+def _add_state(app: FastAPI, service: Service, secured: Sequence[Any]) -> None:
+    @app.get("/models", summary="The model in use", dependencies=secured, responses=responses(401, 421))
     async def models() -> Models:
         limits = {name: getattr(service.settings, name) for name in _LIMITS}
         return Models.model_validate({"models": [service.batcher.model.describe()], "limits": limits})
@@ -208,15 +209,12 @@ def _add_state(app: FastAPI, service: Service) -> None:
             raise Problem(503, "the service is stopping", retry_after=5)
         return Health(status="ready")
 
-    @app.get("/metrics", summary="Metrics for Prometheus", response_class=Response, responses=responses(401, 421))
+    @app.get(
+        "/metrics", summary="Metrics for Prometheus", response_class=Response, dependencies=secured,
+        responses=responses(401, 421),
+    )  # fmt: skip
     async def metrics() -> Response:
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
-
-
-def _add_file(app: FastAPI, path: str, content: bytes, kind: str) -> None:
-    @app.get(path, include_in_schema=False)
-    async def file() -> Response:
-        return Response(content, media_type=kind)
 
 
 def _add_errors(app: FastAPI) -> None:
@@ -283,18 +281,3 @@ def _place(error: Any) -> str:
     # "str" and "list[...]" name branches of a union, which are no part of the request.
     parts = [str(part) for part in error["loc"][1:]]
     return ".".join(part for part in parts if part != "str" and "[" not in part) or "the body"
-
-
-def _declare_token(app: FastAPI) -> None:
-    """Say in the OpenAPI document that requests carry a token."""
-    make = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = make()
-        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        document["security"] = [{"token": []}]
-        for path in ("/health", "/ready"):
-            document["paths"][path]["get"]["security"] = []
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]

@@ -193,8 +193,8 @@ def test_a_token_is_asked_for_where_there_is_one(make_service: Callable[..., Ser
     right = {"Authorization": "Bearer 0123456789abcdef"}
     assert predict(service, {"texts": "a"}, headers=right)[0].status_code == 200
     document = ask(service, ("GET", "/openapi.json", {"headers": right}))[0].json()
-    assert document["security"] == [{"token": []}]
-    assert document["paths"]["/health"]["get"]["security"] == []
+    assert document["paths"]["/predict"]["post"]["security"] == [{"token": []}]
+    assert "security" not in document["paths"]["/health"]["get"]
 
 
 @pytest.mark.parametrize("host", ["localhost", "LocalHost:8000", "127.0.0.1:1", "[::1]:8000", "[::1]", "localhost."])
