@@ -149,7 +149,7 @@ def run(
     """As `finetune`."""
     distributed.refuse("finetune")
     source = open_source(str(data_file), config.data, offline=runtime.offline)
-    loaded = testing.open_model(config, model, load_model_path, encoder=runtime.encoder, offline=runtime.offline)
+    loaded = testing.open_model(config, model, load_model_path, runtime)
     target = _target(config, loaded, save_path)
     check_writable(
         target.parent,

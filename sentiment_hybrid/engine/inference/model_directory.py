@@ -95,6 +95,15 @@ class ModelInfo:
         """``LSTMRoBERTa``."""
         return display_name(self.head, self.encoder_family)
 
+    @property
+    def ancestors(self) -> list[dict[str, Any]]:
+        """The parent of a fine-tuned model, its parent, and so on."""
+        found, parent = [], self.parent
+        while parent is not None:
+            found.append(parent)
+            parent = parent.get("parent")
+        return found
+
 
 @dataclass(frozen=True)
 class LoadedModel:

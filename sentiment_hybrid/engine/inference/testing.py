@@ -129,7 +129,7 @@ def evaluate(
     """Test a model; `commands.test.evaluate` has the arguments and errors."""
     if data_file is not None and split != "test":
         raise UsageError("--split and --data exclude each other", hint="Use only one of them.")
-    loaded = open_model(config, model, load_model_path, encoder=runtime.encoder, offline=runtime.offline)
+    loaded = open_model(config, model, load_model_path, runtime)
     if data_file is not None:
         rows = _rows_of_file(config, loaded, data_file, runtime)
     else:
@@ -194,33 +194,21 @@ def _used_for_validation(info: ModelInfo, store: Store) -> int | None:
     Models of earlier versions have not stored it, and in a database that was prepared again the rows may have another
     order.
     """
-    known, parent = {info.data_fingerprint}, info.parent
-    while parent is not None:
-        known.add(parent.get("data_fingerprint", ""))
-        parent = parent.get("parent")
+    known = {info.data_fingerprint, *(one.get("data_fingerprint") for one in info.ancestors)}
     return info.valid_rows if store.fingerprint in known else None
 
 
-def open_model(
-    config: Config,
-    model: str | None,
-    load_model_path: Path | None,
-    *,
-    encoder: str | Path | None = None,
-    offline: bool = False,
-) -> LoadedModel:
+def open_model(config: Config, model: str | None, load_model_path: Path | None, runtime: Runtime) -> LoadedModel:
     """The given model directory, else the published model of this head (``lstm`` if None).
 
     Raises:
         ModelError, EncoderError: it cannot be loaded, or has another head.
     """
-    directory = (
-        model_directory(load_model_path)
-        if load_model_path
-        else paths.published_model(config.paths.models_dir, model or "lstm")
-    )
+    directory = paths.published_model(config.paths.models_dir, model or "lstm")
+    if load_model_path is not None:
+        directory = model_directory(load_model_path)
     head_of(directory, model)
-    return load_model(directory, encoder=encoder, offline=offline)
+    return load_model(directory, encoder=runtime.encoder, offline=runtime.offline)
 
 
 def kept_result(config: Config, directory: Path, info: ModelInfo) -> TestResult | None:
@@ -567,12 +555,7 @@ def _is_from_mini(loaded: LoadedModel) -> bool:
     if loaded.directory.parent == own or paths.MINI in origins:
         return True
     heads = {read_info(own / head).weights_sha256 for head in HEADS if (own / head).is_dir()}
-    parent = loaded.info.parent
-    while parent is not None:
-        if parent["weights_sha256"] in heads:
-            return True
-        parent = parent.get("parent")
-    return False
+    return any(one["weights_sha256"] in heads for one in loaded.info.ancestors)
 
 
 def level_of(config: Config) -> Level:

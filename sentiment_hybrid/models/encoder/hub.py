@@ -233,22 +233,19 @@ def _load_hub(name: str, revision: str | None, *, offline: bool) -> LoadedEncode
         commit = _commit_now(name, revision)
     if commit is None:
         model, tokenizer = _from_pretrained(name, revision=revision, local_only=True)
-        commit = _commit_in_cache(name, revision)
+        directory = directory_of(name, revision)
+        commit = revision if directory is None else directory.name
     else:
         model, tokenizer = _of_commit(name, commit)
     return LoadedEncoder(model, tokenizer, name, commit, encoder_fingerprint(model), "hub")
 
 
 def _of_commit(name: str, commit: str) -> tuple[Model, AnyTokenizer]:
-    """A commit of a hub model; from the cache without contacting the hub if the weights are cached."""
-    from huggingface_hub import try_to_load_from_cache
-
-    weights = ("model.safetensors", "model.safetensors.index.json")
-    if any(isinstance(try_to_load_from_cache(name, file, revision=commit), str) for file in weights):
-        try:
-            return _from_pretrained(name, revision=commit, local_only=True)
-        except EncoderError as error:
-            logging.getLogger(__name__).info("the cached copy is not complete, asking the hub: %s", error)
+    """A commit of a hub model; from the cache without contacting the hub if it is complete."""
+    try:
+        return _from_pretrained(name, revision=commit, local_only=True)
+    except EncoderError as error:
+        logging.getLogger(__name__).info("there is no complete copy in the cache, asking the hub: %s", error)
     return _from_pretrained(name, revision=commit, local_only=False)
 
 
@@ -270,14 +267,6 @@ def _commit_now(name: str, revision: str | None) -> str | None:
         logging.getLogger(__name__).info("the hub cannot be reached, looking in the local cache: %s", error)
         return None
     return found
-
-
-def _commit_in_cache(name: str, revision: str | None) -> str | None:
-    """The commit of a revision in the local cache, from the name of its folder."""
-    from huggingface_hub import try_to_load_from_cache
-
-    file = try_to_load_from_cache(name, "config.json", revision=revision)
-    return Path(file).parent.name if isinstance(file, str) else revision
 
 
 def _from_pretrained(name: str, *, revision: str | None, local_only: bool) -> tuple[Model, AnyTokenizer]:
