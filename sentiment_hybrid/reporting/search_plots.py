@@ -249,7 +249,6 @@ class _Scale:
 
     @property
     def title(self) -> str:
-        """Name, and the scale if it is not linear."""
         return f"{self.name} (log scale)" if self.log else self.name
 
     def place(self, value: Any) -> float:
@@ -259,7 +258,6 @@ class _Scale:
         return (self._raw(value) - self.low) / (self.high - self.low) if self.high > self.low else 0.5
 
     def place_of(self, trial: Trial) -> float:
-        """The position of a trial's value."""
         return self.place(trial["params"][self.name])
 
     def ticks(self, *, most: int) -> tuple[list[float], list[str]]:

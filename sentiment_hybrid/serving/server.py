@@ -104,7 +104,6 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop at the first signal, at once at the second."""
         with stopping_by(self.handle_exit):
             yield
 
@@ -115,7 +114,6 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer what has been received, and close the connections."""
         log.event("stopping", signal=self._signal.name if self._signal else None)
         await super().shutdown(sockets)
 

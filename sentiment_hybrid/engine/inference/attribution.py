@@ -113,12 +113,10 @@ class _Average:
         self._points: dict[float, tuple[np.ndarray, float]] = {}  # place -> gradient times the way (T,), logit
 
     def missing(self) -> list[float]:
-        """The points that are needed and not known."""
         needed = {place for start, end in self._parts for place in (start, (start + end) / 2.0, end)}
         return sorted(needed - self._points.keys())
 
     def add(self, places: Sequence[float], points: Iterable[tuple[np.ndarray, float]]) -> None:
-        """Take in the points that were missing."""
         self._points.update(zip(places, points, strict=True))
 
     def refine(self, tokens: int) -> bool:
@@ -148,17 +146,14 @@ class _Average:
 
     @property
     def weights(self) -> np.ndarray:
-        """What each token adds, (T,)."""
         return np.sum([self._weights(*part) for part in self._parts], axis=0)
 
     @property
     def error(self) -> float:
-        """How much more the weights add than the logit changes."""
         return sum(self._error(*part) for part in self._parts)
 
     @property
     def baseline(self) -> float:
-        """The logit of the baseline."""
         return self._points[0.0][1]
 
 

@@ -62,6 +62,5 @@ class Corpus:
 
 
 def _example(text: str, start: int, end: int) -> str:
-    """The word with what is around it."""
     first, last = max(0, start - _AROUND), min(len(text), end + _AROUND)
     return f"{'...' if first else ''}{text[first:last]}{'...' if last < len(text) else ''}"

@@ -162,7 +162,6 @@ class StateStore:
         return None
 
     def _bytes(self, tokenized: TokenizedTexts, windows: np.ndarray) -> int:
-        """Disk space of the states of these windows."""
         tokens = int(tokenized.lengths_of(windows).sum())
         return tokens * self.identity.token_bytes + len(windows) * _WINDOW_BYTES
 

@@ -252,7 +252,6 @@ class _Embeddings(nn.Module):
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, tokens: Tensor, position: Tensor) -> Tensor:
-        """As `embed`, with dropout in training."""
         return cast(Tensor, self.dropout(self.embed(tokens, position)))
 
     def embed(self, tokens: Tensor, position: Tensor) -> Tensor:
