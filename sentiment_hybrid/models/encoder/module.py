@@ -69,11 +69,14 @@ class Encoder(nn.Module):
         self.model = model
         self.trainable_layers = trainable_layers
         self.hidden_size: int = model.config.hidden_size
-        trained = freeze(model, trainable_layers)
-        self.frozen = trained == 0 and trainable_layers != "all"
-        layers = int(model.config.num_hidden_layers)
-        can_be_cut = self.frozen or (isinstance(model, Roberta) and trainable_layers != "all")
-        self.stored_layer: int | None = layers - trained if can_be_cut else None
+        self.frozen = trainable_layers == 0
+        self.stored_layer: int | None = None
+        model.requires_grad_(trainable_layers == "all")
+        if trainable_layers != "all":
+            for layer in _last_layers(model, trainable_layers):
+                layer.requires_grad_(True)
+            if self.frozen or isinstance(model, Roberta):
+                self.stored_layer = int(model.config.num_hidden_layers) - trainable_layers
         self._cpu_encoder: CpuEncoder | None = None
         self.train(self.training)
 
@@ -164,26 +167,6 @@ class Encoder(nn.Module):
             for layer in _last_layers(self.model, self.trainable_layers):
                 layer.train(mode)
         return self
-
-
-def freeze(model: Model, trainable_layers: int | Literal["all"]) -> int:
-    """Set ``requires_grad`` of nothing, the last N layers (without embeddings), or everything.
-
-    Returns:
-        The number of trained layers.
-
-    Raises:
-        ConfigError: N exceeds the number of layers.
-        EncoderError: N > 0, and the layers cannot be found.
-    """
-    if trainable_layers == "all":
-        model.requires_grad_(True)
-        return int(model.config.num_hidden_layers)
-    model.requires_grad_(False)
-    layers = _last_layers(model, trainable_layers)
-    for layer in layers:
-        layer.requires_grad_(True)
-    return len(layers)
 
 
 def set_dropout(model: nn.Module, share: float) -> None:

@@ -16,7 +16,7 @@ from sentiment_hybrid.config.schema import ScratchEncoder
 from sentiment_hybrid.errors import ConfigError, EncoderError, OutputError
 from sentiment_hybrid.models.encoder import hub
 from sentiment_hybrid.models.encoder.hub import build_scratch, load_encoder, load_encoder_dir, save_encoder
-from sentiment_hybrid.models.encoder.module import Encoder, check_max_length, encoder_fingerprint, freeze
+from sentiment_hybrid.models.encoder.module import Encoder, check_max_length, encoder_fingerprint
 from sentiment_hybrid.models.tokenizer import train_tokenizer
 
 TEXTS = ["good day, good film!", "not a bad day 😀", "bad film, bad food.", "what a day, what a film"] * 3
@@ -112,9 +112,9 @@ def test_layers_that_cannot_be_told_apart_are_an_encoder_error():
     config = AlbertConfig(vocab_size=50, embedding_size=8, hidden_size=16, num_hidden_layers=3, num_attention_heads=2)
     model = AlbertModel(config, add_pooling_layer=False)
     with pytest.raises(EncoderError, match="albert"):
-        freeze(model, 1)
-    assert freeze(model, 0) == 0
-    assert freeze(model, "all") == 3
+        Encoder(model, 1)
+    assert Encoder(model, 0).frozen
+    assert all(value.requires_grad for value in Encoder(model, "all").parameters())
 
 
 # --- how much it reads
