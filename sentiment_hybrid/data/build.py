@@ -136,13 +136,10 @@ class Plan:
         data, official = self.data, ("train_source", "valid_source", "test_source")
         excluded = {"source", *official, "split_key_version", "max_labels", "corrections"}
         settings = data.model_dump(mode="json", exclude=excluded)
-        if data.delimiter is None:
-            del settings["delimiter"]
-        if data.max_text_bytes == MAX_TEXT_BYTES:
-            del settings["max_text_bytes"]
-        if data.label_case == "error":
-            del settings["label_case"]
-        # Databases from before encodings were detected remain up to date.
+        # Databases from before these settings and before encodings were detected remain up to date.
+        for name, default in {"delimiter": None, "max_text_bytes": MAX_TEXT_BYTES, "label_case": "error"}.items():
+            if settings[name] == default:
+                del settings[name]
         settings["encoding"] = {"auto": "utf-8", "utf-8": "utf-8 alone"}.get(data.encoding, data.encoding)
         facts = {
             "format": FORMAT_VERSION,

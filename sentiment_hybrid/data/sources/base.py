@@ -245,10 +245,14 @@ class Source(ABC):
             at = min(problems)
             raise self.bad_row(batch.rows[at], problems[at])
         skipped = Counter(batch.skipped)
-        skipped.update(problem.split(":")[0] for problem in problems.values())
+        skipped.update(map(self._kind_of, problems.values()))
         keep = [at for at in range(len(batch)) if at not in problems]
         columns = {name: [values[at] for at in keep] for name, values in batch.columns.items()}
         return Batch([batch.rows[at] for at in keep], columns, dict(skipped))
+
+    def _kind_of(self, problem: str) -> str:
+        """As what a problem of a row is counted."""
+        return problem.split(":")[0]
 
     def bad_row(self, row: int, problem: str) -> SourceError:
         """The error for an unusable row."""

@@ -7,7 +7,6 @@ import csv
 import itertools
 import operator
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,12 @@ from sentiment_hybrid.errors import SourceError
 _FAST_FROM = BATCH_SIZE
 #: Rows to read between checks of their size.
 _STEP = 16
+_ADVICE = {
+    "wrong number of fields": "Is a text with the delimiter in it not quoted?",
+    "the header again": "Were files joined?",
+    "malformed quoting": "Are quotes ordinary characters (--quoting none) or escaped by backslashes (--quoting "
+    "backslash)?",
+}
 #: Lines that are numbers of JSON, within 64 bits, or empty.
 _NUMBERS = re.compile(r"(?:(?:-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,2})?)?\n)*+")
 
@@ -194,32 +199,24 @@ class DelimitedSource(TextSource):
     ) -> Batch:
         width, last = len(names), self._as_written[-1]
         suspects = [at for at, row in enumerate(rows) if type(row) is not list or len(row) != width or row[-1] == last]
-        bad = {at: problem for at in suspects if (problem := _problem(rows[at], names))}
-        skipped: Counter[str] = Counter()
-        if bad and self.bad_rows == "error":
-            at = min(bad)
-            raise self._irregular(first + at, bad[at], names, malformed=isinstance(rows[at], csv.Error))
-        for at, problem in bad.items():
-            kind = "wrong number of fields" if " fields, " in problem else problem
-            skipped["malformed quoting" if isinstance(rows[at], csv.Error) else kind] += 1
-        kept = [at for at in range(len(rows)) if at not in bad]
-        good: Any = [rows[at] for at in kept] if bad else rows
-        places = [names.index(column) for column in columns]
-        values = {name: list(map(operator.itemgetter(i), good)) for name, i in zip(columns, places, strict=True)}
+        problems = {at: problem for at in suspects if (problem := _problem(rows[at], names))}
+        whole: Any = [names if at in problems else row for at, row in enumerate(rows)] if problems else rows
+        values = {name: list(map(operator.itemgetter(names.index(name)), whole)) for name in columns}
         if names[0] in values:  # concatenated files: the byte order mark of a later one
             values[names[0]] = [value.removeprefix(BOM) for value in values[names[0]]]
-        return Batch([first + at for at in kept], values, dict(skipped))
+        return self._without(problems, Batch(range(first, first + len(rows)), values))
 
-    def _irregular(self, row: int, problem: str, names: Sequence[str], *, malformed: bool) -> SourceError:
-        if hint := other_delimiter(names):
-            return SourceError(f"{self.name}, {self.place(row)}: {problem}", hint=hint)
-        hint = "Is a text with the delimiter in it not quoted?" if " fields, " in problem else "Were files joined?"
-        if malformed:
-            hint = "Are quotes ordinary characters (--quoting none) or escaped by backslashes (--quoting backslash)?"
-        return SourceError(
-            f"{self.name}, {self.place(row)}: {problem}",
-            hint=f"{hint} Skip such rows with --set data.bad_rows=skip.",
-        )
+    def _kind_of(self, problem: str) -> str:
+        if " fields, " in problem:
+            return "wrong number of fields"
+        return "malformed quoting" if "quote" in problem else super()._kind_of(problem)
+
+    def bad_row(self, row: int, problem: str) -> SourceError:
+        """As for any source, with what may be wrong with the file."""
+        error = super().bad_row(row, problem)
+        if advice := _ADVICE.get(self._kind_of(problem)):
+            error.hint = other_delimiter(self._columns or ()) or f"{advice} {error.hint}"
+        return error
 
 
 def _problem(row: list[str] | csv.Error, names: Sequence[str]) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from sentiment_hybrid.data.sources.base import BATCH_SIZE, LONGEST_LINE, MISSING, Batch, FileSource, opened, unsound
-from sentiment_hybrid.data.sources.jsonl import keys_of, without_half_characters
+from sentiment_hybrid.data.sources.base import BATCH_SIZE, LONGEST_LINE, MISSING, Batch, FileSource, opened
+from sentiment_hybrid.data.sources.jsonl import keys_of, with_sound_keys, without_half_characters
 from sentiment_hybrid.errors import SourceError
 
 _READ = 1 << 20
@@ -37,7 +37,7 @@ class JsonSource(FileSource):
     def columns(self) -> list[str]:
         """Keys in order of first occurrence."""
         if self._columns is None:
-            records = [record for _, record, _ in islice(self._records(), BATCH_SIZE) if record is not None]
+            records = [record for record, _ in islice(self._records(), BATCH_SIZE)]
             # Before the first annotation, nobody knows the name of the question.
             unanswered = ["label"] if self._has_tasks and not self._answered else []
             self._columns = list(dict.fromkeys([*keys_of(records), *unanswered]))
@@ -48,32 +48,25 @@ class JsonSource(FileSource):
         return f"{'task' if self._has_tasks else 'object'} {row}"
 
     def _tables(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
-        records = self._records()
+        records, first = self._records(), 1
         while some := list(islice(records, size)):
-            skipped: Counter[str] = Counter()
-            for row, record, problem in some:
-                if record is None and self.bad_rows == "error":
-                    raise self.bad_row(row, problem)
-                skipped[problem.split(":")[0]] += record is None
-            kept = {row: record for row, record, _ in some if record is not None}
-            values = {name: [record.get(name, MISSING) for record in kept.values()] for name in columns}
-            yield Batch(list(kept), values, dict(+skipped))
+            problems = {at: problem for at, (_, problem) in enumerate(some) if problem}
+            values = {name: [record.get(name, MISSING) for record, _ in some] for name in columns}
+            yield self._without(problems, Batch(range(first, first + len(some)), values))
+            first += len(some)
 
-    def _records(self) -> Iterator[tuple[int, dict[str, Any] | None, str]]:
-        """Number, flat row, and what is wrong if there is none."""
-        for row, item in enumerate(self._items(), 1):
-            problem, record = "", None
+    def _records(self) -> Iterator[tuple[dict[str, Any], str]]:
+        """Flat rows, or what is wrong with them."""
+        for item in self._items():
             if not isinstance(item, dict):
-                problem = f"no JSON object: {json.dumps(item)[:60]}"
-            elif odd := next((found for key in item if (found := unsound(key))), ""):
-                problem = f"a key: {odd}"
+                yield {}, f"no JSON object: {json.dumps(item)[:60]}"
             elif isinstance(item.get("data"), dict):
                 self._has_tasks = True
                 record, problem = _task(item)
-                self._answered |= record is None or len(record) > len(item["data"])
+                self._answered |= bool(problem) or len(record) > len(item["data"])
+                yield record, problem
             else:
-                record = {key.strip(): without_half_characters(value) for key, value in item.items()}
-            yield row, record, problem
+                yield with_sound_keys({key: without_half_characters(value) for key, value in item.items()})
 
     def _items(self) -> Iterator[Any]:
         """The elements of the array. Raises SourceError where it is none, or is damaged or cut off."""
@@ -113,9 +106,9 @@ class JsonSource(FileSource):
         )
 
 
-def _task(task: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
+def _task(task: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """The row of a task, or why it is none."""
-    row = {str(key).strip(): without_half_characters(value) for key, value in task["data"].items()}
+    row, problem = with_sound_keys({key: without_half_characters(value) for key, value in task["data"].items()})
     annotations = [one for one in task.get("annotations") or () if isinstance(one, dict)]
     done = [one for one in annotations if not one.get("was_cancelled")]
     try:
@@ -127,8 +120,8 @@ def _task(task: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
         for question, counted in votes.items():
             row[question] = _majority(counted)
     except ValueError as error:
-        return None, f"{error} (id {task.get('id', 'none')})"
-    return row, ""
+        return {}, f"{error} (id {task.get('id', 'none')})"
+    return row, problem
 
 
 def _choices(annotation: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

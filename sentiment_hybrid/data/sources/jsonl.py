@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -22,45 +21,49 @@ class JsonLinesSource(TextSource):
         """Keys in order of first occurrence."""
         if self._columns is None:
             with self._text() as text:
-                records, _ = self._records(some(text, BATCH_SIZE, len), 1)
-                self._columns = keys_of(records.values())
+                self._columns = list(self._batch(some(text, BATCH_SIZE, len), 1).columns)
         return self._columns
 
     def _tables(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
         with self._text() as text:
             first = 1
             while lines := some(text, size, len):
-                records, skipped = self._records(lines, first)
-                names = columns or keys_of(records.values())
-                values = {name: [record.get(name, MISSING) for record in records.values()] for name in names}
-                yield Batch(list(records), values, skipped)
+                yield self._batch(lines, first, columns)
                 first += len(lines)
 
-    def _records(self, lines: Iterable[str], first: int) -> tuple[dict[int, dict[str, Any]], dict[str, int]]:
-        """Objects by line number, and the number of lines without one."""
+    def _batch(self, lines: Sequence[str], first: int, columns: Sequence[str] = ()) -> Batch:
+        """The objects in some lines; blank ones are left out."""
         records: dict[int, dict[str, Any]] = {}
-        skipped: Counter[str] = Counter()
+        problems: dict[int, str] = {}
         for number, line in enumerate(lines, first):
-            if not line.strip():
-                continue
-            try:
-                record = None if unsound(line) else json.loads(line)
-            except (ValueError, RecursionError):
-                record = None
-            if isinstance(record, dict) and not any(map(unsound, record)):
-                if "\\ud" in line.casefold():
-                    record = {key: without_half_characters(value) for key, value in record.items()}
-                records[number] = {key.strip(): value for key, value in record.items()}
-            elif self.bad_rows == "error":
-                raise self.bad_row(number, unsound(line) or _odd_key(record) or f"no JSON object: {line.strip()[:60]}")
-            else:
-                skipped["no JSON object"] += 1
-        return records, dict(skipped)
+            if line.strip():
+                record, problem = _record(line)
+                if problem:
+                    problems[len(records)] = problem
+                records[number] = record
+        names = columns or keys_of(records.values())
+        values = {name: [record.get(name, MISSING) for record in records.values()] for name in names}
+        return self._without(problems, Batch(list(records), values))
 
 
-def _odd_key(record: Any) -> str:
-    keys = record if isinstance(record, dict) else ()
-    return next((f"a key {key!a}: {problem}" for key in keys if (problem := unsound(key))), "")
+def _record(line: str) -> tuple[dict[str, Any], str]:
+    """The object in a line, or what is wrong with it."""
+    try:
+        record = None if unsound(line) else json.loads(line)
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        return {}, unsound(line) or f"no JSON object: {line.strip()[:60]}"
+    if "\\ud" in line.casefold():
+        record = {key: without_half_characters(value) for key, value in record.items()}
+    return with_sound_keys(record)
+
+
+def with_sound_keys(record: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """An object with trimmed keys, or what is wrong with one of them."""
+    if problem := next((f"invalid key: {key!a} ({found})" for key in record if (found := unsound(key))), ""):
+        return {}, problem
+    return {key.strip(): value for key, value in record.items()}, ""
 
 
 def without_half_characters(value: Any) -> Any:
