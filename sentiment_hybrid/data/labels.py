@@ -125,9 +125,14 @@ class LabelValues:
         self.first_rows: dict[str, int] = {}
 
     @property
+    def items(self) -> dict[str, str]:
+        """Each value that is not empty, and what identifies it."""
+        return {value: item for value in self.first_rows if (item := canonical(value))}
+
+    @property
     def shown(self) -> str:
         """What the column contains, for messages."""
-        return _some(sorted({canonical(value)[:40] for value in self.first_rows} - {""})) or "nothing"
+        return _some(sorted({item[:40] for item in self.items.values()})) or "nothing"
 
     def unclear(self, problem: str) -> LabelError:
         """The error for a column whose values may mean several things."""
@@ -159,17 +164,15 @@ def resolve(sources: Sequence[LabelValues], data: Data) -> tuple[Labelling, ...]
         LabelError: a value is unknown (unless ``data.unknown_labels`` is drop), there is only one class, or labels
             differ by case alone (unless ``data.label_case`` is merge).
     """
-    union = {value: row for values in reversed(sources) for value, row in values.first_rows.items()}
-    labelling = _read_values(union, data)
+    labelling = _labelling({value: item for one in reversed(sources) for value, item in one.items.items()}, data)
     if data.label_map is None and (alike := case_variants(labelling.labels)):
         raise _differ_by_case(alike[0], sources)
-    if _complete(labelling, union):
+    if all(_is_complete(labelling, values) for values in sources):
         return (labelling,) * len(sources)
-    apart = tuple(_read_values(values.first_rows, data) for values in sources)
-    if len(sources) > 1 and len({item.labels for item in apart}) == 1:
-        complete = all(_complete(item, values.first_rows) for item, values in zip(apart, sources, strict=True))
-        if complete or data.unknown_labels == "drop":
-            return apart
+    apart = tuple(_labelling(values.items, data) for values in sources)
+    agree = len(sources) > 1 and len({item.labels for item in apart}) == 1
+    if agree and (data.unknown_labels == "drop" or all(map(_is_complete, apart, sources))):
+        return apart
     if data.unknown_labels == "error":
         raise _unresolved(sources, labelling)
     if len(labelling.labels) < 2:
@@ -220,17 +223,17 @@ def all_mean(values: LabelValues, data: Data, labels: Sequence[str], coding: Map
 
 
 def _codes(values: LabelValues, data: Data, labels: Sequence[str], coding: Mapping[str, str]) -> dict[str, int]:
-    plain = {value: item for value in values.first_rows if (item := canonical(value))}
-    find = finder(labels)
-    mapped = _by_map(plain, data.label_map).coding if data.label_map is not None else {}
+    items, find = values.items, finder(labels)
+    mapped = {} if data.label_map is None else _by_map(items.values(), data.label_map)[1]
     in_training, meanings = finder(coding), list(coding.values())
-    trained = {item: meanings[at] for item in plain.values() if not mapped and (at := in_training(item)) is not None}
-    others = {item for item in plain.values() if item not in trained and find(item) is None}
+    trained = {item: meanings[at] for item in items.values() if not mapped and (at := in_training(item)) is not None}
+    others = {item for item in items.values() if item not in trained and find(item) is None}
     meaning = mapped or trained | _usually_beside(others, trained, values, coding, labels)
     codes = {}
-    for value, item in plain.items():
-        own = None if item in trained else find(item)
-        place = find(meaning[item]) if own is None and item in meaning else own
+    for value, item in items.items():
+        place = None if item in trained else find(item)
+        if place is None and item in meaning:
+            place = find(meaning[item])
         if place is not None:
             codes[value] = place
     return codes
@@ -257,8 +260,7 @@ def _check_certain(strangers: Iterable[str], values: LabelValues, labels: Sequen
 
     0 and 2 are negative and positive next to 1, but negative and neutral next to 4.
     """
-    numbers = _numbers(map(canonical, values.first_rows))
-    possible = _by_schemes(numbers, {label.casefold() for label in labels})
+    possible = _by_schemes(_numbers(values.items.values()), {label.casefold() for label in labels})
     for item in map(canonical, strangers):
         if len(means := possible.get(item, [])) > 1:
             raise values.unclear(f"and {item} may stand for {' or '.join(means)}")
@@ -268,9 +270,9 @@ def _usually(items: Collection[str], labels: Collection[str]) -> dict[str, str]:
     """The usual meaning of names, and of numbers given a set of labels."""
     names = {item: _NAMES[item.casefold()] for item in items if item.casefold() in _NAMES}
     numbers = _numbers(items)
-    usual = _by_numbers({item: item for item in numbers}, numbers)
-    if set(usual.labels) & set(labels):
-        return names | {item: usual.labels[code] for item, code in usual.codes.items()}
+    usual_labels, usual = _by_numbers(numbers)
+    if set(usual_labels) & set(labels):
+        return names | usual
     return names | {item: means[0] for item, means in _by_schemes(numbers, labels).items() if len(means) == 1}
 
 
@@ -288,55 +290,54 @@ def _by_schemes(numbers: Mapping[str, int], labels: Collection[str]) -> dict[str
     return {item: sorted({meaning[number] for meaning in fitting}) for item, number in numbers.items()}
 
 
-def _complete(labelling: Labelling, values: Mapping[str, int]) -> bool:
-    return len(labelling.labels) >= 2 and all(value in labelling.codes for value in values)
+def _is_complete(labelling: Labelling, values: LabelValues) -> bool:
+    return len(labelling.labels) >= 2 and all(value in labelling.codes for value in values.first_rows)
 
 
 # --- the usual meaning -----------------------------------------------------------------------------------------------
 
+#: Labels in their order, and what each known value means.
+_Meaning = tuple[tuple[str, ...], dict[str, str]]
 
-def _read_values(first_rows: Mapping[str, int], data: Data) -> Labelling:
-    values = {value: item for value in first_rows if (item := canonical(value))}
+
+def _labelling(values: Mapping[str, str], data: Data) -> Labelling:
+    labels, meaning = _meaning({*values.values()}, data)
+    return Labelling(labels, {value: labels.index(meaning[item]) for value, item in values.items() if item in meaning})
+
+
+def _meaning(items: Collection[str], data: Data) -> _Meaning:
     if data.label_map is not None:
-        return _by_map(values, data.label_map)
-    distinct = set(values.values())
-    named = {item: _NAMES[item.casefold()] for item in distinct if item.casefold() in _NAMES}
+        return _by_map(items, data.label_map)
+    named = {item: _NAMES[item.casefold()] for item in items if item.casefold() in _NAMES}
     if len(set(named.values())) >= 2:
-        return _labelling(values, named, tuple(name for name in _ORDER if name in named.values()))
-    numbers = _numbers(distinct)
-    if numbers and (len(numbers) >= 2 or len(numbers) == len(distinct)):
-        return _by_numbers(values, numbers)
-    if len(distinct) < 2 or numbers:
-        return Labelling((), {})
+        return tuple(name for name in _ORDER if name in named.values()), named
+    numbers = _numbers(items)
+    if numbers and (len(numbers) >= 2 or len(numbers) == len(items)):
+        return _by_numbers(numbers)
+    if len(items) < 2 or numbers:
+        return (), {}
     # Capitals sort first, so that the spelling with the fewest of them names a merged label.
-    merged = {name: group[-1] for group in case_variants(distinct) for name in group}
-    meaning = {name: merged.get(name, name) if data.label_case == "merge" else name for name in distinct}
-    return _labelling(values, meaning, tuple(sorted(set(meaning.values()))))
+    merged = {name: group[-1] for group in case_variants(items) for name in group if data.label_case == "merge"}
+    meaning = {name: merged.get(name, name) for name in items}
+    return tuple(sorted(set(meaning.values()))), meaning
 
 
-def _by_map(values: Mapping[str, str], label_map: Mapping[str, str]) -> Labelling:
+def _by_map(items: Iterable[str], label_map: Mapping[str, str]) -> _Meaning:
     find, meanings = finder(label_map), list(map(canonical, label_map.values()))
-    meaning = {item: meanings[place] for item in values.values() if (place := find(item)) is not None}
-    return _labelling(values, meaning, tuple(dict.fromkeys(meanings)))
+    meaning = {item: meanings[place] for item in items if (place := find(item)) is not None}
+    return tuple(dict.fromkeys(meanings)), meaning
 
 
-def _by_numbers(values: Mapping[str, str], numbers: Mapping[str, int]) -> Labelling:
+def _by_numbers(numbers: Mapping[str, int]) -> _Meaning:
     present = set(numbers.values())
     consecutive = len(present) >= 2 and max(present) - min(present) + 1 == len(present)
     if consecutive and frozenset(present) not in _SCHEMES and min(present) >= 0:
-        ordered = tuple(str(number) for number in sorted(present))
-        return _labelling(values, {item: item for item in numbers}, ordered)
+        return tuple(map(str, sorted(present))), {item: item for item in numbers}
     for scheme, labels in _SCHEMES.items():
         if scheme <= present:
             meaning = dict(zip(sorted(scheme), labels, strict=True))
-            known = {item: meaning[number] for item, number in numbers.items() if number in scheme}
-            return _labelling(values, known, labels)
-    return Labelling((), {})
-
-
-def _labelling(values: Mapping[str, str], meaning: Mapping[str, str], labels: tuple[str, ...]) -> Labelling:
-    codes = {value: labels.index(meaning[plain]) for value, plain in values.items() if plain in meaning}
-    return Labelling(labels, codes)
+            return labels, {item: meaning[number] for item, number in numbers.items() if number in scheme}
+    return (), {}
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------
@@ -381,7 +382,7 @@ def _differ_by_case(alike: Sequence[str], sources: Sequence[LabelValues]) -> Lab
 
 def _unresolved(sources: Sequence[LabelValues], labelling: Labelling) -> LabelError:
     """Why the values of the sources have no labels."""
-    given = sorted({canonical(value) for item in sources for value in item.first_rows} - {""})
+    given = sorted({item for values in sources for item in values.items.values()})
     unknown = [(value, item) for item in sources for value in item.first_rows if value not in labelling.codes]
     if len(given) == 1:
         return _one_class(sources[0])

@@ -164,13 +164,11 @@ def prepare_nltk(cache: Path, offline: bool) -> None:
     if str(folder) not in nltk.data.path:
         nltk.data.path.append(str(folder))
     missing = [name for name, place in _NLTK_NEEDS.items() if not _has(place)]
-    if not missing:
-        return
-    if offline:
-        raise _no_nltk(missing, folder, "offline")
-    _download(missing, folder)
+    if missing and not offline:
+        _download(missing, folder)
     if still := [name for name in missing if not _has(_NLTK_NEEDS[name])]:
-        raise _no_nltk(still, folder, "the download failed; is there a network connection?")
+        why = "offline" if offline else "the download failed; is there a network connection?"
+        raise _no_nltk(still, folder, why)
 
 
 def _has(place: str) -> bool:
