@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import marshal
-import mmap
 import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +52,7 @@ class Partitions:
     """A temporary file of rows by split and range of the order hash; the system deletes it when the process ends."""
 
     def __init__(self, folder: Path, *, count: int = COUNT) -> None:
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
+        self._file: Any = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
         #: Offset, length and first row of each piece of each partition.
         self._pieces: list[list[tuple[int, int, int]]] = [[] for _ in range(len(split.SPLITS) * count)]
 
@@ -79,10 +79,8 @@ class Partitions:
         rows, texts, raws = np.empty(0, dtype=np.int64), np.empty(0, dtype=object), np.empty(0, dtype=object)
         done = 0
         self._file.flush()
-        # Of an empty file, there is no map.
-        memory = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) if any(self._pieces) else b""
         for pieces in self._pieces:
-            parts = zip((rows, texts, raws), _read(memory, pieces), strict=True)
+            parts = zip((rows, texts, raws), self._read(pieces), strict=True)
             rows, texts, raws = map(np.concatenate, parts)
             places = positions[rows]
             order = np.argsort(places)[np.count_nonzero(places == 0) :]
@@ -94,12 +92,13 @@ class Partitions:
             rows, texts, raws = rows[rest], texts[rest], raws[rest]
             done += ready
 
-
-def _read(memory: mmap.mmap | bytes, pieces: Sequence[tuple[int, int, int]]) -> tuple[Int64s, Objects, Objects]:
-    rows, texts, raws = [np.empty(0, dtype=np.int64)], list[str](), list[str | None]()
-    for offset, length, first in pieces:
-        places, some_texts, some_raws = marshal.loads(memory[offset : offset + length])
-        rows.append(first + np.frombuffer(places, dtype=np.int64))
-        texts += some_texts
-        raws += some_raws
-    return np.concatenate(rows), np.array(texts, dtype=object), np.array(raws, dtype=object)
+    def _read(self, pieces: Sequence[tuple[int, int, int]]) -> tuple[Int64s, Objects, Objects]:
+        rows, texts, raws = [np.empty(0, dtype=np.int64)], list[str](), list[str | None]()
+        file = self._file.raw  # a buffer would be filled anew for each piece
+        for offset, length, first in pieces:
+            file.seek(offset)
+            places, some_texts, some_raws = marshal.loads(file.read(length))
+            rows.append(first + np.frombuffer(places, dtype=np.int64))
+            texts += some_texts
+            raws += some_raws
+        return np.concatenate(rows), np.array(texts, dtype=object), np.array(raws, dtype=object)
