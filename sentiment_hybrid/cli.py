@@ -163,8 +163,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    *,
-    version: bool = switch("--version", "Print the version and exit.", callback=_version, is_eager=True),
+    *, version: bool = switch("--version", "Print the version and exit.", callback=_version, is_eager=True)
 ) -> None:
     pass
 

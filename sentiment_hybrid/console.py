@@ -48,7 +48,8 @@ _HIDDEN = {code: f"\\x{code:02x}" for code in range(32) if chr(code) not in "\n\
 _verbosity = 0
 _consoles: dict[str, tuple[Any, Console]] = {}
 _live: list[RichProgress] = []
-_speakers: list[str] = []
+#: What notes, warnings and progress begin with.
+_speaker = ""
 _clock = time.monotonic
 
 
@@ -186,23 +187,24 @@ class _LogLines(logging.Handler):
         text = record.getMessage()
         if record.exc_info:
             text = f"{text}\n{logging.Formatter().formatException(record.exc_info)}"
-        _line(f"{level}{_speaker()}{name}{text}", style="dim")
+        _line(f"{level}{_speaker}{name}{text}", style="dim")
 
 
 def note(message: str) -> None:
     """Print one line of information on stderr; silent with -q."""
     if _verbosity >= 0 and distributed.is_main():
-        _line(f"{_speaker() if message else ''}{message}")
+        _line(f"{_speaker if message else ''}{message}")
 
 
 @contextmanager
 def speaking(name: str) -> Iterator[None]:
     """Prefix notes, warnings and progress in this block with a name: of a model or a seed."""
-    _speakers.append(name)
+    global _speaker
+    before, _speaker = _speaker, f"{_speaker.removesuffix(': ')}, {name}: " if _speaker else f"{name}: "
     try:
         yield
     finally:
-        _speakers.pop()
+        _speaker = before
 
 
 @contextmanager
@@ -221,14 +223,10 @@ def hushed() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _speaker() -> str:
-    return f"{', '.join(_speakers)}: " if _speakers else ""
-
-
 def warn(message: str) -> None:
     """Print a warning on stderr, also with -q."""
     if distributed.is_main():
-        _line(f"{_speaker()}{message}", head="warning: ", head_style="bold yellow")
+        _line(f"{_speaker}{message}", head="warning: ", head_style="bold yellow")
 
 
 def error(message: str, *, problems: Sequence[str] = (), hint: str = "") -> None:
@@ -403,12 +401,7 @@ class Progress:
             self._bar.reset(self._task, completed=int(self._done))
 
     def update(
-        self,
-        *,
-        completed: float | None = None,
-        total: Total = None,
-        description: str | None = None,
-        **facts: object,
+        self, *, completed: float | None = None, total: Total = None, description: str | None = None, **facts: object
     ) -> None:
         """Change some values; omitted ones keep theirs."""
         self._done = self._done if completed is None else completed
@@ -417,10 +410,7 @@ class Progress:
         self._facts = {**self._facts, **facts}
         if self._bar is not None and self._task is not None:
             self._bar.update(
-                self._task,
-                completed=self._done,
-                description=safe(self._description),
-                facts=_facts(self._facts),
+                self._task, completed=self._done, description=safe(self._description), facts=_facts(self._facts)
             )
         elif self._lines and _clock() - self._printed >= PLAIN_INTERVAL:
             self._print()
@@ -466,7 +456,7 @@ def progress(description: str, total: Total = None, *, unit: str = "rows", shown
         bar.start()
         _live.append(bar)
     lines = bar is None and shown and _verbosity >= 0 and distributed.is_main()
-    task = Progress(f"{_speaker()}{description}", total, unit=unit, bar=bar, lines=lines)
+    task = Progress(f"{_speaker}{description}", total, unit=unit, bar=bar, lines=lines)
     beat = threading.Thread(target=task.beat, daemon=True)
     if lines:
         beat.start()

@@ -88,18 +88,11 @@ def _settings() -> dict[str, Setting]:
 
 
 class _Group(_Help, TyperGroup):
-    """A group of commands; what a command raises goes to `main`."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command that was named."""
-        try:
-            return super().invoke(ctx)
-        except (KeyboardInterrupt, OSError) as failure:
-            raise Failed(failure) from failure  # typer would end the process itself, without a message
+    pass
 
 
 class Failed(Exception):  # noqa: N818 - it only carries one
-    """Carries an exception past typer."""
+    """Carries an exception of a command past typer, which would end the process itself, without a message."""
 
 
 class _Command(_Help, TyperCommand):
@@ -175,9 +168,13 @@ _PANELS = {
 
 @dataclass(frozen=True)
 class Call:
-    """The values of the options that every command has, and of those that are settings, by key."""
+    """The values of the options that every command has, and of those that are settings, by key.
 
-    source: str | None
+    ``file`` is the configuration in use: --config, else senthy.yaml in the working directory (``local``), else none.
+    """
+
+    file: str | None
+    local: bool
     overrides: tuple[str, ...]
     flags: Mapping[str, Any]
     option_names: Mapping[str, str]
@@ -194,7 +191,7 @@ class Call:
             own = [f"{model}.{key}" for model in models] if key.partition(".")[0] in SHARED else [key]
             flags |= dict.fromkeys(own, value)
             names |= dict.fromkeys(own, self.option_names[key])
-        if self.source is None and self.file is not None:
+        if self.local:
             console.note(f"using {LOCAL_CONFIG} in this directory (--config default ignores it)")
         return load_config(self.file, self.overrides, flags=flags, option_names=names, params=params, params_for=models)
 
@@ -204,11 +201,6 @@ class Call:
             return self
         names = {**self.option_names, key: option}
         return replace(self, flags={**self.flags, key: value}, option_names=names)
-
-    @property
-    def file(self) -> str | None:
-        """The configuration in use: --config, else senthy.yaml in the working directory, else none."""
-        return self.source or (LOCAL_CONFIG if Path(LOCAL_CONFIG).is_file() else None)
 
 
 def _label_map(items: Sequence[str]) -> dict[str, str]:
@@ -319,7 +311,11 @@ def command(
             if verb.__name__ not in _DISTRIBUTED:
                 distributed.refuse(verb.__name__.replace("_", "-"))
             flags = {key: given.pop(name) for name, key in settings.items()}
-            verb(_call(given, flags, option_names, runtime), **given)
+            call = _call(given, flags, option_names, runtime)
+            try:
+                verb(call, **given)
+            except (KeyboardInterrupt, OSError) as failure:
+                raise Failed(failure) from failure
 
         parameters = [*list(inspect.signature(verb, eval_str=True).parameters.values())[1:], *added]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -355,8 +351,11 @@ def _call(
     set_flags = {key: value for key, value in flags.items() if value not in (None, [])}
     if label_map := set_flags.get("data.label_map"):
         set_flags["data.label_map"] = _label_map(label_map)
+    file = given.pop("config")
+    local = not file and Path(LOCAL_CONFIG).is_file()
     return Call(
-        source=given.pop("config"),
+        file=LOCAL_CONFIG if local else file,
+        local=local,
         overrides=tuple(given.pop("set_") or ()),
         flags=set_flags,
         option_names=option_names,

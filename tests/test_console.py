@@ -304,7 +304,7 @@ def test_lines_say_which_model_and_seed_speaks(capsys: pytest.CaptureFixture[str
         console.note("epoch 1")
         console.warn("slow")
         logging.getLogger("sentiment_hybrid.x").info("stored")
-        assert console.Progress(f"{console._speaker()}training", None, unit="texts", bar=None).line().startswith("HAN")
+        assert console.Progress(f"{console._speaker}training", None, unit="texts", bar=None).line().startswith("HAN")
     console.note("done")
     assert capsys.readouterr().err.splitlines() == [
         "HANRoBERTa, seed 43: epoch 1", "warning: HANRoBERTa, seed 43: slow", "HANRoBERTa, seed 43: stored", "done",

@@ -176,13 +176,7 @@ def _line(table: Table, several: Sequence[Finding]) -> dict[str, Any]:
 
 
 def _report(
-    store: Store,
-    table: Table,
-    found: Found,
-    lines: Sequence[list[Finding]],
-    *,
-    splits: Sequence[Split],
-    output: Path,
+    store: Store, table: Table, found: Found, lines: Sequence[list[Finding]], *, splits: Sequence[Split], output: Path
 ) -> dict[str, Any]:
     """What other programs read: counts, facts, and the first flagged rows of each kind."""
     counts = Counter(why for several in lines for why in {one.why for one in several})

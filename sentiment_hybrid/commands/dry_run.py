@@ -140,10 +140,7 @@ class Survey:
 
         set_seed(config.project.seed)
         self.encoder = prepare.load_or_build_encoder(
-            config,
-            lambda: self.examples["train"].texts,
-            offline=runtime.offline,
-            place=runtime.encoder,
+            config, lambda: self.examples["train"].texts, offline=runtime.offline, place=runtime.encoder
         )
         self.session = prepare.open_session(
             config, model, self.encoder, num_classes=len(store.labels), compute=self.compute

@@ -25,11 +25,7 @@ _PACKAGES = (
 
 def run(config: Config, *, config_file: str | None = None, device: str = "auto") -> dict[str, dict[str, Any]]:
     """Versions, machine and files, by section; if the device is unavailable, its entry says why."""
-    return {
-        "versions": _versions(),
-        "machine": _machine(config, device),
-        "files": _files(config, config_file),
-    }
+    return {"versions": _versions(), "machine": _machine(config, device), "files": _files(config, config_file)}
 
 
 def _versions() -> dict[str, Any]:

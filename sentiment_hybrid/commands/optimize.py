@@ -162,12 +162,7 @@ def _no_best(study: optuna.Study, storage: Storage, trials: Sequence[TrialFacts]
 
 
 def _run_trials(
-    config: Config,
-    model: str,
-    study: optuna.Study,
-    storage: Storage,
-    trial_trainer: TrialTrainer,
-    runtime: Runtime,
+    config: Config, model: str, study: optuna.Study, storage: Storage, trial_trainer: TrialTrainer, runtime: Runtime
 ) -> None:
     hpo = config.model(model).hpo
     runner = open_runner(trial_trainer, hpo.workers, runtime)

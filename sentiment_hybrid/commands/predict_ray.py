@@ -157,8 +157,7 @@ def _own_errors(ray: Any) -> Iterator[None]:
         first = _ERROR_LINE.search(str(error))
         reason = first[0] if first else f"{type(root).__name__}: {' '.join(str(root).split())}"
         raise ShardError(
-            f"Ray stopped: {reason[:300]}",
-            hint="The same command continues. If memory ran out, use fewer --workers.",
+            f"Ray stopped: {reason[:300]}", hint="The same command continues. If memory ran out, use fewer --workers."
         ) from error
 
 

@@ -11,7 +11,7 @@ import yaml
 from sentiment_hybrid.errors import ConfigError
 
 # YAML 1.2's core schema. PyYAML implements 1.1, where 2e-5 is text, `no` is false, 010 is 8 and 12:30 is 750.
-_RESOLVERS = (
+_CORE = (
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
     ("int", r"^[-+]?[0-9]+$", "-+0123456789"),
     (
@@ -23,25 +23,21 @@ _RESOLVERS = (
     ("null", r"^(?:~|null|Null|NULL|)$", "~nN\0"),
     ("merge", r"^(?:<<)$", "<"),
 )
-
-
+#: First letter of a value, empty for none -> rules to try.
+_RESOLVERS = {
+    letter.strip("\0"): [
+        (f"tag:yaml.org,2002:{tag}", re.compile(rule)) for tag, rule, starts in _CORE if letter in starts
+    ]
+    for letter in {*"".join(starts for *_, starts in _CORE)}
+}
 #: Values of a document at most.
 _LARGEST = 100_000
-
-
-def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
-    table: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
-    for tag, pattern, first in _RESOLVERS:
-        for letter in first:
-            rule = (f"tag:yaml.org,2002:{tag}", re.compile(pattern))
-            table.setdefault("" if letter == "\0" else letter, []).append(rule)
-    return table
 
 
 class Loader(yaml.SafeLoader):
     """Reads plain data only."""
 
-    yaml_implicit_resolvers = _resolvers()
+    yaml_implicit_resolvers = _RESOLVERS
 
 
 _CSafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -50,13 +46,13 @@ _CSafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 class _FastLoader(_CSafeLoader):
     """The same with libyaml, ten times as fast, if PyYAML was built with it."""
 
-    yaml_implicit_resolvers = _resolvers()
+    yaml_implicit_resolvers = _RESOLVERS
 
 
 class Dumper(yaml.SafeDumper):
     """Writes YAML that ``Loader`` reads back as the same values."""
 
-    yaml_implicit_resolvers = _resolvers()
+    yaml_implicit_resolvers = _RESOLVERS
 
     def ignore_aliases(self, data: Any) -> bool:
         """Repeat equal values instead of writing anchors."""

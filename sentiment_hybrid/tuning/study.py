@@ -44,19 +44,10 @@ _CONNECT_SECONDS = 10
 _LOCKED_SECONDS = 60
 _TABLES = {"studies", "trials", "trial_params"}
 _EXAMPLES = "Examples: sqlite:///results/study.db, postgresql+psycopg://user:password@host/database."
-_DRIVERS = {
-    "postgresql": 'Install it in the checkout: pip install ".[postgres]". Then write postgresql+psycopg://...',
-}
+_DRIVERS = {"postgresql": 'Install it in the checkout: pip install ".[postgres]". Then write postgresql+psycopg://...'}
 _DRIVER = "Install it with pip; the documentation of SQLAlchemy lists the drivers for each database."
 #: Settings of `train` that trials ignore, or that do not change results.
-_NOT_OF_TRIALS = {
-    "epochs",
-    "sample_size",
-    "valid_sample_size",
-    "patience",
-    "checkpoint_minutes",
-    "token_budget",
-}
+_NOT_OF_TRIALS = {"epochs", "sample_size", "valid_sample_size", "patience", "checkpoint_minutes", "token_budget"}
 
 
 # --- storage ---------------------------------------------------------------------------------------------------------

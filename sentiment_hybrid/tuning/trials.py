@@ -81,12 +81,7 @@ class TrialTrainer:
     """
 
     def __init__(
-        self,
-        config: Config,
-        model: str,
-        runtime: Runtime = Runtime(),
-        *,
-        loaded: LoadedEncoder | None = None,
+        self, config: Config, model: str, runtime: Runtime = Runtime(), *, loaded: LoadedEncoder | None = None
     ) -> None:
         self.config, self.model = config, model
         self.notes: list[str] = []
