@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import typer
 
-from sentiment_hybrid import __version__, commands, console, distributed, tables
+from sentiment_hybrid import __version__, commands, console, distributed, paths, tables
 from sentiment_hybrid.errors import SenthyError, UsageError
 from sentiment_hybrid.files import reason, remedy
 from sentiment_hybrid.options import (
@@ -31,7 +31,6 @@ from sentiment_hybrid.options import (
     group,
     model_option,
     option,
-    shipped_configs,
     switch,
 )
 from sentiment_hybrid.runtime import Runtime, stop_signals
@@ -499,10 +498,9 @@ def serve(
         senthy serve --load-model-path mini
         senthy serve --model han --host 0.0.0.0 --token-file token.txt
     """
-    request = commands.serve.Request(
-        call.config(), model_dir=model_dir, head=head, precision=precision, backend=backend or "auto"
+    commands.serve.run(
+        call.config(), call.runtime, model_dir=model_dir, head=head, precision=precision, backend=backend or "auto"
     )
-    commands.serve.run(request, call.runtime)
 
 
 _REVIEWED = typer.Argument(
@@ -689,7 +687,9 @@ def init(
     call: Call,
     *,
     path: Path = typer.Argument(Path(LOCAL_CONFIG), metavar="PATH", help="The new file."),
-    name: str = option("--from", "Which shipped config.", "NAME", default="default", autocompletion=shipped_configs),
+    name: str = option(
+        "--from", "Which shipped config.", "NAME", default="default", autocompletion=paths.shipped_configs
+    ),
     force: bool = switch("--force", "Replace an existing file."),
 ) -> None:
     """Write a commented configuration to start from.

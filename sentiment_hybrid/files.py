@@ -12,12 +12,12 @@ import shutil
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentiment_hybrid.errors import OutputError
+from sentiment_hybrid.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -421,3 +421,11 @@ def check_writable(
                 pass
         except OSError as error:
             raise OutputError(f"cannot write into {folder}: {error.strerror or error}", hint=hint) from error
+
+
+def check_replaceable(target: Path, is_ours: Callable[[], bool]) -> None:
+    """Raise UsageError unless ``target`` is new, empty or ours: an output replaces only an older one of its kind."""
+    if recover(target).exists() and not target.is_dir():
+        raise UsageError(f"--output {target} is a file", hint="Choose a new directory.")
+    if target.is_dir() and any(target.iterdir()) and not is_ours():
+        raise UsageError(f"--output {target} contains other files", hint="Choose a new directory.")

@@ -258,11 +258,6 @@ def model_option(words: str, names: Sequence[str] = MODELS, **more: Any) -> Any:
     return choice("--model -m", words, names, **more)
 
 
-def shipped_configs() -> list[str]:
-    """Names of the shipped configs, for completion."""
-    return sorted(path.stem for path in paths.shipped_configs().glob("*.yaml"))
-
-
 _ENCODER = option("--encoder", "Local directory of the encoder that the model uses.", "DIR")
 _BUNDLE = switch("--bundle-encoder", "Store a frozen hub encoder in the model directory, too.")
 #: Parameter -> type and option of what goes into the Runtime.
@@ -277,7 +272,7 @@ _CONFIG_HELP = f"YAML file, or a shipped config such as quickstart. [default: {L
 _DEVICE = Literal["auto", "cpu", "cuda", "mps"]
 #: The same for the options of every command.
 _COMMON: dict[str, tuple[Any, Any]] = {
-    "config": (str | None, option("--config -c", _CONFIG_HELP, "FILE|NAME", autocompletion=shipped_configs)),
+    "config": (str | None, option("--config -c", _CONFIG_HELP, "FILE|NAME", autocompletion=paths.shipped_configs)),
     "set_": (list[str] | None, option("--set", "Change any setting; can be repeated.", "KEY=VALUE")),
     "device": (_DEVICE, option("--device", "Where to compute.", default="auto")),
     "offline": (bool, switch("--offline", "Do not use the network.")),
@@ -311,7 +306,8 @@ def command(
             if verb.__name__ not in _DISTRIBUTED:
                 distributed.refuse(verb.__name__.replace("_", "-"))
             flags = {key: given.pop(name) for name, key in settings.items()}
-            call = _call(given, flags, option_names, runtime)
+            common = {name: given.pop(name) for name in (*_COMMON, *runtime)}
+            call = _call(flags, option_names, **common)
             try:
                 verb(call, **given)
             except (KeyboardInterrupt, OSError) as failure:
@@ -339,25 +335,24 @@ def _of_key(key: str, options: str, panel: str) -> inspect.Parameter:
 
 
 def _call(
-    given: dict[str, Any], flags: Mapping[str, Any], option_names: Mapping[str, str], runtime: Sequence[str]
+    flags: Mapping[str, Any],
+    option_names: Mapping[str, str],
+    *,
+    config: str | None,
+    set_: list[str] | None,
+    verbose: int,
+    quiet: bool,
+    **runtime: Any,
 ) -> Call:
-    """Take what makes a Call out of ``given``, and apply what must be set before anything is imported."""
-    verbose, quiet, offline = given.pop("verbose"), given.pop("quiet"), given.pop("offline")
+    """The Call of these options; applies what must be set before anything is imported."""
     if verbose and quiet:
         raise UsageError("-v and -q cannot be combined")
     console.set_verbosity(-1 if quiet else verbose)
-    if offline:
+    if runtime["offline"]:
         os.environ.update(dict.fromkeys(OFFLINE_VARIABLES, "1"))
     set_flags = {key: value for key, value in flags.items() if value not in (None, [])}
     if label_map := set_flags.get("data.label_map"):
         set_flags["data.label_map"] = _label_map(label_map)
-    file = given.pop("config")
-    local = not file and Path(LOCAL_CONFIG).is_file()
-    return Call(
-        file=LOCAL_CONFIG if local else file,
-        local=local,
-        overrides=tuple(given.pop("set_") or ()),
-        flags=set_flags,
-        option_names=option_names,
-        runtime=Runtime(device=given.pop("device"), offline=offline, **{name: given.pop(name) for name in runtime}),
-    )
+    local = not config and Path(LOCAL_CONFIG).is_file()
+    file = LOCAL_CONFIG if local else config
+    return Call(file, local, tuple(set_ or ()), set_flags, option_names, Runtime(**runtime))

@@ -160,10 +160,11 @@ def comparison_png(results_dir: Path) -> Path:
     return results_dir / "comparison.png"
 
 
-def shipped_configs() -> Path:
-    """The folder of shipped configs: inside the wheel, or next to the package in a checkout."""
+def shipped_configs() -> dict[str, Path]:
+    """Name -> file of each shipped config: inside the wheel, or next to the package in a checkout."""
     inside = Path(__file__).parent / "configs"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
+    folder = inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
 def mini_dir() -> Path:

@@ -120,7 +120,7 @@ def test_python_m_is_the_command() -> None:
 
 
 def test_everything_shipped_is_found() -> None:
-    assert (paths.shipped_configs() / "default.yaml").is_file()
+    assert paths.shipped_configs()["default"].is_file()
     assert paths.sample_csv().is_file()
 
 

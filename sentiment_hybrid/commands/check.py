@@ -104,12 +104,10 @@ def _opened(config: Config, data_file: str | None, *, offline: bool) -> Iterator
     with written(cache):
         cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix="check-") as folder:
-        one_source = {"source": data_file, "corrections": None}
-        one_source |= dict.fromkeys(("train_source", "valid_source", "test_source"))
-        data = config.data.model_copy(update=one_source)
-        database = config.paths.model_copy(update={"data_db": Path(folder) / "check.db"})
-        prepared = data_command.run(config.model_copy(update={"data": data, "paths": database}), offline=offline)
-        with open_store(prepared.path) as store:
+        unset = dict.fromkeys(f"data.{name}" for name in ("corrections", "train_source", "valid_source", "test_source"))
+        own = config.changed({**unset, "data.source": data_file, "paths.data_db": Path(folder) / "check.db"})
+        data_command.run(own, offline=offline)
+        with open_store(own.paths.data_db) as store:
             yield store
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from sentiment_hybrid import console, paths
 from sentiment_hybrid.config import describe
-from sentiment_hybrid.config.load import load_config, resolve, shipped, to_yaml
+from sentiment_hybrid.config.load import load_config, resolve, to_yaml
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.errors import ConfigError, OutputError
 from sentiment_hybrid.redaction import redact
@@ -35,14 +35,15 @@ def init(path: Path, *, name: str = "default", force: bool = False) -> Path:
         ConfigError: no shipped configuration has this name.
         OutputError: the file exists (without ``force``), or cannot be written.
     """
-    if name not in shipped():
-        raise ConfigError(f"there is no shipped configuration {name!r}", hint=f"Available: {', '.join(shipped())}.")
+    shipped = paths.shipped_configs()
+    if name not in shipped:
+        raise ConfigError(f"there is no shipped configuration {name!r}", hint=f"Available: {', '.join(shipped)}.")
     target = path / "senthy.yaml" if path.is_dir() else path
     if target.exists() and not force:
         raise OutputError(f"{target} already exists", hint="Choose another name, or overwrite it with --force.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text((paths.shipped_configs() / f"{name}.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+        target.write_text(shipped[name].read_text(encoding="utf-8"), encoding="utf-8")
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror}", hint="Choose another location.") from error
     return target

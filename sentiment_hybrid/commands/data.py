@@ -79,19 +79,11 @@ def prepare(target: Path, plan: Plan, *, cache: Path, refresh: bool = False, off
     plan.normalizer.prepare(cache, offline=offline)
     sources = [part.source for part in plan.parts]
     with progress("reading and cleaning", lambda: rows_in(sources)) as task:
-        info = build(target, plan, on_rows=task.advance, on_step=lambda step: task.update(step=step))
-    for warning in info["report"]["warnings"]:
+        build(target, plan, on_rows=task.advance, on_step=lambda step: task.update(step=step))
+    result = _opened(target, started, built=True)
+    for warning in result.report["warnings"]:
         warn(warning)
-    return DataResult(
-        path=target,
-        fingerprint=plan.fingerprint,
-        built=True,
-        report=info["report"],
-        labels=tuple(info["labels"]),
-        seconds=time.perf_counter() - started,
-        source=info["source"],
-        corrections=info.get("corrections"),
-    )
+    return result
 
 
 def _parts(data: Data, *, offline: bool) -> list[Part]:
@@ -109,27 +101,29 @@ def _existing(target: Path, started: float) -> DataResult | None:
 
     Raises LockedError: a database in use by another program must not be replaced.
     """
-    from sentiment_hybrid.data.store import open_store
-
-    if not target.exists():
-        return None
     try:
-        with open_store(target) as store:
-            return DataResult(
-                path=target,
-                fingerprint=store.fingerprint,
-                built=False,
-                report=store.report,
-                labels=store.labels,
-                seconds=time.perf_counter() - started,
-                source=store.source,
-                corrections=store.corrections,
-            )
+        return _opened(target, started, built=False) if target.exists() else None
     except LockedError:
         raise
     except DatabaseError as error:
         warn(f"rebuilding {os.fspath(target)}: {error.message}")
         return None
+
+
+def _opened(target: Path, started: float, *, built: bool) -> DataResult:
+    from sentiment_hybrid.data.store import open_store
+
+    with open_store(target) as store:
+        return DataResult(
+            path=target,
+            fingerprint=store.fingerprint,
+            built=built,
+            report=store.report,
+            labels=store.labels,
+            seconds=time.perf_counter() - started,
+            source=store.source,
+            corrections=store.corrections,
+        )
 
 
 def _warn_replaced(found: DataResult, source: str, wanted: str) -> None:

@@ -19,7 +19,7 @@ from sentiment_hybrid.data.parts import open_parts
 from sentiment_hybrid.data.sources import Source, open_source, read_with_progress, texts_of
 from sentiment_hybrid.data.writers import kind_of_output
 from sentiment_hybrid.engine.inference.explanations import DEFAULT_METHOD, Explanation, Method
-from sentiment_hybrid.engine.inference.opening import find_model
+from sentiment_hybrid.engine.inference.opening import find_model, open_model
 from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.engine.insight.corpus import Corpus, CorpusWord
 from sentiment_hybrid.errors import DataError, LabelError, UsageError, count
@@ -102,13 +102,7 @@ def run(request: Request, runtime: Runtime = Runtime()) -> ExplainResult:
         note(f"{text} is explained as a text; for the texts in this file: --corpus {shlex.quote(text)}")
     config = request.config
     directory = find_model(config.paths.models_dir, request.model_dir, request.head)
-    predictor = Predictor(
-        directory,
-        device=runtime.device,
-        offline=runtime.offline,
-        encoder=runtime.encoder,
-        cache_dir=config.paths.cache_dir,
-    )
+    predictor = open_model(directory, config, runtime, head=request.head)
     if request.corpus is None:
         result = ExplainResult(directory, request.method, list(_explained(predictor, request.texts, request)))
     else:

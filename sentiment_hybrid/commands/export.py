@@ -31,8 +31,8 @@ from sentiment_hybrid.engine.inference.onnx_runtime import PACKAGES, OnnxBackend
 from sentiment_hybrid.engine.inference.predictor import model_directory, published
 from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.engine.training.runs import versions
-from sentiment_hybrid.errors import DatabaseError, ModelError, UsageError
-from sentiment_hybrid.files import atomic_dir, size_of, written
+from sentiment_hybrid.errors import DatabaseError, ModelError
+from sentiment_hybrid.files import atomic_dir, check_replaceable, size_of, written
 
 Quantize = Literal["int8"]
 
@@ -96,7 +96,7 @@ def run(
     if quantize and loaded.encoder.model.config.model_type == paths.STATIC:
         raise ModelError("a static encoder has no matrix products to quantize", hint="Leave out --quantize.")
     target = output or paths.exported_model(config.paths.models_dir, loaded.info.head, quantize)
-    _check_target(target, directory)
+    check_replaceable(target, lambda: is_export(target))
     kind = quantize or "fp32"
     with written(target), atomic_dir(target, wait=False) as aside:
         _write(loaded, aside, quantize=quantize)
@@ -108,15 +108,6 @@ def run(
         write_card(aside, info, Card(named(config), export=facts, original=directory))
         size = size_of(aside)
     return ExportResult(target, directory, kind, size, check, checked_on, speed)
-
-
-def _check_target(target: Path, source: Path) -> None:
-    """An export may replace only an older export."""
-    if target.exists() and not target.is_dir():
-        raise UsageError(f"--output {target} is a file", hint="Choose a new directory.")
-    if target.is_dir() and any(target.iterdir()) and not is_export(target):
-        what = "the model itself" if target.resolve() == source.resolve() else "a directory that contains other files"
-        raise UsageError(f"--output {target} is {what}", hint="Choose a new directory.")
 
 
 def _write(loaded: LoadedModel, aside: Path, *, quantize: Quantize | None) -> None:
@@ -181,7 +172,8 @@ def _measure(
             else "Nothing was written; use the original model.",
         )
     note("timing")
-    few = backend.tokenize(texts[: _first(backend.tokenize(texts).lengths.cumsum(), _TIMED_TOKENS)])
+    tokens = backend.tokenize(texts).lengths.cumsum()
+    few = backend.tokenize(texts[: int((tokens < _TIMED_TOKENS).sum()) + 1])
     return check, checked_on, onnx_export.race(loaded.classifier, backend, few, token_budget=_TOKEN_BUDGET)
 
 
@@ -198,11 +190,6 @@ def _tokenized_alike(loaded: LoadedModel, backend: OnnxBackend, texts: list[str]
             hint="Nothing was written; use the original model.",
         )
     return written
-
-
-def _first(total: Any, tokens: int) -> int:
-    """The number of texts that together have this number of tokens."""
-    return int((total < tokens).sum()) + 1
 
 
 def _texts(loaded: LoadedModel, config: Config, *, rows: int, offline: bool) -> tuple[list[str], str]:

@@ -53,8 +53,8 @@ class Measured:
 
     rows: int
     after: Scores
-    before: Scores | None
-    comparison: Comparison | None
+    before: Scores | None = None
+    comparison: Comparison | None = None
 
 
 @dataclass(frozen=True)
@@ -503,16 +503,12 @@ def _result(
 
 
 def _measure(task: _Task, examples: Examples, after: np.ndarray, before: np.ndarray | None) -> Measured:
-    level = testing.level_of(task.config)
-    scores = metrics.score(examples.labels, after, task.data.labels, level)
+    level, labels = testing.level_of(task.config), task.data.labels
+    measured = Measured(len(examples), metrics.score(examples.labels, after, labels, level))
     if before is None:
-        return Measured(len(examples), scores, None, None)
-    return Measured(
-        len(examples),
-        scores,
-        metrics.score(examples.labels, before, task.data.labels, level),
-        metrics.compare(examples.labels, after.argmax(1), before.argmax(1), level),
-    )
+        return measured
+    comparison = metrics.compare(examples.labels, after.argmax(1), before.argmax(1), level)
+    return replace(measured, before=metrics.score(examples.labels, before, labels, level), comparison=comparison)
 
 
 def _entry(task: _Task, run: Run, result: FinetuneResult) -> dict[str, Any]:

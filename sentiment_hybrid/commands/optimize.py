@@ -133,7 +133,7 @@ def _search(config: Config, model: str, runtime: Runtime) -> OptimizeResult:
         for text in (*trial_trainer.notes, *([replaced] if replaced else [])):
             note(text)
         note(f"study {study.study_name} in {storage.shown}")
-        _run_trials(config, model, study, storage, trial_trainer, runtime)
+        _run_trials(study, storage, trial_trainer)
         trials = studies.ended_trials(study)
         if not studies.best_of(trials):
             raise _no_best(study, storage, trials)
@@ -161,11 +161,20 @@ def _no_best(study: optuna.Study, storage: Storage, trials: Sequence[TrialFacts]
     )
 
 
-def _run_trials(
-    config: Config, model: str, study: optuna.Study, storage: Storage, trial_trainer: TrialTrainer, runtime: Runtime
-) -> None:
-    hpo = config.model(model).hpo
-    runner = open_runner(trial_trainer, hpo.workers, runtime)
+def _run_trials(study: optuna.Study, storage: Storage, trial_trainer: TrialTrainer) -> None:
+    settings = trial_trainer.config.model(trial_trainer.model)
+    hpo, metric = settings.hpo, settings.train.metric
+    runner = open_runner(trial_trainer, hpo.workers)
+
+    def show(status: StudyStatus) -> None:
+        best = None if status.best is None else console.metric_value(metric, figure(status.best, metric))
+        facts: dict[str, Any] = {
+            f"best {console.metric_name(metric)}": best,
+            "pruned": status.pruned,
+            "failed": status.failed,
+        }
+        bar.update(completed=status.finished + status.pruned, **facts)
+
     with closing(runner), progress("searching", hpo.n_trials, unit="trials") as bar, ExitStack() as stack:
         search = Search(
             study,
@@ -176,7 +185,7 @@ def _run_trials(
             epochs=hpo.epochs,
             timeout=hpo.timeout,
             note=note,
-            show=_shown_by(bar.update, config.model(model).train.metric),
+            show=show,
             show_trials=_TrialBars(stack, bar, hpo.epochs).show,
         )
         if search.missing() > 0:
@@ -221,15 +230,6 @@ class _TrialBars:
                     stack.enter_context(progress(f"trial {number}", self._epochs, unit="epochs")),
                 )
             self._bars[number][1].update(completed=done)
-
-
-def _shown_by(update: Callable[..., object], metric: str) -> Callable[[StudyStatus], object]:
-    def show(status: StudyStatus) -> None:
-        best = None if status.best is None else console.metric_value(metric, figure(status.best, metric))
-        facts = {f"best {console.metric_name(metric)}": best, "pruned": status.pruned, "failed": status.failed}
-        update(completed=status.finished + status.pruned, **facts)
-
-    return show
 
 
 def figure(value: float, metric: str) -> float:

@@ -16,7 +16,7 @@ from sentiment_hybrid.engine.inference.predictor import published
 from sentiment_hybrid.engine.inference.testing import trained_keys
 from sentiment_hybrid.engine.training.distill import extra_keys
 from sentiment_hybrid.errors import DatabaseError, UsageError
-from sentiment_hybrid.files import atomic_dir, size_of, written
+from sentiment_hybrid.files import atomic_dir, check_replaceable, size_of, written
 from sentiment_hybrid.heads import HEADS
 
 
@@ -44,7 +44,7 @@ def run(config: Config, *, output: Path | None = None, offline: bool = False) ->
     heads = config.heads(JOINT)
     models = [load_model(published(config.paths.models_dir, head), offline=offline) for head in heads]
     target = output or paths.packed_models(config.paths.models_dir)
-    _check_target(target)
+    check_replaceable(target, lambda: _is_pack(target))
     with written(target), atomic_dir(target, wait=False) as aside:
         pack(models, aside)
         seen = _seen(config, models)
@@ -54,15 +54,10 @@ def run(config: Config, *, output: Path | None = None, offline: bool = False) ->
     return PackResult(target, heads, size, 0 if seen is None else seen.count)
 
 
-def _check_target(target: Path) -> None:
-    """A pack may replace only an older pack."""
-    if target.exists() and not target.is_dir():
-        raise UsageError(f"--output {target} is a file", hint="Choose a new directory.")
-    there = {entry.name for entry in target.iterdir()} if target.is_dir() else set()
+def _is_pack(target: Path) -> bool:
+    there = {entry.name for entry in target.iterdir()}
     # A model directory has an encoder inside too.
-    others = there - {paths.ENCODER_DIR, paths.SEEN_TEXTS, *HEADS}
-    if others or (there and paths.ENCODER_DIR not in there):
-        raise UsageError(f"--output {target} contains other files", hint="Choose a new directory.")
+    return paths.ENCODER_DIR in there and there <= {paths.ENCODER_DIR, paths.SEEN_TEXTS, *HEADS}
 
 
 def _seen(config: Config, models: list[LoadedModel]) -> SeenTexts | None:

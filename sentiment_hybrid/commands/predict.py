@@ -107,7 +107,7 @@ class Request:
     def data(self) -> Data:
         """How files are read."""
         data = self.config.data
-        return data if self.table is None else data.model_copy(update={"table": self.table})
+        return data if self.table is None else data.changed({"table": self.table})
 
 
 @dataclass(frozen=True)

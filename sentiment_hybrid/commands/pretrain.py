@@ -16,7 +16,6 @@ from sentiment_hybrid.data.sources import open_source
 from sentiment_hybrid.data.store import check_ours, open_store
 from sentiment_hybrid.data.unlabelled import read_unlabelled
 from sentiment_hybrid.engine import device
-from sentiment_hybrid.engine.batches import TokenizedTexts
 from sentiment_hybrid.engine.device import Compute, resolve
 from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.engine.training.fingerprint import encoder_files
@@ -27,7 +26,7 @@ from sentiment_hybrid.engine.training.runner import fit, load_last
 from sentiment_hybrid.engine.training.runs import FREE_TO_CHANGE, Run, now, versions
 from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import DatabaseError, DataError, UsageError, count
-from sentiment_hybrid.files import atomic_dir, check_writable, digest_of, recover, write_json, written
+from sentiment_hybrid.files import atomic_dir, check_replaceable, check_writable, digest_of, write_json, written
 from sentiment_hybrid.heads import encoder_family
 from sentiment_hybrid.models.encoder.hub import (
     LoadedEncoder,
@@ -39,7 +38,7 @@ from sentiment_hybrid.models.encoder.hub import (
 )
 from sentiment_hybrid.models.encoder.mlm import MaskedLanguageModel, head_weights
 from sentiment_hybrid.models.encoder.module import encoder_fingerprint, max_positions, set_dropout
-from sentiment_hybrid.models.tokenizer import Tokenizer, read_added_tokens, train_tokenizer
+from sentiment_hybrid.models.tokenizer import read_added_tokens, train_tokenizer
 from sentiment_hybrid.runtime import Runtime
 
 #: Name of its runs.
@@ -89,10 +88,16 @@ def run(config: Config, runtime: Runtime = Runtime()) -> PretrainResult:
         EncoderError: the base encoder cannot be loaded, or has no mask token.
         SenthyError: other failures; see `sentiment_hybrid.errors`.
     """
-    _check_base(config)
+    base = _base(config)
+    if encoder_family(base) == paths.STATIC:
+        raise UsageError(
+            f"{base} is a table of token vectors, without layers that could be pretrained",
+            hint=f"Pretrain another encoder (--set pretrain.base={config.encoder.static.base}), and set "
+            "encoder.static.base to the result.",
+        )
     distributed.join(resolve(runtime.device).device.type)
     output = config.pretrain.output_dir
-    distributed.from_main(_check_output, output)
+    distributed.from_main(check_replaceable, output, lambda: (output / paths.PRETRAINED_JSON).is_file())
     hint = "Choose another directory: --output DIR, --set paths.results_dir=..."
     distributed.from_main(check_writable, output.parent, config.paths.results_dir, hint=hint)
     started = time.perf_counter()
@@ -103,26 +108,6 @@ def run(config: Config, runtime: Runtime = Runtime()) -> PretrainResult:
         result = _run_one(config, run, texts, runtime)
         run.finish()
     return replace(result, seconds=time.perf_counter() - started)
-
-
-def _check_base(config: Config) -> None:
-    if encoder_family(_base(config)) == paths.STATIC:
-        raise UsageError(
-            f"{_base(config)} is a table of token vectors, without layers that could be pretrained",
-            hint=f"Pretrain another encoder (--set pretrain.base={config.encoder.static.base}), and set "
-            "encoder.static.base to the result.",
-        )
-
-
-def _check_output(output: Path) -> None:
-    """A pretrained encoder may replace only an older pretrained encoder."""
-    if recover(output).exists() and not output.is_dir():
-        raise UsageError(f"--output {output} is a file", hint="Choose a new directory.")
-    if output.is_dir() and any(output.iterdir()) and not (output / paths.PRETRAINED_JSON).is_file():
-        raise UsageError(
-            f"--output {output} contains other files, and is not an encoder pretrained by senthy",
-            hint="Choose a new directory.",
-        )
 
 
 def _run_one(config: Config, run: Run, texts: _Texts, runtime: Runtime) -> PretrainResult:
@@ -257,7 +242,12 @@ def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) 
         train, valid = (
             tokenize(part, encoder.tokenizer, **sizes, progress=bar.advance) for part in (texts.train, texts.valid)
         )
-    _check_held_out(texts, valid, masking)
+    if not count_masked_held_out(valid, masking):
+        raise DataError(
+            f"too few tokens in {count(len(texts.valid), 'held-out text')}: none is masked, so perplexity cannot be "
+            "measured",
+            hint="Raise pretrain.valid_size, or use more texts.",
+        )
     task = MaskedLanguage(train, valid, masking)
     trainer = Trainer(
         model.to(compute.device),
@@ -277,7 +267,13 @@ def _start(config: Config, texts: _Texts, *, offline: bool) -> LoadedEncoder:
         settings = config.encoder.changed({"name": base, "revision": _revision(config)})
         return load_encoder(settings, offline=offline, check_length=False)
     tokenizer = train_tokenizer(texts.train, sizes, max_length=window, added_tokens=texts.added_tokens)
-    _check_vocabulary(config, tokenizer, texts)
+    found = tokenizer.backend_tokenizer.get_vocab_size(with_added_tokens=False)
+    if found < sizes.vocab_size:
+        raise DataError(
+            f"{len(texts.train):,} texts give a vocabulary of only {found:,} tokens that occur at least twice, but "
+            f"encoder.scratch.vocab_size is {sizes.vocab_size:,}",
+            hint=f"Use --set encoder.scratch.vocab_size={found} or less, or more texts.",
+        )
     return build_scratch(sizes, tokenizer=tokenizer, max_length=window)
 
 
@@ -293,26 +289,6 @@ def _extended(encoder: LoadedEncoder, model: MaskedLanguageModel, texts: _Texts,
         note(f"{encoder.name} reads {before} tokens at once; positions for {after} are added (encoder.max_length)")
     changed = former or before != after
     return replace(encoder, fingerprint=encoder_fingerprint(encoder.model)) if changed else encoder
-
-
-def _check_vocabulary(config: Config, tokenizer: Tokenizer, texts: _Texts) -> None:
-    wanted = config.encoder.scratch.vocab_size
-    found = tokenizer.backend_tokenizer.get_vocab_size(with_added_tokens=False)
-    if found < wanted:
-        raise DataError(
-            f"{len(texts.train):,} texts give a vocabulary of only {found:,} tokens that occur at least twice, but "
-            f"encoder.scratch.vocab_size is {wanted:,}",
-            hint=f"Use --set encoder.scratch.vocab_size={found} or less, or more texts.",
-        )
-
-
-def _check_held_out(texts: _Texts, valid: TokenizedTexts, masking: Masking) -> None:
-    if not count_masked_held_out(valid, masking):
-        raise DataError(
-            f"too few tokens in {count(len(texts.valid), 'held-out text')}: none is masked, so perplexity cannot be "
-            "measured",
-            hint="Raise pretrain.valid_size, or use more texts.",
-        )
 
 
 def _publish(

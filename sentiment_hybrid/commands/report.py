@@ -20,6 +20,7 @@ from sentiment_hybrid.engine.evaluation.slices import LEAST_ROWS, Membership
 from sentiment_hybrid.engine.evaluation.triage import risk_coverage
 from sentiment_hybrid.engine.inference import testing
 from sentiment_hybrid.engine.inference.model_directory import read_info
+from sentiment_hybrid.engine.inference.opening import open_model
 from sentiment_hybrid.engine.inference.tested import identifier, latest_tests, predictions_of
 from sentiment_hybrid.engine.inference.testing import TestResult
 from sentiment_hybrid.engine.training.runs import Run, flat
@@ -280,15 +281,7 @@ def explain_mistakes(config: Config, report: Report, runtime: Runtime) -> None:
 def _explained(
     config: Config, model: ModelFigures, runtime: Runtime, progress: Callable[[int], object]
 ) -> list[Mistake]:
-    from sentiment_hybrid.engine.inference.predictor import Predictor
-
-    predictor = Predictor(
-        _directory(config, model),
-        device=runtime.device,
-        offline=runtime.offline,
-        encoder=runtime.encoder,
-        labels=model.scores.labels,
-    )
+    predictor = open_model(_directory(config, model), config, runtime, labels=model.scores.labels)
     texts = [mistake.text for mistake in model.mistakes]
     found = predictor.explain(texts, label=[mistake.prediction for mistake in model.mistakes], progress=progress)
     return [

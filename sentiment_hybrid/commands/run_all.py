@@ -19,7 +19,7 @@ from sentiment_hybrid.commands.optimize import OptimizeResult
 from sentiment_hybrid.commands.train import TrainResult
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.console import note, warn
-from sentiment_hybrid.engine.evaluation.metrics import Comparison
+from sentiment_hybrid.engine.evaluation.metrics import Comparison, Scores
 from sentiment_hybrid.engine.inference import testing
 from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.inference.testing import TestResult, kept_result
@@ -50,6 +50,16 @@ class RunAllResult:
     seconds: float
     trained: dict[str, TrainResult] = field(default_factory=dict)
     searches: dict[str, OptimizeResult] = field(default_factory=dict)
+
+    @property
+    def seeds(self) -> dict[str, Any]:
+        """Summaries over seeds, for models that were trained with several."""
+        return {name: seeds for name, test in self.tests.items() if (seeds := test.entry.get("seeds"))}
+
+    @property
+    def baseline(self) -> Scores | None:
+        """The figures of the baseline, if there is one."""
+        return next((test.baseline for test in self.tests.values() if test.baseline is not None), None)
 
 
 @dataclass(frozen=True)
@@ -102,7 +112,7 @@ def run(
             }
             found = testing.comparisons(config, predictions, result.tests, baseline="the TF-IDF baseline")
             result.comparisons.extend(found)
-            result.files["comparison"] = _draw(config, result.tests)
+            result.files["comparison"] = _draw(config, result)
         except SenthyError as error:
             result.failures["comparison"] = error
     return replace(result, seconds=time.perf_counter() - started)
@@ -163,22 +173,15 @@ _DONE_BY: dict[Mode, Callable[[Config, str, _Options, RunAllResult], TestResult]
 }
 
 
-def _seeds(tests: dict[str, TestResult]) -> dict[str, Any]:
-    """Summaries over seeds, for models that were trained with several."""
-    return {name: seeds for name, test in tests.items() if (seeds := test.entry.get("seeds"))}
-
-
-def _draw(config: Config, tests: dict[str, TestResult]) -> Path:
-    seeds = _seeds(tests)
+def _draw(config: Config, result: RunAllResult) -> Path:
     rows = [
-        {"name": name, "accuracy": t.scores.accuracy, "macro_f1": t.scores.macro_f1, "seeds": seeds.get(name)}
-        for name, t in tests.items()
+        {"name": name, "accuracy": t.scores.accuracy, "macro_f1": t.scores.macro_f1, "seeds": result.seeds.get(name)}
+        for name, t in result.tests.items()
     ]
-    baseline = next((test.baseline for test in tests.values() if test.baseline is not None), None)
-    if baseline is not None:
+    if (baseline := result.baseline) is not None:
         rows.append({"name": "TF-IDF baseline", "accuracy": baseline.accuracy, "macro_f1": baseline.macro_f1})
     path = config.project.figure(paths.comparison_png(config.paths.results_dir))
-    tested = next(iter(tests.values()))
+    tested = next(iter(result.tests.values()))
     title = titled(
         f"{config.project.name}: comparison, {100 * config.test.confidence:g} % intervals",
         data=config.data.test_source or config.data.source,
@@ -193,17 +196,15 @@ def show(result: RunAllResult) -> None:
     """Show searches, then all models and the baseline in one table, and whether they differ."""
     for search in result.searches.values():
         optimize_command.show_search(search)
-    seeds = _seeds(result.tests)
-    for name, summary in seeds.items():
+    for name, summary in result.seeds.items():
         tables.seeds(name, summary)
     scores = {name: test.scores for name, test in result.tests.items()}
-    baseline = next((test.baseline for test in result.tests.values() if test.baseline is not None), None)
-    if baseline is not None:
-        scores["baseline"] = baseline
+    if result.baseline is not None:
+        scores["baseline"] = result.baseline
     if scores:
         tables.scores(f"Tested on {count(next(iter(result.tests.values())).rows, 'text')}", scores)
     tables.differences(result.comparisons)
-    tables.varied(seeds)
+    tables.varied(result.seeds)
     tables.files(result.files)
     for name, failure in result.failures.items():
         console.error(f"{name}: {getattr(failure, 'message', None) or failure}", hint=getattr(failure, "hint", ""))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,48 +14,26 @@ from sentiment_hybrid.runtime import Runtime
 
 if TYPE_CHECKING:
     from sentiment_hybrid.engine.inference.predictor import Backend
-    from sentiment_hybrid.serving.model import ServedModel
 
 #: Modules of the extra `serve`.
 _PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
 
 
-@dataclass(frozen=True)
-class Request:
-    """Which model to serve."""
-
-    config: Config
-    _: KW_ONLY
-    model_dir: Path | None = None
-    head: str | None = None
-    precision: str | None = None
-    backend: Backend = "auto"
-
-
-def run(request: Request, runtime: Runtime = Runtime()) -> None:
+def run(
+    config: Config,
+    runtime: Runtime = Runtime(),
+    *,
+    model_dir: Path | None = None,
+    head: str | None = None,
+    precision: str | None = None,
+    backend: Backend = "auto",
+) -> None:
     """Serve until a signal stops it.
 
     Raises:
         UsageError: the extra is missing, the address cannot be used, or it needs a token.
         ModelError, EncoderError: the model or its encoder cannot be loaded.
     """
-    _require_extra()
-    from sentiment_hybrid.serving.server import serve
-
-    config = request.config
-    directory = find_model(config.paths.models_dir, request.model_dir, request.head, onnx=request.backend == "onnx")
-    serve(
-        directory,
-        lambda place: open_model(
-            place, config, runtime, head=request.head, backend=request.backend, precision=request.precision
-        ),
-        config.serve,
-        quiet=console.verbosity() < 0,
-        ready=_say,
-    )
-
-
-def _require_extra() -> None:
     for name in _PACKAGES:
         try:
             importlib.import_module(name)
@@ -64,7 +41,12 @@ def _require_extra() -> None:
             raise UsageError(
                 f"senthy serve needs {name}, which is not installed", hint='In the checkout: pip install ".[serve]"'
             ) from error
+    from sentiment_hybrid.serving.server import serve
 
-
-def _say(url: str, model: ServedModel) -> None:
-    console.note(f"serving {model.directory} on {url} (Ctrl-C stops)")
+    serve(
+        find_model(config.paths.models_dir, model_dir, head, onnx=backend == "onnx"),
+        lambda place: open_model(place, config, runtime, head=head, backend=backend, precision=precision),
+        config.serve,
+        quiet=console.verbosity() < 0,
+        ready=lambda url, model: console.note(f"serving {model.directory} on {url} (Ctrl-C stops)"),
+    )

@@ -80,21 +80,16 @@ def resolve(source: str | Path) -> Path:
     path = Path(source).expanduser()
     if path.is_file():
         return path
-    names = shipped()
-    if str(source) in names:
-        return paths.shipped_configs() / f"{source}.yaml"
+    shipped = paths.shipped_configs()
+    if str(source) in shipped:
+        return shipped[str(source)]
     if path.is_dir():
         raise ConfigError(f"{path} is a directory, not a configuration file")
     if new := _RENAMED.get(path.stem):
         raise ConfigError(f"the shipped config `{path.stem}` is now called `{new}`", hint=f"Use --config {new}.")
-    near = difflib.get_close_matches(str(source), names, n=1)
+    near = difflib.get_close_matches(str(source), shipped, n=1)
     hint = f"Did you mean `{near[0]}`? " if near else ""
-    raise ConfigError(f"no configuration file {source}", hint=f"{hint}Shipped configs: {', '.join(names)}.")
-
-
-def shipped() -> list[str]:
-    """Names of the shipped configs."""
-    return sorted(path.stem for path in paths.shipped_configs().glob("*.yaml"))
+    raise ConfigError(f"no configuration file {source}", hint=f"{hint}Shipped configs: {', '.join(shipped)}.")
 
 
 def to_yaml(config: Config) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     TypeAdapter,
@@ -52,6 +53,12 @@ def _leaves_training_rows(section: Any) -> Any:
     if section.valid_size + section.test_size >= 0.95:
         raise ValueError("valid_size + test_size must leave at least 5 % of the rows for training")
     return section
+
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError(f"{next(value for value in values if values.count(value) > 1)!r} is listed twice")
+    return values
 
 
 #: Longer texts are cut.
@@ -255,30 +262,22 @@ class Encoder(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _static_is_trained(cls, value: Any) -> Any:
-        """It can replace the frozen encoder of any configuration, but vectors that nobody trained know too little."""
-        if isinstance(value, dict) and value.get("name") == paths.STATIC and value.get("trainable_layers", 0) == 0:
+    def _replaces_any(cls, value: Any) -> Any:
+        """Static and mini can replace the frozen encoder of any configuration, also of one with longer windows."""
+        if not isinstance(value, dict):
+            return value
+        name, length = value.get("name"), value.get("max_length", MINI_MAX_LENGTH + 1)
+        # Vectors that nobody trained know too little.
+        if name == paths.STATIC and value.get("trainable_layers", 0) == 0:
             return {**value, "trainable_layers": "all"}
-        return value
-
-    @model_validator(mode="before")
-    @classmethod
-    def _windows_of_mini(cls, value: Any) -> Any:
-        """It can replace the encoder of any configuration, also of one with longer windows."""
-        if isinstance(value, dict) and value.get("name") == paths.MINI:
-            length = value.get("max_length", MINI_MAX_LENGTH + 1)
-            if isinstance(length, int) and length > MINI_MAX_LENGTH:
-                return {**value, "max_length": MINI_MAX_LENGTH}
+        if name == paths.MINI and isinstance(length, int) and length > MINI_MAX_LENGTH:
+            return {**value, "max_length": MINI_MAX_LENGTH}
         return value
 
     @model_validator(mode="after")
-    def _scratch_is_trained(self) -> Encoder:
-        if self.name == "scratch" and self.trainable_layers != "all":
+    def _is_trained(self) -> Encoder:
+        if self.name == paths.SCRATCH and self.trainable_layers != "all":
             raise ValueError("a scratch encoder starts from random weights: set trainable_layers to all")
-        return self
-
-    @model_validator(mode="after")
-    def _static_has_no_layers(self) -> Encoder:
         if self.name == paths.STATIC and self.trainable_layers != "all":
             raise ValueError(
                 "a static encoder has no layers, only a table: set trainable_layers to all, or leave it out"
@@ -382,13 +381,7 @@ class CategoricalSpace(Strict):
     """A list of values to choose from."""
 
     type: Literal["categorical"]
-    choices: tuple[str | int | float | bool | None, ...] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _distinct(self) -> CategoricalSpace:
-        if len(set(self.choices)) < len(self.choices):
-            raise ValueError("a choice is listed twice")
-        return self
+    choices: Annotated[tuple[str | int | float | bool | None, ...], AfterValidator(_distinct)] = Field(min_length=1)
 
 
 Space = Annotated[FloatSpace | IntSpace | CategoricalSpace, Field(discriminator="type")]
@@ -544,7 +537,9 @@ else:
 class Joint(Section):
     """Several heads trained together on one encoder (`--model joint`), each configured in its own section."""
 
-    models: tuple[ModelName, ...] = default(("lstm", "han"), "The heads; their losses are added.", min_length=2)
+    models: Annotated[tuple[ModelName, ...], AfterValidator(_distinct)] = default(
+        ("lstm", "han"), "The heads; their losses are added.", min_length=2
+    )
     train: Train = part(Train, "Training of these heads.")
     further_source: str | None = default(None, "Additional labelled texts, as in data.source.", min_length=1)
     further_label_map: dict[LabelText, LabelText] | None = default(None, "As data.label_map; other rows are left out.")
@@ -554,13 +549,6 @@ class Joint(Section):
     heads_from: HomePath | None = default(
         None, "Continue the heads of this pack; its encoder is DIR/encoder, for encoder.name. null: new heads."
     )
-
-    @field_validator("models")
-    @classmethod
-    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError("a model is listed twice")
-        return value
 
 
 class Distill(Section):

@@ -36,7 +36,6 @@ class StudyStatus:
     finished: int
     pruned: int
     failed: int
-    running: int
     best: float | None
 
 
@@ -107,7 +106,6 @@ class Search:
             finished=states.count(TrialState.COMPLETE),
             pruned=states.count(TrialState.PRUNED),
             failed=sum(trial.state == TrialState.FAIL and not studies.is_cancelled(trial) for trial in trials),
-            running=states.count(TrialState.RUNNING),
             best=max(values, default=None),
         )
 
@@ -264,7 +262,7 @@ class Search:
         # Measured with our own clock, because those of other machines may differ.
         self._unclaimed = {number: self._unclaimed.get(number, now) for number in unclaimed}
         for number, since in self._unclaimed.items():
-            if now - since > self.storage.grace:
+            if now - since > studies.GRACE_SECONDS:
                 self._fail_dead(unclaimed[number])
 
     def _fail_dead(self, trial: optuna.trial.FrozenTrial) -> None:

@@ -29,8 +29,8 @@ from sentiment_hybrid.files import digest_of
 from sentiment_hybrid.redaction import redact
 from sentiment_hybrid.tuning.sampler import ENDED, OPTIONS, OWNER, RETRY_OF, SURPLUS, Hyperband, SeededSampler
 
-HEARTBEAT_SECONDS = 60
-GRACE_SECONDS = 180
+#: Seconds between two heartbeats of a running trial, on a server, and without one until it counts as dead.
+HEARTBEAT_SECONDS, GRACE_SECONDS = 60, 180
 MOST_RETRIES = 3
 
 #: Further user attributes of a trial.
@@ -60,19 +60,14 @@ class Storage:
     optuna: RDBStorage
     shown: str
     exclusive: bool
-    grace: float
 
 
 @contextmanager
-def open_storage(
-    url: str | None, *, default: Path, heartbeat: int = HEARTBEAT_SECONDS, grace: int = GRACE_SECONDS
-) -> Iterator[Storage]:
+def open_storage(url: str | None, *, default: Path) -> Iterator[Storage]:
     """Connect to a storage; an SQLite file is locked while the block runs.
 
     Args:
         url: an Optuna storage URL; None means the SQLite file ``default``.
-        heartbeat: seconds between two heartbeats of a running trial, on a server.
-        grace: seconds without a heartbeat after which a trial counts as dead.
 
     Raises:
         StudyError: invalid URL, missing driver, unreachable, locked by another process, or not an Optuna storage.
@@ -85,11 +80,11 @@ def open_storage(
     optuna.logging.enable_propagation()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with _locked(place) if _is_sqlite(place) else nullcontext(), storage_errors(shown):
-        storage = _connected(place, shown, heartbeat=heartbeat, grace=grace)
+        storage = _connected(place, shown)
         try:
             if _is_sqlite(place):
                 _check_content(storage, shown)
-            yield Storage(storage, shown, _is_sqlite(place), grace)
+            yield Storage(storage, shown, _is_sqlite(place))
         finally:
             storage.remove_session()
             storage.engine.dispose()
@@ -204,7 +199,7 @@ def _existing(path: Path) -> str:
     return f"{path.resolve().as_uri()}?mode=rw"
 
 
-def _connected(place: URL, shown: str, *, heartbeat: int, grace: int) -> RDBStorage:
+def _connected(place: URL, shown: str) -> RDBStorage:
     options: dict[str, Any] = {}
     if _is_sqlite(place):
         engine: dict[str, Any] = {"connect_args": {"timeout": _LOCKED_SECONDS}}
@@ -214,8 +209,8 @@ def _connected(place: URL, shown: str, *, heartbeat: int, grace: int) -> RDBStor
         if place.get_backend_name() in {"postgresql", "mysql"}:
             engine["connect_args"] = {"connect_timeout": _CONNECT_SECONDS}
         options = {
-            "heartbeat_interval": heartbeat,
-            "grace_period": grace,
+            "heartbeat_interval": HEARTBEAT_SECONDS,
+            "grace_period": GRACE_SECONDS,
             "heartbeat_stale_trial_callback": lambda study, trial: requeue(study, trial),
         }
     url = place.render_as_string(hide_password=False)
@@ -314,7 +309,7 @@ def open_study(storage: Storage, wanted: StudyIdentity, config: Config) -> tuple
         StudyError: ``hpo.study_name`` names a study with another identity.
     """
     hpo = config.model(wanted.model).hpo
-    name = hpo.study_name or _name(config.project.name, wanted)
+    name = hpo.study_name or f"{_prefix(config.project.name, wanted.model)}{wanted.fingerprint[:12]}"
     known = {
         study.study_name: study for study in optuna.get_all_study_summaries(storage.optuna, include_best_trial=False)
     }
@@ -377,7 +372,7 @@ def trials_in_copy(url: str | None, config: Config, model: str, data_facts: Mapp
 
 
 def studies_in(
-    url: str | None, *, default: Path, chosen: Callable[[str, str], bool] = lambda name, model: True
+    url: str | None, *, default: Path, chosen: Callable[[str, str], bool]
 ) -> dict[str, tuple[list[TrialFacts], dict[str, float]]]:
     """Ended trials and importances of studies that other processes may be using; none where there is no SQLite file.
 
@@ -416,10 +411,6 @@ def _copied(path: Path) -> Iterator[Storage]:
             source.backup(target)
         with open_storage(None, default=copy) as storage:
             yield storage
-
-
-def _name(project: str, wanted: StudyIdentity) -> str:
-    return f"{_prefix(project, wanted.model)}{wanted.fingerprint[:12]}"
 
 
 def _prefix(project: str, model: str) -> str:

@@ -85,7 +85,7 @@ class TrialTrainer:
     ) -> None:
         self.config, self.model = config, model
         self.notes: list[str] = []
-        self._runtime = runtime
+        self.runtime = runtime
         with open_store(config.paths.data_db) as store:
             self.labels = store.labels
             self.fingerprint = store.fingerprint
@@ -160,20 +160,16 @@ class TrialTrainer:
         return outcomes(lambda: self.train(params))
 
     def _read(self, store: Store) -> tuple[Examples, Examples]:
-        hpo = self.config.model(self.model).hpo
-        train = store.read("train", self._affordable(hpo, store.count("train")))
-        settings = self.config.training(self.model)
+        hpo, settings = self.config.model(self.model).hpo, self.config.training(self.model)
+        wanted, there = hpo.sample_size, store.count("train")
+        # The default is reduced to the size of the split, a chosen size is checked.
+        if wanted is not None and wanted > there and wanted == Hpo.model_fields["sample_size"].default:
+            self.notes.append(f"trials use all {there:,} training texts, which is fewer than {wanted:,}")
+            wanted = None
+        train = store.read("train", wanted)
         valid = store.read("valid", selecting_rows(store, settings, hpo.valid_sample_size))
         check_rows(train, valid, store.labels, setting=f"{self.model}.hpo.sample_size (--sample-size)")
         return train, valid
-
-    def _affordable(self, hpo: Hpo, there: int) -> int | None:
-        """The rows of a trial: the default is reduced to the size of the split, a chosen size is checked."""
-        wanted = hpo.sample_size
-        if wanted is not None and wanted > there and wanted == Hpo.model_fields["sample_size"].default:
-            self.notes.append(f"trials use all {there:,} training texts, which is fewer than {wanted:,}")
-            return None
-        return wanted
 
     def _encoder(self, config: Config) -> LoadedEncoder:
         """The unmodified encoder; the size of a scratch encoder depends on the window length."""
@@ -182,7 +178,7 @@ class TrialTrainer:
             set_seed(config.project.seed)
             texts = self._rows[0].texts
             self._encoders[key] = load_or_build_encoder(
-                config, lambda: texts, offline=self._runtime.offline, place=self._runtime.encoder
+                config, lambda: texts, offline=self.runtime.offline, place=self.runtime.encoder
             )
         return self._encoders[key]
 
@@ -210,7 +206,7 @@ class TrialTrainer:
             self.model,
             loaded,
             num_classes=len(self.labels),
-            compute=device.resolve(self._runtime.device, config.model(self.model).train.precision),
+            compute=device.resolve(self.runtime.device, config.model(self.model).train.precision),
         )
 
     def _datasets(self, session: Session, encoding: Encoding = _silently) -> tuple[EncodedDataset, EncodedDataset]:

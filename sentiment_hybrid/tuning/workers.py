@@ -7,34 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import Any, Protocol
+from typing import Any
 
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.processes import Helpers, Parent
 from sentiment_hybrid.runtime import Runtime
 from sentiment_hybrid.tuning.trials import Outcome, TrialTrainer, outcomes
-
-
-class TrialRunner(Protocol):
-    """Trains one trial per slot. An ``epoch`` must be followed by ``resume`` or ``stop``; an end frees the slot."""
-
-    def idle(self) -> list[int]:
-        """Slots without a trial."""
-
-    def start(self, slot: int, params: Mapping[str, Any]) -> None:
-        """Start a trial."""
-
-    def resume(self, slot: int) -> None:
-        """Train the next epoch."""
-
-    def stop(self, slot: int) -> None:
-        """Abandon the trial and free the slot."""
-
-    def next_event(self, timeout: float) -> tuple[int, Outcome] | None:
-        """The next outcome of any slot; None after ``timeout`` seconds without one."""
-
-    def close(self) -> None:
-        """Stop all trials."""
 
 
 class InProcessRunner:
@@ -105,12 +83,17 @@ class WorkerPool(Helpers):
         return event.slot, outcome
 
 
-def open_runner(trial_trainer: TrialTrainer, count: int, runtime: Runtime) -> TrialRunner:
+#: Trains one trial per slot. An ``epoch`` must be followed by ``resume`` or ``stop``; an end frees the slot.
+TrialRunner = InProcessRunner | WorkerPool
+
+
+def open_runner(trial_trainer: TrialTrainer, count: int) -> TrialRunner:
     """A runner for ``count`` trials at a time."""
     if count == 1:
         return InProcessRunner(trial_trainer)
     import torch
 
+    runtime = trial_trainer.runtime
     on_gpu = runtime.device in {"auto", "cuda"} and torch.cuda.is_available()
     document = trial_trainer.config.model_dump(mode="json")
     encoder = None if runtime.encoder is None else str(runtime.encoder)

@@ -9,7 +9,7 @@ import pytest
 from sentiment_hybrid import paths
 from sentiment_hybrid.commands import config
 from sentiment_hybrid.config import describe
-from sentiment_hybrid.config.load import load_config, shipped
+from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.errors import ConfigError, OutputError
 
@@ -31,10 +31,10 @@ def test_check_says_ok_or_raises_with_every_problem(tmp_path: Path) -> None:
     assert len(caught.value.problems) == 2
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", paths.shipped_configs())
 def test_init_writes_the_comments_too(tmp_path: Path, name: str) -> None:
     written = config.init(tmp_path / "deep" / "my.yaml", name=name)
-    assert written.read_bytes() == (paths.shipped_configs() / f"{name}.yaml").read_bytes()
+    assert written.read_bytes() == paths.shipped_configs()[name].read_bytes()
     assert load_config(written) == load_config(name)
 
 

@@ -192,7 +192,7 @@ def test_only_an_export_is_replaced(config: Config, models_dir: Path, tmp_path: 
     (tmp_path / "mine" / "notes.txt").write_text("keep", encoding="utf-8")
     (tmp_path / "file").write_text("keep", encoding="utf-8")
     model = paths.published_model(models_dir, "linear")
-    for place, told in ((tmp_path / "mine", "other files"), (tmp_path / "file", "a file"), (model, "the model itself")):
+    for place, told in ((tmp_path / "mine", "other files"), (tmp_path / "file", "a file"), (model, "other files")):
         with pytest.raises(UsageError, match=told):
             export.run(config, "linear", output=place)
     assert (tmp_path / "mine" / "notes.txt").read_text(encoding="utf-8") == "keep"

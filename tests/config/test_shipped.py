@@ -9,7 +9,7 @@ import pytest
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.config.describe import section_at
-from sentiment_hybrid.config.load import load_config, shipped
+from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import SHARED, Config, ConfigFile
 from sentiment_hybrid.config.syntax import parse
 
@@ -17,7 +17,7 @@ NAMES = ("default", "predecessor", "quickstart")
 
 
 def text(name: str) -> str:
-    return (paths.shipped_configs() / f"{name}.yaml").read_text(encoding="utf-8")
+    return paths.shipped_configs()[name].read_text(encoding="utf-8")
 
 
 def values(document: Any, prefix: str = "") -> dict[str, Any]:
@@ -34,10 +34,10 @@ def inherited(key: str) -> bool:
 
 
 def test_the_named_ones_are_shipped() -> None:
-    assert set(NAMES) <= set(shipped())
+    assert set(NAMES) <= paths.shipped_configs().keys()
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", paths.shipped_configs())
 def test_it_is_valid_and_begins_with_what_it_is_for(name: str) -> None:
     assert load_config(name)
     assert text(name).startswith("# ")
@@ -55,7 +55,7 @@ def test_every_setting_of_default_yaml_is_commented() -> None:
     assert [line for line in settings if "  # " not in line] == []
 
 
-@pytest.mark.parametrize("name", sorted({*shipped()} - {"default"}))
+@pytest.mark.parametrize("name", sorted(paths.shipped_configs().keys() - {"default"}))
 def test_the_others_contain_only_what_differs_from_default_yaml(name: str) -> None:
     defaults = values(ConfigFile().model_dump(mode="json"))
     for key, value in values(parse(text(name))).items():

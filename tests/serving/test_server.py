@@ -176,7 +176,7 @@ def test_a_token_comes_from_a_file_or_the_environment(tmp_path: Path, monkeypatc
 def test_a_missing_extra_is_reported_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(UsageError, match="senthy serve needs uvicorn, which is not installed") as error:
-        command.run(command.Request(Config()))
+        command.run(Config())
     assert "pip install" in error.value.hint
 
 

@@ -158,7 +158,7 @@ class open_shared:  # noqa: N801 - used as the function that it replaces
                 grace_period=180,
                 heartbeat_stale_trial_callback=lambda study, trial: studies.requeue(study, trial),
             )
-        self._storage = studies.Storage(storage, str(self._path), exclusive=False, grace=180)
+        self._storage = studies.Storage(storage, str(self._path), exclusive=False)
         return self._storage
 
     def __exit__(self, *details: object) -> None:

@@ -42,10 +42,10 @@ def finish(pool: WorkerPool, slot: int) -> list[float]:
 
 def test_a_worker_trains_as_this_process_does_fails_alone_and_is_replaced(config: Config) -> None:
     params = {"hidden": 4, "learning_rate": 0.05}
-    trial_trainer = TrialTrainer(config, "lstm")
+    trial_trainer = TrialTrainer(config, "lstm", Runtime(device="cpu"))
     trial_trainer.prepare()
     expected = [outcome.value for outcome in trial_trainer.train(params) if outcome.kind == "epoch"]
-    with closing(open_runner(trial_trainer, 2, Runtime(device="cpu"))) as pool:
+    with closing(open_runner(trial_trainer, 2)) as pool:
         assert isinstance(pool, WorkerPool)
         assert pool.idle() == [0, 1]
         pool.start(0, params)
