@@ -131,19 +131,26 @@ def _entries(
     progress: Callable[[int], object] = lambda shards: None,
 ) -> Iterator[Entry]:
     cache = config.paths.cache
-    looks: dict[str, tuple[Iterable[Path], Callable[[Path], Entry]]] = {
-        "states": (paths.states_dir(cache).glob("[!.]*"), partial(_store, verify=verify, progress=progress)),
-        "baselines": (paths.baselines_dir(cache).glob("[!.]*"), _baseline),
-        "finetune": (paths.finetune_dir(cache).glob("[!.]*.db"), _texts),
-        "teachers": (paths.teachers_dir(cache).glob("[!.]*"), _answers),
-        "leftovers": (_left(config, cache), lambda path: Entry("leftovers", path, size_of(path), path.stat().st_mtime)),
+    looks: dict[str, tuple[Iterable[Path], str, Callable[[Path], _Found]]] = {
+        "states": (
+            paths.states_dir(cache).glob("[!.]*"),
+            paths.STORE_JSON,
+            partial(_store, verify=verify, progress=progress),
+        ),
+        "baselines": (paths.baselines_dir(cache).glob("[!.]*"), paths.BASELINE_JSON, _baseline),
+        "finetune": (paths.finetune_dir(cache).glob("[!.]*.db"), "", _texts),
+        "teachers": (paths.teachers_dir(cache).glob("[!.]*"), paths.TEACHER_JSON, _answers),
+        "leftovers": (_left(config, cache), "", lambda path: ({}, [])),
     }
     for kind in kinds:
-        places, look = looks[kind]
+        places, note, look = looks[kind]
         for path in sorted(places):
             with suppress(FileNotFoundError):  # another process clears, too
+                facts, problems = look(path)
+                used = (path / note if (path / note).is_file() else path).stat().st_mtime
+                entry = Entry(kind, path, size_of(path), used, facts, tuple(problems))
                 # A cleared store keeps its empty lock files.
-                if (entry := look(path)).bytes or kind == "leftovers":
+                if entry.bytes or kind == "leftovers":
                     yield entry
 
 
@@ -169,9 +176,12 @@ def _is_dead_run(run: Path) -> bool:
         return False
 
 
-def _store(path: Path, *, verify: bool, progress: Callable[[int], object]) -> Entry:
-    note = path / paths.STORE_JSON
-    facts: dict[str, Any] = {"encoder": "unknown", **facts_of(note)}
+#: Facts of an entry, and its damage.
+_Found = tuple[dict[str, Any], list[str]]
+
+
+def _store(path: Path, *, verify: bool, progress: Callable[[int], object]) -> _Found:
+    facts: dict[str, Any] = {"encoder": "unknown", **facts_of(path / paths.STORE_JSON)}
     facts |= {"windows": 0, "tokens": 0, "shards": 0}
     problems = []
     for folder in shards.shard_folders(path):
@@ -189,40 +199,29 @@ def _store(path: Path, *, verify: bool, progress: Callable[[int], object]) -> En
             facts["tokens"] += shard.facts["tokens"]
             facts["shards"] += 1
         progress(1)
-    return Entry("states", path, size_of(path), _last_used(note), facts, tuple(problems))
+    return facts, problems
 
 
-def _baseline(path: Path) -> Entry:
-    meta = path / paths.BASELINE_JSON
-    facts = {name: value for name, value in facts_of(meta).items() if name in {"fingerprint", "num_classes"}}
-    return Entry("baselines", path, size_of(path), _last_used(meta), facts)
+def _baseline(path: Path) -> _Found:
+    facts = facts_of(path / paths.BASELINE_JSON)
+    return {name: facts[name] for name in ("fingerprint", "num_classes") if name in facts}, []
 
 
-def _texts(path: Path) -> Entry:
-    facts: dict[str, Any] = {}
-    problems: tuple[str, ...] = ()
+def _texts(path: Path) -> _Found:
     try:
         with open_store(path) as store:
             rows = sum(store.count(split) for split in ("train", "valid", "test"))
-            facts = {"source": store.source, "rows": rows, "labels": list(store.labels)}
+            return {"source": store.source, "rows": rows, "labels": list(store.labels)}, []
     except DatabaseError as error:
-        problems = (error.message,)
-    return Entry("finetune", path, path.stat().st_size, path.stat().st_mtime, facts, problems)
+        return {}, [error.message]
 
 
-def _answers(path: Path) -> Entry:
-    note = path / paths.TEACHER_JSON
-    facts, problems = facts_of(note), tuple[str, ...]()
+def _answers(path: Path) -> _Found:
+    facts = facts_of(path / paths.TEACHER_JSON)
     try:
-        facts["texts"] = count_texts(path)
+        return {**facts, "texts": count_texts(path)}, []
     except (OSError, ValueError, EOFError) as error:
-        problems = (f"{path}: {error}",)
-    return Entry("teachers", path, size_of(path), _last_used(note), facts, problems)
-
-
-def _last_used(note: Path) -> float:
-    """The modification time of the note, or of its folder if there is none."""
-    return (note if note.is_file() else note.parent).stat().st_mtime
+        return facts, [f"{path}: {error}"]
 
 
 def _plain(entry: Entry) -> dict[str, Any]:
