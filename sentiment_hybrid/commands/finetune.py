@@ -213,19 +213,9 @@ class _Task:
 
     def lineage(self, rows: tuple[Examples, Examples] | None = None) -> dict[str, Any]:
         """The origin of the new model; for its model.json and its run, with the numbers of its own rows."""
-        info = self.info
         own = {} if rows is None else {"new_train_rows": len(rows[0]), "new_valid_rows": len(rows[1])}
-        return {
-            "path": str(self.loaded.directory),
-            "weights_sha256": info.weights_sha256,
-            "run_id": info.run_id,
-            "created": info.created,
-            "data_fingerprint": info.data_fingerprint,
-            "data": info.data,
-            "train_rows": info.train_rows,
-            "parent": info.parent,
-            **own,
-        }
+        names = ("weights_sha256", "run_id", "created", "data_fingerprint", "data", "train_rows", "parent")
+        return {"path": str(self.loaded.directory), **{name: getattr(self.info, name) for name in names}, **own}
 
     def fingerprint(self) -> str:
         """A hash of everything that the new model depends on."""

@@ -21,17 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentiment_hybrid import console
+from sentiment_hybrid.commands import predict_shards
 from sentiment_hybrid.commands.predict import PredictResult, Request, open_predictor
 from sentiment_hybrid.commands.predict_rows import answers_of, open_rows, types_of
-from sentiment_hybrid.commands.predict_shards import (
-    JOB,
-    MANIFEST,
-    as_json,
-    check_schema,
-    find_files,
-    from_json,
-    open_labeller,
-)
+from sentiment_hybrid.commands.predict_shards import JOB, MANIFEST, as_json, from_json
 from sentiment_hybrid.data import shards as files
 from sentiment_hybrid.data.remote import Shard
 from sentiment_hybrid.data.shards import LocalFolder
@@ -69,12 +62,12 @@ def run(request: Request) -> PredictResult:
     """
     started = time.perf_counter()
     ray = _imported()
-    found, folder = find_files(request)
+    found, folder = predict_shards.find_files(request)
     if request.shard != (1, 1) or request.finish:
         raise UsageError("--shard and --finish are for --engine local", hint="Leave them out: Ray divides the work.")
     if not isinstance(folder, LocalFolder):
         raise UsageError("--engine ray writes to folders only", hint="Mount the store, or use --shard.")
-    labeller = open_labeller(request, found, folder)
+    labeller = predict_shards.open_labeller(request, found, folder)
     if not labeller.schema["columns"]:
         raise UsageError(
             "--engine ray reads tables, and JSON Lines are none", hint="Convert them to Parquet, or use --shard."
@@ -271,7 +264,7 @@ def read_blocks(plain: dict[str, Any], schema: dict[str, Any], number: int, shar
     with contextlib.ExitStack() as stack:
         path = stack.enter_context(several.fetched(shard))
         incoming = open_rows(stack, replace(from_json(plain), input_file=path, output_file=None))
-        check_schema(shard, incoming, schema)
+        predict_shards.check_schema(shard, incoming, schema)
         if ROW in incoming.columns:
             raise SourceError(f"{shard.name} has a column {ROW!r}, which --engine ray adds", hint="Rename it.")
         types = types_of(incoming)

@@ -28,14 +28,8 @@ from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import DatabaseError, DataError, UsageError, count
 from sentiment_hybrid.files import atomic_dir, check_replaceable, check_writable, digest_of, write_json, written
 from sentiment_hybrid.heads import encoder_family
-from sentiment_hybrid.models.encoder.hub import (
-    LoadedEncoder,
-    build_scratch,
-    directory_of,
-    extend,
-    load_encoder,
-    save_encoder,
-)
+from sentiment_hybrid.models.encoder import hub
+from sentiment_hybrid.models.encoder.hub import LoadedEncoder
 from sentiment_hybrid.models.encoder.mlm import MaskedLanguageModel, head_weights
 from sentiment_hybrid.models.encoder.module import encoder_fingerprint, max_positions, set_dropout
 from sentiment_hybrid.models.tokenizer import read_added_tokens, train_tokenizer
@@ -230,7 +224,7 @@ def _prepare(config: Config, texts: _Texts, compute: Compute, *, offline: bool) 
     encoder = _start(config, texts, offline=offline)
     model = MaskedLanguageModel(encoder.model)
     if base != paths.SCRATCH:
-        directory = directory_of(base, encoder.revision)
+        directory = hub.directory_of(base, encoder.revision)
         if directory is None or not model.load_head(head_weights(directory)):
             note(f"{base} comes without its LM head; a new one is trained")
         encoder = _extended(encoder, model, texts, max_length=config.encoder.max_length)
@@ -265,7 +259,7 @@ def _start(config: Config, texts: _Texts, *, offline: bool) -> LoadedEncoder:
     base, sizes, window = _base(config), config.encoder.scratch, config.encoder.max_length
     if base != paths.SCRATCH:
         settings = config.encoder.changed({"name": base, "revision": _revision(config)})
-        return load_encoder(settings, offline=offline, check_length=False)
+        return hub.load_encoder(settings, offline=offline, check_length=False)
     tokenizer = train_tokenizer(texts.train, sizes, max_length=window, added_tokens=texts.added_tokens)
     found = tokenizer.backend_tokenizer.get_vocab_size(with_added_tokens=False)
     if found < sizes.vocab_size:
@@ -274,13 +268,13 @@ def _start(config: Config, texts: _Texts, *, offline: bool) -> LoadedEncoder:
             f"encoder.scratch.vocab_size is {sizes.vocab_size:,}",
             hint=f"Use --set encoder.scratch.vocab_size={found} or less, or more texts.",
         )
-    return build_scratch(sizes, tokenizer=tokenizer, max_length=window)
+    return hub.build_scratch(sizes, tokenizer=tokenizer, max_length=window)
 
 
 def _extended(encoder: LoadedEncoder, model: MaskedLanguageModel, texts: _Texts, *, max_length: int) -> LoadedEncoder:
     """The encoder with missing tokens and positions added, also to its output layer."""
     before = max_positions(encoder.model)
-    former = extend(encoder, added_tokens=texts.added_tokens, max_length=max_length)
+    former = hub.extend(encoder, added_tokens=texts.added_tokens, max_length=max_length)
     after = max_positions(encoder.model)
     if former:
         model.grow_bias(former)
@@ -316,7 +310,7 @@ def _publish(
         resumed=resumed,
     )
     with written(config.pretrain.output_dir), atomic_dir(config.pretrain.output_dir) as aside:
-        save_encoder(encoder.model, encoder.tokenizer, aside)
+        hub.save_encoder(encoder.model, encoder.tokenizer, aside)
         model.save_head(aside)
         document = {
             "base": result.base,

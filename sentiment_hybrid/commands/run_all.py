@@ -151,9 +151,8 @@ def _optimize(config: Config, model: str, options: _Options, result: RunAllResul
     result.searches[display_name(model, encoder_family(config.encoder.name))] = found
     if found.trained is None:
         result.skipped.append(f"train {model}")
-    test = found.test if found.trained is None else found.trained.test
-    assert test is not None
-    return test
+    assert found.test is not None
+    return found.test
 
 
 def _test(config: Config, model: str, options: _Options, result: RunAllResult) -> TestResult:

@@ -178,12 +178,8 @@ def _fitting(name: str, key: str, value: Any) -> Any:
     """The part of a shared setting that applies to a model: of a search space, its own hyperparameters."""
     if key != "hpo.search_space" or not isinstance(value, dict):
         return value
-    return {parameter: space for parameter, space in value.items() if _has(name, parameter)}
-
-
-def _has(name: str, parameter: str) -> bool:
-    """Whether a model has a hyperparameter; one that no model has is an error of the shared section."""
-    return parameter in Config().model(name).hpo.tunable()
+    known = Config().model(name).hpo.tunable()
+    return {parameter: space for parameter, space in value.items() if parameter in known}
 
 
 def _sections(value: Any, above: tuple[Any, ...]) -> Any:
@@ -221,7 +217,7 @@ def _spread(key: str, value: Any) -> dict[str, Any]:
         return {place: one for name, inner in value.items() for place, one in _spread(f"{key}.{name}", inner).items()}
     if below[:1] == ["search_space"] and len(below) > 1:
         # Each model changes its own search space: their defaults differ.
-        names = tuple(name for name in names if _has(name, below[1]))
+        names = tuple(name for name in names if below[1] in Config().model(name).hpo.tunable())
         return {f"{name}.{key}": copy.deepcopy(value) for name in names} or {key: value}
     return {key: value} | {f"{name}.{key}": _fitting(name, key, copy.deepcopy(value)) for name in names}
 

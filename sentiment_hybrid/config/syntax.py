@@ -82,14 +82,10 @@ def _mapping(loader: Loader, node: yaml.MappingNode) -> dict[Hashable, Any]:
     return loader.construct_mapping(node, deep=True)
 
 
-def _whole_number(loader: Loader, node: yaml.ScalarNode) -> int:
-    return int(node.value)
-
-
 for _loader in (Loader, _FastLoader):
     _loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
     # PyYAML's constructor would still read 010 as 8.
-    _loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
+    _loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
 
 
 def parse(text: str) -> Any:

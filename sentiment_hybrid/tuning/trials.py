@@ -22,14 +22,8 @@ from sentiment_hybrid.config.schema import Config, Hpo
 from sentiment_hybrid.data.store import Examples, Store, open_store
 from sentiment_hybrid.engine import device
 from sentiment_hybrid.engine.inference.session import EncodedDataset, Session
+from sentiment_hybrid.engine.training import prepare
 from sentiment_hybrid.engine.training.events import EpochEvent, StepEvent, selection_score
-from sentiment_hybrid.engine.training.prepare import (
-    check_rows,
-    load_or_build_encoder,
-    new_trainer,
-    open_session,
-    selecting_rows,
-)
 from sentiment_hybrid.engine.training.tasks import weights_of_classes
 from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.errors import ConfigError, TrainingError
@@ -138,7 +132,7 @@ class TrialTrainer:
             set_seed(config.project.seed)
             session = self._session(config)
             train, valid = self._datasets(session)
-            trainer = new_trainer(
+            trainer = prepare.new_trainer(
                 session, train, valid, settings=settings, labels=self.labels, seed=config.project.seed
             )
             del session
@@ -167,8 +161,8 @@ class TrialTrainer:
             self.notes.append(f"trials use all {there:,} training texts, which is fewer than {wanted:,}")
             wanted = None
         train = store.read("train", wanted)
-        valid = store.read("valid", selecting_rows(store, settings, hpo.valid_sample_size))
-        check_rows(train, valid, store.labels, setting=f"{self.model}.hpo.sample_size (--sample-size)")
+        valid = store.read("valid", prepare.selecting_rows(store, settings, hpo.valid_sample_size))
+        prepare.check_rows(train, valid, store.labels, setting=f"{self.model}.hpo.sample_size (--sample-size)")
         return train, valid
 
     def _encoder(self, config: Config) -> LoadedEncoder:
@@ -177,7 +171,7 @@ class TrialTrainer:
         if key not in self._encoders:
             set_seed(config.project.seed)
             texts = self._rows[0].texts
-            self._encoders[key] = load_or_build_encoder(
+            self._encoders[key] = prepare.load_or_build_encoder(
                 config, lambda: texts, offline=self.runtime.offline, place=self.runtime.encoder
             )
         return self._encoders[key]
@@ -201,7 +195,7 @@ class TrialTrainer:
         loaded = self._encoder(config)
         if config.encoder.trainable_layers != 0:
             loaded = replace(loaded, model=copy.deepcopy(loaded.model))  # training would change it for later trials
-        return open_session(
+        return prepare.open_session(
             config,
             self.model,
             loaded,
