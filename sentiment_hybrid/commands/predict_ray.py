@@ -291,12 +291,9 @@ class Actor:
         batch = Batch(table[ROW].to_pylist(), {column: table[column].to_pylist()})
         texts = texts_of(batch, column, source="the input")
         probabilities = self._predictor.compute(self._predictor.prepare(texts))
-        explained = self._request.explain
         added = [f"{self._schema['prefix']}{name}" for name in self._predictor.added_columns]
-        added += ["explanation"] if explained else []
-        answers = answers_of(
-            self._predictor, texts, probabilities, added, explained=explained, abstain_below=self._below
-        )
+        added += ["explanation"] if self._request.explain else []
+        answers = answers_of(self._request, self._predictor, texts, probabilities, added, self._below)
         for at, (name, values) in enumerate(answers.items()):
             kind = pyarrow.float64() if 0 < at <= len(self._predictor.labels) + 1 else pyarrow.string()
             table = table.append_column(name, pyarrow.array([_text(value) for value in values], type=kind))

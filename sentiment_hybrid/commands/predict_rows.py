@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from sentiment_hybrid.commands.predict import Request
-    from sentiment_hybrid.config.schema import Data
     from sentiment_hybrid.engine.inference.predictor import Predictor
 
 #: Settings of ``data`` that affect the rows read.
@@ -71,16 +70,19 @@ class Incoming:
 
 
 @dataclass(frozen=True)
-class _Layout:
-    """The output: format, all columns, the added ones, and how it is written."""
+class _Job:
+    """What is labelled, by which model, and the output: format, all columns, the added ones, and how it is written."""
 
+    request: Request
+    predictor: Predictor
+    incoming: Incoming
+    abstain_below: float | None
+    text_column: str
     kind: str
     columns: list[str]
     added: list[str]
     style: Style
-    safe: bool = False
-    explained: bool = False
-    abstain_below: float | None = None
+    safe: bool
 
 
 @dataclass(frozen=True)
@@ -207,15 +209,13 @@ def label_rows(
     ``advance`` is called with the number of rows that have been written since. A group is cleaned and tokenised in a
     thread while the one before it is computed and written.
     """
-    column = _text_column(incoming, request.text_column, request.data, predictor.info.text_column)
-    layout = replace(_layout(request, predictor, incoming, column), abstain_below=abstain_below)
+    job = _planned(request, predictor, incoming, abstain_below)
     most = min(predictor.chunk, _READ) if request.explain else predictor.chunk
-    groups = _groups(incoming, column, layout.added, most=most)
+    groups = _groups(incoming, job.text_column, job.added, most=most)
     counts: Counter[str] = Counter()
     shared = request.output is None and console.is_terminal(sys.stdout)  # by the rows and the progress
     bar = stack.enter_context(progress("predicting", incoming.total, unit="texts", shown=not (shared or request.part)))
-    write = _parts(stack, request, predictor, incoming, layout, counts, column)
-    write = write or _whole(stack, request, predictor, incoming, layout)
+    write = _parts(stack, job, counts) or _whole(stack, job)
     if skip := counts.pop("groups", 0):
         groups = itertools.islice(groups, skip, None)
         bar.skip(counts["rows"])
@@ -268,8 +268,7 @@ def columns_of(incoming: Incoming) -> dict[str, Any]:
 
 def schema_of(request: Request, predictor: Predictor, incoming: Incoming) -> dict[str, Any]:
     """`columns_of`, the text column, and the prefix of the added columns. Raises ColumnError."""
-    column = _text_column(incoming, request.text_column, request.data, predictor.info.text_column)
-    added = added_columns(request, predictor, incoming)
+    column, added = _text_column(request, predictor, incoming), added_columns(request, predictor, incoming)
     return {**columns_of(incoming), "text_column": column, "prefix": added[0].removesuffix(PREDICTION_COLUMN)}
 
 
@@ -284,9 +283,9 @@ def added_columns(request: Request, predictor: Predictor, incoming: Incoming) ->
     return added
 
 
-def _layout(request: Request, predictor: Predictor, incoming: Incoming, column: str) -> _Layout:
-    """The layout of the output: like the input, as far as the format allows."""
-    output = request.output
+def _planned(request: Request, predictor: Predictor, incoming: Incoming, abstain_below: float | None) -> _Job:
+    """A job whose output is like the input, as far as the format allows."""
+    output, column = request.output, _text_column(request, predictor, incoming)
     added = added_columns(request, predictor, incoming)
     kind = kind_of_output(output) if output is not None else "jsonl" if request.as_json else incoming.kind
     if output is None and kind not in ("csv", "tsv", "jsonl"):
@@ -301,50 +300,35 @@ def _layout(request: Request, predictor: Predictor, incoming: Incoming, column: 
         incoming.numbers(others) if kind == "jsonl" else (),
     )
     shown = [without_formula(name) for name in columns] if safe else columns
-    return _Layout(kind, shown, added, style, safe=safe, explained=request.explain)
+    return _Job(request, predictor, incoming, abstain_below, column, kind, shown, added, style, safe)
 
 
-def _whole(
-    stack: contextlib.ExitStack, request: Request, predictor: Predictor, incoming: Incoming, layout: _Layout
-) -> Callable[[_Group, np.ndarray], object]:
+def _whole(stack: contextlib.ExitStack, job: _Job) -> Callable[[_Group, np.ndarray], object]:
     """A function that writes groups to standard output, or to a file that cannot be resumed."""
-    writer = stack.enter_context(open_writer(request.output, layout.columns, kind=layout.kind, style=layout.style))
+    writer = stack.enter_context(open_writer(job.request.output, job.columns, kind=job.kind, style=job.style))
 
     def write(group: _Group, probabilities: np.ndarray) -> None:
-        for rows in _rows(predictor, group, probabilities, layout):
+        for rows in _rows(job, group, probabilities):
             writer.write(rows)
-        if incoming.live:
+        if job.incoming.live:
             sys.stdout.flush()
 
     return write
 
 
 def _parts(
-    stack: contextlib.ExitStack,
-    request: Request,
-    predictor: Predictor,
-    incoming: Incoming,
-    layout: _Layout,
-    counts: Counter[str],
-    column: str,
+    stack: contextlib.ExitStack, job: _Job, counts: Counter[str]
 ) -> Callable[[_Group, np.ndarray], object] | None:
     """A function that writes groups from a file to a file, resumably; None for other inputs and outputs.
 
     ``counts`` is set to that of a resumed run, with the number of its ``groups``.
     """
-    output = request.output
-    if output is None or not incoming.stamp or layout.kind == "sqlite":
+    request, predictor, incoming = job.request, job.predictor, job.incoming
+    if request.output is None or not incoming.stamp or job.kind == "sqlite":
         return None
-
-    parts = stack.enter_context(open_parts(output, layout.columns, layout.style))
-    options = {
-        "columns": layout.columns,
-        "safe": layout.safe,
-        "text_column": column,
-        "format": incoming.kind,
-        "abstain_below": layout.abstain_below,
-        "first_group": _FIRST,  # a part is one group
-    }
+    parts = stack.enter_context(open_parts(request.output, job.columns, job.style))
+    options = {name: getattr(job, name) for name in ("columns", "safe", "text_column", "abstain_below")}
+    options |= {"format": incoming.kind, "first_group": _FIRST}  # a part is one group
     options |= request.data.model_dump(mode="json", include={*READING})
     key = {"input": list(incoming.stamp), "model": predictor.identity, "options": options, "version": __version__}
     parts.find(key, resume=request.resume, strict=not request.part, done="labelled")
@@ -353,7 +337,7 @@ def _parts(
 
     def write(group: _Group, probabilities: np.ndarray) -> None:
         facts = {"empty": predictor.empty, "truncated": predictor.truncated}
-        parts.write(_rows(predictor, group, probabilities, layout), {**counts, **facts})
+        parts.write(_rows(job, group, probabilities), {**counts, **facts})
 
     return write
 
@@ -408,34 +392,28 @@ def _joined(batches: list[Batch]) -> list[Batch]:
     return [Batch(list(itertools.chain.from_iterable(batch.rows for batch in batches)), columns, dict(skipped))]
 
 
-def _rows(
-    predictor: Predictor, group: _Group, probabilities: np.ndarray, layout: _Layout
-) -> Iterator[Mapping[str, Any]]:
-    answers = answers_of(
-        predictor, group.texts, probabilities, layout.added, explained=layout.explained,
-        abstain_below=layout.abstain_below,
-    )  # fmt: skip
+def _rows(job: _Job, group: _Group, probabilities: np.ndarray) -> Iterator[Mapping[str, Any]]:
+    answers = answers_of(job.request, job.predictor, group.texts, probabilities, job.added, job.abstain_below)
     start = 0
     for batch in group.batches:
         end = start + len(batch)
         if len(batch):
             rows = batch.columns | {name: values[start:end] for name, values in answers.items()}
-            yield without_formulas(rows) if layout.safe else rows
+            yield without_formulas(rows) if job.safe else rows
         start = end
 
 
 def answers_of(
+    request: Request,
     predictor: Predictor,
     texts: Sequence[str | None],
     probabilities: np.ndarray,
     added: Sequence[str],
-    *,
-    explained: bool = False,
-    abstain_below: float | None = None,
+    abstain_below: float | None,
 ) -> dict[str, list[Any]]:
-    """The added columns of some texts; with ``explained``, the last one is the explanation."""
+    """The added columns of some texts; with ``--explain``, the last one is the explanation."""
     names = list(added)
-    explanation = names.pop() if explained else None
+    explanation = names.pop() if request.explain else None
     answers = {name: _plain(values) for name, values in predictor.columns_of(probabilities, names).items()}
     if explanation is not None:
         labels = answers[names[0]]
@@ -447,11 +425,12 @@ def answers_of(
     return answers
 
 
-def _text_column(incoming: Incoming, wanted: str | None, data: Data, trained_on: str | None) -> str:
+def _text_column(request: Request, predictor: Predictor, incoming: Incoming) -> str:
+    wanted, trained_on = request.text_column, predictor.info.text_column
     if not incoming.columns:
         return wanted or "text"  # no rows at all, which is not an error
-    if wanted is None and data.text_column in incoming.columns:
-        wanted = data.text_column
+    if wanted is None and request.config.data.text_column in incoming.columns:
+        wanted = request.config.data.text_column
     column = find_text(incoming.columns, wanted, source=incoming.name, trained_on=trained_on)
     if line := text_note(incoming.columns, column, trained_on, source=incoming.name):
         note(line)

@@ -67,16 +67,11 @@ class TrialTrainer:
 
     Reads the training split and the validation split, never the test split.
 
-    Args:
-        loaded: the encoder, if it is loaded already.
-
     Raises:
         SenthyError: the rows or the encoder cannot be loaded, or the search space does not fit the encoder.
     """
 
-    def __init__(
-        self, config: Config, model: str, runtime: Runtime = Runtime(), *, loaded: LoadedEncoder | None = None
-    ) -> None:
+    def __init__(self, config: Config, model: str, runtime: Runtime = Runtime()) -> None:
         self.config, self.model = config, model
         self.notes: list[str] = []
         self.runtime = runtime
@@ -87,7 +82,7 @@ class TrialTrainer:
         weights_of_classes(config.model(model).train.class_weights, self._rows[0].labels, self.labels)
         self._encoders: dict[int, LoadedEncoder] = {}
         self._kept: dict[tuple[int, Path | None], tuple[EncodedDataset, EncodedDataset]] = {}
-        self.loaded = loaded or self._encoder(config)
+        self.loaded = self._encoder(config)
         self._check_encoder()
 
     def facts(self) -> dict[str, Any]:
