@@ -88,25 +88,17 @@ def _encoder(config: Config, *, offline: bool) -> Requirement:
 
 def _snapshot(name: str, revision: str | None, *, offline: bool) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    files = list(_ENCODER_FILES)
     try:
-        return Path(
-            snapshot_download(name, revision=revision, allow_patterns=list(_ENCODER_FILES), local_files_only=offline)
-        )
+        return Path(snapshot_download(name, revision=revision, allow_patterns=files, local_files_only=offline))
     except HFValidationError as error:
         raise EncoderError(f"{name} is neither a directory nor a valid hub name") from error
-    except LocalEntryNotFoundError as error:
-        where = "is not in the local hub cache" if offline else "cannot be downloaded: is there a network connection?"
-        raise EncoderError(
-            f"the encoder {name} {where}",
-            hint="Run `senthy fetch` while online, or set encoder.name to a local directory.",
-        ) from error
     except (HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise EncoderError(
-            f"cannot download {name} from the hub: {reason}", hint="Check encoder.name and encoder.revision."
-        ) from error
+        from sentiment_hybrid.models.encoder.hub import unavailable
+
+        raise unavailable(name, revision, error, local_only=offline) from error
 
 
 def _data(config: Config, *, offline: bool) -> Requirement:

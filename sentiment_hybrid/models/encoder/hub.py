@@ -262,7 +262,7 @@ def _commit_now(name: str, revision: str | None) -> str | None:
     try:
         found: str | None = model_info(name, revision=revision, timeout=10).sha
     except (RepositoryNotFoundError, RevisionNotFoundError, ValueError) as error:
-        raise _unavailable(name, revision, error, local_only=False) from error
+        raise unavailable(name, revision, error, local_only=False) from error
     except unreachable as error:
         logging.getLogger(__name__).info("the hub cannot be reached, looking in the local cache: %s", error)
         return None
@@ -290,7 +290,7 @@ def _own(name: str, directory: Path, revision: str | None = None) -> tuple[Model
         missing = load_weights(model, directory)
     # For a damaged file, tokenizers raises Exception itself, and safetensors its own type.
     except Exception as error:
-        raise _unavailable(name, revision, error, local_only=True) from error
+        raise unavailable(name, revision, error, local_only=True) from error
     _check_loaded(name, model, tokenizer, missing)
     return model, tokenizer
 
@@ -330,7 +330,7 @@ def _by_transformers(name: str, *, revision: str | None, local_only: bool) -> tu
         raise
     # The exceptions of transformers for missing, damaged or unsupported models have no common base.
     except Exception as error:
-        raise _unavailable(name, revision, error, local_only=local_only) from error
+        raise unavailable(name, revision, error, local_only=local_only) from error
     missing = sorted(key for key in report["missing_keys"] if "pooler" not in key and "position_ids" not in key)
     _check_loaded(name, model, tokenizer, missing)
     return _as_ours(model.eval()), _plain(tokenizer)
@@ -450,7 +450,8 @@ def _check_directory(directory: Path) -> None:
         )
 
 
-def _unavailable(name: str, revision: str | None, error: Exception, *, local_only: bool) -> EncoderError:
+def unavailable(name: str, revision: str | None, error: Exception, *, local_only: bool) -> EncoderError:
+    """The error that says why an encoder cannot be loaded; with ``local_only``, the hub was not asked."""
     reason = first_line(error)
     if find_spec("sentencepiece") is None and re.search("sentencepiece|tiktoken|protobuf", reason, re.IGNORECASE):
         # transformers tries one package after the other, and names the last.
