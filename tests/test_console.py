@@ -511,7 +511,8 @@ def test_data_shows_rows_per_split_and_what_was_left_out(capsys: pytest.CaptureF
 
 
 def test_run_all_compares_the_models_and_names_failures(capsys: pytest.CaptureFixture[str]) -> None:
-    result = I(
+    result = run_all.RunAllResult(
+        data=I(),
         tests={
             "LSTMRoBERTa": tested(entry={}),
             "HANRoBERTa": tested(model="HANRoBERTa", scores=scores(0.83), entry={}),
