@@ -21,7 +21,7 @@ Objects = npt.NDArray[np.object_]
 #: Number of a partition, and its rows of one batch, packed.
 Piece = tuple[int, bytes]
 #: Partitions per split; one of them at a time is in memory.
-COUNT = 32
+COUNT = 16
 #: Later versions of the format look for repeated objects, which takes as long as all the rest.
 MARSHAL_VERSION = 2
 

@@ -79,11 +79,9 @@ class Parts:
 
             types = {column.name: column.type for column in pyarrow.parquet.read_schema(self._part(0))}
             self._style = replace(self._style, types={**self._style.types, **types})
-        with contextlib.ExitStack() as stack:
-            writer = file_writer(stack, path, self.target, self._columns, self._style, header=self.done == 0)
+        with file_writer(path, self.target, self._columns, self._style, header=self.done == 0) as writer:
             for rows in batches:
                 writer.write(rows)
-            writer.close()
         flush_file(path)
         self.done += 1
         self.facts = facts

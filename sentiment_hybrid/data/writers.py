@@ -101,10 +101,8 @@ def open_writer(
     target = target.expanduser().resolve()
     with written(target, other=ANOTHER_FILE):
         check_target(target)
-        with atomic_file(target, wait=False) as aside, contextlib.ExitStack() as stack:
-            writer = file_writer(stack, aside, target, columns, style)
+        with atomic_file(target, wait=False) as aside, file_writer(aside, target, columns, style) as writer:
             yield writer
-            writer.close()
 
 
 def check_target(target: Path) -> None:
@@ -129,24 +127,29 @@ def _check_replaceable(target: Path) -> None:
         )
 
 
+@contextlib.contextmanager
 def file_writer(
-    stack: contextlib.ExitStack, path: Path, target: Path, columns: Sequence[str], style: Style, *, header: bool = True
-) -> Writer:
-    """A writer for the file ``path``, in the format of ``target``; what it opens is closed with the stack."""
+    path: Path, target: Path, columns: Sequence[str], style: Style, *, header: bool = True
+) -> Iterator[Writer]:
+    """A writer for the file ``path`` in the format of ``target``; complete if the block ends without an error."""
     kind = kind_of_output(target)
-    if kind == "parquet":
-        parquet = _Parquet(path, columns, style.types)
-        stack.callback(parquet.abandon)
-        return parquet
-    if kind == "sqlite":
-        database = _Sqlite(path, columns)
-        stack.callback(database.connection.close)
-        return database
-    file: Any = stack.enter_context(path.open("wb"))
-    if target.suffix.lower() == ".gz":
-        file = stack.enter_context(gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=6, mtime=0))
-    text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
-    return _text_writer(kind, stack.enter_context(text), columns, style, header=header)
+    with contextlib.ExitStack() as stack:
+        writer: Writer
+        if kind == "parquet":
+            writer = parquet = _Parquet(path, columns, style.types)
+            stack.callback(parquet.abandon)
+        elif kind == "sqlite":
+            writer = database = _Sqlite(path, columns)
+            stack.callback(database.connection.close)
+        else:
+            file: Any = stack.enter_context(path.open("wb"))
+            if target.suffix.lower() == ".gz":
+                zipped = gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=6, mtime=0)
+                file = stack.enter_context(zipped)
+            text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline="")
+            writer = _text_writer(kind, stack.enter_context(text), columns, style, header=header)
+        yield writer
+        writer.close()
 
 
 def _text_writer(kind: str, stream: Any, columns: Sequence[str], style: Style, *, header: bool = True) -> Writer:
