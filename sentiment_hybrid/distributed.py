@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -214,11 +213,11 @@ def together(work: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T
         value = work(*arguments, **options)
     except Exception as error:  # noqa: BLE001 - after any error, the others must not wait for this process
         own = error
-    failures = [one for one in gather(None if own is None else _Failure.of(own)) if one is not None]
+    failures = [one for one in gather(None if own is None else _from_here(own)) if one is not None]
     if own is not None and (is_main() or isinstance(own, SenthyError)):
         raise own
     if failures:
-        raise failures[0].error() from own
+        raise failures[0] from own
     return cast(T, value)
 
 
@@ -271,26 +270,12 @@ def watched() -> Iterator[None]:
         ) from error
 
 
-@dataclass(frozen=True)
-class _Failure:
+def _from_here(error: Exception) -> TrainingError:
     """A failure, as sent to the other processes."""
-
-    process: int
-    host: str
-    message: str
-    hint: str
-    exit_code: int
-
-    @classmethod
-    def of(cls, error: Exception) -> _Failure:
-        message = error.message if isinstance(error, SenthyError) else f"{type(error).__name__}: {error}"
-        hint = getattr(error, "hint", "")
-        return cls(rank(), socket.gethostname(), message, hint, getattr(error, "exit_code", 1))
-
-    def error(self) -> TrainingError:
-        error = TrainingError(f"process {self.process} on {self.host}: {self.message}", hint=self.hint)
-        error.exit_code = self.exit_code
-        return error
+    message = error.message if isinstance(error, SenthyError) else f"{type(error).__name__}: {error}"
+    failure = TrainingError(f"{name()}: {message}", hint=getattr(error, "hint", ""))
+    failure.exit_code = getattr(error, "exit_code", 1)
+    return failure
 
 
 def _number(variable: str, default: int) -> int:
