@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sentiment_hybrid.data.sources.base import BadRows, Batch, FileSource, chosen, reading, without_repeats
+from sentiment_hybrid.data.sources.base import Batch, FileSource, chosen, reading, without_repeats
 from sentiment_hybrid.data.sources.dialect import column_names
 from sentiment_hybrid.errors import SourceError
 
@@ -20,10 +20,8 @@ LARGEST = 1 << 29
 class ExcelSource(FileSource):
     """One sheet, whose first row that is not empty is the header; empty rows below it are left out."""
 
-    def __init__(
-        self, path: Path, *, name: str | None = None, table: str | None = None, bad_rows: BadRows = "error"
-    ) -> None:
-        super().__init__(path, name=name, bad_rows=bad_rows)
+    def __init__(self, path: Path, *, table: str | None = None, **options: Any) -> None:
+        super().__init__(path, **options)
         _check_archive(path, self.name)
         self.sheet = self._find(table)
         self.name = f"{self.name}:{self.sheet}"

@@ -7,10 +7,9 @@ import glob
 import hashlib
 import itertools
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
 
 from sentiment_hybrid.data.remote import Shard, downloaded, is_pattern, is_url, listed
 from sentiment_hybrid.data.sources.base import BATCH_SIZE, Batch, Source
@@ -145,20 +144,6 @@ class SeveralFiles(Source):
     def size(self) -> int:
         """Bytes of all files."""
         return sum(source.size for source in self._sources)
-
-    @property
-    def types(self) -> dict[str, Any]:
-        """Those of the first file."""
-        return self._sources[0].types
-
-    @property
-    def quoting(self) -> Literal["auto", "minimal", "none", "backslash"]:
-        """That of the first file."""
-        return self._sources[0].quoting
-
-    def numbers(self, columns: Sequence[str]) -> Collection[str]:
-        """The columns that hold numbers in every file."""
-        return set.intersection(*({*source.numbers(columns)} for source in self._sources))
 
     def place(self, row: int) -> str:
         """The file of a row, and its number there."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sentiment_hybrid.data.sources.base import LONGEST_LINE, BadRows, Batch, FileSource, chosen, some
+from sentiment_hybrid.data.sources.base import LONGEST_LINE, Batch, FileSource, chosen, some
 from sentiment_hybrid.errors import SourceError
 
 LOCK_SECONDS = 5.0
@@ -17,12 +17,10 @@ LOCK_SECONDS = 5.0
 class SqliteSource(FileSource):
     """One table or view of an SQLite database, opened read-only."""
 
-    def __init__(
-        self, path: Path, *, name: str | None = None, table: str | None = None, bad_rows: BadRows = "error"
-    ) -> None:
-        super().__init__(path, bad_rows=bad_rows)
+    def __init__(self, path: Path, *, table: str | None = None, **options: Any) -> None:
+        super().__init__(path, **options)
         self.table = self._find(table)
-        self.name = f"{name or path.name}:{self.table}"
+        self.name = f"{self.name}:{self.table}"
 
     def _files(self) -> list[Path]:
         """The database and, if another program has it open, its write-ahead log with further committed rows."""
