@@ -24,7 +24,7 @@ from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.engine.insight.corpus import Corpus, CorpusWord
 from sentiment_hybrid.errors import DataError, LabelError, UsageError, count
 from sentiment_hybrid.files import is_file, is_same_file
-from sentiment_hybrid.reporting.explanations import CORPUS_COLUMNS, write_corpus, write_explanations
+from sentiment_hybrid.reporting.explanations import CORPUS_COLUMNS, write_explanations
 from sentiment_hybrid.runtime import Runtime
 
 #: Texts of a file that are explained unless another number is asked for, and words that are shown.
@@ -213,12 +213,10 @@ def _write_page(path: Path, result: ExplainResult) -> None:
     directory = result.model_dir
     name = f"{paths.MINI}-{directory.name}" if directory.parent == paths.mini_dir() else directory.name
     about = f"Model {name}; {_MEANING[result.method]}"
-    if result.words is None:
-        texts = [one.to_dict(places=True) for one in result.explanations]
-        write_explanations(path, texts, title="Explanations", about=about)
-        return
-    tables = {label: [_row(word) for word in words] for label, words in result.words.items()}
-    write_corpus(path, tables, title=f"Words of {count(sum(result.texts.values()), 'text')}", about=about)
+    texts = [one.to_dict(places=True) for one in result.explanations]
+    words = {label: [_row(word) for word in words] for label, words in (result.words or {}).items()}
+    title = "Explanations" if result.words is None else f"Words of {count(sum(result.texts.values()), 'text')}"
+    write_explanations(path, texts, words, title=title, about=about)
 
 
 _MEANING: dict[Method, str] = {

@@ -41,7 +41,7 @@ from sentiment_hybrid.reporting.page.content import (
     Search,
     Word,
 )
-from sentiment_hybrid.reporting.page.render import write_page
+from sentiment_hybrid.reporting.page.render import render
 from sentiment_hybrid.reporting.predictions import Predictions, read_predictions, stream_predictions
 from sentiment_hybrid.reporting.results import read_results
 from sentiment_hybrid.runtime import Runtime
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 Format = Literal["html", "md", "latex", "csv"]
 _SUFFIXES: dict[str, Format] = {".html": "html", ".htm": "html", ".md": "md", ".tex": "latex", ".csv": "csv"}
 
+_ANOTHER = "Choose another file: --output FILE"
 #: Mistakes shown per model, and characters of a text.
 _MISTAKES, _LONGEST = 20, 2_000
 #: Models on one page, the newest of each group; pairs grow with the square.
@@ -95,11 +96,11 @@ def run(
         if explain:
             explain_mistakes(config, report, runtime)
         path = output or config.paths.results_dir / "report.html"
-        write_page(path, report)
+        replace_text(path, render(report), hint=_ANOTHER)
         return ReportResult(report, path)
     table = paper.FORMATS[style](report.groups)
     if output is not None:
-        replace_text(output, table, hint="Choose another file: --output FILE")
+        replace_text(output, table, hint=_ANOTHER)
     return ReportResult(report, output, table)
 
 

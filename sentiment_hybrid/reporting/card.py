@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -81,8 +82,10 @@ def joined(header: Mapping[str, Any], body: str) -> str:
     return f"---\n{yaml.safe_dump(dict(header), sort_keys=False, allow_unicode=True)}---\n\n{body}"
 
 
-def with_figures(card: str, tests: Sequence[Tested], *, name: str) -> str:
-    """The card with these tests; earlier ones of the same rows are replaced, and those of others stay.
+def with_figures(
+    card: str, tests: Sequence[Tested], *, name: str, named: Mapping[str, Any] = MappingProxyType({})
+) -> str:
+    """The card with these tests and entries in its header; earlier tests of other rows stay.
 
     Raises ValueError: the card has no header, or no place for figures.
     """
@@ -96,7 +99,7 @@ def with_figures(card: str, tests: Sequence[Tested], *, name: str) -> str:
     table = [f"In percent, with {level:g} % bootstrap intervals:", "", f"| {' | '.join(columns)} |"]
     table += ["|---" * len(columns) + "|", *rows.values()]
     index = _merged(header.get("model-index"), tests, name=name)
-    return joined(header | {"model-index": index}, _with_block(body, "figures", "\n".join(table)))
+    return joined(header | {**named, "model-index": index}, _with_block(body, "figures", "\n".join(table)))
 
 
 def taken_over(card: str, original: str, *, same: bool = True) -> str:
@@ -112,12 +115,6 @@ def taken_over(card: str, original: str, *, same: bool = True) -> str:
     for name in ("figures", "settings"):
         body = _with_block(body, name, _block(old, name).rstrip("\n"))
     return joined(kept | header, body)
-
-
-def named_again(card: str, named: Mapping[str, Any]) -> str:
-    """The card with these entries in its header. Raises ValueError if it has none."""
-    header, body = parts(card)
-    return joined(header | dict(named), body)
 
 
 def _row(test: Tested) -> str:

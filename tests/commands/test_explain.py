@@ -19,7 +19,7 @@ from sentiment_hybrid.engine.inference.explanations import Explanation, Word
 from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.engine.insight.corpus import Corpus
 from sentiment_hybrid.errors import OutputError, UsageError
-from sentiment_hybrid.reporting.explanations import write_corpus, write_explanations
+from sentiment_hybrid.reporting.explanations import write_explanations
 
 from .conftest import Project
 
@@ -80,7 +80,8 @@ def test_a_page_stands_alone_and_escapes_what_is_in_texts(tmp_path: Path) -> Non
     assert "&lt;b&gt;loved&lt;/b&gt;</mark>" in page
     assert "<b>" not in page and "<i>" not in page
     assert "http" not in page and "<script" not in page and "src=" not in page
-    write_corpus(tmp_path / "page.html", {"positive": [["<b>", "so <b>", "1", "+1", "+1"]]}, title="t", about="")
+    words = {"positive": [["<b>", "so <b>", "1", "+1", "+1"]]}
+    write_explanations(tmp_path / "page.html", (), words, title="t", about="")
     assert "so &lt;b&gt;" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 

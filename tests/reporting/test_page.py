@@ -26,7 +26,7 @@ from sentiment_hybrid.reporting.page.content import (
     Search,
     Word,
 )  # fmt: skip
-from sentiment_hybrid.reporting.page.render import render, write_page
+from sentiment_hybrid.reporting.page.render import render
 
 HOSTILE = "<script>document.title='owned'</script> \"quoted\" & {{ 7*7 }} ]]> \u202e <img src=x onerror=alert(1)>"
 LABELS = ("negative", "<b>positive</b>")
@@ -135,12 +135,11 @@ def test_words_that_explain_a_mistake_are_told_apart_without_colour(report: Repo
     assert "<good>" in page.text
 
 
-def test_a_report_with_next_to_nothing_is_a_page_too(tmp_path: Path) -> None:
+def test_a_report_with_next_to_nothing_is_a_page_too() -> None:
     model = model_figures("lstm", 1, rows=3, errors=0.0)
     bare = ModelFigures("lstm", model.scores)
-    path = tmp_path / "new" / "report.html"
-    write_page(path, Report("r", "now", "1", [Group("t", 3, LABELS, [bare])], [], [], None, None, [], []))
-    assert Tags(path.read_text(encoding="utf-8")).named("table")
+    page = render(Report("r", "now", "1", [Group("t", 3, LABELS, [bare])], [], [], None, None, [], []))
+    assert Tags(page).named("table")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +171,7 @@ def test_points_that_are_not_numbers_are_left_out_and_a_chart_of_none_is_nothing
 def page(browser: Any, report: Report, tmp_path: Path) -> Any:
     """The page, opened from disk."""
     path = tmp_path / "report.html"
-    write_page(path, report)
+    path.write_text(render(report), encoding="utf-8")
     browser.get(path.as_uri())
     return browser
 

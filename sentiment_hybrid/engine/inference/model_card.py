@@ -15,7 +15,7 @@ from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.console import note
 from sentiment_hybrid.errors import OutputError
 from sentiment_hybrid.files import replace_text
-from sentiment_hybrid.reporting.card import NAMED, Tested, named_again, new_card, taken_over, with_figures
+from sentiment_hybrid.reporting.card import NAMED, Tested, new_card, taken_over, with_figures
 
 if TYPE_CHECKING:
     from sentiment_hybrid.engine.inference.model_directory import ModelInfo
@@ -107,7 +107,6 @@ def add_figures(config: Config, places: Iterable[Path], info: ModelInfo, tests: 
         file = place / paths.MODEL_CARD
         try:
             text = file.read_text(encoding="utf-8") if file.is_file() else _new(info, Card())
-            text = with_figures(named_again(text, named(config)), tests, name=info.name or info.run_id)
-            replace_text(file, text)
+            replace_text(file, with_figures(text, tests, name=info.name or info.run_id, named=named(config)))
         except (OSError, ValueError, OutputError) as error:
             note(f"{file} does not get the figures of this test: {error}")

@@ -12,7 +12,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from sentiment_hybrid.files import replace_text
 from sentiment_hybrid.reporting.page.charts import Axis, Series, chart, intervals
 from sentiment_hybrid.reporting.page.content import Curve, Group, Report, Search
 from sentiment_hybrid.reporting.rendering import environment
@@ -30,17 +29,8 @@ METRICS = (
 _SHARE = Axis("share of the texts answered", 0.0, 1.0)
 
 
-def write_page(path: Path, report: Report) -> None:
-    """Write the page; texts are escaped, and a policy in the page lets no other script than its own run.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    replace_text(path, render(report), hint="Choose another file: --output FILE")
-
-
 def render(report: Report) -> str:
-    """The page as text."""
+    """The page; texts are escaped, and a policy in the page lets no other script than its own run."""
     templates = environment(
         "sentiment_hybrid.reporting.page", points=points, share=share, plain=plain, p=p_value, interval=interval,
         difference=difference, date=date,
