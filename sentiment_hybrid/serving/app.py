@@ -20,7 +20,7 @@ from sentiment_hybrid.config.schema import Serve
 from sentiment_hybrid.serving.batching import Batcher, Job
 from sentiment_hybrid.serving.gate import CLIENT_GONE, Application, ClientGone, Gate
 from sentiment_hybrid.serving.metrics import CONTENT_TYPE, Metrics
-from sentiment_hybrid.serving.model import Options, ServedModel
+from sentiment_hybrid.serving.model import ServedModel
 from sentiment_hybrid.serving.problems import Problem
 from sentiment_hybrid.serving.schema import Failure, Health, Models, PredictRequest, PredictResponse
 
@@ -109,9 +109,8 @@ class Service:
         """The predictions for one text or several, in their order."""  # also in the OpenAPI document
         texts = [asked.texts] if isinstance(asked.texts, str) else asked.texts
         request.scope["facts"]["texts"] = len(texts)
-        options = Options(None if asked.labels is None else tuple(asked.labels), asked.abstain_below, asked.explain)
-        self._check_size(texts, explain=options.explain)
-        job = self.batcher.submit(texts, options)
+        self._check_size(texts, explain=asked.explain)
+        job = self.batcher.submit(texts, asked)
         try:
             return Response(await self._answer(job, request), media_type="application/json")
         finally:

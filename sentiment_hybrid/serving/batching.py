@@ -17,8 +17,9 @@ import numpy as np
 
 from sentiment_hybrid.errors import SenthyError
 from sentiment_hybrid.serving import log
-from sentiment_hybrid.serving.model import Options, ServedModel
+from sentiment_hybrid.serving.model import ServedModel
 from sentiment_hybrid.serving.problems import Problem
+from sentiment_hybrid.serving.schema import PredictRequest
 
 #: Seconds that a round should take: a request that has just missed one waits for so long.
 _ROUND = 0.05
@@ -40,7 +41,7 @@ class Job:
     """
 
     texts: Sequence[str | None]
-    options: Options
+    asked: PredictRequest
     answer: asyncio.Future[bytes]
     model: ServedModel | None = None
     rows: list[np.ndarray] = field(default_factory=list)  # each (n, C)
@@ -52,12 +53,12 @@ class Job:
     @property
     def explaining(self) -> bool:
         """Whether its labels are known, and the words behind them are missing."""
-        return self.options.explain and self.taken == len(self.texts)
+        return self.asked.explain and self.taken == len(self.texts)
 
     @property
     def complete(self) -> bool:
         """Whether nothing is missing."""
-        return self.taken == len(self.texts) and len(self.explanations) == len(self.texts) * self.options.explain
+        return self.taken == len(self.texts) and len(self.explanations) == len(self.texts) * self.asked.explain
 
     def take(self, budget: float) -> tuple[Sequence[str | None], float]:
         """The next texts, as many as fit but one at least, and their weight."""
@@ -113,7 +114,7 @@ class Batcher:
         """Whether the thread has ended without having been asked to."""
         return not self._closing and not self._thread.is_alive()
 
-    def submit(self, texts: Sequence[str | None], options: Options) -> Job:
+    def submit(self, texts: Sequence[str | None], asked: PredictRequest) -> Job:
         """Put texts into the queue. Raises Problem 429 if too many wait already, 503 once it is closing."""
         if not self.alive:
             raise Problem(503, "the service is stopping", retry_after=5)
@@ -124,7 +125,7 @@ class Batcher:
                 hint="Send the same request again after the time in Retry-After.",
                 retry_after=self.retry_after(),
             )
-        job = Job(texts, options, asyncio.get_running_loop().create_future())
+        job = Job(texts, asked, asyncio.get_running_loop().create_future())
         self.waiting += len(texts)
         job.answer.add_done_callback(lambda _: self._forget(job))
         with self._changed:
@@ -221,7 +222,7 @@ class Batcher:
             return True
         assert job.model is not None
         try:
-            job.model.check(job.options)
+            job.model.check(job.asked)
         except SenthyError as error:
             self._refuse(job, Problem(422, error.message, hint=error.hint))
             return False
@@ -263,14 +264,14 @@ class Batcher:
         assert job.model is not None
         at = len(job.explanations)
         row = np.concatenate(job.rows)[at]
-        job.explanations.append(job.model.explanation(job.texts[at], row, job.options))
+        job.explanations.append(job.model.explanation(job.texts[at], row, job.asked))
 
     def _body(self, job: Job) -> bytes | Problem:
         """The response to a request whose texts are all computed."""
         assert job.model is not None
         try:
-            answers = job.model.answers(np.concatenate(job.rows), np.concatenate(job.cut), job.options)
-            if job.options.explain:
+            answers = job.model.answers(np.concatenate(job.rows), np.concatenate(job.cut), job.asked)
+            if job.asked.explain:
                 answers = [{**one, "explanation": why} for one, why in zip(answers, job.explanations, strict=True)]
             document = {"model": job.model.id, "predictions": answers}
             return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()

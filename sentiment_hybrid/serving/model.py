@@ -15,6 +15,7 @@ from sentiment_hybrid.engine.inference.answers import among, check_abstaining, l
 from sentiment_hybrid.engine.inference.predictor import Predictor
 from sentiment_hybrid.errors import ModelError
 from sentiment_hybrid.files import recover
+from sentiment_hybrid.serving.schema import PredictRequest
 
 #: Digits of a probability, as `senthy predict` writes it.
 _DIGITS = 6
@@ -23,15 +24,6 @@ _WARM_UP = ("What a lovely day :)", "not what I paid for, and nobody answers the
 
 #: The files that say whether a directory still holds the same model: inode, time and size of each that is there.
 Stamp = tuple[tuple[int, int, int] | None, ...]
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a request asks for beside its texts; as the options of `senthy predict`."""
-
-    labels: tuple[str, ...] | None = None
-    abstain_below: float | None = None
-    explain: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,13 +41,13 @@ class ServedModel:
         """The beginning of the checksum of its weights."""
         return self.predictor.info.weights_sha256[:12]
 
-    def check(self, options: Options) -> None:
-        """Raises UsageError or LabelError for options that do not suit the labels, ModelError for an explanation."""
-        if options.labels is not None:
-            places_of(self.predictor.labels, options.labels)
-        if options.abstain_below is not None:
+    def check(self, asked: PredictRequest) -> None:
+        """Raises UsageError or LabelError for what does not suit the labels, ModelError for an explanation."""
+        if asked.labels is not None:
+            places_of(self.predictor.labels, asked.labels)
+        if asked.abstain_below is not None:
             check_abstaining(self.predictor.labels)
-        if options.explain:
+        if asked.explain:
             self.predictor.explain([])
 
     def probabilities(self, texts: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
@@ -63,28 +55,28 @@ class ServedModel:
         prepared = self.predictor.prepare(texts)
         return self.predictor.compute(prepared), self.predictor.is_cut(prepared)
 
-    def answers(self, rows: np.ndarray, cut: np.ndarray, options: Options) -> list[dict[str, Any]]:
+    def answers(self, rows: np.ndarray, cut: np.ndarray, asked: PredictRequest) -> list[dict[str, Any]]:
         """The answers to texts with these probabilities (N, C)."""
-        places = self._places(options)
+        places = self._places(asked)
         chosen = among(rows, places) if len(places) < rows.shape[1] else rows
         names = [self.predictor.labels[place] for place in places]
         return [
-            _answer(names, values, bool(is_cut), options.abstain_below)
+            _answer(names, values, bool(is_cut), asked.abstain_below)
             for values, is_cut in zip(chosen.tolist(), cut, strict=True)
         ]
 
-    def explanation(self, text: str | None, row: np.ndarray, options: Options) -> dict[str, Any] | None:
+    def explanation(self, text: str | None, row: np.ndarray, asked: PredictRequest) -> dict[str, Any] | None:
         """The words of a text with their weights for its label; ``row`` (C,) are its probabilities."""
         if np.isnan(row).any():
             return None
-        places = self._places(options)
+        places = self._places(asked)
         label = self.predictor.labels[max(places, key=lambda place: row[place])]
         found = self.predictor.explain([text], label=label)[0]
         return {"text": found.text, "label": label, "unread": found.unread, "words": found.cells(places=True)}
 
-    def _places(self, options: Options) -> Sequence[int]:
+    def _places(self, asked: PredictRequest) -> Sequence[int]:
         labels = self.predictor.labels
-        return range(len(labels)) if options.labels is None else places_of(labels, options.labels)
+        return range(len(labels)) if asked.labels is None else places_of(labels, asked.labels)
 
     def describe(self) -> dict[str, Any]:
         """For /models."""

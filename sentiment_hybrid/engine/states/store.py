@@ -112,15 +112,10 @@ class StateStore:
     ) -> None:
         layer = None if encoder.frozen else encoder.stored_layer
         self.identity = StoreIdentity(fingerprint, layer, compute.precision, encoder.hidden_size)
-        self.root = root
-        self.folder = root / self.identity.folder_name
-        self.encoder = encoder
-        self.compute = compute
-        self.name = name
+        self.root, self.folder = root, root / self.identity.folder_name
+        self.encoder, self.compute, self.name, self.process = encoder, compute, name, process
         self.max_bytes = None if max_gb is None else max_gb * 1e9
-        self.process = process
-        self.passes = 0
-        self.refusal = ""
+        self.passes, self.refusal = 0, ""
 
     def ensure(
         self,
