@@ -31,7 +31,6 @@ from sentiment_hybrid.redaction import redact
 from sentiment_hybrid.reporting import paper
 from sentiment_hybrid.reporting.page.content import (
     Check,
-    Coverage,
     Curve,
     DataCard,
     Group,
@@ -242,8 +241,9 @@ def _add_rows(
             (heapq.heappush if len(worst) < _MISTAKES else heapq.heappushpop)(worst, entry)
     curve = risk_coverage(confidence, right)
     enough = LEAST_ROWS / len(right)  # the accuracy of fewer rows would be noise
-    points = [(float(a), float(b)) for a, b in zip(*curve.thinned(_CURVE_POINTS), strict=True) if a >= enough]
-    model.coverage = Coverage(points, {target: curve.coverage_at(target) for target in _TARGETS})
+    points = zip(*curve.thinned(_CURVE_POINTS), strict=True)
+    model.coverage = [(float(share), float(accuracy)) for share, accuracy in points if share >= enough]
+    model.coverage_at = {target: curve.coverage_at(target) for target in _TARGETS}
     model.slices = membership.slices(right)
     model.mistakes = [mistake for *_, mistake in sorted(worst, key=lambda one: one[:2], reverse=True)]
 

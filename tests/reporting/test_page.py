@@ -16,7 +16,6 @@ from sentiment_hybrid.engine.evaluation.slices import Membership
 from sentiment_hybrid.reporting.page.charts import Axis, Series, chart, intervals
 from sentiment_hybrid.reporting.page.content import (
     Check,
-    Coverage,
     Curve,
     DataCard,
     Group,
@@ -47,7 +46,7 @@ def model_figures(name: str, seed: int, *, rows: int = 200, errors: float = 0.2)
         members.add("why?" if row % 3 else "a plain text", {"source": f"source {row % 10}"})
     mistakes = [Mistake(row, f"{HOSTILE} {row}", LABELS[0], LABELS[1], 0.9 - row / 100) for row in range(20)]
     return ModelFigures(
-        name, scores, f"run-{seed}", coverage=Coverage([(0.1, 1.0), (0.5, 0.9), (1.0, 0.8)], {0.95: 0.3}),
+        name, scores, f"run-{seed}", coverage=[(0.1, 1.0), (0.5, 0.9), (1.0, 0.8)], coverage_at={0.95: 0.3},
         slices=members.slices(~wrong), mistakes=mistakes,
     )  # fmt: skip
 

@@ -75,7 +75,7 @@ class TeacherCache:
         for folder in sorted(self.folder.glob("chunk-*")):
             try:
                 yield _read(folder, self.num_classes)
-            except FileNotFoundError:
+            except (FileNotFoundError, KeyError):
                 continue  # the cache is being cleared
             except (OSError, ValueError, EOFError) as error:
                 log.warning("%s is damaged and computed again: %s", folder, error)
@@ -92,16 +92,11 @@ def _read(folder: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray, np.nd
         for name, digest in read_json(folder / _CHECKSUMS).items():
             if sha256(folder / name) != digest:
                 raise ValueError(f"the checksum of {name} is wrong")
-    keys, probabilities = (_mapped(folder / f"{name}.npy") for name in ("keys", "probabilities"))
-    states = _mapped(folder / "states.npy") if (folder / "states.npy").is_file() else None
+    # Not read: an absurd size in a damaged header is an error then, and takes no memory.
+    arrays = {file.stem: np.load(file, mmap_mode="r", allow_pickle=False) for file in folder.glob("*.npy")}
+    keys, probabilities, states = arrays["keys"], arrays["probabilities"], arrays.get("states")
     if keys.dtype != _KEY or probabilities.shape != (len(keys), num_classes):
         raise ValueError("its files do not match each other")
     if not (np.abs(probabilities.sum(axis=1) - 1.0) < 1e-3).all() or (states is not None and len(states) != len(keys)):
         raise ValueError("it contains no probabilities")
     return keys, probabilities, states
-
-
-def _mapped(file: Path) -> np.ndarray:
-    """An array that is not read: an absurd size in a damaged header is an error then, and takes no memory."""
-    array: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
-    return array

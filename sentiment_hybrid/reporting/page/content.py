@@ -27,19 +27,12 @@ class Mistake:
     words: Sequence[Word] = ()
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """Shares of the rows kept and their accuracy, and the largest share kept at each target accuracy."""
-
-    points: Sequence[tuple[float, float]]
-    at: Mapping[float, float]
-
-
 @dataclass
 class ModelFigures:
     """A model's figures on the rows of a group; ``scores`` are `metrics.Scores`, ``slices`` `slices.Slice`.
 
-    ``weights`` is the checksum of the weights that were tested.
+    ``weights`` is the checksum of the weights that were tested; ``coverage`` are shares of the rows kept and their
+    accuracy, ``coverage_at`` the largest share kept at each target accuracy.
 
     Of a baseline, there are scores alone; where the predictions are gone, coverage, slices and mistakes are missing.
     """
@@ -52,7 +45,8 @@ class ModelFigures:
     weights: str = ""
     seeds: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
-    coverage: Coverage | None = None
+    coverage: Sequence[tuple[float, float]] = ()
+    coverage_at: Mapping[float, float] = field(default_factory=dict)
     slices: Sequence[Any] = ()
     mistakes: Sequence[Mistake] = ()
 

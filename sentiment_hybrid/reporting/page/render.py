@@ -97,7 +97,7 @@ def _figures(group: Group) -> Markup:
 
 
 def _coverage(group: Group) -> Markup:
-    series = [Series(model.name, model.coverage.points) for model in group.models if model.coverage]
+    series = [Series(model.name, model.coverage) for model in group.models if model.coverage]
     return chart("Accuracy of the most confident answers", _SHARE, Axis("accuracy"), series)
 
 
