@@ -894,18 +894,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = report(failure)
     if code == 0:
         distributed.leave()
-    sys.exit(_flushed(code))
-
-
-def _flushed(code: int) -> int:
-    """The exit code after flushing stdout: a closed pipe or a full disk shows only now."""
     try:
-        sys.stdout.flush()
+        sys.stdout.flush()  # a closed pipe or a full disk shows only now
     except OSError as failure:
         console.quiet_broken_pipe()
         failure.filename = "standard output"
-        return code or report(failure)
-    return code
+        code = code or report(failure)
+    sys.exit(code)
 
 
 class _Interrupt:

@@ -55,7 +55,7 @@ def local_rank() -> int:
 
 def is_main() -> bool:
     """Whether this is the process that prints and writes."""
-    return rank() == 0
+    return world() == 1 or rank() == 0
 
 
 def name() -> str:

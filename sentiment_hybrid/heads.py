@@ -6,13 +6,11 @@ and whose value is a `Head`.
 
 from __future__ import annotations
 
-import importlib
 import json
 import warnings
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
 
 GROUP = "sentiment_hybrid.heads"
 ROBERTA = "RoBERTa"
@@ -53,12 +51,6 @@ _BUILT_IN = {
         "LinearRoBERTa", "sentiment_hybrid.config.heads:LinearHead", "sentiment_hybrid.models.linear:LinearHead"
     ),
 }
-
-
-def resolve(name: str) -> Any:
-    """What an import string ``package.module:Name`` refers to."""
-    module, _, attribute = name.partition(":")
-    return getattr(importlib.import_module(module), attribute)
 
 
 def _plugins() -> dict[str, Head]:

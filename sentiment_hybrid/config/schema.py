@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Set
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -45,7 +46,7 @@ from sentiment_hybrid.config.sections import (
     part,
     plain_types,
 )
-from sentiment_hybrid.heads import HEADS, resolve
+from sentiment_hybrid.heads import HEADS
 from sentiment_hybrid.redaction import remember
 
 
@@ -495,7 +496,7 @@ class Hpo(Section):
 
 MODEL_NAMES: tuple[str, ...] = tuple(HEADS)
 #: Head -> its section.
-_SECTIONS: dict[str, type[Section]] = {name: resolve(head.config) for name, head in HEADS.items()}
+_SECTIONS: dict[str, type[Section]] = {name: resolve_name(head.config) for name, head in HEADS.items()}
 
 
 class Model(Section):

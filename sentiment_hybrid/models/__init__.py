@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from sentiment_hybrid.config.sections import Section
 from sentiment_hybrid.errors import ConfigError, ModelError
-from sentiment_hybrid.heads import HEADS, resolve
+from sentiment_hybrid.heads import HEADS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,7 +23,7 @@ def head_class(name: str) -> type[nn.Module]:
         near = difflib.get_close_matches(name, HEADS, n=1)
         mean = f"Did you mean `{near[0]}`? " if near else ""
         raise ConfigError(f"there is no model called {name!r}", hint=f"{mean}Known models: {', '.join(HEADS)}.")
-    found: type[nn.Module] = resolve(HEADS[name].module)
+    found: type[nn.Module] = resolve_name(HEADS[name].module)
     return found
 
 
@@ -34,7 +35,7 @@ def head_config(name: str, values: Mapping[str, Any]) -> Section:
         ModelError: values are invalid; all of them are listed.
     """
     head_class(name)
-    section: type[Section] = resolve(HEADS[name].config)
+    section: type[Section] = resolve_name(HEADS[name].config)
     try:
         return section.model_validate(dict(values))
     except ValidationError as error:
