@@ -18,7 +18,7 @@ from sentiment_hybrid.data.store import Store, open_store
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.training.probe import Probe, Rate
 from sentiment_hybrid.engine.training.runs import versions
-from sentiment_hybrid.errors import SenthyError
+from sentiment_hybrid.errors import SenthyError, first_line
 from sentiment_hybrid.heads import display_name, encoder_family
 from sentiment_hybrid.models.processor import computes_int8
 from sentiment_hybrid.runtime import Runtime
@@ -102,7 +102,7 @@ def _measured(probe: Probe, compute: Compute) -> tuple[list[Rate], dict[str, str
             try:
                 rates += measure()
             except (SenthyError, RuntimeError) as error:
-                missing[what] = str(error).strip().splitlines()[0]
+                missing[what] = first_line(error)
             bar.advance()
     return rates, missing
 

@@ -212,19 +212,20 @@ class Search:
     def _fail(self, run: _Running, outcome: Outcome) -> None:
         number = run.trial.number
         reason = (outcome.text or "the trial ended before its first epoch").strip()
+        last_line = reason.splitlines()[-1].strip()
         run.trial.set_user_attr(studies.FAILURE, reason)
         frozen = self.study.tell(run.trial, state=TrialState.FAIL)
         if outcome.kind == "unusable":
             self._unusable += 1
-            self.note(f"trial {number} failed: {_last_line(reason)}")
+            self.note(f"trial {number} failed: {last_line}")
         elif studies.requeue(self.study, frozen):
-            self.note(f"trial {number} failed and is queued again: {_last_line(reason)}")
+            self.note(f"trial {number} failed and is queued again: {last_line}")
         else:
             self._abandoned += 1
-            self.note(f"trial {number} failed for the last time: {_last_line(reason)}")
+            self.note(f"trial {number} failed for the last time: {last_line}")
         if self._abandoned >= MAX_ABANDONED or self._unusable >= MAX_UNUSABLE:
             raise StudyError(
-                f"too many trials of the study {self.study.study_name} fail; the last error: {_last_line(reason)}",
+                f"too many trials of the study {self.study.study_name} fail; the last error: {last_line}",
                 hint=f"The traceback is an attribute of trial {number}. Fix the cause and run the command again; the "
                 "study is kept.",
             )
@@ -304,7 +305,3 @@ class _Heartbeat:
             with suppress(Exception):
                 self._storage.record_heartbeat(self._trial_id)
         self._storage.remove_session()
-
-
-def _last_line(text: str) -> str:
-    return text.strip().splitlines()[-1].strip()
