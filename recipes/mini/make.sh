@@ -45,26 +45,70 @@ fi
 
 further=(--set "joint.further_source=$work/texts/tweets_train.tsv")
 size=(${sample:+--sample-size "$sample"})
-distill=()
-if [[ -n ${TEACHER_ENCODER:-} ]]; then
-  if todo teacher; then
-    # People's labels alone; the first 96 tokens of a text suffice. Half an hour on 2 cores with bf16.
-    resumable senthy train "${settings[@]}" --model linear --no-test "${size[@]}" \
-      --set "paths.models_dir=$work/teacher" --set "encoder.name=$TEACHER_ENCODER" \
-      --set encoder.max_length=96 --set encoder.max_windows=1 --set linear.train.learning_rate=1e-3 \
-      --set linear.train.encoder_learning_rate=1e-4 --set linear.train.batch_size=64 --set linear.train.epochs=1 \
-      --set linear.train.warmup_steps=300 --set linear.train.label_smoothing=0.05
-    done_with teacher
+
+# Train a linear model, a teacher: `teacher NAME ENCODER DATABASE OPTION...`; the first 96 tokens of a text suffice.
+teacher() {
+  resumable senthy train "${settings[@]}" --model linear --no-test "${size[@]}" --set "paths.data_db=$3" \
+    --set "paths.models_dir=$work/$1" --set "encoder.name=$2" --set encoder.max_length=96 --set encoder.max_windows=1 \
+    --set linear.train.learning_rate=1e-3 --set linear.train.encoder_learning_rate=1e-4 \
+    --set linear.train.batch_size=64 --set linear.train.epochs=1 --set linear.train.warmup_steps=300 "${@:4}"
+}
+
+# Train both heads with the encoder, and pack them: `student NAME OPTION...`.
+student() {
+  local options=("${settings[@]}" --set "paths.models_dir=$work/$1-models" "${further[@]}" "${@:2}")
+  resumable senthy train "${options[@]}" --model joint --no-test "${size[@]}"
+  senthy export "${options[@]}" --format pack --output "$work/$1"
+  python "$here/seen.py" "$work/$1" --databases "$work/human.db" "$work/tweets.db"
+}
+
+# The mean answers of two models to all texts, as a teacher's file: `ask NAME MODEL MODEL`.
+ask() {
+  local model text answers=()
+  for model in "${@:2}"; do
+    for text in train tweets_train; do
+      answers+=("$work/$1/${#answers[@]}.jsonl")
+      senthy predict --input "$work/texts/$text.tsv" --output "${answers[-1]}" --load-model-path "$model" \
+        --text-column text --quoting none --resume
+    done
+  done
+  python "$here/teachers.py" "$work/$1" --answers "${answers[@]}" --train "$work/texts/train.tsv" \
+    --tweets "$work/texts/tweets_train.tsv"
+}
+
+if [[ -z ${TEACHER_ENCODER:-} ]]; then
+  if todo student; then
+    student pack --set "encoder.name=$work/encoder"
+    done_with student
   fi
-  distill=(--teacher "$work/teacher/linear_roberta_model_final")
+  exit
 fi
 
+# The first teacher knows people's labels alone, and teaches the first student.
+if todo teacher; then
+  teacher teacher "$TEACHER_ENCODER" "$work/human.db" --set linear.train.label_smoothing=0.05
+  done_with teacher
+fi
+first=$work/teacher/linear_roberta_model_final
 if todo student; then
-  resumable senthy train "${settings[@]}" --model joint --no-test "${further[@]}" "${size[@]}" "${distill[@]}" \
-    --set "paths.models_dir=$work/models" --set "encoder.name=$work/encoder"
+  student pack-1 --set "encoder.name=$work/encoder" --teacher "$first"
   done_with student
 fi
 
-senthy export "${settings[@]}" --set "paths.models_dir=$work/models" --set "encoder.name=$work/encoder" "${further[@]}" \
-  --format pack --output "$work/pack"
-python "$here/seen.py" "$work/pack" --databases "$work/human.db" "$work/tweets.db"
+# The second one learns from both, and from tweets; with the first student it teaches the second one.
+if todo teacher-2; then
+  ask both "$first" "$work/pack-1/han"
+  senthy data "${settings[@]}" --set "paths.data_db=$work/both.db" --train-source "$work/both/rows.tsv" \
+    --valid-source "$work/texts/valid.tsv" --test-source "$work/texts/report.tsv"
+  teacher teacher-2 "$first/encoder" "$work/both.db" --teacher "$work/both/teacher.jsonl" --set distill.weight=0.5
+  done_with teacher-2
+fi
+if todo student-2; then
+  ask better "$work/teacher-2/linear_roberta_model_final" "$work/pack-1/han"
+  student pack-2 --set "encoder.name=$work/pack-1/encoder" --set "joint.heads_from=$work/pack-1" \
+    --teacher "$work/better/teacher.jsonl" --set joint.train.learning_rate=5e-4 \
+    --set joint.train.encoder_learning_rate=4e-4 --set joint.train.epochs=2 --set joint.train.label_smoothing=0 \
+    --set distill.weight=0.7 --set distill.temperature=2
+  done_with student-2
+fi
+python "$here/mean.py" "$work/pack-1" "$work/pack-2" "$work/pack" --share 0.7 --valid "$work/texts/valid.tsv"
