@@ -91,7 +91,7 @@ if todo teacher; then
 fi
 first=$work/teacher/linear_roberta_model_final
 if todo student; then
-  student pack-1 --set "encoder.name=$work/encoder" --teacher "$first"
+  student pack-1 --set "encoder.name=$work/encoder" --set "distill.teacher=$first"
   done_with student
 fi
 
@@ -106,7 +106,7 @@ fi
 if todo student-2; then
   ask better "$work/teacher-2/linear_roberta_model_final" "$work/pack-1/han"
   student pack-2 --set "encoder.name=$work/pack-1/encoder" --set "joint.heads_from=$work/pack-1" \
-    --teacher "$work/better/teacher.jsonl" --set joint.train.learning_rate=5e-4 \
+    --set "distill.teacher=$work/better/teacher.jsonl" --set joint.train.learning_rate=5e-4 \
     --set joint.train.encoder_learning_rate=4e-4 --set joint.train.epochs=2 --set joint.train.label_smoothing=0 \
     --set distill.weight=0.7 --set distill.temperature=2
   done_with student-2

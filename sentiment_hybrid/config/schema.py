@@ -216,12 +216,18 @@ class ScratchEncoder(Section):
 
 
 class StaticEncoder(Section):
-    """The table of token vectors that `encoder.name: static` distils from another encoder."""
+    """The tables of vectors of `encoder.name: static`: of tokens, distilled from another encoder, and of pairs."""
 
     base: str = default(
         "mini", "Encoder to distil: Hugging Face name (at encoder.revision), directory, or mini.", min_length=1
     )
     size: int = default(64, "Size of a token vector: principal components of the base's states.", ge=4, le=4096)
+    pairs: int = default(
+        32_768,
+        "Vectors for pairs of adjacent tokens, shared by hash, learned from the labels; 0: none.",
+        ge=0,
+        le=2**24,
+    )
 
     @field_validator("base")
     @classmethod

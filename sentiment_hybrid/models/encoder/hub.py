@@ -104,7 +104,9 @@ def _static(base: LoadedEncoder, settings: StaticEncoder) -> LoadedEncoder:
         )
     # More than the tokenizer's length, whose ids may have gaps.
     entries = base.model.get_input_embeddings().num_embeddings
-    model = distilled(encoder, base.tokenizer, base=base.name, entries=entries, size=settings.size)
+    model = distilled(
+        encoder, base.tokenizer, base=base.name, entries=entries, size=settings.size, pairs=settings.pairs
+    )
     return replace(base, model=model, name=paths.STATIC, fingerprint=encoder_fingerprint(model), source="static")
 
 

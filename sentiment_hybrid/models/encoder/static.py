@@ -1,8 +1,8 @@
-"""Static encoders: a table of token vectors, distilled from another encoder; a token's state ignores its context.
+"""Static encoders: a table of token vectors, distilled from another encoder, and one for pairs of adjacent tokens.
 
 Model2Vec (Tulkens and van Dongen 2024) gives each token what an encoder computes for it alone, reduced by principal
 components. Trained further under the `linear` head, over the mean of a text's vectors, it is fastText (Joulin et al.
-2017) without n-grams.
+2017), whose hashed bigrams tell "not good" from "good".
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ from sentiment_hybrid.models.tokenizer import special_tokens
 #: Tokens that are encoded together, each in a window of its own.
 _TOKENS = 1024
 _LEAST = 1e-12  # lower bound of a divisor
+#: A pair is a row of the table by this multiplier of its first token, modulo the rows.
+_MULTIPLIER = 1_000_003
+#: Pairs count less than tokens, so that they are learned more slowly: most occur too rarely to be learned well.
+_PAIR_SCALE = 0.1
 
 
 class Static(nn.Module):
@@ -30,10 +34,10 @@ class Static(nn.Module):
     def __init__(self, config: Architecture) -> None:
         super().__init__()
         self.config = config
-        self.embeddings = TokenVectors(config.vocab_size, config.hidden_size)
+        self.embeddings = TokenVectors(config.vocab_size, config.hidden_size, config.document.get("pairs", 0))
 
     def get_input_embeddings(self) -> TokenVectors:
-        """The table of vectors, which is the whole encoder."""
+        """The tables of vectors, which are the whole encoder."""
         return self.embeddings
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -49,22 +53,31 @@ class TokenVectors(nn.Embedding):
     """A table (V, H) of token vectors, multiplied by the root of H (Vaswani et al. 2017, section 3.4).
 
     With rows of length 1, the vectors then have the scale of an encoder's states, and the learning rate of a head is
-    enough to train them.
+    enough to train them. With ``pairs``, a token's vector is the sum of its own and that of the pair that it ends, from
+    a table (``pairs``, H) in which pairs of one hash share a row, and which is zero before training.
     """
 
-    def __init__(self, entries: int, size: int) -> None:
+    def __init__(self, entries: int, size: int, pairs: int = 0) -> None:
         super().__init__(entries, size, _weight=torch.zeros(entries, size))
+        self.pairs = nn.Embedding(pairs, size, _weight=torch.zeros(pairs, size)) if pairs else None
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """Vectors (..., H) of ids (...)."""
-        return super().forward(input_ids) * math.sqrt(self.embedding_dim)
+        """Vectors (..., T, H) of ids (..., T)."""
+        vectors = super().forward(input_ids)
+        if self.pairs is not None:
+            before = nn.functional.pad(input_ids[..., :-1], (1, 0))
+            rows = (before * _MULTIPLIER + input_ids) % self.pairs.num_embeddings
+            vectors = vectors + _PAIR_SCALE * self.pairs(rows)
+        return vectors * math.sqrt(self.embedding_dim)
 
 
 @torch.no_grad()
 def distilled(
-    states: Callable[[Tensor, Tensor], Tensor], tokenizer: Any, *, base: str, entries: int, size: int
+    states: Callable[[Tensor, Tensor], Tensor], tokenizer: Any, *, base: str, entries: int, size: int, pairs: int
 ) -> Static:
     """A static encoder of ``entries`` token ids: each token's mean state (D,), alone, reduced to ``size`` numbers.
+
+    It has rows for ``pairs`` hashes of two tokens, still zero.
 
     ``states`` computes the states (W, T, D) of ids and mask (W, T) by the encoder ``base``, whose name is kept. Special
     tokens are zero.
@@ -82,6 +95,7 @@ def distilled(
         "distilled_from": base,
         "vocab_size": entries,
         "hidden_size": size,
+        "pairs": pairs,
         "num_hidden_layers": 0,
         "max_position_embeddings": -1,
         "pad_token_id": tokenizer.pad_token_id,

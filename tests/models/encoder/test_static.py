@@ -1,4 +1,4 @@
-"""Static encoders: what their vectors are, and that nothing around a token changes them."""
+"""Static encoders: what their vectors are, and that nothing but the token before changes them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from sentiment_hybrid.models.encoder.static import Static
 BASE_SIZE = 16  # of the states of the tiny encoder
 
 
-def of(base: Path, size: int = 8) -> LoadedEncoder:
-    return load_encoder(EncoderConfig(name="static", static={"base": str(base), "size": size}))
+def of(base: Path, size: int = 8, **settings: int) -> LoadedEncoder:
+    return load_encoder(EncoderConfig(name="static", static={"base": str(base), "size": size, **settings}))
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +76,44 @@ def test_vectors_have_the_scale_of_states_and_special_tokens_are_zero(loaded):
 
 @settings(max_examples=30)
 @given(st.lists(st.integers(0, 200), min_size=1, max_size=12), st.lists(st.integers(0, 200), max_size=12), st.data())
-def test_a_vector_does_not_depend_on_what_is_around_its_token(loaded, before, after, data):
+def test_before_training_a_vector_does_not_depend_on_what_is_around_its_token(loaded, before, after, data):
     token = data.draw(st.integers(0, 200))
     row = torch.tensor([[*before, token, *after]])
     mask = torch.ones_like(row)
     mask[:, len(before) + 1 :] = data.draw(st.sampled_from([0, 1]))
     encoder = Encoder(loaded.model)
     assert torch.equal(encoder(row, mask)[0, len(before)], encoder(torch.tensor([[token]]), torch.ones(1, 1))[0, 0])
+
+
+@pytest.fixture(scope="module")
+def trained_pairs(tiny_encoder_dir: Path) -> Static:
+    model = of(tiny_encoder_dir, pairs=997).model
+    torch.nn.init.normal_(model.get_input_embeddings().pairs.weight, generator=torch.Generator().manual_seed(0))
+    return model
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 200), min_size=2, max_size=12), st.data())
+def test_once_trained_a_vector_depends_on_its_token_and_the_one_before_it_alone(trained_pairs, ids, data):
+    encoder = Encoder(trained_pairs)
+    row = torch.tensor([ids])
+    at = data.draw(st.integers(1, len(ids) - 1))
+    changed, other = row.clone(), data.draw(st.integers(0, 200))
+    changed[0, data.draw(st.integers(0, len(ids) - 1))] = other
+    same = torch.equal(changed[0, at - 1 : at + 1], row[0, at - 1 : at + 1])
+    states, others = (encoder(some, torch.ones_like(some))[0, at] for some in (row, changed))
+    assert torch.equal(states, others) == same
+
+
+def test_without_pairs_there_is_one_table(tiny_encoder_dir):
+    assert set(of(tiny_encoder_dir, pairs=0).model.state_dict()) == {"embeddings.weight"}
+
+
+def test_a_static_encoder_saved_before_there_were_pairs_still_loads(tiny_encoder_dir, tmp_path: Path):
+    old = of(tiny_encoder_dir, pairs=0)
+    del old.model.config.document["pairs"]
+    save_encoder(old.model, old.tokenizer, tmp_path / "static")
+    assert load_encoder_dir(tmp_path / "static").fingerprint == old.fingerprint
 
 
 def test_a_saved_static_encoder_loads_as_the_same_one(loaded, tmp_path: Path):
@@ -105,7 +136,8 @@ def test_the_whole_table_is_trained_at_the_rate_of_the_head(tiny_encoder_dir):
     optimizer = build_optimizer(Classifier(encoder, head), training)
     assert {group["lr"] for group in optimizer.param_groups} == {training.learning_rate}
     trained = {id(value) for group in optimizer.param_groups for value in group["params"]}
-    assert id(encoder.model.get_input_embeddings().weight) in trained
+    tables = encoder.model.get_input_embeddings()
+    assert {id(tables.weight), id(tables.pairs.weight)} <= trained
 
 
 @pytest.mark.parametrize("values", [{}, {"trainable_layers": 0}, {"trainable_layers": "all"}])
@@ -145,4 +177,4 @@ def test_int8_is_refused(loaded):
 def test_the_settings_of_static_count_only_where_they_are_used():
     """Else every model of an earlier version would seem to need another training."""
     assert "static" not in EncoderConfig(name="mini").facts()
-    assert EncoderConfig(name="static").facts()["static"] == {"base": "mini", "size": 64}
+    assert EncoderConfig(name="static").facts()["static"] == {"base": "mini", "size": 64, "pairs": 32_768}
