@@ -41,10 +41,7 @@ class CheckResult:
     csv: Path
     json: Path
     data_file: str | None
-    rows: int
-    flagged: int
     kept_decisions: int
-    counts: dict[str, int]
     artefacts: list[Artefact]
     report: dict[str, Any]
 
@@ -82,10 +79,7 @@ def run(
         report = _report(store, table, found, lines, splits=splits, output=output)
         target = paths.check_json(config.paths.results_dir)
         replace_text(target, json.dumps(report, ensure_ascii=False, indent=1))
-        return CheckResult(
-            output, target, data_file, int(table.chosen.sum()), len(lines), len(decided), report["counts"],
-            found.artefacts, report,
-        )  # fmt: skip
+        return CheckResult(output, target, data_file, len(decided), found.artefacts, report)
 
 
 @contextmanager
@@ -209,13 +203,14 @@ def _report(
 def show(result: CheckResult) -> None:
     """Show shares and lengths by split, how many rows are flagged and why, the first of them, and tokens."""
     report = result.report
+    read, flagged = report["rows"], report["flagged"]
     _show_splits(report)
     rows = [
-        (why, f"{number:,}", f"{100 * number / max(result.rows, 1):.2f} %", report["skipped"].get(why, ""))
-        for why, number in result.counts.items()
+        (why, f"{number:,}", f"{100 * number / max(read, 1):.2f} %", report["skipped"].get(why, ""))
+        for why, number in report["counts"].items()
         if number or why in report["skipped"]
     ]
-    title = f"Flagged: {result.flagged:,} of {count(result.rows, 'row')} ({', '.join(report['flagged_splits'])})"
+    title = f"Flagged: {flagged:,} of {count(read, 'row')} ({', '.join(report['flagged_splits'])})"
     columns = ["why", "rows", "share", *(["not looked for"] if report["skipped"] else [])]
     if rows:
         console.table(title, columns, [row[: len(columns)] for row in rows])
@@ -230,7 +225,7 @@ def show(result: CheckResult) -> None:
         console.say(f"{count(result.kept_decisions, 'earlier correction')} kept in {result.csv}")
     console.say(f"flagged rows: {result.csv}")
     console.say(f"all results: {result.json}")
-    if result.flagged:
+    if flagged:
         repeat = (
             f"run: senthy data --source {shlex.quote(result.data_file)}"
             if result.data_file

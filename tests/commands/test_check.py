@@ -81,7 +81,7 @@ def test_planted_defects_are_flagged_best_first(flawed: Project, tmp_path: Path)
         assert "another language" in next(line["why"] for line in lines if line["row"] == "403")
     if {401, 402} <= rows:
         assert "near-duplicate with another label" in next(line["why"] for line in lines if line["row"] == "401")
-    assert result.flagged == len(lines)
+    assert result.report["flagged"] == len(lines)
 
 
 def test_the_json_file_has_counts_splits_artefacts_and_examples(flawed: Project, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_a_labelled_file_is_checked_without_a_database(
     lines[2:90:12] = [line.replace(",positive", ",negative") for line in lines[2:90:12]]
     source.write_text("\n".join(lines) + "\n", encoding="utf-8")
     result, _ = checked(project, tmp_path / "check.csv", data_file=str(source), splits=("train", "valid", "test"))
-    assert result.rows == 90
+    assert result.report["rows"] == 90
     check.show(result)
     told = capsys.readouterr().out
     assert f"senthy data --source {source} --corrections {tmp_path / 'check.csv'}" in told
