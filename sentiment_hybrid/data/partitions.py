@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +20,7 @@ Objects = npt.NDArray[np.object_]
 #: Number of a partition, and its rows of one batch, packed.
 Piece = tuple[int, bytes]
 #: Partitions per split; one of them at a time is in memory.
-COUNT = 16
+COUNT = 32
 #: Later versions of the format look for repeated objects, which takes as long as all the rest.
 MARSHAL_VERSION = 2
 
@@ -52,7 +51,7 @@ class Partitions:
     """A temporary file of rows by split and range of the order hash; the system deletes it when the process ends."""
 
     def __init__(self, folder: Path, *, count: int = COUNT) -> None:
-        self._file: Any = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
         #: Offset, length and first row of each piece of each partition.
         self._pieces: list[list[tuple[int, int, int]]] = [[] for _ in range(len(split.SPLITS) * count)]
 
@@ -78,7 +77,6 @@ class Partitions:
         """
         rows, texts, raws = np.empty(0, dtype=np.int64), np.empty(0, dtype=object), np.empty(0, dtype=object)
         done = 0
-        self._file.flush()
         for pieces in self._pieces:
             parts = zip((rows, texts, raws), self._read(pieces), strict=True)
             rows, texts, raws = map(np.concatenate, parts)
@@ -94,10 +92,9 @@ class Partitions:
 
     def _read(self, pieces: Sequence[tuple[int, int, int]]) -> tuple[Int64s, Objects, Objects]:
         rows, texts, raws = [np.empty(0, dtype=np.int64)], list[str](), list[str | None]()
-        file = self._file.raw  # a buffer would be filled anew for each piece
         for offset, length, first in pieces:
-            file.seek(offset)
-            places, some_texts, some_raws = marshal.loads(file.read(length))
+            self._file.seek(offset)
+            places, some_texts, some_raws = marshal.loads(self._file.read(length))
             rows.append(first + np.frombuffer(places, dtype=np.int64))
             texts += some_texts
             raws += some_raws

@@ -16,12 +16,10 @@ from sentiment_hybrid.data.columns import other_delimiter
 from sentiment_hybrid.data.sources.base import (
     BATCH_BYTES,
     BATCH_SIZE,
-    GZIP_MAGIC,
     Batch,
     Position,
     TextSource,
     UnusualError,
-    reading,
     unsound,
     without_repeats,
 )
@@ -152,14 +150,11 @@ class DelimitedSource(TextSource):
         names = self.columns
         wanted = list(columns or names)
         written = [self._as_written[names.index(name)] for name in wanted]
-        with reading(self.path), self.path.open("rb") as file:
-            zipped = file.read(2) == GZIP_MAGIC
         first, position = 1, Position(self.path.stat().st_size)
         self._position = lambda: position
         for values in fast_csv.tables(
-            self.path, wanted, names=names, delimiter=dialect.delimiter, quoting=dialect.quoting == "minimal",
-            zipped=zipped, size=size, longest=self.limit.size, position=position,
-        ):  # fmt: skip
+            self.path, wanted, names=names, dialect=dialect, size=size, longest=self.limit.size, position=position
+        ):
             rows = range(first, first + len(values[0]))
             if len(names) > 1 and _has_row(values, written):  # probably a repeated header
                 raise UnusualError

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow
 from pyarrow import csv
 
-from sentiment_hybrid.data.sources.base import Position, UnusualError
-from sentiment_hybrid.data.sources.dialect import column_names
+from sentiment_hybrid.data.sources.base import GZIP_MAGIC, Position, UnusualError
+from sentiment_hybrid.data.sources.dialect import Dialect, column_names
 
 #: Bytes to read at once; no row may be longer.
 BLOCK = 1 << 20
@@ -31,9 +31,7 @@ def tables(
     columns: Sequence[str],
     *,
     names: Sequence[str],
-    delimiter: str,
-    quoting: bool,
-    zipped: bool,
+    dialect: Dialect,
     size: int,
     longest: int,
     position: Position,
@@ -41,7 +39,6 @@ def tables(
     """Values of the columns, ``size`` rows at a time at most, from a UTF-8 file whose first line is its header.
 
     Args:
-        quoting: fields may be in double quotes, and then hold delimiters and line breaks.
         longest: bytes of a value at most.
         position: receives how far the file has been read.
 
@@ -49,11 +46,14 @@ def tables(
         UnusualError: a longer value, a row with another number of fields, malformed quotes or quotes inside a field
             without them, a byte that is no text, a NUL, a header of several lines.
     """
-    parse = csv.ParseOptions(delimiter=delimiter, quote_char='"' if quoting else False, newlines_in_values=quoting)
+    quoting = dialect.quoting == "minimal"
+    parse = csv.ParseOptions(
+        delimiter=dialect.delimiter, quote_char='"' if quoting else False, newlines_in_values=quoting
+    )
     convert = csv.ConvertOptions(column_types=dict.fromkeys(names, pyarrow.string()), include_columns=list(columns))
     try:
         with pyarrow.OSFile(str(path)) as file:
-            blocks = _blocks(_unpacked(file, position, zipped=zipped), names, delimiter, quoting)
+            blocks = _blocks(_unpacked(file, position), names, dialect)
             for table in _gathered((_parsed(block, names, parse, convert, position) for block in blocks), size):
                 if any(_longest(chunk) > longest for column in table.columns for chunk in column.chunks):
                     raise UnusualError
@@ -99,7 +99,9 @@ def _longest(strings: Any) -> int:
     return int(np.diff(ends).max(initial=0))
 
 
-def _unpacked(file: Any, position: Position, *, zipped: bool) -> Iterator[bytes]:
+def _unpacked(file: Any, position: Position) -> Iterator[bytes]:
+    zipped = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+    file.seek(0)
     with pyarrow.CompressedInputStream(file, "gzip") if zipped else contextlib.nullcontext(file) as stream:
         while block := stream.read(BLOCK):
             position.read = file.tell()
@@ -107,9 +109,10 @@ def _unpacked(file: Any, position: Position, *, zipped: bool) -> Iterator[bytes]
             yield block
 
 
-def _blocks(stream: Iterator[bytes], names: Sequence[str], delimiter: str, quoting: bool) -> Iterator[memoryview]:
+def _blocks(stream: Iterator[bytes], names: Sequence[str], dialect: Dialect) -> Iterator[memoryview]:
     """Blocks of complete, checked rows below the header line."""
-    rest = _below_header(next(stream, b""), names, delimiter, quoting)
+    quoting = dialect.quoting == "minimal"
+    rest = _below_header(next(stream, b""), names, dialect)
     while True:
         more = next(stream, b"")
         rows = rest + (more or b"\n")
@@ -117,7 +120,7 @@ def _blocks(stream: Iterator[bytes], names: Sequence[str], delimiter: str, quoti
             raise UnusualError
         end = _end_of_rows(rows, quoting)
         block, rest = memoryview(rows)[:end], rows[end:]
-        if len(rest) > BLOCK or (rest and not more) or (quoting and not _well_quoted(block, delimiter)):
+        if len(rest) > BLOCK or (rest and not more) or (quoting and not _well_quoted(block, dialect.delimiter)):
             raise UnusualError
         if block:
             yield block
@@ -125,12 +128,11 @@ def _blocks(stream: Iterator[bytes], names: Sequence[str], delimiter: str, quoti
             return
 
 
-def _below_header(head: bytes, names: Sequence[str], delimiter: str, quoting: bool) -> bytes:
+def _below_header(head: bytes, names: Sequence[str], dialect: Dialect) -> bytes:
     header, newline, rest = head.removeprefix(codecs.BOM_UTF8).partition(b"\n")
     line = header.removesuffix(b"\r").decode("utf-8", "replace")
-    style: Any = {"strict": True} if quoting else {"quoting": standard.QUOTE_NONE}
     try:
-        found = next(standard.reader([line], delimiter=delimiter, **style), [])
+        found: list[str] = next(dialect.reader([line]), [])
     except standard.Error as error:  # a name of several lines
         raise UnusualError from error
     if not newline or column_names(found) != list(names):
