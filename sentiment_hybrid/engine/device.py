@@ -123,7 +123,7 @@ def accelerator(compute: Compute) -> Accelerator:
     """A new Accelerator of this process: its state has one precision, so it cannot be shared by runs."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
-    from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
+    from accelerate.utils import DistributedDataParallelKwargs
 
     if not distributed.joined():
         distributed.forget_mpi()
@@ -132,7 +132,6 @@ def accelerator(compute: Compute) -> Accelerator:
     return Accelerator(
         mixed_precision={"fp32": "no", "bf16": "bf16", "fp16": "fp16"}[compute.precision],
         cpu=compute.device.type == "cpu",
-        dataloader_config=DataLoaderConfiguration(),
         # No buffer changes in training, so none needs to be sent at every step.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )

@@ -10,9 +10,6 @@ from sentiment_hybrid.config.schema import Train
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder.module import depths
 
-#: Device types for which torch has a fused AdamW.
-_FUSED_ON = frozenset({"cpu", "cuda", "mps"})
-
 
 def _eager(method: Any) -> Any:
     """A method of an optimiser without the wrapper that imports torch's compiler, to exclude it from compilation."""
@@ -62,9 +59,5 @@ def build_optimizer(
             for (place, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
         ],
         # One pass over memory per parameter instead of one for each of a dozen operations.
-        fused=all(
-            parameter.device.type in _FUSED_ON and parameter.is_floating_point()
-            for parameters in groups.values()
-            for parameter in parameters
-        ),
+        fused=True,
     )

@@ -249,13 +249,12 @@ class Trainer:
 
     def _clip(self, max_norm: float) -> None:
         """Clip the norm of all gradients together (Pascanu et al. 2013, algorithm 1)."""
-        adamw = self.optimizer.optimizer
-        if self.compute.device.type != "cpu" or not adamw.defaults.get("fused"):
+        if self.compute.device.type != "cpu":
             self.accelerator.clip_grad_norm_(self.model.parameters(), max_norm)
             return
         gradients = [value.grad for value in self.model.parameters() if value.grad is not None]
         # The fused step divides by it; a separate pass over all gradients would cost as much as that step.
-        adamw.grad_scale = (torch.nn.utils.get_total_norm(gradients) / max_norm).clamp(min=1.0)
+        self.optimizer.optimizer.grad_scale = (torch.nn.utils.get_total_norm(gradients) / max_norm).clamp(min=1.0)
 
     def _read_losses(self) -> None:
         """Fetch the losses of the steps since the last read, which waits for the device.
