@@ -154,20 +154,16 @@ def collate(tokenized: TokenizedTexts, rows: np.ndarray, states: WindowStates | 
         "counts": TokenCounts(*map(torch.from_numpy, (lengths, tokens, nonempty))),
     }
     if states is not None:
-        mask = torch.from_numpy(padding_mask(lengths))
+        mask = torch.from_numpy(np.arange(int(lengths.max())) < lengths[:, None])  # (W, T)
         return Batch(attention_mask=mask, states=states.gather(windows, lengths), **common)
     ids, mask = map(torch.from_numpy, padded(tokenized, windows))
     return Batch(attention_mask=mask, input_ids=ids, **common)
 
 
-def padding_mask(lengths: np.ndarray) -> np.ndarray:
-    """(W, T) bool, True for the tokens of windows of these lengths (W,)."""
-    return np.arange(int(lengths.max()))[None, :] < lengths[:, None]
-
-
 def padded(tokenized: TokenizedTexts, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Token ids of windows, (W, T) int64, padded with the tokenizer's own padding id, and their mask (W, T) bool."""
-    mask = padding_mask(tokenized.lengths_of(windows))
+    lengths = tokenized.lengths_of(windows)
+    mask = np.arange(int(lengths.max())) < lengths[:, None]
     ids = np.full(mask.shape, tokenized.pad_id, dtype=np.int64)
     rows, columns = np.nonzero(mask)
     ids[rows, columns] = tokenized.ids[tokenized.window_offsets[windows][rows] + columns]

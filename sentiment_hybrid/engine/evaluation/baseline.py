@@ -35,8 +35,6 @@ INVERSE_REGULARISATION = 2.0
 MAX_FEATURES = 500_000
 #: From this many texts on, n-grams of a single text are dropped.
 _MANY_TEXTS = 1000
-
-
 _SETTINGS: dict[str, Any] = {
     "token_pattern": TOKEN_PATTERN,
     "lowercase": True,
