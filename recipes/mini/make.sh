@@ -65,10 +65,12 @@ student() {
 # The mean answers of two models to all texts, as a teacher's file: `ask NAME MODEL MODEL`.
 ask() {
   local model text answers=()
+  mkdir -p "$work/$1"
   for model in "${@:2}"; do
     for text in train tweets_train; do
       answers+=("$work/$1/${#answers[@]}.jsonl")
-      senthy predict --input "$work/texts/$text.tsv" --output "${answers[-1]}" --load-model-path "$model" \
+      head -n "${sample:-1000000000}" "$work/texts/$text.tsv" >"$work/$1/$text.tsv"
+      senthy predict --input "$work/$1/$text.tsv" --output "${answers[-1]}" --load-model-path "$model" \
         --text-column text --quoting none --resume
     done
   done
