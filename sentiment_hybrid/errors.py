@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class SenthyError(Exception):
     """Base of all errors that are shown to the user without a traceback."""
@@ -84,6 +86,12 @@ def first_line(error: Exception) -> str:
     """The first line of an error's text, or its class if it has none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def some(words: Sequence[str], most: int = 12) -> str:
+    """``a, b and 3 more``, for messages."""
+    more = f" and {len(words) - most:,} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
 
 
 def promised_by(rows: int, fresh: bool | None) -> str:

@@ -28,15 +28,16 @@ class _Helper:
     """A process; its stderr goes to a file, for the error message if it dies."""
 
     process: subprocess.Popen[bytes]
+    stdin: IO[bytes]
+    stdout: IO[bytes]
     stderr: IO[bytes]
     busy: bool = False
     reader: threading.Thread | None = field(default=None, repr=False)
 
     def send(self, message: Mapping[str, Any]) -> None:
-        assert self.process.stdin is not None
         with contextlib.suppress(OSError):  # it died, which its reader thread reports
-            self.process.stdin.write(json.dumps(message).encode() + b"\n")
-            self.process.stdin.flush()
+            self.stdin.write(json.dumps(message).encode() + b"\n")
+            self.stdin.flush()
 
     def death_message(self) -> str:
         code = self.process.wait()
@@ -116,7 +117,9 @@ class Helpers:
         pipe = subprocess.PIPE
         stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed together with the process
         process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=stderr, env=self._environment(slot))
-        worker = _Helper(process, stderr)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        worker = _Helper(process, process.stdin, process.stdout, stderr)
         worker.reader = threading.Thread(target=self._listen, args=(slot, worker), daemon=True)
         worker.reader.start()
         worker.send(self._setup)
@@ -132,8 +135,7 @@ class Helpers:
         return environment | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), threads)
 
     def _listen(self, slot: int, worker: _Helper) -> None:
-        assert worker.process.stdout is not None
-        for line in worker.process.stdout:
+        for line in worker.stdout:
             try:
                 self._events.put((slot, worker, json.loads(line)))
             except ValueError:  # incomplete line of a dead process
@@ -143,13 +145,11 @@ class Helpers:
 
 def _end(worker: _Helper) -> None:
     """Close the pipes of a dead process."""
-    assert worker.process.stdin is not None
-    assert worker.process.stdout is not None
     assert worker.reader is not None
     with contextlib.suppress(OSError):
-        worker.process.stdin.close()
+        worker.stdin.close()
     worker.reader.join()
-    worker.process.stdout.close()
+    worker.stdout.close()
     worker.stderr.close()
 
 

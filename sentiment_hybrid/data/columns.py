@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sentiment_hybrid.config.schema import Data
-from sentiment_hybrid.errors import ColumnError
+from sentiment_hybrid.errors import ColumnError, some
 
 TEXT_NAMES = (
     "text", "tweet", "tweet_text", "tweettext", "sentence", "review", "review_text", "reviewtext", "content", "comment",
@@ -152,8 +152,7 @@ def _plain(name: str) -> str:
 
 def listed(columns: Sequence[str]) -> str:
     """The names, for messages; of many, the first twenty."""
-    shown = ", ".join(repr(name) for name in columns[:20])
-    return shown + (f" and {len(columns) - 20} more" if len(columns) > 20 else "") if columns else "no columns"
+    return some(list(map(repr, columns)), 20) or "no columns"
 
 
 def _nearest(columns: Sequence[str], wanted: Sequence[str], *, option: str = "") -> str:

@@ -18,7 +18,7 @@ from sentiment_hybrid.data import splits as split
 from sentiment_hybrid.data.labels import finder
 from sentiment_hybrid.data.ordering import CLEANED_AWAY, CORRECTED, EMPTY, Rows
 from sentiment_hybrid.data.sources import open_source
-from sentiment_hybrid.errors import DataError, LabelError, count
+from sentiment_hybrid.errors import DataError, LabelError, count, some
 
 #: Columns of a file of flagged rows; ``correction`` is the one that people fill in.
 COLUMNS = (
@@ -26,7 +26,6 @@ COLUMNS = (
 )  # fmt: skip
 _NEEDED = ("row", "label", "correction", "split", "id")
 KEEP, DROP = "keep", "drop"
-_SHOWN = 3  # rows in a message
 
 
 class Decision(NamedTuple):
@@ -210,8 +209,7 @@ class Applied:
         others = [f"row {one.decision.row} {wrong}" for one in self._found if (wrong := _difference(one, rows, find))]
         if not (changed := missing + others):
             return
-        more = f"; and {len(changed) - _SHOWN:,} more" if len(changed) > _SHOWN else ""
-        details = "; ".join(changed[:_SHOWN]) + more
+        details = some(changed, 3)
         if len(others) == len(self._found):
             raise DataError(
                 f"{self._path} contains corrections of other data: {details}",

@@ -15,7 +15,7 @@ from sentiment_hybrid.data.labels import LabelValues, canonical, described, labe
 from sentiment_hybrid.data.normalizers import Normalizer
 from sentiment_hybrid.data.sources import Source, read_with_progress
 from sentiment_hybrid.data.store import Examples
-from sentiment_hybrid.errors import DataError
+from sentiment_hybrid.errors import DataError, some
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,11 @@ def read_labelled(
     known = [row for row in rows if row.label in labelling.codes]
     unknown = Counter(canonical(row.label) for row in rows if row.label not in labelling.codes)
     if not known:
-        raise _no_known_label(source.name, columns.label, labels, list(unknown))
+        raise DataError(
+            f"{source.name} has no row with a label of {', '.join(labels)}; column {columns.label!r} contains "
+            f"{some([repr(label[:40]) for label in unknown])}",
+            hint="Map values with --label-map VALUE=LABEL (data.label_map), or name the column with --label-column.",
+        )
     examples = Examples(
         split="test",
         texts=[row.text for row in known],
@@ -101,11 +105,3 @@ def _rows(
                 if label not in values.first_rows:
                     values.add(label, number)
                 yield _Row(number, label, cleaned, raw or text or "")
-
-
-def _no_known_label(source: str, column: str, labels: tuple[str, ...], found: list[str]) -> DataError:
-    return DataError(
-        f"{source} has no row with a label of {', '.join(labels)}; column {column!r} contains "
-        f"{', '.join(repr(label[:40]) for label in found[:12])}",
-        hint="Map values with --label-map VALUE=LABEL (data.label_map), or name the column with --label-column.",
-    )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sentiment_hybrid.config.schema import Data
-from sentiment_hybrid.errors import LabelError
+from sentiment_hybrid.errors import LabelError, some
 
 _WHOLE = re.compile(r"[+-]?(?:0|[1-9][0-9]{0,14})(?:\.0*)?(?:[eE][+]?0+)?")
 _ZERO_WIDTH = re.compile("[\u200b-\u200f\u2060\ufeff]")
@@ -132,7 +132,7 @@ class LabelValues:
     @property
     def shown(self) -> str:
         """What the column contains, for messages."""
-        return _some(sorted({item[:40] for item in self.items.values()})) or "nothing"
+        return some(sorted({item[:40] for item in self.items.values()})) or "nothing"
 
     def unclear(self, problem: str) -> LabelError:
         """The error for a column whose values may mean several things."""
@@ -145,10 +145,10 @@ class LabelValues:
         """Record a new value. Raises LabelError if there are too many for a label column."""
         self.first_rows[value] = row
         if len(self.first_rows) > self.most:
-            some = ", ".join(repr(item[:40]) for item in list(self.first_rows)[:5])
+            shown = ", ".join(repr(item[:40]) for item in list(self.first_rows)[:5])
             raise LabelError(
                 f"{self.source}: column {self.column!r} is probably not a label column: it has more than {self.most} "
-                f"different values, such as {some}",
+                f"different values, such as {shown}",
                 hint="Choose another column with --label-column (data.label_column), or, if these are the classes, "
                 f"allow more with --set data.max_labels={20 * self.most}.",
             )
@@ -356,13 +356,9 @@ def _unknown(strangers: Sequence[tuple[str, LabelValues]], known: str) -> LabelE
     )
 
 
-def _some(words: Sequence[str]) -> str:
-    return ", ".join(words[:12]) + (f" and {len(words) - 12} more" if len(words) > 12 else "")
-
-
 def described(coding: Mapping[str, str]) -> str:
     """``0 = negative, 1 = positive``: values that are spelled otherwise than their labels."""
-    return _some([f"{value} = {label}" for value, label in sorted(coding.items()) if value != label])
+    return some([f"{value} = {label}" for value, label in sorted(coding.items()) if value != label])
 
 
 def _differ_by_case(alike: Sequence[str], sources: Sequence[LabelValues]) -> LabelError:
@@ -400,7 +396,7 @@ def _one_class(source: LabelValues) -> LabelError:
 
 
 def _no_scheme(values: Sequence[str], source: LabelValues) -> LabelError:
-    shown = ", ".join(repr(value[:40]) for value in values[:12])
+    shown = some([repr(value[:40]) for value in values])
     ends = zip((values[0], values[-1]) if values else ("0", "2"), ("negative", "positive"), strict=True)
     example = " ".join(f"--label-map {shlex.quote(f'{value[:40]}={label}')}" for value, label in ends)
     return LabelError(

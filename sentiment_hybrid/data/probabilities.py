@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from sentiment_hybrid.config.schema import Data
-from sentiment_hybrid.data.columns import find_text
+from sentiment_hybrid.data.columns import find_text, listed
 from sentiment_hybrid.data.labels import finder
 from sentiment_hybrid.data.normalizers import Normalizer
 from sentiment_hybrid.data.sources import Source, read_with_progress
@@ -59,7 +59,7 @@ def _columns_of(source: Source, labels: Sequence[str]) -> list[str]:
             return found
     raise ColumnError(
         f"{source.name} has no column of probabilities for each of the labels {', '.join(labels)}; it has "
-        f"{', '.join(map(repr, source.columns[:20]))}",
+        f"{listed(source.columns)}",
         hint=f"Call them {', '.join(f'p_{label}' for label in labels)}, as `senthy predict` does.",
     )
 

@@ -14,9 +14,7 @@ from pathlib import Path
 from sentiment_hybrid.data.remote import Shard, downloaded, is_pattern, is_url, listed
 from sentiment_hybrid.data.sources.base import BATCH_SIZE, Batch, Source
 from sentiment_hybrid.data.sources.formats import SUFFIXES, kind_by_suffix
-from sentiment_hybrid.errors import ColumnError, SourceError
-
-_SHOWN = 3  # names in a message
+from sentiment_hybrid.errors import ColumnError, SourceError, some
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def find_shards(spec: str | Path, *, any_suffix: bool = False) -> Shards:
     known = found if any_suffix or is_pattern(str(spec)) else [one for one in found if kind_by_suffix(one.name)]
     if not known:
         what = "no file matches" if is_pattern(str(spec)) else "there is no file of a known format in"
-        seen = f" (but {_few([one.name for one in found])})" if found else ""
+        seen = f" (but {some([one.name for one in found], 3)})" if found else ""
         raise SourceError(f"{what} {spec}{seen}", hint=f"Known suffixes: {', '.join(SUFFIXES)}, each also .gz.")
     return Shards(root, known, [one.name for one in found if one not in known])
 
@@ -60,11 +58,6 @@ def find_shards(spec: str | Path, *, any_suffix: bool = False) -> Shards:
 def is_hidden(name: str) -> bool:
     """Whether a file is skipped for its name, or for that of a folder on the way."""
     return any(part.startswith((".", "_")) for part in name.split("/"))
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def _listed(spec: str) -> tuple[str, list[Shard]]:
