@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from sentiment_hybrid import distributed
 from sentiment_hybrid.config.sections import METRICS
 from sentiment_hybrid.console import metric_name, metric_value, metric_values, note, progress, warn
 from sentiment_hybrid.engine.training.events import BudgetEvent, EpochEvent, StepEvent, selection_score
+from sentiment_hybrid.engine.training.mlm import perplexity
 from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.engine.training.trainer import Trainer
 from sentiment_hybrid.runtime import stopping_by
@@ -119,7 +119,7 @@ def _note_epoch(event: EpochEvent, epochs: int) -> None:
     if event.valid:
         validated = f"; valid {metric_values(event.valid)}"
         if "macro_f1" not in event.valid:  # masked language modelling
-            validated += f", perplexity {math.exp(min(event.valid['loss'], 700.0)):,.2f}"
+            validated += f", perplexity {perplexity(event.valid['loss']):,.2f}"
         validated += ", the best so far" if event.is_best else ""
     note(
         f"epoch {event.epoch} of {epochs}: loss {event.train_loss:.4f}{validated}; {event.rows_per_second:,.0f} texts/s"
