@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import html
 import re
@@ -18,7 +17,7 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.data import masks
 from sentiment_hybrid.data.lines import joined, odd_bytes, squeezed
 from sentiment_hybrid.data.masks import Masks
-from sentiment_hybrid.errors import ConfigError, DataError, ModelError
+from sentiment_hybrid.errors import DataError, ModelError
 
 #: Printable ASCII but &: no entities, no mojibake, no white space but spaces.
 _PLAIN = odd_bytes("".join(map(chr, range(32, 127))).replace("&", ""))
@@ -233,12 +232,8 @@ NORMALIZERS: dict[str, Normalizer] = {item.name: item for item in _VERSIONS}
 
 
 def get_normalizer(name: str) -> Normalizer:
-    """The newest normaliser of a name. Raises ConfigError with the known names."""
-    if name in NORMALIZERS:
-        return NORMALIZERS[name]
-    near = difflib.get_close_matches(name, list(NORMALIZERS), n=1)
-    hint = f"Did you mean `{near[0]}`? " if near else ""
-    raise ConfigError(f"there is no normalizer {name!r}", hint=f"{hint}Choose from: {', '.join(NORMALIZERS)}.")
+    """The newest normaliser of one of the names that data.normalizer may have."""
+    return NORMALIZERS[name]
 
 
 def from_id(identifier: str) -> Normalizer:

@@ -35,8 +35,7 @@ def read_unlabelled(source: Source, data: Data, *, normalizer: Normalizer, valid
     column = find_text(source.columns, data.text_column, source=source.name)
     texts: list[str] = []
     kept_raws: list[str] = []
-    hashes: list[np.ndarray] = []
-    orders: list[np.ndarray] = []
+    hashes: list[tuple[np.ndarray, np.ndarray]] = []
     dropped: Counter[str] = Counter()
     with read_with_progress(source, [column]) as batches:
         for batch in batches:
@@ -46,14 +45,11 @@ def read_unlabelled(source: Source, data: Data, *, normalizer: Normalizer, valid
             kept = [place for place, text in enumerate(cleaned) if text]
             dropped["empty text"] += len(raws) - len(kept)
             texts += [cleaned[place] for place in kept]
-            hashed = [raws[place] for place in kept]
-            kept_raws += hashed
-            first, second = splits.hash_raw(hashed, data.split_seed, version=data.split_key_version)
-            hashes.append(first)
-            orders.append(second)
+            kept_raws += (hashed := [raws[place] for place in kept])
+            hashes.append(splits.hash_raw(hashed, data.split_seed, version=data.split_key_version))
     if not texts:
         raise DataError(f"{source.name} has no texts", hint="Is it the right text column (--text-column)?")
-    split_hashes, order_hashes = np.concatenate(hashes), np.concatenate(orders)
+    split_hashes, order_hashes = map(np.concatenate, zip(*hashes, strict=True))
     _, distinct = np.unique(order_hashes, return_index=True)
     dropped["repeat"] += len(texts) - len(distinct)
     held_out = splits.assign(split_hashes[distinct], test_size=0.0, valid_size=valid_size) == splits.VALID

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sentiment_hybrid.data import normalizers
-from sentiment_hybrid.errors import ConfigError, DataError, ModelError
+from sentiment_hybrid.errors import DataError, ModelError
 
 VERSIONS = ("tweet@1", "tweet@2")
 PIECES = st.sampled_from(
@@ -135,12 +135,6 @@ def test_an_unknown_version_is_refused_naming_the_known(identifier: str) -> None
         normalizers.from_id(identifier)
     assert "tweet@1" in caught.value.hint
     assert "tweet@2" in caught.value.hint
-
-
-def test_an_unknown_name_is_answered_with_the_nearest() -> None:
-    with pytest.raises(ConfigError) as caught:
-        normalizers.get_normalizer("twet")
-    assert "`tweet`" in caught.value.hint
 
 
 @pytest.fixture
