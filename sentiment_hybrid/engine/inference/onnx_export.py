@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 import sys
-import time
+import timeit
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -179,12 +179,7 @@ def _computes(classifier: Classifier) -> list[devices.Compute]:
 
 def _seconds(work: Callable[[], object]) -> float:
     """The median of a few runs, after one to warm up."""
-    taken = []
-    for _ in range(_TIMED_TURNS + 1):
-        started = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - started)
-    return statistics.median(taken[1:])
+    return statistics.median(timeit.repeat(work, number=1, repeat=_TIMED_TURNS + 1)[1:])
 
 
 def _example(length: int) -> tuple[Any, ...]:

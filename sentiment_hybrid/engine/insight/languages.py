@@ -55,8 +55,8 @@ def find_other_languages(
             continue
         language, certainty = identify(" ".join(words))
         if language != main and certainty >= CERTAIN:
-            found.append(Finding(at, LANGUAGE, certainty, detail=language))
-    return main, found
+            found.append(Finding(at, LANGUAGE, float(certainty), detail=str(language)))
+    return str(main), found
 
 
 def _words(text: str) -> list[str]:
@@ -72,13 +72,9 @@ def _wide(words: Sequence[str]) -> bool:
     return sum(char >= "\u2e80" for word in words for char in word) >= 5
 
 
-def _identifier() -> Callable[[str], tuple[str, float]]:
+def _identifier() -> Callable[[str], tuple[Any, Any]]:
+    """A function that gives the language of a text and its probability."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    model: Any = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-
-    def identify(text: str) -> tuple[str, float]:
-        language, certainty = model.classify(text)
-        return str(language), float(certainty)
-
+    identify: Any = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True).classify
     return identify

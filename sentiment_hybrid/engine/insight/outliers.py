@@ -42,14 +42,11 @@ def find_outliers(states: States, rows: np.ndarray, labels: np.ndarray, *, seed:
     scores = (logs - middle) / spread
     far = np.flatnonzero(scores > DEVIATIONS)
     far = far[np.argsort(-scores[far], kind="stable")][: max(1, int(MOST * len(rows)))]
-    return [
-        Finding(int(rows[at]), OUTLIER, 1.0 - DEVIATIONS / (2 * float(scores[at])), detail=_words(float(scores[at])))
-        for at in far
-    ]
-
-
-def _words(score: float) -> str:
-    return f"{score:.1f} standard deviations farther from the other texts than usual"
+    found = []
+    for place, score in zip(rows[far].tolist(), scores[far].tolist(), strict=True):
+        detail = f"{score:.1f} standard deviations farther from the other texts than usual"
+        found.append(Finding(place, OUTLIER, 1.0 - DEVIATIONS / (2 * score), detail=detail))
+    return found
 
 
 def _distances(states: States, rows: np.ndarray, means: np.ndarray, whitening: np.ndarray) -> np.ndarray:
