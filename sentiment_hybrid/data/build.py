@@ -56,7 +56,7 @@ _LEAST_NEGATION = 0.02
 _NEGATION_ROWS = 500
 _SAMPLED = 200
 #: What a hint suggests where the database cannot be written.
-_ANOTHER = "another one with --set paths.data_db=FILE"
+_ANOTHER = "another file: --set paths.data_db=FILE"
 #: Rows per statement: old versions of SQLite take at most 999 values.
 _INSERTED_AT_ONCE = 199
 
