@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from sentiment_hybrid import console
 
 if TYPE_CHECKING:
     from sentiment_hybrid.engine.inference.model_directory import ModelInfo
@@ -30,14 +33,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(autouse=True)
-def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes outside its own folder, and none reaches a network."""
+def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test writes outside its own folder or reaches a network, and none inherits the logging of another."""
     monkeypatch.setenv("SENTHY_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
     monkeypatch.delenv("NLTK_DATA", raising=False)
     monkeypatch.delenv("COLUMNS", raising=False)  # parallel test processes set it
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(console, "_verbosity", 0)
+    loggers = [logging.getLogger(), logging.getLogger("sentiment_hybrid")]
+    before = [(logger.handlers[:], logger.level) for logger in loggers]
+    yield
+    logging.captureWarnings(False)
+    for logger, (handlers, level) in zip(loggers, before, strict=True):
+        logger.handlers = handlers
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

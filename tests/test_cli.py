@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import os
 import re
 import shlex
@@ -36,17 +35,12 @@ def _process_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("TRANSFORMERS_VERBOSITY", *OFFLINE_VARIABLES, *cli._ENVIRONMENT):
         monkeypatch.setenv(name, os.environ.get(name, ""))
         monkeypatch.delenv(name)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
     stops = {number: signal.getsignal(number) for number in (*stop_signals(), signal.SIGINT)}
     stderr = sys.stderr
     yield
     sys.stderr = stderr
     for number, handler in stops.items():
         signal.signal(number, handler)
-    console.set_verbosity(0)
-    logging.captureWarnings(False)
-    root.handlers, root.level = handlers, level
 
 
 def senthy(*arguments: str) -> int:

@@ -8,7 +8,6 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,15 +23,8 @@ I = SimpleNamespace  # noqa: E741
 
 
 @pytest.fixture(autouse=True)
-def _verbosity(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv("COLUMNS", raising=False)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+def _log_lines() -> None:
     console.set_verbosity(0)
-    yield
-    console.set_verbosity(0)
-    logging.captureWarnings(False)
-    root.handlers, root.level = handlers, level
 
 
 def as_terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:

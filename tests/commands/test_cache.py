@@ -244,7 +244,6 @@ def test_what_killed_processes_left_of_files_and_runs_is_shown_and_cleared(tmp_p
 def senthy(*arguments: str) -> int:
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)
-    console.set_verbosity(0)
     assert isinstance(stop.value.code, int)
     return stop.value.code
 

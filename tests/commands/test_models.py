@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sentiment_hybrid import cli, console, files, paths
+from sentiment_hybrid import cli, files, paths
 from sentiment_hybrid.commands import models
 from sentiment_hybrid.config.load import load_config
 from sentiment_hybrid.config.schema import Config
@@ -172,7 +172,6 @@ def test_the_list_fits_80_columns_and_says_what_there_is(config: Config, capsys:
     def senthy(*arguments: str) -> str:
         with pytest.raises(SystemExit) as stop:
             cli.main([*arguments, *options])
-        console.set_verbosity(0)
         assert stop.value.code == 0
         return capsys.readouterr().out
 

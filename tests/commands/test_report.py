@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sentiment_hybrid import cli, console, paths
+from sentiment_hybrid import cli, paths
 from sentiment_hybrid.commands import compare, report
 from sentiment_hybrid.commands import test as test_command
 from sentiment_hybrid.commands import train as train_command
@@ -57,7 +57,6 @@ def tested(tested_once: Project, tmp_path: Path) -> Project:
 def senthy(*arguments: str) -> None:
     with pytest.raises(SystemExit) as stop:
         cli.main(list(arguments))
-    console.set_verbosity(0)
     assert stop.value.code == 0
 
 
