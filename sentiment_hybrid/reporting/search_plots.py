@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentiment_hybrid.reporting.canvas import BLUE, GRID, INK, MUTED, ORANGE, figure, finite, number, wrapped
+from sentiment_hybrid.reporting.canvas import BLUE, GRID, INK, MUTED, ORANGE, figure, finite, number, percent, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,11 +113,11 @@ def show_importances(path: Path, importances: Mapping[str, float], *, metric: st
     with figure(path, (7.6, 1.5 + 0.42 * max(2, len(names))), title) as drawing:
         axes = drawing.subplots()
         bars = axes.barh(range(len(names)), [importances[name] for name in names], color=BLUE, height=0.62)
-        axes.bar_label(bars, [f"{importances[name]:.0%}" for name in names], padding=5, color=INK, fontsize=9)
+        axes.bar_label(bars, [f"{100 * importances[name]:.0f} %" for name in names], padding=5, color=INK, fontsize=9)
         axes.set_yticks(range(len(names)), [wrapped(name, width=28) for name in names])
         axes.set_xlim(0, 1.12 * max(*importances.values(), 1e-9))
         axes.set_xlabel(f"fraction of the variance in {metric}")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axes.xaxis.set_major_formatter(percent())
         axes.tick_params(axis="y", length=0)
         axes.grid(True, axis="x")
         axes.set_axisbelow(True)
@@ -309,8 +309,8 @@ def _round_values(low: float, high: float, log: bool, most: int) -> list[float]:
     return [low, high] if high > low else [low]
 
 
-def _percent(metric: str) -> Callable[[float, Any], str] | None:
-    return None if metric.endswith("loss") else lambda value, _: f"{100 * value:.4g} %"
+def _percent(metric: str) -> Any:
+    return None if metric.endswith("loss") else percent()
 
 
 def _name_values(axes: Axes, metric: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,15 @@ def test_without_a_scored_trial_nothing_is_drawn(tmp_path):
     failed = [{"number": 0, "state": "failed", "value": None, "params": {"dropout": 0.1}, "epochs": []}]
     assert draw(tmp_path, failed, None) == {}
     assert not list(tmp_path.iterdir())
+
+
+def test_percentages_of_importances_and_scores_are_written_alike(tmp_path):
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        files = draw(tmp_path, trials(), {"learning_rate": 0.8, "dropout": 0.2}, suffix="svg")
+    for name in ("importances", "history"):
+        text = files[name].read_text(encoding="utf-8")
+        assert re.search(r"\d %<", text)
+        assert not re.search(r"\d%<", text)
 
 
 def test_importances_are_left_out_where_nobody_can_tell(tmp_path):

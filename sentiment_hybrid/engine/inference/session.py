@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -113,8 +114,10 @@ class Session:
         """Texts as flat windows of token ids."""
         return tokenize(texts, self.encoder.tokenizer, max_length=self.max_length, max_windows=self.max_windows)
 
-    def predict(self, dataset: EncodedDataset, *, progress: Callable[[int], object] = lambda texts: None) -> np.ndarray:
-        """Probabilities (N, C) of the classifier as it is now."""
+    def predict(
+        self, dataset: EncodedDataset, *, progress: Callable[[int], object] = lambda texts: None, **result: Any
+    ) -> np.ndarray:
+        """Probabilities (N, C) of the classifier as it is now; ``result`` is as in `predict_probabilities`."""
         return predict_probabilities(
             self.single,
             dataset.tokenized,
@@ -122,4 +125,5 @@ class Session:
             token_budget=self.token_budget,
             states=dataset.states,
             progress=progress,
+            **result,
         )

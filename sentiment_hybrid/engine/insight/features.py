@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sentiment_hybrid.engine.evaluation import baseline
-from sentiment_hybrid.engine.inference.evaluate import pooled, pooling, predict_probabilities
+from sentiment_hybrid.engine.inference.evaluate import pooled, pooling
 from sentiment_hybrid.engine.inference.session import EncodedDataset, Session
 
 #: Rows that are held as float32 at once.
@@ -49,15 +49,8 @@ def mean_states(
     """
     values = _in_file(folder, (len(dataset), session.classifier.encoder.hidden_size))
     with pooling(session.single):
-        predict_probabilities(
-            session.single,
-            dataset.tokenized,
-            compute=session.compute,
-            token_budget=session.token_budget,
-            states=dataset.states,
-            progress=progress,
-            take=lambda output: pooled(output).clamp(-65_000, 65_000).half(),
-            out=values,
+        session.predict(
+            dataset, progress=progress, take=lambda output: pooled(output).clamp(-65_000, 65_000).half(), out=values
         )
     return States(values, *_moments(values))
 
