@@ -52,7 +52,7 @@ def main() -> None:
         wanted = [number for number in options.processes if not is_measured(options.results, rows, number)]
         if wanted:
             with contextlib.nullcontext(options.work) if options.work else tempfile.TemporaryDirectory() as folder:
-                measured(options, rows, wanted, Path(folder))
+                measured(options, rows, wanted, Path(folder) / str(rows))
     print(shown(points(options.results)))
 
 
@@ -82,6 +82,7 @@ def measured(options: argparse.Namespace, rows: int, processes: Sequence[int], f
         label = [*command, "--load-model-path", "mini", "--precision", options.precision, "--workers", number]
         key = {"rows": rows, "processes": number}
         if options.shares == 1:
+            shutil.rmtree(output, ignore_errors=True)  # of a stopped run
             point = measure(_CODE, *label)
         else:
             point = measured_shares(options, key, label, sorted(source.iterdir()), output)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -606,3 +607,19 @@ def test_a_lowered_budget_is_reported_and_kept(project, monkeypatch, capsys):
     monkeypatch.setattr(trainer.Trainer, "events", lambda self: budgets.append(self.token_budget) or events(self))
     assert train.run(config, "linear", runtime=Runtime(resume=True), test=False).resumed
     assert budgets == [kept]
+
+
+def test_facts_of_a_run_that_cannot_be_read_are_not_replaced(tmp_path, monkeypatch):
+    run = Run(tmp_path / "run")
+    run.folder.mkdir()
+    run.note(model="linear")
+    before = (run.folder / paths.RUN_META).read_text(encoding="utf-8")
+
+    def failing(path, **options):
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", failing)
+        with pytest.raises(OSError, match="Too many open files"):
+            run.note(compute="cpu")
+    assert (run.folder / paths.RUN_META).read_text(encoding="utf-8") == before

@@ -209,7 +209,10 @@ class _Way:
         baseline = torch.zeros_like(text)
         if self.baseline_id is not None:
             baseline[:] = encoder.word_embeddings(torch.tensor([self.baseline_id], device=device))
-        baseline = torch.where(torch.isin(ids, self.special.to(device)).unsqueeze(-1), text, baseline)
+        special = torch.isin(ids, self.special.to(device))
+        # Each as a text of its own: in a static encoder, a special token ends a pair with the last word.
+        alone = encoder.word_embeddings(ids.unsqueeze(-1)).squeeze(-2)
+        baseline = torch.where(special.unsqueeze(-1), alone, baseline)
         place = torch.from_numpy(places).to(device, text.dtype)[inputs["text_index"]]  # (W,)
         point = torch.lerp(baseline, text, place[:, None, None]).requires_grad_()
         # cuDNN has no gradient of a recurrence outside of training.
@@ -218,5 +221,8 @@ class _Way:
             logits = self.classifier(**{**inputs, "states": states}).logits
             logits = logits.gather(1, torch.from_numpy(targets).to(device).unsqueeze(1)).squeeze(1)  # (P,)
             (gradient,) = torch.autograd.grad(logits.sum(), point)
-        each = ((text - baseline) * gradient).sum(-1)[mask]  # (tokens,)
+        each = ((text - baseline) * gradient).sum(-1)  # (W, T)
+        # What a special token adds is its pair with the token before it, to which it counts.
+        pairs = each.where(special, 0.0)
+        each = (each - pairs + pairs.roll(-1, dims=1))[mask]  # (tokens,)
         return each.double().cpu().numpy(), logits.detach().double().cpu().tolist()

@@ -13,7 +13,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +30,7 @@ from sentiment_hybrid.config.sections import METRICS
 from sentiment_hybrid.config.syntax import parse
 from sentiment_hybrid.engine.training.checkpoints import RunCheckpoints, check_present, load_trainable
 from sentiment_hybrid.errors import ConfigError, SenthyError, TrainingError, UsageError
-from sentiment_hybrid.files import atomic_file, facts_of, replace_text, write_json, written
+from sentiment_hybrid.files import atomic_file, read_json, replace_text, write_json, written
 from sentiment_hybrid.runtime import Runtime
 
 #: Valid names of models; a run's folder starts with it.
@@ -173,7 +173,10 @@ class Run:
 
     def meta(self) -> dict[str, Any]:
         """The content of meta.json; empty if there is none yet."""
-        return facts_of(self.folder / paths.RUN_META)
+        # Any other failure must not pass for an empty file: `note` would replace what is there.
+        with suppress(FileNotFoundError, NotADirectoryError, ValueError):
+            return read_json(self.folder / paths.RUN_META)
+        return {}
 
     def note(self, **facts: Any) -> None:
         """Add facts to meta.json."""

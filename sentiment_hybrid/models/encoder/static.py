@@ -53,8 +53,9 @@ class TokenVectors(nn.Embedding):
     """A table (V, H) of token vectors, multiplied by the root of H (Vaswani et al. 2017, section 3.4).
 
     With rows of length 1, the vectors then have the scale of an encoder's states, and the learning rate of a head is
-    enough to train them. With ``pairs``, a token's vector is the sum of its own and that of the pair that it ends, from
-    a table (``pairs``, H) in which pairs of one hash share a row, and which is zero before training.
+    enough to train them. With ``pairs``, the vector of every token but the first is the sum of its own and that of the
+    pair that it ends, from a table (``pairs``, H) in which pairs of one hash share a row, and which is zero before
+    training.
     """
 
     def __init__(self, entries: int, size: int, pairs: int = 0) -> None:
@@ -65,10 +66,16 @@ class TokenVectors(nn.Embedding):
         """Vectors (..., T, H) of ids (..., T)."""
         vectors = super().forward(input_ids)
         if self.pairs is not None:
-            before = nn.functional.pad(input_ids[..., :-1], (1, 0))
-            rows = (before * _MULTIPLIER + input_ids) % self.pairs.num_embeddings
-            vectors = vectors + _PAIR_SCALE * self.pairs(rows)
+            pairs = self.pairs(_pair_rows(input_ids, self.pairs.num_embeddings))
+            vectors = vectors + _PAIR_SCALE * nn.functional.pad(pairs, (0, 0, 1, 0))
         return vectors * math.sqrt(self.embedding_dim)
+
+
+def _pair_rows(input_ids: Tensor, count: int) -> Tensor:
+    """Of ``count`` rows, those (..., T - 1) of the pairs that all but the first of ids (..., T) end."""
+    # Apple's GPUs compute remainders in float32, which is not exact above 2^24.
+    ids = input_ids.cpu() if input_ids.device.type == "mps" else input_ids
+    return ((ids[..., :-1] * _MULTIPLIER + ids[..., 1:]) % count).to(input_ids.device)
 
 
 @torch.no_grad()

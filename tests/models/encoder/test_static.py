@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,6 +12,9 @@ from hypothesis import strategies as st
 
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.config.schema import Encoder as EncoderConfig
+from sentiment_hybrid.engine.device import Compute
+from sentiment_hybrid.engine.inference.attribution import attribute
+from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.engine.training.optim import build_optimizer
 from sentiment_hybrid.errors import ConfigError, EncoderError
 from sentiment_hybrid.models import build_head
@@ -105,6 +109,13 @@ def test_once_trained_a_vector_depends_on_its_token_and_the_one_before_it_alone(
     assert torch.equal(states, others) == same
 
 
+def test_the_first_token_ends_no_pair(trained_pairs, tiny_encoder_dir):
+    tokens = torch.arange(50)
+    alone = trained_pairs.get_input_embeddings()(tokens[:, None]).squeeze(1)
+    table = of(tiny_encoder_dir, pairs=0).model.get_input_embeddings()
+    assert torch.equal(alone, table(tokens))
+
+
 def test_without_pairs_there_is_one_table(tiny_encoder_dir):
     assert set(of(tiny_encoder_dir, pairs=0).model.state_dict()) == {"embeddings.weight"}
 
@@ -178,3 +189,29 @@ def test_the_settings_of_static_count_only_where_they_are_used():
     """Else every model of an earlier version would seem to need another training."""
     assert "static" not in EncoderConfig(name="mini").facts()
     assert EncoderConfig(name="static").facts()["static"] == {"base": "mini", "size": 64, "pairs": 32_768}
+
+
+def test_an_explanation_starts_from_a_baseline_without_the_words_and_gives_words_the_pairs_they_are_in(
+    trained_pairs, loaded
+):
+    head = build_head("linear", Config().linear.head, input_size=8, num_classes=2)
+    classifier = Classifier(Encoder(trained_pairs), head).eval()
+    tokenizer = loaded.tokenizer
+    tokenized = tokenize(["good day", "day good", "day"], tokenizer, max_length=64, max_windows=1)
+    special = np.array(tokenizer.all_special_ids)
+    two, other, one = attribute(
+        classifier,
+        tokenized,
+        lambda logits: np.zeros(len(logits), dtype=int),
+        compute=Compute(torch.device("cpu"), "fp32"),
+        special=special,
+        baseline_id=tokenizer.mask_token_id,
+    )
+    assert two.baseline == pytest.approx(other.baseline, abs=1e-6)
+    assert two.logits[0] != pytest.approx(other.logits[0], abs=1e-3)
+    at = 0
+    for found, length in zip((two, other, one), tokenized.lengths, strict=True):
+        ids = tokenized.ids[at : at + length]
+        at += length
+        assert not found.weights[np.isin(ids, special)].any()
+        assert found.weights.sum() == pytest.approx(float(found.logits[0]) - found.baseline, abs=1e-3)
