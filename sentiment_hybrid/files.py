@@ -52,7 +52,7 @@ def reason(error: Exception) -> str:
 
 def remedy(error: Exception, other: str = "another directory") -> str:
     """A hint for a failed write that fits the reason; ``other`` names an alternative target."""
-    if has_no_room(error) or "disk is full" in str(error):  # the message of SQLite
+    if has_no_room(error) or any(words in str(error) for words in ("disk is full", "disk I/O")):  # those of SQLite
         return f"Free some disk space, or choose {other}."
     if _number(error) in _FORBIDDEN:
         return f"Change the permissions, or choose {other}."

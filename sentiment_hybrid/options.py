@@ -88,7 +88,14 @@ def _settings() -> dict[str, Setting]:
 
 
 class _Group(_Help, TyperGroup):
-    pass
+    """A group of commands; what is raised within goes to `main`, with that of help and of parsing."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, OSError) as failure:
+            raise Failed(failure) from failure
 
 
 class Failed(Exception):  # noqa: N818 - it only carries one
@@ -307,11 +314,7 @@ def command(
                 distributed.refuse(verb.__name__.replace("_", "-"))
             flags = {key: given.pop(name) for name, key in settings.items()}
             common = {name: given.pop(name) for name in (*_COMMON, *runtime)}
-            call = _call(flags, option_names, **common)
-            try:
-                verb(call, **given)
-            except (KeyboardInterrupt, OSError) as failure:
-                raise Failed(failure) from failure
+            verb(_call(flags, option_names, **common), **given)
 
         parameters = [*list(inspect.signature(verb, eval_str=True).parameters.values())[1:], *added]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -354,5 +357,5 @@ def _call(
     if label_map := set_flags.get("data.label_map"):
         set_flags["data.label_map"] = _label_map(label_map)
     local = not config and Path(LOCAL_CONFIG).is_file()
-    file = LOCAL_CONFIG if local else config
+    file = LOCAL_CONFIG if local else config or None
     return Call(file, local, tuple(set_ or ()), set_flags, option_names, Runtime(**runtime))

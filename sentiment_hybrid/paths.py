@@ -160,11 +160,15 @@ def comparison_png(results_dir: Path) -> Path:
     return results_dir / "comparison.png"
 
 
-def shipped_configs() -> dict[str, Path]:
-    """Name -> file of each shipped config: inside the wheel, or next to the package in a checkout."""
+def configs_dir() -> Path:
+    """The folder of the shipped configs: inside the wheel, or next to the package in a checkout."""
     inside = Path(__file__).parent / "configs"
-    folder = inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
-    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Name -> file of each shipped config."""
+    return {file.stem: file for file in sorted(configs_dir().glob("*.yaml"))}
 
 
 def mini_dir() -> Path:

@@ -773,3 +773,8 @@ def test_the_shell_completes_commands_models_and_configs(words: str, offered: se
 def test_the_completion_script_is_for_this_command() -> None:
     done = process(env={**os.environ, "_SENTHY_COMPLETE": "source_bash"})
     assert b"_SENTHY_COMPLETE=complete_bash" in done.stdout
+
+
+def test_an_empty_config_option_is_none_at_all(capsys):
+    assert senthy("config", "show", "--config", "") == 0
+    assert "encoder:" in capsys.readouterr().out

@@ -79,7 +79,7 @@ def _files(config: Config, config_file: str | None) -> dict[str, Any]:
     published = [name for name in HEADS if recover(paths.published_model(models, name)).is_dir()]
     return {
         "config": config_file or "defaults",
-        "shipped configs": str(paths.shipped_configs()["default"].parent),
+        "shipped configs": str(paths.configs_dir()),
         "database": _place(config.paths.data_db),
         "models": f"{models} ({', '.join(published) if published else 'none published'})",
         "mini": _place(paths.mini_dir()),

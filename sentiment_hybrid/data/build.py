@@ -27,6 +27,7 @@ from sentiment_hybrid.data.corrections import Applied, Corrections
 from sentiment_hybrid.data.labels import Labelling, LabelValues, all_mean, labelling_of, resolve
 from sentiment_hybrid.data.normalizers import Normalizer
 from sentiment_hybrid.data.ordering import (
+    CORRECTED,
     KEEP,
     REASONS,
     TESTED,
@@ -56,7 +57,7 @@ _LEAST_NEGATION = 0.02
 _NEGATION_ROWS = 500
 _SAMPLED = 200
 #: What a hint suggests where the database cannot be written.
-_ANOTHER = "another file: --set paths.data_db=FILE"
+_ANOTHER = "another file: --set paths.data_db=FILE. The old database, if any, is unchanged"
 #: Rows per statement: old versions of SQLite take at most 999 values.
 _INSERTED_AT_ONCE = 199
 
@@ -334,7 +335,10 @@ class _Builder:
     def _dropped(self, rows: Rows) -> dict[str, int]:
         """Rows that were dropped by reason."""
         sizes = np.bincount(rows.reasons, minlength=len(REASONS)).tolist()
-        late = {name: size for name, size in zip(REASONS, sizes, strict=True) if name != REASONS[KEEP]}
+        without = {KEEP}
+        without |= {TESTED, TRAINED} if self.demands is None else set()
+        without |= {CORRECTED} if self.applied is None else set()
+        late = {name: size for code, (name, size) in enumerate(zip(REASONS, sizes, strict=True)) if code not in without}
         return {UNREADABLE: self.unreadable.total(), UNLABELLED: self.unlabelled} | late
 
     def _write(self, rows: Rows, source_rows: Int64s, places: Int64s) -> None:
@@ -380,7 +384,7 @@ class _Builder:
                 )
 
     def _check_demands(self, counts: Int64s, labels: tuple[str, ...], dropped: dict[str, int]) -> None:
-        if dropped[REASONS[TESTED]] and not counts[split.TRAIN].any():
+        if dropped.get(REASONS[TESTED]) and not counts[split.TRAIN].any():
             raise DataError(
                 f"nothing is left to train on: {dropped[REASONS[TESTED]]:,} of {self.rows_read:,} rows contain texts "
                 "that the model is tested on",
