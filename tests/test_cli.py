@@ -20,7 +20,7 @@ import pytest
 from typer.main import get_command
 
 import sentiment_hybrid
-from sentiment_hybrid import cli, commands, console, distributed, tables
+from sentiment_hybrid import cli, commands, console, distributed, options, tables
 from sentiment_hybrid.commands.predict import Request
 from sentiment_hybrid.config.describe import settings
 from sentiment_hybrid.config.load import load_config
@@ -578,6 +578,14 @@ def test_a_reader_that_went_away_is_no_error_message(
 ) -> None:
     spy("data", raising(BrokenPipeError(errno.EPIPE, "Broken pipe")))
     assert senthy("data") == 141
+    assert capfd.readouterr().err == ""
+
+
+def test_a_reader_of_help_that_went_away_is_no_error_message_either(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(options._Help, "format_options", raising(BrokenPipeError(errno.EPIPE, "Broken pipe")))
+    assert senthy("data", "--help") == 141
     assert capfd.readouterr().err == ""
 
 
