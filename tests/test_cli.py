@@ -83,7 +83,7 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Spy]:
 
 
 def raising(error: BaseException) -> Callable[[], Any]:
-    def fail() -> Any:
+    def fail(*_: Any) -> Any:
         raise error
 
     return fail
