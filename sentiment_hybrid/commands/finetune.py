@@ -32,7 +32,7 @@ from sentiment_hybrid.engine.training.runner import fit, load_last
 from sentiment_hybrid.engine.training.runs import FREE_TO_CHANGE, Run, now, versions
 from sentiment_hybrid.engine.training.tasks import weights_of_classes
 from sentiment_hybrid.errors import DatabaseError, LabelError, LockedError, OutputError, UsageError, count
-from sentiment_hybrid.files import check_writable, digest_of, mark_used
+from sentiment_hybrid.files import check_writable, digest_of, mark_used, sha256
 from sentiment_hybrid.models import renew_output
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder.module import Encoder, encoder_fingerprint
@@ -527,6 +527,7 @@ def _entry(task: _Task, run: Run, result: FinetuneResult) -> dict[str, Any]:
         "old_test": _plain(result.old_test) if result.old_test is not None else None,
         "old_test_missing": result.old_test_missing or None,
         "data": {"source": task.data.source, "train_rows": result.train_rows, "left_out": result.left_out},
+        "predictions_sha256": sha256(result.files["predictions"]),
         "files": {name: str(path) for name, path in result.files.items()},
         "config": task.config.to_keep().model_dump(mode="json", include={"project", "data", "finetune", info.head}),
         "versions": versions(),

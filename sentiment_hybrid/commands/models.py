@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,19 @@ def run(config: Config) -> list[ModelEntry]:
         results = read_results(paths.results_json(config.paths.results_dir))
     except OutputError:
         results = []  # damaged: models are listed without test figures
-    tests = {entry.get("model_fingerprint"): entry for entry in results if entry.get("split") == "test"}
+    tested = [entry for entry in results if entry.get("split") in ("test", "finetune")]
+    tested.sort(key=_sample)  # the last one on the most rows counts
+    tests = {entry.get("model_fingerprint"): entry for entry in tested}
     return [
         ModelEntry(model, _figures(tests.get(model.info.weights_sha256, {})))
         for model in kept_models(config.paths.models_dir)
     ]
+
+
+def _sample(entry: dict[str, Any]) -> float:
+    """The ``test.sample_size`` of a test; infinite if it was on all rows."""
+    size = (entry.get("test_config") or {}).get("sample_size")
+    return size if isinstance(size, int) else math.inf
 
 
 def _figures(entry: dict[str, Any]) -> dict[str, float]:

@@ -189,6 +189,8 @@ def _group(config: Config, tests: list[TestResult], notes: list[str], *, slice_b
 
 def _title(test: TestResult) -> str:
     named = {"test": "Test split", "valid": "Validation split", "train": "Training split"}
+    if test.split == "finetune" and isinstance(data := test.entry.get("data"), dict):
+        return f"New test rows of {Path(str(data.get('source'))).name}"
     return named.get(test.split, Path(test.split).name)
 
 

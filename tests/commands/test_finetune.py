@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from sentiment_hybrid import paths
-from sentiment_hybrid.commands import data, finetune, test, train
+from sentiment_hybrid.commands import data, finetune, models, report, test, train
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.splits import hash_raw
 from sentiment_hybrid.data.store import open_store
@@ -128,6 +128,18 @@ def test_predict_and_test_work_with_the_result(trained):
     tested = test.evaluate(config, load_model_path=result.model_dir)
     assert tested.scores.accuracy.value == result.old_test.after.accuracy.value
     assert tested.rows == result.old_test.rows
+
+
+def test_reports_and_the_list_of_models_show_the_new_test(trained):
+    config = trained.config()
+    result = finetune.run(config, "linear", data_file=new_texts(trained))
+    content = report.gather(config)
+    assert content.notes == []
+    (group,) = content.groups
+    assert (group.title, group.rows) == ("New test rows of new.csv", result.new_test.rows)
+    assert group.models[0].scores.to_dict() == result.new_test.after.to_dict()
+    figure = {one.model.id: one.test.get("macro_f1") for one in models.run(config)}[result.run_dir.name]
+    assert figure == result.new_test.after.macro_f1.value
 
 
 def test_before_is_what_the_parent_says_and_after_what_the_new_model_says(trained):

@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
-from sentiment_hybrid.commands import data, test, train
+from sentiment_hybrid.commands import data, models, report, test, train
 from sentiment_hybrid.data.store import open_store
 from sentiment_hybrid.engine.inference import predictor, testing
 from sentiment_hybrid.engine.inference.model_directory import read_info
@@ -307,6 +307,16 @@ def test_a_results_folder_that_cannot_be_written_is_reported(trained):
 def test_a_test_sample_above_what_there_is_is_refused(trained):
     with pytest.raises(DataError, match=r"100,?000"):
         test.evaluate(trained.config("test.sample_size=100000"), "linear")
+
+
+def test_a_sample_leaves_the_files_and_figures_of_the_whole_test(trained):
+    whole = test.run(trained.config(), "linear")
+    sample = test.run(trained.config("test.sample_size=10"), "linear")
+    assert sample.files["predictions"].name == "test_10_predictions.csv"
+    content = report.gather(trained.config())
+    assert content.notes == []
+    assert sorted(group.rows for group in content.groups) == [10, whole.rows]
+    assert [one.test["macro_f1"] for one in models.run(trained.config())] == [whole.scores.macro_f1.value]
 
 
 def test_a_sample_of_a_sorted_file_keeps_the_shares_of_the_classes_and_is_nested(trained):

@@ -78,5 +78,5 @@ def predictions_of(test: TestResult) -> Path:
     except OSError as error:
         raise DataError(f"its predictions {path} cannot be read") from error
     if not same:
-        raise DataError(f"its predictions {path} were changed after the test")
+        raise DataError(f"its predictions {path} were changed or replaced after the test")
     return path

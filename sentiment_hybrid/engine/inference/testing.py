@@ -73,7 +73,7 @@ class TestResult:
     @classmethod
     def of(cls, model: str, model_dir: Path, entry: dict[str, Any], *, encoder_passes: int = 0) -> TestResult:
         """From an entry. Raises KeyError, TypeError or ValueError if the entry is incomplete."""
-        baseline, comparison = entry["baseline"], entry["comparison_with_baseline"]
+        baseline, comparison = entry.get("baseline"), entry.get("comparison_with_baseline")
         return cls(
             model,
             model_dir,
@@ -113,7 +113,7 @@ class TestResult:
     @property
     def overlap(self) -> dict[str, Any] | None:
         """For a user's file, the number of texts that the model was trained on, if it is known."""
-        overlap: dict[str, Any] | None = self.entry["overlap_with_training"]
+        overlap: dict[str, Any] | None = self.entry.get("overlap_with_training")
         return overlap
 
 
@@ -241,7 +241,7 @@ class _TestRows:
 
     ``places`` are the tested labels among the model's; ``unanswered`` counts rows that were left out, by their label.
     ``baseline`` has the probabilities (N, C) of the baseline, ``original`` the labels (N,) before corrections and the
-    rows that these have left out.
+    rows that these have left out. ``sampled``: these are not all rows of the split or the file.
     """
 
     examples: Examples
@@ -252,6 +252,7 @@ class _TestRows:
     baseline: np.ndarray | None = None
     overlap: dict[str, Any] | None = None
     original: tuple[np.ndarray, Examples | None] | None = None
+    sampled: bool = False
 
 
 def _rows_of_split(config: Config, loaded: LoadedModel, split: Split) -> _TestRows:
@@ -271,7 +272,10 @@ def _rows_of_split(config: Config, loaded: LoadedModel, split: Split) -> _TestRo
         examples = own_texts(loaded, store, replace(kept, labels=codes[kept.labels]))
         original = _before_corrections(loaded, store, stored, places)
         baseline = _baseline(config, loaded, store, examples) if store.labels == own else None
-        return _TestRows(examples, split, store.source, places, unanswered, baseline, original=original)
+        sampled = len(stored) < store.count(split)
+        return _TestRows(
+            examples, split, store.source, places, unanswered, baseline, original=original, sampled=sampled
+        )
 
 
 def _rows_of_file(config: Config, loaded: LoadedModel, data_file: Path, runtime: Runtime) -> _TestRows:
@@ -308,7 +312,8 @@ def _rows_of_file(config: Config, loaded: LoadedModel, data_file: Path, runtime:
     seen += beside
     overlap = {"rows": int(np.any(seen, axis=0).sum()), "of": len(examples)} if seen else None
     name = str(data_file)
-    return _TestRows(examples, name, name, places, labelled.unknown, baseline, overlap)
+    sampled = len(examples) < len(labelled.examples)
+    return _TestRows(examples, name, name, places, labelled.unknown, baseline, overlap, sampled=sampled)
 
 
 def _slices(config: Config, split: str, examples: Examples) -> dict[str, list[str]]:
@@ -472,7 +477,7 @@ def _measured(
         compared["comparison_with_baseline"] = comparison.to_dict()
     files = write_files(
         config, loaded, examples, probabilities, baseline, scores, name=_name_in_files(rows.split), data=rows.data,
-        labels=labels, slices=slices,
+        labels=labels, slices=slices, sampled=rows.sampled,
     )  # fmt: skip
     entry = {
         "split": rows.split,
@@ -621,14 +626,17 @@ def write_files(
     data: str,
     labels: tuple[str, ...],
     slices: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    sampled: bool = False,
 ) -> dict[str, Path]:
     """Write predictions and figures of a model into its own folder.
 
-    ``name`` identifies the rows in file names, ``data`` in titles. Those of a published model also get public names.
+    ``name`` identifies the rows in file names, ``data`` in titles. A sample has files of its own, since reports read
+    those of all rows. Those of a published model also get public names.
     """
     folder, info = config.paths.results_dir, loaded.info
     of_mini = loaded.directory.parent == paths.mini_dir()
-    files = paths.test_files(folder, f"{paths.MINI}-{info.head}" if of_mini else model_id(info), name)
+    own = f"{name}_{scores.rows}" if sampled else name
+    files = paths.test_files(folder, f"{paths.MINI}-{info.head}" if of_mini else model_id(info), own)
     files |= {kind: config.project.figure(files[kind]) for kind in files if kind != "predictions"}
     write_predictions(
         files["predictions"],
