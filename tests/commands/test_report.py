@@ -197,8 +197,8 @@ def test_predictions_that_were_changed_after_the_test_are_not_used(tested: Proje
     entries[0]["files"]["predictions"] = str(changed)
     rewrite(tested, entries)
     content = report.gather(tested.config())
-    assert any("changed after the test" in line for line in content.notes)
-    with pytest.raises(DataError, match="changed after the test"):
+    assert any("changed or replaced after the test" in line for line in content.notes)
+    with pytest.raises(DataError, match="changed or replaced after the test"):
         compare.run(tested.config(), *ids(tested))
 
 
