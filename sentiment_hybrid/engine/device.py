@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import joblib
 import torch
@@ -106,6 +106,8 @@ def _check_version(version: str) -> None:
 
 def _refusal(device: torch.device, precision: str) -> str:
     """Why this device cannot compute in a precision; empty if it can."""
+    if precision not in get_args(Precision):
+        return f"there is no precision {precision!r}"
     if precision == "fp16" and device.type != "cuda":
         return f"fp16 requires a CUDA device, but this run uses {_described(device)}"
     if precision == "bf16" and device.type == "cpu" and not processor.computes_bf16():
@@ -162,11 +164,17 @@ def _device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda", distributed.local_rank())
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in _BORROWED:
+        raise TrainingError(f"there is no device {name!r}", hint="Use auto, cpu, cuda (or cuda:1) or mps.")
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise TrainingError("no CUDA device is available", hint="Use --device auto or --device cpu.")
-    if name == "mps" and not torch.backends.mps.is_available():
+    if device.type == "mps" and not torch.backends.mps.is_available():
         raise TrainingError("no Apple GPU (mps) is available", hint="Use --device auto or --device cpu.")
-    return torch.device(name)
+    return device
 
 
 def _best_precision(device: torch.device) -> Precision:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 from sentiment_hybrid.engine.batches import TokenizedTexts, collate, make_batches
 from sentiment_hybrid.engine.device import Compute
 from sentiment_hybrid.engine.memory import in_batches
-from sentiment_hybrid.models.classifier import Classifier
+from sentiment_hybrid.models.classifier import Classifier, HeadOutput
 
 T = TypeVar("T")
 
@@ -172,8 +172,9 @@ class _Way:
         lengths = self.tokenized.lengths
 
         def work(batch: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+            inputs = collate(self.tokenized, batch).inputs(self.compute.device)
             with torch.no_grad():
-                output = self.classifier(**collate(self.tokenized, batch).inputs(self.compute.device))
+                output = self._output(self.classifier.encoder.word_embeddings(inputs.pop("input_ids")), inputs)
             logits, attention = output.logits.cpu().numpy(), output.attention.cpu().numpy()
             return [(logits[at], attention[at, : lengths[row]]) for at, row in enumerate(batch)]
 
@@ -200,6 +201,11 @@ class _Way:
             found.update(zip(batch.tolist(), parts, strict=True))
         return [found[at] for at in range(len(lengths))]
 
+    def _output(self, embedded: Tensor, inputs: dict[str, Any]) -> HeadOutput:
+        """Of word embeddings, in float32 though predictions may have laid out the encoder in another precision."""
+        states = self.classifier.encoder.of_embeddings(embedded, inputs["attention_mask"])
+        return cast(HeadOutput, self.classifier(**{**inputs, "states": states}))
+
     def _gradients(self, rows: np.ndarray, places: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, list[float]]:
         """The same of one batch: the tokens of all points in a row, and the logits."""
         device, encoder = self.compute.device, self.classifier.encoder
@@ -217,8 +223,7 @@ class _Way:
         point = torch.lerp(baseline, text, place[:, None, None]).requires_grad_()
         # cuDNN has no gradient of a recurrence outside of training.
         with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-            states = encoder.of_embeddings(point, mask)
-            logits = self.classifier(**{**inputs, "states": states}).logits
+            logits = self._output(point, inputs).logits
             logits = logits.gather(1, torch.from_numpy(targets).to(device).unsqueeze(1)).squeeze(1)  # (P,)
             (gradient,) = torch.autograd.grad(logits.sum(), point)
         each = ((text - baseline) * gradient).sum(-1)  # (W, T)

@@ -18,7 +18,7 @@ from sentiment_hybrid.engine.inference.attribution import Attribution, attribute
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo
 from sentiment_hybrid.engine.inference.onnx_runtime import softmax
 from sentiment_hybrid.engine.tokenization import tokenize
-from sentiment_hybrid.errors import LabelError, ModelError
+from sentiment_hybrid.errors import DataError, LabelError, ModelError, count
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.tokenizer import special_tokens
 
@@ -154,8 +154,16 @@ class Explainer:
         """Explain cleaned texts, each with its label or, where that is None, the predicted one.
 
         Raises:
-            LabelError: the model does not answer with a label.
+            LabelError: the model does not answer with a label, or there are more or fewer labels than texts.
+            DataError: there is no such method.
         """
+        if method not in METHODS:
+            raise DataError(f"there is no method {method!r}", hint=f"The methods are {' and '.join(METHODS)}.")
+        if len(labels) != len(texts):
+            raise LabelError(
+                f"{count(len(labels), 'label')} for {count(len(texts), 'text')}",
+                hint="Give one label for all texts, or one for each.",
+            )
         targets = self._places(labels)
         done: dict[tuple[str, int], Explanation] = {}
         asked = list(dict.fromkeys((text, target) for text, target in zip(texts, targets, strict=True) if text))

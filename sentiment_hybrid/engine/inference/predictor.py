@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import numpy as np
 
@@ -83,7 +84,8 @@ class Predictor:
     """Predicts labels of new texts with a model directory, using its normaliser, tokenizer, labels and sizes.
 
     It is the unit that other engines carry: pickled, it is the path of its model and these arguments, and it is loaded
-    where it is unpickled; a process that is forked from one that has used it computes with one thread.
+    where it is unpickled; a process that is forked from one that has used it computes with one thread. Threads may
+    share one: it computes their predictions one after the other.
 
     Args:
         model: a model directory, or ``mini`` (``mini-lstm``, ``mini-han``), which ships in the package; None is the
@@ -122,6 +124,8 @@ class Predictor:
         labels: Sequence[str] | None = None,
         max_text_bytes: int = MAX_TEXT_BYTES,
     ) -> None:
+        if backend not in get_args(Backend):
+            raise ModelError(f"there is no backend {backend!r}", hint=f"Use {' or '.join(get_args(Backend))}.")
         directory = next(iter(newest(Path("models"))), mini()) if model is None else model_directory(model)
         self._given: dict[str, Any] = {
             "model": directory.absolute(), "device": device, "encoder": encoder, "offline": offline,
@@ -153,6 +157,7 @@ class Predictor:
         self._token_budget = token_budget
         self._max_text_bytes = max_text_bytes
         self._layout: AbstractContextManager[None] | None = None
+        self._computing = threading.RLock()  # the layout, what `states` takes, and the counts belong to one thread
         self._tokens_kept = 0  # computed since freed memory was last returned
         #: Number of texts so far without a prediction, because they were empty.
         self.empty = 0
@@ -172,6 +177,7 @@ class Predictor:
         if self._process == os.getpid():
             return
         self._process = os.getpid()
+        self._computing = threading.RLock()  # a thread of the parent may hold the old one
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         if self._onnx is not None:
             self._onnx = OnnxBackend(self._onnx.directory, device=self._given["device"])
@@ -229,7 +235,8 @@ class Predictor:
     def predict(self, texts: str | Iterable[str | None]) -> Prediction | list[Prediction]:
         """Predictions in input order; for a single str, one prediction.
 
-        Raises DataError for a text that is neither str nor null, with its position and type.
+        Raises DataError for a text that is neither str nor null, with its position and type, and for a DataFrame, a
+        mapping or bytes.
         """
         if isinstance(texts, str):
             return self.prediction(self.compute(self.prepare([texts]))[0])
@@ -240,8 +247,7 @@ class Predictor:
 
         Raises DataError as `predict`, when it reaches such a text.
         """
-        if isinstance(texts, str):
-            raise _not_one(texts)
+        _check_several(texts)
         source = iter(texts)
         done = 0
         while part := list(islice(source, chunk or self.chunk)):
@@ -254,8 +260,7 @@ class Predictor:
 
         Raises DataError as `predict`, and for a single str.
         """
-        if isinstance(texts, str):
-            raise _not_one(texts)
+        _check_several(texts)
         texts = list(texts)
         parts = [
             self.compute(self.prepare(texts[start : start + self.chunk], first=start))
@@ -293,8 +298,8 @@ class Predictor:
 
         Raises:
             ModelError: the model is an ONNX export, which has no gradients, or its tokenizer knows no places.
-            LabelError: the model does not answer with the label.
-            DataError: as `predict`.
+            LabelError: the model does not answer with the label, or the number of labels is not that of the texts.
+            DataError: as `predict`, or there is no such method.
         """
         if isinstance(texts, str):
             return self.explain([texts], label=label, method=method)[0]
@@ -305,6 +310,7 @@ class Predictor:
             )
         from sentiment_hybrid.engine.inference.explanations import Explainer
 
+        _check_several(texts)
         self._continue_after_fork()
         cleaned = [self._normalizer(_text(value, at)) for at, value in enumerate(texts)]
         labels = [label] * len(cleaned) if label is None or isinstance(label, str) else label
@@ -335,31 +341,34 @@ class Predictor:
 
         ``progress`` is called with the number of distinct texts that are done.
         """
-        tokenized, labels = prepared.tokenized, len(self.labels)
-        self.empty += prepared.size - len(prepared.rows)
-        self.truncated += int(self.is_cut(prepared).sum())
-        result = np.full((prepared.size, labels), np.nan, dtype=np.float32)
-        if not len(tokenized):
-            return result
-        if self._onnx is not None:
-            found = softmax(self._onnx.logits(tokenized, token_budget=self._token_budget, progress=progress))
-        else:
-            from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
-
-            with self._compute.borrowed():
-                if self._layout is None:
-                    # Permanently, even for a few texts: without it, the kernels of each new length take memory.
-                    self._layout = self._compute.layout(self._classifier.encoder)
-                    self._layout.__enter__()
-                found = predict_probabilities(
-                    self._classifier, tokenized, compute=self._compute, token_budget=self._token_budget,
-                    progress=progress,
-                )  # fmt: skip
-            self._return_freed(tokenized.ids.size)
-        if labels < found.shape[1]:
+        result = np.full((prepared.size, len(self.labels)), np.nan, dtype=np.float32)
+        with self._computing:
+            self.empty += prepared.size - len(prepared.rows)
+            self.truncated += int(self.is_cut(prepared).sum())
+            if not len(prepared.tokenized):
+                return result
+            found = self._probabilities(prepared.tokenized, progress)
+        if result.shape[1] < found.shape[1]:
             found = among(found, self._answers)
         result[prepared.rows] = found[prepared.places]
         return result
+
+    def _probabilities(self, tokenized: TokenizedTexts, progress: Callable[[int], object]) -> np.ndarray:
+        """Of all labels of the model, (M, L)."""
+        if self._onnx is not None:
+            return softmax(self._onnx.logits(tokenized, token_budget=self._token_budget, progress=progress))
+        from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
+
+        with self._compute.borrowed():
+            if self._layout is None:
+                # Permanently, even for a few texts: without it, the kernels of each new length take memory.
+                self._layout = self._compute.layout(self._classifier.encoder)
+                self._layout.__enter__()
+            found = predict_probabilities(
+                self._classifier, tokenized, compute=self._compute, token_budget=self._token_budget, progress=progress
+            )
+        self._return_freed(tokenized.ids.size)
+        return found
 
     def _return_freed(self, tokens: int) -> None:
         """After every `_RETURN_AFTER` tokens on a CPU, return freed memory to the system."""
@@ -397,8 +406,12 @@ class Predictor:
         self.check_states()
         from sentiment_hybrid.engine.inference.evaluate import pooled, pooling, predict_probabilities
 
-        prepared = self.prepare(texts)
-        with self._compute.borrowed(), pooling(self._classifier):
+        _check_several(texts)
+        prepared = self.prepare(list(texts))
+        result = np.full((prepared.size, self._classifier.encoder.hidden_size), np.nan, dtype=np.float32)
+        if not len(prepared.rows):
+            return result
+        with self._computing, self._compute.borrowed(), pooling(self._classifier):
             found = predict_probabilities(
                 self._classifier,
                 prepared.tokenized,
@@ -406,7 +419,6 @@ class Predictor:
                 token_budget=self._token_budget,
                 take=pooled,
             )
-        result = np.full((prepared.size, found.shape[1]), np.nan, dtype=np.float32)
         result[prepared.rows] = found[prepared.places]
         return result
 
@@ -547,8 +559,16 @@ def _text(value: object, place: int) -> str:
     )
 
 
-def _not_one(text: str) -> DataError:
-    return DataError(
-        f"expected several texts, not one str ({text[:40]!r})",
-        hint="Pass a list, or call predict(text).",
-    )
+def _check_several(texts: object) -> None:
+    """Raise DataError for what would be read as its letters, its keys or the names of its columns."""
+    if isinstance(texts, str):
+        raise DataError(
+            f"expected several texts, not one str ({texts[:40]!r})",
+            hint="Pass a list, or call predict(text).",
+        )
+    kind = type(texts).__name__
+    if isinstance(texts, bytes | bytearray | Mapping) or kind == "DataFrame":
+        raise DataError(
+            f"expected several texts, not one {kind}",
+            hint="Pass a list of str or a column of a table; predict_frame takes a whole DataFrame.",
+        )

@@ -16,7 +16,7 @@ from sentiment_hybrid.engine.inference import attribution
 from sentiment_hybrid.engine.inference.explanations import Explanation, words_of
 from sentiment_hybrid.engine.inference.model_directory import save_model
 from sentiment_hybrid.engine.inference.predictor import Predictor
-from sentiment_hybrid.errors import LabelError, ModelError
+from sentiment_hybrid.errors import DataError, LabelError, ModelError
 from sentiment_hybrid.models import build_head, head_config
 from sentiment_hybrid.models.classifier import Classifier
 from sentiment_hybrid.models.encoder.hub import load_encoder_dir
@@ -204,6 +204,21 @@ def test_a_label_that_the_model_has_not_is_refused_with_those_that_it_has(models
     with pytest.raises(LabelError, match="'neutral'") as caught:
         models["han"].explain("good", label="neutral")
     assert "negative, positive" in caught.value.hint
+
+
+def test_labels_are_as_many_as_texts_and_a_method_is_known(models: dict[str, Predictor]) -> None:
+    with pytest.raises(LabelError, match="1 label for 2 texts"):
+        models["han"].explain(TEXTS[:2], label=["good"])
+    with pytest.raises(DataError, match="no method 'saliency'"):
+        models["han"].explain(TEXTS[0], method="saliency")  # type: ignore[call-overload]
+
+
+@pytest.mark.processor(needs="bf16")
+def test_an_explanation_is_in_float32_after_predictions_in_bf16(tiny_encoder_dir: Path, tmp_path: Path) -> None:
+    predictor = Predictor(write_model(tmp_path / "han", tiny_encoder_dir, "han"), precision="bf16")
+    before = predictor.explain(TEXTS)
+    predictor.predict(TEXTS)
+    assert predictor.explain(TEXTS) == before
 
 
 def test_an_onnx_export_says_what_to_use_instead(models: dict[str, Predictor], monkeypatch: pytest.MonkeyPatch) -> None:

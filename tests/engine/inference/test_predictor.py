@@ -7,8 +7,11 @@ import json
 import multiprocessing
 import os
 import pickle
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,11 +24,20 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.config.schema import Config
 from sentiment_hybrid.data.normalizers import Normalizer
 from sentiment_hybrid.engine import memory
+from sentiment_hybrid.engine.inference import evaluate
 from sentiment_hybrid.engine.inference import predictor as engine
 from sentiment_hybrid.engine.inference.model_directory import save_model
 from sentiment_hybrid.engine.inference.opening import exported
 from sentiment_hybrid.engine.inference.predictor import Predictor, model_directory, newest, published
-from sentiment_hybrid.errors import ColumnError, DataError, EncoderError, LabelError, ModelError, TrainingError
+from sentiment_hybrid.errors import (
+    ColumnError,
+    DataError,
+    EncoderError,
+    LabelError,
+    ModelError,
+    SenthyError,
+    TrainingError,
+)
 from sentiment_hybrid.heads import HEADS
 from sentiment_hybrid.models import build_head
 from sentiment_hybrid.models.classifier import Classifier
@@ -214,11 +226,65 @@ def test_the_place_of_a_wrong_text_counts_over_chunks(predictor: Predictor) -> N
         list(predictor.stream(["good"] * 5 + [1], chunk=2))  # type: ignore[list-item]
 
 
-def test_a_single_str_is_refused_where_its_letters_would_be_the_texts(predictor: Predictor) -> None:
-    with pytest.raises(DataError, match="one str"):
-        predictor.predict_proba("good")
-    with pytest.raises(DataError, match="one str"):
-        next(predictor.stream("good"))
+def test_what_is_not_several_texts_is_refused_where_its_parts_would_be_the_texts(predictor: Predictor) -> None:
+    several = [predictor.predict_proba, predictor.states, lambda texts: next(predictor.stream(texts))]
+    for call in several:
+        with pytest.raises(DataError, match="one str"):
+            call("good")
+    for call in [*several, predictor.predict, predictor.explain]:
+        for wrong in (b"good", {"text": "good"}, pd.DataFrame({"text": ["good"]})):
+            with pytest.raises(DataError, match=f"not one {type(wrong).__name__}"):
+                call(wrong)
+
+
+def test_mean_states_have_the_width_of_the_encoder_also_without_any_text(predictor: Predictor) -> None:
+    width = predictor.states(text for text in ["good"]).shape[1]
+    assert predictor.states([]).shape == (0, width)
+    empty = predictor.states(["", None])
+    assert empty.shape == (2, width)
+    assert np.isnan(empty).all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"precision": "fp8"}, "no precision 'fp8'"),
+        ({"device": "gpu"}, "no device 'gpu'"),
+        ({"device": "xpu"}, "no device 'xpu'"),
+        ({"backend": "tensorrt"}, "no backend 'tensorrt'"),
+    ],
+)
+def test_an_unknown_way_to_compute_is_refused(model_dir: Path, wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(SenthyError, match=told) as caught:
+        Predictor(model_dir, **wrong)
+    assert caught.value.hint
+
+
+def test_threads_that_share_a_predictor_get_the_answers_of_one(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [f"{word} day {number}" for number in range(100) for word in ("good", "bad", "what a", "not a bad")]
+    alone = Predictor(model_dir, precision="fp32")
+    expected, states = alone.predict_proba([*texts, ""]), alone.states(texts)
+    shared, start, inside = Predictor(model_dir, precision="fp32"), threading.Barrier(4), threading.Lock()
+    compute = evaluate.predict_probabilities
+
+    def one_at_a_time(*given: Any, **options: Any) -> np.ndarray:
+        assert inside.acquire(blocking=False), "two threads use the model at once"
+        try:
+            return compute(*given, **options)
+        finally:
+            inside.release()
+
+    def work(place: int) -> np.ndarray:
+        start.wait()
+        return shared.states(texts) if place % 2 else shared.predict_proba([*texts, ""])
+
+    monkeypatch.setattr(evaluate, "predict_probabilities", one_at_a_time)
+    with ThreadPoolExecutor(4) as threads:
+        for place, found in enumerate(threads.map(work, range(4))):
+            np.testing.assert_allclose(found, states if place % 2 else expected, **TOLERANCE)
+    assert shared.empty == 2
 
 
 def test_half_a_character_does_not_stop_a_prediction(predictor: Predictor) -> None:
