@@ -99,10 +99,10 @@ def _described(failure: Any) -> tuple[str, str]:
         return failure.message, failure.hint
     if hasattr(failure, "format_message"):  # typer's usage errors
         command = failure.ctx.command_path if failure.ctx else "senthy"
+        group = failure.ctx is not None and hasattr(failure.ctx.command, "commands")
+        hint = f"`{command} --help` lists its {'commands' if group else 'arguments'} and options."
         # What checks the values of an option begins some messages so.
-        return failure.format_message().replace(
-            ": Value error, ", ": "
-        ), f"`{command} --help` lists its arguments and options."
+        return failure.format_message().replace(": Value error, ", ": "), hint
     # torch has an error of its own, of this name, for a full GPU.
     if isinstance(failure, MemoryError) or type(failure).__name__ == "OutOfMemoryError":
         return "out of memory", "Lower `batch_size` or `token_budget` with --set, or use --sample-size."

@@ -172,13 +172,12 @@ def _triage(found: Any) -> None:
     console.table("Most confident answers, in percent of the texts", columns, rows)
     if not (facts := found.get("validation")):
         return
-    best = (
-        "none can be promised"
-        if facts["best"] is None
-        else f"{100 * facts['best']:.5g} % is the most that can be promised"
-    )
-    console.say(f"Thresholds are from {promised_by(facts['rows'], facts['fresh'])}; {best}.")
-    console.say("Use them with senthy predict --target-accuracy 95%.")
+    best = facts["best"]
+    can = "none can be promised" if best is None else f"{100 * best:.5g} % is the most that can be promised"
+    console.say(f"Thresholds are from {promised_by(facts['rows'], facts['fresh'])}; {can}.")
+    if best is not None:
+        target = next((float(target) for target in found["promises"]), best)
+        console.say(f"Use them with senthy predict --target-accuracy {100 * target:.5g}%.")
 
 
 def best_epoch(result: Any) -> str:

@@ -115,3 +115,26 @@ def test_the_best_trials_of_a_search_are_whole_at_any_width(
     words = " ".join(lines).split()
     assert words.count("20") == 1 and words.count("0.0001234") >= 2 * len(names)
     assert all(name in words for name in names), "no name is broken"
+
+
+@pytest.mark.parametrize(
+    ("promised", "best", "advice"), [(["0.95"], 0.963, "95%"), ([], 0.897, "89.7%"), ([], None, None)]
+)
+def test_a_test_names_a_target_accuracy_that_can_be_promised(
+    promised: list[str],
+    best: float | None,
+    advice: str | None,
+    scored: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    promises = {target: {"threshold": 0.9, "coverage": 0.5, "accuracy": (0.96, 0.9, 0.99)} for target in promised}
+    validation = {"rows": 400, "fresh": True, "best": best}
+    triage = {"coverage": {"0.95": 0.5, "0.98": 0.2}, "validation": validation, "promises": promises}
+    facts = {"before_corrections": None, "overlap": None, "comparison": None, "baseline": None, "files": {}}
+    scores = scored["LSTMRoBERTa"]
+    result = SimpleNamespace(
+        model="LSTMRoBERTa", scores=scores, rows=400, split="test", entry={"triage": triage}, **facts
+    )
+    tables.test(result)
+    advised = [line for line in shown(capsys) if "--target-accuracy" in line]
+    assert advised == ([f"Use them with senthy predict --target-accuracy {advice}."] if advice else [])

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from sentiment_hybrid import console, paths
 from sentiment_hybrid.commands import data as data_command
@@ -241,12 +241,12 @@ def _show_splits(report: dict[str, Any]) -> None:
     labels = report["labels"]
     unit = "tokens" if "tokens" in report["splits"]["train"]["lengths"] else "words"
     rows = []
-    for name in reversed(get_args(Split)):
+    for name in ("train", "valid", "test"):
         of = report["splits"][name]
         shares = [f"{100 * of['classes'][label] / max(of['rows'], 1):.1f}" for label in labels]
         rows.append([name, f"{of['rows']:,}", *shares, *(f"{value:,}" for value in of["lengths"][unit])])
     columns = ["split", "rows", *(f"{label} %" for label in labels), f"{unit}:\nmedian", "95 %", "most"]
-    if len(labels) > _ON_SCREEN:
+    if len(labels) > _ON_SCREEN or not console.fits(columns, rows):
         rows, columns = [[*row[:2], *row[-3:]] for row in rows], [*columns[:2], *columns[-3:]]
     console.table(report["source"], columns, rows)
 

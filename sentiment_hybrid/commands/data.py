@@ -143,8 +143,11 @@ def show(result: DataResult) -> None:
     state = "prepared" if result.built else "is up to date (--refresh rebuilds it)"
     console.say(f"{result.path} {state}: {result.source}, {console.duration(result.seconds)}")
     if len(result.labels) <= _MOST_COLUMNS:
+        columns = ["split", "rows", *result.labels]
         rows = [_split_row(name, row, result.labels) for name, row in report["splits"].items()]
-        console.table("Rows per split", ["split", "rows", *result.labels], rows)
+        if not console.fits(columns, rows):
+            columns, *rows = map(list, zip(columns, *rows, strict=True))
+        console.table("Rows per split", columns, rows)
     else:
         rows = [_range_row(name, row, result.labels) for name, row in report["splits"].items()]
         console.table(

@@ -109,6 +109,7 @@ def run(request: Request, runtime: Runtime = Runtime()) -> ExplainResult:
         result = _of_corpus(open_source(str(request.corpus), config.data, offline=True), request, predictor, directory)
     if request.html is not None:
         _write_page(request.html, result)
+        note(f"page: {request.html}")
     return result
 
 

@@ -117,4 +117,6 @@ def show(entries: list[ModelEntry], config: Config) -> None:
         name = f"{entry.model.id} *" if entry.model.published else entry.model.id
         rows.append([name, Path(info.data).name, *figures, info.created[:10]])
     columns = ["ID (* published)", "data", "valid F1", "test F1", "trained"]
-    console.table("Models: macro-F1 in %", columns, rows, left=2)
+    if not console.fits(columns, rows):  # IDs are for copying, and contain the date
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    console.table("Models: macro-F1 in %", columns, rows, left=2, cut=1)

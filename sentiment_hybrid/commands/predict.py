@@ -317,7 +317,7 @@ def _threshold(request: Request, predictor: Predictor, directory: Path) -> float
     threshold, rows = promised(directory, predictor.info, target)
     note(
         f"answers below {threshold.value:.4g} are {UNSURE}: {100 * target:.5g} % or more of the others are right, "
-        f"and they are {threshold.coverage:.0%}, by {rows}"
+        f"and they are {100 * threshold.coverage:.0f} %, by {rows}"
     )
     return threshold.value
 

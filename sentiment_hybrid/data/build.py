@@ -366,6 +366,7 @@ class _Builder:
         lost = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items() if count)
         if self.demands is not None:
             self._check_demands(counts, labels, dropped)
+        section = "data" if self.demands is None else "finetune"
         if kept == 0:
             raise DataError(f"no row is left of {self.rows_read:,} ({lost})", hint="Is it the right text column?")
         if kept < len(labels):
@@ -374,13 +375,14 @@ class _Builder:
             if not counts[split.TRAIN, label]:
                 raise DataError(
                     f"the training split has no row of class {name!r}; {kept:,} usable rows are too few",
-                    hint="Add rows, or lower data.test_size and data.valid_size.",
+                    hint=f"Add rows, or lower {section}.test_size and {section}.valid_size.",
                 )
         for code, name in enumerate(split.SPLITS):
             if not counts[code].any():
                 raise DataError(
                     f"the {name} split is empty; {kept:,} usable rows are too few for it",
-                    hint="Add rows, or reserve more of them: --set data.valid_size=0.3 --set data.test_size=0.3",
+                    hint=f"Add rows, or reserve more of them: --set {section}.valid_size=0.3 "
+                    f"--set {section}.test_size=0.3",
                 )
 
     def _check_demands(self, counts: Int64s, labels: tuple[str, ...], dropped: dict[str, int]) -> None:
@@ -471,7 +473,7 @@ class _Builder:
         columns = self.intakes[0].columns
         if self.sampled < _NEGATION_ROWS or self.negated >= _LEAST_NEGATION * self.sampled:
             return []
-        share = f"{self.negated / self.sampled:.1%}"
+        share = f"{100 * self.negated / self.sampled:.1f} %"
         advice = f" Train on the raw column: --text-column {shlex.quote(columns.raw)}."
         return [
             f"column {columns.text!r} has almost no negation: only {share} of the checked texts contain 'no' or "

@@ -285,6 +285,19 @@ def test_a_stopped_run_leaves_the_old_database_or_the_new_one(interrupt: str, tm
     assert not list(tmp_path.glob(".tweets.db.*"))
 
 
+def test_classes_stand_in_rows_where_columns_are_too_narrow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    airlines = ("American", "Delta", "Southwest", "US Airways", "United", "Virgin America")
+    path = tmp_path / "rows.csv"
+    rows = [f"text number {number},{airlines[number % 6]}" for number in range(600)]
+    path.write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
+    command.show(command.run(config(tmp_path, path)))
+    shown = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    assert set(airlines) <= {cells[0].strip() for cells in shown}
+
+
 def test_many_classes_are_summed_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "rows.csv"
     rows = [f"text number {number},intent {number % 77}" for number in range(3850)]

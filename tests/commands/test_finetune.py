@@ -453,6 +453,14 @@ def test_a_file_that_will_not_do_is_refused_and_leaves_nothing(trained, content,
     assert not list((trained.folder / "cache").rglob("finetune/*"))
 
 
+def test_too_few_rows_name_the_settings_of_fine_tuning(trained):
+    file = trained.folder / "few.csv"
+    file.write_text("text,label\ngood,positive\nbad,negative\n", encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        finetune.run(trained.config(), "linear", data_file=file)
+    assert "finetune.test_size" in caught.value.hint
+
+
 def test_a_missing_file_and_a_folder_are_reported(trained):
     with pytest.raises(SourceError, match="there is no file"):
         finetune.run(trained.config(), "linear", data_file=trained.folder / "nope.csv")

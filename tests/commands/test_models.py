@@ -166,7 +166,10 @@ def test_a_disk_that_is_full_keeps_what_is_published(config: Config, monkeypatch
     assert listed(config) == {first: True, "han-02": False}
 
 
-def test_the_list_fits_80_columns_and_says_what_there_is(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_fits_80_columns_and_says_what_there_is(
+    config: Config, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     options = [f"--set=paths.{name}={getattr(config.paths, name)}" for name in ("models_dir", "results_dir")]
 
     def senthy(*arguments: str) -> str:
@@ -180,5 +183,10 @@ def test_the_list_fits_80_columns_and_says_what_there_is(config: Config, capsys:
     shown = senthy("models", "list")
     assert "han-20261129-061020-a1b2c3" in shown
     assert "81.25" in shown
+    assert "2026-01-01" in shown
     assert max(map(len, shown.splitlines())) <= 80
-    assert "published han-20261129-061020-a1b2c3" in senthy("models", "publish", "han-2026")
+    long = trained(config, 2, 0.8125, run_id="han-finetune-20261129-061020-a1b2c3", data="reviews-of-a-long-year.csv")
+    shown = senthy("models", "list")
+    assert f"{long} *" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "published han-20261129-061020-a1b2c3" in senthy("models", "publish", "han-20261129")

@@ -202,7 +202,7 @@ def read_info(directory: Path) -> ModelInfo:
     recover(directory)
     path = directory / paths.MODEL_JSON
     if not path.is_file():
-        raise _no_model(directory)
+        raise no_model(directory)
     try:
         document = read_json(path)
         version = document["format_version"]
@@ -272,7 +272,7 @@ def load_model(directory: Path, *, encoder: str | Path | None = None, offline: b
     info = read_info(directory)
     weights_path = directory / paths.MODEL_WEIGHTS
     if not weights_path.is_file():
-        raise _no_model(directory)
+        raise no_model(directory)
     settings = head_config(info.head, info.head_config)
     check_files(directory, info, encoder=info.encoder_inside)
     loaded = _load_encoder(directory, info, encoder, offline)
@@ -330,22 +330,23 @@ def _load_encoder(directory: Path, info: ModelInfo, given: str | Path | None, of
     return loaded
 
 
-def _beside(directory: Path) -> str:
-    """Suggests trained models of other heads if the published model of a head is missing."""
-    places = {head: paths.published_model(directory.parent, head) for head in HEADS}
-    trained = [head for head, place in places.items() if recover(place).is_dir()]
-    if directory not in places.values() or not trained:
-        return ""
-    return f"There is a trained {' and a trained '.join(trained)} model: --model {trained[0]}. "
+def _remedy(directory: Path) -> str:
+    """How to get a model where none is; if the published one of a head is missing, also those of other heads."""
+    places = {paths.published_model(directory.parent, head): head for head in HEADS}
+    others = [head for place, head in places.items() if directory in places and recover(place).is_dir()]
+    found = " or ".join(others)
+    start = f"Use the trained {found} model (--model {found}), or train one" if found else "Train one first"
+    train = f"senthy train --model {places[directory]}" if directory in places else "senthy train"
+    return f"{start} ({train}), or name another directory, or mini, mini-lstm or mini-han (--load-model-path)."
 
 
-def _no_model(directory: Path) -> ModelError:
+def no_model(directory: Path) -> ModelError:
+    """The error of a directory that is not a model, with what it is instead."""
     why = f"{directory} is not a model directory: it lacks {paths.MODEL_JSON} or {paths.MODEL_WEIGHTS}"
     hint = "Use a directory written by `senthy train`."
     if not directory.exists():
         why = f"there is no model at {directory}"
-        hint = f"{_beside(directory)}Train one first (senthy train), or use another directory, or mini, mini-lstm, "
-        hint += "mini-han."
+        hint = _remedy(directory)
     elif not directory.is_dir():
         why = f"{directory} is a file, not a model directory"
     elif heads := sorted(head for head in HEADS if (directory / head / paths.MODEL_JSON).is_file()):

@@ -23,7 +23,7 @@ from sentiment_hybrid.data import columns, normalizers
 from sentiment_hybrid.data.sources.base import Limit
 from sentiment_hybrid.engine.batches import TokenizedTexts
 from sentiment_hybrid.engine.inference.answers import among, places_of
-from sentiment_hybrid.engine.inference.model_directory import load_model
+from sentiment_hybrid.engine.inference.model_directory import load_model, no_model
 from sentiment_hybrid.engine.inference.onnx_runtime import OnnxBackend, is_export, softmax
 from sentiment_hybrid.engine.tokenization import tokenize
 from sentiment_hybrid.errors import ColumnError, DataError, ModelError
@@ -498,10 +498,12 @@ def published(models_dir: Path, head: str | None = None) -> Path:
         directory = recover(paths.published_model(models_dir, name))
         if directory.is_dir():
             return directory
+    if head is not None:
+        raise no_model(paths.published_model(models_dir, head))
     looked_for = " or ".join(paths.published_model(models_dir, name).name for name in heads)
     raise ModelError(
         f"no trained model: there is no {looked_for} in {models_dir}",
-        hint=f"Train one first (senthy train --model {heads[0]}), or use another model directory, or mini.",
+        hint="Train one first (senthy train), or name another directory, or mini (--load-model-path).",
     )
 
 

@@ -17,6 +17,7 @@ from sentiment_hybrid import paths
 from sentiment_hybrid.engine.inference import model_directory
 from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
 from sentiment_hybrid.engine.inference.model_directory import ModelInfo, load_model, read_info, save_model
+from sentiment_hybrid.engine.inference.predictor import published
 from sentiment_hybrid.errors import EncoderError, ModelError, OutputError
 
 from ...conftest import model_info
@@ -353,7 +354,10 @@ def test_a_missing_model_is_reported_with_the_trained_ones_beside_it(tmp_path: P
     paths.published_model(tmp_path, "han").mkdir()
     with pytest.raises(ModelError) as caught:
         read_info(paths.published_model(tmp_path, "lstm"))
-    assert "--model han" in str(caught.value.hint)
+    assert "Use the trained han model (--model han), or train one (senthy train --model lstm)" in str(caught.value.hint)
+    with pytest.raises(ModelError) as same:
+        published(tmp_path, "lstm")
+    assert (same.value.message, same.value.hint) == (caught.value.message, caught.value.hint)
     with pytest.raises(ModelError) as caught:
         read_info(tmp_path / "another")
     assert "--model han" not in str(caught.value.hint)
