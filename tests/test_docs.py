@@ -111,6 +111,19 @@ def test_every_page_is_in_the_navigation():
     assert sorted(listed) == sorted(page.name for page in DOCS.glob("*.md"))
 
 
+def test_the_index_links_to_every_page_and_the_readme_to_all_but_it():
+    pages = {page.name for page in DOCS.glob("*.md")} - {"index.md"}
+    assert set(re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / "index.md").read_text(encoding="utf-8"))) == pages
+    linked = re.findall(r"\]\(docs/([\w-]+\.md)[)#]", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert set(linked) >= pages - {"contributing.md"}  # CONTRIBUTING.md links to it
+
+
+def test_the_page_about_the_configuration_lists_every_section():
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", (DOCS / "data.md").read_text(encoding="utf-8"), re.MULTILINE)
+    sections = set(re.findall(r"`(\w+)`", " ".join(rows)))
+    assert set(load_config("default").model_dump()) <= sections
+
+
 def test_the_tree_in_the_architecture_page_is_up_to_date():
     tree = runpy.run_path(str(ROOT / ".ci" / "tree.py"))
     page = (DOCS / "architecture.md").read_text(encoding="utf-8")

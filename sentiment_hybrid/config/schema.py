@@ -408,7 +408,7 @@ _NOT_TUNABLE |= {"precision", "checkpoint_minutes", "token_budget", "promise_siz
 class HpoFinal(Section):
     """The model that is trained with the best hyperparameters after the search."""
 
-    include_valid: bool = default(False, "Train it on the validation rows too, for the best trial's number of epochs.")
+    include_valid: bool = default(False, "Train the final model on validation rows too, for the best trial's epochs.")
 
 
 _SPACES = TypeAdapter(SearchSpace)

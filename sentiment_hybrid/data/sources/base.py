@@ -329,7 +329,7 @@ def unsound(value: Any) -> str:
     if not isinstance(value, str) or _is_sound(value):
         return ""
     if "\0" in value:
-        return "NUL byte: the file is not text, or is UTF-16"
+        return "NUL byte in a text: the file may be damaged, or UTF-16"
     code = next(ord(character) for character in value if "\ud800" <= character <= "\udfff")
     if 0xDC80 <= code <= 0xDCFF:
         return f"not text in the given encoding: byte 0x{code - 0xDC00:02X}"
