@@ -54,6 +54,7 @@ class OptimizeResult:
     trials: list[TrialFacts]
     importances: dict[str, float] | None
     data: str
+    source: str
     files: dict[str, Path] = field(default_factory=dict)
     seconds: float = 0.0
     trained: TrainResult | None = None
@@ -146,6 +147,7 @@ def _search(config: Config, model: str, runtime: Runtime) -> OptimizeResult:
             trials=trials,
             importances=studies.importances(study),
             data=trial_trainer.fingerprint,
+            source=trial_trainer.source,
         )
 
 
@@ -262,7 +264,7 @@ def _draw(config: Config, model: str, found: OptimizeResult) -> dict[str, Path]:
     def title(shows: str) -> str:
         return titled(
             f"{display_name(model, encoder_family(config.encoder.name))}: {shows}",
-            data=config.data.train_source or config.data.source,
+            data=found.source,
             rows="all training texts" if rows is None else f"at most {count(rows, 'training text')}",
             encoder=config.encoder.name,
         )

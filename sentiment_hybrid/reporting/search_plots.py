@@ -97,12 +97,15 @@ def epochs(path: Path, trials: Sequence[Trial], *, metric: str, title: str) -> N
                 continue
             pruned = trial["state"] == "pruned"
             color, style = (ORANGE, "--") if pruned else (BLUE, "-")
-            axes.plot(range(1, len(values) + 1), values, style, color=color, linewidth=1.2, alpha=0.6)
+            marker = "o" if len(values) == 1 and not pruned else ""
+            axes.plot(range(1, len(values) + 1), values, style + marker, color=color, linewidth=1.2, alpha=0.6)
             if pruned:
                 axes.scatter([len(values)], [values[-1]], color=color, marker="D", s=26, zorder=3)
         if best is not None and best["epochs"]:
             numbers = range(1, len(best["epochs"]) + 1)
-            axes.plot(numbers, best["epochs"], color=INK, linewidth=2.2, label=f"best: trial {best['number']}")
+            marker = "o" if len(numbers) == 1 else ""
+            label = f"best: trial {best['number']}"
+            axes.plot(numbers, best["epochs"], "-" + marker, color=INK, linewidth=2.2, label=label)
         axes.plot([], [], color=BLUE, linewidth=1.2, label="finished")
         axes.plot([], [], "--D", color=ORANGE, linewidth=1.2, markersize=4, label="pruned")
 
@@ -198,6 +201,9 @@ def _values_over(name: str, path: Path, metric: str, title: str) -> Iterator[Axe
         axes = drawing.subplots()
         yield axes
         axes.set_xlabel(name)
+        low, high = axes.dataLim.intervalx
+        if low == high:  # room for whole numbers on both sides
+            axes.set_xlim(low - 1, high + 1)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _name_values(axes, metric)
         axes.grid(True)

@@ -77,7 +77,7 @@ class TrialTrainer:
         self.runtime = runtime
         with open_store(config.paths.data_db) as store:
             self.labels = store.labels
-            self.fingerprint = store.fingerprint
+            self.source, self.fingerprint = store.source, store.fingerprint
             self._rows = self._read(store)
         weights_of_classes(config.model(model).train.class_weights, self._rows[0].labels, self.labels)
         self._encoders: dict[int, LoadedEncoder] = {}

@@ -16,6 +16,7 @@ from sentiment_hybrid.commands import optimize, train
 from sentiment_hybrid.engine.inference.model_directory import read_info
 from sentiment_hybrid.engine.training.runs import Run
 from sentiment_hybrid.errors import ConfigError, OutputError, StudyError, UsageError
+from sentiment_hybrid.reporting import canvas
 from sentiment_hybrid.reporting.results import read_results
 from sentiment_hybrid.runtime import Runtime
 
@@ -69,6 +70,14 @@ def test_a_search_ends_with_the_best_model_published_tested_and_reported(project
     assert entry["test"]["accuracy"]["value"] == result.test.scores.accuracy.value
 
 
+def test_figures_name_the_prepared_data_whatever_source_is_configured_now(project, tuned, monkeypatch):
+    titles = []
+    monkeypatch.setattr(canvas, "_set_title", lambda drawing, title: titles.append(title))
+    optimize.run(tuned("data.source=kaggle", "linear.hpo.n_trials=1"), "linear", final=False)
+    assert titles
+    assert all("texts.csv" in title and "kaggle" not in title for title in titles)
+
+
 def test_the_best_parameters_are_a_fragment_that_any_config_can_be_merged_with(project, tuned):
     space = (
         f"linear.hpo.search_space={{learning_rate: {SPACE}, dropout: {{type: float, low: 0.1, high: 0.3}}, "
@@ -95,7 +104,7 @@ def test_a_password_of_a_storage_is_kept_nowhere(project, tuned, searched):
     config, purpose = tuned(*(f"{model}.hpo.storage={secret}" for model in ("lstm", "linear"))), train.Purpose()
     if searched:
         shown = secret.replace("geheim", "***")
-        found = optimize.OptimizeResult("Linear", "s", shown, "macro_f1", 1, [best], None, "")
+        found = optimize.OptimizeResult("Linear", "s", shown, "macro_f1", 1, [best], None, "", "")
         config, purpose = optimize.final_training(config, "linear", found)
         assert config.linear.train.learning_rate == 0.02
     result = train.run(config, "linear", purpose=purpose)

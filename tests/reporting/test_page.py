@@ -154,6 +154,15 @@ def test_ticks_are_round_numbers_around_the_data(low: float, high: float, wanted
     assert re.findall(r'class="left">([^<]+)<', str(drawn)) == wanted
 
 
+def test_long_names_of_intervals_are_whole_on_two_lines() -> None:
+    drawn = intervals(
+        "t", [("LinearRoBERTa linear-20261129-212848-ff4a69", 0.5, 0.4, 0.6), ("TF-IDF baseline", 0.5, 0.4, 0.6)]
+    )
+    assert re.findall(r'class="left">([^<]+)<', str(drawn)) == [
+        "LinearRoBERTa", "linear-20261129-212848-ff4a69", "TF-IDF baseline",
+    ]  # fmt: skip
+
+
 def test_points_that_are_not_numbers_are_left_out_and_a_chart_of_none_is_nothing() -> None:
     x, y = Axis("x", percent=False), Axis("y")
     assert chart("t", x, y, [Series("s", [(1, float("nan"))]), Series("s", [])]) == ""

@@ -86,6 +86,17 @@ def test_each_figure_says_in_its_title_which_one_it_is(tmp_path, monkeypatch):
     assert all(title.startswith("A search: ") for title in titles)
 
 
+def test_trials_of_one_epoch_are_points(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(search_plots, "_name_values", lambda axes, metric: seen.append(axes))
+    two = [{"number": number, "state": "complete", "value": 0.5, "epochs": [0.5 + number]} for number in range(2)]
+    search_plots.epochs(tmp_path / "epochs.png", two, metric="m", title="t")
+    (axes,) = seen
+    lines = [line for line in axes.get_lines() if len(line.get_xdata())]
+    assert [line.get_marker() for line in lines] == ["o", "o"]
+    assert axes.get_xlim() == (0, 2)
+
+
 def test_the_best_so_far_holds_until_the_last_trial():
     axes = Figure().subplots()
     search_plots._best_so_far(axes, trials(12))

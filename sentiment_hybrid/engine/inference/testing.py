@@ -306,7 +306,9 @@ def _rows_of_file(config: Config, loaded: LoadedModel, data_file: Path, runtime:
         if unchecked:
             note(error.message)
     if not seen:
-        note(f"the database of the model is not at paths.data_db: no baseline{unchecked}")
+        of_mini = loaded.directory.parent == paths.mini_dir()
+        why = "mini has none" if of_mini else "the database of the model is not at paths.data_db"
+        note(f"no baseline{unchecked}: {why}")
     if info.parent is not None:
         seen += _finetuned_on(config, info, examples)
     seen += beside

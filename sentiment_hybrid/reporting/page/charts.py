@@ -8,12 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 560, 300
 #: Room for tick labels at the left, above, at the right and below.
 _LEFT, _TOP, _RIGHT, _BOTTOM = 66, 12, 24, 44
+#: Characters of a line left of a chart of intervals; a head and a run fit on two.
+_LONGEST_NAME = 30
 #: Series beyond these repeat; styles of them are in the page's style sheet.
 STYLES = 6
 
@@ -165,18 +168,21 @@ def intervals(title: str, figures: Sequence[tuple[str, float, float, float]]) ->
     shown = [figure for figure in figures if all(map(math.isfinite, figure[1:]))]
     if not shown:
         return Markup("")
-    row, left = 30, 170
+    row, left = 30, 200
     height = _TOP + row * len(shown) + 34
     axis = Axis("", percent=True)
     scale = _Scale.of(axis, (end for _, _, *ends in shown for end in ends), left, WIDTH - 40)
     parts = _upright(axis, scale, height - 30, height - 12)
     for number, (name, value, low, high) in enumerate(shown):
         y = _TOP + row * (number + 0.5)
-        name = name if len(name) <= 24 else name[:23] + "…"
+        lines = wrap(name, _LONGEST_NAME, break_on_hyphens=False, max_lines=2, placeholder="…")
+        for place, line in enumerate(lines):
+            below = y + 4 + 12 * (place - (len(lines) - 1) / 2)
+            parts.append(Markup('<text x="{}" y="{:.1f}" class="left">{}</text>').format(left - 10, below, line))
         parts.append(
-            Markup(
-                '<text x="{}" y="{:.1f}" class="left">{}</text><path class="line s0" d="M{:.1f} {:.1f}H{:.1f}"/>{}'
-            ).format(left - 10, y + 4, name, scale(low), y, scale(high), _dot(scale(value), y, 0))
+            Markup('<path class="line s0" d="M{:.1f} {:.1f}H{:.1f}"/>{}').format(
+                scale(low), y, scale(high), _dot(scale(value), y, 0)
+            )
         )
     says = "; ".join(
         f"{name}: {100 * value:.1f} % from {100 * low:.1f} to {100 * high:.1f}" for name, value, low, high in shown
