@@ -235,3 +235,13 @@ def test_the_service_loads_only_what_its_image_without_torch_has() -> None:
 
 def test_naming_the_formats_loads_no_library_of_theirs() -> None:
     assert not loaded_after("import sentiment_hybrid.data.sources") & {"pyarrow", "pandas"}
+
+
+def test_what_people_are_told_to_install_is_in_the_checkout_and_exists() -> None:
+    """The package is on no registry, where a stranger could take its name."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    files = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *PACKAGE.rglob("*.py")]
+    said = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    assert not re.findall(r"pip install\W+sentiment-hybrid", said)
+    named = {name for some in re.findall(r'pip install (?:-e )?"\.\[([\w,]+)\]"', said) for name in some.split(",")}
+    assert {"excel", "onnx", "serve"} <= named <= set(extras)

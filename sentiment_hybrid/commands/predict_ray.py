@@ -96,7 +96,7 @@ def _imported() -> Any:
     except ImportError as error:
         raise UsageError(
             "--engine ray needs Ray, which is not installed",
-            hint='Install it with pip install "sentiment-hybrid[ray]", or leave out --engine.',
+            hint='In the checkout: pip install ".[ray]". Or leave out --engine.',
         ) from error
     return ray
 

@@ -83,7 +83,7 @@ def _errors_as(kind: type[SenthyError], doing: str, url: str) -> Iterator[None]:
     except ImportError as error:
         raise kind(
             f"cannot {doing} {redact(url)}: {error}",
-            hint='Install what it needs, e.g. pip install "sentiment-hybrid[remote]".',
+            hint='Install what it needs, in the checkout for example: pip install ".[remote]"',
         ) from error
     except FileNotFoundError as error:
         raise kind(f"cannot {doing} {redact(url)}: it is not there", hint="Check the URL.") from error

@@ -127,7 +127,7 @@ def test_without_the_extra_one_sentence_says_what_to_install(tmp_path: Path, mon
     monkeypatch.setitem(sys.modules, "python_calamine", None)
     with pytest.raises(SourceError, match="needs one more package") as caught:
         read(path)
-    assert 'pip install "sentiment-hybrid[excel]"' in caught.value.hint
+    assert 'pip install ".[excel]"' in caught.value.hint
 
 
 def test_the_size_of_a_sheet_says_how_many_rows_there_are(tmp_path):

@@ -39,7 +39,7 @@ class ExcelSource(FileSource):
         except ImportError as error:
             raise SourceError(
                 f"{self.name} is an Excel workbook, which needs one more package",
-                hint='Install it with pip install "sentiment-hybrid[excel]", or save the sheet as CSV (UTF-8).',
+                hint='In the checkout: pip install ".[excel]". Or save the sheet as CSV (UTF-8).',
             ) from error
         try:
             with reading(self.path), contextlib.closing(calamine.load_workbook(str(self.path))) as workbook:

@@ -465,6 +465,7 @@ def unavailable(name: str, revision: str | None, error: Exception, *, local_only
         return EncoderError(f"the encoder in {name} cannot be loaded: {reason}", hint="Copy or save it again.")
     at = f" (revision {revision})" if revision else ""
     local = "or set encoder.name to a local directory with it (config.json, model.safetensors, tokenizer.json)"
+    no_download = "The encoders mini, static and scratch need no download: --set encoder.name=mini"
     if "safetensors" in reason and "not appear" in reason:
         return EncoderError(
             f"the encoder {name}{at} has no model.safetensors on the hub, and pickles can run code when loaded",
@@ -472,12 +473,12 @@ def unavailable(name: str, revision: str | None, error: Exception, *, local_only
         )
     if local_only:
         return EncoderError(
-            f"the encoder {name}{at} is not in the local Hugging Face cache, and downloads are disabled (offline)",
-            hint=f"Run `senthy fetch` while online, {local}; encoder.name: scratch needs no download.",
+            f"the encoder {name}{at} is not in the local Hugging Face cache, and the hub is out of reach (offline)",
+            hint=f"Run `senthy fetch` while online, {local}. {no_download}",
         )
     return EncoderError(
         f"the encoder {name}{at} cannot be loaded from the Hugging Face hub: {reason}",
-        hint=f"Check the name and the network, {local}; encoder.name: scratch needs no download.",
+        hint=f"Check the name and the network, {local}. {no_download}",
     )
 
 

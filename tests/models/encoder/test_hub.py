@@ -352,7 +352,7 @@ def test_offline_a_hub_name_says_what_was_looked_for_and_the_ways_out(name):
     with pytest.raises(EncoderError, match=name) as caught:
         load_encoder(named(name, revision="v1"), offline=True)
     assert "revision v1" in caught.value.message
-    for way in ("senthy fetch", "local directory", "scratch"):
+    for way in ("senthy fetch", "local directory", "encoder.name=mini"):
         assert way in caught.value.hint
 
 
