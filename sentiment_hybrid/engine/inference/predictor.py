@@ -128,9 +128,9 @@ class Predictor:
             raise ModelError(f"there is no backend {backend!r}", hint=f"Use {' or '.join(get_args(Backend))}.")
         directory = next(iter(newest(Path("models"))), mini()) if model is None else model_directory(model)
         self._given: dict[str, Any] = {
-            "model": directory.absolute(), "device": device, "encoder": encoder, "offline": offline,
-            "cache_dir": cache_dir, "token_budget": token_budget, "precision": precision, "backend": backend,
-            "labels": labels, "max_text_bytes": max_text_bytes,
+            "model": _absolute(directory), "device": device, "encoder": _absolute(encoder), "offline": offline,
+            "cache_dir": _absolute(cache_dir), "token_budget": token_budget, "precision": precision,
+            "backend": backend, "labels": labels, "max_text_bytes": max_text_bytes,
         }  # fmt: skip
         self._process = os.getpid()
         if backend == "onnx" or (backend == "auto" and is_export(directory)):
@@ -543,6 +543,11 @@ def model_directory(name: Path | str) -> Path:
         if mini(head).is_dir():
             return mini(head)
     return path
+
+
+def _absolute(path: Path | str | None) -> Path | None:
+    """The same path for a process in another working directory."""
+    return None if path is None else Path(path).expanduser().absolute()
 
 
 def _text(value: object, place: int) -> str:

@@ -150,6 +150,16 @@ def test_a_pickle_is_the_path_and_the_arguments(
     np.testing.assert_array_equal(again.predict_proba(texts), expected)
 
 
+def test_a_pickle_names_the_encoder_for_any_working_directory(
+    tiny_encoder_dir: Path, tiny_encoder: LoadedEncoder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model = write_model(tmp_path / "model", tiny_encoder, bundle=False)
+    monkeypatch.chdir(tiny_encoder_dir.parent)
+    pickled = pickle.dumps(Predictor(model, device="cpu", encoder=tiny_encoder_dir.name, offline=True))
+    monkeypatch.chdir(tmp_path)
+    assert pickle.loads(pickled).predict("good film").label in LABELS
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_process_predicts_the_same(predictor: Predictor) -> None:
