@@ -439,8 +439,13 @@ class Predictor:
             DataError: as `predict`.
         """
         names = [str(name) for name in frame.columns]
-        chosen = columns.find_text(names, text_column, source="the DataFrame", trained_on=self.info.text_column)
-        added = self.columns_beside(names, prefix=prefix)
+        try:
+            chosen = columns.find_text(names, text_column, source="the DataFrame", trained_on=self.info.text_column)
+            added = self.columns_beside(names, prefix=prefix)
+        except ColumnError as error:
+            if "--" in error.hint:  # options of the command line
+                error.hint = "text_column= names the column of texts, prefix= begins the names of the added ones."
+            raise
         if names.count(chosen) > 1:
             raise ColumnError(f"the DataFrame has several columns called {chosen!r}", hint="Rename all but one.")
         probabilities = self.predict_proba(frame.iloc[:, names.index(chosen)].tolist())

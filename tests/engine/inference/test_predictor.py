@@ -402,6 +402,18 @@ def test_a_missing_column_names_those_found_and_the_nearest(predictor: Predictor
     assert "'Review'" in caught.value.hint
 
 
+def test_hints_about_a_frame_name_arguments_of_python(predictor: Predictor) -> None:
+    frame = pd.DataFrame({"text": ["good"]})
+    for call in (
+        lambda: predictor.predict_frame(pd.DataFrame({"a": ["good"], "b": ["bad"]})),
+        lambda: predictor.predict_frame(predictor.predict_frame(frame, prefix="x_"), prefix="x_"),
+    ):
+        with pytest.raises(ColumnError) as caught:
+            call()
+        assert "--" not in caught.value.hint
+        assert "text_column=" in caught.value.hint
+
+
 def test_a_text_column_that_stands_twice_is_refused(predictor: Predictor) -> None:
     frame = pd.DataFrame([["good", "bad"]], columns=["text", "text"])
     with pytest.raises(ColumnError, match="several columns"):
