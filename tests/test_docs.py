@@ -130,5 +130,26 @@ def test_the_tree_in_the_architecture_page_is_up_to_date():
     assert page == tree["page_with"](tree["tree"]()), "run: python .ci/tree.py --write"
 
 
+def test_the_architecture_page_states_the_order_of_imports_that_is_checked():
+    page = " ".join((DOCS / "architecture.md").read_text(encoding="utf-8").split())
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    orders = [" > ".join(one["layers"]) for one in linter["contracts"] if one["type"] == "layers"]
+    assert len(orders) == 2
+    assert [order for order in orders if f"`{order}`" not in page] == []
+
+
+def test_the_architecture_page_names_the_commands_that_build_on_others():
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    listed = re.search(r"Only\s+(.*?)\s+build on other commands", page, re.DOTALL)
+    folder = ROOT / "sentiment_hybrid" / "commands"
+    building = {
+        file.stem.replace("_", "-")
+        for file in folder.glob("[!_]*.py")
+        if re.search(r"^from sentiment_hybrid\.commands[. ]", file.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert listed
+    assert set(re.findall("`(.*?)`", listed[1])) == {name for name in building if not name.startswith("predict")}
+
+
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 1800
