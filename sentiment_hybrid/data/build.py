@@ -39,7 +39,7 @@ from sentiment_hybrid.data.ordering import (
 )
 from sentiment_hybrid.data.partitions import Partitions
 from sentiment_hybrid.data.preparation import Facts, Preparation, Prepared, Recipe
-from sentiment_hybrid.data.sources import Batch, Source
+from sentiment_hybrid.data.sources import Batch, Source, no_rows
 from sentiment_hybrid.data.store import APPLICATION_ID, CHECKED, FORMAT_VERSION, Checksums, check_ours
 from sentiment_hybrid.errors import DatabaseError, DataError, LabelError
 from sentiment_hybrid.files import atomic_file, written
@@ -229,7 +229,7 @@ class _Builder:
                 if self.rows_read == before and self.unlabelled > unlabelled:
                     raise DataError(f"no row of {source.name} has a label yet", hint="Fill in its column label.")
                 if self.rows_read == before:
-                    raise DataError(f"{source.name} has no rows", hint="A file needs rows below its header.")
+                    raise no_rows(source.name)
 
     @property
     def rows_read(self) -> int:

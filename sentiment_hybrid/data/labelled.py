@@ -13,7 +13,7 @@ from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data.columns import Columns, choose, text_note
 from sentiment_hybrid.data.labels import LabelValues, canonical, described, labelling_of
 from sentiment_hybrid.data.normalizers import Normalizer
-from sentiment_hybrid.data.sources import Source, read_with_progress
+from sentiment_hybrid.data.sources import Source, no_rows, read_with_progress
 from sentiment_hybrid.data.store import Examples
 from sentiment_hybrid.errors import DataError, some
 
@@ -54,6 +54,8 @@ def read_labelled(
     values = LabelValues(source.name, columns.label, place=source.place, most=data.max_labels)
     dropped: Counter[str] = Counter()
     rows = list(_rows(source, columns, normalizer, values, dropped))
+    if not rows and not dropped:
+        raise no_rows(source.name)
     if not rows:
         raise DataError(f"{source.name} has no texts", hint="Is it the right text column (--text-column)?")
     labelling = labelling_of(values, data, labels, coding=coding)

@@ -132,7 +132,7 @@ class LabelValues:
     @property
     def shown(self) -> str:
         """What the column contains, for messages."""
-        return some(sorted({item[:40] for item in self.items.values()})) or "nothing"
+        return some(sorted({repr(item[:40]) for item in self.items.values()})) or "nothing"
 
     def unclear(self, problem: str) -> LabelError:
         """The error for a column whose values may mean several things."""

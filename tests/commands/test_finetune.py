@@ -380,7 +380,7 @@ def with_three_labels(project):
 
 
 def test_other_labels_are_refused_with_both_lists_and_the_way_out(trained):
-    with pytest.raises(LabelError, match=r"negative, positive; the column contains anger, joy, other") as caught:
+    with pytest.raises(LabelError, match=r"negative, positive; the column contains 'anger', 'joy', 'other'") as caught:
         finetune.run(trained.config(), "linear", data_file=with_three_labels(trained))
     assert "--new-labels" in caught.value.hint
     assert "--label-map" in caught.value.hint

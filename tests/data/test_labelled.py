@@ -11,7 +11,7 @@ from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data.labelled import Labelled, read_labelled
 from sentiment_hybrid.data.normalizers import get_normalizer
 from sentiment_hybrid.data.sources import open_source
-from sentiment_hybrid.errors import LabelError
+from sentiment_hybrid.errors import DataError, LabelError
 
 TWO, THREE = ("negative", "positive"), ("negative", "neutral", "positive")
 SENTIMENT140 = {"0": "negative", "4": "positive"}
@@ -19,10 +19,16 @@ SENTIMENT140 = {"0": "negative", "4": "positive"}
 
 def read(folder: Path, values: list[str], labels: tuple[str, ...] = TWO, **settings: Any) -> Labelled:
     file = folder / "own.csv"
-    lines = [f"text {number},{value}" for number, value in enumerate(values)]
-    file.write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
+    lines = [f"text {number},,{value}" for number, value in enumerate(values)]
+    file.write_text("\n".join(["text,nothing,label", *lines]) + "\n", encoding="utf-8")
     data = Data(**settings)
     return read_labelled(open_source(str(file), data), data, labels=labels, normalizer=get_normalizer("tweet"))
+
+
+@pytest.mark.parametrize(("values", "message"), [([], "has no rows"), (["positive"], "has no texts")])
+def test_a_header_alone_is_told_from_empty_texts(values: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        read(tmp_path, values, text_column="nothing")
 
 
 @pytest.mark.parametrize(

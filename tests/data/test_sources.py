@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from sentiment_hybrid.config.schema import Data
 from sentiment_hybrid.data.sources import LiveStream, Source, delimited, open_source, open_stream, rows_in
 from sentiment_hybrid.data.sources import sqlite as sqlite_source
+from sentiment_hybrid.data.sources.formats import KNOWN, SUFFIXES
 from sentiment_hybrid.errors import ColumnError, SenthyError, SourceError
 
 ROWS = [("plain", "0"), ('with "quotes", and commas', "1"), ("two\nlines", "0"), ("emoji 😀 é", "1"), ("", "0")]
@@ -73,6 +75,12 @@ def skipped(source: Source) -> dict[str, int]:
         for reason, count in batch.skipped.items():
             counts[reason] = counts.get(reason, 0) + count
     return counts
+
+
+def test_the_known_suffixes_say_which_may_be_zipped() -> None:
+    zipped, whole = (re.findall(r"\.\w+", part) for part in KNOWN.split("(each also .gz)"))
+    assert sorted([*zipped, *whole]) == sorted(SUFFIXES)
+    assert set(whole) == {".db", ".sqlite", ".sqlite3", ".xlsx", ".xlsm"}
 
 
 @pytest.mark.parametrize("zipped", [False, True])

@@ -30,10 +30,10 @@ from sentiment_hybrid.data.sources.dialect import (
     table_kind,
     text_header,
 )
-from sentiment_hybrid.data.sources.formats import FORMATS, SUFFIXES, kind_by_suffix
+from sentiment_hybrid.data.sources.formats import FORMATS, KNOWN, SUFFIXES, kind_by_suffix
 from sentiment_hybrid.data.sources.live import LiveStream
 from sentiment_hybrid.data.sources.several import SeveralFiles, check_one_kind, find_shards, is_several, rows_in
-from sentiment_hybrid.errors import SourceError
+from sentiment_hybrid.errors import DataError, SourceError
 from sentiment_hybrid.redaction import redact
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "Source",
     "kind_by_suffix",
     "kind_of",
+    "no_rows",
     "open_source",
     "open_stream",
     "read_with_progress",
@@ -56,8 +57,12 @@ __all__ = [
 ]
 
 
-_KNOWN = "csv, tsv, jsonl, json, parquet (each also .gz), txt, xlsx, db, sqlite, sqlite3"
 _log = logging.getLogger(__name__)
+
+
+def no_rows(name: str) -> DataError:
+    """The error of a source with a header alone."""
+    return DataError(f"{name} has no rows", hint="A file needs rows below its header.")
 
 
 def open_source(spec: str, data: Data, *, offline: bool = False) -> Source:
@@ -207,7 +212,7 @@ def _instead_of(missing: Path) -> str:
 def kind_of(path: Path) -> str:
     """The format of a file by its first bytes, else by its suffix. Raises SourceError."""
     if path.is_dir():
-        raise SourceError(f"{path} is a directory, not a file", hint=f"Name one file: {_KNOWN}.")
+        raise SourceError(f"{path} is a directory, not a file", hint=f"Name one file: {KNOWN}.")
     try:
         with path.open("rb") as file:
             head = file.read(16)
@@ -220,7 +225,7 @@ def kind_of(path: Path) -> str:
             return kind
     found = kind_by_suffix(path)
     if found is None:
-        raise SourceError(f"cannot tell what kind of file {path} is", hint=f"Known suffixes: {_KNOWN}.")
+        raise SourceError(f"cannot tell what kind of file {path} is", hint=f"Known suffixes: {KNOWN}.")
     if found == "sqlite":
         raise SourceError(f"{path} is not an SQLite database", hint="It is damaged, or has the wrong suffix.")
     return found

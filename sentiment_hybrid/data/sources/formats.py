@@ -37,6 +37,9 @@ FORMATS = {
     "excel": Format("excel", "ExcelSource", (".xlsx", ".xlsm"), b"PK\x03\x04", settings=("table",)),
 }
 SUFFIXES = {suffix: kind for kind, item in FORMATS.items() for suffix in item.suffixes}
+_WHOLE = [suffix for suffix, kind in SUFFIXES.items() if "table" in FORMATS[kind].settings]
+#: The suffixes for messages.
+KNOWN = f"{', '.join(suffix for suffix in SUFFIXES if suffix not in _WHOLE)} (each also .gz), {', '.join(_WHOLE)}"
 
 
 def kind_by_suffix(name: str | Path) -> str | None:

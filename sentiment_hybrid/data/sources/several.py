@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sentiment_hybrid.data.remote import Shard, downloaded, is_pattern, is_url, listed
 from sentiment_hybrid.data.sources.base import BATCH_SIZE, Batch, Source
-from sentiment_hybrid.data.sources.formats import SUFFIXES, kind_by_suffix
+from sentiment_hybrid.data.sources.formats import KNOWN, kind_by_suffix
 from sentiment_hybrid.errors import ColumnError, SourceError, some
 
 
@@ -51,7 +51,7 @@ def find_shards(spec: str | Path, *, any_suffix: bool = False) -> Shards:
     if not known:
         what = "no file matches" if is_pattern(str(spec)) else "there is no file of a known format in"
         seen = f" (but {some([one.name for one in found], 3)})" if found else ""
-        raise SourceError(f"{what} {spec}{seen}", hint=f"Known suffixes: {', '.join(SUFFIXES)}, each also .gz.")
+        raise SourceError(f"{what} {spec}{seen}", hint=f"Known suffixes: {KNOWN}.")
     return Shards(root, known, [one.name for one in found if one not in known])
 
 
