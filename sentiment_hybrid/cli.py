@@ -185,7 +185,7 @@ def check_data(
     *,
     data_file: str | None = option("--data", "A labelled source instead of the database.", "SOURCE"),
     split: list[str] | None = choice(
-        "--split", "Whose rows are flagged; can be repeated. [default: train, valid]", ("train", "valid", "test")
+        "--split", "Splits whose rows are flagged; can be repeated. [default: train, valid]", ("train", "valid", "test")
     ),
     output: Path = option("--output -o", "The flagged rows, to be corrected.", "FILE", default=Path("check.csv")),
     features: Literal["auto", "encoder", "tfidf"] = option(
@@ -837,7 +837,7 @@ def cache_clear(
     teachers: bool = switch("--teachers", "Probabilities computed by teachers."),
     leftovers: bool = switch("--leftovers", "Partial files, models and runs of killed processes."),
     all_: bool = switch("--all", "All of these."),
-    older_than: float | None = option("--older-than", "Only what was last used before.", "DAYS", min=0.0),
+    older_than: float | None = option("--older-than", "Only what was last used longer ago.", "DAYS", min=0.0),
     yes: bool = switch("--yes -y", "Do not ask for confirmation."),
 ) -> None:
     """Remove what is cached. It is computed again when it is needed.

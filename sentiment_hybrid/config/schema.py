@@ -129,7 +129,8 @@ class Data(Section):
 
     source: str = default(
         "kaggle:zphudzz/tweets-clean-posneg-v1",
-        "kaggle[:OWNER/NAME[/versions/N]], a csv, tsv, jsonl, json or parquet file (or .gz), .xlsx, SQLite, or sample.",
+        "kaggle[:OWNER/NAME[/versions/N]], sample, or a csv, tsv, jsonl, json or parquet file (or .gz), .xlsx or "
+        "SQLite; a folder or pattern of such files.",
         min_length=1,
     )
     train_source: str | None = default(None, "Official training split; with test_source it replaces source.")
@@ -607,7 +608,7 @@ class Pretrain(Optimization):
     dropout: Dropout | None = default(None, "Null is the encoder's own; 0 suits few epochs over many texts.")
     learning_rate: Rate = default(5e-4, "Peak learning rate; 1e-4 or less for a pretrained encoder.")
     batch_size: BatchSize = default(256, "Texts per batch.")
-    epochs: Epochs = default(1, "Passes over the texts; each masks other tokens.")
+    epochs: Epochs = default(1, "Passes over the texts; each masks different tokens.")
     warmup_steps: int = default(500, "Steps over which the rate rises from 0.", ge=0, le=10_000_000)
     sample_size: Rows | None = default(None, "Train on the first N texts in a fixed order; null is all.")
     valid_sample_size: Rows | None = default(10_000, "Held-out texts to evaluate after each epoch; null is all.")
