@@ -341,6 +341,7 @@ class Predictor:
 
         ``progress`` is called with the number of distinct texts that are done.
         """
+        self._continue_after_fork()
         result = np.full((prepared.size, len(self.labels)), np.nan, dtype=np.float32)
         with self._computing:
             self.empty += prepared.size - len(prepared.rows)
