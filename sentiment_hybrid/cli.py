@@ -94,6 +94,16 @@ def _said_by_an_interrupt(failure: BaseException | None) -> str:
     return "" if failure is None else str(failure)
 
 
+#: What checks the values of options says, and how other errors of settings say it.
+_OF_PYDANTIC = {
+    ": Value error, ": ": ",
+    "Input should be a valid integer, unable to parse.*": "it should be a whole number",
+    "Input should be a valid number, unable to parse.*": "it should be a number",
+    "Input should be greater than or equal to": "it should be at least",
+    "Input should be less than or equal to": "it should be at most",
+}
+
+
 def _described(failure: Any) -> tuple[str, str]:
     if isinstance(failure, SenthyError):
         return failure.message, failure.hint
@@ -101,8 +111,10 @@ def _described(failure: Any) -> tuple[str, str]:
         command = failure.ctx.command_path if failure.ctx else "senthy"
         group = failure.ctx is not None and hasattr(failure.ctx.command, "commands")
         hint = f"`{command} --help` lists its {'commands' if group else 'arguments'} and options."
-        # What checks the values of an option begins some messages so.
-        return failure.format_message().replace(": Value error, ", ": "), hint
+        said = failure.format_message()
+        for of_pydantic, ours in _OF_PYDANTIC.items():
+            said = re.sub(of_pydantic, ours, said)
+        return said, hint
     # torch has an error of its own, of this name, for a full GPU.
     if isinstance(failure, MemoryError) or type(failure).__name__ == "OutOfMemoryError":
         return "out of memory", "Lower `batch_size` or `token_budget` with --set, or use --sample-size."

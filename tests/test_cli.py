@@ -783,6 +783,17 @@ def test_the_completion_script_is_for_this_command() -> None:
     assert b"_SENTHY_COMPLETE=complete_bash" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [("--seeds", "abc", "a whole number"), ("--seeds", "1.5", "a whole number"), ("--seeds", "0", "at least 1")],
+)
+def test_a_number_that_does_not_fit_is_reported_in_plain_words(option, value, says, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", option, value])
+    assert stop.value.code == 2
+    assert f"Invalid value for '{option}': it should be {says}\n" in capsys.readouterr().err
+
+
 def test_an_empty_config_option_is_none_at_all(capsys):
     assert senthy("config", "show", "--config", "") == 0
     assert "encoder:" in capsys.readouterr().out

@@ -16,7 +16,7 @@ KNOWN_FILES = ("final_clean_no_neutral_no_duplicates.csv", "final_clean_no_neutr
 
 _HANDLE = re.compile(r"(?P<owner>[\w-]+)/(?P<name>[\w-]+)(?:/versions/(?P<version>[1-9]\d*))?")
 _TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
-_FILE_HINT = "Or download it yourself and use --source FILE."
+_FILE_HINT = "Use a file of your own (--source FILE), or the sample texts (--source sample)."
 
 
 def download(handle: str, *, offline: bool) -> Path:
