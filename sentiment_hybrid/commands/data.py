@@ -34,6 +34,8 @@ class DataResult:
     labels: tuple[str, ...]
     seconds: float
     source: str
+    normalizer: str
+    split_key_version: int
     corrections: dict[str, Any] | None = None
 
 
@@ -58,9 +60,13 @@ def run(config: Config, *, refresh: bool = False, offline: bool = False) -> Data
     plan = Plan(_parts(data, offline=offline), data, get_normalizer(data.normalizer), corrections=corrections)
     found = None if refresh else _existing(target, time.perf_counter())
     if found is not None and found.fingerprint != plan.fingerprint:
-        first = data.model_copy(update={"split_key_version": 1})
-        if found.fingerprint == replace(plan, data=first, normalizer=from_id(f"{data.normalizer}@1")).fingerprint:
-            note(f"{target} keeps version 1 of its normalizer and split; --refresh updates both")
+        older, normalizer = {"split_key_version": found.split_key_version}, from_id(found.normalizer)
+        same = replace(plan, data=data.model_copy(update=older), normalizer=normalizer).fingerprint == found.fingerprint
+        if same and normalizer.name == data.normalizer:
+            note(
+                f"{target} keeps its normalizer, {normalizer.id}, and version {found.split_key_version} of the split "
+                "key; --refresh updates both"
+            )
             return found
     return prepare(target, plan, cache=config.paths.cache, refresh=refresh, offline=offline)
 
@@ -122,6 +128,8 @@ def _opened(target: Path, started: float, *, built: bool) -> DataResult:
             labels=store.labels,
             seconds=time.perf_counter() - started,
             source=store.source,
+            normalizer=store.normalizer,
+            split_key_version=store.split_keys["split_key_version"],
             corrections=store.corrections,
         )
 

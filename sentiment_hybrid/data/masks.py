@@ -1,9 +1,9 @@
-"""Masks handles and links of tweets, by version: what normalisers and split keys replace by `@user` and `http`."""
+"""What normalisers and split keys replace in tweets, by version: handles by `@user`, links by `http`."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 #: Characters of a link after its scheme (RFC 3986), parentheses in pairs. Punctuation at the end is not part of it.
 _INSIDE = r"[A-Za-z0-9\-._~:/?#\[\]@!$&'*+,;=%]"
@@ -12,6 +12,12 @@ _ADDRESS = rf"(?:{_INSIDE}*(?:{_LAST}|\({_INSIDE}*\)))+"
 #: Letters with accents: a name followed by one is not a handle, and must not become one when accents are composed.
 _ACCENTED = r"\u00c0-\u024f\u0300-\u036f\u1e00-\u1eff"
 _NAME = rf"[A-Za-z0-9_]{{1,15}}(?![A-Za-z0-9_{_ACCENTED}])"
+#: Controls but for white space, zero-width spaces, direction marks; joiners beside letters and digits of ASCII. Other
+#: joiners make emoji and belong to some scripts. Controls of Latin-1 and soft hyphens may be parts of mojibake.
+_INVISIBLE = (
+    r"[\x00-\x08\x0e-\x1b\x7f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]+"
+    r"|(?<=[A-Za-z0-9])[\u200c\u200d]+|[\u200c\u200d]+(?=[A-Za-z0-9])"
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,12 @@ class Masks:
     handle: re.Pattern[str]
     #: Links in capitals too.
     any_link: re.Pattern[str]
+    #: Characters without a shape, which hide words from a tokenizer; None: they stay.
+    invisible: re.Pattern[str] | None = None
+
+    def visible(self, text: str) -> str:
+        """The text without invisible characters."""
+        return text if self.invisible is None else self.invisible.sub("", text)
 
     def lower(self, text: str) -> str:
         """The text with its handles, and those links that are written in lower case, masked."""
@@ -64,3 +76,4 @@ VERSION_1 = _masks(r"\S+", r"@(?<![\w@]@)\w+")
 KEY_VERSION_1 = _masks(r"\S+", r"@\w+")
 #: A name has at most 15 of A-Z, a-z, 0-9 and _; a link ends before the first character that links cannot contain.
 VERSION_2 = _masks(_ADDRESS, rf"@(?<![\w@]@){_NAME}")
+VERSION_3 = replace(VERSION_2, invisible=re.compile(_INVISIBLE))

@@ -74,24 +74,24 @@ class Normalizer:
         return [self.function(text) for text in texts] if self.batched is None else self.batched(texts)
 
 
-def tweet(text: str, masks: Masks = masks.VERSION_2) -> str:
-    """HTML entities, mojibake, handles, links and white space; keeps case, emoji, punctuation and negation.
+def tweet(text: str, masks: Masks = masks.VERSION_3) -> str:
+    """HTML entities, mojibake, handles, links, white space, invisible characters; keeps case, emoji and punctuation.
 
-    Its own output comes back unchanged.
+    Negation stays. Its own output comes back unchanged.
     """
-    if "&" not in text and text.isascii():
+    if "&" not in text and text.isascii() and (masks.invisible is None or text.isprintable()):
         return _mask(text, masks)
-    text = _mask(_unescape(text), masks)
+    text = _mask(_unescape(text, masks), masks)
     for _ in range(_MOST_REPAIRS):
         decoded = _decode(text)
-        text = _mask(_unescape(_straighten(decoded)), masks)
+        text = _mask(_unescape(_straighten(decoded), masks), masks)
         # The result of _decode is fully decoded; if nothing else changed it either, there is nothing left to repair.
         if text == decoded:
             break
     return text
 
 
-def tweets(texts: Sequence[str], masks: Masks = masks.VERSION_2) -> list[str]:
+def tweets(texts: Sequence[str], masks: Masks = masks.VERSION_3) -> list[str]:
     """``tweet`` of each text; plain ones are cleaned all at once, which is several times as fast."""
     if not texts:
         return []
@@ -114,8 +114,8 @@ def _mask(text: str, masks: Masks) -> str:
     return " ".join(masks.all(text).split())
 
 
-def _unescape(text: str) -> str:
-    return html.unescape(text) if "&" in text else text
+def _unescape(text: str, masks: Masks) -> str:
+    return masks.visible(html.unescape(text) if "&" in text else text)
 
 
 def _decode(text: str) -> str:
@@ -137,7 +137,7 @@ def _straighten(text: str) -> str:
     return unicodedata.normalize("NFC", fixes.remove_control_chars(fixes.fix_surrogates(text)))
 
 
-def classic(text: str, masks: Masks = masks.VERSION_2) -> str:
+def classic(text: str, masks: Masks = masks.VERSION_3) -> str:
     """Lower case, contractions written out, letters only, English stopwords out except negators, lemmas.
 
     Raises DataError if nltk's stopwords or wordnet are not available.
@@ -224,8 +224,10 @@ def _nltk_tools() -> tuple[frozenset[str], Callable[[str], str]]:
 _VERSIONS = (
     Normalizer("tweet", 1, partial(tweet, masks=masks.VERSION_1), partial(tweets, masks=masks.VERSION_1)),
     Normalizer("classic", 1, partial(classic, masks=masks.VERSION_1), preparation=prepare_nltk),
-    Normalizer("tweet", 2, tweet, tweets),
-    Normalizer("classic", 2, classic, preparation=prepare_nltk),
+    Normalizer("tweet", 2, partial(tweet, masks=masks.VERSION_2), partial(tweets, masks=masks.VERSION_2)),
+    Normalizer("classic", 2, partial(classic, masks=masks.VERSION_2), preparation=prepare_nltk),
+    Normalizer("tweet", 3, tweet, tweets),
+    Normalizer("classic", 3, classic, preparation=prepare_nltk),
     Normalizer("none", 1, str.strip),
 )
 NORMALIZERS: dict[str, Normalizer] = {item.name: item for item in _VERSIONS}

@@ -72,23 +72,24 @@ def test_another_setting_builds_anew(change: dict[str, Any], tmp_path: Path) -> 
     assert second.fingerprint != first.fingerprint
 
 
-def test_a_database_of_the_first_versions_is_kept_until_it_is_refreshed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("version", "key"), [(1, 1), (2, 2)])
+def test_a_database_of_older_versions_is_kept_until_it_is_refreshed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], version: int, key: int
 ) -> None:
     rows = write(tmp_path / "rows.csv", 300)
     with monkeypatch.context() as patch:
-        patch.setattr(normalizers, "get_normalizer", lambda name: normalizers.from_id(f"{name}@1"))
-        first = command.run(config(tmp_path, rows, split_key_version=1))
+        patch.setattr(normalizers, "get_normalizer", lambda name: normalizers.from_id(f"{name}@{version}"))
+        first = command.run(config(tmp_path, rows, split_key_version=key))
     capsys.readouterr()
     kept = command.run(config(tmp_path, rows))
     assert not kept.built
-    assert "keeps version 1" in capsys.readouterr().err
+    assert f"keeps its normalizer, tweet@{version}," in " ".join(capsys.readouterr().err.split())
     with open_store(kept.path) as store:
-        assert (store.normalizer, store.split_keys["split_key_version"]) == ("tweet@1", 1)
+        assert (store.normalizer, store.split_keys["split_key_version"]) == (f"tweet@{version}", key)
     renewed = command.run(config(tmp_path, rows), refresh=True)
     assert renewed.fingerprint != first.fingerprint
     with open_store(renewed.path) as store:
-        assert (store.normalizer, store.split_keys["split_key_version"]) == ("tweet@2", 2)
+        assert (store.normalizer, store.split_keys["split_key_version"]) == ("tweet@3", 2)
 
 
 def test_a_database_written_before_there_was_another_split_key_has_version_1(tmp_path: Path) -> None:

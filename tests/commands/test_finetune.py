@@ -184,7 +184,7 @@ def test_settings_come_from_finetune_and_else_from_the_models_own_training(train
 def test_a_model_keeps_its_own_sizes_whatever_the_config_says(trained):
     config = trained.config("encoder.max_length=24", "encoder.name=/nowhere", "data.normalizer=none")
     info = read_info(finetune.run(config, "linear", data_file=new_texts(trained)).model_dir)
-    assert (info.max_length, info.normalizer) == (16, "tweet@2")
+    assert (info.max_length, info.normalizer) == (16, "tweet@3")
 
 
 def test_a_trained_encoder_goes_on_being_trained_and_is_inside(project):

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from sentiment_hybrid.data import normalizers
 from sentiment_hybrid.errors import DataError, ModelError
 
-VERSIONS = ("tweet@1", "tweet@2")
+VERSIONS = ("tweet@1", "tweet@2", "tweet@3")
 PIECES = st.sampled_from(
     ["@anna", "@小明", "今天很开心", "—", "…", "(", ")", ".", "?", "_", "@abcdefghijklmnop", "/a_(b)", "é", "WWW.",
      "@@b", "http://t.co/x", "HTTPS://A.b", "www.x.org", "Www.y.z", "://", "&amp;", "&amp;lt;", "&#39;", "&",
-     "Ã©", "â€™", "ï¿½", "’", "ﬁ", "Ｗ", "😀", "❤️", "é", "e\u0301", "can't", "  ", "\n", "\t", "\x85", "\x07", "not"]
+     "Ã©", "â€™", "ï¿½", "’", "ﬁ", "Ｗ", "😀", "❤️", "é", "e\u0301", "can't", "  ", "\n", "\t", "\x85", "\x07", "not",
+     "\x1f", "\x00", "\u200b", "\u200d", "\u200c", "\u202e", "&#8203;", "â€‹", "\ufeff", "👩\u200d🚀", "\xad"]
 )  # fmt: skip
 TEXTS = st.one_of(st.text(max_size=60), st.lists(PIECES | st.text(max_size=4), max_size=12).map("".join))
 
@@ -92,9 +93,41 @@ def test_texts_without_spaces_between_words_survive_whole(text: str) -> None:
         assert normalizers.tweet(f"{before}{text}") == unicodedata.normalize("NFC", f"{before}{text}")
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("g\u200bood", "good"),
+        ("g&#8203;ood", "good"),
+        ("gâ€‹ood", "good"),
+        ("\u2067good\u2069 \u200fbad\u200e", "good bad"),
+        ("a\x00w\x07f\x7ful", "awful"),
+        ("aw\u200d\u200cful", "awful"),
+        ("@an\u200bna see ht\u200btp://t.co/x", "@user see http"),
+        ("two\x1clines\x0bhere", "two lines here"),
+        ("\u200b \u202e", ""),
+    ],
+)
+def test_invisible_characters_hide_no_word(text: str, expected: str) -> None:
+    assert normalizers.tweet(text) == expected
+    assert normalizers.get_normalizer("tweet").many([text, "plain"]) == [expected, "plain"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["👩\u200d🚀 ❤\ufe0f\u200d🔥", "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f", "می\u200cخواهم"],
+)
+def test_joiners_that_make_emoji_and_words_of_other_scripts_stay(text: str) -> None:
+    assert normalizers.tweet(text) == text
+
+
+def test_models_and_databases_of_version_2_keep_invisible_characters() -> None:
+    old = normalizers.from_id("tweet@2")
+    assert old.many(["g\u200bood", "a\x07b"]) == ["g\u200bood", "a\x07b"]
+
+
 @pytest.mark.parametrize("text", ["good&bad www.a.b", "(@anna) @ben's a@b.c", "NOT  http://t.co/x ok", "weâ€™re &lt;3"])
-def test_version_2_is_version_1_where_nothing_follows_a_handle_or_link(text: str) -> None:
-    assert normalizers.tweet(text) == normalizers.from_id("tweet@1")(text)
+def test_all_versions_agree_where_nothing_follows_a_handle_or_link(text: str) -> None:
+    assert len({normalizers.from_id(version)(text) for version in VERSIONS}) == 1
 
 
 def test_models_and_databases_of_version_1_read_as_ever() -> None:

@@ -80,7 +80,7 @@ def test_a_store_knows_what_it_holds(tmp_path: Path) -> None:
     given_rows = rows()
     with open_store(make(tmp_path, given_rows)) as store:
         assert store.labels == ("negative", "positive")
-        assert store.normalizer == "tweet@2"
+        assert store.normalizer == "tweet@3"
         assert store.report["rows_read"] == store.report["rows_kept"] == 300
         assert sum(store.count(name) for name in ALL) == 300  # type: ignore[arg-type]
         for name in ALL:
