@@ -658,7 +658,7 @@ def write_files(
     title = titled(f"{info.display_name}: risk and coverage", **of)
     plots.risk_coverage(files["risk_coverage"], *curve.thinned(_CURVE_POINTS), title=title)
     if not name.startswith(_FILE) and has_published_copy(config, info):
-        for kind, public in paths.public_test_files(folder, info.head, name).items():
+        for kind, public in paths.public_test_files(folder, info.head, own).items():
             place = public.with_suffix(files[kind].suffix)
             with written(place), atomic_file(place) as aside:
                 link_or_copy(files[kind], aside)
