@@ -59,7 +59,7 @@ student() {
   local options=("${settings[@]}" --set "paths.models_dir=$work/$1-models" "${further[@]}" "${@:2}")
   resumable senthy train "${options[@]}" --model joint --no-test "${size[@]}"
   senthy export "${options[@]}" --format pack --output "$work/$1"
-  python "$here/seen.py" "$work/$1" --databases "$work/human.db" "$work/tweets.db" --bits 13
+  python "$here/seen.py" "$work/$1" --databases "$work/human.db" "$work/tweets.db"
 }
 
 # The mean answers of two models to all texts, as a teacher's file: `ask NAME MODEL MODEL`.

@@ -1,6 +1,6 @@
 """Write the pack's filter of seen texts: those of every database and file that the encoder or a head has read.
 
-python recipes/mini/seen.py PACK --databases human.db tweets.db [--bits 13]
+python recipes/mini/seen.py PACK --databases human.db tweets.db
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from sentiment_hybrid import paths
 from sentiment_hybrid.data.store import open_store
-from sentiment_hybrid.engine.evaluation.seen import BITS, SeenTexts
+from sentiment_hybrid.engine.evaluation.seen import SeenTexts
 
 
 def main() -> None:
@@ -20,7 +20,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pack", type=Path)
     parser.add_argument("--databases", type=Path, nargs="+", required=True)
-    parser.add_argument("--bits", type=int, default=BITS, help="per text; 13 let 0.2 %% of unseen texts pass for seen")
     arguments = parser.parse_args()
     keys, made_by = [], []
     for path in arguments.databases:
@@ -29,11 +28,9 @@ def main() -> None:
             made_by.append(store.split_keys)
     if any(other != made_by[0] for other in made_by):
         parser.error("the databases have different split keys (data.split_seed, data.split_key_version)")
-    seen = SeenTexts.of(np.concatenate(keys), **made_by[0], bits_per_text=arguments.bits)
+    seen = SeenTexts.of(np.concatenate(keys), **made_by[0])
     seen.save(arguments.pack / paths.SEEN_TEXTS)
-    print(
-        f"{seen.count:,} texts, {seen.chance:.2%} false positives, {(arguments.pack / paths.SEEN_TEXTS).stat().st_size / 1e6:.1f} MB"
-    )
+    print(f"{seen.count:,} texts, {(arguments.pack / paths.SEEN_TEXTS).stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass, replace
 
 #: Characters of a link after its scheme (RFC 3986), parentheses in pairs. Punctuation at the end is not part of it.
@@ -18,6 +19,11 @@ _INVISIBLE = (
     r"[\x00-\x08\x0e-\x1b\x7f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]+"
     r"|(?<=[A-Za-z0-9])[\u200c\u200d]+|[\u200c\u200d]+(?=[A-Za-z0-9])"
 )
+_MATHEMATICAL = re.compile("[\U0001d400-\U0001d7ff]+")
+
+
+def _plain(found: re.Match[str]) -> str:
+    return unicodedata.normalize("NFKC", found[0])
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,14 @@ class Masks:
     handle: re.Pattern[str]
     #: Links in capitals too.
     any_link: re.Pattern[str]
-    #: Characters without a shape, which hide words from a tokenizer; None: they stay.
+    #: Characters without a shape, which hide words from a tokenizer; None: they and mathematical letters stay.
     invisible: re.Pattern[str] | None = None
 
     def visible(self, text: str) -> str:
-        """The text without invisible characters."""
-        return text if self.invisible is None else self.invisible.sub("", text)
+        """The text without invisible characters, and with mathematical letters and digits (𝓵𝓸𝓿𝓮) as plain ones."""
+        if self.invisible is None:
+            return text
+        return self.invisible.sub("", _MATHEMATICAL.sub(_plain, text))
 
     def lower(self, text: str) -> str:
         """The text with its handles, and those links that are written in lower case, masked."""

@@ -21,7 +21,7 @@ PIECES = st.sampled_from(
     ["@anna", "@小明", "今天很开心", "—", "…", "(", ")", ".", "?", "_", "@abcdefghijklmnop", "/a_(b)", "é", "WWW.",
      "@@b", "http://t.co/x", "HTTPS://A.b", "www.x.org", "Www.y.z", "://", "&amp;", "&amp;lt;", "&#39;", "&",
      "Ã©", "â€™", "ï¿½", "’", "ﬁ", "Ｗ", "😀", "❤️", "é", "e\u0301", "can't", "  ", "\n", "\t", "\x85", "\x07", "not",
-     "\x1f", "\x00", "\u200b", "\u200d", "\u200c", "\u202e", "&#8203;", "â€‹", "\ufeff", "👩\u200d🚀", "\xad"]
+     "\x1f", "\x00", "\u200b", "\u200d", "\u200c", "\u202e", "&#8203;", "â€‹", "\ufeff", "👩\u200d🚀", "\xad", "𝓵𝓸", "𝟚"]
 )  # fmt: skip
 TEXTS = st.one_of(st.text(max_size=60), st.lists(PIECES | st.text(max_size=4), max_size=12).map("".join))
 
@@ -105,9 +105,10 @@ def test_texts_without_spaces_between_words_survive_whole(text: str) -> None:
         ("@an\u200bna see ht\u200btp://t.co/x", "@user see http"),
         ("two\x1clines\x0bhere", "two lines here"),
         ("\u200b \u202e", ""),
+        ("i 𝓵𝓸𝓿𝓮 it, 𝗕𝗥𝗘𝗔𝗞𝗜𝗡𝗚: @𝐚𝐧𝐧𝐚 𝟚", "i love it, BREAKING: @user 2"),
     ],
 )
-def test_invisible_characters_hide_no_word(text: str, expected: str) -> None:
+def test_invisible_characters_and_decorative_letters_hide_no_word(text: str, expected: str) -> None:
     assert normalizers.tweet(text) == expected
     assert normalizers.get_normalizer("tweet").many([text, "plain"]) == [expected, "plain"]
 

@@ -1,4 +1,4 @@
-"""The training texts of a model, as a Bloom filter over hashes of split keys."""
+"""The training texts of a model, as a Bloom filter over hashes of split keys, with 16 bits per text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sentiment_hybrid.errors import DataError
 from sentiment_hybrid.files import atomic_file
 
 #: Bits per text, and hash functions (Bloom 1970): a false-positive rate of 0.05 %.
-BITS, _HASHES = 16, 11
+_BITS, _HASHES = 16, 11
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class SeenTexts:
     split_key_version: int
 
     @classmethod
-    def of(cls, keys: UInt64s, *, split_seed: int, split_key_version: int, bits_per_text: int = BITS) -> SeenTexts:
+    def of(cls, keys: UInt64s, *, split_seed: int, split_key_version: int) -> SeenTexts:
         """From order hashes of split keys (N,): see `Store.key_hashes` and `hash_raw`."""
         keys = np.unique(keys)
         # In a smaller filter, the hashes of a text collide too often.
-        bits = np.zeros(max(1024, (bits_per_text * len(keys) + 7) // 8), dtype=np.uint8)
+        bits = np.zeros(max(1024, (_BITS * len(keys) + 7) // 8), dtype=np.uint8)
         for places in _places(keys, 8 * len(bits)):
             np.bitwise_or.at(bits, places >> 3, np.left_shift(1, places & 7).astype(np.uint8))
         return cls(bits, len(keys), split_seed, split_key_version)

@@ -51,17 +51,6 @@ def test_it_takes_sixteen_bits_a_text() -> None:
     assert len(filter_of(texts_of(8_000)).bits) == 16_000
 
 
-def test_fewer_bits_give_more_false_positives_and_it_knows_how_many(tmp_path: Path) -> None:
-    keys = hash_raw(texts_of(5_000), 7, version=2)[1]
-    small = SeenTexts.of(keys, split_seed=7, split_key_version=2, bits_per_text=10)
-    small.save(tmp_path / "seen.npz")
-    loaded = SeenTexts.load(tmp_path / "seen.npz")
-    assert len(loaded.bits) == 6_250
-    assert loaded.contains(texts_of(5_000)).all()
-    assert 0.005 < loaded.chance < 0.05
-    assert loaded.contains(texts_of(20_000, start=5_000)).mean() == pytest.approx(loaded.chance, rel=0.2)
-
-
 def test_an_empty_filter_knows_nothing() -> None:
     assert not filter_of([]).contains(texts_of(100)).any()
     assert filter_of([]).chance == 0.0
