@@ -21,7 +21,8 @@ PIECES = st.sampled_from(
     ["@anna", "@小明", "今天很开心", "—", "…", "(", ")", ".", "?", "_", "@abcdefghijklmnop", "/a_(b)", "é", "WWW.",
      "@@b", "http://t.co/x", "HTTPS://A.b", "www.x.org", "Www.y.z", "://", "&amp;", "&amp;lt;", "&#39;", "&",
      "Ã©", "â€™", "ï¿½", "’", "ﬁ", "Ｗ", "😀", "❤️", "é", "e\u0301", "can't", "  ", "\n", "\t", "\x85", "\x07", "not",
-     "\x1f", "\x00", "\u200b", "\u200d", "\u200c", "\u202e", "&#8203;", "â€‹", "\ufeff", "👩\u200d🚀", "\xad", "𝓵𝓸", "𝟚"]
+     "\x1f", "\x00", "\u200b", "\u200d", "\u200c", "\u202e", "&#8203;", "â€‹", "\ufeff", "👩\u200d🚀", "\xad",
+     "𝓵𝓸", "𝟚"]
 )  # fmt: skip
 TEXTS = st.one_of(st.text(max_size=60), st.lists(PIECES | st.text(max_size=4), max_size=12).map("".join))
 
