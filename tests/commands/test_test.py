@@ -361,7 +361,7 @@ def test_numbers_mean_what_they_meant_in_training_though_a_class_is_absent(make_
     assert result.labels == ("negative", "neutral")
     assert "labels are read as 0 = negative, 1 = neutral" in " ".join(capsys.readouterr().err.split())
     odd = write_rows(project.folder / "odd.csv", toy_rows(project), values=dict(zip(THREE, "024", strict=True)))
-    with pytest.raises(LabelError, match="0, 2, 4, whose usual meaning is not that of the model's training, 0 = neg"):
+    with pytest.raises(LabelError, match="'0', '2', '4', whose usual meaning is not that of the model's"):
         test.run(project.config(), "linear", data_file=odd)
 
 

@@ -73,7 +73,10 @@ class TestResult:
     @classmethod
     def of(cls, model: str, model_dir: Path, entry: dict[str, Any], *, encoder_passes: int = 0) -> TestResult:
         """From an entry. Raises KeyError, TypeError or ValueError if the entry is incomplete."""
-        baseline, comparison = entry.get("baseline"), entry.get("comparison_with_baseline")
+        if entry["split"] == "finetune":  # a fine-tuned model has no baseline
+            baseline = comparison = None
+        else:
+            baseline, comparison = entry["baseline"], entry["comparison_with_baseline"]
         return cls(
             model,
             model_dir,
