@@ -128,10 +128,12 @@ class Predictor:
             raise ModelError(f"there is no backend {backend!r}", hint=f"Use {' or '.join(get_args(Backend))}.")
         directory = next(iter(newest(Path("models"))), mini()) if model is None else model_directory(model)
         self._given: dict[str, Any] = {
-            "model": _absolute(directory), "device": device, "encoder": _absolute(encoder), "offline": offline,
-            "cache_dir": _absolute(cache_dir), "token_budget": token_budget, "precision": precision,
+            "device": device, "offline": offline, "token_budget": token_budget, "precision": precision,
             "backend": backend, "labels": labels, "max_text_bytes": max_text_bytes,
         }  # fmt: skip
+        for name, place in (("model", directory), ("encoder", encoder), ("cache_dir", cache_dir)):
+            # A process in another working directory may load it.
+            self._given[name] = None if place is None else Path(place).expanduser().absolute()
         self._process = os.getpid()
         if backend == "onnx" or (backend == "auto" and is_export(directory)):
             self._onnx: OnnxBackend | None = OnnxBackend(directory, device=device)
@@ -346,30 +348,27 @@ class Predictor:
         with self._computing:
             self.empty += prepared.size - len(prepared.rows)
             self.truncated += int(self.is_cut(prepared).sum())
-            if not len(prepared.tokenized):
+            if not len(tokenized := prepared.tokenized):
                 return result
-            found = self._probabilities(prepared.tokenized, progress)
+            if self._onnx is not None:
+                found = softmax(self._onnx.logits(tokenized, token_budget=self._token_budget, progress=progress))
+            else:
+                from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
+
+                with self._compute.borrowed():
+                    if self._layout is None:
+                        # Permanently, even for a few texts: without it, the kernels of each new length take memory.
+                        self._layout = self._compute.layout(self._classifier.encoder)
+                        self._layout.__enter__()
+                    found = predict_probabilities(
+                        self._classifier, tokenized, compute=self._compute, token_budget=self._token_budget,
+                        progress=progress,
+                    )  # fmt: skip
+                self._return_freed(tokenized.ids.size)
         if result.shape[1] < found.shape[1]:
             found = among(found, self._answers)
         result[prepared.rows] = found[prepared.places]
         return result
-
-    def _probabilities(self, tokenized: TokenizedTexts, progress: Callable[[int], object]) -> np.ndarray:
-        """Of all labels of the model, (M, L)."""
-        if self._onnx is not None:
-            return softmax(self._onnx.logits(tokenized, token_budget=self._token_budget, progress=progress))
-        from sentiment_hybrid.engine.inference.evaluate import predict_probabilities
-
-        with self._compute.borrowed():
-            if self._layout is None:
-                # Permanently, even for a few texts: without it, the kernels of each new length take memory.
-                self._layout = self._compute.layout(self._classifier.encoder)
-                self._layout.__enter__()
-            found = predict_probabilities(
-                self._classifier, tokenized, compute=self._compute, token_budget=self._token_budget, progress=progress
-            )
-        self._return_freed(tokenized.ids.size)
-        return found
 
     def _return_freed(self, tokens: int) -> None:
         """After every `_RETURN_AFTER` tokens on a CPU, return freed memory to the system."""
@@ -549,11 +548,6 @@ def model_directory(name: Path | str) -> Path:
         if mini(head).is_dir():
             return mini(head)
     return path
-
-
-def _absolute(path: Path | str | None) -> Path | None:
-    """The same path for a process in another working directory."""
-    return None if path is None else Path(path).expanduser().absolute()
 
 
 def _text(value: object, place: int) -> str:
