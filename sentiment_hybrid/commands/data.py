@@ -13,7 +13,7 @@ from sentiment_hybrid import console
 from sentiment_hybrid.config.schema import Config, Data
 from sentiment_hybrid.console import note, progress, warn
 from sentiment_hybrid.data.sources import open_source, rows_in
-from sentiment_hybrid.errors import DatabaseError, LockedError, count
+from sentiment_hybrid.errors import DatabaseError, LockedError, ModelError, count
 
 if TYPE_CHECKING:
     from sentiment_hybrid.data.build import Part, Plan
@@ -48,7 +48,7 @@ def run(config: Config, *, refresh: bool = False, offline: bool = False) -> Data
     """
     from sentiment_hybrid.data.build import Plan
     from sentiment_hybrid.data.corrections import read_corrections
-    from sentiment_hybrid.data.normalizers import from_id, get_normalizer
+    from sentiment_hybrid.data.normalizers import get_normalizer
     from sentiment_hybrid.data.store import check_ours
 
     target, data = config.paths.data_db, config.data
@@ -59,16 +59,26 @@ def run(config: Config, *, refresh: bool = False, offline: bool = False) -> Data
         corrections = None
     plan = Plan(_parts(data, offline=offline), data, get_normalizer(data.normalizer), corrections=corrections)
     found = None if refresh else _existing(target, time.perf_counter())
-    if found is not None and found.fingerprint != plan.fingerprint:
-        older, normalizer = {"split_key_version": found.split_key_version}, from_id(found.normalizer)
-        same = replace(plan, data=data.model_copy(update=older), normalizer=normalizer).fingerprint == found.fingerprint
-        if same and normalizer.name == data.normalizer:
-            note(
-                f"{target} keeps its normalizer, {normalizer.id}, and version {found.split_key_version} of the split "
-                "key; --refresh updates both"
-            )
-            return found
+    if found is not None and found.fingerprint != plan.fingerprint and _differs_by_versions(found, plan):
+        note(
+            f"{target} keeps its normalizer, {found.normalizer}, and version {found.split_key_version} of the split "
+            "key; --refresh updates both"
+        )
+        return found
     return prepare(target, plan, cache=config.paths.cache, refresh=refresh, offline=offline)
+
+
+def _differs_by_versions(found: DataResult, plan: Plan) -> bool:
+    """Whether a database is what is planned, but for the versions of its normalizer and split key."""
+    from sentiment_hybrid.data.normalizers import from_id
+
+    try:
+        normalizer = from_id(found.normalizer)
+    except ModelError:
+        return False  # of a later senthy: it is prepared again
+    data = plan.data.model_copy(update={"split_key_version": found.split_key_version})
+    same = replace(plan, data=data, normalizer=normalizer).fingerprint == found.fingerprint
+    return same and normalizer.name == plan.normalizer.name
 
 
 def prepare(target: Path, plan: Plan, *, cache: Path, refresh: bool = False, offline: bool = False) -> DataResult:

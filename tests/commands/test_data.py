@@ -92,6 +92,18 @@ def test_a_database_of_older_versions_is_kept_until_it_is_refreshed(
         assert (store.normalizer, store.split_keys["split_key_version"]) == ("tweet@3", 2)
 
 
+def test_a_database_of_a_normalizer_that_is_not_known_is_prepared_again(tmp_path: Path) -> None:
+    settings = config(tmp_path, write(tmp_path / "rows.csv", 300))
+    made = command.run(settings)
+    with sqlite3.connect(made.path) as connection:
+        changed = "value = json_set(value, '$.normalizer', 'tweet@99', '$.fingerprint', 'of a later version')"
+        connection.execute(f"UPDATE meta SET {changed} WHERE key = 'info'")
+        connection.execute("DELETE FROM meta WHERE key = 'checksums'")
+    connection.close()
+    again = command.run(settings)
+    assert (again.built, again.normalizer, again.fingerprint) == (True, made.normalizer, made.fingerprint)
+
+
 def test_a_database_written_before_there_was_another_split_key_has_version_1(tmp_path: Path) -> None:
     made = command.run(config(tmp_path, write(tmp_path / "rows.csv", 300), split_key_version=1))
     with sqlite3.connect(made.path) as connection:
